@@ -1,0 +1,114 @@
+"""The four small protocols that every model-backed stage speaks, and the records they exchange.
+
+A stage never names a network. It asks `models.registry` for "a person detector", gets an object of one of
+these protocols, and writes the object's `fingerprint` into every row that it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+COCO_KEYPOINTS: tuple[str, ...] = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
+"""COCO-17 order. Left and right are the person's own."""
+
+
+@dataclass(frozen=True)
+class DetectedPerson:
+    """A person in a photo."""
+
+    box: FloatArray  # [4] x0, y0, x1, y1 in pixels of the upright photo
+    keypoints: FloatArray  # [17, 3] COCO-17: x, y in pixels of the upright photo, score in 0..1
+    score: float  # how sure the detector is that this is a person, 0..1
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What a body fitter is given for one person. Image-based fitters also look at `image`."""
+
+    keypoints: FloatArray  # [17, 3] COCO-17: x, y in pixels of the upright photo, score
+    box: FloatArray  # [4] x0, y0, x1, y1
+    photo_size: tuple[int, int]  # width, height in pixels
+    image: NDArray[np.uint8] | None = None  # [H, W, 3] RGB; only for fitters whose `needs_image` is true
+
+
+@dataclass(frozen=True)
+class BodyFit:
+    """A body placed in front of the photo's camera (OpenCV frame: x right, y down, z forward; metres).
+
+    `joints` are regressed from the posed and shaped body; see `bodies.JOINT_NAMES` for their order.
+    A point P of that frame is seen at pixel (focal * X / Z + cx, focal * Y / Z + cy).
+    """
+
+    focal: float  # pixels of the upright photo
+    principal: FloatArray  # [2] cx, cy in pixels
+    root_orient: FloatArray  # [3] axis-angle, body (y up, faces +z) to camera
+    translation: FloatArray  # [3] metres: the neck joint in the camera frame
+    neck_head_pose: FloatArray  # [6] axis-angle of neck and head relative to their parents, radians
+    shape: FloatArray  # [S] coefficients of the fitter's shape basis
+    joints: FloatArray  # [J, 3] metres, camera frame, order `bodies.JOINT_NAMES`
+    residuals: FloatArray  # [17] reprojection error per keypoint in units of the person's size; nan = unused
+    residual: float  # score-weighted robust mean of `residuals`
+    alternatives: FloatArray  # [K, 2] (yaw in radians, cost) of every start tried, best first
+    converged: bool
+
+
+@runtime_checkable
+class PersonDetector(Protocol):
+    """Finds people and their COCO-17 keypoints."""
+
+    fingerprint: str
+
+    def detect(self, image: NDArray[np.uint8]) -> list[DetectedPerson]:
+        """People of one upright sRGB photo `image` [H, W, 3], ordered left to right."""
+        ...
+
+
+@runtime_checkable
+class BodyFitter(Protocol):
+    """Fits a body model to people."""
+
+    fingerprint: str
+    needs_image: bool
+    body: str  # "anny" or "smpl": whose template the fit's joints are to be compared with
+
+    def fit(self, people: Sequence[FitRequest]) -> list[BodyFit]:
+        """One fit a request, in order. Never raises for a hopeless person: the residual tells."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Separates people from the background in a portrait crop."""
+
+    fingerprint: str
+
+    def segment(
+        self,
+        image: NDArray[np.uint8],  # [S, S, 3] RGB portrait crop
+        target: FloatArray,  # [17, 3] keypoints of the target person in crop pixels
+        others: Sequence[FloatArray],  # keypoints [17, 3] of the bystanders in crop pixels
+    ) -> NDArray[np.uint8]:
+        """Alpha [S, S] 0..255 of the target person, or of everybody when so configured."""
+        ...
+
+
+@runtime_checkable
+class FaceEmbedder(Protocol):
+    """Turns an aligned face into a unit vector."""
+
+    fingerprint: str
+
+    def embed(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[N, 112, 112, 3] RGB faces to [N, D] unit vectors."""
+        ...

@@ -1,0 +1,205 @@
+"""`PortraitRig`: a neutral head-and-shoulders mesh around the neck joint that two joints move.
+
+The rig is what ties a camera label to a picture: rendering the posed rig with the label's camera must cover
+the person in the portrait. It travels with a release, so that the generator needs no body-model package.
+
+Frame: metres, y up, the subject faces +z, the subject's left is +x, the neck joint is the origin.
+
+Skinning (two joints of linear blend skinning; everything below the neck stays put). With pose
+p = (neck axis-angle, head axis-angle), R_n = exp(p[0:3]), R_h = exp(p[3:6]) and head joint h:
+
+    neck transform  N(x) = R_n x
+    head transform  H(x) = R_n (R_h (x - h) + h)
+    posed(v) = (1 - w_n - w_h) v' + w_n N(v') + w_h H(v'),   v' = v + sum_k f_k(p) D_k
+
+where f(p) = (R_n - I, R_h - I) flattened row-major (18 numbers) and D are the pose-corrective rows
+(SMPL has them, Anny does not).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as save_safetensors
+
+FloatArray = NDArray[np.float64]
+FORMAT = "phq-portrait-rig/1"
+
+
+class RigError(ValueError):
+    """A rig file or arrays that cannot be a `PortraitRig`."""
+
+
+@dataclass(frozen=True, eq=False)
+class PortraitRig:
+    """A neutral mesh with two-joint skinning. Arrays are read-only by convention.
+
+    `landmarks` are named points (the joints of `bodies.JOINT_NAMES` that the rig knows) that move with the
+    mesh by their own two weights.
+    """
+
+    vertices: NDArray[np.float32]  # [V, 3] metres
+    faces: NDArray[np.int32]  # [F, 3] counter-clockwise seen from outside
+    weights: NDArray[np.float32]  # [V, 2] skinning weights of neck and head; the rest is static
+    head_joint: NDArray[np.float32]  # [3] metres
+    landmarks: NDArray[np.float32]  # [L, 3] metres, neutral
+    landmark_weights: NDArray[np.float32]  # [L, 2]
+    landmark_names: tuple[str, ...]  # L names
+    correctives: NDArray[np.float32] | None = None  # [18, V, 3] metres
+    body: str = "anny"  # which body model it was made from
+    metadata: Mapping[str, str] = field(default_factory=dict)  # origin, licence, ...
+
+    def __post_init__(self) -> None:
+        count = len(self.vertices)
+        expected: list[tuple[str, np.ndarray, tuple[int, ...]]] = [
+            ("vertices", self.vertices, (count, 3)),
+            ("faces", self.faces, (len(self.faces), 3)),
+            ("weights", self.weights, (count, 2)),
+            ("head_joint", self.head_joint, (3,)),
+            ("landmarks", self.landmarks, (len(self.landmark_names), 3)),
+            ("landmark_weights", self.landmark_weights, (len(self.landmark_names), 2)),
+        ]
+        if self.correctives is not None:
+            expected.append(("correctives", self.correctives, (18, count, 3)))
+        for name, array, shape in expected:
+            if array.shape != shape:
+                raise RigError(f"rig array '{name}' has shape {array.shape}, expected {shape}")
+            if not np.isfinite(array).all():
+                raise RigError(f"rig array '{name}' holds numbers that are not finite")
+        if count == 0 or len(self.faces) == 0:
+            raise RigError("a rig needs vertices and faces")
+        if self.faces.min() < 0 or self.faces.max() >= count:
+            raise RigError(f"rig faces name vertices outside 0..{count - 1}")
+        total = self.weights.sum(axis=1)
+        if self.weights.min() < -1e-5 or total.max() > 1 + 1e-4:
+            raise RigError("rig skinning weights must lie in 0..1 and sum to at most 1")
+
+    def posed(self, pose: ArrayLike) -> FloatArray:
+        """Vertices [..., V, 3] in metres for neck and head axis-angles `pose` [..., 6] in radians."""
+        return self._skin(self.vertices, self.weights, self.correctives, pose)
+
+    def posed_landmarks(self, pose: ArrayLike) -> FloatArray:
+        """Landmarks [..., L, 3] in metres for `pose` [..., 6] in radians."""
+        return self._skin(self.landmarks, self.landmark_weights, None, pose)
+
+    def landmark(self, name: str) -> int:
+        """The row of a named landmark; `RigError` when the rig has none of that name."""
+        try:
+            return self.landmark_names.index(name)
+        except ValueError:
+            raise RigError(f"this rig has no landmark '{name}' (it has {', '.join(self.landmark_names)})") from None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of everything that moves a pixel: equal rigs have equal digests."""
+        state = hashlib.sha256(FORMAT.encode())
+        for name, array in sorted(self._arrays().items()):
+            state.update(f"{name}{array.shape}{array.dtype}".encode())
+            state.update(np.ascontiguousarray(array).tobytes())
+        state.update(json.dumps([self.body, *self.landmark_names]).encode())
+        return state.hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The rig as a safetensors file."""
+        header = {
+            **{f"meta.{key}": value for key, value in self.metadata.items()},
+            "format": FORMAT,
+            "body": self.body,
+            "landmark_names": json.dumps(self.landmark_names),
+        }
+        arrays = {name: np.ascontiguousarray(array) for name, array in self._arrays().items()}
+        return save_safetensors(arrays, metadata=header)
+
+    def save(self, path: str | Path) -> None:
+        """Write the rig to `path` (temporary name, then rename)."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(self.to_bytes())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PortraitRig:
+        """Read a rig file. Raises `RigError` naming the file when it is missing, damaged or something else."""
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                header = file.metadata() or {}
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except FileNotFoundError:
+            raise RigError(f"no rig file at {path}") from None
+        except (SafetensorError, OSError) as error:
+            raise RigError(f"{path} is not a readable safetensors file: {error}") from error
+        if header.get("format") != FORMAT:
+            raise RigError(f"{path} is not a portrait rig ({FORMAT}); it says {header.get('format')!r}")
+        try:
+            return cls(
+                vertices=arrays["vertices"],
+                faces=arrays["faces"],
+                weights=arrays["weights"],
+                head_joint=arrays["head_joint"],
+                landmarks=arrays["landmarks"],
+                landmark_weights=arrays["landmark_weights"],
+                landmark_names=tuple(json.loads(header["landmark_names"])),
+                correctives=arrays.get("correctives"),
+                body=header["body"],
+                metadata={k.removeprefix("meta."): v for k, v in header.items() if k.startswith("meta.")},
+            )
+        except KeyError as error:
+            raise RigError(f"{path} lacks {error}") from error
+        except RigError as error:
+            raise RigError(f"{path}: {error}") from error
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {
+            "vertices": self.vertices.astype(np.float32, copy=False),
+            "faces": self.faces.astype(np.int32, copy=False),
+            "weights": self.weights.astype(np.float32, copy=False),
+            "head_joint": self.head_joint.astype(np.float32, copy=False),
+            "landmarks": self.landmarks.astype(np.float32, copy=False),
+            "landmark_weights": self.landmark_weights.astype(np.float32, copy=False),
+        }
+        if self.correctives is not None:
+            arrays["correctives"] = self.correctives.astype(np.float32, copy=False)
+        return arrays
+
+    def _skin(
+        self, points: np.ndarray, weights: np.ndarray, correctives: np.ndarray | None, pose: ArrayLike
+    ) -> FloatArray:
+        angles = np.asarray(pose, np.float64)
+        if angles.shape[-1:] != (6,) or not np.isfinite(angles).all():
+            raise RigError(f"a pose is 6 finite numbers (neck, head axis-angle), got shape {angles.shape}")
+        neck = rotation_matrix(angles[..., :3])
+        head = neck @ rotation_matrix(angles[..., 3:])
+        rest = points.astype(np.float64)
+        if correctives is not None:
+            local = rotation_matrix(angles[..., 3:])
+            feature = np.concatenate(
+                [(r - np.eye(3)).reshape(*r.shape[:-2], 9) for r in (neck, local)], axis=-1
+            )
+            rest = rest + np.einsum("...k,kvc->...vc", feature, correctives.astype(np.float64))
+        joint = self.head_joint.astype(np.float64)
+        by_neck = np.einsum("...ij,...vj->...vi", neck, rest)
+        head_origin = np.einsum("...ij,j->...i", neck, joint)
+        by_head = np.einsum("...ij,...vj->...vi", head, rest - joint) + head_origin[..., None, :]
+        w_neck, w_head = weights[:, :1].astype(np.float64), weights[:, 1:].astype(np.float64)
+        return (1 - w_neck - w_head) * rest + w_neck * by_neck + w_head * by_head
+
+
+def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
+    """Rotation matrices [..., 3, 3] of axis-angles [..., 3] in radians (Rodrigues' formula)."""
+    vector = np.asarray(axis_angle, np.float64)
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    x, y, z = np.moveaxis(vector, -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*vector.shape[:-1], 3, 3)
+    # sin(a)/a and (1 - cos(a))/a^2, stable at 0 through sinc.
+    first = np.sinc(angle / np.pi)
+    second = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
+    return np.eye(3) + first * cross + second * (cross @ cross)
