@@ -1,0 +1,7 @@
+"""PHQ data: photos of people to a reviewed, versioned 360-degree portrait dataset.
+
+The light core (`camera`, `rig`, `schema`, `release.reader`) needs numpy, pyarrow, safetensors and fsspec;
+everything else needs the extra `pipeline`.
+"""
+
+__version__ = "0.1.0"

@@ -149,7 +149,7 @@ def project(
     cam2world: ArrayLike,  # [..., 4, 4]
     intrinsics: ArrayLike = INTRINSICS,  # [..., 3, 3]
 ) -> tuple[FloatArray, FloatArray]:
-    """(image positions [..., N, 2] in image widths with 0 at the left/top edge, depths [..., N] in metres)."""
+    """Image positions [..., N, 2] in image widths (0 at the left/top edge) and depths [..., N] in metres."""
     pose = np.asarray(cam2world, np.float64)
     local = (np.asarray(points, np.float64) - pose[..., None, :3, 3]) @ pose[..., :3, :3]
     image = local @ np.swapaxes(np.asarray(intrinsics, np.float64), -1, -2)

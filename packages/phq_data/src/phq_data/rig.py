@@ -95,7 +95,9 @@ class PortraitRig:
         try:
             return self.landmark_names.index(name)
         except ValueError:
-            raise RigError(f"this rig has no landmark '{name}' (it has {', '.join(self.landmark_names)})") from None
+            raise RigError(
+                f"this rig has no landmark '{name}' (it has {', '.join(self.landmark_names)})"
+            ) from None
 
     @cached_property
     def digest(self) -> str:
@@ -127,7 +129,7 @@ class PortraitRig:
 
     @classmethod
     def load(cls, path: str | Path) -> PortraitRig:
-        """Read a rig file. Raises `RigError` naming the file when it is missing, damaged or something else."""
+        """Read a rig file. Raises `RigError` naming the file when it is missing, damaged or no rig."""
         try:
             with safe_open(str(path), framework="numpy") as file:
                 header = file.metadata() or {}

@@ -1,0 +1,1 @@
+"""Networks and fitters behind four small protocols."""

@@ -1,0 +1,1 @@
+"""Releases of a dataset (not built yet)."""

@@ -1,0 +1,52 @@
+"""Where photos come from: every source lists files with their provenance, and hands over their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+
+class SourceError(ValueError):
+    """A source that does not exist or cannot be listed; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made a photo, where it is from and what one may do with it. None = unknown."""
+
+    page_url: str | None = None
+    file_url: str | None = None
+    title: str | None = None
+    author: str | None = None
+    author_url: str | None = None
+    licence: str | None = None  # normalised name, e.g. CC0-1.0
+    licence_url: str | None = None
+    rights_checked_at: str | None = None  # ISO 8601 date
+    rights_evidence: str | None = None  # how the licence is known
+    permission: str | None = None  # JSON of a recorded permission
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source, before anybody looked inside."""
+
+    uri: str  # unique and stable: file:///..., sample:astronaut.png, synthetic:20@0#7
+    size: int = -1  # bytes; -1 = unknown
+    mtime_ns: int = -1  # -1 = the source has none
+    provenance: Provenance = Provenance()
+
+
+class Source(Protocol):
+    """A place that photos come from."""
+
+    provider: str  # folder, samples, synthetic, ...
+    spec: str  # what the user wrote
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every file, in an order that does not depend on the file system."""
+        ...
+
+    def open(self, file: SourceFile) -> BinaryIO:
+        """The bytes of a file. Raises `OSError`."""
+        ...

@@ -1,0 +1,1 @@
+"""The stages of a build: pure functions from a batch of rows to a batch of rows."""

@@ -1,0 +1,190 @@
+"""Settings of a build: typed, frozen, nested; presets are functions that return a whole config.
+
+Every setting that changes a result is here and enters the fingerprint of the parts it changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or cannot have that value."""
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """Which files count as photos, and where their bytes are kept."""
+
+    store: Literal["copy", "reference"] = "copy"  # copy into the workspace, or leave the files where they are
+    min_side: int = 128  # pixels; smaller photos are rejected
+    max_pixels: int = 150_000_000  # larger photos are rejected before they are decoded
+    max_bytes: int = 200_000_000
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """Who finds people."""
+
+    model: str = "movenet"
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Who fits the body, and when a person is not worth a fit."""
+
+    model: str = "smplify"
+    min_head_score: float = 0.2  # best score among nose, eyes and ears
+    min_shoulder_score: float = 0.2  # of the better shoulder
+    max_residual: float = 0.35  # share of the person's size; larger fits are rejected
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Which joints enter the rotation between the template and the fitted body."""
+
+    joints: Literal["torso", "reference"] = "torso"
+    """`reference`: shoulders, neck, pelvis (the reference code). `torso`: the fitted torso itself."""
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """How the picture is cut."""
+
+    mode: Literal["fit", "reference"] = "fit"
+    size: int = 512  # pixels a side
+    codec: Literal["png", "webp-lossless", "jpeg-95"] = "png"
+    min_window: float = 50.0  # photo pixels; smaller windows are rejected (phq-data section 6)
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Who separates the person from the background."""
+
+    model: str = "selfie"
+    everybody: bool = False  # keep the bystanders too, as the paper did
+
+
+@dataclass(frozen=True)
+class ScreenConfig:
+    """When a portrait is not good enough. Shares are of the picture's side or area."""
+
+    min_source_pixels: float = 0.25  # photo pixels per picture pixel
+    min_blur: float = 0.0
+    max_padding: float = 0.45
+    max_residual: float = 0.12
+    max_shoulder_residual: float = 0.10
+    max_exposure: float = 0.6  # share of the person's pixels near black or near white
+    min_mask_share: float = 0.08
+    max_overlap: float = 0.6
+    max_doubt: float = 0.9
+
+
+@dataclass(frozen=True)
+class DedupConfig:
+    """When two portraits are the same picture."""
+
+    max_distance: int = 6  # bits of 64
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything that `phq build` may be told."""
+
+    part_size: int = 64  # photos a part: the unit of work and of resume
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+
+    def to_json(self) -> str:
+        """Canonical JSON of every setting."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=2)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:
+        """A config from nested dictionaries; unknown names and wrong types raise `ConfigError`."""
+        return _from_dict(cls, values, "")
+
+    def replace_setting(self, assignment: str) -> PipelineConfig:
+        """This config with one setting changed, written as `crop.size=256`."""
+        path, separator, text = assignment.partition("=")
+        if not separator:
+            raise ConfigError(
+                f"a setting is written NAME=VALUE, for example crop.size=256, not {assignment!r}"
+            )
+        values = dataclasses.asdict(self)
+        *parents, name = path.strip().split(".")
+        target = values
+        for parent in parents:
+            inner = target.get(parent)
+            if not isinstance(inner, dict):
+                raise ConfigError(f"there is no setting '{path}'")
+            target = inner
+        if name not in target or isinstance(target[name], dict):
+            raise ConfigError(f"there is no setting '{path}'")
+        try:
+            target[name] = json.loads(text)
+        except json.JSONDecodeError:
+            target[name] = text
+        return PipelineConfig.from_dict(values)
+
+
+def default() -> PipelineConfig:
+    """The embedded default: free models, no download."""
+    return PipelineConfig()
+
+
+PRESETS = {"default": default}
+
+
+def digest(*parts: Any) -> str:
+    """A short hex digest of dataclasses, strings and JSON-able values."""
+    plain = [
+        dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts
+    ]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _from_dict(kind: Any, values: Mapping[str, Any], path: str) -> Any:
+    hints = get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}
+    unknown = set(values) - fields
+    if unknown:
+        raise ConfigError(f"there is no setting '{path}{sorted(unknown)[0]}'")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"setting '{path}{name}' is a group of settings, not {value!r}")
+            arguments[name] = _from_dict(hint, value, f"{path}{name}.")
+        else:
+            arguments[name] = _checked(hint, value, f"{path}{name}")
+    return kind(**arguments)
+
+
+def _checked(hint: Any, value: Any, name: str) -> Any:
+    choices = getattr(hint, "__args__", None) if getattr(hint, "__origin__", None) is Literal else None
+    if choices is not None:
+        if value not in choices:
+            raise ConfigError(f"setting '{name}' is one of {', '.join(map(str, choices))}, not {value!r}")
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    raise ConfigError(f"setting '{name}' wants a {getattr(hint, '__name__', hint)}, not {value!r}")

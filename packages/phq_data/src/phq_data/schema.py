@@ -1,0 +1,284 @@
+"""The Arrow schema of every table, with its version. One place; everybody else asks for `SCHEMAS[name]`.
+
+Pixel positions are pixels of the upright photo (EXIF orientation applied), x right, y down, with 0 at the
+left/top edge of the first pixel. Angles are radians. Lengths are metres. Frames: see `camera`.
+
+An `image` column is the struct that Hugging Face `datasets` reads as an image: encoded bytes and a file name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised when a table changes so that older readers would misread it."""
+
+
+class SchemaError(ValueError):
+    """Rows or a file that do not follow the schema."""
+
+
+def _numbers(count: int) -> pa.DataType:
+    return pa.list_(pa.float32(), count)
+
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TEXT_LIST = pa.list_(pa.string())
+
+
+def _fields(**columns: pa.DataType) -> list[pa.Field]:
+    """Columns are required unless their name is in `_OPTIONAL`."""
+    return [pa.field(name, kind, nullable=name in _OPTIONAL) for name, kind in columns.items()]
+
+
+_OPTIONAL = frozenset(
+    {
+        "author", "author_url", "page_url", "file_url", "licence", "licence_url", "title", "description",
+        "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
+    }
+)  # fmt: skip
+
+_PROVENANCE: dict[str, pa.DataType] = {
+    "provider": pa.string(),  # folder, samples, synthetic, wikimedia, ...
+    "source": pa.string(),  # what the user named: a folder, a query
+    "uri": pa.string(),  # where the bytes were read from
+    "page_url": pa.string(),
+    "file_url": pa.string(),
+    "title": pa.string(),
+    "author": pa.string(),
+    "author_url": pa.string(),
+    "licence": pa.string(),  # normalised name, e.g. CC0-1.0, CC-BY-4.0; null = unknown
+    "licence_url": pa.string(),
+    "rights_checked_at": pa.string(),  # ISO 8601 date
+    "rights_evidence": pa.string(),  # how the licence is known
+    "permission": pa.string(),  # JSON of a recorded permission
+}
+
+PLAN = pa.schema(
+    _fields(
+        item=pa.string(),  # digest of the photo's bytes, or of its uri when it could not be read
+        size=pa.int64(),  # bytes on disk; -1 when unknown
+        mtime_ns=pa.int64(),  # -1 when the source has none
+        sha256=pa.string(),  # "" when it could not be read
+        error=pa.string(),  # class of the error while reading, or ""
+        message=pa.string(),  # its text, or ""
+        same_as=pa.string(),  # uri of the earlier file with the same bytes, or null
+        **_PROVENANCE,
+    )
+)
+"""What a build decided to work on: one row a source file, in a fixed order; part i becomes `photos` part i."""
+
+PHOTOS = pa.schema(
+    _fields(
+        photo_id=pa.string(),  # sha256 of the file's bytes
+        key=pa.string(),  # where the bytes lie: a path inside the workspace, or the uri
+        width=pa.int32(),  # upright
+        height=pa.int32(),
+        format=pa.string(),  # JPEG, PNG, ...
+        bytes=pa.int64(),
+        orientation=pa.int32(),  # EXIF orientation of the stored bytes, 1..8
+        colour=pa.string(),  # what it was converted from: sRGB, "ICC <name>", CMYK, grey, ...
+        phash=pa.uint64(),  # 64-bit perceptual hash of the upright picture
+        exif_time=pa.string(),
+        **_PROVENANCE,
+    )
+)
+
+PEOPLE = pa.schema(
+    _fields(
+        person_id=pa.string(),
+        photo_id=pa.string(),
+        detector=pa.string(),  # fingerprint
+        order=pa.int32(),  # left to right in the photo, from 0
+        box=_numbers(4),  # x0, y0, x1, y1
+        keypoints=_numbers(51),  # COCO-17: x, y, score
+        score=pa.float32(),
+        photo_width=pa.int32(),
+        photo_height=pa.int32(),
+    )
+)
+
+FITS = pa.schema(
+    _fields(
+        fit_id=pa.string(),
+        person_id=pa.string(),
+        photo_id=pa.string(),
+        fitter=pa.string(),  # fingerprint
+        body=pa.string(),  # anny, smpl
+        focal=pa.float32(),  # pixels
+        principal=_numbers(2),
+        root_orient=_numbers(3),  # axis-angle, body to camera
+        translation=_numbers(3),  # neck joint in the camera frame
+        pose=_numbers(6),  # neck, head axis-angle
+        shape=pa.list_(pa.float32()),
+        joints=_numbers(39),  # 13 joints of bodies.JOINT_NAMES, camera frame
+        residual=pa.float32(),  # share of the person's size
+        residuals=_numbers(17),  # per keypoint; nan = not used
+        alternatives=pa.list_(pa.float32()),  # (yaw, cost) pairs of all starts, best first
+        converged=pa.bool_(),
+    )
+)
+
+PORTRAITS = pa.schema(
+    _fields(
+        portrait_id=pa.string(),
+        person_id=pa.string(),
+        fit_id=pa.string(),
+        photo_id=pa.string(),
+        camera=_numbers(25),
+        pose=_numbers(6),
+        yaw=pa.float32(),
+        pitch=pa.float32(),
+        roll=pa.float32(),
+        window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
+        size=pa.int32(),  # side of the picture in pixels
+        source_pixels=pa.float32(),  # photo pixels per picture pixel; below 1 the photo was enlarged
+        padding=pa.float32(),  # share of the picture that lies outside the photo
+        crop_mode=pa.string(),  # fit, reference
+        keypoints=_numbers(51),  # in picture pixels
+        residual=pa.float32(),  # mean distance of rig landmarks and keypoints, share of the picture's side
+        shoulder_residual=pa.float32(),  # the same at the shoulders
+        codec=pa.string(),  # png, webp-lossless, jpeg-95, ...
+        models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
+        image=IMAGE,
+        mask=IMAGE,  # 8-bit alpha of the person
+    )
+)
+
+SCREENED = pa.schema(
+    _fields(
+        portrait_id=pa.string(),
+        photo_id=pa.string(),
+        kept=pa.bool_(),
+        reasons=TEXT_LIST,  # empty when kept
+        blur=pa.float32(),  # sharpness at the picture's own resolution; low = blurry
+        exposure_low=pa.float32(),  # share of the person's pixels near black
+        exposure_high=pa.float32(),  # ... near white
+        contrast=pa.float32(),
+        source_pixels=pa.float32(),
+        padding=pa.float32(),
+        residual=pa.float32(),
+        shoulder_residual=pa.float32(),
+        mask_share=pa.float32(),  # share of the picture that the mask covers
+        overlap=pa.float32(),  # largest share of another person's box inside this window
+        doubt=pa.float32(),  # 0..1: how likely the label is wrong
+        phash=pa.uint64(),  # of the picture
+        overlay=IMAGE,  # rejected portraits only
+    )
+)
+
+DUPLICATES = pa.schema(
+    _fields(
+        portrait_id=pa.string(),
+        cluster=pa.string(),  # smallest portrait_id of the cluster
+        representative=pa.bool_(),  # the member to keep
+        distance=pa.int32(),  # Hamming distance to the representative
+    )
+)
+
+DECISIONS = pa.schema(
+    _fields(
+        decision_id=pa.string(),  # ulid
+        portrait_id=pa.string(),
+        verdict=pa.string(),  # accept, reject, flag, undo
+        reason=pa.string(),
+        note=pa.string(),
+        reviewer=pa.string(),
+        time=pa.timestamp("ms", tz="UTC"),
+        seconds=pa.float32(),
+        client=pa.string(),
+    )
+)
+
+LEDGER = pa.schema(
+    _fields(
+        stage=pa.string(),
+        item=pa.string(),  # id of the row (or file) that the stage was given
+        outcome=pa.string(),  # kept, rejected, failed
+        reason=pa.string(),  # short, stable word; "" when kept
+        message=pa.string(),  # a sentence for people
+        retryable=pa.bool_(),  # only ever true for failed
+        evidence=pa.string(),  # JSON: the numbers behind the verdict
+        outputs=TEXT_LIST,  # ids of the rows that came out
+        uri=pa.string(),  # where the photo came from, to find it again
+    )
+)
+"""One row an item and stage: nothing disappears."""
+
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "plan": PLAN,
+    "photos": PHOTOS,
+    "people": PEOPLE,
+    "fits": FITS,
+    "portraits": PORTRAITS,
+    "screened": SCREENED,
+    "duplicates": DUPLICATES,
+    "decisions": DECISIONS,
+    "ledger": LEDGER,
+}
+
+KEYS: Mapping[str, str] = {
+    "photos": "photo_id",
+    "people": "person_id",
+    "fits": "fit_id",
+    "portraits": "portrait_id",
+    "screened": "portrait_id",
+    "duplicates": "portrait_id",
+    "decisions": "decision_id",
+}
+
+
+def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table of schema `name`.
+
+    Raises `SchemaError` naming the table, row and column for a missing, unknown or wrongly typed value.
+    """
+    schema = SCHEMAS[name]
+    listed = list(rows)
+    known = set(schema.names)
+    for index, row in enumerate(listed):
+        unknown = set(row) - known
+        if unknown:
+            raise SchemaError(f"table '{name}', row {index}: unknown column {sorted(unknown)[0]!r}")
+        for column in schema:
+            if not column.nullable and row.get(column.name) is None:
+                raise SchemaError(f"table '{name}', row {index}: column '{column.name}' is missing")
+    try:
+        return pa.Table.from_pylist(listed, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise SchemaError(f"table '{name}': {error}") from error
+
+
+def check_table(name: str, table: pa.Table) -> pa.Table:
+    """`table` cast to schema `name`; `SchemaError` when columns lack or cannot be cast."""
+    schema = SCHEMAS[name]
+    missing = [column for column in schema.names if column not in table.column_names]
+    if missing:
+        raise SchemaError(f"table '{name}' lacks column '{missing[0]}' (schema version {SCHEMA_VERSION})")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise SchemaError(f"table '{name}': {error}") from error
+
+
+def make_id(*parts: str | int | float | bytes | Sequence[float]) -> str:
+    """A content id: the first 32 hex digits of sha256 over a canonical form of `parts`.
+
+    Numbers are rounded by the caller, who knows how far they mean something.
+    """
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, bytes):
+            chunk = part
+        elif isinstance(part, str):
+            chunk = part.encode()
+        else:
+            chunk = json.dumps(part, separators=(",", ":")).encode()
+        state.update(len(chunk).to_bytes(8, "big"))
+        state.update(chunk)
+    return state.hexdigest()[:32]
