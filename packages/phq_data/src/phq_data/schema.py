@@ -65,13 +65,14 @@ PLAN = pa.schema(
         size=pa.int64(),  # bytes on disk; -1 when unknown
         mtime_ns=pa.int64(),  # -1 when the source has none
         sha256=pa.string(),  # "" when it could not be read
+        key=pa.string(),  # where the bytes lie: a path inside the workspace, or the uri; "" = nowhere
         error=pa.string(),  # class of the error while reading, or ""
         message=pa.string(),  # its text, or ""
         same_as=pa.string(),  # uri of the earlier file with the same bytes, or null
         **_PROVENANCE,
     )
 )
-"""What a build decided to work on: one row a source file, in a fixed order; part i becomes `photos` part i."""
+"""What a build decided to work on: one row a source file, in fixed order; part i becomes `photos` part i."""
 
 PHOTOS = pa.schema(
     _fields(

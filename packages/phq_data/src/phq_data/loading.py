@@ -1,0 +1,67 @@
+"""The models a config names, loaded once a process and shared by all the parts it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from phq_data.config import PipelineConfig
+
+
+class Models:
+    """The networks and bodies that a config names, each loaded once a process, when first needed."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
+        self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    @property
+    def detector(self) -> Any:
+        """The `PersonDetector`."""
+        from phq_data.models import registry
+
+        return self._once("detector", lambda: registry.person_detector(self._config.detect.model))
+
+    @property
+    def fitter(self) -> Any:
+        """The `BodyFitter`."""
+        from phq_data.models import registry
+
+        return self._once("fitter", lambda: registry.body_fitter(self._config.fit.model))
+
+    @property
+    def segmenter(self) -> Any:
+        """The `Segmenter`."""
+        from phq_data.models import registry
+
+        mask = self._config.mask
+        return self._once("segmenter", lambda: registry.segmenter(mask.model, everybody=mask.everybody))
+
+    @property
+    def rig(self) -> Any:
+        """The `PortraitRig` of the fitter's body."""
+        from phq_data.bodies import load_rig
+
+        return self._once("rig", lambda: load_rig(self.fitter.body))
+
+    @property
+    def template(self) -> Mapping[str, Any]:
+        """Neutral joints of the fitter's body around the neck: name to [3] metres."""
+        from phq_data.bodies import template_joints
+
+        return self._once("template", lambda: template_joints(self.fitter.body))
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
+
+
+@lru_cache(maxsize=4)
+def models_for(config: PipelineConfig) -> Models:
+    """The `Models` of a config, shared by all parts that this process runs."""
+    return Models(config)

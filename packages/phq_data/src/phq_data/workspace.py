@@ -1,0 +1,350 @@
+"""The workspace: where photos and tables live, in parts that are written whole or not at all.
+
+    workspace.json                       format and version
+    plan/part-00000.parquet              the files that were found, in order
+    photos/3f/3f9a...e1.jpg              photo bytes under their sha256
+    tables/<table>/part-00000.parquet    rows; part i of every table comes from part i of the plan
+    ledger/<stage>/part-00000.parquet    one row an item: kept, rejected or failed
+    rig.safetensors                      the rig that the overlays and labels refer to
+
+A part's footer carries the fingerprint of everything it was made from and a digest of its content. A stage's
+part is done when its table part and then its ledger part are there with the expected fingerprint: the ledger
+part is written last and is the mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from phq_data import schema
+
+FORMAT = "phq-workspace/1"
+_FOOTER = b"phq"
+_TEMPORARY = ".tmp-"
+
+
+class WorkspaceError(RuntimeError):
+    """The workspace cannot be used; the message says why and what to do."""
+
+
+class WorkspaceBusyError(WorkspaceError):
+    """Somebody else is working on the workspace."""
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """What a part's footer says."""
+
+    index: int
+    rows: int
+    fingerprint: str  # of what it was made from
+    content: str  # digest of its rows
+    extra: Mapping[str, Any]  # e.g. seconds that the work took
+
+
+class Workspace:
+    """A folder (any fsspec URL) that holds one dataset in the making. Open it with `Workspace.open`."""
+
+    def __init__(self, url: str, fs: fsspec.AbstractFileSystem, root: str) -> None:
+        self.url = url
+        self._fs = fs
+        self._root = root.rstrip("/")
+        self.is_local = isinstance(fs, LocalFileSystem)
+
+    @classmethod
+    def open(cls, url: str | Path, *, create: bool = False) -> Workspace:
+        """Open the workspace at a folder or fsspec URL, making it if `create`.
+
+        Raises `WorkspaceError` if there is none, if it is of a newer version or if it cannot be written.
+        """
+        text = str(url)
+        try:
+            fs, root = fsspec.core.url_to_fs(text)
+        except (ValueError, ImportError) as error:
+            raise WorkspaceError(f"cannot open a workspace at {text}: {error}") from error
+        workspace = cls(text, fs, root)
+        marker = "workspace.json"
+        if not workspace.exists(marker):
+            if not create:
+                raise WorkspaceError(
+                    f"there is no workspace at {text}; `phq build --workspace {text}` makes one"
+                )
+            with contextlib.suppress(OSError):
+                if fs.isfile(workspace._root):
+                    raise WorkspaceError(f"{text} is a file, not a folder: name another workspace")
+            header = {"format": FORMAT, "schema_version": schema.SCHEMA_VERSION}
+            workspace.write_bytes(marker, json.dumps(header, indent=2).encode())
+        try:
+            found = json.loads(workspace.read_bytes(marker))
+            known = found["format"] == FORMAT and found["schema_version"] <= schema.SCHEMA_VERSION
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkspaceError(f"{text}/{marker} is damaged: {error}") from error
+        if not known:
+            raise WorkspaceError(
+                f"the workspace {text} was made by a newer PHQ ({found}); this one reads {FORMAT}, "
+                f"schema {schema.SCHEMA_VERSION}"
+            )
+        return workspace
+
+    # ---- files -------------------------------------------------------------------------------------------
+
+    def path(self, key: str) -> str:
+        """The full path of `key` in the workspace's file system."""
+        return f"{self._root}/{key}"
+
+    def exists(self, key: str) -> bool:
+        """Is there a file or folder `key`?"""
+        return bool(self._fs.exists(self.path(key)))
+
+    def read_bytes(self, key: str) -> bytes:
+        """The bytes of file `key`; `WorkspaceError` if it cannot be read."""
+        try:
+            data = self._fs.cat_file(self.path(key))
+        except OSError as error:
+            raise WorkspaceError(f"cannot read {self.path(key)}: {error}") from error
+        return bytes(data)
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write file `key` whole or not at all."""
+        with self.writing(key) as path, self._fs.open(path, "wb") as file:
+            file.write(data)
+
+    @contextlib.contextmanager
+    def writing(self, key: str) -> Iterator[str]:
+        """A temporary path to write; on success it is renamed to `key`, on any error it is removed.
+
+        Raises `WorkspaceError` with advice when the disk is full or the folder cannot be written.
+        """
+        target = self.path(key)
+        folder, _, name = target.rpartition("/")
+        temporary = f"{folder}/{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{name}"
+        try:
+            self._fs.makedirs(folder, exist_ok=True)
+            yield temporary
+            if self.is_local:
+                with open(temporary, "rb") as file:  # noqa: PTH123 (a string path of fsspec)
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)  # noqa: PTH105
+            else:
+                self._fs.mv(temporary, target)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                if self._fs.exists(temporary):
+                    self._fs.rm_file(temporary)
+            if isinstance(error, OSError):
+                raise _explained(error, target) from error
+            raise
+
+    def remove(self, key: str) -> None:
+        """Remove file `key` if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self.path(key))
+
+    # ---- parts -------------------------------------------------------------------------------------------
+
+    def write_part(
+        self,
+        folder: str,  # "plan", "tables/<table>" or "ledger/<stage>"
+        index: int,
+        table: pa.Table,
+        fingerprint: str,
+        extra: Mapping[str, Any] | None = None,
+    ) -> PartInfo:
+        """Write one part whole or not at all; returns what its footer says."""
+        content = content_digest(table)
+        footer: dict[str, Any] = {
+            "schema_version": schema.SCHEMA_VERSION,
+            "fingerprint": fingerprint,
+            "content": content,
+            "extra": dict(extra or {}),
+        }
+        stamped = table.replace_schema_metadata(
+            {**(table.schema.metadata or {}), _FOOTER: json.dumps(footer)}
+        )
+        has_images = any(name in table.column_names for name in ("image", "overlay"))
+        with self.writing(_part_key(folder, index)) as path, self._fs.open(path, "wb") as file:
+            pq.write_table(stamped, file, compression="zstd", row_group_size=16 if has_images else 65_536)
+        return PartInfo(index, table.num_rows, fingerprint, content, footer["extra"])
+
+    def part_info(self, folder: str, index: int) -> PartInfo | None:
+        """The footer of a part; None when it is missing or damaged (then it is simply made again)."""
+        path = self.path(_part_key(folder, index))
+        try:
+            with self._fs.open(path, "rb") as file:
+                metadata = pq.read_metadata(file)
+            footer = json.loads(metadata.metadata[_FOOTER])
+            if footer["schema_version"] != schema.SCHEMA_VERSION:
+                return None
+            return PartInfo(
+                index, metadata.num_rows, footer["fingerprint"], footer["content"], footer["extra"]
+            )
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError, TypeError):
+            return None
+
+    def read_part(self, folder: str, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a part. Raises `WorkspaceError` when it is missing or damaged."""
+        path = self.path(_part_key(folder, index))
+        try:
+            with self._fs.open(path, "rb") as file:
+                table = pq.read_table(file, columns=list(columns) if columns else None)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise WorkspaceError(
+                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+            ) from error
+        return table.replace_schema_metadata(None)
+
+    def parts(self, folder: str) -> list[int]:
+        """The numbers of the parts in a folder, ascending."""
+        path = self.path(folder)
+        if not self._fs.exists(path):
+            return []
+        names = (str(entry).rpartition("/")[2] for entry in self._fs.ls(path, detail=False))
+        found = [n for n in names if n.startswith("part-") and n.endswith(".parquet")]
+        return sorted(int(n.removeprefix("part-").removesuffix(".parquet")) for n in found)
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of table `name` ("photos", "portraits", ..., "plan", "ledger"), parts in order.
+
+        Name the `columns` you need: reading `portraits` whole reads every picture.
+        """
+        if name == "plan":
+            folders = ["plan"]
+        elif name == "ledger":
+            base = self.path("ledger")
+            entries = self._fs.ls(base, detail=False) if self._fs.exists(base) else []
+            folders = [f"ledger/{str(e).rstrip('/').rpartition('/')[2]}" for e in sorted(map(str, entries))]
+        else:
+            folders = [f"tables/{name}"]
+        tables = [self.read_part(f, i, columns) for f in folders for i in self.parts(f)]
+        wanted = schema.SCHEMAS[name]
+        if columns:
+            wanted = pa.schema([wanted.field(column) for column in columns])
+        if not tables:
+            return wanted.empty_table()
+        return pa.concat_tables([table.cast(wanted) for table in tables])
+
+    def row(self, name: str, value: str) -> dict[str, Any] | None:
+        """The row of table `name` whose key starts with `value` (None: no such row).
+
+        Raises `WorkspaceError` when several rows do.
+        """
+        key = schema.KEYS[name]
+        hits: list[dict[str, Any]] = []
+        for index in self.parts(f"tables/{name}"):
+            ids = self.read_part(f"tables/{name}", index, [key])[key].to_pylist()
+            wanted = [i for i, row_id in enumerate(ids) if row_id.startswith(value)]
+            if wanted:
+                hits += self.read_part(f"tables/{name}", index).take(wanted).to_pylist()
+        if len({hit[key] for hit in hits}) > 1:
+            raise WorkspaceError(f"{len(hits)} rows of '{name}' start with {value!r}: give more of the id")
+        return hits[0] if hits else None
+
+    # ---- one at a time -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(
+        self, *, wait: bool = True, on_wait: Callable[[str], None] = lambda text: None
+    ) -> Iterator[None]:
+        """Hold the workspace for writing. A second holder waits (telling `on_wait` who is in) or, with
+        `wait=False`, gets a `WorkspaceBusyError`. Leftover temporary files are cleared on entry.
+
+        Only local workspaces are locked: object stores have no lock to offer.
+        """
+        if not self.is_local:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        owner = Path(self.path("lock-owner.json"))
+        guard = FileLock(self.path(".lock"))
+        try:
+            guard.acquire(timeout=0)
+        except Timeout:
+            holder = _describe_owner(owner)
+            if not wait:
+                raise WorkspaceBusyError(f"the workspace {self.url} is in use by {holder}") from None
+            on_wait(
+                f"the workspace {self.url} is in use by {holder}; waiting until it is free (Ctrl-C to stop)"
+            )
+            guard.acquire()
+        except OSError as error:
+            raise _explained(error, self.path(".lock")) from error
+        try:
+            self._sweep()
+            about = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            }
+            self.write_bytes("lock-owner.json", json.dumps(about).encode())
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                owner.unlink()
+            guard.release()
+
+    def _sweep(self) -> None:
+        for path in Path(self._root).rglob(f"{_TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def content_digest(table: pa.Table) -> str:
+    """Hex digest of a table's rows: equal rows in equal order give equal digests."""
+    state = hashlib.sha256()
+
+    class _Sink:
+        closed = False
+
+        def write(self, data: Any) -> int:
+            state.update(data)
+            return len(data)
+
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
+        writer.write_table(plain)
+    return state.hexdigest()[:32]
+
+
+def _part_key(folder: str, index: int) -> str:
+    return f"{folder}/part-{index:05d}.parquet"
+
+
+def _describe_owner(path: Path) -> str:
+    try:
+        about = json.loads(path.read_text())
+        return f"process {about['pid']} on {about['host']} since {about['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _explained(error: OSError, path: str) -> WorkspaceError:
+    if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
+        return WorkspaceError(
+            f"the disk is full (writing {path}). Nothing finished is lost: free some space and run the same "
+            "command again."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return WorkspaceError(
+            f"cannot write {path}: {error.strerror}. Choose a workspace that you may write to."
+        )
+    return WorkspaceError(f"cannot write {path}: {error}")
