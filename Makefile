@@ -1,0 +1,64 @@
+# PHQ. `make` alone lists the targets.
+PYTHON ?= python3
+DEMO ?= demo-workspace
+JSON ?=
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON ?= $(PYTHON)
+# Tests and demos never call home.
+export YOLO_OFFLINE := true
+export HF_HUB_OFFLINE := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+# uv is used where it is installed; elsewhere it gets a small environment of its own.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+export UV
+SYNC = $(UV) sync --locked --quiet
+RUN = .venv/bin
+
+.PHONY: help setup setup-demo demo test lint types pytest bench-build lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+uv.lock: uv.lock.in pyproject.toml tools/lock.py | $(filter .uv/bin/uv,$(UV))
+	$(PYTHON) tools/lock.py restore
+
+setup-demo: uv.lock ## Install what the embedded default needs (no torch)
+	$(SYNC) --inexact
+
+setup: uv.lock ## Install everything, for development
+	$(SYNC) --all-packages --all-extras --group dev --inexact
+
+demo: setup-demo ## Build a small dataset from real and synthetic photos and show where to look
+	$(RUN)/phq build --workspace $(DEMO) --runner inline --set part_size=6 samples synthetic:24
+	$(RUN)/phq report --workspace $(DEMO)
+
+test: setup lint types pytest ## Everything that must pass: lint, types, lock, tests
+
+lint:
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/python tools/lock.py check
+	$(UV) lock --check --quiet
+
+types:
+	$(RUN)/mypy
+
+pytest:
+	$(RUN)/pytest
+
+bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1 for one JSON line)
+	$(RUN)/python -m phq_data.bench $(if $(JSON),--json)
+
+lock: ## Resolve the dependencies anew and save the lock
+	$(UV) lock
+	$(PYTHON) tools/lock.py save
+
+clean: ## Remove what the targets made
+	rm -rf .venv .uv uv.lock $(DEMO) .pytest_cache .mypy_cache .ruff_cache

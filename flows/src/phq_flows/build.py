@@ -1,0 +1,158 @@
+"""The flow behind `phq build`: one task a stage and part, chained part by part."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from phq_flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import (  # noqa: E402
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.futures import PrefectFuture, as_completed  # noqa: E402
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
+
+from phq_data.build import STAGE_NAMES, PartReport, finish, prepare, run_part  # noqa: E402
+from phq_data.config import PipelineConfig  # noqa: E402
+from phq_data.gather import gather  # noqa: E402
+from phq_data.runner import BuildReport, Progress, SilentProgress  # noqa: E402
+from phq_data.sources.resolve import resolve  # noqa: E402
+from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
+
+Runner = Literal["threads", "processes", "ray", "dask"]
+
+_shown: Progress = SilentProgress()
+"""Who watches the flow of this process; a deployment has nobody but Prefect's own pages."""
+
+
+@task(task_run_name="{stage}-part-{part:05d}", cache_policy=NO_CACHE, persist_result=False, log_prints=False)
+def stage_part(
+    workspace: str, settings: str, stage: str, part: int, retry_failed: bool, before: PartReport | None
+) -> PartReport:
+    """One part of one stage; `before` is the same part's report of the stage before, to wait for it."""
+    from phq_data import cli  # noqa: F401 (one numeric thread a worker)
+
+    return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
+
+
+@flow(name="phq-build", flow_run_name="build-{workspace}", validate_parameters=False, persist_result=False)
+def build(
+    workspace: str,
+    sources: list[str] | None = None,
+    settings: str = "",
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> BuildReport:
+    """Photos of `sources` into aligned portraits in `workspace` (a folder or fsspec URL).
+
+    `settings` is JSON of `phq_data.config.PipelineConfig`, "" for the default. Resumes by itself.
+    """
+    config = _config(settings)
+    opened = Workspace.open(workspace, create=True)
+    report = BuildReport()
+    began = time.perf_counter()
+    with opened.lock(wait=wait, on_wait=_shown.say):
+        prepare(opened, config)
+        planned = list(gather(opened, [resolve(s) for s in sources or []], config.ingest, config.part_size,
+                              _shown.file_seen))  # fmt: skip
+        futures: list[PrefectFuture[PartReport]] = []
+        for part in planned:
+            info = opened.part_info("plan", part)
+            _shown.part_planned(part, info.rows if info else 0)
+            before: Any = None
+            for stage in STAGE_NAMES:
+                before = stage_part.submit(workspace, settings, stage, part, retry_failed, before)
+                futures.append(before)
+        _collect(futures, report)
+        if not report.errors:
+            finish(opened, config)
+    report.seconds = time.perf_counter() - began
+    create_table_artifact(
+        key="phq-build", table=list(_artifact_rows(report)), description=f"Build of {workspace}"
+    )
+    return report
+
+
+def run(
+    workspace: str,
+    sources: list[str],
+    config: PipelineConfig,
+    *,
+    runner: Runner = "threads",
+    workers: int = 2,
+    retry_failed: bool = False,
+    wait: bool = True,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Run the flow in this process with the chosen task runner.
+
+    Raises `WorkspaceError` for a workspace that cannot be used, and for a runner whose package is missing.
+    """
+    global _shown
+    _shown = progress or SilentProgress()
+    chosen = build.with_options(task_runner=task_runner(runner, workers))
+    try:
+        return chosen(workspace, sources, config.to_json(), retry_failed, wait)
+    finally:
+        _shown = SilentProgress()
+
+
+def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
+    """Prefect's task runner of that name with so many workers on this machine."""
+    if name == "threads":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    if name == "processes":
+        return ProcessPoolTaskRunner(max_workers=workers)
+    try:
+        if name == "ray":
+            from prefect_ray import RayTaskRunner
+
+            return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})
+        from prefect_dask import DaskTaskRunner
+    except ImportError as error:
+        raise WorkspaceError(
+            f"the runner '{name}' needs the package prefect-{name}: pip install 'phq-flows[{name}]'"
+        ) from error
+    cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    return DaskTaskRunner(cluster_kwargs=cluster)
+
+
+def _collect(futures: list[PrefectFuture[PartReport]], report: BuildReport) -> None:
+    progress_id = cast(
+        UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
+    )
+    stopped: WorkspaceError | None = None
+    for count, future in enumerate(as_completed(futures), start=1):
+        result = future.result(raise_on_failure=False)
+        if isinstance(result, PartReport):
+            report.reports.append(result)
+            _shown.part_done(result)
+        elif isinstance(result, WorkspaceError):
+            stopped = stopped or result
+        elif isinstance(result, BaseException) and "UpstreamTaskError" not in type(result).__name__:
+            report.errors.append(f"{type(result).__name__}: {result}")
+        if count % 20 == 0 or count == len(futures):
+            update_progress_artifact(artifact_id=progress_id, progress=100.0 * count / len(futures))
+    if stopped is not None:
+        raise stopped
+
+
+def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
+    for stage in STAGE_NAMES:
+        counts = {kind: report.count(stage, kind) for kind in ("items", "kept", "rejected", "failed")}
+        seconds = sum(r.seconds for r in report.reports if r.stage == stage)
+        yield {"stage": stage, **counts, "seconds": round(seconds, 1)}
+
+
+def _config(settings: str) -> PipelineConfig:
+    return PipelineConfig.from_dict(json.loads(settings)) if settings else PipelineConfig()

@@ -1,0 +1,141 @@
+"""`phq build`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add `build` to the phq program."""
+    app.command("build")(build)
+
+
+def build(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Where photos come from: folders or files, 'samples' (real photos that come with the "
+            "installed packages), 'synthetic:COUNT[@SEED]' (renders whose truth is known). Without any, "
+            "the build goes on with what the workspace has planned."
+        ),
+    ] = None,
+    workspace: Annotated[
+        str, typer.Option("--workspace", "-w", help="The folder (or fsspec URL) that holds the dataset.")
+    ] = "",
+    runner: Annotated[
+        str,
+        typer.Option(
+            help="Who runs the parts: Prefect with threads, processes, ray or dask; or inline, in this "
+            "process without Prefect's start of some 15 seconds."
+        ),
+    ] = "threads",
+    workers: Annotated[int, typer.Option(help="How many parts at once. 0 = one a core.")] = 0,
+    preset: Annotated[str, typer.Option(help="The settings to start from.")] = "default",
+    config: Annotated[
+        Path | None, typer.Option(help="A JSON file of settings, as config.json has them.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one setting, for example --set crop.size=256. Repeatable."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed for a reason that may have passed.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Stop at once if another build is working on the workspace.")
+    ] = False,
+) -> None:
+    """Photos into aligned portraits with cameras, poses and masks.
+
+    Run the same command again after a stop, a crash or with more photos: only what is new or changed is done.
+
+    Example: phq build --workspace portraits ~/photos samples
+    """
+    from phq_data import config as settings
+
+    if not workspace:
+        raise typer.BadParameter("name the workspace: --workspace DIR")
+    runners = ("threads", "processes", "ray", "dask", "inline")
+    if runner not in runners:
+        raise typer.BadParameter(f"--runner is one of {', '.join(runners)}, not {runner!r}")
+    if preset not in settings.PRESETS:
+        raise typer.BadParameter(f"--preset is one of {', '.join(settings.PRESETS)}, not {preset!r}")
+    chosen = settings.PRESETS[preset]()
+    if config is not None:
+        try:
+            chosen = settings.PipelineConfig.from_dict(json.loads(config.read_text()))
+        except (OSError, ValueError) as error:
+            raise settings.ConfigError(f"cannot use the settings in {config}: {error}") from error
+    for assignment in set_ or []:
+        chosen = chosen.replace_setting(assignment)
+    run_build(
+        workspace,
+        list(sources or []),
+        chosen,
+        runner=runner,
+        workers=workers or os.cpu_count() or 1,
+        retry_failed=retry_failed,
+        wait=not no_wait,
+    )
+
+
+def run_build(
+    workspace: str,
+    sources: list[str],
+    chosen: object,
+    *,
+    runner: str,
+    workers: int,
+    retry_failed: bool,
+    wait: bool,
+) -> None:
+    """Build with progress on the terminal and a summary at the end; exits 1 when parts broke."""
+    from rich.console import Console
+
+    from phq_data.config import PipelineConfig
+    from phq_data.progress import TerminalProgress, summary
+    from phq_data.runner import run_inline
+    from phq_data.sources.resolve import resolve
+    from phq_data.workspace import Workspace
+
+    assert isinstance(chosen, PipelineConfig)
+    console = Console(stderr=True)
+    found = [resolve(spec) for spec in sources]  # a misspelt source is told before anything starts
+    opened = Workspace.open(workspace, create=True)
+    with TerminalProgress(console) as progress:
+        if runner == "inline":
+            with opened.lock(wait=wait, on_wait=progress.say):
+                report = run_inline(
+                    opened, chosen, found, workers=workers, retry_failed=retry_failed, progress=progress
+                )
+        else:
+            progress.say("starting Prefect (some 15 seconds; --runner inline goes without)")
+            from phq_flows.build import run
+
+            report = run(
+                workspace,
+                sources,
+                chosen,
+                runner=runner,  # type: ignore[arg-type]
+                workers=workers,
+                retry_failed=retry_failed,
+                wait=wait,
+                progress=progress,
+            )
+    console.print()
+    console.print(summary(report))
+    kept = report.count("screen", "kept")
+    console.print(
+        f"\n{kept} portraits kept in {report.seconds:.0f} s. Look at them: phq report --workspace {workspace}"
+    )
+    if report.errors:
+        for error in report.errors:
+            console.print(f"[red]broken:[/red] {error}", highlight=False)
+        console.print("The other parts are done. Run the same command again to try these once more.")
+        sys.exit(1)

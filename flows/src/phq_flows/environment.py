@@ -1,0 +1,21 @@
+"""Prefect, quiet and offline: no account, no telemetry, unless the user configured a server."""
+
+from __future__ import annotations
+
+import os
+
+_DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is too short on a busy laptop
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def prepare() -> None:
+    """Set what is not set. Call before the first import of prefect."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,78 @@
+"""The program `phq`. Commands live beside what they run; other packages add theirs through entry points."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+# Parts run side by side, one a core: a numeric library that starts its own threads only makes them wait.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+
+def main() -> None:
+    """Run `phq`. Errors that a user can mend are one sentence and exit code 1; others are our bugs."""
+    try:
+        import typer  # noqa: F401
+    except ImportError:
+        sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
+    from phq_data.config import ConfigError
+    from phq_data.rig import RigError
+    from phq_data.schema import SchemaError
+    from phq_data.sources import SourceError
+    from phq_data.workspace import WorkspaceError
+
+    try:
+        make_app()()
+    except (WorkspaceError, ConfigError, SourceError, SchemaError, RigError) as error:
+        sys.stderr.write(f"phq: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nphq: stopped. Finished parts are kept: run the same command to go on.\n")
+        sys.exit(130)
+
+
+def make_app() -> typer.Typer:
+    """The Typer application with our own commands and those of installed packages."""
+    from importlib.metadata import entry_points
+
+    import typer
+
+    from phq_data import __version__, cli_accuracy, cli_report
+
+    app = typer.Typer(
+        name="phq",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Photos of people to a reviewed, versioned 360-degree portrait dataset.\n\n"
+        "Start with: phq build --workspace DIR FOLDER_OF_PHOTOS, then: phq report --workspace DIR",
+    )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            typer.echo(f"phq {__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version and stop."
+        ),
+    ) -> None:
+        """Options of every command."""
+
+    found = {point.name: point for point in entry_points(group="phq.commands")}
+    for name in sorted(found):
+        found[name].load()(app)
+    cli_report.register(app)
+    cli_accuracy.register(app)
+    return app
+
+
+if __name__ == "__main__":
+    main()
