@@ -1,0 +1,108 @@
+"""Geometry of COCO-17 key points: how big a person is, where the head is, and whether two finds are one
+person.
+
+Key points are [17, 3]: x, y in pixels, score in 0..1. Everything here works for front, profile and rear
+views: it never asks for a face, only for whichever head and shoulder points are there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phq_data.models.protocols import FloatArray
+
+HEAD = slice(0, 5)  # nose, eyes, ears
+SHOULDERS = slice(5, 7)
+HIPS = slice(11, 13)
+UPPER = slice(0, 7)  # head and shoulders
+
+# How far annotators of one key point disagree, as a share of the person's scale (COCO's own constants).
+SIGMAS = np.array(
+    [.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089]
+)  # fmt: skip
+
+
+def head_score(keypoints: FloatArray) -> float:
+    """Evidence for a head: the mean of its two best points, so one eye and one ear of a profile do."""
+    return float(np.sort(keypoints[HEAD, 2])[-2:].mean())
+
+
+def shoulder_score(keypoints: FloatArray) -> float:
+    """Evidence for shoulders: the better one, so that a profile or a cut-off shoulder is enough."""
+    return float(keypoints[SHOULDERS, 2].max())
+
+
+def head_centre(keypoints: FloatArray) -> FloatArray:
+    """Score-weighted mean of the head's points, [2]."""
+    return np.average(keypoints[HEAD, :2], axis=0, weights=keypoints[HEAD, 2] + 1e-3)
+
+
+def upper_size(keypoints: FloatArray) -> float:
+    """Size of head and shoulders in pixels: about the shoulder breadth of a person seen from the front.
+
+    The largest of several measures, each with its usual ratio to the shoulder breadth, because any of them
+    shrinks in some view: shoulder breadth in profile, head to shoulders from above, eyes to ears from behind.
+    """
+    points = keypoints[:, :2]
+    middle = points[SHOULDERS].mean(axis=0)
+    head = head_centre(keypoints)
+    breadth = np.linalg.norm(points[5] - points[6])
+    neck = np.linalg.norm(head - middle)
+    ears = np.linalg.norm(points[3] - points[4])
+    nose = max(np.linalg.norm(points[0] - points[3]), np.linalg.norm(points[0] - points[4]))
+    measures = [breadth, 1.5 * neck, 2.3 * ears, 2.0 * nose]
+    trust = [keypoints[SHOULDERS, 2].min(), min(shoulder_score(keypoints), head_score(keypoints)),
+             keypoints[3:5, 2].min(), min(keypoints[0, 2], keypoints[3:5, 2].max())]  # fmt: skip
+    trusted = [m for m, t in zip(measures, trust, strict=True) if t > 0.2]
+    return float(max(trusted if trusted else measures))
+
+
+def similarity(first: FloatArray, second: FloatArray, tolerance: float = 2.0) -> float:
+    """How much two sets of key points look like one person, 0..1: COCO's object key point similarity.
+
+    Only head and shoulders count, each weighted by the lower of its two scores, because that is what a
+    portrait is about and what overlapping people do not share. `tolerance` widens the annotators'
+    disagreement: two looks of a network at one person differ by more.
+    """
+    weight = np.minimum(first[UPPER, 2], second[UPPER, 2])
+    if weight.sum() < 1e-6:
+        return 0.0
+    # Between the two, so that a tiny false find inside a large person is not swallowed, nor a large one by
+    # it.
+    scale = np.sqrt(max(upper_size(first), 1.0) * max(upper_size(second), 1.0)) * 2.2
+    distance = np.linalg.norm(first[UPPER, :2] - second[UPPER, :2], axis=1)
+    likeness = np.exp(-(distance**2) / (2 * (2 * tolerance * SIGMAS[UPPER] * scale) ** 2))
+    return float((likeness * weight).sum() / weight.sum())
+
+
+def person_box(keypoints: FloatArray, photo_size: tuple[int, int], minimum_score: float = 0.2) -> FloatArray:
+    """Box [4] (x0, y0, x1, y1) around the points that were seen, with room for the scalp, cut at the photo."""
+    seen = keypoints[keypoints[:, 2] >= minimum_score, :2]
+    if len(seen) < 2:
+        seen = keypoints[:, :2]
+    room = 0.35 * upper_size(keypoints)
+    low, high = seen.min(axis=0) - room, seen.max(axis=0) + room
+    limit = np.array(photo_size, np.float64)
+    return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)])
+
+
+def box_overlap(first: FloatArray, second: FloatArray) -> float:
+    """Intersection over union of two boxes."""
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    both = float(np.prod(np.maximum(high - low, 0)))
+    areas = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]))
+    return both / max(areas - both, 1e-9)
+
+
+def keep_best(
+    people: list[FloatArray],  # key points [17, 3]
+    scores: NDArray[np.float64],  # [P]
+    threshold: float,
+) -> list[int]:
+    """Indices of the people that remain, best first, when of every similar pair only the better one stays."""
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if all(similarity(people[index], people[other]) < threshold for other in kept):
+            kept.append(int(index))
+    return kept
