@@ -1,0 +1,141 @@
+import io
+from dataclasses import dataclass, field
+
+import pytest
+
+from phq_data.config import IngestConfig
+from phq_data.gather import gather
+from phq_data.sources import Provenance, SourceFile
+from phq_data.workspace import Workspace, WorkspaceError
+
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF"
+
+
+@dataclass
+class Shelf:
+    """A source of files held in memory; values that are errors are raised when read."""
+
+    content: dict = field(default_factory=dict)
+    provider: str = "folder"
+    spec: str = "shelf"
+    opened: list = field(default_factory=list)
+
+    def files(self):
+        for uri, data in sorted(self.content.items()):
+            size = len(data) if isinstance(data, bytes) else -1
+            yield SourceFile(f"memory://{uri}", size, 1, Provenance(licence="CC0-1.0"))
+
+    def open(self, file):
+        self.opened.append(file.uri)
+        data = self.content[file.uri.removeprefix("memory://")]
+        if isinstance(data, Exception):
+            raise data
+        return io.BytesIO(data)
+
+
+def photo(number):
+    return JPEG + number.to_bytes(4, "big")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace.open(tmp_path, create=True)
+
+
+def plan(workspace):
+    return workspace.table("plan").to_pylist()
+
+
+def take(workspace, shelf, part_size=2, **settings):
+    return list(gather(workspace, [shelf] if shelf else [], IngestConfig(**settings), part_size))
+
+
+def test_files_are_cut_into_parts_copied_under_their_hash_and_planned_once(workspace):
+    shelf = Shelf({f"{n}.jpg": photo(n) for n in range(5)})
+    assert take(workspace, shelf) == [0, 1, 2]
+    rows = plan(workspace)
+    assert [row["uri"] for row in rows] == [f"memory://{n}.jpg" for n in range(5)]
+    assert all(workspace.read_bytes(row["key"]) == photo(n) for n, row in enumerate(rows))
+    assert rows[0]["licence"] == "CC0-1.0"
+    shelf.opened.clear()
+    assert take(workspace, shelf) == [0, 1, 2]
+    assert take(workspace, None) == [0, 1, 2]
+    assert shelf.opened == []
+
+
+def test_a_grown_source_adds_parts_and_touches_no_old_one(workspace):
+    shelf = Shelf({f"{n}.jpg": photo(n) for n in (1, 3, 5)})
+    take(workspace, shelf)
+    before = [workspace.part_info("plan", part) for part in (0, 1)]
+    shelf.content |= {"0.jpg": photo(0), "4.jpg": photo(4)}
+    shelf.opened.clear()
+    assert take(workspace, shelf) == [0, 1, 2]
+    assert shelf.opened == ["memory://0.jpg", "memory://4.jpg"]
+    assert [workspace.part_info("plan", part) for part in (0, 1)] == before
+
+
+def test_the_same_bytes_twice_are_planned_as_the_same(workspace):
+    take(workspace, Shelf({"a.jpg": photo(1), "b.jpg": photo(1)}))
+    first, second = plan(workspace)
+    assert first["same_as"] is None
+    assert second["same_as"] == first["uri"]
+    assert second["item"] == first["item"]
+
+
+@pytest.mark.parametrize(
+    ("data", "error"), [(b"", "empty"), (b"plain text", "not_an_image"), (photo(1) * 40, "too_many_bytes")]
+)
+def test_what_is_no_photo_is_planned_with_the_reason_and_not_copied(workspace, data, error):
+    take(workspace, Shelf({"bad.jpg": data, "good.jpg": photo(7)}), max_bytes=100)
+    bad, good = plan(workspace)
+    assert (bad["error"], bad["key"], bad["sha256"]) == (error, "", "")
+    assert bad["message"]
+    assert good["error"] == ""
+
+
+def test_an_unreadable_file_is_tried_again_and_takes_its_old_place(workspace):
+    shelf = Shelf({"a.jpg": photo(1), "b.jpg": PermissionError(13, "Permission denied"), "c.jpg": photo(3)})
+    take(workspace, shelf)
+    assert plan(workspace)[1]["error"] == "PermissionError"
+    shelf.opened.clear()
+    take(workspace, shelf)
+    assert shelf.opened == ["memory://b.jpg"]
+    shelf.content["b.jpg"] = photo(2)
+    assert take(workspace, shelf) == [0, 1]
+    rows = plan(workspace)
+    assert [row["uri"] for row in rows] == ["memory://a.jpg", "memory://b.jpg", "memory://c.jpg"]
+    assert rows[1]["error"] == "" and workspace.read_bytes(rows[1]["key"]) == photo(2)
+
+
+def test_photos_can_stay_where_they_are(workspace, tmp_path):
+    take(workspace, Shelf({"a.jpg": photo(1)}), store="reference")
+    assert plan(workspace)[0]["key"] == "memory://a.jpg"
+    assert not (tmp_path / "photos").exists()
+
+
+def test_gathering_that_is_killed_between_parts_goes_on_to_the_same_plan(workspace, tmp_path):
+    files = {f"{n}.jpg": photo(n) for n in range(7)}
+    take(workspace, Shelf(files))
+    whole = plan(workspace)
+
+    class Dies(Shelf):
+        def open(self, file):
+            if file.uri == "memory://5.jpg":
+                raise KeyboardInterrupt
+            return super().open(file)
+
+    other = Workspace.open(tmp_path / "other", create=True)
+    with pytest.raises(KeyboardInterrupt):
+        take(other, Dies(files))
+    assert other.parts("plan") == [0, 1]
+    take(other, Shelf(files))
+    assert plan(other) == whole
+
+
+def test_a_full_disk_stops_gathering_with_advice(workspace, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(WorkspaceError, match="disk is full"):
+        take(workspace, Shelf({"a.jpg": photo(1)}))
