@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phq_data import schema
+from phq_data.workspace import Workspace
+
+PHQ = Path(sys.executable).with_name("phq")
+
+
+def rows_of(folder: Path) -> dict[str, list]:
+    """Every table of a workspace as lists of rows, in their order."""
+    workspace = Workspace.open(folder)
+    names = [*schema.KEYS, "plan", "ledger"]
+    return {name: workspace.table(name).to_pylist() for name in names}
+
+
+def phq(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """Run the program to its end."""
+    return subprocess.run(
+        [str(PHQ), *arguments], capture_output=True, text=True, check=False, env=environment(), **options
+    )
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "120"}
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Nine photos that show people, among them a real one, and files that are no photos."""
+    from phq_data.sources.resolve import resolve
+
+    folder = tmp_path_factory.mktemp("photos")
+    for spec in ("synthetic:8@3", "samples"):
+        source = resolve(spec)
+        for number, file in enumerate(source.files()):
+            with source.open(file) as stream:
+                (folder / f"{source.provider}-{number}.jpg").write_bytes(stream.read())
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("not a photo")
+    whole = (folder / "synthetic-0.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "sub").mkdir()
+    (folder / "sub" / "copy.jpg").write_bytes(whole)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(photos, tmp_path_factory) -> Path:
+    """The workspace of a build that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("finished") / "ws"
+    done = phq("build", "-w", str(folder), "--runner", "inline", "--set", "part_size=3", str(photos))
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -1,0 +1,56 @@
+"""Facts about the repository itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Written in pieces, so that this file does not name them either.
+REGISTRIES = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"))]
+
+
+def tracked():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_tracked_file_names_a_package_registry():
+    named = [
+        f"{path.relative_to(ROOT)}: {host}"
+        for path in tracked()
+        for host in REGISTRIES
+        if host.encode() in path.read_bytes()
+    ]
+    assert named == []
+
+
+def test_the_lock_template_holds_hashes_and_placeholders_but_no_address():
+    text = (ROOT / "uv.lock.in").read_text()
+    assert "://" not in text.replace('source = { registry = "@INDEX@" }', "")
+    assert text.count("sha256:") > 500
+    assert '"@FILES@/' in text
+
+
+@pytest.mark.parametrize("module", ["phq_data.camera", "phq_data.rig", "phq_data.schema", "phq_data.cli"])
+def test_the_light_core_and_the_program_import_nothing_heavy(module):
+    heavy = ["torch", "prefect", "ultralytics", "streamlit", "scipy", "onnxruntime", "PIL", "pandas"]
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_is_quick_to_load_and_lists_the_jobs():
+    code = (
+        "import sys; sys.argv = ['phq', '--help']\n"
+        "from phq_data.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'prefect' not in sys.modules, 'heavy import in --help'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("build", "report", "doctor", "inspect"):
+        assert command in done.stdout
