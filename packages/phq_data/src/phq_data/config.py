@@ -75,11 +75,12 @@ class ScreenConfig:
     """When a portrait is not good enough. Shares are of the picture's side or area."""
 
     min_source_pixels: float = 0.25  # photo pixels per picture pixel
-    min_blur: float = 0.0
+    min_blur: float = 0.15  # sharpness, 0..1
     max_padding: float = 0.45
     max_residual: float = 0.12
     max_shoulder_residual: float = 0.10
     max_exposure: float = 0.6  # share of the person's pixels near black or near white
+    min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
     min_mask_share: float = 0.08
     max_overlap: float = 0.6
     max_doubt: float = 0.9

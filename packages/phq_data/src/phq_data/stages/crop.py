@@ -1,0 +1,267 @@
+"""Crop: which square of the photo becomes the picture.
+
+A label fixes how large and where the body appears in its picture, so the window is not a matter of taste: it
+is the similarity between picture and photo. Two ways to find it (`CropConfig.mode`):
+
+* `fit` (default): the window, without rotation, in which the posed rig as the label's camera sees it lies
+  best on the person's head, neck and shoulders. Label and picture agree by construction.
+* `reference`: sections 6 and 10 of the data specification: the side from the head (or from the projected
+  shoulder width), the centre from the shoulders, then 0.75 of the side.
+
+Which positions `fit` trusts. A detected keypoint is a measurement of this very photo and free of what the
+body model cannot do, so where the detector is sure, its point is the target. Where it is not (the far
+shoulder of a profile, the face of somebody seen from behind) it only guesses, and the fitted body, which had
+to agree with all points at once, is the better guess: its own joint, projected with the camera of the fit.
+Between the scores `UNSURE` and `SURE` the two share. Shoulders weigh most, because reviewers judge the
+shoulders. Head points that lie far off are outvoted; shoulders are not, until they are absurd, since a
+person broader than the rig must not lose their shoulders to a perfect head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phq_data import camera
+from phq_data.bodies import JOINT_NAMES
+from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.rig import PortraitRig
+from phq_data.stages.align import Alignment, Template, by_name, named_joints
+from phq_data.stages.base import Row
+
+FloatArray = NDArray[np.float64]
+
+CANVAS_FOCAL = 5000.0 / 1024.0
+"""Focal length of crop A in image widths (section 4)."""
+HEAD_FACTOR = 2.6
+"""Side of crop A over the head box's shorter side (section 6, step 1)."""
+SHOULDER_FACTOR = 1.6
+"""Side of crop A over the frontal shoulder width where there is no head box (section 6, step 1)."""
+TIGHTER = 0.75
+"""Side of the final window over that of crop A (section 10, step 8)."""
+FACE_GROWTH, FACE_SCORE = 1.3, 0.5
+"""Head box made from face keypoints (section 2, rule 3)."""
+
+UNSURE, SURE = 0.1, 0.5
+"""Keypoint scores up to which a point is a guess, and from which on it is as good as they get."""
+
+_LANDMARKS: Mapping[str, tuple[float, float]] = {
+    # name: (weight, distance in picture widths beyond which the point is outvoted)
+    "left_shoulder": (1.0, 0.15),
+    "right_shoulder": (1.0, 0.15),
+    "neck": (0.5, 0.15),
+    "left_ear": (0.3, 0.06),
+    "right_ear": (0.3, 0.06),
+    "left_eye": (0.2, 0.06),
+    "right_eye": (0.2, 0.06),
+    "nose": (0.2, 0.06),
+    "head_top": (0.3, 0.06),
+}
+_FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+_SHOULDERS = ("left_shoulder", "right_shoulder")
+_ROUNDS = 30
+
+
+class CropError(ValueError):
+    """A person for whom no window can be found."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of the upright photo: corner and side in pixels. It may leave the photo."""
+
+    x: float
+    y: float
+    side: float
+
+    def to_picture(self, points: ArrayLike, size: float = 1.0) -> FloatArray:
+        """Photo positions [..., 2] in pixels as positions in a picture of `size` pixels a side."""
+        return (np.asarray(points, np.float64) - [self.x, self.y]) * (size / self.side)
+
+    def to_photo(self, points: ArrayLike, size: float = 1.0) -> FloatArray:
+        """The inverse of `to_picture`."""
+        return np.asarray(points, np.float64) * (self.side / size) + [self.x, self.y]
+
+    def keypoints(self, keypoints: ArrayLike, size: float) -> FloatArray:
+        """Keypoints [..., 3] (x, y, score) in picture pixels."""
+        values = np.array(keypoints, np.float64)
+        values[..., :2] = self.to_picture(values[..., :2], size)
+        return values
+
+    def scaled(self, factor: float) -> Window:
+        """The window with the same centre and `factor` times the side."""
+        shift = (1.0 - factor) * self.side / 2
+        return Window(self.x + shift, self.y + shift, self.side * factor)
+
+    def outside_share(self, width: int, height: int) -> float:
+        """Which share of the window lies outside a photo of that size, 0..1."""
+        across = max(0.0, min(self.x + self.side, width) - max(self.x, 0.0))
+        down = max(0.0, min(self.y + self.side, height) - max(self.y, 0.0))
+        return float(1.0 - across * down / self.side**2)
+
+
+def fit_window(aligned: Alignment, rig: PortraitRig, keypoints: ArrayLike, fit: Row) -> Window:
+    """The window that best puts the posed rig on the person with `keypoints` [17, 3] in photo pixels.
+
+    `fit` is the person's row of `fits`. Weighted least squares in closed form, re-weighted for robustness.
+    Raises `CropError` when nothing usable is known of the person.
+    """
+    names = [name for name in _LANDMARKS if name in rig.landmark_names]
+    places = rig.posed_landmarks(aligned.pose)[[rig.landmark(name) for name in names]]
+    rig_points, _ = camera.project(places, aligned.camera)
+    detected, measured, left = _detected(names, np.asarray(keypoints, np.float64).reshape(-1, 3))
+    fitted, known = _fitted(names, fit)
+    base = np.array([_LANDMARKS[name][0] for name in names])
+    reach = np.array([_LANDMARKS[name][1] for name in names])
+    P = np.concatenate([rig_points, rig_points])
+    Q = np.concatenate([detected, fitted])
+    weights = np.concatenate([base * measured, base * left * known])
+    window = _similarity(P, Q, weights, np.concatenate([reach, reach]))
+    if window is None:
+        # The detected points contradict each other; the fitted body at least hangs together.
+        window = _similarity(rig_points, fitted, base * known, reach)
+    if window is None:
+        raise CropError("neither the keypoints nor the fitted body say where head and shoulders are")
+    return window
+
+
+def reference_window(
+    aligned: Alignment,
+    template: Template,
+    shoulders: ArrayLike,  # [2, 2] detected left and right shoulder, photo pixels
+    head_box: ArrayLike | None,  # [4] x, y, width, height in photo pixels
+    focal: float,  # of the fit, pixels
+) -> Window:
+    """Crop A of the reference (section 6, steps 1 to 4); the picture is its `scaled(TIGHTER)`."""
+    known = by_name(template)
+    pair = np.stack([known[name] for name in _SHOULDERS])
+    if head_box is not None:
+        side = HEAD_FACTOR * float(np.min(np.asarray(head_box, np.float64)[2:4]))
+    else:
+        # The frontal template at the person's place: its shoulder width does not depend on the person's yaw.
+        upright = pair * [1.0, -1.0, -1.0] + aligned.neck_cam
+        seen = focal * upright[:, :2] / upright[:, 2:]
+        side = SHOULDER_FACTOR * float(np.linalg.norm(seen[0] - seen[1]))
+    if not (np.isfinite(side) and side > 0):
+        raise CropError("the head box is empty")
+    K = np.array([[CANVAS_FOCAL, 0, 0.5], [0, CANVAS_FOCAL, 0.5], [0, 0, 1]])
+    middle = camera.project(pair, aligned.camera, K)[0].mean(axis=0)
+    centre = np.asarray(shoulders, np.float64).mean(axis=0) - (middle - 0.5) * side
+    return Window(float(centre[0] - side / 2), float(centre[1] - side / 2), side)
+
+
+def head_box(keypoints: ArrayLike) -> FloatArray | None:
+    """A head box [4] (x, y, width, height) from face keypoints, or None (section 2, rule 3).
+
+    The reference looks for a detected head box first and falls back to this; we have no head detector.
+    """
+    points = np.asarray(keypoints, np.float64).reshape(-1, 3)[: len(_FACE)]
+    if (points[:, 2] > FACE_SCORE).sum() < 2:
+        return None
+    side = FACE_GROWTH * float(np.ptp(points[:, :2], axis=0).max())
+    if side <= 0:
+        return None
+    return np.array([*(points[:, :2].mean(axis=0) - side / 2), side, side])
+
+
+def choose_window(
+    mode: str,
+    aligned: Alignment,
+    rig: PortraitRig,
+    template: Template,
+    keypoints: ArrayLike,
+    fit: Row,
+) -> Window:
+    """The window of one person in `CropConfig.mode`. Raises `CropError` when there is none."""
+    points = np.asarray(keypoints, np.float64).reshape(-1, 3)
+    if mode == "reference":
+        shoulders = points[[COCO_KEYPOINTS.index(name) for name in _SHOULDERS], :2]
+        wide = reference_window(aligned, template, shoulders, head_box(points), float(fit["focal"]))
+        window = wide.scaled(TIGHTER)
+    else:
+        window = fit_window(aligned, rig, points, fit)
+    if not np.isfinite([window.x, window.y, window.side]).all():
+        raise CropError("the window has numbers that are not finite")
+    return window
+
+
+def label_residuals(
+    aligned: Alignment, rig: PortraitRig, keypoints: ArrayLike, window: Window
+) -> tuple[float, float]:
+    """(all, shoulders): mean distance of projected rig landmarks and keypoints, as share of the side.
+
+    `keypoints` [17, 3] in photo pixels. Points count as far as the detector is sure of them; where it is sure
+    of none of them, by their bare scores. 1.0 when there is nothing to compare with.
+    """
+    names = [name for name in (*_FACE, *_SHOULDERS) if name in rig.landmark_names]
+    places = rig.posed_landmarks(aligned.pose)[[rig.landmark(name) for name in names]]
+    rig_points, _ = camera.project(places, aligned.camera)
+    points = np.asarray(keypoints, np.float64).reshape(-1, 3)
+    detected, trust, _ = _detected(names, points)
+    scores = points[[COCO_KEYPOINTS.index(name) for name in names], 2]
+    distance = np.linalg.norm(window.to_picture(detected) - rig_points, axis=1)
+    shoulder = np.array([name in _SHOULDERS for name in names])
+    return _mean(distance, trust, scores), _mean(distance[shoulder], trust[shoulder], scores[shoulder])
+
+
+def trust_in(scores: ArrayLike) -> FloatArray:
+    """How far keypoints with these scores are measurements rather than guesses, 0..1."""
+    return np.clip((np.asarray(scores, np.float64) - UNSURE) / (SURE - UNSURE), 0.0, 1.0)
+
+
+def _mean(distance: FloatArray, trust: FloatArray, scores: FloatArray) -> float:
+    weights = trust if trust.sum() > 0 else scores
+    return float((weights * distance).sum() / weights.sum()) if weights.sum() > 0 else 1.0
+
+
+def _detected(names: list[str], keypoints: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Detected positions [L, 2] of rig landmarks, their weight [L], and the weight [L] left to the fit.
+
+    COCO has no neck and no head top: those are the fit's alone, as far as shoulders or face are unsure.
+    """
+    trust_of = dict(zip(COCO_KEYPOINTS, trust_in(keypoints[:, 2]), strict=True))
+    trust_of["neck"] = np.mean([trust_of[name] for name in _SHOULDERS])
+    trust_of["head_top"] = max(trust_of[name] for name in _FACE)
+    trust = np.array([trust_of[name] for name in names])
+    measured = np.array([name in COCO_KEYPOINTS for name in names])
+    positions = np.zeros((len(names), 2))
+    rows = [COCO_KEYPOINTS.index(name) for name in names if name in COCO_KEYPOINTS]
+    positions[measured] = keypoints[rows, :2]
+    trust = np.where(np.isfinite(positions).all(axis=1), trust, 0.0)
+    return np.nan_to_num(positions), trust * measured, 1.0 - trust
+
+
+def _fitted(names: list[str], fit: Row) -> tuple[FloatArray, FloatArray]:
+    """Projected joints [L, 2] of the fitted body in photo pixels, and 1.0 where they can be seen."""
+    joints = named_joints(fit)[[JOINT_NAMES.index(name) for name in names]]
+    known = (np.isfinite(joints).all(axis=1) & (joints[:, 2] > 0)).astype(np.float64)
+    depth = np.where(known > 0, joints[:, 2], 1.0)[:, None]
+    seen = float(fit["focal"]) * joints[:, :2] / depth + np.asarray(fit["principal"], np.float64)
+    return np.where(known[:, None] > 0, seen, 0.0), known
+
+
+def _similarity(P: FloatArray, Q: FloatArray, weights: FloatArray, reach: FloatArray) -> Window | None:
+    """The window (x, y, side) with Q ~ (x, y) + side P; None when the points do not give one."""
+    robust = np.ones(len(P))
+    window: Window | None = None
+    for _ in range(_ROUNDS):
+        w = weights * robust
+        if w.sum() <= 0:
+            return None
+        w = w / w.sum()
+        p, q = w @ P, w @ Q
+        spread = float(w @ ((P - p) ** 2).sum(axis=1))
+        if spread < 1e-6:
+            return None
+        side = float(w @ ((P - p) * (Q - q)).sum(axis=1)) / spread
+        if not side > 0:
+            return None
+        corner = q - side * p
+        window = Window(float(corner[0]), float(corner[1]), side)
+        # Geman-McClure: quadratic nearby, indifferent far away.
+        off = np.linalg.norm(window.to_picture(Q) - P, axis=1) / reach
+        robust = 1.0 / (1.0 + off**2) ** 2
+    return window

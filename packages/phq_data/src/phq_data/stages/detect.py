@@ -1,0 +1,58 @@
+"""Detect: who is in a photo, and where their joints are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from phq_data.config import DetectConfig
+from phq_data.images import PhotoError
+from phq_data.models.protocols import PersonDetector
+from phq_data.schema import make_id
+from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
+
+
+def detect(
+    photos: Sequence[Row],
+    open_photo: OpenPhoto,
+    detector: PersonDetector,
+    config: DetectConfig,
+    tick: Tick = no_tick,
+) -> StageResult:
+    """Rows of `people` and one outcome a photo: kept with its people, rejected (no_person), or failed."""
+    rows: list[Row] = []
+    outcomes: list[Outcome] = []
+    for photo in photos:
+        photo_id, uri = photo["photo_id"], photo.get("uri") or ""
+        try:
+            found = detector.detect(open_photo(photo))
+        except (PhotoError, OSError) as error:
+            retryable = isinstance(error, OSError)
+            outcomes.append(Outcome.failure(photo_id, error, retryable=retryable, uri=uri))
+            tick()
+            continue
+        ids = []
+        for order, person in enumerate(found):
+            ids.append(make_id(photo_id, detector.fingerprint, order))
+            rows.append(
+                {
+                    "person_id": ids[-1],
+                    "photo_id": photo_id,
+                    "detector": detector.fingerprint,
+                    "order": order,
+                    "box": np.asarray(person.box, np.float64).tolist(),
+                    "keypoints": np.asarray(person.keypoints, np.float64).reshape(-1).tolist(),
+                    "score": float(person.score),
+                    "photo_width": int(photo["width"]),
+                    "photo_height": int(photo["height"]),
+                }
+            )
+        if ids:
+            evidence = {"people": len(ids), "best_score": max(person.score for person in found)}
+            outcomes.append(Outcome(photo_id, "kept", evidence=evidence, outputs=tuple(ids), uri=uri))
+        else:
+            message = "no person was found in this photo"
+            outcomes.append(Outcome(photo_id, "rejected", "no_person", message, uri=uri))
+        tick()
+    return StageResult(rows, outcomes)

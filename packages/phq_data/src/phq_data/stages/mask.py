@@ -1,0 +1,78 @@
+"""Mask: the person's share of every pixel of a picture, as 8-bit alpha.
+
+The segmenter sees the padded picture, as the reference's does: context helps it, and a reflected half of a
+torso still looks like a torso. What it says of the padding is thrown away, though, because padding shows a
+blurred, reflected person who is not there. Outside the photo the alpha is that of the photo, reflected like
+the picture itself, times what is left of the picture after its fade to one colour. So alpha and colour belong
+together pixel by pixel: a body that the photo's border cuts ends softly where the picture does, instead of
+on a straight line (the photo's border) or never (the segmenter's opinion of a blur).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phq_data.models.protocols import Segmenter
+from phq_data.stages.crop import Window
+from phq_data.stages.cut import fade
+
+
+def person_mask(
+    picture: NDArray[np.uint8],  # [S, S, 3]
+    window: Window,
+    photo_size: tuple[int, int],  # width, height in pixels
+    target: ArrayLike,  # [17, 3] keypoints in picture pixels
+    others: Sequence[ArrayLike],  # [17, 3] each, bystanders, in picture pixels
+    segmenter: Segmenter,
+) -> NDArray[np.uint8]:
+    """Alpha [S, S] of the target person (or of whom the segmenter was told to keep)."""
+    size = picture.shape[0]
+    alpha = segmenter.segment(
+        picture, np.asarray(target, np.float64), [np.asarray(points, np.float64) for points in others]
+    )
+    if alpha.shape != (size, size) or alpha.dtype != np.uint8:
+        raise ValueError(f"segmenter {segmenter.fingerprint} gave {alpha.dtype} {alpha.shape} as a mask")
+    return without_padding(alpha, window, photo_size)
+
+
+def without_padding(
+    alpha: NDArray[np.uint8],  # [S, S]
+    window: Window,
+    photo_size: tuple[int, int],  # width, height in pixels
+) -> NDArray[np.uint8]:
+    """`alpha` with the padding's part replaced by the photo's, reflected and faded."""
+    size = len(alpha)
+    if window.outside_share(*photo_size) == 0.0:
+        return alpha
+    columns, across = _axis(window.x, window.side, size, photo_size[0])
+    rows, down = _axis(window.y, window.side, size, photo_size[1])
+    # Reflection beyond what the window shows of the photo finds nothing known: no person there.
+    known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
+    left = 1.0 - np.clip(np.maximum(across[None, :], down[:, None]), 0.0, 1.0)
+    reflected = alpha[np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))]
+    return np.rint(reflected * left * known).astype(np.uint8)
+
+
+def inside_photo(window: Window, size: int, photo_size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels [S, S] of the picture that show photo rather than padding."""
+    step = window.side / size
+    across = window.x + (np.arange(size) + 0.5) * step
+    down = window.y + (np.arange(size) + 0.5) * step
+    return ((down >= 0) & (down <= photo_size[1]))[:, None] & ((across >= 0) & (across <= photo_size[0]))[
+        None, :
+    ]
+
+
+def _axis(start: float, side: float, size: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For picture pixels along one axis: which pixel they mirror (-1: none in the picture), and the fade."""
+    step = side / size
+    positions = start + (np.arange(size, dtype=np.float64) + 0.5) * step
+    folded = np.mod(positions, 2.0 * length)
+    folded = np.where(folded <= length, folded, 2.0 * length - folded)
+    index = np.floor((folded - start) / step).astype(np.int64)
+    outside = (positions < 0) | (positions > length)
+    index = np.where(outside, index, np.arange(size))
+    return np.where((index >= 0) & (index < size), index, -1), fade(positions, start, start + side, length)

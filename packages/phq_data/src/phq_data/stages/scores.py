@@ -1,0 +1,172 @@
+"""Scores: the numbers that screening judges a portrait by. Pure functions of pixels, keypoints and fits.
+
+Everything about pixels is measured on the person only: where the mask is at least half, and never on padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from scipy.ndimage import uniform_filter1d
+
+from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.stages.base import Row
+from phq_data.stages.crop import Window, trust_in
+
+FloatArray = NDArray[np.float64]
+
+NEAR_BLACK, NEAR_WHITE = 8, 250
+"""Luminance at which nothing can be told any more."""
+_REBLUR = 9  # pixels
+_NOISE = 1.0  # grey levels a step; smaller steps are coding noise and say nothing of sharpness
+_LEAST_PIXELS = 64  # of a person, for its numbers to mean something
+_BUST = [COCO_KEYPOINTS.index(n) for n in COCO_KEYPOINTS[:7]]  # face and shoulders
+_FACE, _SHOULDERS = slice(0, 5), slice(5, 7)
+
+
+@dataclass(frozen=True)
+class PixelScores:
+    """What the person's pixels say."""
+
+    blur: float  # sharpness: share of the local contrast that a small blur would destroy, 0..1; low = blurry
+    exposure_low: float  # share of the person's pixels near black
+    exposure_high: float  # ... near white
+    contrast: float  # from the 5th to the 95th percentile of luminance, 0..1
+    mask_share: float  # share of the picture that the mask covers
+
+
+def pixel_scores(
+    picture: NDArray[np.uint8],  # [S, S, 3]
+    mask: NDArray[np.uint8],  # [S, S]
+    inside: NDArray[np.bool_],  # [S, S] photo rather than padding
+    source_pixels: float,
+) -> PixelScores:
+    """Sharpness, exposure and contrast of the person in a picture. A missing person scores 0."""
+    person = (mask >= 128) & inside
+    mask_share = float(mask.mean() / 255.0)
+    luminance = picture.astype(np.float64) @ [0.299, 0.587, 0.114]
+    values = luminance[person]
+    if len(values) < _LEAST_PIXELS:
+        return PixelScores(0.0, 0.0, 0.0, 0.0, mask_share)
+    low, high = np.percentile(values, [5, 95])
+    return PixelScores(
+        blur=sharpness(luminance, person, min(1.0, source_pixels)),
+        exposure_low=float((values <= NEAR_BLACK).mean()),
+        exposure_high=float((values >= NEAR_WHITE).mean()),
+        contrast=float(high - low) / 255.0,
+        mask_share=mask_share,
+    )
+
+
+def sharpness(
+    luminance: FloatArray,  # [S, S] 0..255
+    person: NDArray[np.bool_],  # [S, S]
+    scale: float,  # photo pixels per picture pixel, at most 1
+) -> float:
+    """Share of the person's local contrast that blurring once more would take away, 0..1.
+
+    A sharp picture loses much, one that is blurred already has little left to lose. Being a ratio, it depends
+    neither on contrast nor on how much there is to see. Measured at the scale at which the photo has
+    information: an enlarged picture is brought back to the photo's own size first, so enlarging does not
+    count as blur (`source_pixels` tells of it). The worse of the two axes counts: motion blurs only one.
+    """
+    if scale < 1.0:
+        side = max(24, round(len(luminance) * scale))
+        luminance = _shrink(luminance, side)
+        person = _shrink(person.astype(np.float64), side) > 0.5
+    found = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(luminance, axis=axis))
+        reblurred = np.abs(
+            np.diff(uniform_filter1d(luminance, _REBLUR, axis=axis, mode="nearest"), axis=axis)
+        )
+        both = person[1:] & person[:-1] if axis == 0 else person[:, 1:] & person[:, :-1]
+        steps, reblurred = np.maximum(steps - _NOISE, 0.0)[both], reblurred[both]
+        total = steps.sum()
+        found.append(float(np.maximum(steps - reblurred, 0.0).sum() / total) if total > 0 else 0.0)
+    return min(found)
+
+
+def intrusion(window: Window, target: ArrayLike, others: Sequence[ArrayLike]) -> float:
+    """Largest share of the picture that one other person's head and shoulders take, 0..1.
+
+    `target` and `others` are keypoints [17, 3] in photo pixels. A second detection of the target itself is no
+    other person.
+    """
+    own = np.asarray(target, np.float64).reshape(17, 3)
+    worst = 0.0
+    for points in others:
+        other = np.asarray(points, np.float64).reshape(17, 3)
+        box = bust_box(other)
+        if box is None or same_person(own, other, window.side):
+            continue
+        low = np.maximum(box[:2], [window.x, window.y])
+        high = np.minimum(box[2:], [window.x + window.side, window.y + window.side])
+        worst = max(worst, float(np.prod(np.maximum(high - low, 0.0))) / window.side**2)
+    return worst
+
+
+def bust_box(keypoints: FloatArray) -> FloatArray | None:
+    """Box [4] (x0, y0, x1, y1) around the head and shoulders of keypoints [17, 3]; None when neither is seen.
+
+    Keypoints end at the eyes above and at the joints sideways, so the box is grown by a quarter of its side.
+    """
+    bust = keypoints[_BUST]
+    seen = bust[trust_in(bust[:, 2]) > 0.25, :2]
+    if len(seen) < 2:
+        return None
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    grow = 0.25 * float((high - low).max())
+    return np.concatenate([low - grow, high + grow])
+
+
+def same_person(one: FloatArray, other: FloatArray, side: float) -> bool:
+    """Do keypoints [17, 3] mark one person: heads and shoulders within 5 % of the window's side?"""
+    weights = trust_in(one[_BUST, 2]) * trust_in(other[_BUST, 2])
+    if weights.sum() <= 0:
+        return False
+    distance = np.linalg.norm(one[_BUST, :2] - other[_BUST, :2], axis=1)
+    return float((weights * distance).sum() / weights.sum()) < 0.05 * side
+
+
+def label_doubt(keypoints: ArrayLike, residual: float, fit: Row | None) -> float:
+    """How likely the label is wrong, 0..1, from what is known without looking.
+
+    One minus the product of four confidences, each falling with its evidence: the label's distance from the
+    keypoints (`residual`, share of the picture), the fit's own residual, how much worse the best explanation
+    from the other side (front for back) would be, and how sure the detector was of head and shoulders.
+    Monotone in each. Not a calibrated probability.
+    """
+    points = np.asarray(keypoints, np.float64).reshape(17, 3)
+    head = float(trust_in(points[_FACE, 2]).max())
+    shoulders = float(trust_in(points[_SHOULDERS, 2]).mean())
+    confidence = np.exp(-((residual / 0.10) ** 2)) * (0.4 + 0.3 * head + 0.3 * shoulders)
+    if fit is not None:
+        confidence *= np.exp(-((float(fit["residual"]) / 0.30) ** 2))
+        confidence *= 1.0 - 0.5 * np.exp(-other_side_gap(fit["alternatives"]) / 0.5)
+    return float(np.clip(1.0 - confidence, 0.0, 1.0))
+
+
+def other_side_gap(alternatives: ArrayLike) -> float:
+    """How much more the best start from the other side cost, as share of the best cost; inf when none did.
+
+    `alternatives` are (yaw, cost) pairs, best first. The other side is more than 90 degrees of yaw away.
+    """
+    pairs = np.asarray(alternatives, np.float64).reshape(-1, 2)
+    if len(pairs) < 2:
+        return float("inf")
+    apart = np.abs(np.angle(np.exp(1j * (pairs[1:, 0] - pairs[0, 0]))))
+    costs = pairs[1:, 1][apart > np.pi / 2]
+    costs = costs[np.isfinite(costs)]
+    if len(costs) == 0 or not np.isfinite(pairs[0, 1]):
+        return float("inf")
+    return float(max(0.0, costs.min() - pairs[0, 1]) / max(pairs[0, 1], 1e-9))
+
+
+def _shrink(values: FloatArray, side: int) -> FloatArray:
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX), np.float64)

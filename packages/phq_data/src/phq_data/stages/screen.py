@@ -1,0 +1,147 @@
+"""Screen: is a portrait good enough? Every portrait gets its numbers; a reject keeps all its reasons.
+
+Nothing is thrown away here: `screened` has a row for every portrait, and a reviewer or a release may think
+otherwise. `scores` says how the numbers are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phq_data.config import ScreenConfig
+from phq_data.images import PhotoError, decode_struct, encode_image, image_struct, perceptual_hash
+from phq_data.rig import PortraitRig
+from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
+from phq_data.stages.crop import Window
+from phq_data.stages.mask import inside_photo
+from phq_data.stages.scores import intrusion, label_doubt, pixel_scores
+
+_SENTENCES = {
+    "too_small": "the photo shows this person too small: {source_pixels:.2f} photo pixels a picture pixel",
+    "blurry": "the person is blurry (sharpness {blur:.2f})",
+    "too_dark": "{exposure_low:.0%} of the person is black",
+    "too_bright": "{exposure_high:.0%} of the person is white",
+    "low_contrast": "the person has hardly any contrast ({contrast:.2f})",
+    "too_much_padding": "{padding:.0%} of the picture lies outside the photo",
+    "off_keypoints": "label and keypoints are {residual:.1%} of the picture apart",
+    "off_shoulders": "label and shoulders are {shoulder_residual:.1%} of the picture apart",
+    "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
+    "crowded": "another person's head and shoulders take {overlap:.0%} of the picture",
+    "doubtful": "the label is doubtful ({doubt:.2f})",
+}
+
+
+def screen(
+    portraits: Sequence[Row],
+    people: Sequence[Row],
+    config: ScreenConfig,
+    rig: PortraitRig,
+    tick: Tick = no_tick,
+    *,
+    fits: Sequence[Row] = (),
+) -> StageResult:
+    """Rows of `screened` for all portraits and one outcome each.
+
+    `people` are all people of the portraits' photos. With the rows of `fits`, doubt knows of front-back
+    ambiguity; without them it rests on keypoints alone.
+    """
+    by_photo: dict[str, list[Row]] = {}
+    for person in people:
+        by_photo.setdefault(person["photo_id"], []).append(person)
+    fit_of = {row["fit_id"]: row for row in fits}
+    rows: list[Row] = []
+    outcomes: list[Outcome] = []
+    for portrait in portraits:
+        name = portrait["portrait_id"]
+        try:
+            picture, mask = decode_struct(portrait["image"]), decode_struct(portrait["mask"])
+        except PhotoError as error:
+            outcomes.append(Outcome.failure(name, error))
+            tick()
+            continue
+        group = by_photo.get(portrait["photo_id"], [])
+        scores = _scores(portrait, picture, mask, group, fit_of.get(portrait["fit_id"]))
+        reasons = judge(scores, config)
+        row: Row = {
+            "portrait_id": name,
+            "photo_id": portrait["photo_id"],
+            "kept": not reasons,
+            "reasons": reasons,
+            **scores,
+            "phash": perceptual_hash(picture),
+            "overlay": _overlay(portrait, picture, rig) if reasons else None,
+        }
+        rows.append(row)
+        if reasons:
+            message = "; ".join(_SENTENCES[reason].format(**scores) for reason in reasons)
+            evidence = {**scores, "reasons": reasons}
+            outcomes.append(
+                Outcome(name, "rejected", reasons[0], message, evidence=evidence, outputs=(name,))
+            )
+        else:
+            outcomes.append(Outcome(name, "kept", evidence=scores, outputs=(name,)))
+        tick()
+    return StageResult(rows, outcomes)
+
+
+def judge(scores: dict[str, float], config: ScreenConfig) -> list[str]:
+    """The reasons to reject a portrait with these scores, most telling first; empty when it is good."""
+    checks = [
+        ("too_small", scores["source_pixels"] < config.min_source_pixels),
+        ("off_shoulders", scores["shoulder_residual"] > config.max_shoulder_residual),
+        ("off_keypoints", scores["residual"] > config.max_residual),
+        ("crowded", scores["overlap"] > config.max_overlap),
+        ("too_much_padding", scores["padding"] > config.max_padding),
+        ("mask_too_small", scores["mask_share"] < config.min_mask_share),
+        ("blurry", scores["blur"] < config.min_blur),
+        ("too_dark", scores["exposure_low"] > config.max_exposure),
+        ("too_bright", scores["exposure_high"] > config.max_exposure),
+        ("low_contrast", scores["contrast"] < config.min_contrast),
+        ("doubtful", scores["doubt"] > config.max_doubt),
+    ]
+    return [reason for reason, bad in checks if bad]
+
+
+def _scores(
+    portrait: Row,
+    picture: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    group: Sequence[Row],
+    fit: Row | None,
+) -> dict[str, float]:
+    window = Window(*portrait["window"])
+    person = next((row for row in group if row["person_id"] == portrait["person_id"]), None)
+    size = int(portrait["size"])
+    if person is not None:
+        inside = inside_photo(window, size, (int(person["photo_width"]), int(person["photo_height"])))
+    else:
+        inside = np.ones((size, size), bool)
+    here = np.asarray(portrait["keypoints"], np.float64).reshape(17, 3)
+    target = here.copy()
+    target[:, :2] = window.to_photo(here[:, :2], size)
+    others = [row["keypoints"] for row in group if row["person_id"] != portrait["person_id"]]
+    pixels = pixel_scores(picture, mask, inside, float(portrait["source_pixels"]))
+    return {
+        "blur": pixels.blur,
+        "exposure_low": pixels.exposure_low,
+        "exposure_high": pixels.exposure_high,
+        "contrast": pixels.contrast,
+        "source_pixels": float(portrait["source_pixels"]),
+        "padding": float(portrait["padding"]),
+        "residual": float(portrait["residual"]),
+        "shoulder_residual": float(portrait["shoulder_residual"]),
+        "mask_share": pixels.mask_share,
+        "overlap": intrusion(window, target, others),
+        "doubt": label_doubt(here, float(portrait["residual"]), fit),
+    }
+
+
+def _overlay(portrait: Row, picture: NDArray[np.uint8], rig: PortraitRig) -> Row:
+    from phq_data.render import overlay
+
+    drawn = overlay(picture, rig, portrait["camera"], portrait["pose"])
+    data, extension = encode_image(drawn, "jpeg-95")
+    return image_struct(data, f"{portrait['portrait_id']}-overlay.{extension}")

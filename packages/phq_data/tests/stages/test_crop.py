@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phq_data import camera
+from phq_data.bodies import JOINT_NAMES, SMPL_JOINT_INDEX
+from phq_data.config import AlignConfig
+from phq_data.stages import crop
+from phq_data.stages.align import Alignment, align
+from phq_data.stages.crop import Window
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bodyworks as works
+
+GOLDEN = Path(os.environ.get("PHQ_GOLDEN", Path(__file__).parents[4] / "tests" / "golden"))
+RIG = works.make_rig()
+
+
+def far_fit() -> dict:
+    """A fit that knows nothing true: what it adds to a result shows at once."""
+    return works.fit_row(works.facing(0.4), np.array([2.0, 1.0, 9.0]))
+
+
+@pytest.mark.parametrize("rule", ["head", "shoulder"])
+def test_golden_crop_windows_align(rule: str) -> None:
+    with np.load(GOLDEN / "golden_phq_align.npz") as file:
+        golden = dict(file)
+    index = [SMPL_JOINT_INDEX[name] for name in JOINT_NAMES]
+    template = dict(zip(JOINT_NAMES, golden["template_joints_neck_origin"][index], strict=True))
+    for k in range(6):
+        joints = golden["joints_cam_no_trans"][k, index] + golden["cam_trans"][k]
+        row = {"body": "smpl", "pose": [0] * 6, "root_orient": [0, 0, 0], "joints": joints.reshape(-1)}
+        aligned = align(row, AlignConfig("reference"), template)
+        box = golden["head_bbox"][k] if rule == "head" else None
+        window = crop.reference_window(aligned, template, golden["coco_shoulders"][k], box, 5000.0)
+        expected = golden[f"crop_bbox_{rule}"][k]
+        assert np.abs(np.array([window.x, window.y, window.side]) - expected[:3]).max() < 1e-2
+
+
+def test_fit_window_is_exact_for_points_seen_through_a_window() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        label = camera.from_angles(rng.uniform(-3, 3), rng.uniform(-0.8, 0.8), rng.uniform(-0.3, 0.3))
+        pose = rng.normal(size=6) * 0.2
+        window = Window(rng.uniform(-300, 900), rng.uniform(-300, 900), rng.uniform(60, 2000))
+        points = works.rig_keypoints(RIG, label, pose, window)
+        aligned = Alignment(label, pose, np.array([0.0, 0, 3]), np.eye(3))
+        found = crop.fit_window(aligned, RIG, points, far_fit())
+        assert np.abs([found.x - window.x, found.y - window.y, found.side - window.side]).max() < 1e-6
+        everywhere, shoulders = crop.label_residuals(aligned, RIG, points, found)
+        assert max(everywhere, shoulders) < 1e-9
+
+
+def test_fit_window_uses_the_fitted_body_where_the_detector_is_unsure() -> None:
+    """A person from behind whose face points are noise: the fitted body's own head is the target."""
+    row = works.fit_row(works.facing(np.pi - 0.2), np.array([0.1, 0.2, 3.0]), np.zeros(6))
+    aligned = align(row, AlignConfig(), works.TEMPLATE)
+    clean = works.keypoints_of(row)
+    expected = crop.fit_window(aligned, RIG, clean, row)
+    noisy = clean.copy()
+    noisy[:5, :2] += 9
+    noisy[:5, 2] = 0.08
+    found = crop.fit_window(aligned, RIG, noisy, row)
+    assert abs(found.side - expected.side) < 0.03 * expected.side
+    assert np.hypot(found.x - expected.x, found.y - expected.y) < 0.03 * expected.side
+    believed = noisy.copy()
+    believed[:5, 2] = 0.9
+    wrong = crop.fit_window(aligned, RIG, believed, row)
+    assert np.hypot(wrong.x - expected.x, wrong.y - expected.y) > 0.01 * expected.side
+
+
+def test_one_wrong_head_point_is_outvoted() -> None:
+    label, pose, window = camera.from_angles(0.3, 0.1), works.ONE, Window(100.0, 50.0, 400.0)
+    aligned = Alignment(label, pose, np.array([0.0, 0, 3]), np.eye(3))
+    points = works.rig_keypoints(RIG, label, pose, window)
+    points[3, :2] += [150, -90]  # an ear
+    found = crop.fit_window(aligned, RIG, points, far_fit())
+    assert np.abs([found.x - window.x, found.y - window.y, found.side - window.side]).max() < 2.0
+
+
+def test_broad_shoulders_pull_the_window_more_than_the_head() -> None:
+    """A body half broader than the rig: the shoulders' misfit is smaller than the head's."""
+    label, window = camera.from_angles(0.0, 0.0), Window(0.0, 0.0, 400.0)
+    points = works.rig_keypoints(RIG, label, np.zeros(6), window)
+    middle = points[5:7, :2].mean(axis=0)
+    points[5:7, :2] = middle + (points[5:7, :2] - middle) * 1.15
+    aligned = Alignment(label, np.zeros(6), np.array([0.0, 0, 3]), np.eye(3))
+    found = crop.fit_window(aligned, RIG, points, far_fit())
+    assert 410 < found.side < 460
+    _, shoulders = crop.label_residuals(aligned, RIG, points, found)
+    seen = camera.project(RIG.posed_landmarks(np.zeros(6)), label)[0]
+    face = [RIG.landmark(n) for n in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")]
+    head = np.linalg.norm(found.to_picture(points[:5, :2]) - seen[face], axis=1).mean()
+    assert shoulders < head
+
+
+@pytest.mark.parametrize("mode", ["fit", "reference"])
+def test_mirrored_person_gives_the_mirrored_window(mode: str) -> None:
+    row = works.fit_row(works.facing(0.5, 0.2, 0.1), np.array([0.3, 0.1, 2.5]))
+    points = works.keypoints_of(row, 0.4)
+    points[:5, :2] += np.random.default_rng(0).normal(size=(5, 2)) * 4
+    other = works.mirror_fit(row, 640)
+    one = crop.choose_window(
+        mode, align(row, AlignConfig(), works.TEMPLATE), RIG, works.TEMPLATE, points, row
+    )
+    two = crop.choose_window(
+        mode,
+        align(other, AlignConfig(), works.TEMPLATE),
+        RIG,
+        works.TEMPLATE,
+        works.mirror_keypoints(points, 640),
+        other,
+    )
+    assert two.side == pytest.approx(one.side, abs=1e-6)
+    assert two.y == pytest.approx(one.y, abs=1e-6)
+    assert two.x == pytest.approx(640 - one.x - one.side, abs=1e-6)
+
+
+def test_both_modes_see_an_ordinary_person_alike() -> None:
+    row = works.fit_row(works.facing(0.2), np.array([0.0, 0.1, 3.0]), np.zeros(6))
+    aligned, points = align(row, AlignConfig(), works.TEMPLATE), works.keypoints_of(row)
+    one = crop.choose_window("fit", aligned, RIG, works.TEMPLATE, points, row)
+    points[:5, 2] = 0.2  # no face: the shoulder rule
+    two = crop.choose_window("reference", aligned, RIG, works.TEMPLATE, points, row)
+    assert one.side == pytest.approx(two.side, rel=0.15)
+    assert one.x == pytest.approx(two.x, abs=0.1 * one.side)
+
+
+def test_head_box_needs_two_sure_face_points() -> None:
+    points = works.keypoints_of(works.fit_row(works.facing(), np.array([0.0, 0, 3.0])))
+    x, y, w, h = crop.head_box(points)  # type: ignore[misc]
+    spread = np.ptp(points[:5, :2], axis=0).max()
+    assert w == h == pytest.approx(1.3 * spread)
+    assert (x + w / 2, y + h / 2) == pytest.approx(tuple(points[:5, :2].mean(axis=0)))
+    points[1:5, 2] = 0.5
+    assert crop.head_box(points) is None
+
+
+def test_nothing_known_is_an_error() -> None:
+    row = far_fit()
+    aligned = align(row, AlignConfig(), works.TEMPLATE)
+    blind = {**row, "joints": [np.nan] * 39}
+    with pytest.raises(crop.CropError):
+        crop.fit_window(aligned, RIG, np.zeros((17, 3)), blind)
+
+
+def test_window_positions() -> None:
+    window = Window(10.0, -5.0, 50.0)
+    assert window.to_picture([[10, -5], [60, 45]], 512).tolist() == [[0, 0], [512, 512]]
+    assert window.to_photo(window.to_picture([[3.0, 4.0]], 7.0), 7.0) == pytest.approx(np.array([[3.0, 4.0]]))
+    assert window.scaled(0.5) == Window(22.5, 7.5, 25.0)
+    assert window.outside_share(100, 100) == pytest.approx(0.1)
+    assert Window(200, 0, 10).outside_share(100, 100) == 1.0

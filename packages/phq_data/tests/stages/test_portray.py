@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phq_data import camera, schema
+from phq_data.config import PipelineConfig
+from phq_data.images import PhotoError, decode_struct
+from phq_data.stages.crop import Window
+from phq_data.stages.portray import portrait_id, portray
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bodyworks as works
+
+RIG = works.make_rig()
+CONFIG = PipelineConfig().replace_setting("crop.size=128")
+
+
+class Left:
+    """A segmenter that takes the left half, and remembers what it was given."""
+
+    fingerprint = "left/1"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[np.ndarray, list[np.ndarray]]] = []
+
+    def segment(self, image: np.ndarray, target: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+        self.calls.append((target, list(others)))
+        alpha = np.zeros(image.shape[:2], np.uint8)
+        alpha[:, : len(alpha) // 2] = 255
+        return alpha
+
+
+class Bench:
+    """Two photos, two people in the first, and how often each photo was opened."""
+
+    def __init__(self) -> None:
+        self.photos = [
+            {"photo_id": name, "width": 640, "height": 480, "uri": f"file:///{name}.jpg"}
+            for name in ("one", "two")
+        ]
+        places = [("one", -0.5, 0.2), ("one", 0.5, -0.7), ("two", 0.0, 2.5)]
+        self.fits = [
+            works.fit_row(
+                works.facing(yaw, 0.1),
+                np.array([x, -0.1, 3.0]),
+                fit_id=f"f{i}",
+                person_id=f"p{i}",
+                photo_id=photo,
+            )
+            for i, (photo, x, yaw) in enumerate(places)
+        ]
+        self.people = [
+            works.person_row(works.keypoints_of(fit), person_id=fit["person_id"], photo_id=fit["photo_id"])
+            for fit in self.fits
+        ]
+        self.opened: list[str] = []
+        self.segmenter = Left()
+        self.ticks = 0
+
+    def open_photo(self, photo: dict[str, Any]) -> np.ndarray:
+        self.opened.append(photo["photo_id"])
+        return works.photo_of(seed=len(photo["photo_id"]))
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+    def run(self, config: PipelineConfig = CONFIG, **changes: Any) -> Any:
+        given: dict[str, Any] = {
+            "fits": self.fits, "people": self.people, "photos": self.photos, "open_photo": self.open_photo,
+            "segmenter": self.segmenter, "rig": RIG, "template": works.TEMPLATE, "config": config,
+            "tick": self.tick, **changes,
+        }  # fmt: skip
+        return portray(**given)
+
+
+def test_rows_follow_the_schema_and_each_photo_is_opened_once() -> None:
+    bench = Bench()
+    mixed = [bench.fits[0], bench.fits[2], bench.fits[1]]
+    result = bench.run(fits=mixed)
+    schema.to_table("portraits", result.rows)
+    assert [row["fit_id"] for row in result.rows] == ["f0", "f2", "f1"]
+    assert [outcome.item for outcome in result.outcomes] == ["f0", "f2", "f1"]
+    assert all(outcome.outcome == "kept" for outcome in result.outcomes)
+    assert bench.opened == ["one", "two"] and bench.ticks == 3
+    row = result.rows[0]
+    assert json.loads(row["models"])["segmenter"] == "left/1"
+    camera.check_label(row["camera"])
+    picture, mask = decode_struct(row["image"]), decode_struct(row["mask"])
+    assert picture.shape == (128, 128, 3) and mask.shape == (128, 128)
+    assert (row["yaw"], row["pitch"]) == pytest.approx((0.2, 0.1), abs=0.25)  # seen from the side
+    assert row["residual"] < 0.02 and row["source_pixels"] == pytest.approx(row["window"][2] / 128)
+
+
+def test_bystanders_are_the_other_people_of_the_photo_in_picture_pixels() -> None:
+    bench = Bench()
+    result = bench.run()
+    targets = [target for target, _ in bench.segmenter.calls]
+    assert [len(others) for _, others in bench.segmenter.calls] == [1, 1, 0]
+    row = result.rows[0]
+    window = Window(*row["window"])
+    assert targets[0] == pytest.approx(np.asarray(row["keypoints"]).reshape(17, 3))
+    bystander = np.asarray(bench.people[1]["keypoints"]).reshape(17, 3)
+    assert bench.segmenter.calls[0][1][0] == pytest.approx(window.keypoints(bystander, 128))
+
+
+def test_same_input_same_ids_and_ids_follow_content() -> None:
+    one, two = Bench().run(), Bench().run()
+    ids = [row["portrait_id"] for row in one.rows]
+    assert ids == [row["portrait_id"] for row in two.rows] and len(set(ids)) == 3
+    base = ("photo", Window(1.0, 2.0, 300.0), camera.to_label(camera.from_angles(0.1, 0.0)), np.zeros(6))
+    same = portrait_id(*base, 512, "png")
+    assert portrait_id("photo", Window(1.001, 2.0, 300.0), *base[2:], 512, "png") == same
+    assert portrait_id(*base, 512, "webp-lossless") == same  # the same pixels
+    others = {
+        portrait_id("other", *base[1:], 512, "png"),
+        portrait_id("photo", Window(1.02, 2.0, 300.0), *base[2:], 512, "png"),
+        portrait_id("photo", base[1], camera.to_label(camera.from_angles(0.101, 0.0)), base[3], 512, "png"),
+        portrait_id(*base[:3], np.array([0, 0, 0, 0, 0, 1e-3]), 512, "png"),
+        portrait_id(*base, 256, "png"),
+        portrait_id(*base, 512, "jpeg-95"),
+    }
+    assert len(others) == 6 and same not in others
+    minus = np.array([-0.0] * 6)
+    assert portrait_id(*base[:3], minus, 512, "png") == same
+
+
+def test_unreadable_photo_fails_its_people_only() -> None:
+    bench = Bench()
+
+    def broken(photo: dict[str, Any]) -> np.ndarray:
+        if photo["photo_id"] == "one":
+            raise PhotoError("truncated", "the file is cut short")
+        return bench.open_photo(photo)
+
+    result = bench.run(open_photo=broken)
+    assert [(o.outcome, o.reason) for o in result.outcomes] == [
+        ("failed", "truncated"), ("failed", "truncated"), ("kept", ""),
+    ]  # fmt: skip
+    assert result.outcomes[0].uri == "file:///one.jpg" and not result.outcomes[0].retryable
+    assert bench.ticks == 3
+
+    def offline(photo: dict[str, Any]) -> np.ndarray:
+        raise OSError("no route to host")
+
+    assert all(o.retryable for o in bench.run(open_photo=offline).outcomes)
+
+
+def test_rejects_say_why() -> None:
+    bench = Bench()
+    small = bench.run(config=CONFIG.replace_setting("crop.min_window=1000"))
+    assert {o.reason for o in small.outcomes} == {"window_too_small"} and not small.rows
+    assert small.outcomes[0].evidence["side"] < 1000
+    bench.fits[0] = {**bench.fits[0], "joints": [float("nan")] * 39}
+    bench.fits[2] = {**bench.fits[1], "fit_id": "again"}
+    result = bench.run()
+    assert [o.reason for o in result.outcomes] == ["no_camera", "", "same_portrait"]
+
+
+def test_reference_mode_and_lossy_codec() -> None:
+    config = CONFIG.replace_setting("crop.mode=reference").replace_setting("crop.codec=jpeg-95")
+    config = config.replace_setting("align.joints=reference")
+    rows = Bench().run(config=config).rows
+    assert rows[0]["crop_mode"] == "reference" and rows[0]["image"]["path"].endswith(".jpg")
+    assert rows[0]["mask"]["path"].endswith(".png")
+    usual = Bench().run().rows[0]
+    assert rows[0]["window"][2] == pytest.approx(usual["window"][2], rel=0.5)
+
+
+def test_mirrored_photo_gives_the_mirrored_portrait() -> None:
+    bench = Bench()
+    fit = works.fit_row(works.facing(0.4, 0.1, 0.1), np.array([0.3, 0.1, 2.0]), photo_id="one")
+    person = works.person_row(works.keypoints_of(fit), photo_id="one")
+    mirrored_fit = works.mirror_fit(fit, 640)
+    mirrored_points = works.mirror_keypoints(works.keypoints_of(fit), 640)
+    mirrored_person = works.person_row(mirrored_points, photo_id="one")
+    photo = works.photo_of()
+    config = dataclasses.replace(CONFIG)
+    one = bench.run(config, fits=[fit], people=[person], open_photo=lambda _: photo).rows[0]
+    two = bench.run(
+        config,
+        fits=[mirrored_fit],
+        people=[mirrored_person],
+        open_photo=lambda _: camera.mirror_image(photo),
+    ).rows[0]
+    assert two["camera"] == pytest.approx(camera.mirror_label(one["camera"]).tolist(), abs=1e-6)
+    assert two["pose"] == pytest.approx(camera.mirror_pose(one["pose"]).tolist(), abs=1e-9)
+    assert two["window"][2] == pytest.approx(one["window"][2])
+    difference = camera.mirror_image(decode_struct(two["image"])).astype(int) - decode_struct(one["image"])
+    assert np.abs(difference).max() <= 2
+    assert two["residual"] == pytest.approx(one["residual"], abs=1e-6)

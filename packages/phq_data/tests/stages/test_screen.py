@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from phq_data import schema
+from phq_data.config import ScreenConfig
+from phq_data.images import decode_struct, encode_image, image_struct
+from phq_data.stages import scores as stage
+from phq_data.stages.crop import Window
+from phq_data.stages.screen import judge, screen
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bodyworks as works
+import test_portray
+
+EVERYWHERE = np.ones((256, 256), bool)
+
+
+def texture(size: int = 256, seed: int = 0) -> np.ndarray:
+    """A sharp picture with structure at every scale, like photos have."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((size, size))
+    for octave in range(1, 8):
+        coarse = rng.normal(size=(2**octave, 2**octave))
+        total += np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.NEAREST)) / octave
+    grey = np.clip(128 + 40 * total / total.std(), 0, 255)
+    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+
+
+def luminance(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(float) @ [0.299, 0.587, 0.114]
+
+
+def test_sharpness_falls_with_blur_and_ignores_contrast() -> None:
+    grey = luminance(texture())
+    values = [
+        stage.sharpness(gaussian_filter(grey, s) if s else grey, EVERYWHERE, 1.0) for s in (0, 1, 2, 4, 8)
+    ]
+    assert (np.diff(values[:4]) < -0.1).all() and values[4] <= values[3]
+    half = stage.sharpness(128 + (grey - 128) * 0.5, EVERYWHERE, 1.0)
+    assert half == pytest.approx(values[0], abs=0.05)
+
+
+def test_sharpness_sees_motion_along_one_axis() -> None:
+    from scipy.ndimage import uniform_filter1d
+
+    grey = luminance(texture())
+    still = stage.sharpness(grey, EVERYWHERE, 1.0)
+    for axis in (0, 1):
+        assert stage.sharpness(uniform_filter1d(grey, 15, axis=axis), EVERYWHERE, 1.0) < 0.7 * still
+
+
+def test_enlarging_is_not_blur_but_blur_stays_blur() -> None:
+    small = texture(128)
+    soft = np.stack([gaussian_filter(small[..., c].astype(float), 2.5) for c in range(3)], -1)
+    grow = lambda p: np.asarray(  # noqa: E731
+        Image.fromarray(p.astype(np.uint8)).resize((512, 512), Image.Resampling.LANCZOS)
+    )
+    whole = np.ones((512, 512), bool)
+    native = stage.sharpness(luminance(small), np.ones((128, 128), bool), 1.0)
+    grown = stage.sharpness(luminance(grow(small)), whole, 0.25)
+    assert grown == pytest.approx(native, abs=0.12)
+    assert stage.sharpness(luminance(grow(soft)), whole, 0.25) < grown - 0.15
+    assert stage.sharpness(luminance(grow(small)), whole, 1.0) < grown - 0.15  # what it would be without
+
+
+def test_only_the_person_inside_the_photo_counts() -> None:
+    picture = texture()
+    picture[:, 128:] = 0
+    mask = np.zeros((256, 256), np.uint8)
+    mask[:, :128] = 255
+    found = stage.pixel_scores(picture, mask, EVERYWHERE, 1.0)
+    assert found.exposure_low < 0.05 and found.mask_share == pytest.approx(0.5)
+    mask[:] = 255
+    inside = EVERYWHERE.copy()
+    inside[:, 128:] = False
+    assert stage.pixel_scores(picture, mask, inside, 1.0).exposure_low < 0.05
+    assert stage.pixel_scores(picture, mask, EVERYWHERE, 1.0).exposure_low >= 0.5
+    white = np.full_like(picture, 255)
+    assert stage.pixel_scores(white, mask, EVERYWHERE, 1.0).exposure_high == 1.0
+    assert stage.pixel_scores(white, mask, EVERYWHERE, 1.0).contrast == 0.0
+    nobody = stage.pixel_scores(picture, np.zeros_like(mask), EVERYWHERE, 1.0)
+    assert (nobody.blur, nobody.contrast, nobody.mask_share) == (0, 0, 0)
+
+
+def shifted(points: np.ndarray, x: float, scale: float = 1.0) -> np.ndarray:
+    moved = points.copy()
+    centre = points[:7, :2].mean(axis=0)
+    moved[:, :2] = (points[:, :2] - centre) * scale + centre + [x, 0]
+    return moved
+
+
+def test_intrusion_grows_as_the_other_comes_near() -> None:
+    fit = works.fit_row(works.facing(), np.array([0.0, 0.0, 3.0]))
+    own = works.keypoints_of(fit)
+    side = 900 / 3.0 * 0.4147
+    window = Window(320 - side / 2, 240 - side * 0.7, side)
+    far, near, front = shifted(own, 300), shifted(own, 90), shifted(own, 20, 1.5)
+    values = [stage.intrusion(window, own, [points]) for points in (far, near, front)]
+    assert values[0] == 0.0 and 0.0 < values[1] < values[2] < 1.001
+    assert stage.intrusion(window, own, [far, front, near]) == values[2]
+    small = shifted(own, 30, 0.2)
+    assert stage.intrusion(window, own, [small]) < 0.1
+    again = own.copy()
+    again[:, :2] += 1.0
+    assert stage.intrusion(window, own, [again]) == 0.0  # the same person, detected twice
+    unseen = front.copy()
+    unseen[:, 2] = 0.05
+    assert stage.intrusion(window, own, [unseen]) == 0.0
+
+
+def test_doubt_is_monotone() -> None:
+    fit = works.fit_row(works.facing(), np.array([0.0, 0.0, 3.0]))
+    points = works.keypoints_of(fit)
+
+    def doubt(residual: float = 0.02, score: float = 0.9, **more: Any) -> float:
+        seen = points.copy()
+        seen[:, 2] *= score / 0.9
+        return stage.label_doubt(seen, residual, {**fit, **more})
+
+    assert 0 <= doubt() < doubt(0.05) < doubt(0.2) <= 1
+    assert doubt() < doubt(score=0.3) < doubt(score=0.15)
+    assert doubt(residual=0.02) < doubt(**{"residual": 0.05})
+    sure, unsure = [0.0, 0.1, 3.1, 0.9], [0.0, 0.1, 3.1, 0.11]
+    assert doubt(alternatives=sure) < doubt(alternatives=unsure)
+    assert stage.other_side_gap([0.0, 0.1, 3.1, 0.3]) == pytest.approx(2.0)
+    assert stage.other_side_gap([3.0, 0.1, -3.0, 0.2, 0.5, 0.4]) == pytest.approx(3.0)
+    assert stage.other_side_gap([0.0, 0.1, 0.3, 0.1]) == np.inf
+
+
+def portraits() -> tuple[list[dict], list[dict], list[dict]]:
+    bench = test_portray.Bench()
+    return bench.run().rows, bench.people, bench.fits
+
+
+def test_every_portrait_gets_a_row_and_rejects_an_overlay() -> None:
+    rows, people, fits = portraits()
+    lenient = ScreenConfig(min_source_pixels=0, min_blur=0, max_padding=1, max_exposure=1, min_contrast=0,
+                           min_mask_share=0, max_overlap=1, max_doubt=1)  # fmt: skip
+    ticks: list[int] = []
+    kept = screen(rows, people, lenient, works.make_rig(), tick=lambda: ticks.append(1), fits=fits)
+    schema.to_table("screened", kept.rows)
+    assert [row["kept"] for row in kept.rows] == [True] * 3 and len(ticks) == 3
+    assert all(row["overlay"] is None and row["reasons"] == [] for row in kept.rows)
+    strict = ScreenConfig(min_source_pixels=1e6, max_doubt=-1, max_padding=1, min_blur=0, max_exposure=1,
+                          min_contrast=0, min_mask_share=0, max_overlap=1)  # fmt: skip
+    found = screen(rows, people, strict, works.make_rig(), fits=fits)
+    schema.to_table("screened", found.rows)
+    assert [row["reasons"] for row in found.rows] == [["too_small", "doubtful"]] * 3
+    outcome = found.outcomes[0]
+    assert (outcome.outcome, outcome.reason) == ("rejected", "too_small")
+    assert "photo pixels" in outcome.message and outcome.evidence["doubt"] >= 0
+    drawn = decode_struct(found.rows[0]["overlay"]).astype(int)
+    assert np.abs(drawn - decode_struct(rows[0]["image"])).mean() > 3  # the rig is on it
+
+
+def test_damaged_picture_is_a_failure_not_a_crash() -> None:
+    rows, people, _ = portraits()
+    rows[1] = {**rows[1], "image": {"bytes": b"not a picture", "path": "x.png"}}
+    result = screen(rows, people, ScreenConfig(), works.make_rig())
+    assert [o.outcome == "failed" for o in result.outcomes] == [False, True, False]
+    assert len(result.rows) == 2
+
+
+def test_padding_is_not_judged() -> None:
+    """A picture that is half padding: the padded half is black, the person is not too dark."""
+    rows, people, _ = portraits()
+    row = dict(rows[0])
+    row["window"] = [-128.0, 100.0, 256.0]
+    picture = texture(128)
+    picture[:, :64] = 0
+    row["image"] = image_struct(encode_image(picture, "png")[0], "a.png")
+    row["mask"] = image_struct(encode_image(np.full((128, 128), 255, np.uint8), "png")[0], "m.png")
+    found = screen([row], people, ScreenConfig(), works.make_rig()).rows[0]
+    assert found["exposure_low"] < 0.05
+
+
+GOOD = {"blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0, "source_pixels": 2.0,
+        "padding": 0.0, "residual": 0.0, "shoulder_residual": 0.0, "mask_share": 0.5, "overlap": 0.0,
+        "doubt": 0.0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("score", "value", "reason"),
+    [
+        ("source_pixels", 0.01, "too_small"),
+        ("shoulder_residual", 0.9, "off_shoulders"),
+        ("residual", 0.9, "off_keypoints"),
+        ("overlap", 0.99, "crowded"),
+        ("padding", 0.99, "too_much_padding"),
+        ("mask_share", 0.0, "mask_too_small"),
+        ("blur", 0.0, "blurry"),
+        ("exposure_low", 1.0, "too_dark"),
+        ("exposure_high", 1.0, "too_bright"),
+        ("contrast", 0.0, "low_contrast"),
+        ("doubt", 1.0, "doubtful"),
+    ],
+)
+def test_each_score_has_its_reason(score: str, value: float, reason: str) -> None:
+    assert judge(GOOD, ScreenConfig()) == []
+    assert judge({**GOOD, score: value}, ScreenConfig()) == [reason]
