@@ -1,0 +1,141 @@
+"""`SmplifyFitter`: keypoints of many people to bodies in front of their photos' cameras."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from phq_data.bodies import JOINT_NAMES
+from phq_data.bodies.anny import AnnyBody, load_body
+from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
+from phq_data.models.smplify.problem import Observations, Problem, State, observe
+from phq_data.models.smplify.settings import SmplifyConfig
+from phq_data.models.smplify.skeleton import COCO_ROWS, Skeleton
+from phq_data.models.smplify.solver import minimise
+from phq_data.models.smplify.starts import pixels_per_metre, starting_states
+
+FloatArray = NDArray[np.float64]
+CODE_VERSION = 1  # raise it when the same config would give other fits
+CHUNK = 256  # people solved together: bounds memory, not the result
+UNSEEN = 1.0
+"""Residual of a person of whom no keypoint is usable."""
+
+
+class SmplifyFitter:
+    """A `BodyFitter` on the free body. Deterministic; a person's fit does not depend on the batch."""
+
+    needs_image = False
+    body = "anny"
+
+    def __init__(self, config: SmplifyConfig | None = None, body: AnnyBody | None = None) -> None:
+        """`body` is the shipped one unless given."""
+        self.config = config or SmplifyConfig()
+        self._body = body or load_body()
+        self._skeleton = Skeleton.of(self._body, self.config.shape_directions, {})
+        facts = {"version": CODE_VERSION, "config": asdict(self.config), "rig": self._body.make_rig().digest}
+        state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        self.fingerprint = f"smplify-{state.hexdigest()[:12]}"
+        rows = [self._body.landmark(name) for name in JOINT_NAMES]
+        self._breadth = float(
+            np.linalg.norm(
+                self._body.landmarks[self._body.landmark("left_shoulder")]
+                - self._body.landmarks[self._body.landmark("right_shoulder")]
+            )
+        )
+        self._joint_rows = rows
+
+    def fit(self, people: Sequence[FitRequest]) -> list[BodyFit]:
+        """One fit a request, in order. Never raises for a hopeless person: the residual tells."""
+        fits: list[BodyFit] = []
+        for start in range(0, len(people), CHUNK):
+            fits.extend(self._fit_chunk(people[start : start + CHUNK]))
+        return fits
+
+    def _fit_chunk(self, people: Sequence[FitRequest]) -> list[BodyFit]:
+        config, count = self.config, len(people)
+        keypoints = np.stack([np.asarray(p.keypoints, np.float64) for p in people])
+        # A detector's nan is a keypoint it did not find.
+        lost = ~np.isfinite(keypoints).all(-1)
+        keypoints[lost] = 0.0
+        sizes = np.array([p.photo_size for p in people], np.float64)
+        focal = config.focal_long_sides * sizes.max(1)
+        raw = observe(keypoints, sizes, focal, np.ones(count), config)
+        scale = pixels_per_metre(self._skeleton, raw.pixels, raw.weights, fallback=sizes.max(1) / 2.0)
+        observed = Observations(raw.pixels, raw.weights, focal, np.maximum(scale, 1.0))
+
+        yaws = 2 * np.pi * np.arange(config.starts) / config.starts
+        state = starting_states(self._skeleton, observed, yaws)
+        owner = np.repeat(np.arange(count), config.starts)
+        problem = Problem.of(self._skeleton, config, observed.take(owner))
+        state, _, _ = minimise(problem.blunted(4.0), state, config.first_iterations)
+        cost = problem.cost(state)
+
+        finalists = max(1, min(config.finalists, config.starts))
+        table = np.argsort(cost.reshape(count, -1), axis=1, kind="stable")[:, :finalists]
+        rows = (table + config.starts * np.arange(count)[:, None]).reshape(-1)
+        best_state, best_cost, converged = minimise(problem.take(rows), state.take(rows), config.iterations)
+        state = state.updated(rows, best_state)
+        cost[rows] = best_cost
+        finished = np.zeros(len(cost), bool)
+        finished[rows] = converged
+        cost = cost.reshape(count, -1)
+        winner = np.argmin(cost, axis=1) + config.starts * np.arange(count)
+        chosen, picked = state.take(winner), problem.take(winner)
+        return self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner])
+
+    def _records(
+        self,
+        keypoints: FloatArray,
+        sizes: FloatArray,
+        problem: Problem,
+        chosen: State,
+        every: State,
+        cost: FloatArray,
+        finished: NDArray[np.bool_],
+    ) -> list[BodyFit]:
+        count, starts = cost.shape
+        neck, head, waist = (chosen.angles[:, 3 * i : 3 * i + 3] for i in range(3))
+        pose = self._body.pose(np.concatenate([neck, head], axis=1), {"waist": waist}) + self._body.relaxed
+        root_orient = axis_angles(chosen.root)
+        joints = self._body.posed_landmarks(chosen.shape, pose, root_orient, chosen.translation)
+        joints = joints[:, self._joint_rows]
+        unit = problem.observed.focal / chosen.translation[:, 2] * self._breadth
+        error = np.linalg.norm(problem.project(chosen) - problem.observed.pixels, axis=-1) / unit[:, None]
+        weights = problem.observed.weights
+        seen = weights.sum(1) > 0
+        mean = np.sum(weights * np.minimum(error, 1.0), axis=1) / np.maximum(weights.sum(1), 1e-9)
+        residuals = np.full((count, len(COCO_KEYPOINTS)), np.nan)
+        residuals[:, COCO_ROWS] = np.where(weights > 0, error, np.nan)
+        towards = -np.einsum("mji,mj->mi", every.root, every.translation)
+        yaw = np.arctan2(towards[:, 0], towards[:, 2]).reshape(count, starts)
+        order = np.argsort(cost, axis=1, kind="stable")
+        alternatives = np.stack(
+            [np.take_along_axis(yaw, order, 1), np.take_along_axis(cost, order, 1)], axis=-1
+        )
+        return [
+            BodyFit(
+                focal=float(problem.observed.focal[i]),
+                principal=sizes[i] / 2,
+                root_orient=root_orient[i],
+                translation=chosen.translation[i],
+                neck_head_pose=np.concatenate([neck[i], head[i]]),
+                shape=chosen.shape[i].copy(),
+                joints=joints[i],
+                residuals=residuals[i],
+                residual=float(mean[i]) if seen[i] else UNSEEN,
+                alternatives=alternatives[i],
+                converged=bool(finished[i] and seen[i]),
+            )
+            for i in range(count)
+        ]
+
+
+def axis_angles(rotations: FloatArray) -> FloatArray:
+    """Axis-angles [M, 3] in radians, at most pi long, of rotation matrices [M, 3, 3]."""
+    return Rotation.from_matrix(rotations).as_rotvec()

@@ -1,0 +1,231 @@
+"""The objective: robust reprojection of nine keypoints plus priors, batched, with exact derivatives.
+
+Unknowns of a problem, in this order (P = 15 + K): a rotation increment of the root (3), the neck's place as
+(X/Z, Y/Z, log Z) (3), axis-angles of neck, head and waist (9), shape (K).
+
+    cost = sum_k w_k rho(|e_k|^2) + |prior|^2,   rho(s) = c^2 s / (c^2 + s)   (Geman-McClure)
+
+with e_k the reprojection error in standard deviations: pixels over (pixels a metre times metres).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phq_data.models.smplify.settings import SmplifyConfig
+from phq_data.models.smplify.skeleton import ANGLES, COCO_ROWS, POINT_NAMES, Skeleton, cross_matrix
+from phq_data.rig import rotation_matrix
+
+FloatArray = NDArray[np.float64]
+ROOT, PLACE, POSE, SHAPE = slice(0, 3), slice(3, 6), slice(6, 6 + ANGLES), slice(6 + ANGLES, None)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What is known of M people; rows follow `skeleton.POINT_NAMES`."""
+
+    pixels: FloatArray  # [M, 9, 2] from the principal point
+    weights: FloatArray  # [M, 9] 0..1
+    focal: FloatArray  # [M] pixels
+    scale: FloatArray  # [M] pixels a metre at the person: sets what a pixel of error means
+
+    def take(self, index: NDArray[np.intp]) -> Observations:
+        """The chosen rows."""
+        return Observations(*(a[index] for a in (self.pixels, self.weights, self.focal, self.scale)))
+
+
+@dataclass(frozen=True)
+class State:
+    """A body for each of M problems."""
+
+    root: FloatArray  # [M, 3, 3] body to camera
+    values: FloatArray  # [M, 12 + K] place, angles, shape
+
+    @property
+    def place(self) -> FloatArray:
+        """[M, 3] X/Z, Y/Z, log Z of the neck joint in the camera frame."""
+        return self.values[:, :3]
+
+    @property
+    def angles(self) -> FloatArray:
+        """[M, 9] axis-angles of neck, head, waist."""
+        return self.values[:, 3 : 3 + ANGLES]
+
+    @property
+    def shape(self) -> FloatArray:
+        """[M, K]."""
+        return self.values[:, 3 + ANGLES :]
+
+    @property
+    def translation(self) -> FloatArray:
+        """[M, 3] neck joint in the camera frame, metres."""
+        depth = np.exp(self.place[:, 2])
+        return np.stack([self.place[:, 0] * depth, self.place[:, 1] * depth, depth], axis=-1)
+
+    def take(self, index: NDArray[np.intp]) -> State:
+        """The chosen rows."""
+        return State(self.root[index], self.values[index])
+
+    def moved(self, step: FloatArray) -> State:
+        """After a step [M, P]."""
+        return State(self.root @ rotation_matrix(step[:, ROOT]), self.values + step[:, 3:])
+
+    def updated(self, rows: NDArray[np.intp], other: State) -> State:
+        """With some rows replaced."""
+        root, values = self.root.copy(), self.values.copy()
+        root[rows], values[rows] = other.root, other.values
+        return State(root, values)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The objective over M observations. `take` and `sharpened` make related problems."""
+
+    skeleton: Skeleton
+    config: SmplifyConfig
+    observed: Observations
+    outlier: float
+
+    @classmethod
+    def of(cls, skeleton: Skeleton, config: SmplifyConfig, observed: Observations) -> Problem:
+        """The problem with the configured robustness."""
+        return cls(skeleton, config, observed, config.outlier)
+
+    def take(self, index: NDArray[np.intp]) -> Problem:
+        """The same objective for the chosen rows."""
+        return replace(self, observed=self.observed.take(index))
+
+    def blunted(self, factor: float) -> Problem:
+        """With outliers fading `factor` times later: smoother, for the first steps."""
+        return replace(self, outlier=self.config.outlier * factor)
+
+    def cost(self, state: State) -> FloatArray:
+        """[M]"""
+        error, prior = self.residuals(state)[:2]
+        return self._total(error, prior)
+
+    def evaluate(self, state: State) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(cost [M], gradient [M, P], Gauss-Newton matrix [M, P, P]); gradient is of half the cost."""
+        error, prior, d_error, d_prior = self.residuals(state)
+        square, limit = np.sum(error**2, axis=-1), self.outlier**2
+        weight = self.observed.weights * (limit / (limit + square)) ** 2
+        count, parameters = d_prior.shape[0], d_prior.shape[-1]
+        weighted = (np.sqrt(weight)[..., None, None] * d_error).reshape(count, -1, parameters)
+        jacobian = np.concatenate([weighted, d_prior], axis=1)
+        residual = np.concatenate([(np.sqrt(weight)[..., None] * error).reshape(count, -1), prior], axis=1)
+        transposed = np.swapaxes(jacobian, -1, -2)
+        return (
+            self._total(error, prior),
+            (transposed @ residual[..., None])[..., 0],
+            transposed @ jacobian,
+        )
+
+    def project(self, state: State) -> FloatArray:
+        """Pixels [M, 9, 2] of the nine points, from the principal point."""
+        points, _ = self.skeleton.place(state.angles, state.shape)
+        local = points @ np.swapaxes(state.root, -1, -2) + state.translation[:, None]
+        return self.observed.focal[:, None, None] * local[..., :2] / np.maximum(local[..., 2:], 1e-3)
+
+    def residuals(self, state: State) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """(error [M, 9, 2], prior [M, Q], d_error [M, 9, 2, P], d_prior [M, Q, P])."""
+        points, d_points = self.skeleton.place(state.angles, state.shape)
+        count, parameters = len(points), 6 + ANGLES + self.skeleton.directions
+        translation = state.translation
+        local = points @ np.swapaxes(state.root, -1, -2) + translation[:, None]
+        d_local = np.empty((count, len(POINT_NAMES), 3, parameters))
+        d_local[..., ROOT] = -(state.root[:, None] @ cross_matrix(points))
+        d_local[..., PLACE] = 0.0
+        depth = translation[:, 2, None]
+        d_local[..., 0, 3] = d_local[..., 1, 4] = depth
+        d_local[..., 5] = translation[:, None]
+        d_local[..., 6:] = state.root[:, None] @ d_points
+
+        # A point that a wild step put behind the camera must not divide by zero; such steps are refused.
+        z = np.maximum(local[..., 2], 1e-3)
+        sigma = deviations(self.config)
+        factor = (self.observed.focal / self.observed.scale)[:, None] / sigma
+        image = local[..., :2] / z[..., None]
+        seen = self.observed.focal[:, None, None] * image
+        error = (seen - self.observed.pixels) / (self.observed.scale[:, None, None] * sigma[:, None])
+        d_error = (factor / z)[..., None, None] * (
+            d_local[..., :2, :] - image[..., None] * d_local[..., 2:, :]
+        )
+        prior, d_prior = self._priors(state, parameters)
+        return error, prior, d_error, d_prior
+
+    def _total(self, error: FloatArray, prior: FloatArray) -> FloatArray:
+        square, limit = np.sum(error**2, axis=-1), self.outlier**2
+        robust = limit * square / (limit + square)
+        return np.sum(self.observed.weights * robust, axis=-1) + np.sum(prior**2, axis=-1)
+
+    def _priors(self, state: State, parameters: int) -> tuple[FloatArray, FloatArray]:
+        config, count = self.config, len(state.values)
+        rows: list[FloatArray] = []
+        jacobian = np.zeros((count, 16 + self.skeleton.directions, parameters))
+        neck, head, waist = (state.angles[:, 3 * i : 3 * i + 3] for i in range(3))
+        total, limit = neck + head, np.radians(config.head_limit)
+        spread, difference = np.radians(config.head_turn), np.radians(config.neck_head_difference)
+        eye = np.eye(3)
+
+        rows.append(total / spread)
+        jacobian[:, 0:3, 6:9] = jacobian[:, 0:3, 9:12] = eye / spread
+        rows.append((neck - head) / difference)
+        jacobian[:, 3:6, 6:9], jacobian[:, 3:6, 9:12] = eye / difference, -eye / difference
+        beyond = np.abs(total) > limit
+        stiff = np.radians(5.0)
+        rows.append(np.where(beyond, total - np.sign(total) * limit, 0.0) / stiff)
+        jacobian[:, 6:9, 6:9] = jacobian[:, 6:9, 9:12] = (beyond / stiff)[:, None] * eye
+        rows.append(waist / np.radians(config.waist_bend))
+        jacobian[:, 9:12, 12:15] = eye / np.radians(config.waist_bend)
+
+        # The body's up in the camera frame is (0, -1, 0) for an upright person before a level camera.
+        up = state.root[..., 1]
+        upright = np.array([np.radians(config.upright_roll), 0.7, np.radians(config.upright_pitch)])
+        lean = (up + np.array([0.0, 1.0, 0.0])) / upright
+        # Cauchy: people lie, hang and do handstands too. d sqrt(log(1 + x^2)) is awkward at 0; this is not.
+        strength = 1.0 / np.sqrt(1.0 + (np.sum(lean**2, axis=-1, keepdims=True) / LEAN_LIMIT))
+        rows.append(lean * strength)
+        d_up = -(state.root @ cross_matrix(np.array([0.0, 1.0, 0.0])))
+        d_lean = d_up / upright[:, None]
+        inner = np.sum(lean[..., None] * d_lean, axis=1)  # [M, 3]
+        jacobian[:, 12:15, ROOT] = (
+            strength[..., None] * d_lean
+            - (strength**3)[..., None] * lean[..., None] * inner[:, None] / LEAN_LIMIT
+        )
+        rows.append(state.shape)
+        jacobian[:, 15:-1, SHAPE] = np.eye(self.skeleton.directions)
+        # Keeps the depth defined for a person of whom nothing is seen.
+        nearness = np.log(self.observed.focal / self.observed.scale)
+        rows.append((state.place[:, 2:] - nearness[:, None]) / 2.0)
+        jacobian[:, -1, 5] = 0.5
+        return np.concatenate(rows, axis=1), jacobian
+
+
+LEAN_LIMIT = 9.0
+"""Squared deviations at which the pull towards upright begins to fade."""
+
+
+def deviations(config: SmplifyConfig) -> FloatArray:
+    """Standard deviations [9] of the keypoints in metres."""
+    face, ear = (config.nose_deviation, config.eye_deviation, config.eye_deviation), config.ear_deviation
+    shoulder, hip = config.shoulder_deviation, config.hip_deviation
+    return np.array([*face, ear, ear, shoulder, shoulder, hip, hip])
+
+
+def observe(
+    keypoints: FloatArray,  # [N, 17, 3] pixels, score
+    sizes: FloatArray,  # [N, 2] width, height of the photos
+    focal: FloatArray,  # [N] pixels
+    scale: FloatArray,  # [N] pixels a metre
+    config: SmplifyConfig,
+) -> Observations:
+    """Weighted observations of N people, relative to the photo's centre."""
+    rows = keypoints[:, COCO_ROWS]
+    weights = np.clip((rows[..., 2] - config.score_floor) / (config.score_full - config.score_floor), 0, 1)
+    inside = ((rows[..., :2] >= 0) & (rows[..., :2] <= sizes[:, None])).all(-1)
+    weights = weights * np.where(inside, 1.0, config.outside_weight)
+    pixels = np.where(weights[..., None] > 0, rows[..., :2] - sizes[:, None] / 2, 0.0)
+    return Observations(pixels, weights, focal, scale)
