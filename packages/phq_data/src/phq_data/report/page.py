@@ -1,0 +1,193 @@
+"""Writing the report: gather the numbers, choose and draw the pictures, fill the template."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from phq_data import __version__
+from phq_data.report import data as numbers
+from phq_data.report import plots, provenance, sheets, view
+from phq_data.report.data import ReportData
+from phq_data.rig import PortraitRig
+from phq_data.workspace import Workspace, WorkspaceError
+
+PICTURES = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "cameras.png")
+"""The sheets that lie beside the page; a sheet of nothing is not written."""
+
+MAX_KEPT, MAX_REJECTED, MAX_CLUSTERS, MAX_MEMBERS = 96, 48, 24, 6
+SHEET_TILES = 48
+PICTURE_BYTES = 12_000_000
+"""Base64 characters of all pictures of a page: keeps it below 15 MB whatever the photos look like."""
+
+
+def write_report(workspace: Workspace, out: Path | None = None) -> Path:
+    """Write the page and its sheets; returns the page.
+
+    `out` is a folder (the page becomes `index.html` in it) or the name of an `.html` file; default: the
+    folder `report` in the workspace. Raises `WorkspaceError` for damaged parts or an unwritable place.
+    """
+    page = _place(workspace, out)
+    data = numbers.gather(workspace)
+    rig = load_rig(workspace)
+    budget = sheets.Budget(PICTURE_BYTES)
+    kept_ids = sheets.sample(data.kept.index, MAX_KEPT)
+    rejected_ids = sheets.sample_by_reason(data.rejected, MAX_REJECTED)
+    clusters = data.clusters[:MAX_CLUSTERS]
+    members = [m for cluster in clusters for m in cluster.members[:MAX_MEMBERS]]
+    kept = sheets.kept_cards(workspace, data.portraits, kept_ids, rig, budget)
+    rejected = sheets.rejected_cards(workspace, data.portraits, rejected_ids, budget)
+    small = sheets.small_pictures(workspace, data.portraits, members, budget)
+    # In order of yaw a sheet reads as a walk around the subject, and gaps in it can be seen.
+    yaw = data.portraits["yaw"].to_dict()
+    kept.sort(key=lambda card: yaw[card.portrait_id])
+    shown = {card.portrait_id for card in (*kept, *rejected)}
+
+    folder = page.parent
+    _write(folder, page.name, _html(data, rig, kept, rejected, small, shown).encode())
+    for name, content in _sheets(data, kept, rejected).items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            _write(folder, name, content)
+    return page
+
+
+def report_pictures(page: Path) -> list[Path]:
+    """The sheets that lie beside a page."""
+    return [page.parent / name for name in PICTURES if (page.parent / name).is_file()]
+
+
+def load_rig(workspace: Workspace) -> PortraitRig | None:
+    """The rig of the last build; None before any."""
+    if not workspace.exists("rig.safetensors"):
+        return None
+    with tempfile.TemporaryDirectory(prefix="phq-rig-") as folder:
+        path = Path(folder) / "rig.safetensors"
+        path.write_bytes(workspace.read_bytes("rig.safetensors"))
+        return PortraitRig.load(path)
+
+
+# ---- the page ----------------------------------------------------------------------------------------------
+
+
+def _html(
+    data: ReportData,
+    rig: PortraitRig | None,
+    kept: list[sheets.Card],
+    rejected: list[sheets.Card],
+    small: dict[str, str],
+    shown: set[str],
+) -> str:
+    folder = resources.files("phq_data") / "report"
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader({"page": (folder / "page.html.j2").read_text(encoding="utf-8")}),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = view.count
+    environment.filters["seconds"] = view.duration
+    environment.filters["rate"] = lambda value: "–" if not np.isfinite(value) else f"{value:.3g}"
+    environment.filters["percent"] = lambda value: "–" if not np.isfinite(value) else f"{100 * value:.0f} %"
+    troubles, trouble_count = view.troubles(data)
+    clusters = data.clusters[:MAX_CLUSTERS]
+    settings = sorted(data.settings.items())
+    return environment.get_template("page").render(
+        css=(folder / "page.css").read_text(encoding="utf-8"),
+        version=__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        data=data,
+        title=view.file_name(str(data.url)),
+        facts=view.facts(data),
+        lead=view.lead(data),
+        stage_titles=view.STAGE_TITLES,
+        stage_items=view.STAGE_ITEMS,
+        camera=plots.camera_plot(data.kept, data.rejected, shown),
+        views=view.views(data),
+        yaw=view.yaw(data),
+        angles=view.angles(data),
+        poses=view.poses(data),
+        kept=[view.shown_card(data, card) for card in kept],
+        rejected=[view.shown_card(data, card) for card in rejected],
+        rig=rig,
+        troubles=troubles,
+        trouble_count=trouble_count,
+        clusters=[c for c in clusters if any(m in small for m in c.members)],
+        small=small,
+        shown=shown,
+        max_members=MAX_MEMBERS,
+        models=provenance.models(data, rig),
+        sources=provenance.sources(data),
+        unknown_licences=provenance.unknown_licences(data),
+        authors=provenance.authors(data).head(50),
+        settings=settings,
+        file_name=view.file_name,
+    )
+
+
+# ---- sheets and files --------------------------------------------------------------------------------------
+
+
+def _sheets(
+    data: ReportData, kept: list[sheets.Card], rejected: list[sheets.Card]
+) -> dict[str, bytes | None]:
+    def tiles(cards: Iterable[sheets.Card], kind: str) -> list[tuple[str, sheets.Pixels]]:
+        found = []
+        for card in cards:
+            if kind in card.tiles:
+                row = data.portraits.loc[card.portrait_id]
+                words = ", ".join(row["reasons"]) if row["state"] == "rejected" else ""
+                words = words or f"yaw {np.degrees(row['yaw']):.0f}°"
+                found.append((f"{card.portrait_id[:8]}  {words}", card.tiles[kind]))
+        return found
+
+    def sheet(cards: list[sheets.Card], kind: str, title: str) -> bytes | None:
+        found = tiles(cards, kind)
+        if len(found) > SHEET_TILES:
+            found = [found[i] for i in np.linspace(0, len(found) - 1, SHEET_TILES).round().astype(int)]
+        return sheets.contact_sheet(found, f"{title} ({len(found)} shown)") if found else None
+
+    return {
+        "portraits.png": sheet(kept, "portrait", f"{view.count(len(data.kept))} kept portraits, by yaw"),
+        "overlays.png": sheet(kept, "overlay", "Posed rig over kept portraits, by yaw"),
+        "masks.png": sheet(kept, "mask", "Masks of kept portraits, by yaw"),
+        "rejected.png": sheet(rejected, "overlay", f"{view.count(len(data.rejected))} rejected portraits"),
+        "cameras.png": plots.cameras_png(data.kept, data.rejected) if len(data.portraits) else None,
+    }
+
+
+def _place(workspace: Workspace, out: Path | None) -> Path:
+    if out is None:
+        if not workspace.is_local:
+            raise WorkspaceError(
+                f"the workspace {workspace.url} is not on this machine: name a place with --out"
+            )
+        out = Path(workspace.path("report"))
+    return out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
+
+
+def _write(folder: Path, name: str, content: bytes) -> None:
+    """Whole or not at all."""
+    temporary = folder / f".tmp-{secrets.token_hex(4)}-{name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, folder / name)  # noqa: PTH105 (says what it does)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write the report to {folder / name}: {error.strerror or error}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

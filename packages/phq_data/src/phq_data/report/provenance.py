@@ -1,0 +1,119 @@
+"""Where the photos come from, what one may do with them, and which models made the portraits."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+import pandas as pd
+
+from phq_data.models import registry
+from phq_data.report.data import ReportData
+from phq_data.rig import PortraitRig
+
+
+@dataclass(frozen=True)
+class SourceCount:
+    """Photos of one provider under one licence."""
+
+    provider: str
+    licence: str  # "" = unknown
+    licence_url: str  # only http(s); "" otherwise
+    photos: int
+    kept: int  # portraits made of them that the screen kept
+    authors: int  # different ones that are named
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """A model (or body) that made something here."""
+
+    role: str  # person detector, body fitter, segmenter, rig
+    name: str  # as recorded in the rows
+    portraits: int
+    origin: str
+    licence: str
+
+
+_ROLES = {
+    "detector": "people and key points",
+    "fitter": "body fit",
+    "segmenter": "mask",
+    "rig": "body mesh",
+    "body": "body mesh",
+}
+_NETWORKS = {"movenet": ("movenet-multipose", "movenet-thunder"), "selfie": ("selfie",)}
+"""Which shipped networks stand behind a model's name."""
+_OWN = {"smplify": ("fits the body mesh to the key points; no network", "Apache-2.0")}
+"""Models that are code of PHQ."""
+
+
+def sources(data: ReportData) -> tuple[SourceCount, ...]:
+    """Photos and kept portraits by provider and licence, most photos first."""
+    photos = data.photos.assign(
+        licence=data.photos["licence"].fillna(""), provider=data.photos["provider"].fillna("")
+    )
+    kept = data.kept["photo_id"].value_counts()
+    counts = []
+    for (provider, licence), group in photos.groupby(["provider", "licence"], sort=True):
+        urls = [url for url in group["licence_url"].dropna().unique() if web_address(url)]
+        counts.append(
+            SourceCount(
+                provider=str(provider),
+                licence=str(licence),
+                licence_url=urls[0] if urls else "",
+                photos=len(group),
+                kept=int(kept.reindex(group.index).fillna(0).sum()),
+                authors=int(group["author"].dropna().nunique()),
+            )
+        )
+    return tuple(sorted(counts, key=lambda c: (-c.photos, c.provider, c.licence)))
+
+
+def models(data: ReportData, rig: PortraitRig | None) -> tuple[ModelUse, ...]:
+    """The models that the portraits record, with origin and licence of those that ship with PHQ."""
+    used: Counter[tuple[str, str]] = Counter()
+    for text, count in data.portraits["models"].value_counts().items():
+        try:
+            named = json.loads(str(text))
+        except json.JSONDecodeError:
+            continue
+        if isinstance(named, dict):
+            for role, name in named.items():
+                used[(str(role), str(name))] += int(count)
+    shipped = {model.name: model for model in registry.embedded_models()}
+    found = []
+    for (role, name), count in sorted(used.items()):
+        networks = [
+            shipped[file]
+            for key, files in _NETWORKS.items()
+            if name.lower().startswith(key)
+            for file in files
+            if file in shipped
+        ]
+        origin = "; ".join(network.title for network in networks)
+        licence = ", ".join(sorted({network.licence for network in networks}))
+        for key, (what, terms) in _OWN.items():
+            if name.lower().startswith(key):
+                origin, licence = what, terms
+        if role in ("rig", "body") and rig is not None:
+            origin = rig.metadata.get("origin", "") or rig.metadata.get("source", "") or rig.body
+            licence = rig.metadata.get("licence", "")
+        found.append(ModelUse(_ROLES.get(role, role), name, count, origin, licence))
+    return tuple(found)
+
+
+def web_address(text: object) -> bool:
+    """May `text` be the target of a link? Only http and https are."""
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
+
+
+def unknown_licences(data: ReportData) -> int:
+    """Photos whose licence nobody recorded."""
+    return int(data.photos["licence"].isna().sum()) if len(data.photos) else 0
+
+
+def authors(data: ReportData) -> pd.Series:
+    """How many photos each named author has, most first."""
+    return data.photos["author"].dropna().value_counts()

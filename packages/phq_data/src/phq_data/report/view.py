@@ -1,0 +1,229 @@
+"""What the page says, in the words and units of people: headline numbers, cards, troubles, plots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+
+from phq_data.report import data as numbers
+from phq_data.report import plots, sheets
+from phq_data.report.data import Limit, ReportData
+
+MAX_TROUBLES = 200
+STAGE_TITLES = {
+    "ingest": "read photos",
+    "detect": "find people",
+    "fit": "fit bodies",
+    "portray": "align, crop, mask",
+    "screen": "screen portraits",
+    "dedup": "drop near-duplicates",
+}
+STAGE_ITEMS = {
+    "ingest": "files",
+    "detect": "photos",
+    "fit": "people",
+    "portray": "fits",
+    "screen": "portraits",
+    "dedup": "kept portraits",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A headline number."""
+
+    value: str
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A file, photo, person or fit that went no further."""
+
+    item: str
+    stage: str
+    outcome: str
+    reason: str
+    message: str
+    name: str
+    uri: str
+    retryable: bool
+
+
+@dataclass(frozen=True)
+class ShownCard:
+    """A card with what is written under it."""
+
+    card: sheets.Card
+    name: str  # of the photo's file
+    uri: str
+    yaw: int  # degrees
+    pitch: int
+    roll: int
+    reasons: tuple[str, ...]
+    numbers: tuple[tuple[str, str, str, bool], ...]  # title, value, limit, broken
+    duplicate_of: str
+    tooltip: str
+
+
+def facts(data: ReportData) -> list[Fact]:
+    """The headline numbers."""
+    kept, portraits = len(data.kept), len(data.portraits)
+    seen_from = numbers.view_of(data.kept["yaw"])
+    judged = kept + len(data.rejected)
+    share = f"{100 * kept / judged:.0f} % of {count(judged)}" if judged else ""
+    found = [
+        Fact(count(len(data.photos)), "photos", f"of {count(data.planned_files)} files"),
+        Fact(count(data.people), "people found"),
+        Fact(count(portraits), "portraits made"),
+        Fact(count(kept), "portraits kept", share),
+        Fact(count(data.distinct), "distinct", "without near-duplicates"),
+    ]
+    if kept:
+        side, rear = 100 * (seen_from == "side").mean(), 100 * (seen_from == "rear").mean()
+        found.append(
+            Fact(f"{side + rear:.0f} %", "seen from the side or behind", f"{rear:.0f} % from behind")
+        )
+    if data.seconds > 0:
+        each = f"{portraits / data.seconds:.2f} portraits a second" if portraits else ""
+        found.append(Fact(duration(data.seconds), "of work", each))
+    return found
+
+
+def lead(data: ReportData) -> str:
+    """One sentence on what this is, or on what is missing."""
+    if not data.planned_files:
+        return "This workspace is empty: no file was planned yet. phq build --workspace DIR SOURCE fills it."
+    if not len(data.portraits):
+        return (
+            "No portrait was made of these files. The funnel below says where they stopped, "
+            "and the table of files says why."
+        )
+    if not len(data.kept) and len(data.rejected):
+        return "Portraits were made, but the screen kept none of them: see the reasons below."
+    waiting = int((data.portraits["state"] == "waiting").sum())
+    if waiting:
+        return f"{count(waiting)} portraits are not screened yet: run the same phq build again to finish."
+    return (
+        f"{count(len(data.photos))} photos show {count(data.people)} people; "
+        f"{count(len(data.kept))} aligned portraits of them are good enough, "
+        f"{count(data.distinct)} of these are different pictures."
+    )
+
+
+def yaw(data: ReportData) -> plots.Histogram:
+    """Yaw of kept and of rejected portraits."""
+    return plots.histogram("yaw", [data.kept["yaw"], data.rejected["yaw"]], -180, 180, 10, 45)
+
+
+def views(data: ReportData) -> list[tuple[str, int, float]]:
+    """(title, kept portraits, percent of them) of front, side and rear views."""
+    seen_from = numbers.view_of(data.kept["yaw"])
+    named = (
+        ("front", "front, up to 45° off"),
+        ("side", "side, 45° to 135°"),
+        ("rear", "behind, beyond 135°"),
+    )
+    counts = [(title, int((seen_from == key).sum())) for key, title in named]
+    return [(title, number, 100 * number / max(1, len(seen_from))) for title, number in counts]
+
+
+def angles(data: ReportData) -> list[plots.Histogram]:
+    """Pitch and roll of the cameras."""
+    kept = data.kept
+    return [
+        plots.histogram("camera pitch", [kept["pitch"]], -90, 90, 5, 30),
+        plots.histogram("camera roll", [kept["roll"]], -60, 60, 4, 30),
+    ]
+
+
+def poses(data: ReportData) -> list[plots.Histogram]:
+    """The six pose numbers: axis-angle components of neck and head."""
+    names = ("nod (x)", "turn (y)", "tilt (z)")
+    return [
+        plots.histogram(f"{joint} {name}", [data.kept[f"pose_{3 * j + k}"]], -60, 60, 4, 30)
+        for j, joint in enumerate(("neck", "head"))
+        for k, name in enumerate(names)
+    ]
+
+
+def shown_card(data: ReportData, card: sheets.Card) -> ShownCard:
+    """A card with its file, angles, reasons and numbers."""
+    row = cast("pd.Series[Any]", data.portraits.loc[card.portrait_id])
+    yaw, pitch, roll = (round(float(np.degrees(row[name]))) for name in ("yaw", "pitch", "roll"))
+    uri = str(row["uri"])
+    tooltip = (
+        f"{card.portrait_id}\n{uri}\nyaw {yaw}°, pitch {pitch}°, roll {roll}°\n"
+        f"key points off by {100 * row['residual']:.1f} % of the side, "
+        f"{row['source_pixels']:.2f} photo pixels a pixel, {100 * row['padding']:.0f} % outside the photo"
+    )
+    return ShownCard(
+        card=card,
+        name=file_name(uri),
+        uri=uri,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        reasons=tuple(str(reason) for reason in row["reasons"]),
+        numbers=tuple(_number(limit, row) for limit in numbers.limits(data.config.screen)),
+        duplicate_of=str(row["duplicate_of"]),
+        tooltip=tooltip,
+    )
+
+
+def _number(limit: Limit, row: pd.Series[Any]) -> tuple[str, str, str, bool]:
+    value = float(row[limit.column])
+    return limit.title, limit.shown(value), f"{limit.sense} {limit.shown(limit.bound)}", limit.broken(value)
+
+
+def troubles(data: ReportData) -> tuple[list[Trouble], int]:
+    """What went no further before the screen: failures first, rare reasons before common ones."""
+    rows = data.troubles
+    if not len(rows):
+        return [], 0
+    size = rows.groupby(["stage", "outcome", "reason"])["item"].transform("size")
+    turn = rows.groupby(["stage", "outcome", "reason"]).cumcount()
+    order = rows.assign(size=size, turn=turn, rank=(rows["outcome"] != "failed").astype(int))
+    # Taking each reason in turns shows every reason even when one of them has thousands of files.
+    chosen = order.sort_values(["turn", "rank", "size", "uri"], kind="stable").head(MAX_TROUBLES)
+    chosen = chosen.sort_values(["rank", "stage", "reason", "uri"], kind="stable")
+    shown = [
+        Trouble(
+            item=str(row.item),
+            stage=str(row.stage),
+            outcome=str(row.outcome),
+            reason=str(row.reason),
+            message=str(row.message),
+            name=file_name(str(row.uri)),
+            uri=str(row.uri),
+            retryable=bool(row.retryable),
+        )
+        for row in chosen.itertuples()
+    ]
+    return shown, len(rows)
+
+
+def file_name(uri: str) -> str:
+    """The last part of where a photo came from, for people."""
+    return unquote(uri.rstrip("/").rpartition("/")[2]) or uri
+
+
+def count(value: int) -> str:
+    """A number with its thousands apart."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if not np.isfinite(seconds):
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
