@@ -39,7 +39,7 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec("detect", 1, "people", "photo_id", ("tables/photos",)),
     StageSpec("fit", 1, "fits", "person_id", ("tables/people", "tables/photos")),
     StageSpec("portray", 1, "portraits", "fit_id", ("tables/fits", "tables/people", "tables/photos")),
-    StageSpec("screen", 1, "screened", "portrait_id", ("tables/portraits", "tables/people")),
+    StageSpec("screen", 1, "screened", "portrait_id", ("tables/portraits", "tables/people", "tables/fits")),
 )
 """In order. `portray` is align, crop and mask: one pass over a photo's pixels."""
 STAGE_NAMES: tuple[str, ...] = tuple(spec.name for spec in STAGES)
@@ -160,7 +160,10 @@ def _call(
     models = models_for(config)
 
     def read(row: Row) -> bytes:
-        return read_photo(workspace, row["key"])
+        try:
+            return read_photo(workspace, row["key"])
+        except WorkspaceError as error:  # one photo that is gone is no reason to stop the others
+            raise FileNotFoundError(str(error)) from error
 
     def open_photo(photo: Row) -> Any:
         return ingest.open_photo(photo, read(photo), config.ingest.max_pixels)
@@ -177,8 +180,8 @@ def _call(
         return portray.portray(
             fits, people, photos, open_photo, models.segmenter, models.rig, models.template, config, tick=tick
         )
-    portraits, people = tables
-    return screen.screen(portraits, people, config.screen, models.rig, tick=tick)
+    portraits, people, fits = tables
+    return screen.screen(portraits, people, config.screen, models.rig, tick=tick, fits=fits)
 
 
 def read_photo(workspace: Workspace, key: str) -> bytes:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from phq_data.config import PipelineConfig
+from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
+from phq_data.rig import PortraitRig
 
 
 class Models:
@@ -19,21 +24,21 @@ class Models:
         self._made: dict[str, Any] = {}
 
     @property
-    def detector(self) -> Any:
+    def detector(self) -> PersonDetector:
         """The `PersonDetector`."""
         from phq_data.models import registry
 
         return self._once("detector", lambda: registry.person_detector(self._config.detect.model))
 
     @property
-    def fitter(self) -> Any:
+    def fitter(self) -> BodyFitter:
         """The `BodyFitter`."""
         from phq_data.models import registry
 
         return self._once("fitter", lambda: registry.body_fitter(self._config.fit.model))
 
     @property
-    def segmenter(self) -> Any:
+    def segmenter(self) -> Segmenter:
         """The `Segmenter`."""
         from phq_data.models import registry
 
@@ -41,16 +46,18 @@ class Models:
         return self._once("segmenter", lambda: registry.segmenter(mask.model, everybody=mask.everybody))
 
     @property
-    def rig(self) -> Any:
+    def rig(self) -> PortraitRig:
         """The `PortraitRig` of the fitter's body."""
-        from phq_data.bodies import load_rig
+        from phq_data.bodies.anny import BodyError, default_rig
 
-        return self._once("rig", lambda: load_rig(self.fitter.body))
+        if self.fitter.body != "anny":
+            raise BodyError(f"the body '{self.fitter.body}' has no rig yet; there is 'anny'")
+        return self._once("rig", default_rig)
 
     @property
-    def template(self) -> Mapping[str, Any]:
-        """Neutral joints of the fitter's body around the neck: name to [3] metres."""
-        from phq_data.bodies import template_joints
+    def template(self) -> NDArray[np.float64]:
+        """Neutral joints [13, 3] of the fitter's body around the neck, metres."""
+        from phq_data.bodies.template import template_joints
 
         return self._once("template", lambda: template_joints(self.fitter.body))
 
