@@ -1,0 +1,1 @@
+"""portraitgan: a released portrait dataset to a 3D portrait generator."""

@@ -1,0 +1,422 @@
+"""What a generator and a discriminator look like: typed, frozen, nested configs, and presets.
+
+A preset is a function that returns a whole `ModelConfig`; `dataclasses.replace` changes a part of it. The
+paper's ablations and baselines are values of these fields (see `ABLATIONS`), so that its tables can be
+rerun on anyone's data. A config is written into every checkpoint as JSON and read back strictly: an unknown
+or missing key is an error, never a silent default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from portraitgan.strict_json import ConfigError, read_strict, write_json
+
+CAMERA_SIZE = 25
+POSE_SIZE = 6
+
+PlaneAxes = tuple[tuple[int, int, int], ...]
+TRI_GRID_AXES: PlaneAxes = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
+"""Per plane, which world axes run along width, height and depth (spec section 2.4)."""
+EG3D_AXES: PlaneAxes = ((0, 1, 2), (0, 2, 1), (2, 0, 1))
+"""EG3D's planes, whose third one repeats the second's axes; only for converted EG3D checkpoints."""
+
+HalfPrecision = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """A StyleGAN2 synthesis network: constant 4x4 input up to `resolution`, skip architecture."""
+
+    resolution: int = 256
+    channel_base: int = 32768
+    channel_max: int = 512
+
+    def channels(self, resolution: int) -> int:
+        """Feature channels of the block at `resolution`."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+    @property
+    def styles(self) -> int:
+        """How many w vectors the network takes (two per block, one block per power of two from 4)."""
+        return 2 * (self.resolution.bit_length() - 1) - 2
+
+
+@dataclass(frozen=True)
+class TriGridConfig:
+    """The volume: three planes, each `depth` slices of `features` channels. Depth 1 is EG3D's tri-plane."""
+
+    features: int = 32
+    depth: int = 3
+    axes: PlaneAxes = TRI_GRID_AXES
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The small MLP from a tri-grid feature to density and colour feature."""
+
+    hidden: int = 64
+    activation: Literal["none", "sigmoid"] = "none"  # sigmoid is EG3D's
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Ray sampling and marching (metres along the ray)."""
+
+    ray_start: float = 2.25
+    ray_end: float = 3.3
+    coarse_samples: int = 48
+    fine_samples: int = 48
+    box_size: float = 1.0  # side of the tri-grid cube, metres
+    crop: float | None = 0.4  # canonical |x| or |z| beyond this has no density
+    resolution: int = 64  # rays per image side unless asked otherwise
+    max_points: int = 2**21  # points decoded at once when no gradient is needed
+
+
+@dataclass(frozen=True)
+class SuperResolutionConfig:
+    """Two StyleGAN2 blocks from `input_resolution` to the output resolution (2x or 4x)."""
+
+    input_resolution: int = 128
+    channels: tuple[int, int] = (128, 64)
+    clamp: float | None = 256.0
+    half_precision: bool = True  # both blocks run in `PrecisionConfig.half` on a GPU
+
+
+@dataclass(frozen=True)
+class PosePredictorConfig:
+    """An MLP to the six numbers of neck and head axis-angle; exactly left-right symmetric in the camera."""
+
+    hidden: tuple[int, ...] = (128, 32)
+
+
+@dataclass(frozen=True)
+class DeformationConfig:
+    """How sample points go from the posed body to the canonical one.
+
+    `face` is the paper's equation 11, `smooth` inverse skinning at the closest surface point, `rignerf`
+    equation 10, `none` no deformation.
+    """
+
+    mode: Literal["face", "smooth", "rignerf", "none"] = "face"
+    max_distance: float = 0.25  # metres; farther points stay (`face` and `smooth`)
+    fade: float = 0.0  # metres before max_distance over which the displacement fades out; 0 = hard switch
+    search: Literal["auto", "tables", "bvh", "brute"] = "auto"
+    table_resolution: int = 96
+
+
+@dataclass(frozen=True)
+class CompatibilityConfig:
+    """Bugs of the official code that released weights were trained with. All off for new training."""
+
+    discriminator_pose_camera_unmirrored: bool = False
+    """Q1: the discriminator's pose branch sees mirrored images with the camera as given."""
+    superresolution_overwrites_raw: bool = False
+    """Q3: super-resolution adds its first RGB onto the raw image it was given when it need not resize it."""
+
+
+@dataclass(frozen=True)
+class PrecisionConfig:
+    """Number formats on a GPU; on a CPU everything runs in float32."""
+
+    half: HalfPrecision = "float16"
+    tf32: bool = False  # matrix products and convolutions of the float32 parts
+    channels_last: bool = True
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The generator G(z, camera, pose)."""
+
+    image_resolution: int = 512
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 2
+    pose_conditioning: bool = True  # the mapping network sees camera and pose, not only the camera
+    backbone: SynthesisConfig = SynthesisConfig()
+    grid: TriGridConfig = TriGridConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    render: RenderConfig = RenderConfig()
+    background: SynthesisConfig | None = SynthesisConfig(128, 16384, 512)
+    raw_rgb: Literal["to_rgb", "first_channels"] = "to_rgb"  # first_channels is EG3D's
+    superresolution: SuperResolutionConfig = SuperResolutionConfig(128, (256, 128))
+    pose_predictor: PosePredictorConfig | None = PosePredictorConfig()
+    deformation: DeformationConfig = DeformationConfig()
+
+    @property
+    def condition_size(self) -> int:
+        """Numbers the mapping network is conditioned on."""
+        return CAMERA_SIZE + (POSE_SIZE if self.pose_conditioning else 0)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The dual (image + raw image), mask-aware, pose-aware discriminator."""
+
+    image_resolution: int = 512
+    use_mask: bool = True
+    channel_base: int = 32768
+    channel_max: int = 512
+    condition_dim: int = 512
+    mapping_layers: int = 8
+    pose_conditioning: bool = True
+    pose_predictor: PosePredictorConfig | None = PosePredictorConfig((2048, 512, 128, 32))
+    minibatch_group: int = 4
+    clamp: float | None = 256.0
+    half_resolutions: int = 4  # how many of the largest resolutions run in `PrecisionConfig.half` on a GPU
+
+    def channels(self, resolution: int) -> int:
+        """Feature channels at `resolution`."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+    @property
+    def input_channels(self) -> int:
+        """Image, raw image and (with `use_mask`) mask."""
+        return 6 + int(self.use_mask)
+
+    @property
+    def condition_size(self) -> int:
+        """Numbers the score is conditioned on."""
+        return CAMERA_SIZE + (POSE_SIZE if self.pose_conditioning else 0)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of equations 12-16 and of the regularisers (spec section 5)."""
+
+    r1_gamma: float = 1.0  # image and raw image
+    r1_gamma_mask: float = 1.0
+    pose: float = 1.0  # lambda_p
+    pose_regulariser: float = 0.5  # lambda_preg
+    pose_regulariser_images: int = 200_000  # constant this long, then fades out over the same length
+    background_swap: float = 0.2  # probability that a sample's background comes from another w
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that defines the two networks and their objective."""
+
+    name: str = "paper_512"
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    loss: LossConfig = LossConfig()
+    compatibility: CompatibilityConfig = CompatibilityConfig()
+    precision: PrecisionConfig = PrecisionConfig()
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def to_json(self) -> str:
+        """The config as JSON text."""
+        return write_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Read `to_json`'s text. Raises `ConfigError` naming an unknown, missing or ill-typed key."""
+        return read_strict(cls, text)
+
+
+def paper_512() -> ModelConfig:
+    """The released 512x512 models."""
+    return ModelConfig()
+
+
+def paper_256() -> ModelConfig:
+    """The paper's configuration: 256x256 training images."""
+    base = paper_512()
+    return replace(
+        base,
+        name="paper_256",
+        generator=replace(
+            base.generator, image_resolution=256, superresolution=SuperResolutionConfig(128, (128, 64))
+        ),
+        discriminator=replace(base.discriminator, image_resolution=256),
+    )
+
+
+def paper_128() -> ModelConfig:
+    """The smallest official super-resolution variant (64 to 128)."""
+    base = paper_512()
+    return replace(
+        base,
+        name="paper_128",
+        generator=replace(
+            base.generator,
+            image_resolution=128,
+            background=SynthesisConfig(64, 16384, 512),
+            superresolution=SuperResolutionConfig(64, (128, 64)),
+        ),
+        discriminator=replace(base.discriminator, image_resolution=128),
+    )
+
+
+def middle() -> ModelConfig:
+    """Between `tiny` and `paper_128`: a few million weights, 128x128 images, for CPU measurements."""
+    base = paper_128()
+    generator = replace(
+        base.generator,
+        backbone=SynthesisConfig(128, 4096, 128),
+        background=SynthesisConfig(64, 2048, 64),
+        render=replace(base.generator.render, coarse_samples=24, fine_samples=24, resolution=32),
+        superresolution=SuperResolutionConfig(64, (32, 16)),
+    )
+    discriminator = replace(base.discriminator, channel_base=4096, channel_max=128)
+    return replace(base, name="middle", generator=generator, discriminator=discriminator)
+
+
+def tiny() -> ModelConfig:
+    """The whole architecture at toy size: forward and backward in about a second on one CPU core."""
+    generator = GeneratorConfig(
+        image_resolution=32,
+        z_dim=32,
+        w_dim=32,
+        backbone=SynthesisConfig(32, 512, 32),
+        grid=TriGridConfig(features=8),
+        decoder=DecoderConfig(hidden=16),
+        render=RenderConfig(coarse_samples=8, fine_samples=8, resolution=8),
+        background=SynthesisConfig(16, 256, 16),
+        superresolution=SuperResolutionConfig(16, (16, 8)),
+        pose_predictor=PosePredictorConfig((32, 16)),
+        deformation=DeformationConfig(table_resolution=32),
+    )
+    discriminator = DiscriminatorConfig(
+        image_resolution=32,
+        channel_base=512,
+        channel_max=32,
+        condition_dim=32,
+        mapping_layers=2,
+        pose_predictor=PosePredictorConfig((64, 32)),
+    )
+    return ModelConfig("tiny", generator, discriminator)
+
+
+def panohead(base: ModelConfig | None = None) -> ModelConfig:
+    """The baseline PanoHead: tri-grid, mask, background; neither poses nor deformation."""
+    return replace(without_pose(base or paper_256()), name="panohead")
+
+
+def eg3d(base: ModelConfig | None = None) -> ModelConfig:
+    """The baseline EG3D: tri-plane, dual discriminator without mask, no background, no deformation."""
+    config = without_pose(base or paper_256())
+    generator = replace(
+        config.generator,
+        grid=replace(config.generator.grid, depth=1),
+        decoder=replace(config.generator.decoder, activation="sigmoid"),
+        background=None,
+        raw_rgb="first_channels",
+    )
+    discriminator = replace(config.discriminator, use_mask=False)
+    return replace(config, name="eg3d", generator=generator, discriminator=discriminator)
+
+
+def official(config: ModelConfig) -> ModelConfig:
+    """`config` with the official code's bugs that released weights depend on switched on."""
+    return replace(config, compatibility=CompatibilityConfig(True, True))
+
+
+def without_pose(config: ModelConfig) -> ModelConfig:
+    """No poses at all: not predicted, not conditioned on, not rendered."""
+    generator = replace(
+        config.generator,
+        pose_conditioning=False,
+        pose_predictor=None,
+        deformation=replace(config.generator.deformation, mode="none"),
+    )
+    discriminator = replace(config.discriminator, pose_conditioning=False, pose_predictor=None)
+    return replace(config, name=f"{config.name}-no-pose", generator=generator, discriminator=discriminator)
+
+
+def without_pose_predictors(config: ModelConfig) -> ModelConfig:
+    """The coarse poses of the dataset are used directly."""
+    return replace(
+        config,
+        name=f"{config.name}-coarse-pose",
+        generator=replace(config.generator, pose_predictor=None),
+        discriminator=replace(config.discriminator, pose_predictor=None),
+    )
+
+
+def without_deformation(config: ModelConfig) -> ModelConfig:
+    """Poses are predicted and conditioned on, but points are not moved."""
+    deformation = replace(config.generator.deformation, mode="none")
+    generator = replace(config.generator, deformation=deformation)
+    return replace(config, name=f"{config.name}-no-deformation", generator=generator)
+
+
+def without_mask(config: ModelConfig) -> ModelConfig:
+    """The discriminator does not see the mask."""
+    discriminator = replace(config.discriminator, use_mask=False)
+    return replace(config, name=f"{config.name}-no-mask", discriminator=discriminator)
+
+
+def with_tri_plane(config: ModelConfig) -> ModelConfig:
+    """A tri-plane instead of a tri-grid."""
+    generator = replace(config.generator, grid=replace(config.generator.grid, depth=1))
+    return replace(config, name=f"{config.name}-tri-plane", generator=generator)
+
+
+def with_rignerf_field(config: ModelConfig) -> ModelConfig:
+    """RigNeRF's deformation field (equation 10, figure 10)."""
+    deformation = replace(config.generator.deformation, mode="rignerf")
+    generator = replace(config.generator, deformation=deformation)
+    return replace(config, name=f"{config.name}-rignerf", generator=generator)
+
+
+PRESETS: dict[str, Callable[[], ModelConfig]] = {
+    "paper_512": paper_512,
+    "paper_256": paper_256,
+    "paper_128": paper_128,
+    "middle": middle,
+    "tiny": tiny,
+    "panohead": panohead,
+    "eg3d": eg3d,
+}
+ABLATIONS: dict[str, Callable[[ModelConfig], ModelConfig]] = {
+    "tri-plane": with_tri_plane,
+    "no-mask": without_mask,
+    "no-pose-predictors": without_pose_predictors,
+    "no-deformation": without_deformation,
+    "rignerf": with_rignerf_field,
+}
+
+
+def _check(config: ModelConfig) -> None:
+    """Raise `ConfigError` unless the networks can be built."""
+    generator, discriminator = config.generator, config.discriminator
+    sr = generator.superresolution
+    sizes = {
+        "generator.image_resolution": generator.image_resolution,
+        "generator.backbone.resolution": generator.backbone.resolution,
+        "generator.superresolution.input_resolution": sr.input_resolution,
+    }
+    for name, size in sizes.items():
+        if size < 8 or size & (size - 1):
+            raise ConfigError(f"{name} must be a power of two of at least 8, not {size}")
+    if generator.image_resolution != discriminator.image_resolution:
+        raise ConfigError(
+            f"generator and discriminator disagree about the image: {generator.image_resolution} and "
+            f"{discriminator.image_resolution} pixels"
+        )
+    if generator.image_resolution not in (2 * sr.input_resolution, 4 * sr.input_resolution):
+        raise ConfigError(
+            f"super-resolution goes from {sr.input_resolution} to 2 or 4 times that, "
+            f"not to {generator.image_resolution} pixels"
+        )
+    if generator.background is not None and generator.background.resolution > generator.backbone.resolution:
+        raise ConfigError("generator.background.resolution must not exceed the backbone's")
+    if not 0 < generator.render.ray_start < generator.render.ray_end:
+        raise ConfigError("generator.render.ray_start must lie between 0 and ray_end")
+    if min(generator.render.coarse_samples, generator.render.fine_samples) < 4:
+        raise ConfigError("generator.render needs at least 4 coarse and 4 fine samples a ray")
+    if generator.grid.depth < 1 or generator.grid.features < 3:
+        raise ConfigError("generator.grid needs a depth of at least 1 and at least 3 features")
+    if generator.pose_predictor is not None and not generator.pose_conditioning:
+        raise ConfigError("generator.pose_predictor needs generator.pose_conditioning")
+    if discriminator.pose_predictor is not None and not discriminator.pose_conditioning:
+        raise ConfigError("discriminator.pose_predictor needs discriminator.pose_conditioning")
+    if generator.deformation.max_distance <= 0:
+        raise ConfigError("generator.deformation.max_distance must be positive (metres)")
+    if not 0 <= generator.deformation.fade <= generator.deformation.max_distance:
+        raise ConfigError("generator.deformation.fade must lie between 0 and max_distance (metres)")

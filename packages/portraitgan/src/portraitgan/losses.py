@@ -1,0 +1,270 @@
+"""The objective: equations 12-16 of the paper, R1, and the regularisers of early training.
+
+Pure functions of networks and tensors. Per-sample losses have shape [B]; a step minimises their mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from portraitgan.config import LossConfig
+from portraitgan.networks import filters
+from portraitgan.networks.discriminator import Discriminator, Portraits
+from portraitgan.networks.generator import Generated, Generator
+from portraitgan.networks.layers import NoiseMode
+from portraitgan.rendering.rays import RayDraws
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a generator pass starts from: a latent, and camera and coarse pose of one dataset entry."""
+
+    z: Tensor  # [B, z_dim]
+    camera: Tensor  # [B, 25]
+    coarse_pose: Tensor  # [B, 6] radians
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Which samples take another sample's conditioning or background ([B], bool)."""
+
+    condition: Tensor
+    background: Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What changes during training, at one moment."""
+
+    condition_swap: float = 0.7  # probability
+    blur_sigma: float = 0.0  # pixels
+    density_noise: float = 0.0  # standard deviation
+    pose_regulariser: float = 0.0  # 0..1, multiplies `LossConfig.pose_regulariser`
+    resolution: int | None = None  # rays per image side; none: the generator's own
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Chance of one generator pass; what is none is drawn."""
+
+    swaps: Swaps | None = None
+    draws: RayDraws | None = None
+    noise_mode: NoiseMode = "random"
+    random: torch.Generator | None = None
+
+
+@dataclass(frozen=True)
+class GeneratorLoss:
+    """Equation 14, per sample."""
+
+    adversarial: Tensor  # [B]
+    pose_regulariser: Tensor  # [B], weight included
+    pose: Tensor  # [B, 6]
+    generated: Generated
+    score: Tensor  # [B, 1]
+
+    @property
+    def total(self) -> Tensor:
+        """The number to minimise."""
+        return (self.adversarial + self.pose_regulariser).mean()
+
+
+@dataclass(frozen=True)
+class FakeLoss:
+    """The generated half of equation 12, per sample."""
+
+    adversarial: Tensor  # [B]
+    pose: Tensor  # [B], unweighted (equation 13)
+    weight: float  # lambda_p
+    generated_pose: Tensor  # [B, 6]
+    predicted_pose: Tensor | None  # [B, 6]
+    generated: Generated
+    score: Tensor  # [B, 1]
+
+    @property
+    def total(self) -> Tensor:
+        """The number to minimise."""
+        return (self.adversarial + self.weight * self.pose).mean()
+
+
+@dataclass(frozen=True)
+class R1:
+    """Squared gradient norms of the score, per sample [B]."""
+
+    image: Tensor
+    raw: Tensor
+    mask: Tensor | None
+    penalty: Tensor  # weighted sum
+
+
+def fake_loss(score: Tensor) -> Tensor:
+    """l(D(I_g)) of equation 12, per sample [B], for scores [B, 1]."""
+    return functional.softplus(score)[:, 0]
+
+
+def real_loss(score: Tensor) -> Tensor:
+    """l(-D(I)) of equations 12 and 14, per sample [B], for scores [B, 1]."""
+    return functional.softplus(-score)[:, 0]
+
+
+def pose_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Sum of squared differences of poses [B, 6] per sample [B] (equations 13 and 15)."""
+    return (predicted - target).square().sum(dim=1)
+
+
+def pose_regulariser_strength(images: int, config: LossConfig) -> float:
+    """1 for the first `pose_regulariser_images`, then down to 0 over as many again."""
+    span = config.pose_regulariser_images
+    return min(1.0, max(0.0, 2.0 - images / span)) if span > 0 else 0.0
+
+
+def draw_swaps(batch: int, schedule: Schedule, config: LossConfig, device: torch.device) -> Swaps:
+    """Fresh swap decisions."""
+    return Swaps(
+        torch.rand(batch, device=device) < schedule.condition_swap,
+        torch.rand(batch, device=device) < config.background_swap,
+    )
+
+
+def run_generator(
+    generator: Generator,
+    conditions: Conditions,
+    schedule: Schedule,
+    config: LossConfig,
+    chance: Pass | None = None,
+    update_average: bool = False,
+) -> tuple[Generated, Tensor | None]:
+    """(portraits, their poses [B, 6]) with swapped conditioning and backgrounds (equations 5 and 6).
+
+    A swapped sample is conditioned on its predecessor's camera and pose, so that the styles cannot encode
+    what the camera will see; it is rendered with its own. Without a pose predictor the coarse poses are used,
+    and none at all if the generator knows no poses.
+    """
+    chance = chance or Pass()
+    z, camera = conditions.z, conditions.camera
+    pose: Tensor | None = None
+    if generator.pose_branch is not None:
+        pose = generator.predict_pose(z, camera)
+    elif generator.config.pose_conditioning:
+        pose = conditions.coarse_pose
+    swaps = chance.swaps or draw_swaps(len(z), schedule, config, z.device)
+    seen_camera = torch.where(swaps.condition[:, None], camera.roll(1, 0), camera)
+    seen_pose = None
+    if pose is not None:
+        seen_pose = torch.where(swaps.condition[:, None], pose.roll(1, 0), pose)
+    ws = generator.mapping(z, seen_camera, seen_pose, update_average=update_average)
+    background_ws = torch.where(swaps.background[:, None, None], ws.roll(1, 0), ws)
+    generated = generator.synthesis(
+        ws,
+        camera,
+        pose,
+        background_ws=background_ws,
+        resolution=schedule.resolution,
+        noise_mode=chance.noise_mode,
+        draws=chance.draws,
+        random=chance.random,
+        density_noise=schedule.density_noise,
+    )
+    return generated, pose
+
+
+def generator_loss(
+    generator: Generator,
+    discriminator: Discriminator,
+    conditions: Conditions,
+    schedule: Schedule,
+    config: LossConfig,
+    chance: Pass | None = None,
+) -> GeneratorLoss:
+    """Equation 14: fool the discriminator; stay near the coarse poses early on (equation 15)."""
+    generated, pose = run_generator(generator, conditions, schedule, config, chance)
+    seen = blurred_fake(generated.portraits, schedule.blur_sigma)
+    judged = discriminator(seen, conditions.camera, _given(discriminator, pose), pose_gradient=False)
+    regulariser = judged.score.new_zeros(len(judged.score))
+    if pose is not None:
+        weight = config.pose_regulariser * schedule.pose_regulariser
+        regulariser = weight * pose_loss(pose, conditions.coarse_pose)
+    shown = conditions.coarse_pose if pose is None else pose
+    return GeneratorLoss(real_loss(judged.score), regulariser, shown, generated, judged.score)
+
+
+def discriminator_fake_loss(
+    generator: Generator,
+    discriminator: Discriminator,
+    conditions: Conditions,
+    schedule: Schedule,
+    config: LossConfig,
+    chance: Pass | None = None,
+) -> FakeLoss:
+    """The generated half of equation 12 with the pose loss (equation 13); the generator is constant.
+
+    Updates the generator's running mean of styles.
+    """
+    with torch.no_grad():
+        generated, pose = run_generator(generator, conditions, schedule, config, chance, update_average=True)
+    seen = blurred_fake(generated.portraits, schedule.blur_sigma)
+    judged = discriminator(seen, conditions.camera, _given(discriminator, pose))
+    error = judged.score.new_zeros(len(judged.score))
+    if judged.pose is not None and pose is not None:
+        error = pose_loss(judged.pose, pose)
+    shown = conditions.coarse_pose if pose is None else pose
+    return FakeLoss(fake_loss(judged.score), error, config.pose, shown, judged.pose, generated, judged.score)
+
+
+def discriminator_real_loss(
+    discriminator: Discriminator, real: Portraits, camera: Tensor, coarse_pose: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(the real half of equation 12 [B], scores [B, 1], predicted poses [B, 6]) of prepared portraits."""
+    judged = discriminator(real.detach(), camera, _given(discriminator, coarse_pose), pose_gradient=False)
+    return real_loss(judged.score), judged.score, judged.pose
+
+
+def r1_penalty(
+    discriminator: Discriminator,
+    real: Portraits,
+    camera: Tensor,
+    config: LossConfig,
+    coarse_pose: Tensor | None = None,
+) -> R1:
+    """gamma / 2 times the squared gradient norm of the score at real portraits; image and raw, and mask.
+
+    A lazy regulariser multiplies the mean by its interval. Differentiable twice: no compiled or fused path.
+    """
+    image = real.image.detach().requires_grad_()
+    raw = real.raw.detach().requires_grad_()
+    mask = None if real.mask is None else real.mask.detach().requires_grad_()
+    judged = discriminator(
+        Portraits(image, raw, mask), camera, _given(discriminator, coarse_pose), pose_gradient=False
+    )
+    inputs = [image, raw] if mask is None or not discriminator.config.use_mask else [image, raw, mask]
+    gradients = torch.autograd.grad(judged.score.sum(), inputs, create_graph=True)
+    sums = [gradient.square().sum(dim=(1, 2, 3)) for gradient in gradients]
+    penalty = config.r1_gamma / 2 * (sums[0] + sums[1])
+    if len(sums) == 3:
+        penalty = penalty + config.r1_gamma_mask / 2 * sums[2]
+    return R1(sums[0], sums[1], sums[2] if len(sums) == 3 else None, penalty)
+
+
+def blurred_fake(portraits: Portraits, sigma: float) -> Portraits:
+    """Generated portraits as the discriminator sees them early on: only the image is blurred."""
+    return Portraits(filters.blur(portraits.image, sigma), portraits.raw, portraits.mask)
+
+
+def prepare_real(image: Tensor, mask: Tensor | None, resolution: int, blur_sigma: float) -> Portraits:
+    """Dataset portraits as the discriminator sees them.
+
+    image [B, 3, H, H] in -1..1, mask [B, 1, H, H] in 0..1. The raw image is the unblurred one, resized to
+    `resolution` and then blurred by as many of its own pixels; masks are never blurred.
+    """
+    raw = filters.blur(filters.resize(image, resolution), blur_sigma)
+    small = None if mask is None else filters.resize(mask, resolution)
+    return Portraits(filters.blur(image, blur_sigma), raw, small)
+
+
+def _given(discriminator: Discriminator, pose: Tensor | None) -> Tensor | None:
+    """The pose to condition on where the discriminator predicts none itself."""
+    return pose if discriminator.pose_branch is None else None

@@ -1,0 +1,1 @@
+"""The networks: mapping, backbone, super-resolution, pose predictors, generator, discriminator."""

@@ -1,0 +1,108 @@
+"""StyleGAN2 synthesis with skip connections; the backbone's output is the tri-grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from portraitgan.config import SynthesisConfig
+from portraitgan.networks import filters
+from portraitgan.networks.layers import NoiseMode, SynthesisLayer, ToRGB
+from portraitgan.networks.mapping import MappingNetwork
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: two modulated convolutions (one in the first block) and a skip to the image."""
+
+    def __init__(
+        self,
+        inputs: int,  # 0: starts from a learned 4x4 constant
+        outputs: int,
+        image_channels: int,
+        w_dim: int,
+        resolution: int,
+        up: bool = True,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.up = up
+        self.styles = 2 if inputs == 0 else 3
+        if inputs == 0:
+            self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=up, clamp=clamp)
+        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, clamp=clamp)
+        self.torgb = ToRGB(outputs, image_channels, w_dim, clamp=clamp)
+
+    def forward(
+        self,
+        features: Tensor | None,  # [B, inputs, H, W]
+        image: Tensor | None,  # [B, image_channels, H, W], float32
+        ws: Tensor,  # [B, 2 or 3, w_dim]
+        noise_mode: NoiseMode,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(features [B, outputs, H', W'], image [B, image_channels, H', W'])."""
+        styles = iter(ws.unbind(dim=1))
+        if features is None:
+            features = self.const.expand(ws.shape[0], -1, -1, -1)
+        else:
+            features = self.conv0(features, next(styles), noise_mode, generator)
+        features = self.conv1(features, next(styles), noise_mode, generator)
+        added = self.torgb(features, next(styles)).float()
+        if image is None:
+            return features, added
+        return features, (filters.upsample(image) if self.up else image) + added
+
+
+class SynthesisNetwork(nn.Module):
+    """Styles to an image of any number of channels; blocks are named b4, b8, ... after their resolution."""
+
+    def __init__(self, config: SynthesisConfig, image_channels: int, w_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.resolutions = [2**power for power in range(2, config.resolution.bit_length())]
+        inputs = 0
+        for resolution in self.resolutions:
+            outputs = config.channels(resolution)
+            block = SynthesisBlock(inputs, outputs, image_channels, w_dim, resolution)
+            setattr(self, f"b{resolution}", block)
+            inputs = outputs
+
+    def forward(
+        self,
+        ws: Tensor,  # [B, config.styles, w_dim]
+        noise_mode: NoiseMode = "random",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """[B, image_channels, resolution, resolution].
+
+        A block's ToRGB shares its style with the next block's first convolution.
+        """
+        features: Tensor | None = None
+        image: Tensor | None = None
+        first = 0
+        for resolution in self.resolutions:
+            block = getattr(self, f"b{resolution}")
+            styles = ws[:, first : first + block.styles]
+            features, image = block(features, image, styles, noise_mode, generator)
+            first += block.styles - 1
+        assert image is not None
+        return image
+
+
+class Backbone(nn.Module):
+    """Mapping and synthesis of the tri-grid planes."""
+
+    def __init__(
+        self,
+        config: SynthesisConfig,
+        plane_channels: int,
+        z_dim: int,
+        condition: int,
+        w_dim: int,
+        mapping_layers: int,
+    ) -> None:
+        super().__init__()
+        self.mapping = MappingNetwork(z_dim, condition, w_dim, mapping_layers, config.styles)
+        self.synthesis = SynthesisNetwork(config, plane_channels, w_dim)

@@ -1,0 +1,61 @@
+"""The decoder: a tri-grid feature to a raw density and a colour feature."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from portraitgan.config import DecoderConfig
+from portraitgan.networks.layers import FullyConnected
+
+
+class Decoder(nn.Module):
+    """One hidden layer with softplus; output 0 is the raw density, the others the feature.
+
+    `hidden`, `density` and `colour` are its parts: since the last layer is linear, a renderer may sum hidden
+    values along a ray and decode the colour once per ray instead of once per sample.
+    """
+
+    def __init__(self, config: DecoderConfig, features: int) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.net = nn.Sequential(
+            FullyConnected(features, config.hidden),
+            nn.Softplus(),
+            FullyConnected(config.hidden, 1 + features),
+        )
+
+    @property
+    def linear_colour(self) -> bool:
+        """Whether colours may be summed before they are decoded."""
+        return self.activation == "none"
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [..., C] to (raw density [...], colour feature [..., C])."""
+        output = self.net(features)
+        return output[..., 0], self._activate(output[..., 1:])
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """[..., C] to hidden values [..., hidden]."""
+        return self.net[1](self.net[0](features))
+
+    def density(self, hidden: Tensor) -> Tensor:
+        """Hidden values [..., hidden] to raw densities [...]."""
+        weight, bias = self._last()
+        return hidden @ weight[0] + bias[0]
+
+    def colour(self, hidden: Tensor, amount: Tensor) -> Tensor:
+        """Sums of hidden values [..., hidden] with total weight `amount` [...] to summed colours [..., C]."""
+        weight, bias = self._last()
+        return functional.linear(hidden, weight[1:]) + amount[..., None] * bias[1:]
+
+    def _last(self) -> tuple[Tensor, Tensor]:
+        layer = self.net[2]
+        assert isinstance(layer, FullyConnected)
+        return layer.weight / layer.weight.shape[1] ** 0.5, layer.bias
+
+    def _activate(self, colour: Tensor) -> Tensor:
+        if self.activation == "none":
+            return colour
+        return torch.sigmoid(colour) * 1.002 - 0.001  # EG3D's range, slightly beyond 0..1

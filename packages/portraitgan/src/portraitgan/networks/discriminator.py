@@ -1,0 +1,210 @@
+"""The pose-aware, mask-aware dual discriminator (equations 1-4)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from portraitgan.config import CAMERA_SIZE, DiscriminatorConfig
+from portraitgan.networks import filters
+from portraitgan.networks.layers import Convolution, FullyConnected
+from portraitgan.networks.mapping import MappingNetwork
+from portraitgan.networks.pose import DiscriminatorPosePredictor, needs_mirror
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """What the discriminator looks at."""
+
+    image: Tensor  # [B, 3, H, H] in -1..1
+    raw: Tensor  # [B, 3, R, R] in -1..1
+    mask: Tensor | None = None  # [B, 1, R, R] in 0..1
+
+    def detach(self) -> Portraits:
+        """The same pictures without gradient."""
+        return Portraits(
+            self.image.detach(), self.raw.detach(), None if self.mask is None else self.mask.detach()
+        )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Realism scores [B, 1] (logits) and predicted poses [B, 6] (none without a pose predictor)."""
+
+    score: Tensor
+    pose: Tensor | None
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions and a skip, halving the resolution."""
+
+    def __init__(
+        self, inputs: int, outputs: int, image_channels: int, clamp: float | None, half: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.half_type = half
+        if image_channels:
+            self.fromrgb = Convolution(image_channels, inputs, 1, clamp=clamp)
+        self.conv0 = Convolution(inputs, inputs, 3, clamp=clamp)
+        self.conv1 = Convolution(inputs, outputs, 3, down=True, clamp=clamp)
+        self.skip = Convolution(inputs, outputs, 1, activation="linear", down=True, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, inputs (or image channels), H, H] to [B, outputs, H/2, H/2]."""
+        features = features.to(self.half_type if features.is_cuda else torch.float32)
+        if hasattr(self, "fromrgb"):
+            features = self.fromrgb(features)
+        skipped = self.skip(features, gain=math.sqrt(0.5))
+        return skipped + self.conv1(self.conv0(features), gain=math.sqrt(0.5))
+
+
+class Epilogue(nn.Module):
+    """From 4x4 features to the flat feature vector, and from there to the score vector."""
+
+    def __init__(self, channels: int, outputs: int, group: int, clamp: float | None) -> None:
+        super().__init__()
+        self.group = group
+        self.conv = Convolution(channels + 1, channels, 3, clamp=clamp)
+        self.fc = FullyConnected(channels * 16, channels, "lrelu")
+        self.out = FullyConnected(channels, outputs)
+
+    def flat(self, features: Tensor) -> Tensor:
+        """[B, C, 4, 4] to [B, 16 C]: the tap that the pose branch reads too."""
+        return self.conv(append_minibatch_deviation(features.float(), self.group)).flatten(1)
+
+    def forward(self, flat: Tensor) -> Tensor:
+        """[B, 16 C] to [B, outputs]."""
+        return self.out(self.fc(flat))
+
+
+def append_minibatch_deviation(features: Tensor, group: int) -> Tensor:
+    """[B, C, H, W] with a channel that tells how much a sample's group varies: [B, C + 1, H, W].
+
+    A group has min(group, B) samples, or the next smaller divisor of B. The only place where samples meet.
+    """
+    batch, channels, height, width = features.shape
+    size = next(n for n in range(min(group, batch), 0, -1) if batch % n == 0)
+    grouped = features.reshape(size, batch // size, channels, height, width)
+    deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    channel = deviation.repeat(size).reshape(batch, 1, 1, 1).expand(-1, 1, height, width)
+    return torch.cat([features, channel], dim=1)
+
+
+class Discriminator(nn.Module):
+    """Scores portraits given their camera and predicts their poses."""
+
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        pose_camera_unmirrored: bool = False,  # quirk Q1, see CompatibilityConfig
+        half: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        top = config.image_resolution
+        self.resolutions = [2**power for power in range(top.bit_length() - 1, 2, -1)]
+        for index, resolution in enumerate(self.resolutions):
+            block = DiscriminatorBlock(
+                config.channels(resolution),
+                config.channels(resolution // 2),
+                config.input_channels if index == 0 else 0,
+                config.clamp,
+                half if index < config.half_resolutions else torch.float32,
+            )
+            setattr(self, f"b{resolution}", block)
+        channels = config.channels(4)
+        self.b4 = Epilogue(channels, config.condition_dim, config.minibatch_group, config.clamp)
+        self.mapping = MappingNetwork(
+            0, config.condition_size, config.condition_dim, config.mapping_layers, None
+        )
+        self.pose_branch: DiscriminatorPosePredictor | None = None
+        if config.pose_predictor is not None:
+            self.pose_branch = DiscriminatorPosePredictor(
+                channels * 16, CAMERA_SIZE, config.pose_predictor.hidden, pose_camera_unmirrored
+            )
+
+    def forward(
+        self,
+        portraits: Portraits,
+        camera: Tensor,  # [B, 25]
+        pose: Tensor | None = None,  # [B, 6] given pose: replaces the predicted one as condition
+        pose_gradient: bool = True,
+        plain: bool = False,
+    ) -> Judgement:
+        """Score and pose. The score is conditioned on the pose without gradient (equation 3).
+
+        `pose_gradient=False` says that no loss uses the predicted pose, so that the mirrored pass needs no
+        graph. `plain` runs the trunk twice on everything, as the definition says; otherwise only mirrored
+        samples get a second pass, since the others' features are the same until the minibatch deviation.
+        """
+        picture = self.assemble(portraits)
+        mirrored = needs_mirror(camera)
+        trunk, mirrored_trunk = self._both_trunks(picture, mirrored, pose_gradient, plain)
+        predicted: Tensor | None = None
+        if self.pose_branch is not None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and pose_gradient):
+                assert mirrored_trunk is not None
+                predicted = self.pose_branch(self.b4.flat(mirrored_trunk), camera)
+        condition = camera
+        if self.config.pose_conditioning:
+            used = predicted if pose is None else pose
+            if used is None:
+                raise ValueError("this discriminator predicts no poses: pass the portraits' coarse poses")
+            condition = torch.cat([camera, used.detach()], dim=1)
+        embedding = self.mapping(None, condition)
+        features = self.b4(self.b4.flat(trunk))
+        score = (features * embedding).sum(dim=1, keepdim=True) / math.sqrt(self.config.condition_dim)
+        return Judgement(score, predicted)
+
+    def predict_pose(self, portraits: Portraits, camera: Tensor) -> Tensor:
+        """Poses [B, 6] only. A batch shares one minibatch deviation; released weights were used singly."""
+        if self.pose_branch is None:
+            raise ValueError("this discriminator was built without a pose predictor")
+        picture = _mirror_where(self.assemble(portraits), needs_mirror(camera))
+        return self.pose_branch(self.b4.flat(self.trunk(picture)), camera)
+
+    def assemble(self, portraits: Portraits) -> Tensor:
+        """The network's input [B, 7 (6 without mask), H, H]: image, raw image, mask in -1..1 (equation 1)."""
+        size = self.config.image_resolution
+        parts = [portraits.image, filters.resize(portraits.raw, size)]
+        if self.config.use_mask:
+            if portraits.mask is None:
+                raise ValueError("this discriminator looks at masks, but the portraits have none")
+            parts.append(filters.resize(portraits.mask, size) * 2 - 1)
+        return torch.cat(parts, dim=1)
+
+    def trunk(self, picture: Tensor) -> Tensor:
+        """[B, channels, H, H] to features [B, C, 4, 4]; samples do not interact here."""
+        for resolution in self.resolutions:
+            picture = getattr(self, f"b{resolution}")(picture)
+        return picture
+
+    def _both_trunks(
+        self, picture: Tensor, mirrored: Tensor, pose_gradient: bool, plain: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Trunk features of the pictures, and of the pictures mirrored where `mirrored` [B]."""
+        if self.pose_branch is None:
+            return self.trunk(picture), None
+        if plain:
+            return self.trunk(picture), self.trunk(_mirror_where(picture, mirrored))
+        rows = mirrored.nonzero()[:, 0]
+        if len(rows) == 0:
+            trunk = self.trunk(picture)
+            return trunk, trunk
+        flipped = picture[rows].flip(dims=[3])
+        if pose_gradient:
+            together = self.trunk(torch.cat([picture, flipped]))
+            trunk, extra = together[: len(picture)], together[len(picture) :]
+        else:
+            trunk = self.trunk(picture)
+            with torch.no_grad():
+                extra = self.trunk(flipped)
+        return trunk, trunk.index_copy(0, rows, extra)
+
+
+def _mirror_where(picture: Tensor, mirrored: Tensor) -> Tensor:
+    """[B, C, H, W] flipped left-right in the samples where `mirrored` [B]."""
+    return torch.where(mirrored[:, None, None, None], picture.flip(dims=[3]), picture)
