@@ -103,6 +103,15 @@ def keep_best(
     """Indices of the people that remain, best first, when of every similar pair only the better one stays."""
     kept: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
-        if all(similarity(people[index], people[other]) < threshold for other in kept):
+        if not any(_is_one(people[index], people[other], threshold) for other in kept):
             kept.append(int(index))
     return kept
+
+
+def _is_one(first: FloatArray, second: FloatArray, threshold: float) -> bool:
+    """Whether two finds are one person: alike, or with one head, which nobody shares."""
+    apart = np.hypot(*(head_centre(first) - head_centre(second)))
+    return (
+        bool(apart < 0.2 * min(upper_size(first), upper_size(second)))
+        or similarity(first, second) > threshold
+    )

@@ -1,15 +1,14 @@
 """The embedded person detector: MoveNet MultiPose proposes people, MoveNet Thunder looks closely at each.
 
-MultiPose sees people between a tenth of its input and all of it, so it looks at the photo in several sizes.
-Its score says little about tight portraits and rear views; whether a proposal is a person is decided by the
-head and shoulders that Thunder finds on the person's own square crop. A second Thunder look, at head and
-torso only, then places the points that a portrait is about.
+MultiPose's score says little about tight portraits and rear views, and its points are coarse. So every proposal
+gets a look of Thunder's at head and chest, the part a portrait is about, and a second one if the first was off
+the middle. Whether it is a person is decided by the head and the shoulders found there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from PIL import Image
 
 from phq_data.models import registry
 from phq_data.models.keypoints import (
-    HIPS,
+    SHOULDERS,
     UPPER,
     box_overlap,
     head_centre,
@@ -28,61 +27,85 @@ from phq_data.models.keypoints import (
     similarity,
     upper_size,
 )
-from phq_data.models.movenet_decode import decode_multipose, decode_thunder
+from phq_data.models.movenet_decode import decode_thunder
+from phq_data.models.movenet_propose import Proposal, ProposeConfig, propose
 from phq_data.models.protocols import DetectedPerson, FloatArray
 
 CODE_VERSION = 1  # raise it when the same config and networks would give other people
 NETWORKS = ("movenet-multipose", "movenet-thunder")
 CROP = 256  # Thunder's input side
-BATCH = 8  # Thunder crops a run: bounds memory, not the result
+BATCH = 8  # views a run of Thunder: bounds memory, does not change the result
 
 
 @dataclass(frozen=True)
 class MoveNetConfig:
-    """Settings of the detector. Lengths are pixels of the photo unless they say network pixels."""
+    """Settings of the detector."""
 
-    smallest_head: float = 40.0
-    """People with a smaller head need not be found."""
-    head_on_network: float = 10.0
-    """Height of that smallest head in network pixels: what MultiPose still recognises."""
-    base_long_side: int = 384
-    """The photo's long side in network pixels at the level that every photo gets."""
-    tight_long_side: int = 192
-    """A second, small look at every photo, for people larger than the frame."""
-    longest_side: int = 1024
-    """Network pixels; bounds time and memory for very large photos."""
-    largest_person: float = 330.0
-    """Network pixels; larger people are left to the coarser levels, which see them whole."""
-    minimum_centre: float = 0.10
-    """Centre score of a proposal on a level's map."""
-    minimum_proposal: float = 0.04
-    """MultiPose's person score below which a proposal is not worth a look of Thunder's."""
-    proposals_per_level: int = 40
+    propose: ProposeConfig = field(default_factory=ProposeConfig)
     maximum_looks: int = 48
-    """Thunder looks a photo and pass: bounds the time of dense crowds, the best proposals come first."""
-    padding: float = 1.25
-    """Side of Thunder's first crop over the long side of the proposed box."""
-    upper_padding: float = 3.0
-    """Side of Thunder's second crop over the size of head and shoulders."""
+    """Proposals looked at a photo: bounds the time of dense crowds; the best come first."""
+    padding: float = 2.8
+    """Side of Thunder's view over the breadth of the shoulders."""
+    crowd_padding: float = 2.0
+    """The same where another head is near: a view without bystanders matters more than one with hips."""
+    box_padding: float = 1.25
+    """Side of Thunder's view over the long side of a proposed box, where MultiPose saw no head."""
     minimum_head: float = 0.25
     """Mean score of the two best head points."""
     minimum_shoulder: float = 0.20
     """Score of the better shoulder."""
+    head_inside: float = 0.10
+    """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
     same_person: float = 0.45
     """Similarity of head and shoulders above which two finds are one person."""
 
 
 @dataclass(frozen=True)
-class _Proposal:
+class _View:
+    """A square of the photo for Thunder to look at, and where in the photo the head should be."""
+
+    x0: float
+    y0: float
+    side: float
+    aim: FloatArray  # [2] x, y; nan: unknown
+
+    def overlap(self, other: _View) -> float:
+        """Intersection over union of the two squares."""
+        first, second = (np.array([v.x0, v.y0, v.x0 + v.side, v.y0 + v.side]) for v in (self, other))
+        return box_overlap(first, second)
+
+    def scaled(self, factor: float) -> _View:
+        """The same view with another side; the aimed head keeps its place in it."""
+        fixed = np.where(np.isnan(self.aim), [self.x0 + self.side / 2, self.y0 + self.side / 2], self.aim)
+        corner = fixed + factor * (np.array([self.x0, self.y0]) - fixed)
+        return _View(*corner, factor * self.side, self.aim)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What Thunder saw in a view."""
+
+    view: _View
     keypoints: FloatArray  # [17, 3] x, y in photo pixels, score
-    box: FloatArray  # [4] photo pixels
-    score: float
+
+    @property
+    def score(self) -> float:
+        """How sure the look is that this is a person: head and shoulders together, 0..1."""
+        return float(np.sqrt(head_score(self.keypoints) * shoulder_score(self.keypoints)))
+
+    @property
+    def missed(self) -> bool:
+        """Whether it found another head than the one aimed at; never, if the aim is unknown."""
+        return bool(np.hypot(*(head_centre(self.keypoints) - self.view.aim)) > 0.12 * self.view.side)
+
+    def with_lower_body(self, earlier: FloatArray) -> _Look:
+        """This look with hips, legs and hands of an earlier, wider look where that saw them better."""
+        better = (np.arange(17) >= UPPER.stop) & (earlier[:, 2] > self.keypoints[:, 2])
+        return replace(self, keypoints=np.where(better[:, None], earlier, self.keypoints))
 
 
 class MoveNetDetector:
-    """Finds people and their COCO-17 key points; a `PersonDetector`. Cheap to make, copy and send to a
-    worker.
-    """
+    """Finds people and their COCO-17 key points; a `PersonDetector`. Cheap to make and to send to a worker."""
 
     def __init__(self, config: MoveNetConfig | None = None, *, threads: int = 1) -> None:
         self.config = config if config is not None else MoveNetConfig()
@@ -94,153 +117,153 @@ class MoveNetDetector:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"a photo is uint8 [H, W, 3]; this one is {image.dtype} {image.shape}")
         photo = Image.fromarray(image)
-        boxes = [proposal.box for proposal in self._propose(photo)]
-        first = self._look(image, [_square(box, self.config.padding) for box in boxes])
-        people = self._gate(first, 0.5)
-        second = self._look(image, [self._upper_window(keypoints) for keypoints in people])
-        refined = [_combine(old, new) for old, new in zip(people, second, strict=True)]
-        people = self._gate(refined, 1.0)
-        people.sort(key=lambda keypoints: float(head_centre(keypoints)[0]))
-        return [DetectedPerson(person_box(k, photo.size), k, _person_score(k)) for k in people]
+        found = propose(photo, self.config.propose, self.threads)
+        budget = self.config.maximum_looks
+        every_head = _heads(found.people + found.heads)
 
-    # -- proposals ---------------------------------------------------------------------------------
+        looks = self._examine(image, found.people[:budget], every_head)
+        loose = _without_owner(found.heads, looks)[: budget - len(found.people[:budget])]
+        if loose:
+            looks = self._gate(looks + self._examine(image, loose, every_head), photo.size)
+        looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
+        return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
 
-    def levels(self, width: int, height: int) -> list[int]:
-        """Long sides in network pixels at which MultiPose looks at a photo of that size, coarse to fine."""
-        config = self.config
-        needed = max(width, height) * config.head_on_network / config.smallest_head
-        finest = min(32 * round(needed / 32), config.longest_side)
-        levels = [config.tight_long_side, config.base_long_side]
-        if finest > 1.2 * config.base_long_side:
-            levels.append(finest)
-        return levels
-
-    def _propose(self, photo: Image.Image) -> list[_Proposal]:
-        """Candidates of all levels, best first, each person once."""
-        candidates: list[_Proposal] = []
-        levels = self.levels(*photo.size)
-        for level in levels:
-            candidates.extend(self._propose_at(photo, level, level == levels[0]))
-        candidates.sort(key=lambda proposal: -proposal.score)
-        kept: list[_Proposal] = []
-        for candidate in candidates:
-            if not any(self._is_same(candidate, other) for other in kept):
-                kept.append(candidate)
-        return kept[: self.config.maximum_looks]
-
-    def _is_same(self, first: _Proposal, second: _Proposal) -> bool:
-        if box_overlap(first.box, second.box) > 0.7:
-            return True
-        return similarity(first.keypoints, second.keypoints) > self.config.same_person
-
-    def _propose_at(self, photo: Image.Image, long_side: int, coarsest: bool) -> list[_Proposal]:
-        """What MultiPose sees in the photo scaled to `long_side`."""
-        config = self.config
-        scale = long_side / max(photo.size)
-        width, height = (max(1, round(side * scale)) for side in photo.size)
-        small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        canvas = np.zeros((_multiple_of_32(height), _multiple_of_32(width), 3), np.uint8)
-        canvas[:height, :width] = np.asarray(small)
-        heads = self._run("movenet-multipose", canvas[None])
-        found = decode_multipose(heads, config.proposals_per_level, config.minimum_centre)
-
-        sides = np.array([canvas.shape[1] / width * photo.size[0], canvas.shape[0] / height * photo.size[1]])
-        proposals = []
-        for keypoints, box, score in zip(found.keypoints, found.boxes, found.scores, strict=True):
-            corners = box.astype(np.float64)[[1, 0, 3, 2]] * np.tile(sides, 2)
-            size = max(corners[2] - corners[0], corners[3] - corners[1]) * scale
-            if score < config.minimum_proposal or size < 2 * config.head_on_network:
-                continue
-            if size > config.largest_person and not coarsest:
-                continue
-            points = np.concatenate([keypoints[:, 1::-1] * sides, keypoints[:, 2:]], axis=1)
-            proposals.append(_Proposal(points.astype(np.float64), corners, float(score)))
-        return proposals
-
-    # -- looking closely ---------------------------------------------------------------------------
-
-    def _look(self, image: NDArray[np.uint8], windows: Sequence[FloatArray]) -> list[FloatArray]:
-        """Thunder's key points [17, 3] in photo pixels for each square window (x0, y0, side)."""
-        people: list[FloatArray] = []
-        for start in range(0, len(windows), BATCH):
-            batch = windows[start : start + BATCH]
-            crops = [_cut(image, window) for window in batch]
-            found = decode_thunder(self._run("movenet-thunder", np.stack([crop for crop, _ in crops])))
-            for keypoints, (_, (x0, y0, side)) in zip(found, crops, strict=True):
-                points = keypoints.astype(np.float64)
-                people.append(
-                    np.stack([x0 + points[:, 1] * side, y0 + points[:, 0] * side, points[:, 2]], axis=1)
-                )
-        return people
-
-    def _upper_window(self, keypoints: FloatArray) -> FloatArray:
-        """Square (x0, y0, side) around head and torso, from a first look."""
-        size = upper_size(keypoints)
-        head, shoulders = head_centre(keypoints), keypoints[5:7, :2].mean(axis=0)
-        down = shoulders - head
-        # The middle of the shoulders, a little towards the hips: head and chest then lie in the window
-        # evenly.
-        centre = shoulders + 0.15 * down
-        side = self.config.upper_padding * size
-        return np.array([*(centre - side / 2), side])
-
-    def _gate(self, people: Sequence[FloatArray], strictness: float) -> list[FloatArray]:
-        """Those with a head and a shoulder, each person once."""
-        config = self.config
-        passed = [
-            keypoints
-            for keypoints in people
-            if head_score(keypoints) >= strictness * config.minimum_head
-            and shoulder_score(keypoints) >= strictness * config.minimum_shoulder
+    def _examine(
+        self,
+        image: NDArray[np.uint8],
+        proposals: Sequence[Proposal],
+        every_head: FloatArray,  # [K, 3] x, y, size of all heads proposed in the photo
+    ) -> list[_Look]:
+        """The proposals that Thunder confirms, each person once."""
+        size = (image.shape[1], image.shape[0])
+        looks = self._look(image, [self._view_of(proposal, every_head) for proposal in proposals])
+        weak = [index for index, look in enumerate(looks) if not self._passes(look, size)]
+        again = self._look(image, [self._another_view(looks[index], every_head) for index in weak])
+        for index, look in zip(weak, again, strict=True):
+            if looks[index].missed or (not look.missed and look.score > looks[index].score):
+                looks[index] = look
+        first = [
+            look if proposal.keypoints is None else look.with_lower_body(proposal.keypoints)
+            for proposal, look in zip(proposals, looks, strict=True)
+            if not look.missed
         ]
-        scores = np.array([_person_score(keypoints) for keypoints in passed])
-        return [passed[index] for index in keep_best(passed, scores, config.same_person)]
+        people = self._gate(first, size, strictness=0.6)
 
-    def _run(self, network: str, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        session = registry.open_session(network, self.threads)
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, {"image": batch}), strict=True))
+        better = [self._upper_view(look.keypoints, every_head) for look in people]
+        moved = [index for index, look in enumerate(people) if look.view.overlap(better[index]) < 0.8]
+        for index, look in zip(moved, self._look(image, [better[index] for index in moved]), strict=True):
+            earlier = people[index]
+            strayed = similarity(earlier.keypoints, look.keypoints, tolerance=4.0) < 0.5
+            if look.score > (1.0 if strayed else 0.9) * earlier.score:
+                people[index] = look.with_lower_body(earlier.keypoints)
+        return self._gate(people, size)
+
+    def _gate(
+        self, looks: Sequence[_Look], photo_size: tuple[int, int], strictness: float = 1.0
+    ) -> list[_Look]:
+        """Those with a head and a shoulder in the photo, best first, each person once."""
+        passed = [look for look in looks if self._passes(look, photo_size, strictness)]
+        scores = np.array([look.score for look in passed])
+        return [
+            passed[i] for i in keep_best([look.keypoints for look in passed], scores, self.config.same_person)
+        ]
+
+    def _passes(self, look: _Look, photo_size: tuple[int, int], strictness: float = 1.0) -> bool:
+        config, keypoints = self.config, look.keypoints
+        return (
+            not look.missed
+            and head_score(keypoints) >= strictness * config.minimum_head
+            and shoulder_score(keypoints) >= strictness * config.minimum_shoulder
+            and upper_size(keypoints)
+            >= config.propose.smallest_head  # shoulders are wider than a head is high
+            and _is_inside(keypoints, photo_size, config.head_inside)
+        )
+
+    # -- views ---------------------------------------------------------------------------------
+
+    def _view_of(self, proposal: Proposal, every_head: FloatArray) -> _View:
+        if np.isnan(proposal.head).any() and proposal.box is not None:
+            box = proposal.box
+            side = self.config.box_padding * max(box[2] - box[0], box[3] - box[1])
+            return _View(*((box[:2] + box[2:] - side) / 2), side, proposal.head)
+        return self._view_at(proposal.head, proposal.shoulders, proposal.size, every_head)
+
+    def _upper_view(self, keypoints: FloatArray, every_head: FloatArray) -> _View:
+        shoulders = keypoints[SHOULDERS, :2].mean(axis=0)
+        return self._view_at(head_centre(keypoints), shoulders, upper_size(keypoints), every_head)
+
+    def _view_at(self, head: FloatArray, shoulders: FloatArray, size: float, every_head: FloatArray) -> _View:
+        """Head and chest, or in a crowd little more than head and shoulders."""
+        crowded = self._is_crowded(head, size, every_head)
+        padding = self.config.crowd_padding if crowded else self.config.padding
+        centre = head + 0.72 * (padding - 1) * (shoulders - head)
+        side = padding * size
+        return _View(*(centre - side / 2), side, head)
+
+    def _another_view(self, look: _Look, every_head: FloatArray) -> _View:
+        """A second chance: narrower where Thunder went astray or had room, wider where it had little."""
+        if look.missed or not self._is_crowded(
+            look.view.aim, look.view.side / self.config.padding, every_head
+        ):
+            return look.view.scaled(0.65)
+        return look.view.scaled(1.35)
+
+    def _is_crowded(self, head: FloatArray, size: float, every_head: FloatArray) -> bool:
+        """Whether another head of about that size is near."""
+        away = np.hypot(*(every_head[:, :2] - head).T) / size
+        alike = np.abs(np.log(every_head[:, 2] / size)) < 1.0
+        return bool(np.any((away > 0.4) & (away < 1.1) & alike))
+
+    def _look(self, image: NDArray[np.uint8], views: Sequence[_View]) -> list[_Look]:
+        """Thunder's look at each view."""
+        looks: list[_Look] = []
+        for start in range(0, len(views), BATCH):
+            batch = views[start : start + BATCH]
+            cuts = [_cut(image, view) for view in batch]
+            corners = np.array([cut[1:] for cut in cuts], np.float64)  # [N, 3] x0, y0, side
+            aims = (np.array([view.aim for view in batch]) - corners[:, :2]) / corners[:, 2:]
+            maps = registry.run(
+                "movenet-thunder", {"image": np.stack([cut[0] for cut in cuts])}, self.threads
+            )
+            for view, keypoints, (x0, y0, side) in zip(
+                batch, decode_thunder(maps, aims[:, ::-1]), corners, strict=True
+            ):
+                y, x, score = keypoints.astype(np.float64).T
+                looks.append(_Look(view, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
+        return looks
 
 
-def _person_score(keypoints: FloatArray) -> float:
-    """How sure a look is that this is a person: head and shoulders together, 0..1."""
-    return float(np.sqrt(head_score(keypoints) * shoulder_score(keypoints)))
+def _heads(proposals: Sequence[Proposal]) -> FloatArray:
+    """Known heads [K, 3]: x, y, size."""
+    known = [[*p.head, p.size] for p in proposals if not np.isnan(p.head).any()]
+    return np.array(known, np.float64).reshape(-1, 3)
 
 
-def _combine(first: FloatArray, second: FloatArray) -> FloatArray:
-    """The second look's points; the first's where the second did not look, or if it strayed to somebody
-    else.
-    """
-    if similarity(first, second, tolerance=4.0) < 0.5 and _person_score(first) > 0.3:
-        return first
-    combined = second.copy()
-    lower = np.arange(17) >= HIPS.start
-    better = lower | (np.arange(17) >= UPPER.stop) & (first[:, 2] > second[:, 2])
-    combined[better] = first[better]
-    return combined
+def _without_owner(heads: Sequence[Proposal], looks: Sequence[_Look]) -> list[Proposal]:
+    """Loose heads that belong to none of the people found, each head once."""
+    taken = [(head_centre(look.keypoints), upper_size(look.keypoints)) for look in looks]
+    loose = []
+    for head in heads:
+        if all(np.hypot(*(head.head - place)) > 0.35 * max(head.size, size) for place, size in taken):
+            taken.append((head.head, head.size))
+            loose.append(head)
+    return loose
 
 
-def _square(box: FloatArray, padding: float) -> FloatArray:
-    """Square (x0, y0, side) around a box, `padding` times its long side."""
-    side = padding * max(box[2] - box[0], box[3] - box[1])
-    centre = (box[:2] + box[2:]) / 2
-    return np.array([*(centre - side / 2), side])
+def _is_inside(keypoints: FloatArray, photo_size: tuple[int, int], margin: float) -> bool:
+    """Whether the head's middle lies in the photo; a head cut in two at the border is nobody's portrait."""
+    room = margin * upper_size(keypoints)
+    head = head_centre(keypoints)
+    return bool(np.all(head > room) and np.all(head < np.array(photo_size) - room))
 
 
-def _cut(image: NDArray[np.uint8], window: FloatArray) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
-    """The window [256, 256, 3], black outside the photo, and the whole-pixel window (x0, y0, side) it
-    became.
-    """
-    x0, y0 = round(float(window[0])), round(float(window[1]))
-    side = max(8, round(float(window[2])))
+def _cut(image: NDArray[np.uint8], view: _View) -> tuple[NDArray[np.uint8], int, int, int]:
+    """The view [256, 256, 3], black outside the photo, and the whole-pixel square x0, y0, side it became."""
+    x0, y0, side = round(view.x0), round(view.y0), max(8, round(view.side))
     height, width = image.shape[:2]
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + side, width), min(y0 + side, height)
     square = np.zeros((side, side, 3), np.uint8)
     if right > left and bottom > top:
         square[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
     crop = Image.fromarray(square).resize((CROP, CROP), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(crop), (x0, y0, side)
-
-
-def _multiple_of_32(length: int) -> int:
-    return -(-length // 32) * 32
+    return np.asarray(crop), x0, y0, side

@@ -19,6 +19,7 @@ Maps = NDArray[np.float32]
 
 STRIDE = 4  # image pixels per map cell
 CENTRE_SOFTENING = 1.8  # cells added to every distance, so that a near miss costs little
+AIM_SPREAD = 0.07  # of the crop's side: about half a head in the crops that the detector makes
 MULTIPOSE_SPREAD = (
     0.3  # how far a key point may lie from its rough place: squared cells per cell of the short side
 )
@@ -38,19 +39,20 @@ class Proposals:
 
 def decode_thunder(
     heads: Mapping[str, Maps],
-    centre_prior: NDArray[np.float32] | None = None,  # [N, 2] y, x in fractions of the crop
+    aims: NDArray[np.float64] | None = None,  # [N, 2] y, x in fractions of the crop; nan: no aim
 ) -> NDArray[np.float32]:
     """Key points [N, 17, 3] (y, x, score; fractions of the crop) of one person a crop.
 
-    It is the person whose centre is nearest to the middle of the crop, or to `centre_prior`.
+    It is the person whose centre is nearest to the middle of the crop, as in the original graph. An aim adds
+    what a crowd needs: that person's head should be where the aim is.
     """
     heat, offset = heads["heatmap"], heads["offset"]
     count, joints, height, width = heat.shape
     rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
-    if centre_prior is None:
-        centre_prior = np.full((count, 2), 0.5, np.float32)
-    prior = centre_prior * np.array([height, width], np.float32)
-    weighted = heads["center"][:, 0] / (_distance(rows, columns, prior[:, 0], prior[:, 1]) + CENTRE_SOFTENING)
+    middle = np.array([height / 2, width / 2], np.float32)
+    weighted = heads["center"][:, 0] / (_distance(rows, columns, middle[0], middle[1]) + CENTRE_SOFTENING)
+    if aims is not None:
+        weighted = weighted * _aimed(heads["regress"], aims)
     row, column = np.divmod(weighted.reshape(count, -1).argmax(axis=1), width)
 
     people = np.arange(count)
@@ -71,7 +73,7 @@ def decode_multipose(
     """
     centre, heat, offset = heads["center"][0, 0], heads["heatmap"], heads["offset"]
     joints, (height, width) = heat.shape[1], centre.shape
-    is_peak = centre >= _maximum_filter(centre, PEAK_RADIUS) - 1e-6
+    is_peak = centre >= maximum_filter(centre, PEAK_RADIUS) - 1e-6
     scores = np.where(is_peak & (centre > minimum_centre), centre, 0).reshape(-1)
     order = np.argsort(-scores, kind="stable")[:max_people]
     order = order[scores[order] > 0]
@@ -107,6 +109,16 @@ def decode_multipose(
     return Proposals(keypoints[rank], boxes[rank], people[rank], scores[order][rank])
 
 
+def _aimed(regress: Maps, aims: NDArray[np.float64]) -> Maps:
+    """How well the head that each cell regresses agrees with the aim, [N, h, w] in 0..1; 1 without an aim."""
+    count, _, height, width = regress.shape
+    head = regress[:, :10].reshape(count, 5, 2, height, width).mean(axis=1)  # relative to the cell
+    y = head[:, 0] + np.arange(height)[:, None] - (aims[:, 0] * height)[:, None, None]
+    x = head[:, 1] + np.arange(width) - (aims[:, 1] * width)[:, None, None]
+    agreement = np.exp(-(y**2 + x**2) / (2 * (AIM_SPREAD * width) ** 2))
+    return np.where(np.isnan(agreement), 1.0, agreement + 1e-6).astype(np.float32)
+
+
 def _refine(
     best: NDArray[np.int64],  # [P, 17] flat cell of every key point
     heat: Maps,  # [N, 17, h, w]
@@ -126,11 +138,11 @@ def _refine(
 def _distance(
     rows: NDArray[np.float32],  # [h]
     columns: NDArray[np.float32],  # [w]
-    y: NDArray[np.float32],  # [...]
-    x: NDArray[np.float32],  # [...]
+    y: NDArray[np.float32] | np.float32,  # [...]
+    x: NDArray[np.float32] | np.float32,  # [...]
 ) -> NDArray[np.float32]:
     """Distance in cells of every cell from the points: [..., h, w]."""
-    vertical, horizontal = (rows - y[..., None]) ** 2, (columns - x[..., None]) ** 2
+    vertical, horizontal = (rows - np.asarray(y)[..., None]) ** 2, (columns - np.asarray(x)[..., None]) ** 2
     return np.sqrt(vertical[..., :, None] + horizontal[..., None, :])
 
 
@@ -146,7 +158,7 @@ def _window(
     return (np.exp(-((cells - centre[..., None]) ** 2) / spread) * inside).astype(np.float32)
 
 
-def _maximum_filter(values: Maps, radius: int) -> Maps:
+def maximum_filter(values: Maps, radius: int) -> Maps:
     """Maximum over a square neighbourhood, [h, w]."""
     size = 2 * radius + 1
     padded = np.pad(values, radius, constant_values=-np.inf)

@@ -10,10 +10,14 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 
@@ -151,6 +155,13 @@ def open_session(name: str, threads: int = 1) -> onnxruntime.InferenceSession:
     # A waiting thread must not burn the core that another part could use.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run(name: str, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> dict[str, NDArray[np.float32]]:
+    """Outputs by name of the shipped network `name` for `inputs` by name."""
+    session = open_session(name, threads)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def fingerprint(kind: str, version: int, config: Any, models: tuple[str, ...]) -> str:
