@@ -72,18 +72,23 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class ScreenConfig:
-    """When a portrait is not good enough. Shares are of the picture's side or area."""
+    """When a portrait is not good enough. Shares are of the picture's side or area.
 
-    min_source_pixels: float = 0.25  # photo pixels per picture pixel
-    min_blur: float = 0.15  # sharpness, 0..1
-    max_padding: float = 0.45
-    max_residual: float = 0.12
-    max_shoulder_residual: float = 0.10
-    max_exposure: float = 0.6  # share of the person's pixels near black or near white
+    Chosen on real photos, by looking at pictures on either side of each limit. `stages.scores` says how each
+    number is made.
+    """
+
+    min_source_pixels: float = 0.25  # photo pixels per picture pixel; below, there is nothing to learn from
+    min_blur: float = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
+    max_padding: float = 0.4
+    max_head_outside: float = 0.3  # share of the head that lies outside the photo
+    max_residual: float = 0.10  # of the side; 0.1 is 4 cm
+    max_shoulder_residual: float = 0.08
+    max_exposure: float = 0.6  # share of the person's pixels near black, or near white
     min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
-    min_mask_share: float = 0.08
-    max_overlap: float = 0.6
-    max_doubt: float = 0.9
+    min_mask_share: float = 0.15
+    max_overlap: float = 0.35  # of the picture, by one other person's head and shoulders
+    max_doubt: float = 0.75
 
 
 @dataclass(frozen=True)

@@ -120,19 +120,41 @@ def test_doubt_is_monotone() -> None:
     fit = works.fit_row(works.facing(), np.array([0.0, 0.0, 3.0]))
     points = works.keypoints_of(fit)
 
-    def doubt(residual: float = 0.02, score: float = 0.9, **more: Any) -> float:
+    def doubt(residual: float = 0.02, score: float = 0.9, coverage: float = 1.0, **more: Any) -> float:
         seen = points.copy()
         seen[:, 2] *= score / 0.9
-        return stage.label_doubt(seen, residual, {**fit, **more})
+        return stage.label_doubt(seen, residual, coverage, {**fit, **more})
 
     assert 0 <= doubt() < doubt(0.05) < doubt(0.2) <= 1
     assert doubt() < doubt(score=0.3) < doubt(score=0.15)
-    assert doubt(residual=0.02) < doubt(**{"residual": 0.05})
+    assert doubt() < doubt(coverage=0.9) < doubt(coverage=0.5)
+    bad_fit = {**fit, "residual": 0.2}
+    assert stage.label_doubt(points, 0.02, 1.0, fit) < stage.label_doubt(points, 0.02, 1.0, bad_fit)
+    assert stage.label_doubt(points, 0.02, 1.0, None) <= doubt()
     sure, unsure = [0.0, 0.1, 3.1, 0.9], [0.0, 0.1, 3.1, 0.11]
     assert doubt(alternatives=sure) < doubt(alternatives=unsure)
     assert stage.other_side_gap([0.0, 0.1, 3.1, 0.3]) == pytest.approx(2.0)
     assert stage.other_side_gap([3.0, 0.1, -3.0, 0.2, 0.5, 0.4]) == pytest.approx(3.0)
     assert stage.other_side_gap([0.0, 0.1, 0.3, 0.1]) == np.inf
+
+
+def test_coverage_asks_whether_the_rig_lies_on_the_person() -> None:
+    from phq_data import camera
+
+    rig = works.make_rig()
+    label, pose = camera.to_label(camera.from_angles(0.0, 0.0)), np.zeros(6)
+    everywhere = np.ones((64, 64), bool)
+    mask = np.full((64, 64), 255, np.uint8)
+    found = stage.rig_evidence(rig, label, pose, mask, everywhere)
+    assert (found.coverage, found.head_outside) == (1.0, 0.0)
+    mask[:36] = 0  # no person where the head is
+    found = stage.rig_evidence(rig, label, pose, mask, everywhere)
+    assert (found.coverage, found.head_outside) == (0.0, 0.0)
+    below = everywhere.copy()
+    below[:36] = False  # the head lies in the padding: nothing to be said about it
+    found = stage.rig_evidence(rig, label, pose, mask, below)
+    assert (found.coverage, found.head_outside) == (1.0, 1.0)
+    assert stage.rig_evidence(rig, label, pose, mask, ~everywhere).coverage == 1.0
 
 
 def portraits() -> tuple[list[dict], list[dict], list[dict]]:
@@ -143,14 +165,14 @@ def portraits() -> tuple[list[dict], list[dict], list[dict]]:
 def test_every_portrait_gets_a_row_and_rejects_an_overlay() -> None:
     rows, people, fits = portraits()
     lenient = ScreenConfig(min_source_pixels=0, min_blur=0, max_padding=1, max_exposure=1, min_contrast=0,
-                           min_mask_share=0, max_overlap=1, max_doubt=1)  # fmt: skip
+                           min_mask_share=0, max_overlap=1, max_doubt=1, max_head_outside=1)  # fmt: skip
     ticks: list[int] = []
     kept = screen(rows, people, lenient, works.make_rig(), tick=lambda: ticks.append(1), fits=fits)
     schema.to_table("screened", kept.rows)
     assert [row["kept"] for row in kept.rows] == [True] * 3 and len(ticks) == 3
     assert all(row["overlay"] is None and row["reasons"] == [] for row in kept.rows)
     strict = ScreenConfig(min_source_pixels=1e6, max_doubt=-1, max_padding=1, min_blur=0, max_exposure=1,
-                          min_contrast=0, min_mask_share=0, max_overlap=1)  # fmt: skip
+                          min_contrast=0, min_mask_share=0, max_overlap=1, max_head_outside=1)  # fmt: skip
     found = screen(rows, people, strict, works.make_rig(), fits=fits)
     schema.to_table("screened", found.rows)
     assert [row["reasons"] for row in found.rows] == [["too_small", "doubtful"]] * 3
@@ -184,7 +206,7 @@ def test_padding_is_not_judged() -> None:
 
 GOOD = {"blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0, "source_pixels": 2.0,
         "padding": 0.0, "residual": 0.0, "shoulder_residual": 0.0, "mask_share": 0.5, "overlap": 0.0,
-        "doubt": 0.0}  # fmt: skip
+        "doubt": 0.0, "coverage": 1.0, "head_outside": 0.0}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -195,6 +217,7 @@ GOOD = {"blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0,
         ("residual", 0.9, "off_keypoints"),
         ("overlap", 0.99, "crowded"),
         ("padding", 0.99, "too_much_padding"),
+        ("head_outside", 0.9, "head_cut"),
         ("mask_share", 0.0, "mask_too_small"),
         ("blur", 0.0, "blurry"),
         ("exposure_low", 1.0, "too_dark"),

@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
+from phq_data import camera
 from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.rig import PortraitRig
 from phq_data.stages.base import Row
 from phq_data.stages.crop import Window, trust_in
 
@@ -37,6 +39,16 @@ class PixelScores:
     exposure_high: float  # ... near white
     contrast: float  # from the 5th to the 95th percentile of luminance, 0..1
     mask_share: float  # share of the picture that the mask covers
+
+
+@dataclass(frozen=True)
+class RigEvidence:
+    """What the posed rig says of a picture."""
+
+    coverage: float
+    """Share of the label's body that lies on the person, of the head or of the rest, the smaller, 0..1. Where
+    the rig is, there should be a person; hair and clothes reach further, so the reverse is not asked."""
+    head_outside: float  # share of the head in the picture that lies outside the photo
 
 
 def pixel_scores(
@@ -94,8 +106,8 @@ def sharpness(
 def intrusion(window: Window, target: ArrayLike, others: Sequence[ArrayLike]) -> float:
     """Largest share of the picture that one other person's head and shoulders take, 0..1.
 
-    `target` and `others` are keypoints [17, 3] in photo pixels. A second detection of the target itself is no
-    other person.
+    As far as the detector is sure of that person: a crowd brings forth people that are not there. `target`
+    and `others` are keypoints [17, 3] in photo pixels. A second detection of the target is no other person.
     """
     own = np.asarray(target, np.float64).reshape(17, 3)
     worst = 0.0
@@ -106,7 +118,8 @@ def intrusion(window: Window, target: ArrayLike, others: Sequence[ArrayLike]) ->
             continue
         low = np.maximum(box[:2], [window.x, window.y])
         high = np.minimum(box[2:], [window.x + window.side, window.y + window.side])
-        worst = max(worst, float(np.prod(np.maximum(high - low, 0.0))) / window.side**2)
+        share = float(np.prod(np.maximum(high - low, 0.0))) / window.side**2
+        worst = max(worst, share * float(trust_in(other[_BUST, 2]).mean()))
     return worst
 
 
@@ -133,18 +146,45 @@ def same_person(one: FloatArray, other: FloatArray, side: float) -> bool:
     return float((weights * distance).sum() / weights.sum()) < 0.05 * side
 
 
-def label_doubt(keypoints: ArrayLike, residual: float, fit: Row | None) -> float:
+def rig_evidence(
+    rig: PortraitRig,
+    label: ArrayLike,  # [25]
+    pose: ArrayLike,  # [6]
+    mask: NDArray[np.uint8],  # [S, S]
+    inside: NDArray[np.bool_],  # [S, S] photo rather than padding
+) -> RigEvidence:
+    """Where the posed rig, as the label's camera sees it, falls on the picture. Counted over its vertices."""
+    cam2world, intrinsics = camera.from_label(label)
+    places, depth = camera.project(rig.posed(pose), cam2world, intrinsics)
+    size = len(mask)
+    pixels = np.floor(places * size).astype(np.int64)
+    shown = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < size).all(axis=1)
+    columns, rows = np.clip(pixels, 0, size - 1).T
+    known = shown & inside[rows, columns]
+    on_person = mask[rows, columns] >= 128
+    head = rig.weights[:, 1] > 0.5
+    shares = [float(on_person[part & known].mean()) for part in (head, ~head) if (part & known).any()]
+    in_picture = float((shown & head).sum())
+    return RigEvidence(
+        coverage=min(shares, default=1.0),
+        head_outside=1.0 - float((known & head).sum()) / in_picture if in_picture else 1.0,
+    )
+
+
+def label_doubt(keypoints: ArrayLike, residual: float, coverage: float, fit: Row | None) -> float:
     """How likely the label is wrong, 0..1, from what is known without looking.
 
-    One minus the product of four confidences, each falling with its evidence: the label's distance from the
-    keypoints (`residual`, share of the picture), the fit's own residual, how much worse the best explanation
-    from the other side (front for back) would be, and how sure the detector was of head and shoulders.
-    Monotone in each. Not a calibrated probability.
+    One minus the product of five confidences, each falling with its evidence: the label's distance from the
+    keypoints (`residual`, share of the picture), how much of the label's body lies beside the person
+    (`coverage`), the fit's own residual, how much worse the best explanation from the other side (front for
+    back) would be, and how sure the detector was of head and shoulders. Monotone in each. Not a calibrated
+    probability.
     """
     points = np.asarray(keypoints, np.float64).reshape(17, 3)
     head = float(trust_in(points[_FACE, 2]).max())
     shoulders = float(trust_in(points[_SHOULDERS, 2]).mean())
     confidence = np.exp(-((residual / 0.10) ** 2)) * (0.4 + 0.3 * head + 0.3 * shoulders)
+    confidence *= np.exp(-(((1.0 - coverage) / 0.25) ** 2))
     if fit is not None:
         confidence *= np.exp(-((float(fit["residual"]) / 0.30) ** 2))
         confidence *= 1.0 - 0.5 * np.exp(-other_side_gap(fit["alternatives"]) / 0.5)

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from phq_data.config import ScreenConfig
 from phq_data.images import PhotoError, decode_struct, encode_image, image_struct, perceptual_hash
 from phq_data.rig import PortraitRig
+from phq_data.schema import SCREENED
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
 from phq_data.stages.crop import Window
 from phq_data.stages.mask import inside_photo
-from phq_data.stages.scores import intrusion, label_doubt, pixel_scores
+from phq_data.stages.scores import intrusion, label_doubt, pixel_scores, rig_evidence
 
+_OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
     "too_small": "the photo shows this person too small: {source_pixels:.2f} photo pixels a picture pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
@@ -28,6 +31,7 @@ _SENTENCES = {
     "too_much_padding": "{padding:.0%} of the picture lies outside the photo",
     "off_keypoints": "label and keypoints are {residual:.1%} of the picture apart",
     "off_shoulders": "label and shoulders are {shoulder_residual:.1%} of the picture apart",
+    "head_cut": "{head_outside:.0%} of the head lies outside the photo",
     "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
     "crowded": "another person's head and shoulders take {overlap:.0%} of the picture",
     "doubtful": "the label is doubtful ({doubt:.2f})",
@@ -63,55 +67,58 @@ def screen(
             tick()
             continue
         group = by_photo.get(portrait["photo_id"], [])
-        scores = _scores(portrait, picture, mask, group, fit_of.get(portrait["fit_id"]))
-        reasons = judge(scores, config)
+        numbers = _numbers(portrait, picture, mask, group, fit_of.get(portrait["fit_id"]), rig)
+        reasons = judge(numbers, config)
         row: Row = {
             "portrait_id": name,
             "photo_id": portrait["photo_id"],
             "kept": not reasons,
             "reasons": reasons,
-            **scores,
+            **{column: numbers[column] for column in SCREENED.names if column in numbers},
             "phash": perceptual_hash(picture),
             "overlay": _overlay(portrait, picture, rig) if reasons else None,
         }
         rows.append(row)
+        evidence = {**numbers, "reasons": reasons}
         if reasons:
-            message = "; ".join(_SENTENCES[reason].format(**scores) for reason in reasons)
-            evidence = {**scores, "reasons": reasons}
+            message = "; ".join(_SENTENCES[reason].format(**numbers) for reason in reasons)
             outcomes.append(
                 Outcome(name, "rejected", reasons[0], message, evidence=evidence, outputs=(name,))
             )
         else:
-            outcomes.append(Outcome(name, "kept", evidence=scores, outputs=(name,)))
+            outcomes.append(Outcome(name, "kept", evidence=evidence, outputs=(name,)))
         tick()
     return StageResult(rows, outcomes)
 
 
-def judge(scores: dict[str, float], config: ScreenConfig) -> list[str]:
-    """The reasons to reject a portrait with these scores, most telling first; empty when it is good."""
+def judge(numbers: dict[str, float], config: ScreenConfig) -> list[str]:
+    """The reasons to reject a portrait with these numbers, most telling first; empty when it is good."""
     checks = [
-        ("too_small", scores["source_pixels"] < config.min_source_pixels),
-        ("off_shoulders", scores["shoulder_residual"] > config.max_shoulder_residual),
-        ("off_keypoints", scores["residual"] > config.max_residual),
-        ("crowded", scores["overlap"] > config.max_overlap),
-        ("too_much_padding", scores["padding"] > config.max_padding),
-        ("mask_too_small", scores["mask_share"] < config.min_mask_share),
-        ("blurry", scores["blur"] < config.min_blur),
-        ("too_dark", scores["exposure_low"] > config.max_exposure),
-        ("too_bright", scores["exposure_high"] > config.max_exposure),
-        ("low_contrast", scores["contrast"] < config.min_contrast),
-        ("doubtful", scores["doubt"] > config.max_doubt),
+        ("too_small", numbers["source_pixels"] < config.min_source_pixels),
+        ("off_shoulders", numbers["shoulder_residual"] > config.max_shoulder_residual),
+        ("off_keypoints", numbers["residual"] > config.max_residual),
+        ("crowded", numbers["overlap"] > config.max_overlap),
+        ("too_much_padding", numbers["padding"] > config.max_padding),
+        ("head_cut", numbers["head_outside"] > config.max_head_outside),
+        ("mask_too_small", numbers["mask_share"] < config.min_mask_share),
+        ("blurry", numbers["blur"] < config.min_blur),
+        ("too_dark", numbers["exposure_low"] > config.max_exposure),
+        ("too_bright", numbers["exposure_high"] > config.max_exposure),
+        ("low_contrast", numbers["contrast"] < config.min_contrast),
+        ("doubtful", numbers["doubt"] > config.max_doubt),
     ]
     return [reason for reason, bad in checks if bad]
 
 
-def _scores(
+def _numbers(
     portrait: Row,
     picture: NDArray[np.uint8],
     mask: NDArray[np.uint8],
     group: Sequence[Row],
     fit: Row | None,
+    rig: PortraitRig,
 ) -> dict[str, float]:
+    """The score columns of `screened`, and what else goes into the evidence."""
     window = Window(*portrait["window"])
     person = next((row for row in group if row["person_id"] == portrait["person_id"]), None)
     size = int(portrait["size"])
@@ -124,6 +131,7 @@ def _scores(
     target[:, :2] = window.to_photo(here[:, :2], size)
     others = [row["keypoints"] for row in group if row["person_id"] != portrait["person_id"]]
     pixels = pixel_scores(picture, mask, inside, float(portrait["source_pixels"]))
+    on_rig = rig_evidence(rig, portrait["camera"], portrait["pose"], mask, inside)
     return {
         "blur": pixels.blur,
         "exposure_low": pixels.exposure_low,
@@ -135,13 +143,18 @@ def _scores(
         "shoulder_residual": float(portrait["shoulder_residual"]),
         "mask_share": pixels.mask_share,
         "overlap": intrusion(window, target, others),
-        "doubt": label_doubt(here, float(portrait["residual"]), fit),
+        "doubt": label_doubt(here, float(portrait["residual"]), on_rig.coverage, fit),
+        "coverage": on_rig.coverage,
+        "head_outside": on_rig.head_outside,
     }
 
 
 def _overlay(portrait: Row, picture: NDArray[np.uint8], rig: PortraitRig) -> Row:
     from phq_data.render import overlay
 
+    if len(picture) > _OVERLAY_SIDE:
+        small = Image.fromarray(picture).resize((_OVERLAY_SIDE, _OVERLAY_SIDE), Image.Resampling.BOX)
+        picture = np.asarray(small)
     drawn = overlay(picture, rig, portrait["camera"], portrait["pose"])
     data, extension = encode_image(drawn, "jpeg-95")
     return image_struct(data, f"{portrait['portrait_id']}-overlay.{extension}")
