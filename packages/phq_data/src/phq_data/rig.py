@@ -58,10 +58,10 @@ class PortraitRig:
     metadata: Mapping[str, str] = field(default_factory=dict)  # origin, licence, ...
 
     def __post_init__(self) -> None:
-        count = len(self.vertices)
+        count = self.vertices.shape[0] if self.vertices.ndim else 0
         expected: list[tuple[str, np.ndarray, tuple[int, ...]]] = [
             ("vertices", self.vertices, (count, 3)),
-            ("faces", self.faces, (len(self.faces), 3)),
+            ("faces", self.faces, (self.faces.shape[0] if self.faces.ndim else 0, 3)),
             ("weights", self.weights, (count, 2)),
             ("head_joint", self.head_joint, (3,)),
             ("landmarks", self.landmarks, (len(self.landmark_names), 3)),
@@ -74,13 +74,16 @@ class PortraitRig:
                 raise RigError(f"rig array '{name}' has shape {array.shape}, expected {shape}")
             if not np.isfinite(array).all():
                 raise RigError(f"rig array '{name}' holds numbers that are not finite")
+            if (array.dtype.kind in "iu") != (name == "faces"):
+                wanted = "whole numbers" if name == "faces" else "floats"
+                raise RigError(f"rig array '{name}' must hold {wanted}, not {array.dtype}")
         if count == 0 or len(self.faces) == 0:
             raise RigError("a rig needs vertices and faces")
         if self.faces.min() < 0 or self.faces.max() >= count:
             raise RigError(f"rig faces name vertices outside 0..{count - 1}")
-        total = self.weights.sum(axis=1)
-        if self.weights.min() < -1e-5 or total.max() > 1 + 1e-4:
-            raise RigError("rig skinning weights must lie in 0..1 and sum to at most 1")
+        for name, weights in (("weights", self.weights), ("landmark_weights", self.landmark_weights)):
+            if weights.min(initial=0) < -1e-5 or weights.sum(axis=1).max(initial=0) > 1 + 1e-4:
+                raise RigError(f"rig array '{name}' must lie in 0..1 and sum to at most 1 in every row")
 
     def posed(self, pose: ArrayLike) -> FloatArray:
         """Vertices [..., V, 3] in metres for neck and head axis-angles `pose` [..., 6] in radians."""
@@ -110,7 +113,7 @@ class PortraitRig:
         return state.hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The rig as a safetensors file."""
+        """The rig as a safetensors file; equal rigs give equal bytes."""
         header = {
             **{f"meta.{key}": value for key, value in self.metadata.items()},
             "format": FORMAT,
@@ -118,7 +121,7 @@ class PortraitRig:
             "landmark_names": json.dumps(self.landmark_names),
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in self._arrays().items()}
-        return save_safetensors(arrays, metadata=header)
+        return _with_sorted_header(save_safetensors(arrays, metadata=header))
 
     def save(self, path: str | Path) -> None:
         """Write the rig to `path` (temporary name, then rename)."""
@@ -148,14 +151,14 @@ class PortraitRig:
                 head_joint=arrays["head_joint"],
                 landmarks=arrays["landmarks"],
                 landmark_weights=arrays["landmark_weights"],
-                landmark_names=tuple(json.loads(header["landmark_names"])),
+                landmark_names=_names(header["landmark_names"]),
                 correctives=arrays.get("correctives"),
                 body=header["body"],
                 metadata={k.removeprefix("meta."): v for k, v in header.items() if k.startswith("meta.")},
             )
         except KeyError as error:
             raise RigError(f"{path} lacks {error}") from error
-        except RigError as error:
+        except RigError as error:  # of the arrays or the names
             raise RigError(f"{path}: {error}") from error
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -205,3 +208,21 @@ def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
     first = np.sinc(angle / np.pi)
     second = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
     return np.eye(3) + first * cross + second * (cross @ cross)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RigError(f"'landmark_names' must be a JSON list of names, not {text[:80]!r}")
+    return tuple(names)
+
+
+def _with_sorted_header(data: bytes) -> bytes:
+    """A safetensors file with its JSON header in a fixed order (the library's changes from run to run)."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
