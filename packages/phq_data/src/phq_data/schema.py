@@ -247,12 +247,41 @@ def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         if unknown:
             raise SchemaError(f"table '{name}', row {index}: unknown column {sorted(unknown)[0]!r}")
         for column in schema:
-            if not column.nullable and row.get(column.name) is None:
+            value = row.get(column.name)
+            if not column.nullable and value is None:
                 raise SchemaError(f"table '{name}', row {index}: column '{column.name}' is missing")
+            # Arrow would take a text apart into letters and cut the fraction off a number.
+            if (isinstance(value, str | bytes) and pa.types.is_list(column.type)) or (
+                value is not None and pa.types.is_integer(column.type) and not hasattr(value, "__index__")
+            ):
+                raise SchemaError(
+                    f"table '{name}', row {index}: column '{column.name}' wants {column.type}, not {value!r}"
+                )
     try:
         return pa.Table.from_pylist(listed, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise SchemaError(f"table '{name}': {error}") from error
+    except _ARROW_ERRORS as error:
+        raise SchemaError(f"table '{name}'{_culprit(schema, listed)}: {error}") from error
+
+
+_ARROW_ERRORS = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    ValueError,
+    TypeError,
+)
+
+
+def _culprit(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> str:
+    """`, row i: column 'c'` of the first value that Arrow does not take."""
+    for index, row in enumerate(rows):
+        for column in schema:
+            try:
+                pa.array([row.get(column.name)], type=column.type)
+            except _ARROW_ERRORS:
+                return f", row {index}: column '{column.name}'"
+    return ""
 
 
 def check_table(name: str, table: pa.Table) -> pa.Table:
