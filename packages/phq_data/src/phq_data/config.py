@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
@@ -186,11 +187,22 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
             raise ConfigError(f"setting '{name}' is one of {', '.join(map(str, choices))}, not {value!r}")
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return _in_range(float(value), name)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return _in_range(value, name)
     if hint is bool and isinstance(value, bool):
         return value
     if hint is str and isinstance(value, str):
         return value
     raise ConfigError(f"setting '{name}' wants a {getattr(hint, '__name__', hint)}, not {value!r}")
+
+
+_POSITIVE = frozenset({"part_size", "crop.size", "ingest.max_pixels", "ingest.max_bytes"})
+
+
+def _in_range(value: float, name: str) -> float:
+    """`value` if it is a finite number that is not negative, and not 0 where 0 makes no sense."""
+    if not math.isfinite(value) or value < 0 or (value == 0 and name in _POSITIVE):
+        wanted = "greater than 0" if name in _POSITIVE else "0 or greater"
+        raise ConfigError(f"setting '{name}' must be a finite number, {wanted}, not {value}")
+    return value
