@@ -1,3 +1,4 @@
+import os
 import sys
 import types
 
@@ -5,7 +6,7 @@ import pytest
 
 from phq_data.sources import SourceError
 from phq_data.sources.folder import FolderSource
-from phq_data.sources.resolve import resolve
+from phq_data.sources.resolve import open_uri, resolve
 from phq_data.sources.samples import SamplesSource
 
 
@@ -58,3 +59,23 @@ def test_near_misses_are_suggested(tmp_path):
         resolve("synthtic:20")
     with pytest.raises(SourceError, match=r"did you mean '.*holiday photos'"):
         resolve(str(tmp_path / "holidy photos"))
+
+
+def test_every_listed_file_can_be_opened_by_its_uri_alone(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    (folder / os.fsdecode("50% ü#?".encode() + b"\xff.jpg")).write_bytes(b"odd name")
+    for source in (resolve(str(folder)), resolve("samples"), resolve("synthetic:1@4")):
+        for file in source.files():
+            with source.open(file) as ours, open_uri(file.uri) as theirs:
+                assert ours.read() == theirs.read()
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///nowhere/at/all.jpg", "sample:nobody.png", "synthetic:x#1", "memory://none"]
+)
+def test_a_uri_that_leads_nowhere_is_an_os_error(uri):
+    with pytest.raises(OSError):
+        open_uri(uri)

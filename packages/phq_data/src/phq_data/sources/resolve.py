@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
+from typing import BinaryIO
 
-from phq_data.sources import Source, SourceError
+from phq_data.sources import Source, SourceError, SourceFile
 
 POSSIBLE = "a folder or file that exists, 'samples', or 'synthetic:COUNT[@SEED]'"
 _SYNTHETIC = re.compile(r"synthetic:(\d{1,9})(?:@(\d{1,18}))?")
@@ -31,6 +32,29 @@ def resolve(spec: str) -> Source:
     if spec == "synthetic" or spec.startswith("synthetic:"):
         return _synthetic(spec)
     raise SourceError(f"there is no source '{_shown(spec)}'{_hint(spec)}; a source is {POSSIBLE}")
+
+
+def open_uri(uri: str) -> BinaryIO:
+    """The bytes behind a `SourceFile.uri` of any source, without the source: for photos that a workspace
+    refers to instead of copying them. Other addresses go to fsspec. Raises `OSError`.
+    """
+    if uri.startswith("file:"):
+        from phq_data.sources.folder import FolderSource
+
+        return FolderSource.open_uri(uri)
+    try:
+        if uri.startswith("sample:"):
+            from phq_data.sources.samples import SamplesSource
+
+            return SamplesSource().open(SourceFile(uri))
+        if uri.startswith("synthetic:"):
+            return _synthetic(uri.partition("#")[0]).open(SourceFile(uri))
+    except SourceError as error:
+        raise FileNotFoundError(str(error)) from error
+    import fsspec
+
+    stream: BinaryIO = fsspec.open(uri, "rb").open()
+    return stream
 
 
 def _synthetic(spec: str) -> Source:
