@@ -50,7 +50,8 @@ class AlignConfig:
     """Which joints enter the rotation between the template and the fitted body."""
 
     joints: Literal["torso", "reference"] = "torso"
-    """`reference`: shoulders, neck, pelvis (the reference code). `torso`: the fitted torso itself."""
+    """`reference`: shoulders, neck, pelvis (the reference code). `torso`: the fitted chest itself, or what a
+    portrait shows of a body with a bending spine (`stages.align`)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class ScreenConfig:
     max_exposure: float = 0.6  # share of the person's pixels near black, or near white
     min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
     min_mask_share: float = 0.15
-    max_overlap: float = 0.35  # of the picture, by one other person's head and shoulders
+    max_overlap: float = 0.12  # of the picture, by one other person's head; a whole one takes about 0.3
     max_doubt: float = 0.75
 
 

@@ -102,12 +102,15 @@ def test_intrusion_grows_as_the_other_comes_near() -> None:
     own = works.keypoints_of(fit)
     side = 900 / 3.0 * 0.4147
     window = Window(320 - side / 2, 240 - side * 0.7, side)
-    far, near, front = shifted(own, 300), shifted(own, 90), shifted(own, 20, 1.5)
+    far, near, front = shifted(own, 300), shifted(own, 70), shifted(own, 20, 1.5)
     values = [stage.intrusion(window, own, [points]) for points in (far, near, front)]
     assert values[0] == 0.0 and 0.0 < values[1] < values[2] < 1.001
     assert stage.intrusion(window, own, [far, front, near]) == values[2]
     small = shifted(own, 30, 0.2)
-    assert stage.intrusion(window, own, [small]) < 0.1
+    assert 0 < stage.intrusion(window, own, [small]) < 0.05
+    beside = own.copy()
+    beside[:, :2] += [40, 0]  # a head as large, wholly in the picture
+    assert 0.2 < stage.intrusion(window, own, [beside]) < 0.4
     again = own.copy()
     again[:, :2] += 1.0
     assert stage.intrusion(window, own, [again]) == 0.0  # the same person, detected twice

@@ -100,7 +100,7 @@ class Window:
         """Which share of the window lies outside a photo of that size, 0..1."""
         across = max(0.0, min(self.x + self.side, width) - max(self.x, 0.0))
         down = max(0.0, min(self.y + self.side, height) - max(self.y, 0.0))
-        return float(1.0 - across * down / self.side**2)
+        return max(0.0, 1.0 - across * down / self.side**2)
 
 
 def fit_window(aligned: Alignment, rig: PortraitRig, keypoints: ArrayLike, fit: Row) -> Window:

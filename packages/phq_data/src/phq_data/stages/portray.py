@@ -18,7 +18,7 @@ from phq_data.images import PhotoError, encode_image, image_struct
 from phq_data.models.protocols import Segmenter
 from phq_data.rig import PortraitRig
 from phq_data.schema import make_id
-from phq_data.stages.align import AlignError, Alignment, Template, align
+from phq_data.stages.align import AlignError, Template, align
 from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
 from phq_data.stages.crop import CropError, Window, choose_window, label_residuals
 from phq_data.stages.cut import cut
@@ -175,12 +175,6 @@ def _portrait(
         "image": image_struct(image_bytes, f"{name}.{image_ext}"),
         "mask": image_struct(mask_bytes, f"{name}-mask.{mask_ext}"),
     }
-
-
-def alignment_of(portrait: Row) -> Alignment:
-    """What a row of `portraits` says of its label; the neck's place in the photo is not kept (zeros)."""
-    pose, _ = camera.from_label(np.asarray(portrait["camera"], np.float64))
-    return Alignment(pose, np.asarray(portrait["pose"], np.float64), np.zeros(3), pose[:3, :3].T)
 
 
 def _rejected(fit: Row, reason: str, message: str, evidence: Mapping[str, object]) -> Outcome:

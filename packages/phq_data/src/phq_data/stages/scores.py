@@ -28,6 +28,7 @@ _NOISE = 1.0  # grey levels a step; smaller steps are coding noise and say nothi
 _LEAST_PIXELS = 64  # of a person, for its numbers to mean something
 _BUST = [COCO_KEYPOINTS.index(n) for n in COCO_KEYPOINTS[:7]]  # face and shoulders
 _FACE, _SHOULDERS = slice(0, 5), slice(5, 7)
+_CELLS = (np.arange(64) + 0.5) / 64  # where a picture is looked at, in picture widths
 
 
 @dataclass(frozen=True)
@@ -104,37 +105,38 @@ def sharpness(
 
 
 def intrusion(window: Window, target: ArrayLike, others: Sequence[ArrayLike]) -> float:
-    """Largest share of the picture that one other person's head and shoulders take, 0..1.
+    """Largest share of the picture that one other person's head takes, 0..1.
 
-    As far as the detector is sure of that person: a crowd brings forth people that are not there. `target`
-    and `others` are keypoints [17, 3] in photo pixels. A second detection of the target is no other person.
+    A head as large as the target's and wholly in the picture takes about 0.3. Counted as far as the detector
+    is sure of that person: a crowd brings forth people that are not there. `target` and `others` are
+    keypoints [17, 3] in photo pixels. A second detection of the target is no other person.
     """
     own = np.asarray(target, np.float64).reshape(17, 3)
+    grid = window.to_photo(np.stack(np.meshgrid(_CELLS, _CELLS), axis=-1))
     worst = 0.0
     for points in others:
         other = np.asarray(points, np.float64).reshape(17, 3)
-        box = bust_box(other)
-        if box is None or same_person(own, other, window.side):
+        circle = head_circle(other)
+        if circle is None or same_person(own, other, window.side):
             continue
-        low = np.maximum(box[:2], [window.x, window.y])
-        high = np.minimum(box[2:], [window.x + window.side, window.y + window.side])
-        share = float(np.prod(np.maximum(high - low, 0.0))) / window.side**2
-        worst = max(worst, share * float(trust_in(other[_BUST, 2]).mean()))
+        x, y, radius = circle
+        share = float((((grid - [x, y]) ** 2).sum(axis=-1) <= radius**2).mean())
+        worst = max(worst, share * float(trust_in(other[_FACE, 2]).max()))
     return worst
 
 
-def bust_box(keypoints: FloatArray) -> FloatArray | None:
-    """Box [4] (x0, y0, x1, y1) around the head and shoulders of keypoints [17, 3]; None when neither is seen.
+def head_circle(keypoints: FloatArray) -> tuple[float, float, float] | None:
+    """(x, y, radius) of a head with keypoints [17, 3]; None when not two face points are seen.
 
-    Keypoints end at the eyes above and at the joints sideways, so the box is grown by a quarter of its side.
+    The spread of nose, eyes and ears is about the head's width from the front and its depth from the side.
     """
-    bust = keypoints[_BUST]
-    seen = bust[trust_in(bust[:, 2]) > 0.25, :2]
+    face = keypoints[_FACE]
+    seen = face[trust_in(face[:, 2]) > 0.25, :2]
     if len(seen) < 2:
         return None
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    grow = 0.25 * float((high - low).max())
-    return np.concatenate([low - grow, high + grow])
+    centre = seen.mean(axis=0)
+    radius = 0.9 * float(np.linalg.norm(seen[:, None] - seen[None, :], axis=-1).max())
+    return float(centre[0]), float(centre[1]), radius
 
 
 def same_person(one: FloatArray, other: FloatArray, side: float) -> bool:

@@ -33,7 +33,7 @@ _SENTENCES = {
     "off_shoulders": "label and shoulders are {shoulder_residual:.1%} of the picture apart",
     "head_cut": "{head_outside:.0%} of the head lies outside the photo",
     "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
-    "crowded": "another person's head and shoulders take {overlap:.0%} of the picture",
+    "crowded": "another person's head takes {overlap:.0%} of the picture",
     "doubtful": "the label is doubtful ({doubt:.2f})",
 }
 
