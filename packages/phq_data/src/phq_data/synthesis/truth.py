@@ -1,0 +1,210 @@
+"""What was true of a synthetic photo: one row a person, in `truth.parquet`.
+
+The camera label is what a perfect pipeline would write: from the rotation and the neck of the person's chest,
+by the same normalisation as `stages.align`. The window is the similarity that lays the rig, seen with that
+label and posed like the person, on the person's true joints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from phq_data import camera as cameras
+from phq_data.bodies import JOINT_NAMES
+from phq_data.bodies.anny import default_rig
+from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.schema import IMAGE, SchemaError
+from phq_data.synthesis.draw import Lens
+from phq_data.synthesis.figure import body
+from phq_data.synthesis.photograph import HEAD, Photo, Subject, label_of
+
+FloatArray = NDArray[np.float64]
+FORMAT = "phq-truth/1"
+VISIBLE, HIDDEN, OUTSIDE = 2, 1, 0
+"""Third number of a true keypoint."""
+
+FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+"""The first points of COCO; they lie on the skin."""
+
+_WINDOW_WEIGHTS = {
+    "left_shoulder": 1.0, "right_shoulder": 1.0, "neck": 0.5, "left_ear": 0.3, "right_ear": 0.3,
+    "left_eye": 0.2, "right_eye": 0.2, "nose": 0.2, "head_top": 0.3,
+}  # fmt: skip
+
+
+def _numbers(count: int) -> pa.DataType:
+    return pa.list_(pa.float32(), count)
+
+
+TRUTH = pa.schema(
+    [
+        pa.field("photo_id", pa.string(), nullable=False),  # sha256 of the photo's bytes
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("order", pa.int32(), nullable=False),  # of people, left to right by the neck
+        pa.field("people", pa.int32(), nullable=False),  # in the photo
+        pa.field("scored", pa.bool_(), nullable=False),  # enough of the person is seen to ask for a portrait
+        pa.field("photo_width", pa.int32(), nullable=False),
+        pa.field("photo_height", pa.int32(), nullable=False),
+        pa.field("camera", _numbers(25), nullable=False),
+        pa.field("pose", _numbers(6), nullable=False),  # neck and head axis-angles, radians
+        pa.field("yaw", pa.float32(), nullable=False),  # radians, as are pitch and roll
+        pa.field("pitch", pa.float32(), nullable=False),
+        pa.field("roll", pa.float32(), nullable=False),
+        pa.field("window", pa.list_(pa.float64(), 3), nullable=False),  # x, y, side; pixels of the photo
+        pa.field(
+            "keypoints", _numbers(51), nullable=False
+        ),  # COCO-17: x, y, 2 visible / 1 hidden / 0 outside
+        pa.field("joints", _numbers(26), nullable=False),  # x, y of `bodies.JOINT_NAMES`, pixels
+        pa.field("joints_camera", _numbers(39), nullable=False),  # the same in the camera frame, metres
+        pa.field("focal", pa.float32(), nullable=False),  # pixels; the principal point is the middle
+        pa.field("head_pixels", pa.float32(), nullable=False),  # height of the head
+        pa.field("head_visible", pa.float32(), nullable=False),  # share of the head that is seen, 0..1
+        pa.field("visible", pa.float32(), nullable=False),  # share not covered by others, 0..1
+        pa.field("hair", pa.string(), nullable=False),
+        pa.field("hat", pa.string(), nullable=False),
+        pa.field("clothes", pa.string(), nullable=False),  # neckline and collar
+        pa.field("mask", IMAGE, nullable=False),  # 8-bit, the whole photo: what is seen of the person
+    ]
+)
+
+
+def truth_rows(photo: Photo, seed: int, index: int, uri: str) -> list[dict[str, Any]]:
+    """Rows of `TRUTH` for the people of a photo, left to right."""
+    photo_id = hashlib.sha256(photo.jpeg).hexdigest()
+    return [
+        {"photo_id": photo_id, "uri": uri, "seed": seed, "index": index, "order": order,
+         "people": len(photo.subjects), **_person(subject, photo.lens)}
+        for order, subject in enumerate(photo.subjects)
+    ]  # fmt: skip
+
+
+def _person(subject: Subject, lens: Lens) -> dict[str, Any]:
+    label = label_of(subject.place)
+    yaw, pitch, roll = cameras.angles(label)
+    model = body()
+    placed = subject.posed.landmarks @ subject.place.rotation.T + subject.place.translation
+    pixels = lens.project(placed)
+    joints = [model.landmark(name) for name in JOINT_NAMES]
+    coco = [model.landmark(name) for name in COCO_KEYPOINTS]
+    pose = np.array(subject.person.stance.pose)
+    seen = visibility(pixels[coco], placed[coco, 2], subject)
+    unit = lens.focal / subject.place.translation[2]
+    head = head_share(pixels[model.landmark("head")], pixels[model.landmark("head_top")], unit, subject)
+    alone = float(subject.alone.sum())
+    shoulders = seen[[COCO_KEYPOINTS.index("left_shoulder"), COCO_KEYPOINTS.index("right_shoulder")]]
+    covered = [_covered(pixels[model.landmark(f"{side}_shoulder")], subject) for side in ("left", "right")]
+    usable = sum(int(s != OUTSIDE) and not c for s, c in zip(shoulders, covered, strict=True))
+    person = subject.person
+    return {
+        "scored": bool(head >= 0.6 and usable >= 1 and unit * HEAD >= 24),
+        "photo_width": lens.width,
+        "photo_height": lens.height,
+        "camera": cameras.to_label(label).tolist(),
+        "pose": pose.tolist(),
+        "yaw": float(yaw),
+        "pitch": float(pitch),
+        "roll": float(roll),
+        "window": true_window(label, pose, pixels[joints]).tolist(),
+        "keypoints": np.column_stack([pixels[coco], seen]).ravel().tolist(),
+        "joints": pixels[joints].ravel().tolist(),
+        "joints_camera": placed[joints].ravel().tolist(),
+        "focal": lens.focal,
+        "head_pixels": unit * HEAD,
+        "head_visible": head,
+        "visible": float((subject.mask >= 128).sum()) / max(alone, 1.0),
+        "hair": person.hair.style,
+        "hat": person.hat,
+        "clothes": f"{person.outfit.neckline} {person.outfit.collar}",
+        "mask": {"bytes": _png(subject.mask), "path": None},
+    }
+
+
+def true_window(label: FloatArray, pose: FloatArray, joints: FloatArray) -> FloatArray:
+    """x, y, side [3] of the window that lays the posed rig on true joints [13, 2] (pixels), least squares."""
+    rig = default_rig()
+    names = list(_WINDOW_WEIGHTS)
+    rig_points, _ = cameras.project(rig.posed_landmarks(pose), label)
+    source = rig_points[[rig.landmark(name) for name in names]]
+    target = joints[[JOINT_NAMES.index(name) for name in names]]
+    weight = np.array(list(_WINDOW_WEIGHTS.values()))
+    weight = weight / weight.sum()
+    p, q = weight @ source, weight @ target
+    side = (weight @ ((source - p) * (target - q)).sum(axis=1)) / (weight @ ((source - p) ** 2).sum(axis=1))
+    return np.array([*(q - side * p), side])
+
+
+def visibility(pixels: FloatArray, depth: FloatArray, subject: Subject) -> FloatArray:
+    """`VISIBLE`, `HIDDEN` or `OUTSIDE` for COCO points at pixels [17, 2] and depths [17] of a person."""
+    height, width = subject.mask.shape
+    column, row = np.floor(pixels).astype(int).T
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    result = np.full(len(pixels), float(OUTSIDE))
+    for i in np.flatnonzero(inside):
+        # Joints lie inside the body: half a limb in front of them is still the joint's own flesh.
+        flesh = 0.025 if i < len(FACE) else 0.11
+        surface = subject.depth[row[i], column[i]]
+        own = surface > depth[i] - flesh and subject.mask[row[i], column[i]] >= 128
+        result[i] = VISIBLE if own else HIDDEN
+    return result
+
+
+def head_share(centre: FloatArray, top: FloatArray, unit: float, subject: Subject) -> float:
+    """Share of the head that is seen: inside the photo and not covered by others, 0..1."""
+    height, width = subject.mask.shape
+    middle, radius = (centre + top) / 2, 0.13 * unit
+    y, x = np.ogrid[0:height, 0:width]
+    disc = (x + 0.5 - middle[0]) ** 2 + (y + 0.5 - middle[1]) ** 2 < radius**2
+    inside = float(disc.sum()) / (np.pi * radius**2)
+    own = float((disc & subject.alone).sum())
+    if own == 0:
+        return 0.0
+    return min(inside, 1.0) * float((disc & (subject.mask >= 128)).sum()) / own
+
+
+def _covered(pixel: FloatArray, subject: Subject) -> bool:
+    """Does something else hide the person at this pixel?"""
+    height, width = subject.mask.shape
+    column, row = int(pixel[0]), int(pixel[1])
+    if not (0 <= column < width and 0 <= row < height):
+        return False
+    return bool(subject.alone[row, column] and subject.mask[row, column] < 128)
+
+
+def write_truth(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write `truth.parquet`, whole or not at all; the number of people."""
+    table = pa.Table.from_pylist(list(rows), schema=TRUTH.with_metadata({"format": FORMAT}))
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+    return table.num_rows
+
+
+def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a truth file. Raises `SchemaError` naming the file when it is missing or something else."""
+    try:
+        found = pq.read_schema(path)
+        if (found.metadata or {}).get(b"format", b"").decode() != FORMAT:
+            raise SchemaError(f"{path} is no truth file ({FORMAT}); `phq synthesize` makes one")
+        return pq.read_table(path, columns=columns)
+    except FileNotFoundError:
+        raise SchemaError(f"there is no truth file {path}; `phq synthesize` makes one") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SchemaError(f"{path} cannot be read: {error}") from error
+
+
+def _png(mask: NDArray[np.uint8]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(mask).save(out, "PNG", compress_level=4)
+    return out.getvalue()
