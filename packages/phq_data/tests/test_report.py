@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from phq_data import schema
+from phq_data.config import ScreenConfig
 from phq_data.report import data as numbers
 from phq_data.report import plots, sheets, view, write_report
+from phq_data.report.judged import judged
 from phq_data.workspace import Workspace, WorkspaceError
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'<script>{{ 7*7 }}</script> number.png"
@@ -107,7 +109,7 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(made):
     kept = [row["portrait_id"] for row in made.screened if row["kept"]]
     assert {f"p-{portrait_id}" for portrait_id in kept} <= places
     assert "off_shoulders" in page.text and "not_an_image" in page.text and "no_person" in page.text
-    assert "31 %" in page.text and "at most 10 %" in page.text
+    assert "31 %" in page.text and "at most 8 %" in page.text
 
 
 def test_kept_portraits_come_in_order_of_yaw_with_three_pictures_each(made):
@@ -251,6 +253,20 @@ def test_many_cameras_become_cells_that_count_all():
     counts = [int(n) for n in re.findall(r"(\d+) portraits</title>", drawn.svg)]
     assert drawn.binned and sum(counts) == 50_000 and drawn.most == max(counts)
     assert len(drawn.svg) < 600_000
+
+
+def test_a_number_stands_beside_the_limit_of_its_name():
+    screen = ScreenConfig(max_doubt=0.5, min_blur=0.2, max_exposure=0.6)
+    found = judged(
+        {"doubt": 0.6, "blur": 0.2, "exposure_low": 0.7, "coverage": 0.755, "new_thing": 3}, screen
+    )
+    assert [(j.title, j.value, j.limit, j.broken) for j in found] == [
+        ("sharpness", "0.2", "at least 0.2", False),
+        ("of the rig on the person", "75.5 %", "", False),
+        ("of the person near black", "70 %", "at most 60 %", True),
+        ("doubt about the label", "0.6", "at most 0.5", True),
+        ("new thing", "3", "", False),
+    ]
 
 
 def test_views_are_front_side_and_rear():

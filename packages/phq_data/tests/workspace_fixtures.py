@@ -2,6 +2,7 @@
 label is known, people, fits, portraits, verdicts, duplicates and ledgers with clocks.
 """
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass, field
@@ -111,11 +112,11 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
     plan, photos, people, fits, portraits, screened = [], [], [], [], [], []
     ledgers: dict[str, list[dict]] = {spec.name: [] for spec in STAGES}
 
-    def note(stage, item, outcome="kept", reason="", message="", outputs=(), uri=""):
+    def note(stage, item, outcome="kept", reason="", message="", outputs=(), uri="", **evidence):
         ledgers[stage].append(
             {
                 "stage": stage, "item": item, "outcome": outcome, "reason": reason, "message": message,
-                "retryable": False, "evidence": "{}", "outputs": list(outputs), "uri": uri,
+                "retryable": False, "evidence": json.dumps(evidence), "outputs": list(outputs), "uri": uri,
             }
         )  # fmt: skip
 
@@ -138,7 +139,7 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
         photo = np.broadcast_to(background.astype(np.uint8), (PHOTO_HEIGHT, PHOTO_WIDTH, 3)).copy()
         photo[60 : 60 + PICTURE, 96 : 96 + PICTURE] = picture
         data = png(photo)
-        photo_id = schema.make_id(data) + schema.make_id(data, "more")
+        photo_id = hashlib.sha256(data).hexdigest()
         key = f"photos/{photo_id[:2]}/{photo_id}.png"
         if store_photos:
             workspace.write_bytes(key, data)
@@ -186,17 +187,28 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
         note("portray", fit_id, outputs=[portrait_id], uri=uri)
         bad = number < rejected
         overlay = render.overlay(picture, rig, label, pose)
+        scores = {"blur": 0.5, "exposure_low": 0.01, "exposure_high": 0.02, "contrast": 0.6,
+                  "source_pixels": 1.0, "padding": 0.0, "residual": 0.02, "shoulder_residual": 0.31 if bad else 0.03,
+                  "mask_share": 0.4, "overlap": 0.0, "doubt": 0.1}  # fmt: skip
         screened.append({
             "portrait_id": portrait_id, "photo_id": photo_id, "kept": not bad,
-            "reasons": ["off_shoulders"] if bad else [], "blur": 0.5, "exposure_low": 0.01,
-            "exposure_high": 0.02, "contrast": 0.6, "source_pixels": 1.0, "padding": 0.0, "residual": 0.02,
-            "shoulder_residual": 0.31 if bad else 0.03, "mask_share": 0.4, "overlap": 0.0, "doubt": 0.1,
-            "phash": number, "overlay": struct(overlay, "overlay.png") if bad else None,
+            "reasons": ["off_shoulders"] if bad else [], **scores, "phash": number,
+            "overlay": struct(overlay, "overlay.png") if bad else None,
         })  # fmt: skip
+        evidence = {**scores, "coverage": 0.75, "reasons": screened[-1]["reasons"]}
         if bad:
-            note("screen", portrait_id, "rejected", "off_shoulders", "31 % apart", [portrait_id], uri)
+            note(
+                "screen",
+                portrait_id,
+                "rejected",
+                "off_shoulders",
+                "31 % apart",
+                [portrait_id],
+                uri,
+                **evidence,
+            )
         else:
-            note("screen", portrait_id, outputs=[portrait_id], uri=uri)
+            note("screen", portrait_id, outputs=[portrait_id], uri=uri, **evidence)
 
     tables = {"photos": photos, "people": people, "fits": fits, "portraits": portraits, "screened": screened}
     workspace.write_part("plan", part, schema.to_table("plan", plan), "test")

@@ -15,17 +15,14 @@ import pandas as pd
 import pyarrow as pa
 
 from phq_data.build import STAGE_NAMES
-from phq_data.config import ConfigError, PipelineConfig, ScreenConfig, default
+from phq_data.config import ConfigError, PipelineConfig, default
 from phq_data.workspace import Workspace
 
 PORTRAIT_COLUMNS = [
     "portrait_id", "photo_id", "person_id", "fit_id", "pose", "yaw", "pitch", "roll", "size", "source_pixels",
     "padding", "crop_mode", "codec", "models", "residual", "shoulder_residual",
 ]  # fmt: skip
-SCREEN_COLUMNS = [
-    "portrait_id", "kept", "reasons", "blur", "exposure_low", "exposure_high", "contrast", "mask_share",
-    "overlap", "doubt",
-]  # fmt: skip
+SCREEN_COLUMNS = ["portrait_id", "kept", "reasons"]
 LEDGER_COLUMNS = ["stage", "item", "outcome", "reason", "message", "retryable", "uri"]
 PHOTO_COLUMNS = [
     "photo_id", "uri", "provider", "source", "author", "page_url", "licence", "licence_url", "permission",
@@ -74,29 +71,6 @@ class Cluster:
     representative: str
     members: tuple[str, ...]
     distances: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A number of a screened portrait, what the settings ask of it, and how to write it."""
-
-    column: str
-    title: str
-    sense: str  # "at least", "at most" or "" (no limit)
-    bound: float
-    percent: bool
-
-    def broken(self, value: float) -> bool:
-        """Is `value` on the wrong side?"""
-        if self.sense == "at least":
-            return value < self.bound
-        return bool(self.sense) and value > self.bound
-
-    def shown(self, value: float) -> str:
-        """`value` for people."""
-        if not np.isfinite(value):
-            return "–"
-        return f"{100 * value:.3g} %" if self.percent else f"{value:.3g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,37 +143,19 @@ def gather(workspace: Workspace) -> ReportData:
     )
 
 
-def limits(screen: ScreenConfig) -> tuple[Limit, ...]:
-    """The numbers behind a screen verdict, with the limits of `screen`."""
-    return (
-        Limit("residual", "key points off by", "at most", screen.max_residual, True),
-        Limit("shoulder_residual", "shoulders off by", "at most", screen.max_shoulder_residual, True),
-        Limit("source_pixels", "photo pixels per pixel", "at least", screen.min_source_pixels, False),
-        Limit("blur", "sharpness", "at least", screen.min_blur, False),
-        Limit("padding", "outside the photo", "at most", screen.max_padding, True),
-        Limit("mask_share", "covered by the person", "at least", screen.min_mask_share, True),
-        Limit("overlap", "other people", "at most", screen.max_overlap, True),
-        Limit("exposure_low", "near black", "at most", screen.max_exposure, True),
-        Limit("exposure_high", "near white", "at most", screen.max_exposure, True),
-        Limit("contrast", "contrast", "at least", screen.min_contrast, False),
-        Limit("doubt", "doubt about the label", "at most", screen.max_doubt, False),
-    )
-
-
 def view_of(yaw: pd.Series) -> pd.Series:
     """ "front", "side" or "rear" for yaw angles in radians."""
     size = yaw.abs()
     return pd.Series(np.select([size <= FRONT, size > REAR], ["front", "rear"], "side"), index=yaw.index)
 
 
-# ---- tables ------------------------------------------------------------------------------------------------
+# ---- tables ----------------------------------------------------------------------------------------------
 
 
 def _portraits(workspace: Workspace) -> pd.DataFrame:
     """Portraits joined with verdict, duplicates and the part they lie in, indexed by portrait_id.
 
-    Beside the table's columns: `state` (kept, rejected, waiting), `reasons`, the screen's numbers,
-    `duplicate_of` (the representative, "" for itself), `part`, `position`, `pose_0`..`pose_5` in radians.
+    Beside the table's columns: `state` (kept, rejected, waiting), `reasons`, `duplicate_of` (the representative, "" for itself), `part`, `position`, `pose_0`..`pose_5` in radians.
     """
     frames = [_frame_of(None, "portraits", PORTRAIT_COLUMNS)]
     for part in workspace.parts("tables/portraits"):
@@ -299,7 +255,7 @@ def _clusters(workspace: Workspace) -> tuple[Cluster, ...]:
     return tuple(sorted(clusters, key=lambda c: (-len(c.members), c.representative)))
 
 
-# ---- settings ----------------------------------------------------------------------------------------------
+# ---- settings --------------------------------------------------------------------------------------------
 
 
 def _settings(workspace: Workspace) -> tuple[dict[str, Any], PipelineConfig]:
@@ -328,7 +284,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-# ---- reading -----------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------
 
 
 def _frame(workspace: Workspace, name: str, columns: list[str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -50,10 +51,10 @@ def write_report(workspace: Workspace, out: Path | None = None) -> Path:
     # In order of yaw a sheet reads as a walk around the subject, and gaps in it can be seen.
     yaw = data.portraits["yaw"].to_dict()
     kept.sort(key=lambda card: yaw[card.portrait_id])
-    shown = {card.portrait_id for card in (*kept, *rejected)}
+    evidence = sheets.evidence(workspace, data.portraits, {card.portrait_id for card in rejected})
 
     folder = page.parent
-    _write(folder, page.name, _html(data, rig, kept, rejected, small, shown).encode())
+    _write(folder, page.name, _html(data, rig, kept, rejected, small, evidence).encode())
     for name, content in _sheets(data, kept, rejected).items():
         if content is None:
             (folder / name).unlink(missing_ok=True)
@@ -77,7 +78,7 @@ def load_rig(workspace: Workspace) -> PortraitRig | None:
         return PortraitRig.load(path)
 
 
-# ---- the page ----------------------------------------------------------------------------------------------
+# ---- the page --------------------------------------------------------------------------------------------
 
 
 def _html(
@@ -86,8 +87,9 @@ def _html(
     kept: list[sheets.Card],
     rejected: list[sheets.Card],
     small: dict[str, str],
-    shown: set[str],
+    evidence: dict[str, dict[str, Any]],
 ) -> str:
+    shown = {card.portrait_id for card in (*kept, *rejected)}
     folder = resources.files("phq_data") / "report"
     environment = jinja2.Environment(
         loader=jinja2.DictLoader({"page": (folder / "page.html.j2").read_text(encoding="utf-8")}),
@@ -118,8 +120,8 @@ def _html(
         yaw=view.yaw(data),
         angles=view.angles(data),
         poses=view.poses(data),
-        kept=[view.shown_card(data, card) for card in kept],
-        rejected=[view.shown_card(data, card) for card in rejected],
+        kept=[view.shown_card(data, card, {}) for card in kept],
+        rejected=[view.shown_card(data, card, evidence.get(card.portrait_id, {})) for card in rejected],
         rig=rig,
         troubles=troubles,
         trouble_count=trouble_count,
@@ -136,7 +138,7 @@ def _html(
     )
 
 
-# ---- sheets and files --------------------------------------------------------------------------------------
+# ---- sheets and files ------------------------------------------------------------------------------------
 
 
 def _sheets(

@@ -7,7 +7,8 @@ the dataset: two reports of one workspace show the same portraits, and a grown w
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import zip_longest
@@ -132,6 +133,19 @@ def small_pictures(
     return found
 
 
+def evidence(
+    workspace: Workspace, portraits: pd.DataFrame, ids: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """The numbers behind the screen's verdicts, by portrait, from the ledger."""
+    found = {}
+    for part in sorted(set(portraits.loc[list(ids), "part"])):
+        if workspace.part_info("ledger/screen", part) is None:
+            continue
+        rows = workspace.read_part("ledger/screen", part, ["item", "evidence"]).to_pylist()
+        found.update({row["item"]: json.loads(row["evidence"] or "{}") for row in rows if row["item"] in ids})
+    return found
+
+
 def rows_of(
     workspace: Workspace, table: str, portraits: pd.DataFrame, ids: Iterable[str], columns: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
@@ -162,7 +176,7 @@ def rows_of(
             ) from error
 
 
-# ---- pictures ----------------------------------------------------------------------------------------------
+# ---- pictures --------------------------------------------------------------------------------------------
 
 
 def shrink(pixels: Pixels, side: int) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote
@@ -11,7 +12,8 @@ import pandas as pd
 
 from phq_data.report import data as numbers
 from phq_data.report import plots, sheets
-from phq_data.report.data import Limit, ReportData
+from phq_data.report.data import ReportData
+from phq_data.report.judged import Judged, judged
 
 MAX_TROUBLES = 200
 STAGE_TITLES = {
@@ -66,7 +68,7 @@ class ShownCard:
     pitch: int
     roll: int
     reasons: tuple[str, ...]
-    numbers: tuple[tuple[str, str, str, bool], ...]  # title, value, limit, broken
+    numbers: tuple[Judged, ...]
     duplicate_of: str
     tooltip: str
 
@@ -152,8 +154,8 @@ def poses(data: ReportData) -> list[plots.Histogram]:
     ]
 
 
-def shown_card(data: ReportData, card: sheets.Card) -> ShownCard:
-    """A card with its file, angles, reasons and numbers."""
+def shown_card(data: ReportData, card: sheets.Card, evidence: Mapping[str, Any]) -> ShownCard:
+    """A card with its file, angles, reasons and the numbers of its verdict."""
     row = cast("pd.Series[Any]", data.portraits.loc[card.portrait_id])
     yaw, pitch, roll = (round(float(np.degrees(row[name]))) for name in ("yaw", "pitch", "roll"))
     uri = str(row["uri"])
@@ -170,15 +172,10 @@ def shown_card(data: ReportData, card: sheets.Card) -> ShownCard:
         pitch=pitch,
         roll=roll,
         reasons=tuple(str(reason) for reason in row["reasons"]),
-        numbers=tuple(_number(limit, row) for limit in numbers.limits(data.config.screen)),
+        numbers=judged(evidence, data.config.screen),
         duplicate_of=str(row["duplicate_of"]),
         tooltip=tooltip,
     )
-
-
-def _number(limit: Limit, row: pd.Series[Any]) -> tuple[str, str, str, bool]:
-    value = float(row[limit.column])
-    return limit.title, limit.shown(value), f"{limit.sense} {limit.shown(limit.bound)}", limit.broken(value)
 
 
 def troubles(data: ReportData) -> tuple[list[Trouble], int]:

@@ -1,0 +1,72 @@
+"""The numbers behind a screen verdict, each beside what the settings ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from phq_data.config import ScreenConfig
+
+_TITLES: Mapping[str, tuple[str, bool]] = {
+    "residual": ("key points off by", True),
+    "shoulder_residual": ("shoulders off by", True),
+    "source_pixels": ("photo pixels per pixel", False),
+    "blur": ("sharpness", False),
+    "padding": ("outside the photo", True),
+    "head_outside": ("of the head outside the photo", True),
+    "coverage": ("of the rig on the person", True),
+    "mask_share": ("covered by the person", True),
+    "overlap": ("covered by another person", True),
+    "exposure_low": ("of the person near black", True),
+    "exposure_high": ("of the person near white", True),
+    "contrast": ("contrast", False),
+    "doubt": ("doubt about the label", False),
+}
+"""What each number is called, and whether it is a share."""
+_ONE_LIMIT = {"exposure_low": "exposure", "exposure_high": "exposure"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A number of a screened portrait, for people."""
+
+    title: str
+    value: str
+    limit: str  # "at most 10 %", or "" when there is none
+    broken: bool
+
+
+def judged(numbers: Mapping[str, Any], screen: ScreenConfig) -> tuple[Judged, ...]:
+    """`numbers` (the evidence of a ledger row) with the limits of `screen`.
+
+    A number and its limit belong together by name: `doubt` and `max_doubt`, `blur` and `min_blur`. Numbers
+    that nobody has named yet are shown under their own name.
+    """
+    return tuple(
+        _judge(name, float(numbers[name]), screen)
+        for name in _order(numbers)
+        if isinstance(numbers[name], int | float) and not isinstance(numbers[name], bool)
+    )
+
+
+def _order(numbers: Mapping[str, Any]) -> Iterable[str]:
+    return [*(name for name in _TITLES if name in numbers), *sorted(set(numbers) - set(_TITLES))]
+
+
+def _judge(name: str, value: float, screen: ScreenConfig) -> Judged:
+    title, percent = _TITLES.get(name, (name.replace("_", " "), False))
+    of = _ONE_LIMIT.get(name, name)
+    most, least = getattr(screen, f"max_{of}", None), getattr(screen, f"min_{of}", None)
+    limits = [f"at most {_shown(most, percent)}"] if most is not None else []
+    limits += [f"at least {_shown(least, percent)}"] if least is not None else []
+    broken = (most is not None and value > most) or (least is not None and value < least)
+    return Judged(title, _shown(value, percent), " and ".join(limits), broken)
+
+
+def _shown(value: float, percent: bool) -> str:
+    if not np.isfinite(value):
+        return "–"
+    return f"{100 * value:.3g} %" if percent else f"{value:.3g}"
