@@ -188,7 +188,8 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
         bad = number < rejected
         overlay = render.overlay(picture, rig, label, pose)
         scores = {"blur": 0.5, "exposure_low": 0.01, "exposure_high": 0.02, "contrast": 0.6,
-                  "source_pixels": 1.0, "padding": 0.0, "residual": 0.02, "shoulder_residual": 0.31 if bad else 0.03,
+                  "source_pixels": 1.0, "padding": 0.0, "residual": 0.02,
+                  "shoulder_residual": 0.31 if bad else 0.03,
                   "mask_share": 0.4, "overlap": 0.0, "doubt": 0.1}  # fmt: skip
         screened.append({
             "portrait_id": portrait_id, "photo_id": photo_id, "kept": not bad,

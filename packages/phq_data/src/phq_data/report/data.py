@@ -155,17 +155,17 @@ def view_of(yaw: pd.Series) -> pd.Series:
 def _portraits(workspace: Workspace) -> pd.DataFrame:
     """Portraits joined with verdict, duplicates and the part they lie in, indexed by portrait_id.
 
-    Beside the table's columns: `state` (kept, rejected, waiting), `reasons`, `duplicate_of` (the representative, "" for itself), `part`, `position`, `pose_0`..`pose_5` in radians.
+    Beside the table's columns: `state` (kept, rejected, waiting), `reasons`, `duplicate_of` (the
+    representative, "" for itself), `part`, `pose_0`..`pose_5` in radians.
     """
     frames = [_frame_of(None, "portraits", PORTRAIT_COLUMNS)]
     for part in workspace.parts("tables/portraits"):
         table = workspace.read_part("tables/portraits", part, PORTRAIT_COLUMNS)
         frame = _frame_of(table, "portraits", PORTRAIT_COLUMNS)
-        frames.append(frame.assign(part=part, position=np.arange(len(frame))))
+        frames.append(frame.assign(part=part))
     portraits = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-    for name in ("part", "position"):
-        if name not in portraits:
-            portraits[name] = 0
+    if "part" not in portraits:
+        portraits["part"] = 0
     portraits = portraits.drop_duplicates("portrait_id").set_index("portrait_id")
     pose = np.array(portraits.pop("pose").tolist(), np.float64).reshape(len(portraits), 6)
     for column in range(6):
