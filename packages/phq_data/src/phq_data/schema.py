@@ -211,6 +211,50 @@ LEDGER = pa.schema(
 )
 """One row an item and stage: nothing disappears."""
 
+RELEASE = pa.schema(
+    [
+        *_fields(
+            portrait_id=pa.string(),
+            photo_id=pa.string(),  # sha256 of the photo's bytes
+            person_id=pa.string(),
+            split=pa.string(),  # train, validation, test
+            camera=_numbers(25),
+            pose=_numbers(6),
+            yaw=pa.float32(),
+            pitch=pa.float32(),
+            roll=pa.float32(),
+            keypoints=_numbers(51),  # in picture pixels
+            window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
+            size=pa.int32(),
+            photo_width=pa.int32(),
+            photo_height=pa.int32(),
+            source_pixels=pa.float32(),
+            padding=pa.float32(),
+            residual=pa.float32(),
+            shoulder_residual=pa.float32(),
+            doubt=pa.float32(),
+            phash=pa.uint64(),  # of the picture, to find near-duplicates
+            crop_mode=pa.string(),
+            codec=pa.string(),
+            body=pa.string(),  # anny, smpl: whose rig the labels refer to
+            models=pa.string(),  # JSON
+            pixels=pa.string(),  # sha256 of the decoded picture: survives re-encoding
+            mask_pixels=pa.string(),  # of the decoded mask
+        ),
+        pa.field("day", pa.string()),  # ISO date the photo was taken, null = unknown
+        *(
+            pa.field(name, kind, nullable=name in _OPTIONAL)
+            for name, kind in _PROVENANCE.items()
+            if name not in ("source", "uri")  # they may be paths of somebody's disk
+        ),
+        pa.field("truth_camera", _numbers(25)),  # where the true camera is known (synthetic photos)
+        pa.field("truth_pose", _numbers(6)),
+        pa.field("image", IMAGE),  # null where the picture may not be published
+        pa.field("mask", IMAGE),
+    ]
+)
+"""A released portrait: what a trainer needs, and where it is from."""
+
 SCHEMAS: Mapping[str, pa.Schema] = {
     "plan": PLAN,
     "photos": PHOTOS,
@@ -221,6 +265,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "duplicates": DUPLICATES,
     "decisions": DECISIONS,
     "ledger": LEDGER,
+    "release": RELEASE,
 }
 
 KEYS: Mapping[str, str] = {
@@ -231,6 +276,7 @@ KEYS: Mapping[str, str] = {
     "screened": "portrait_id",
     "duplicates": "portrait_id",
     "decisions": "decision_id",
+    "release": "portrait_id",
 }
 
 

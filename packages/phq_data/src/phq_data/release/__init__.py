@@ -1,1 +1,1 @@
-"""Releases of a dataset (not built yet)."""
+"""Releases: versioned, verifiable, comparable sets of portraits. `reader.open` reads one."""

@@ -1,1 +1,1 @@
-"""Decisions of people about portraits (the schema only, so far)."""
+"""Decisions of people about portraits: the log, and the consensus that a release is made from."""

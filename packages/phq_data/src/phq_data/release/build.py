@@ -1,0 +1,413 @@
+"""Making a release: choose, split, compare with the parent, write, and only then give it its name.
+
+Everything is written into a hidden folder beside the releases, the manifest last, and the folder is renamed.
+A build that is stopped leaves nothing that looks like a release; the next one clears it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from phq_data import __version__, schema
+from phq_data.build import load_config
+from phq_data.release import manifest as manifests
+from phq_data.release import reader, rights, shards, splits, stats, tombstones
+from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry
+from phq_data.release.rights import Permission, RightsError
+from phq_data.release.rows import Facts, Joined, Truth, joined, pixel_digests
+from phq_data.release.select import Place, Selection, select
+from phq_data.release.shards import Before, ShardPlan
+from phq_data.release.splits import SplitShares
+from phq_data.release.version import ReleaseError, Version, VersionError, check_step
+from phq_data.review.consensus import ConsensusRule
+from phq_data.rig import PortraitRig, RigError
+from phq_data.workspace import Workspace
+
+Progress = Callable[[str, int, int], None]
+"""Told of (what is being done, rows done, rows in all)."""
+
+_RECIPE_BODIES = ("smpl",)
+"""Bodies whose numbers may not be given away."""
+
+
+@dataclass(frozen=True)
+class ReleaseOptions:
+    """How a release is made."""
+
+    name: str = "phq-portraits"
+    created: str = ""  # ISO date; "" = today
+    unreviewed: bool = False
+    images: Images = "all"
+    rule: ConsensusRule = field(default_factory=ConsensusRule)
+    shares: SplitShares = field(default_factory=SplitShares)
+    shard_bytes: int = 256 << 20
+    parent: str = ""  # version; "" = the highest one there
+    repack: bool = False  # pack all rows anew instead of keeping the parent's shards
+    keep_duplicates: bool = False
+    permission: Permission | None = None
+    creator: str = "the people who ran phq release build"
+    url: str = ""  # where the release will be published
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What became of the rows since the parent."""
+
+    added: int
+    removed: int
+    changed: int
+    taken_down: int  # of the removed ones
+    shards_copied: int
+    shards_written: int
+
+
+@dataclass(frozen=True)
+class ReleaseResult:
+    """A release that was made."""
+
+    folder: Path
+    manifest: Manifest
+    changes: Changes | None  # None: the first release
+    left_out: Mapping[str, int]
+
+
+def build(
+    workspace: Workspace,
+    releases: Path,
+    version: str,
+    options: ReleaseOptions = ReleaseOptions(),
+    *,
+    truth: Truth | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> ReleaseResult:
+    """Make `releases`/`version` from the accepted portraits of `workspace`.
+
+    Raises `VersionError` for a number that says the wrong thing about the rows, `RightsError` for rows that
+    may not be used, `ReleaseError` for a workspace or parent that no release can be made from. Nothing is
+    left behind then.
+    """
+    number = Version.parse(version)
+    if number.build:
+        raise VersionError(f"a release has no build mark: {version}")
+    target = releases / version
+    if target.exists():
+        raise VersionError(f"{target} exists already; a version never changes: choose the next number")
+    with _alone(releases) as partial:
+        parent = _parent(releases, options.parent, number)
+        gone = _tombstones(releases)
+        config = load_config(workspace)
+        permissions = (options.permission,) if options.permission else ()
+        selection = select(
+            workspace,
+            reviewed=not options.unreviewed,
+            rule=options.rule,
+            tombstones=gone,
+            permissions=permissions,
+            duplicate_distance=config.dedup.max_distance,
+            keep_duplicates=options.keep_duplicates,
+        )
+        _check_selection(selection, options)
+        before = _before(parent)
+        facts = _facts(workspace, selection.places, before, options, truth or {}, progress)
+        changes = _compare(facts, before, parent, gone)
+        if parent is not None:
+            changed = (changes.added, changes.removed, changes.changed)
+            check_step(Version.parse(parent.version), number, *changed)
+        old_shards = parent.manifest.shards if parent is not None else ()
+        keep = parent is not None and not options.repack
+        plans = shards.plan(facts, options.shard_bytes, old_shards if keep else (), before if keep else {})
+        entries = _write_shards(plans, workspace, partial, options, truth or {}, parent, progress, len(facts))
+        _write_index(plans, partial / manifests.INDEX)
+        rig = _write_rig(workspace, partial)
+        summary = stats.summarise(partial / entry.path for entry in entries)
+        copied = sum(shard.copy_of is not None for shard in plans)
+        changes = Changes(
+            changes.added, changes.removed, changes.changed, changes.taken_down, copied, len(plans) - copied
+        )
+        manifest = Manifest(
+            name=options.name,
+            version=version,
+            created=options.created or date.today().isoformat(),
+            schema_version=schema.SCHEMA_VERSION,
+            images=options.images,
+            reviewed=not options.unreviewed,
+            shards=tuple(entries),
+            files=(),
+            parent={"version": parent.version, "digest": parent.manifest.digest} if parent else None,
+            about=_about(selection, options, changes if parent else None, summary, rig, workspace, gone),
+        )
+        manifest = _write_documents(manifest, partial, parent, summary)
+        (partial / manifests.NAME).write_bytes(manifest.to_bytes())
+        partial.rename(target)
+    return ReleaseResult(target, manifest, changes if parent else None, selection.left_out)
+
+
+def latest(releases: Path) -> str:
+    """The highest version in a folder of releases; "" when there is none."""
+    found = []
+    for path in releases.glob(f"*/{manifests.NAME}"):
+        with contextlib.suppress(VersionError):
+            version = Version.parse(path.parent.name)
+            if not version.build:
+                found.append(version)
+    return str(max(found)) if found else ""
+
+
+@contextlib.contextmanager
+def _alone(releases: Path) -> Iterator[Path]:
+    """A clean hidden folder to build in, for one build at a time; removed unless it was renamed."""
+    from filelock import FileLock, Timeout
+
+    try:
+        releases.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(releases / ".building.lock")
+        with lock.acquire(timeout=0):
+            partial = releases / ".building"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                yield partial
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except Timeout:
+        raise ReleaseError(f"another release is being built in {releases}: wait for it") from None
+    except OSError as error:
+        raise ReleaseError(
+            f"cannot write the release below {releases}: {error.strerror or error}. It needs twice the "
+            "room of "
+            "its pictures while it is built"
+        ) from error
+
+
+def _parent(releases: Path, wanted: str, number: Version) -> reader.Release | None:
+    name = wanted or latest(releases)
+    if not name:
+        return None
+    try:
+        return reader.open(releases / name)
+    except ReleaseError as error:
+        raise ReleaseError(f"the parent of {number} cannot be used: {error}") from error
+
+
+def _tombstones(releases: Path) -> tombstones.Tombstones:
+    return tombstones.read(LocalFileSystem(), str(releases.resolve()))
+
+
+def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
+    if selection.refused:
+        raise RightsError(rights.explain(selection.refused, "train"))
+    ids = [place.portrait_id for place in selection.places]
+    if not ids:
+        why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items()) or "it has none"
+        hint = "" if options.unreviewed else "; review it (phq review), or release --unreviewed and marked so"
+        raise ReleaseError(f"no portrait of the workspace can be released: {why}{hint}")
+    twice = next((a for a, b in itertools.pairwise(ids) if a == b), None)
+    if twice is not None:
+        raise ReleaseError(f"portrait {twice} is in the workspace twice: run `phq build` again")
+
+
+def _before(parent: reader.Release | None) -> dict[str, Before]:
+    if parent is None:
+        return {}
+    columns = [parent.index[name].to_pylist() for name in manifests.INDEX_SCHEMA.names if name != "photo_id"]
+    return {
+        portrait: Before(shard, row, split, digest, encoded, pixels)
+        for portrait, split, shard, row, digest, pixels, encoded in zip(*columns, strict=True)
+    }
+
+
+def _facts(
+    workspace: Workspace,
+    places: Sequence[Place],
+    before: Mapping[str, Before],
+    options: ReleaseOptions,
+    truth: Truth,
+    progress: Progress,
+) -> list[Facts]:
+    """Splits and digests of all rows; every picture is decoded once, to be sure of it and for its digest."""
+    earlier = {portrait: old.split for portrait, old in before.items()}
+    chosen = splits.assign([place.grouped for place in places], options.shares, earlier)
+    split_of = {place.portrait_id: split for place, split in zip(places, chosen, strict=True)}
+    by_part: dict[int, dict[int, Place]] = {}
+    for place in places:
+        by_part.setdefault(place.part, {})[place.row] = place
+
+    def examine(one: Joined) -> Facts:
+        picture, mask = pixel_digests(one.portrait)
+        return one.facts(split_of[one.place.portrait_id], picture, mask, options.images, truth)
+
+    found: list[Facts] = []
+    with ThreadPoolExecutor(max(1, options.workers)) as pool:
+        for batch in joined(workspace, by_part):
+            found += pool.map(examine, batch)
+            progress("checking pictures", len(found), len(places))
+    return found
+
+
+def _compare(
+    facts: Sequence[Facts],
+    before: Mapping[str, Before],
+    parent: reader.Release | None,
+    gone: tombstones.Tombstones,
+) -> Changes:
+    now = {one.place.portrait_id: one.digest for one in facts}
+    removed = [portrait for portrait in before if portrait not in now]
+    photo_of: dict[str, str] = {}
+    if parent is not None and removed:
+        index = parent.index
+        photo_of = dict(zip(index["portrait_id"].to_pylist(), index["photo_id"].to_pylist(), strict=True))
+    return Changes(
+        added=sum(portrait not in before for portrait in now),
+        removed=len(removed),
+        changed=sum(
+            portrait in before and before[portrait].digest != digest for portrait, digest in now.items()
+        ),
+        taken_down=sum(gone.hides(portrait, photo_of[portrait]) for portrait in removed),
+        shards_copied=0,
+        shards_written=0,
+    )
+
+
+def _write_shards(
+    plans: Sequence[ShardPlan],
+    workspace: Workspace,
+    partial: Path,
+    options: ReleaseOptions,
+    truth: Truth,
+    parent: reader.Release | None,
+    progress: Progress,
+    total: int,
+) -> list[ShardEntry]:
+    done = 0
+
+    def count(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress("writing shards", done, total)
+
+    def copy(entry: ShardEntry, path: Path) -> None:
+        assert parent is not None
+        shutil.copyfile(parent.folder.path(entry.path), path)
+        if shards.file_sha256(path) != (entry.sha256, entry.bytes):
+            raise ReleaseError(
+                f"{parent.folder.path(entry.path)} is not what {parent.version} was released with: get it "
+                "again "
+                "(phq release pull), or build with --repack"
+            )
+
+    return shards.write(plans, workspace, partial, options.images, truth, copy, count)
+
+
+def _write_index(plans: Sequence[ShardPlan], path: Path) -> None:
+    columns: dict[str, list[Any]] = {name: [] for name in manifests.INDEX_SCHEMA.names}
+    for number, shard in enumerate(plans):
+        for row, facts in enumerate(shard.rows):
+            values = (
+                facts.place.portrait_id, facts.place.photo_id, shard.split, number, row, facts.digest,
+                facts.pixels, facts.encoded,
+            )  # fmt: skip
+            for name, value in zip(columns, values, strict=True):
+                columns[name].append(value)
+    table = pa.table(columns, schema=manifests.INDEX_SCHEMA)
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
+def _write_rig(workspace: Workspace, partial: Path) -> dict[str, Any]:
+    """The rig, or a recipe where its numbers may not be given away. Returns what the manifest says."""
+    if not workspace.exists("rig.safetensors"):
+        raise ReleaseError(f"the workspace {workspace.url} has no rig.safetensors: run `phq build` again")
+    path = partial / manifests.RIG
+    path.write_bytes(workspace.read_bytes("rig.safetensors"))
+    try:
+        rig = PortraitRig.load(path)
+    except RigError as error:
+        raise ReleaseError(f"the workspace's rig is damaged: {error}; run `phq build` again") from error
+    about: dict[str, Any] = {"body": rig.body, "digest": rig.digest}
+    if rig.body in _RECIPE_BODIES:
+        path.unlink()
+        about["command"] = f"phq rig build --body {rig.body} --model FILE rig.safetensors"
+        (partial / manifests.RECIPE).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+    return about
+
+
+def _about(
+    selection: Selection,
+    options: ReleaseOptions,
+    changes: Changes | None,
+    summary: stats.Summary,
+    rig: Mapping[str, Any],
+    workspace: Workspace,
+    gone: tombstones.Tombstones,
+) -> dict[str, Any]:
+    config = json.loads(workspace.read_bytes("config.json")) if workspace.exists("config.json") else None
+    return {
+        "columns": schema.RELEASE.names,
+        "code_version": __version__,
+        "counts": {
+            "portraits": summary.rows,
+            "photos": summary.photos,
+            "splits": summary.splits,
+            "left_out": dict(selection.left_out),
+        },
+        "review": {
+            "min_votes": options.rule.min_votes,
+            "min_share": options.rule.min_share,
+            "consensus": dict(selection.consensus),
+        },
+        "split_shares": dict(zip(manifests.SPLITS, options.shares.as_tuple(), strict=True)),
+        "config": config,
+        "models": summary.models,
+        "rig": dict(rig),
+        "licences": summary.licences,
+        "providers": summary.providers,
+        "permission": options.permission.to_dict() if options.permission else None,
+        "terms_checked": {name: terms.checked for name, terms in rights.TERMS.items()},
+        "creator": options.creator,
+        "url": options.url,
+        "changes": vars(changes).copy() if changes else None,
+        "tombstones": sorted({portrait for entry in gone.entries for portrait in entry.portraits}),
+    }
+
+
+def _write_documents(
+    manifest: Manifest, folder: Path, parent: reader.Release | None, summary: stats.Summary
+) -> Manifest:
+    """Write everything that is for people, and list every file in the manifest."""
+    from phq_data.release import card, croissant, report
+
+    changelog = ""
+    if parent is not None:
+        with contextlib.suppress(FileNotFoundError):
+            changelog = parent.folder.read("CHANGELOG.md").decode()
+    card.write(folder, manifest, summary, changelog)
+    report.write(folder, manifest, summary)
+    listed = _listed(manifest, folder)
+    croissant.write(folder, listed, summary)
+    return _listed(manifest, folder)
+
+
+def _listed(manifest: Manifest, folder: Path) -> Manifest:
+    from dataclasses import replace
+
+    known = {entry.path for entry in manifest.shards}
+    files = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in known and name != manifests.NAME:
+            digest, size = shards.file_sha256(path)
+            files.append(FileEntry(name, size, digest))
+    return replace(manifest, files=tuple(files))

@@ -1,0 +1,264 @@
+"""The documents of a release: dataset card, datasheet, licences, attribution and change log."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from phq_data.release import rights, statements
+from phq_data.release.manifest import Manifest
+from phq_data.release.stats import Summary
+
+_ATTRIBUTION = (
+    "portrait_id",
+    "photo_id",
+    "title",
+    "author",
+    "author_url",
+    "page_url",
+    "licence",
+    "licence_url",
+)
+
+
+def write(folder: Path, manifest: Manifest, summary: Summary, changelog: str) -> None:
+    """Write README.md, DATASHEET.md, LICENCES.md, attribution.csv and CHANGELOG.md into `folder`.
+
+    `changelog` is the parent's. The shards must be there already.
+    """
+    (folder / "README.md").write_text(readme(manifest, summary))
+    (folder / "DATASHEET.md").write_text(datasheet(manifest, summary))
+    (folder / "LICENCES.md").write_text(licences(manifest, summary))
+    (folder / "CHANGELOG.md").write_text(change_log(manifest, summary, changelog))
+    _attribution(folder, manifest)
+
+
+def readme(manifest: Manifest, summary: Summary) -> str:
+    """The dataset card with Hugging Face's front matter."""
+    licence = statements.licence_name(summary)
+    configs = [{"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.counts()]
+    front: dict[str, Any] = {
+        "pretty_name": manifest.name,
+        "license": licence,
+        **({"license_name": "per-picture", "license_link": "LICENCES.md"} if licence == "other" else {}),
+        "size_categories": [_size_category(summary.rows)],
+        "task_categories": ["unconditional-image-generation", "image-to-3d"],
+        "tags": ["portrait", "3d", "head-pose", "camera-pose", "phq"],
+        "configs": [{"config_name": "default", "data_files": configs}],
+    }
+    splits = "".join(f"| {name} | {rows:,} |\n" for name, rows in summary.splits.items())
+    octants = "".join(f"| {name} | {count:,} |\n" for name, count in summary.octants.items())
+    warning = "" if manifest.reviewed else "> **Not reviewed by people.** Labels may be wrong.\n\n"
+    pictures = (
+        "Pictures are left out because they may not be published; "
+        "`phq release fill` fetches them again for whoever may.\n\n"
+        if manifest.images == "none"
+        else ""
+    )
+    return f"""---
+{_yaml(front)}---
+
+# {manifest.name} {manifest.version}
+
+{statements.summary_sentence(manifest, summary)}
+
+{warning}{pictures}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
+
+## Use
+
+```python
+from phq_data.release import reader
+
+release = reader.open("path or URL of this folder")
+row = release.split("train")[0]     # image, mask, camera (25), pose (6), ...
+release.rig()                       # the mesh that the labels refer to
+```
+
+```python
+from datasets import load_dataset
+
+load_dataset("parquet", data_files="data/train-*.parquet", split="train")[0]["image"]
+```
+
+`datasets` does not know of pictures that were taken down: read `tombstones.json`, or use the PHQ reader.
+
+| split | portraits |
+| --- | ---: |
+{splits}
+| seen from | portraits |
+| --- | ---: |
+{octants}
+## Labels
+
+`camera` is a row-major 4x4 camera-to-world matrix (OpenCV axes; metres; the subject faces +z, the neck joint
+is the origin) and row-major 3x3 intrinsics in picture widths. `pose` is neck and head axis-angle in radians.
+`window` is where the picture was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
+the decoded picture.
+
+## Licence
+
+{_licence_sentence(summary)} See `LICENCES.md` and `attribution.csv`.
+
+## Taking something down
+
+Whoever is shown in a picture or made it can ask for its removal; it is then listed in `tombstones.json`, left
+out by every PHQ reader at once, and missing from the next version. Please delete your copies of it.
+
+## Citation
+
+{manifest.name} {manifest.version} ({manifest.created}), {manifest.about["creator"]}. `manifest.json` has the
+sha256 of every file; cite its digest to name these bytes.
+"""
+
+
+def datasheet(manifest: Manifest, summary: Summary) -> str:
+    """Questions of "Datasheets for Datasets" (Gebru et al.), answered from what the release knows."""
+    said = statements.rai(manifest, summary)
+
+    def text(*names: str) -> str:
+        parts: list[str] = []
+        for name in names:
+            value = said[name]
+            parts += [value] if isinstance(value, str) else value
+        return "\n\n".join(parts)
+
+    left_out = manifest.about["counts"]["left_out"]
+    dropped = (
+        "\n".join(f"- {reason.replace('_', ' ')}: {count:,}" for reason, count in left_out.items())
+        or "- none"
+    )
+    permission = manifest.about["permission"]
+    stated = (
+        f"A permission was stated: `{json.dumps(permission)}`." if permission else "No permission was stated."
+    )
+    return f"""# Datasheet: {manifest.name} {manifest.version}
+
+## Motivation
+
+{text("dataUseCases")} Released by {manifest.about["creator"]} on {manifest.created}.
+
+## Composition
+
+{statements.summary_sentence(manifest, summary)} {text("dataCollectionRawData", "dataCollectionMissingData")}
+
+Left out of this release:
+
+{dropped}
+
+{text("personalSensitiveInformation", "dataBiases")}
+
+## Collection
+
+{text("dataCollection")}
+
+{stated} Rights were checked {_range(summary.checked)}; photos were taken {_range(summary.days)}.
+
+## Preprocessing and labelling
+
+{text("dataPreprocessingProtocol", "dataManipulationProtocol", "dataImputationProtocol")}
+
+{text("dataAnnotationProtocol", "dataAnnotationAnalysis")}
+
+Annotators: {text("annotatorDemographics")} Tools: {", ".join(said["machineAnnotationTools"])}.
+
+## Uses
+
+{text("dataLimitations", "dataSocialImpact")}
+
+## Distribution
+
+{_licence_sentence(summary)} Every row names its provider, page, author and licence.
+
+## Maintenance
+
+{text("dataReleaseMaintenancePlan")}
+"""
+
+
+def licences(manifest: Manifest, summary: Summary) -> str:
+    """The table of licences."""
+    lines = "".join(
+        f"| {name} | {count:,} | {rights.licence_url(name) or '-'} |\n"
+        for name, count in summary.licences.items()
+    )
+    providers = "".join(f"| {name} | {count:,} |\n" for name, count in summary.providers.items())
+    permission = manifest.about["permission"]
+    stated = (
+        f"\nFor rows whose licence alone does not allow their use, this permission was stated:\n\n"
+        f"```json\n{json.dumps(permission, indent=1)}\n```\n"
+        if permission
+        else ""
+    )
+    return f"""# Licences of {manifest.name} {manifest.version}
+
+Every picture has its own licence, named in the column `licence` of its row; `attribution.csv` names authors.
+
+| licence | portraits | page |
+| --- | ---: | --- |
+{lines}
+| provider | portraits |
+| --- | ---: |
+{providers}{stated}
+Pictures under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA pictures and
+shared must be shared under the same licence. Labels and masks were made by PHQ and add no rights.
+"""
+
+
+def change_log(manifest: Manifest, summary: Summary, before: str) -> str:
+    """The parent's change log with this version on top."""
+    changes = manifest.about["changes"]
+    if changes is None:
+        what = f"- First release: {summary.rows:,} portraits."
+    else:
+        parent = (manifest.parent or {}).get("version")
+        what = (
+            f"- Since {parent}: {changes['added']:,} portraits added, {changes['removed']:,} removed "
+            f"({changes['taken_down']:,} of them taken down), {changes['changed']:,} changed.\n"
+            f"- {changes['shards_copied']:,} shards are those of {parent}, {changes['shards_written']:,} "
+            "were written."
+        )
+    title = f"# Changes of {manifest.name}\n"
+    rest = before.removeprefix(before.split("\n## ", 1)[0]).lstrip("\n") if "\n## " in before else ""
+    return f"{title}\n## {manifest.version} ({manifest.created})\n\n{what}\n" + (f"\n{rest}" if rest else "")
+
+
+def _attribution(folder: Path, manifest: Manifest) -> None:
+    with (folder / "attribution.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*_ATTRIBUTION, "changes"])
+        for shard in manifest.shards:
+            for row in pq.read_table(folder / shard.path, columns=list(_ATTRIBUTION)).to_pylist():
+                writer.writerow([*(_cell(row[name]) for name in _ATTRIBUTION), "cut and resampled"])
+
+
+def _cell(value: str | None) -> str:
+    """Spreadsheets run what starts like a formula; names from the web must not."""
+    text = " ".join((value or "").split())
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _licence_sentence(summary: Summary) -> str:
+    names = ", ".join(f"{name} ({count:,})" for name, count in summary.licences.items())
+    return f"Every picture keeps its own licence: {names}."
+
+
+def _range(days: tuple[str, str] | None) -> str:
+    if days is None:
+        return "on unknown days"
+    return f"on {days[0]}" if days[0] == days[1] else f"from {days[0]} to {days[1]}"
+
+
+def _size_category(rows: int) -> str:
+    limits = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+    return next(
+        (name for limit, name in limits if rows < limit), "1M<n<10M" if rows < 10_000_000 else "10M<n<100M"
+    )
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    """Front matter: every value as JSON, which YAML contains."""
+    return "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())

@@ -1,0 +1,183 @@
+"""From the tables of a workspace to rows of a release."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from phq_data import schema
+from phq_data.release.manifest import Images, encoded_digest, row_digest
+from phq_data.release.select import PROVENANCE, Place, day
+from phq_data.release.version import ReleaseError
+from phq_data.workspace import Workspace
+
+_BATCH = 16  # rows read at once: one row group of the workspace
+_FROM_PORTRAIT = (
+    "portrait_id", "photo_id", "person_id", "camera", "pose", "yaw", "pitch", "roll", "keypoints", "window",
+    "size", "source_pixels", "padding", "residual", "shoulder_residual", "crop_mode", "codec", "models",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan of a release must know of a row; its pictures stay in the workspace."""
+
+    place: Place
+    split: str
+    digest: str
+    pixels: str
+    mask_pixels: str
+    encoded: str
+    bytes: int  # encoded picture and mask
+
+
+Truth = Mapping[str, Mapping[str, Any]]
+"""portrait_id -> truth_camera [25] and truth_pose [6], where they are known."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A row of `portraits` with what other tables know of it."""
+
+    place: Place
+    portrait: Mapping[str, Any]
+    photo: Mapping[str, Any]
+    screened: Mapping[str, Any]
+    body: str
+
+    def row(self, split: str, pixels: str, mask_pixels: str, images: Images, truth: Truth) -> dict[str, Any]:
+        """The row of `schema.RELEASE`."""
+        known = truth.get(self.place.portrait_id, {})
+        return {
+            **{name: self.portrait[name] for name in _FROM_PORTRAIT},
+            **{name: self.photo[name] for name in PROVENANCE},
+            "photo_width": self.photo["width"],
+            "photo_height": self.photo["height"],
+            "day": day(self.photo["exif_time"]),
+            "doubt": self.screened["doubt"],
+            "phash": self.screened["phash"],
+            "body": self.body,
+            "split": split,
+            "pixels": pixels,
+            "mask_pixels": mask_pixels,
+            "truth_camera": known.get("truth_camera"),
+            "truth_pose": known.get("truth_pose"),
+            "image": self.portrait["image"] if images == "all" else None,
+            "mask": self.portrait["mask"],
+        }
+
+    def facts(self, split: str, pixels: str, mask_pixels: str, images: Images, truth: Truth) -> Facts:
+        """The row's digests and size."""
+        row = self.row(split, pixels, mask_pixels, images, truth)
+        size = sum(len((row[name] or {}).get("bytes") or b"") for name in ("image", "mask"))
+        return Facts(self.place, split, row_digest(row), pixels, mask_pixels, encoded_digest(row), size)
+
+
+def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> Iterator[list[Joined]]:
+    """Batches of the portraits at `places` (part -> row -> place) with their pictures, part by part.
+
+    Memory holds one batch and the small tables of one part.
+    """
+    fs, _ = fsspec.core.url_to_fs(workspace.url)
+    for part in sorted(places):
+        wanted = places[part]
+        photos = _by_key(workspace, "photos", part, ["photo_id", "width", "height", "exif_time", *PROVENANCE])
+        screened = _by_key(workspace, "screened", part, ["portrait_id", "doubt", "phash"])
+        bodies = _by_key(workspace, "fits", part, ["fit_id", "body"])
+        path = workspace.path(f"tables/portraits/part-{part:05d}.parquet")
+        columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]
+        try:
+            with fs.open(path, "rb") as file:
+                table = pq.ParquetFile(file)
+                start = 0
+                for group in range(table.num_row_groups):
+                    count = table.metadata.row_group(group).num_rows
+                    rows = [row for row in range(start, start + count) if row in wanted]
+                    for low in range(0, len(rows), _BATCH):
+                        some = rows[low : low + _BATCH]
+                        found = table.read_row_group(group, columns=columns).take([r - start for r in some])
+                        yield [
+                            Joined(
+                                wanted[position],
+                                row,
+                                photos[row["photo_id"]],
+                                screened[row["portrait_id"]],
+                                bodies[row["fit_id"]]["body"],
+                            )
+                            for position, row in zip(some, found.to_pylist(), strict=True)
+                        ]
+                    start += count
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ReleaseError(
+                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+            ) from error
+        except KeyError as error:
+            raise ReleaseError(
+                f"part {part} of the workspace is not whole ({error} is named but not there): run `phq "
+                "build` "
+                "again"
+            ) from error
+
+
+def pixel_digests(portrait: Mapping[str, Any]) -> tuple[str, str]:
+    """(picture, mask) digests of a row of `portraits`, decoded. Raises `ReleaseError` naming the row."""
+    from phq_data.images import PhotoError, decode_struct
+
+    try:
+        image, mask = decode_struct(portrait["image"]), decode_struct(portrait["mask"])
+    except (PhotoError, OSError) as error:
+        raise ReleaseError(
+            f"the picture of portrait {portrait['portrait_id']} is damaged: {error}"
+        ) from error
+    return pixel_digest(image), pixel_digest(mask)
+
+
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
+    """sha256 of decoded pixels [H, W, 3] or [H, W], shape included."""
+    state = hashlib.sha256("x".join(map(str, pixels.shape)).encode() + b":")
+    state.update(np.ascontiguousarray(pixels).data)
+    return state.hexdigest()
+
+
+def stored_schema() -> pa.Schema:
+    """`schema.RELEASE` with what Hugging Face `datasets` needs in a file's footer to show the pictures."""
+    features = {field.name: _feature(field) for field in schema.RELEASE}
+    return schema.RELEASE.with_metadata(
+        {
+            "huggingface": json.dumps({"info": {"features": features}}),
+            "phq": json.dumps({"schema_version": schema.SCHEMA_VERSION}),
+        }
+    )
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    kind = field.type
+    if kind == schema.IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_fixed_size_list(kind):
+        inner = {"dtype": _DTYPES[kind.value_type], "_type": "Value"}
+        return {"feature": inner, "length": kind.list_size, "_type": "List"}
+    return {"dtype": _DTYPES[kind], "_type": "Value"}
+
+
+_DTYPES = {
+    pa.string(): "string",
+    pa.float32(): "float32",
+    pa.float64(): "float64",
+    pa.int32(): "int32",
+    pa.uint64(): "uint64",
+}
+
+
+def _by_key(workspace: Workspace, table: str, part: int, columns: list[str]) -> dict[str, dict[str, Any]]:
+    rows = workspace.read_part(f"tables/{table}", part, columns).to_pylist()
+    return {row[columns[0]]: row for row in rows}

@@ -1,0 +1,230 @@
+"""Which portraits of a workspace enter a release, and why the others do not.
+
+Reads every table part by part and no picture. What is kept of a portrait here is a few hundred bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from phq_data.release import rights
+from phq_data.release.rights import Permission
+from phq_data.release.splits import Grouped, near_duplicates
+from phq_data.release.tombstones import Tombstones
+from phq_data.release.version import ReleaseError
+from phq_data.review import decisions
+from phq_data.review.consensus import Consensus, ConsensusRule
+from phq_data.workspace import Workspace
+
+_DAY = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})", re.ASCII)
+PROVENANCE: tuple[str, ...] = (
+    "provider", "page_url", "file_url", "title", "author", "author_url", "licence", "licence_url",
+    "rights_checked_at", "rights_evidence", "permission",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A portrait that enters the release, and where it lies in the workspace."""
+
+    portrait_id: str
+    photo_id: str
+    part: int
+    row: int  # in the part
+    author: str | None
+    day: str | None
+    cluster: str
+
+    @property
+    def grouped(self) -> Grouped:
+        """What decides its split."""
+        return Grouped(self.portrait_id, self.photo_id, self.author, self.day, self.cluster)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen portraits in the order of their ids, and how many were left out for what reason."""
+
+    places: tuple[Place, ...]
+    left_out: Mapping[str, int]
+    refused: Mapping[str, list[str]]  # by the rights gate: reason -> portrait ids
+    consensus: Mapping[str, int] = field(default_factory=dict)  # state -> portraits
+
+
+@dataclass
+class _Candidate:
+    place: Place
+    phash: int
+    representative: bool
+    distance: int
+
+
+def select(
+    workspace: Workspace,
+    *,
+    reviewed: bool,
+    rule: ConsensusRule,
+    tombstones: Tombstones,
+    permissions: Sequence[Permission],
+    duplicate_distance: int,
+    keep_duplicates: bool = False,
+) -> Selection:
+    """Choose the portraits of a release.
+
+    Reviewed: those that the reviewers accepted. Unreviewed: those that the screening kept and no consensus
+    rejected or disputes. Then not those taken down (nor their near-duplicates), and one of every cluster of
+    near-duplicates. The rights gate comes last; what it refuses is in `refused`, for the caller to stop at.
+    """
+    votes = decisions.current(workspace, rule)
+    states = Counter(consensus.state for consensus in votes.values())
+    left_out: Counter[str] = Counter()
+    clusters = {row["portrait_id"]: row for row in workspace.table("duplicates").to_pylist()}
+    chosen: list[_Candidate] = []
+    gone: list[tuple[int, str]] = []  # hash and cluster of taken-down portraits, whatever became of them
+    facts: dict[str, Mapping[str, Any]] = {}  # photo_id -> provenance
+    for part, rows, photos, screened in _parts(workspace):
+        for position, row in enumerate(rows):
+            portrait, photo = row["portrait_id"], photos[row["photo_id"]]
+            verdict = screened.get(portrait)
+            if verdict is None:
+                raise ReleaseError(
+                    f"portrait {portrait[:12]} was not screened yet: finish the build first (phq build)"
+                )
+            duplicate = clusters.get(portrait, {})
+            cluster = str(duplicate.get("cluster", portrait))
+            if tombstones.forbids({**photo, "portrait_id": portrait, "photo_id": row["photo_id"]}):
+                gone.append((verdict["phash"], cluster))
+                left_out["taken_down"] += 1
+                continue
+            reason = _left_out(votes.get(portrait), bool(verdict["kept"]), reviewed)
+            if reason:
+                left_out[reason] += 1
+                continue
+            place = Place(
+                portrait, row["photo_id"], part, position, photo["author"], day(photo["exif_time"]), cluster
+            )
+            representative = bool(duplicate.get("representative", True))
+            chosen.append(
+                _Candidate(place, verdict["phash"], representative, int(duplicate.get("distance", 0)))
+            )
+            facts[row["photo_id"]] = photo
+    chosen = _clustered(chosen, duplicate_distance, set(clusters))
+    chosen = _without_likes(chosen, gone, duplicate_distance, left_out)
+    if not keep_duplicates:
+        chosen = _one_a_cluster(chosen, left_out)
+    places = sorted((one.place for one in chosen), key=lambda place: place.portrait_id)
+    refused = rights.check(
+        ({**facts[place.photo_id], "portrait_id": place.portrait_id} for place in places),
+        "train",
+        permissions,
+    )
+    return Selection(tuple(places), dict(sorted(left_out.items())), refused, dict(sorted(states.items())))
+
+
+def day(exif_time: str | None) -> str | None:
+    """The ISO date of an EXIF time; None when there is none or it is no date."""
+    match = _DAY.match(exif_time or "")
+    return "-".join(match.groups()) if match and match[0][:4] != "0000" else None
+
+
+def _parts(
+    workspace: Workspace,
+) -> Iterator[tuple[int, list[dict[str, Any]], dict[str, Any], dict[str, Any]]]:
+    """Part by part: portraits (ids), photos by id, screening verdicts by portrait."""
+    for part in workspace.parts("tables/portraits"):
+        rows = workspace.read_part("tables/portraits", part, ["portrait_id", "photo_id"]).to_pylist()
+        columns = ["photo_id", "exif_time", *PROVENANCE]
+        photos = workspace.read_part("tables/photos", part, columns).to_pylist()
+        verdicts: list[dict[str, Any]] = []
+        if workspace.part_info("tables/screened", part) is not None:
+            verdicts = workspace.read_part(
+                "tables/screened", part, ["portrait_id", "kept", "phash"]
+            ).to_pylist()
+        by_photo = {photo["photo_id"]: photo for photo in photos}
+        for row in rows:
+            if row["photo_id"] not in by_photo:
+                raise ReleaseError(
+                    f"portrait {row['portrait_id'][:12]} of part {part} has no row in 'photos': run "
+                    "`phq build` again"
+                )
+        yield part, rows, by_photo, {verdict["portrait_id"]: verdict for verdict in verdicts}
+
+
+def _left_out(vote: Consensus | None, kept: bool, reviewed: bool) -> str:
+    state = vote.state if vote else "undecided"
+    if reviewed:
+        return "" if state == "accepted" else f"review_{state}"
+    if state in ("rejected", "disputed"):
+        return f"review_{state}"
+    return "" if kept or state == "accepted" else "screened_out"
+
+
+def _clustered(chosen: list[_Candidate], distance: int, known: set[str]) -> list[_Candidate]:
+    """Join near-duplicates again over what was chosen.
+
+    The workspace's clusters cover what the screening kept; a reviewer may accept what it did not, and a part
+    may be newer than the clusters. A portrait that the table knows nothing of is compared with all.
+    """
+    if not chosen:
+        return chosen
+    hashes = np.array([one.phash for one in chosen], np.uint64)
+    loose = [i for i, one in enumerate(chosen) if one.place.portrait_id not in known]
+    cluster = [one.place.cluster for one in chosen]
+    names: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while names.get(name, name) != name:
+            name = names[name]
+        return name
+
+    for row, other in near_duplicates(hashes[loose], hashes, distance):
+        low, high = sorted((root(cluster[loose[row]]), root(cluster[other])))
+        names[high] = low
+    found = []
+    for one in chosen:
+        name = root(one.place.cluster)
+        place = one.place if name == one.place.cluster else _in_cluster(one.place, name)
+        found.append(_Candidate(place, one.phash, one.representative, one.distance))
+    return found
+
+
+def _without_likes(
+    chosen: list[_Candidate], gone: Sequence[tuple[int, str]], distance: int, left_out: Counter[str]
+) -> list[_Candidate]:
+    """Leave out what looks like a portrait that was taken down: the same picture from another file."""
+    if not gone or not chosen:
+        return chosen
+    clusters = {cluster for _, cluster in gone}
+    hashes = np.array([one.phash for one in chosen], np.uint64)
+    alike = {
+        row for row, _ in near_duplicates(hashes, np.array([phash for phash, _ in gone], np.uint64), distance)
+    }
+    found = [one for row, one in enumerate(chosen) if row not in alike and one.place.cluster not in clusters]
+    if len(found) < len(chosen):
+        left_out["like_taken_down"] += len(chosen) - len(found)
+    return found
+
+
+def _one_a_cluster(chosen: Iterable[_Candidate], left_out: Counter[str]) -> list[_Candidate]:
+    """The representative of every cluster, or the member nearest to it when it was not chosen."""
+    best: dict[str, _Candidate] = {}
+    for one in chosen:
+        rival = best.setdefault(one.place.cluster, one)
+        if rival is not one:
+            left_out["near_duplicate"] += 1
+            best[one.place.cluster] = min(rival, one, key=_rank)
+    return list(best.values())
+
+
+def _rank(one: _Candidate) -> tuple[bool, int, str]:
+    return (not one.representative, one.distance, one.place.portrait_id)
+
+
+def _in_cluster(place: Place, cluster: str) -> Place:
+    return Place(place.portrait_id, place.photo_id, place.part, place.row, place.author, place.day, cluster)

@@ -1,0 +1,159 @@
+"""What a release says about itself in words: one source for the card, the datasheet and the RAI fields.
+
+Statements are made from what the release knows. What nobody recorded is said to be unknown.
+"""
+
+from __future__ import annotations
+
+from phq_data.release import rights
+from phq_data.release.manifest import Manifest
+from phq_data.release.stats import Summary
+
+BY_SHARE_ALIKE = "CC-BY-SA"
+
+
+def summary_sentence(manifest: Manifest, summary: Summary) -> str:
+    """What the release is, in one sentence."""
+    kind = "reviewed by people" if manifest.reviewed else "NOT reviewed by people"
+    return (
+        f"{summary.rows:,} aligned portraits of people from {summary.photos:,} photos, seen from all "
+        "around, each "
+        f"with a camera label, a neck and head pose and a mask; {kind}."
+    )
+
+
+def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
+    """The Croissant RAI properties (without prefix) and what holds for this release."""
+    review = manifest.about["review"]
+    consensus = review["consensus"]
+    providers = ", ".join(f"{name} ({count:,})" for name, count in summary.providers.items())
+    pitch = summary.pitch_degrees
+    found: dict[str, str | list[str]] = {
+        "dataCollection": (
+            "Photos were taken in from the providers below with provenance and licence of each. People "
+            "were found "
+            "by a key-point network, a body model was fitted to the key points, and the portrait was cut "
+            "so that "
+            "the camera label holds. Pictures that failed automatic checks were left out with a recorded "
+            "reason."
+        ),
+        "dataCollectionType": _collection_types(summary),
+        "dataCollectionRawData": f"Portraits by provider: {providers}.",
+        "dataCollectionMissingData": (
+            "Columns that are null were not known: author, title, licence page, the day the photo was taken. "
+            + (
+                "Pictures are left out because they may not be published; phq release fill fetches them "
+                "again."
+                if manifest.images == "none"
+                else "No picture is missing."
+            )
+        ),
+        "dataPreprocessingProtocol": [
+            "EXIF orientation and colour profile are applied; pictures are resampled once from the raw "
+            "photo.",
+            "What lies outside the photo is a faded reflection; the column 'padding' says how much of "
+            "the picture.",
+            "Near-duplicates are reduced to one; splits keep photos, near-duplicates and one author's "
+            "pictures of a "
+            "day together.",
+        ],
+        "dataManipulationProtocol": "No picture was retouched; faces are not blurred.",
+        "dataImputationProtocol": (
+            "Cameras and poses are estimates of a fit, not measurements; the column 'doubt' says how "
+            "unsure one is. "
+            + (
+                f"{summary.truth:,} rows also have the truth."
+                if summary.truth
+                else "No row has a known truth."
+            )
+        ),
+        "dataAnnotationProtocol": (
+            "Labels are made by machine. Reviewers accept or reject a portrait by whether the body mesh "
+            "lies on the "
+            "person's shoulders and whether the picture is sharp; a portrait counts as accepted when at "
+            "least "
+            f"{review['min_votes']} reviewer(s) voted and more than {review['min_share']:.0%} accepted it."
+        )
+        if manifest.reviewed
+        else "Labels are made by machine and were NOT reviewed by people.",
+        "dataAnnotationPlatform": ["PHQ review"] if manifest.reviewed else ["none"],
+        "dataAnnotationAnalysis": [
+            "Consensus over all decisions: "
+            + (", ".join(f"{count:,} {state}" for state, count in consensus.items()) or "no decisions")
+            + "."
+        ],
+        "annotationsPerItem": f"at least {review['min_votes']}" if manifest.reviewed else "0",
+        "annotatorDemographics": ["Not recorded."],
+        "machineAnnotationTools": _tools(summary),
+        "dataBiases": [
+            f"Views: {', '.join(f'{name} {count:,}' for name, count in summary.octants.items())}; "
+            "elevation between "
+            f"{pitch.get('p05', 0):.0f} and {pitch.get('p95', 0):.0f} degrees for 90 % of the portraits.",
+            "Who is in the photos follows from who is photographed and published by the providers. Age, "
+            "gender, "
+            "skin colour and origin were not annotated, so their balance is unknown.",
+        ],
+        "dataLimitations": [
+            "Camera labels hold for a pinhole camera at a fixed distance; perspective of close-ups is "
+            "not kept.",
+            "Not fit for recognising, identifying or classifying people.",
+        ],
+        "dataUseCases": [
+            "Training and evaluating 3D-aware generators of portraits; estimating views and head poses."
+        ],
+        "dataSocialImpact": (
+            "Generators trained on portraits can be misused for deception and can repeat the imbalance "
+            "of the data. "
+            "Do not make pictures of real people without their consent."
+        ),
+        "personalSensitiveInformation": [
+            "The pictures show people's faces. Photographers are named where their licence asks for it.",
+        ],
+        "dataReleaseMaintenancePlan": [
+            "Versions are semantic: MAJOR when a row was removed or changed, MINOR when rows were added, "
+            "PATCH when "
+            "only the packaging changed. Published versions never change.",
+            "Whoever is shown or made a picture can have it taken down: it goes into tombstones.json, "
+            "which every PHQ "
+            "reader honours at once, and out of the next version.",
+        ],
+    }
+    if summary.days is not None:
+        found["dataCollectionTimeFrame"] = list(summary.days)
+    return found
+
+
+def licence_name(summary: Summary) -> str:
+    """Hugging Face's identifier of the release's licence: one licence if it covers every row, else other."""
+    names = {name.upper() for name in summary.licences}
+    if names <= {"CC0-1.0", "PD", "PDM-1.0"}:
+        return "cc0-1.0"
+    if names <= {"CC0-1.0", "PD", "PDM-1.0", "CC-BY-4.0"}:
+        return "cc-by-4.0"
+    if names == {"CC-BY-SA-4.0"}:
+        return "cc-by-sa-4.0"
+    return "other"
+
+
+def licence_urls(summary: Summary) -> list[str]:
+    """The pages of the rows' licences, as far as they are free ones."""
+    return [url for url in (rights.licence_url(name) for name in summary.licences) if url]
+
+
+def _collection_types(summary: Summary) -> list[str]:
+    kinds = {
+        "folder": "Secondary Data analysis",
+        "samples": "Secondary Data analysis",
+        "synthetic": "Software Collection",
+    }
+    return sorted({kinds.get(provider, "Web API") for provider in summary.providers})
+
+
+def _tools(summary: Summary) -> list[str]:
+    tools: set[str] = set()
+    for models in summary.models:
+        if isinstance(models, dict):
+            tools |= {f"{role}: {name}" for role, name in models.items()}
+        else:
+            tools.add(str(models))
+    return sorted(tools) or ["unknown"]

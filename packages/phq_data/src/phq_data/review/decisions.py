@@ -1,0 +1,79 @@
+"""Decisions as Parquet parts of the workspace (`tables/decisions`): the form that releases are made from.
+
+The log is append-only: every batch becomes one more part, and no part is ever written again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from phq_data import schema
+from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
+from phq_data.workspace import Workspace
+
+FOLDER = "tables/decisions"
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_decision(
+    portrait_id: str,
+    verdict: str,
+    reviewer: str,
+    *,
+    reason: str = "",
+    note: str | None = None,
+    seconds: float = 0.0,
+    client: str = "",
+    at: datetime | None = None,
+) -> dict[str, Any]:
+    """A row of `schema.DECISIONS` with a fresh id, decided now unless `at` says when."""
+    if verdict not in VERDICTS:
+        raise ReviewError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
+    when = at or datetime.now(UTC)
+    return {
+        "decision_id": ulid(int(when.timestamp() * 1000)),
+        "portrait_id": portrait_id,
+        "verdict": verdict,
+        "reason": reason,
+        "note": note,
+        "reviewer": reviewer,
+        "time": when,
+        "seconds": seconds,
+        "client": client,
+    }
+
+
+def append(workspace: Workspace, decisions: Sequence[Mapping[str, Any]]) -> int:
+    """Append decisions as one part; returns how many were new (a decision that is there is left out)."""
+    known = set(workspace.table("decisions", ["decision_id"])["decision_id"].to_pylist())
+    fresh: dict[str, Mapping[str, Any]] = {}
+    for row in decisions:
+        if row["verdict"] not in VERDICTS:
+            raise ReviewError(f"decision {row['decision_id']}: there is no verdict {row['verdict']!r}")
+        if row["decision_id"] not in known:
+            fresh.setdefault(row["decision_id"], row)
+    if fresh:
+        parts = workspace.parts(FOLDER)
+        table = schema.to_table("decisions", fresh.values())
+        workspace.write_part(FOLDER, parts[-1] + 1 if parts else 0, table, "decisions")
+    return len(fresh)
+
+
+def current(
+    workspace: Workspace,
+    rule: ConsensusRule = ConsensusRule(),  # noqa: B008 (frozen)
+) -> dict[str, Consensus]:
+    """portrait_id -> consensus over all decisions of the workspace."""
+    columns = ["decision_id", "portrait_id", "verdict", "reviewer", "time"]
+    return consensus(workspace.table("decisions", columns).to_pylist(), rule)
+
+
+def ulid(milliseconds: int | None = None) -> str:
+    """A new ULID: 48 bits of time, 80 random bits, 26 letters that sort by time."""
+    when = int(time.time() * 1000) if milliseconds is None else milliseconds
+    number = (when << 80) | secrets.randbits(80)
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
