@@ -51,11 +51,16 @@ def upper_size(keypoints: FloatArray) -> float:
     neck = np.linalg.norm(head - middle)
     ears = np.linalg.norm(points[3] - points[4])
     nose = max(np.linalg.norm(points[0] - points[3]), np.linalg.norm(points[0] - points[4]))
-    measures = [breadth, 1.5 * neck, 2.3 * ears, 2.0 * nose]
-    trust = [keypoints[SHOULDERS, 2].min(), min(shoulder_score(keypoints), head_score(keypoints)),
-             keypoints[3:5, 2].min(), min(keypoints[0, 2], keypoints[3:5, 2].max())]  # fmt: skip
-    trusted = [m for m, t in zip(measures, trust, strict=True) if t > 0.2]
-    return float(max(trusted if trusted else measures))
+    from_head = [2.3 * ears, 2.0 * nose]
+    head_trust = [keypoints[3:5, 2].min(), min(keypoints[0, 2], keypoints[3:5, 2].max())]
+    from_shoulders = [breadth, 1.5 * neck]
+    shoulder_trust = [keypoints[SHOULDERS, 2].min(), min(shoulder_score(keypoints), head_score(keypoints))]
+    head_sizes = [m for m, t in zip(from_head, head_trust, strict=True) if t > 0.2]
+    sizes = [m for m, t in zip(from_shoulders, shoulder_trust, strict=True) if t > 0.2]
+    if head_sizes:
+        # In a crowd the shoulders are sometimes the neighbours'. A head in profile still spans half as much.
+        sizes = [min(size, 2.2 * max(head_sizes)) for size in sizes]
+    return float(max([*sizes, *head_sizes] or [*from_shoulders, *from_head]))
 
 
 def similarity(first: FloatArray, second: FloatArray, tolerance: float = 2.0) -> float:
@@ -77,7 +82,7 @@ def similarity(first: FloatArray, second: FloatArray, tolerance: float = 2.0) ->
 
 
 def person_box(keypoints: FloatArray, photo_size: tuple[int, int], minimum_score: float = 0.2) -> FloatArray:
-    """Box [4] (x0, y0, x1, y1) around the points that were seen, with room for the scalp, cut at the photo."""
+    """Box [4] (x0, y0, x1, y1) around the points that were seen, with room for the scalp."""
     seen = keypoints[keypoints[:, 2] >= minimum_score, :2]
     if len(seen) < 2:
         seen = keypoints[:, :2]

@@ -1,8 +1,8 @@
 """The embedded person detector: MoveNet MultiPose proposes people, MoveNet Thunder looks closely at each.
 
-MultiPose's score says little about tight portraits and rear views, and its points are coarse. So every proposal
-gets a look of Thunder's at head and chest, the part a portrait is about, and a second one if the first was off
-the middle. Whether it is a person is decided by the head and the shoulders found there.
+MultiPose's score says little about tight portraits and rear views, and its points are coarse. So every
+proposal gets a look of Thunder's at head and chest, the part a portrait is about, and a second one if the
+first was off the middle. Whether it is a person is decided by the head and the shoulders found there.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from phq_data.models.protocols import DetectedPerson, FloatArray
 CODE_VERSION = 1  # raise it when the same config and networks would give other people
 NETWORKS = ("movenet-multipose", "movenet-thunder")
 CROP = 256  # Thunder's input side
+MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right exchanged
 BATCH = 8  # views a run of Thunder: bounds memory, does not change the result
 
 
@@ -42,7 +43,7 @@ class MoveNetConfig:
     """Settings of the detector."""
 
     propose: ProposeConfig = field(default_factory=ProposeConfig)
-    maximum_looks: int = 48
+    maximum_looks: int = 36
     """Proposals looked at a photo: bounds the time of dense crowds; the best come first."""
     padding: float = 2.8
     """Side of Thunder's view over the breadth of the shoulders."""
@@ -54,6 +55,10 @@ class MoveNetConfig:
     """Mean score of the two best head points."""
     minimum_shoulder: float = 0.20
     """Score of the better shoulder."""
+    certain: float = 0.5
+    """Score of head and shoulders together from which a person needs no confirmation."""
+    minimum_person: float = 0.30
+    """The same score, of a look and one at the mirrored view on average, for all others."""
     head_inside: float = 0.10
     """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
     same_person: float = 0.45
@@ -78,7 +83,7 @@ class _View:
         """The same view with another side; the aimed head keeps its place in it."""
         fixed = np.where(np.isnan(self.aim), [self.x0 + self.side / 2, self.y0 + self.side / 2], self.aim)
         corner = fixed + factor * (np.array([self.x0, self.y0]) - fixed)
-        return _View(*corner, factor * self.side, self.aim)
+        return _View(corner[0], corner[1], factor * self.side, self.aim)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class _Look:
 
 
 class MoveNetDetector:
-    """Finds people and their COCO-17 key points; a `PersonDetector`. Cheap to make and to send to a worker."""
+    """Finds people and their COCO-17 key points: a `PersonDetector`, cheap to make or to send away."""
 
     def __init__(self, config: MoveNetConfig | None = None, *, threads: int = 1) -> None:
         self.config = config if config is not None else MoveNetConfig()
@@ -121,10 +126,11 @@ class MoveNetDetector:
         budget = self.config.maximum_looks
         every_head = _heads(found.people + found.heads)
 
-        looks = self._examine(image, found.people[:budget], every_head)
-        loose = _without_owner(found.heads, looks)[: budget - len(found.people[:budget])]
+        looks, refuted = self._examine(image, found.people[:budget], every_head)
+        loose = _without_owner(found.heads, looks + refuted)[: budget - len(found.people[:budget])]
         if loose:
-            looks = self._gate(looks + self._examine(image, loose, every_head), photo.size)
+            more, _ = self._examine(image, loose, every_head)
+            looks = self._gate(looks + more, photo.size)
         looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
         return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
 
@@ -133,8 +139,8 @@ class MoveNetDetector:
         image: NDArray[np.uint8],
         proposals: Sequence[Proposal],
         every_head: FloatArray,  # [K, 3] x, y, size of all heads proposed in the photo
-    ) -> list[_Look]:
-        """The proposals that Thunder confirms, each person once."""
+    ) -> tuple[list[_Look], list[_Look]]:
+        """The people that Thunder confirms, each once, and what it took for people at first."""
         size = (image.shape[1], image.shape[0])
         looks = self._look(image, [self._view_of(proposal, every_head) for proposal in proposals])
         weak = [index for index, look in enumerate(looks) if not self._passes(look, size)]
@@ -156,7 +162,23 @@ class MoveNetDetector:
             strayed = similarity(earlier.keypoints, look.keypoints, tolerance=4.0) < 0.5
             if look.score > (1.0 if strayed else 0.9) * earlier.score:
                 people[index] = look.with_lower_body(earlier.keypoints)
-        return self._gate(people, size)
+        return self._confirm(image, self._gate(people, size), every_head)
+
+    def _confirm(
+        self, image: NDArray[np.uint8], looks: list[_Look], every_head: FloatArray
+    ) -> tuple[list[_Look], list[_Look]]:
+        """Those that are surely people or look so in the mirror too, and the others.
+
+        What only resembles a person seldom does so in both.
+        """
+        doubtful = [look for look in looks if look.score < self.config.certain]
+        views = [self._upper_view(look.keypoints, every_head) for look in doubtful]
+        refuted = [
+            look
+            for look, mirrored in zip(doubtful, self._look(image, views, mirrored=True), strict=True)
+            if (look.score + mirrored.score) / 2 < self.config.minimum_person
+        ]
+        return [look for look in looks if all(look is not other for other in refuted)], refuted
 
     def _gate(
         self, looks: Sequence[_Look], photo_size: tuple[int, int], strictness: float = 1.0
@@ -179,13 +201,14 @@ class MoveNetDetector:
             and _is_inside(keypoints, photo_size, config.head_inside)
         )
 
-    # -- views ---------------------------------------------------------------------------------
+    # -- views -------------------------------------------------------------------------------------
 
     def _view_of(self, proposal: Proposal, every_head: FloatArray) -> _View:
         if np.isnan(proposal.head).any() and proposal.box is not None:
             box = proposal.box
             side = self.config.box_padding * max(box[2] - box[0], box[3] - box[1])
-            return _View(*((box[:2] + box[2:] - side) / 2), side, proposal.head)
+            x0, y0 = (box[:2] + box[2:] - side) / 2
+            return _View(x0, y0, side, proposal.head)
         return self._view_at(proposal.head, proposal.shoulders, proposal.size, every_head)
 
     def _upper_view(self, keypoints: FloatArray, every_head: FloatArray) -> _View:
@@ -198,15 +221,13 @@ class MoveNetDetector:
         padding = self.config.crowd_padding if crowded else self.config.padding
         centre = head + 0.72 * (padding - 1) * (shoulders - head)
         side = padding * size
-        return _View(*(centre - side / 2), side, head)
+        return _View(centre[0] - side / 2, centre[1] - side / 2, side, head)
 
     def _another_view(self, look: _Look, every_head: FloatArray) -> _View:
         """A second chance: narrower where Thunder went astray or had room, wider where it had little."""
-        if look.missed or not self._is_crowded(
-            look.view.aim, look.view.side / self.config.padding, every_head
-        ):
-            return look.view.scaled(0.65)
-        return look.view.scaled(1.35)
+        size = look.view.side / self.config.padding
+        narrower = look.missed or not self._is_crowded(look.view.aim, size, every_head)
+        return look.view.scaled(0.65 if narrower else 1.35)
 
     def _is_crowded(self, head: FloatArray, size: float, every_head: FloatArray) -> bool:
         """Whether another head of about that size is near."""
@@ -214,21 +235,25 @@ class MoveNetDetector:
         alike = np.abs(np.log(every_head[:, 2] / size)) < 1.0
         return bool(np.any((away > 0.4) & (away < 1.1) & alike))
 
-    def _look(self, image: NDArray[np.uint8], views: Sequence[_View]) -> list[_Look]:
-        """Thunder's look at each view."""
+    def _look(
+        self, image: NDArray[np.uint8], views: Sequence[_View], *, mirrored: bool = False
+    ) -> list[_Look]:
+        """Thunder's look at each view, or at its mirror image; the key points are those of the photo."""
         looks: list[_Look] = []
         for start in range(0, len(views), BATCH):
             batch = views[start : start + BATCH]
             cuts = [_cut(image, view) for view in batch]
             corners = np.array([cut[1:] for cut in cuts], np.float64)  # [N, 3] x0, y0, side
             aims = (np.array([view.aim for view in batch]) - corners[:, :2]) / corners[:, 2:]
-            maps = registry.run(
-                "movenet-thunder", {"image": np.stack([cut[0] for cut in cuts])}, self.threads
-            )
+            crops = np.stack([cut[0] for cut in cuts])
+            if mirrored:
+                crops, aims[:, 0] = np.ascontiguousarray(crops[:, :, ::-1]), 1 - aims[:, 0]
+            maps = registry.run("movenet-thunder", {"image": crops}, self.threads)
             for view, keypoints, (x0, y0, side) in zip(
                 batch, decode_thunder(maps, aims[:, ::-1]), corners, strict=True
             ):
-                y, x, score = keypoints.astype(np.float64).T
+                y, x, score = (keypoints[MIRROR] if mirrored else keypoints).astype(np.float64).T
+                x = 1 - x if mirrored else x
                 looks.append(_Look(view, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
         return looks
 

@@ -1,8 +1,8 @@
 """Heads that MultiPose saw but gave to nobody.
 
-MultiPose finds a person by the centre of the body. In a crowd, bodies hide each other and centres vanish, while
-noses, eyes and ears still stand in the heat maps. Those points, grouped to heads, are further proposals: each
-is only a place and a rough size, enough for Thunder to look there.
+MultiPose finds a person by the centre of the body. In a crowd, bodies hide each other and centres vanish,
+while noses, eyes and ears still stand in the heat maps. Those points, grouped to heads, are further
+proposals: each is only a place and a rough size, enough for Thunder to look there.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ def loose_heads(
     minimum_score: float,
     reach: float,
 ) -> FloatArray:
-    """Heads [K, 4] in network pixels: x, y, breadth of the shoulders that would go with it, score; best first.
+    """Heads [K, 4] in network pixels: x, y, breadth of the shoulders that would go with it, score; best
+    first.
 
-    A head is a group of at least two different points of which the best scores `minimum_score`; `reach` is the
-    largest distance in network pixels between its points and the best one.
+    A head is a group of at least two different points of which the best scores `minimum_score`; `reach` is
+    the largest distance in network pixels between its points and the best one.
     """
     points = _peaks(heads["heatmap"][0, :5], heads["offset"][0, :10], 0.6 * minimum_score)
     free = np.ones(len(points), bool)

@@ -1,8 +1,9 @@
 """Where people may be: MultiPose looks at the photo in several sizes.
 
-MultiPose recognises people between about a tenth of its input and all of it. A small look at the whole photo is
-for people larger than the frame, a larger one for people in the distance. Two kinds of proposals come out: people,
-and loose heads (see `movenet_heads`), which in a crowd are all that is left of many people.
+MultiPose recognises people between about a tenth of its input and all of it. A small look at the whole
+photo is for people larger than the frame, a larger one for people in the distance. Two kinds of proposals
+come out: people, and loose heads (see `movenet_heads`), which in a crowd are all that is left of many
+people.
 """
 
 from __future__ import annotations
