@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
-
 from phq_data import config as settings
 from phq_data import schema
 from phq_data.config import PipelineConfig
@@ -186,10 +184,12 @@ def _call(
 
 def read_photo(workspace: Workspace, key: str) -> bytes:
     """The bytes of a photo: from the workspace, or from its own place when it was only referenced."""
-    if "://" not in key:
+    from phq_data.sources.resolve import open_uri
+
+    if key.startswith("photos/"):
         return workspace.read_bytes(key)
-    with fsspec.open(key, "rb") as file:
-        return bytes(file.read())
+    with open_uri(key) as file:
+        return file.read()
 
 
 def _ledger_rows(spec: StageSpec, outcomes: list[Outcome], tables: list[list[Row]]) -> list[Row]:

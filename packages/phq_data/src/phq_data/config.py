@@ -60,7 +60,7 @@ class CropConfig:
 
     mode: Literal["fit", "reference"] = "fit"
     size: int = 512  # pixels a side
-    codec: Literal["png", "webp-lossless", "jpeg-95"] = "png"
+    codec: Literal["webp-lossless", "png", "jpeg-95"] = "webp-lossless"
     min_window: float = 50.0  # photo pixels; smaller windows are rejected (phq-data section 6)
 
 
