@@ -208,11 +208,11 @@ def test_the_budget_bounds_the_page_whatever_the_photos_look_like(make_workspace
     made = make_workspace(count=8, rejected=0, twins=False)
     noise = np.random.default_rng(0).integers(0, 256, (4, sheets.SIDE, sheets.SIDE, 3), np.uint8)
     largest = 3 * len(sheets.data_uri(noise[0]))
-    monkeypatch.setattr("phq_data.report.page.PICTURE_BYTES", 3 * 8_000)
+    monkeypatch.setattr("phq_data.report.page.KEPT_BYTES", 3 * 8_000)
     few = write_report(made.workspace)
     cards = read(few).text.count("8, chosen by id")
     assert cards == 1 and few.stat().st_size < 100_000
-    assert 96 * largest > 12_000_000  # so without the budget, noisy photos would pass 15 MB
+    assert 96 * largest > 8_000_000  # so without the budget, noisy photos would pass 15 MB
 
 
 def test_masks_are_shown_as_cut_outs_with_a_border():

@@ -99,8 +99,10 @@ def _person(inspection: Inspection, person: Row, console: Console) -> None:
 
 def _fit(fit: Row, console: Console) -> None:
     _head("fit", fit["fit_id"], console)
-    pairs = np.reshape(fit["alternatives"], (-1, 2))
-    starts = ", ".join(f"yaw {np.degrees(yaw):.0f}° costs {cost:.3g}" for yaw, cost in pairs[:5])
+    starts: dict[int, float] = {}  # many starts end at the same yaw: the best of each
+    for yaw, cost in np.reshape(fit["alternatives"], (-1, 2)):
+        starts.setdefault(5 * round(float(np.degrees(yaw)) / 5), float(cost))
+    ends = ", ".join(f"yaw {yaw}° costs {cost:.3g}" for yaw, cost in starts.items())
     pose = np.degrees(np.asarray(fit["pose"], np.float64))
     end = "converged" if fit["converged"] else "did not converge"
     _facts(
@@ -109,7 +111,7 @@ def _fit(fit: Row, console: Console) -> None:
             ("residual", f"{100 * fit['residual']:.1f} % of the person's size"),
             ("camera", f"focal {fit['focal']:.0f} pixels, neck {fit['translation'][2]:.2f} m away"),
             ("neck, head", " ".join(f"{angle:.0f}°" for angle in pose)),
-            ("starts", starts),
+            ("best fits near", ends),
         ],
         console,
     )

@@ -27,8 +27,8 @@ PICTURES = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "camer
 
 MAX_KEPT, MAX_REJECTED, MAX_CLUSTERS, MAX_MEMBERS = 96, 48, 24, 6
 SHEET_TILES = 48
-PICTURE_BYTES = 12_000_000
-"""Base64 characters of all pictures of a page: keeps it below 15 MB whatever the photos look like."""
+KEPT_BYTES, REJECTED_BYTES, CLUSTER_BYTES = 8_000_000, 2_500_000, 1_500_000
+"""Base64 characters of a page's pictures: it stays below 15 MB whatever the photos look like."""
 
 
 def write_report(workspace: Workspace, out: Path | None = None) -> Path:
@@ -40,14 +40,13 @@ def write_report(workspace: Workspace, out: Path | None = None) -> Path:
     page = _place(workspace, out)
     data = numbers.gather(workspace)
     rig = load_rig(workspace)
-    budget = sheets.Budget(PICTURE_BYTES)
     kept_ids = sheets.sample(data.kept.index, MAX_KEPT)
     rejected_ids = sheets.sample_by_reason(data.rejected, MAX_REJECTED)
     clusters = data.clusters[:MAX_CLUSTERS]
     members = [m for cluster in clusters for m in cluster.members[:MAX_MEMBERS]]
-    kept = sheets.kept_cards(workspace, data.portraits, kept_ids, rig, budget)
-    rejected = sheets.rejected_cards(workspace, data.portraits, rejected_ids, budget)
-    small = sheets.small_pictures(workspace, data.portraits, members, budget)
+    kept = sheets.kept_cards(workspace, data.portraits, kept_ids, rig, sheets.Budget(KEPT_BYTES))
+    rejected = sheets.rejected_cards(workspace, data.portraits, rejected_ids, sheets.Budget(REJECTED_BYTES))
+    small = sheets.small_pictures(workspace, data.portraits, members, sheets.Budget(CLUSTER_BYTES))
     # In order of yaw a sheet reads as a walk around the subject, and gaps in it can be seen.
     yaw = data.portraits["yaw"].to_dict()
     kept.sort(key=lambda card: yaw[card.portrait_id])

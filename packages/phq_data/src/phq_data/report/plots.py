@@ -116,11 +116,10 @@ def camera_plot(kept: pd.DataFrame, rejected: pd.DataFrame, linked: set[str]) ->
         '<svg viewBox="0 0 {w} {h}" preserveAspectRatio="none" focusable="false">{body}</svg>'
     ).format(w=int(_WIDTH), h=int(_HEIGHT), body=body)
     named = {-180: "back", -90: "right side", 0: "front", 90: "left side", 180: "back"}
-    step = 15 if limit <= 30 else 30
     return CameraPlot(
         svg=svg,
         x_ticks=tuple((100 * (a + 180) / 360, f"{a}°|{named.get(a, '')}") for a in range(-180, 181, 45)),
-        y_ticks=tuple((100 * (limit - a) / (2 * limit), f"{a}°") for a in range(-limit, limit + 1, step)),
+        y_ticks=tuple((100 * (limit - a) / (2 * limit), f"{a}°") for a in _pitch_ticks(limit)),
         label=_summary(kept),
         binned=total > POINTS_AT_MOST,
         most=most,
@@ -175,6 +174,13 @@ def _pitch_limit(pitch: pd.Series) -> int:
     return int(np.clip(15 * np.ceil(largest / 15), 30, 90))
 
 
+def _pitch_ticks(limit: int) -> list[int]:
+    """Multiples of 15 degrees, or of 30 when there are many, up to the limits of the plot."""
+    step = 15 if limit <= 30 else 30
+    top = limit // step * step
+    return list(range(-top, top + 1, step))
+
+
 def _angles(portraits: pd.DataFrame) -> list[tuple[str, float, float]]:
     return [
         (str(i), float(np.degrees(yaw)), float(np.degrees(pitch)))
@@ -184,8 +190,7 @@ def _angles(portraits: pd.DataFrame) -> list[tuple[str, float, float]]:
 
 def _grid(limit: int) -> Markup:
     lines = [f"M{a + 180} 0V{_HEIGHT:.0f}" for a in range(-135, 180, 45)]
-    step = 15 if limit <= 30 else 30
-    lines += [f"M0 {_y(a, limit):.2f}H{_WIDTH:.0f}" for a in range(-limit + step, limit, step)]
+    lines += [f"M0 {_y(a, limit):.2f}H{_WIDTH:.0f}" for a in _pitch_ticks(limit) if abs(a) < limit]
     return Markup('<path class="grid" d="{d}"/>').format(d=" ".join(lines))
 
 
