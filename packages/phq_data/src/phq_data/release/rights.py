@@ -22,7 +22,9 @@ from phq_data.release.version import ReleaseError
 Use = Literal["train", "publish-images", "publish-ids"]
 USES: tuple[Use, ...] = ("train", "publish-images", "publish-ids")
 
-_FREE = re.compile(r"(CC0|PDM|PD|CC-BY|CC-BY-SA)(-\d+(\.\d+)?)?(-[a-z]{2,3})?", re.IGNORECASE | re.ASCII)
+_FREE = re.compile(
+    r"(CC0|PDM|PD|CC-BY|CC-BY-SA)(-\d+(\.\d+)?(-(?!nc|nd|sa)[a-z]{2,3})?)?", re.IGNORECASE | re.ASCII
+)
 _URLS = {
     "CC0": "https://creativecommons.org/publicdomain/zero/{version}/",
     "PDM": "https://creativecommons.org/publicdomain/mark/{version}/",

@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from phq_data.release import reader, rights
+from phq_data.release.build import build
+from phq_data.release.rights import Permission, RightsError
+
+from .conftest import DAY, options
+
+STATEMENT = {"who": "Rosa", "scope": ["train"], "date": DAY, "reference": "letter 12"}
+
+
+def row(**changes):
+    return {"portrait_id": "p", "provider": "folder", "licence": None, "permission": None, **changes}
+
+
+@pytest.mark.parametrize("licence", ["CC0-1.0", "PDM-1.0", "PD", "CC-BY-4.0", "CC-BY-2.0-de", "CC-BY-SA-3.0"])
+def test_free_licences_pass_for_every_use(licence):
+    assert all(rights.refusal(row(licence=licence), use) == "" for use in rights.USES)
+
+
+@pytest.mark.parametrize(
+    "licence", [None, "", "CC-BY-NC-4.0", "CC-BY-ND-4.0", "Pexels", "free", "CC-BY-SA-NC", "CC-BY-4.0-nd"]
+)
+def test_everything_else_is_refused_for_every_use(licence):
+    assert all(rights.refusal(row(licence=licence), use) for use in rights.USES)
+
+
+def test_a_providers_terms_stand_above_a_files_licence():
+    assert "Pexels" in rights.refusal(row(provider="pexels", licence="CC0-1.0"), "train")
+    lite = row(provider="unsplash-lite")
+    assert rights.refusal(lite, "train") == ""
+    assert "no portion" in rights.refusal(lite, "publish-images")
+    assert "no portion" in rights.refusal(lite, "publish-ids")
+
+
+def test_our_own_renders_may_be_used():
+    assert all(rights.refusal(row(provider="synthetic"), use) == "" for use in rights.USES)
+
+
+def test_a_permission_covers_its_scope_and_its_provider_only():
+    given = Permission("Rosa", ("train",), DAY, "letter", provider="folder")
+    assert rights.refusal(row(), "train", [given]) == ""
+    assert rights.refusal(row(), "publish-images", [given])
+    assert rights.refusal(row(provider="pexels"), "train", [given])
+
+
+def test_a_permission_recorded_in_the_row_counts_and_words_alone_do_not():
+    assert rights.refusal(row(permission=json.dumps(STATEMENT)), "train") == ""
+    assert rights.refusal(row(permission=json.dumps(STATEMENT)), "publish-images")
+    assert rights.refusal(row(permission="they said it is fine"), "train")
+
+
+@pytest.mark.parametrize(
+    ("broken", "word"),
+    [
+        ({"who": ""}, "'who'"),
+        ({"scope": []}, "scope"),
+        ({"scope": ["everything"]}, "scope"),
+        ({"date": "yesterday"}, "isoformat"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_statement_that_is_not_whole_is_refused(tmp_path, broken, word):
+    path = tmp_path / "permission.json"
+    path.write_text(json.dumps({**STATEMENT, **broken}))
+    with pytest.raises(RightsError, match=word):
+        Permission.load(path)
+
+
+def test_a_build_stops_at_unknown_rights_and_leaves_nothing_behind(maker, releases):
+    maker.add(maker.photo(), maker.photo(provider="folder", licence=None), maker.photo(provider="pexels"))
+    with pytest.raises(RightsError, match="2 portraits may not be put to the use 'train'") as caught:
+        build(maker.workspace, releases, "1.0.0", options())
+    assert "Pexels bars" in str(caught.value) and "--permission FILE" in str(caught.value)
+    assert list(releases.glob("[!.]*")) == []
+
+
+def test_a_stated_permission_lets_it_run_and_is_recorded(maker, releases, tmp_path):
+    maker.add(maker.photo(provider="folder", licence=None))
+    path = tmp_path / "permission.json"
+    path.write_text(json.dumps(STATEMENT))
+    build(maker.workspace, releases, "1.0.0", options(permission=Permission.load(path)))
+    manifest = reader.open(releases / "1.0.0").manifest
+    assert manifest.about["permission"]["reference"] == "letter 12"
+    assert "letter 12" in (releases / "1.0.0/LICENCES.md").read_text()

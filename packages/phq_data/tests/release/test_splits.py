@@ -1,0 +1,108 @@
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phq_data.release.splits import Grouped, SplitShares, assign, groups, near_duplicates
+from phq_data.release.version import ReleaseError
+
+HALF = SplitShares(0.5, 0.25, 0.25)
+
+
+def some(count, seed=0):
+    draw = random.Random(seed)
+    return [
+        Grouped(
+            f"p{i:04d}",
+            f"photo{draw.randrange(count)}",
+            draw.choice([None, *"ABCDEFGHIJ"]),
+            draw.choice([None, "2026-01-01", "2026-01-02", "2026-01-03"]) if draw.random() < 0.9 else None,
+            f"c{draw.randrange(count)}",
+        )
+        for i in range(count)
+    ]
+
+
+def ties(one, undated):
+    yield ("photo", one.photo_id)
+    yield ("cluster", one.cluster)
+    if one.author and one.day:
+        yield ("day", one.author, one.day)
+    if one.author in undated:
+        yield ("author", one.author)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_nothing_that_ties_portraits_straddles_two_splits(seed, count):
+    portraits = some(count, seed)
+    undated = {one.author for one in portraits if one.author and not one.day}
+    split_of = {}
+    for one, split in zip(portraits, assign(portraits, HALF, {}), strict=True):
+        for tie in ties(one, undated):
+            assert split_of.setdefault(tie, split) == split
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_groups_are_the_connected_components(seed):
+    portraits = some(30, seed)
+    undated = {one.author for one in portraits if one.author and not one.day}
+    near = {i: {i} for i in range(30)}
+    for i in range(30):
+        for j in range(30):
+            if set(ties(portraits[i], undated)) & set(ties(portraits[j], undated)):
+                near[i].add(j)
+    for _ in range(30):  # brute-force closure
+        near = {i: set().union(*(near[j] for j in near[i])) for i in near}
+    found = groups(portraits)
+    for i in range(30):
+        assert {j for j in range(30) if found[j] == found[i]} == near[i]
+
+
+def test_the_order_of_portraits_does_not_matter():
+    portraits = some(80, 3)
+    by_id = dict(zip((p.portrait_id for p in portraits), assign(portraits, HALF, {}), strict=True))
+    shuffled = random.Random(1).sample(portraits, 80)
+    assert dict(zip((p.portrait_id for p in shuffled), assign(shuffled, HALF, {}), strict=True)) == by_id
+
+
+def lone(i, **changes):
+    return Grouped(**{
+        "portrait_id": f"p{i}", "photo_id": f"f{i}", "author": f"a{i}", "day": "2026-01-01",
+        "cluster": f"c{i}", **changes,
+    })  # fmt: skip
+
+
+def test_shares_are_met_about():
+    found = assign([lone(i) for i in range(4000)], HALF, {})
+    assert found.count("train") == pytest.approx(2000, abs=150)
+    assert found.count("validation") == pytest.approx(1000, abs=130)
+
+
+def test_a_group_stays_where_it_was_and_newcomers_join_it():
+    before = {"p1": "test"}
+    assert assign([lone(1), lone(2, photo_id="f1")], SplitShares(1.0, 0.0, 0.0), before) == ["test", "test"]
+
+
+def test_groups_that_were_joined_across_splits_go_to_train():
+    bridge = lone(3, photo_id="f1", cluster="c2")
+    before = {"p1": "test", "p2": "validation"}
+    assert assign([lone(1), lone(2), bridge], HALF, before) == ["train"] * 3
+
+
+def test_shares_must_sum_to_one():
+    with pytest.raises(ReleaseError, match=r"sum to 1, not 0\.9"):
+        SplitShares(0.8, 0.05, 0.05)
+
+
+def test_near_duplicates_are_those_of_a_brute_force():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, 40, np.uint64)
+    hashes[20:] = hashes[:20] ^ np.array([(1 << int(k)) - 1 for k in rng.integers(0, 12, 20)], np.uint64)
+    expected = {
+        (i, j) for i in range(40) for j in range(40) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= 6
+    }
+    assert set(near_duplicates(hashes, hashes, 6, block=7)) == expected

@@ -1,0 +1,116 @@
+import json
+
+import pytest
+
+from phq_data.release import reader
+from phq_data.release.build import build
+from phq_data.release.takedown import take_down
+from phq_data.release.verify import verify
+from phq_data.release.version import ReleaseError, VersionError
+
+from .conftest import options
+
+
+@pytest.fixture
+def made(maker, releases):
+    """12 photos of two people each, two of one author; ids in order."""
+    specs = [maker.photo(people=2) for _ in range(12)]
+    specs[7]["author"] = specs[2]["author"] = "Ada  Lovelace"
+    ids = maker.add(*specs)
+    build(maker.workspace, releases, "1.0.0", options(shard_bytes=15_000))
+    return ids
+
+
+def left(releases, version="1.0.0"):
+    return set(reader.open(releases / version).all().metadata(["portrait_id"])["portrait_id"].to_pylist())
+
+
+def test_taking_down_a_portrait_takes_its_whole_photo_at_once(made, releases):
+    found = take_down(releases, portrait_id=made[4][:10])
+    assert set(found.entry.portraits) == set(made[4:6]) and found.versions == ("1.0.0",)
+    assert left(releases) == set(made) - set(made[4:6])
+
+
+def test_by_url_and_by_author_however_they_are_written(made, releases):
+    assert take_down(releases, url="http://www.example.org/1/?utm_source=x").entry.portraits
+    assert len(take_down(releases, author="ada lovelace").entry.portraits) == 4
+    assert left(releases) == set(made) - {*made[0:2], *made[4:6], *made[14:16]}
+
+
+def test_the_public_list_does_not_say_who_asked(made, releases):
+    take_down(releases, author="Ada Lovelace", reason="asked by mail")
+    take_down(releases, url="https://example.org/9")
+    text = (releases / "tombstones.json").read_text()
+    assert "Lovelace" not in text and "example.org" not in text and "asked by mail" in text
+
+
+def test_the_next_release_drops_it_rewrites_only_its_shards_and_lists_it(made, maker, releases):
+    take_down(releases, portrait_id=made[4])
+    with pytest.raises(VersionError, match=r"2 removed.*2\.0\.0"):
+        build(maker.workspace, releases, "1.0.1", options())
+    result = build(maker.workspace, releases, "2.0.0", options())
+    old, new = (
+        {shard.path: shard.sha256 for shard in reader.open(releases / v).manifest.shards}
+        for v in ("1.0.0", "2.0.0")
+    )
+    index = reader.open(releases / "1.0.0").index.to_pylist()
+    shards = [shard.path for shard in reader.open(releases / "1.0.0").manifest.shards]
+    concerned = {shards[row["shard"]] for row in index if row["portrait_id"] in made[4:6]}
+    assert {path for path in old if old[path] != new.get(path)} == concerned
+    assert (result.changes.removed, result.changes.taken_down) == (2, 2)
+    manifest = reader.open(releases / "2.0.0").manifest
+    assert set(manifest.about["tombstones"]) == set(made[4:6])
+    assert verify(releases / "2.0.0") == []
+    # Not even the file of the old picture survives in the new version.
+    rows = reader.open(releases / "2.0.0").index["portrait_id"].to_pylist()
+    assert not set(rows) & set(made[4:6])
+
+
+def test_neither_a_new_cut_nor_another_file_of_the_picture_comes_back(maker, releases):
+    spec = maker.photo(phash=0b1)
+    ids = maker.add(spec, maker.photo(), maker.photo())
+    build(maker.workspace, releases, "1.0.0", options())
+    take_down(releases, portrait_id=ids[0])
+    again = maker.photo(phash=0b11)  # the same picture from another file
+    maker.add({**spec, "people": 2, "phash": 0}, again, maker.photo())
+    result = build(maker.workspace, releases, "2.0.0", options())
+    assert result.left_out == {"like_taken_down": 1, "taken_down": 3}
+    assert len(left(releases, "2.0.0")) == 3
+
+
+def test_somebody_of_whom_nothing_is_released_yet_is_remembered(made, maker, releases):
+    found = take_down(releases, author="Grace Hopper")
+    assert found.entry.portraits == ()
+    later = maker.add(maker.photo(author="Grace Hopper"), maker.photo())
+    build(maker.workspace, releases, "1.1.0", options())
+    assert set(later) & left(releases, "1.1.0") == {later[1]}
+
+
+def test_granting_twice_changes_nothing(made, releases):
+    first = take_down(releases, portrait_id=made[0], reason="asked", on="2026-11-20")
+    text = (releases / "tombstones.json").read_text()
+    second = take_down(releases, portrait_id=made[0], on="2026-11-25")
+    assert (first.known, second.known) == (False, True)
+    assert (releases / "tombstones.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({}, "one of --id, --url or --author"),
+        ({"portrait_id": "a", "author": "b"}, "one of"),
+        ({"portrait_id": "abc"}, "too short"),
+        ({"portrait_id": "ffffffffffff"}, "no release"),
+    ],
+)
+def test_requests_that_mean_nothing_are_refused(made, releases, asked, reason):
+    with pytest.raises(ReleaseError, match=reason):
+        take_down(releases, **asked)
+    assert not (releases / "tombstones.json").exists()
+
+
+def test_the_list_is_plain_json(made, releases):
+    take_down(releases, portrait_id=made[0], on="2026-11-20")
+    document = json.loads((releases / "tombstones.json").read_text())
+    assert document["format"] == "phq-tombstones/1"
+    assert document["tombstones"][0]["date"] == "2026-11-20"
