@@ -19,7 +19,13 @@ def random_problem(skeleton: Skeleton, count: int = 6) -> tuple[Problem, State]:
     rng = np.random.default_rng(3)
     focal = rng.uniform(800, 2000, count)
     scale = rng.uniform(200, 500, count)
-    observed = Observations(rng.normal(0, 200, (count, 9, 2)), rng.uniform(0, 1, (count, 9)), focal, scale)
+    observed = Observations(
+        rng.normal(0, 200, (count, 9, 2)),
+        rng.uniform(0.01, 0.1, (count, 9)),
+        rng.uniform(0, 1, (count, 9)),
+        focal,
+        scale,
+    )
     values = np.concatenate(
         [
             rng.normal(0, 0.2, (count, 2)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from scipy.spatial.transform import Rotation
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
-from phq_data.models.smplify.problem import Observations, Problem, State, observe
+from phq_data.models.smplify.problem import Problem, State, observe
 from phq_data.models.smplify.settings import SmplifyConfig
-from phq_data.models.smplify.skeleton import COCO_ROWS, Skeleton
+from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
 from phq_data.models.smplify.starts import pixels_per_metre, starting_states
 
@@ -37,7 +37,12 @@ class SmplifyFitter:
         """`body` is the shipped one unless given."""
         self.config = config or SmplifyConfig()
         self._body = body or load_body()
-        self._skeleton = Skeleton.of(self._body, self.config.shape_directions, {})
+        offsets = {
+            "nose": self.config.nose_offset,
+            "left_shoulder": self.config.shoulder_offset,
+            "left_hip": self.config.hip_offset,
+        }
+        self._skeleton = Skeleton.of(self._body, self.config.shape_directions, offsets)
         facts = {"version": CODE_VERSION, "config": asdict(self.config), "rig": self._body.make_rig().digest}
         state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         self.fingerprint = f"smplify-{state.hexdigest()[:12]}"
@@ -66,28 +71,37 @@ class SmplifyFitter:
         sizes = np.array([p.photo_size for p in people], np.float64)
         focal = config.focal_long_sides * sizes.max(1)
         raw = observe(keypoints, sizes, focal, np.ones(count), config)
-        scale = pixels_per_metre(self._skeleton, raw.pixels, raw.weights, fallback=sizes.max(1) / 2.0)
-        observed = Observations(raw.pixels, raw.weights, focal, np.maximum(scale, 1.0))
+        sure = raw.weights / (1.0 + (raw.deviation / 0.03) ** 2)
+        scale = pixels_per_metre(self._skeleton, raw.pixels, sure, fallback=sizes.max(1) / 2.0)
+        observed = replace(raw, scale=np.maximum(scale, 1.0))
 
+        # Every person is tried as detected and with left and right of the torso exchanged.
         yaws = 2 * np.pi * np.arange(config.starts) / config.starts
-        state = starting_states(self._skeleton, observed, yaws)
-        owner = np.repeat(np.arange(count), config.starts)
-        problem = Problem.of(self._skeleton, config, observed.take(owner))
+        both = observed.take(np.repeat(np.arange(count), 2))
+        both = both.exchanged(np.tile([False, True], count))
+        state = starting_states(self._skeleton, both, yaws)
+        tried = 2 * config.starts
+        problem = Problem.of(
+            self._skeleton, config, both.take(np.repeat(np.arange(2 * count), config.starts))
+        )
+        surcharge = np.tile(np.repeat([0.0, config.exchange_cost], config.starts), count)
         state, _, _ = minimise(problem.blunted(4.0), state, config.first_iterations)
-        cost = problem.cost(state)
+        cost = problem.cost(state) + surcharge
 
-        finalists = max(1, min(config.finalists, config.starts))
+        finalists = max(1, min(config.finalists, tried))
         table = np.argsort(cost.reshape(count, -1), axis=1, kind="stable")[:, :finalists]
-        rows = (table + config.starts * np.arange(count)[:, None]).reshape(-1)
+        rows = (table + tried * np.arange(count)[:, None]).reshape(-1)
         best_state, best_cost, converged = minimise(problem.take(rows), state.take(rows), config.iterations)
         state = state.updated(rows, best_state)
-        cost[rows] = best_cost
+        cost[rows] = best_cost + surcharge[rows]
         finished = np.zeros(len(cost), bool)
         finished[rows] = converged
         cost = cost.reshape(count, -1)
-        winner = np.argmin(cost, axis=1) + config.starts * np.arange(count)
+        best = np.argmin(cost, axis=1)
+        winner = best + tried * np.arange(count)
         chosen, picked = state.take(winner), problem.take(winner)
-        return self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner])
+        exchanged = best >= config.starts
+        return self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
 
     def _records(
         self,
@@ -98,6 +112,7 @@ class SmplifyFitter:
         every: State,
         cost: FloatArray,
         finished: NDArray[np.bool_],
+        exchanged: NDArray[np.bool_],
     ) -> list[BodyFit]:
         count, starts = cost.shape
         neck, head, waist = (chosen.angles[:, 3 * i : 3 * i + 3] for i in range(3))
@@ -107,11 +122,13 @@ class SmplifyFitter:
         joints = joints[:, self._joint_rows]
         unit = problem.observed.focal / chosen.translation[:, 2] * self._breadth
         error = np.linalg.norm(problem.project(chosen) - problem.observed.pixels, axis=-1) / unit[:, None]
-        weights = problem.observed.weights
+        weights = problem.observed.weights / problem.observed.deviation
         seen = weights.sum(1) > 0
         mean = np.sum(weights * np.minimum(error, 1.0), axis=1) / np.maximum(weights.sum(1), 1e-9)
         residuals = np.full((count, len(COCO_KEYPOINTS)), np.nan)
-        residuals[:, COCO_ROWS] = np.where(weights > 0, error, np.nan)
+        # Residuals belong to the detector's keypoints, also when the fit calls the left shoulder the right.
+        row = np.where(exchanged[:, None], COCO_ROWS[EXCHANGE], COCO_ROWS)
+        np.put_along_axis(residuals, row, np.where(weights > 0, error, np.nan), axis=1)
         towards = -np.einsum("mji,mj->mi", every.root, every.translation)
         yaw = np.arctan2(towards[:, 0], towards[:, 2]).reshape(count, starts)
         order = np.argsort(cost, axis=1, kind="stable")

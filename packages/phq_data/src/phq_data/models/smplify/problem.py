@@ -16,11 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.models.smplify.settings import SmplifyConfig
-from phq_data.models.smplify.skeleton import ANGLES, COCO_ROWS, POINT_NAMES, Skeleton, cross_matrix
+from phq_data.models.smplify.skeleton import (
+    ANGLES,
+    CHEST,
+    COCO_ROWS,
+    EXCHANGE,
+    POINT_NAMES,
+    Skeleton,
+    cross_matrix,
+)
 from phq_data.rig import rotation_matrix
 
 FloatArray = NDArray[np.float64]
 ROOT, PLACE, POSE, SHAPE = slice(0, 3), slice(3, 6), slice(6, 6 + ANGLES), slice(6 + ANGLES, None)
+
+
+SIDES = np.array([-1.0, 1.0])
+"""Signs of the shoulder slide: left, right."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +40,25 @@ class Observations:
     """What is known of M people; rows follow `skeleton.POINT_NAMES`."""
 
     pixels: FloatArray  # [M, 9, 2] from the principal point
-    weights: FloatArray  # [M, 9] 0..1
+    deviation: FloatArray  # [M, 9] metres on the body
+    weights: FloatArray  # [M, 9] 0 = not seen
     focal: FloatArray  # [M] pixels
     scale: FloatArray  # [M] pixels a metre at the person: sets what a pixel of error means
 
     def take(self, index: NDArray[np.intp]) -> Observations:
         """The chosen rows."""
-        return Observations(*(a[index] for a in (self.pixels, self.weights, self.focal, self.scale)))
+        fields = (self.pixels, self.deviation, self.weights, self.focal, self.scale)
+        return Observations(*(field[index] for field in fields))
+
+    def exchanged(self, where: NDArray[np.bool_]) -> Observations:
+        """With left and right of shoulders and hips exchanged in the rows [M] that say so."""
+        order = np.where(where[:, None], EXCHANGE, np.arange(len(EXCHANGE)))
+        return replace(
+            self,
+            pixels=np.take_along_axis(self.pixels, order[..., None], 1),
+            deviation=np.take_along_axis(self.deviation, order, 1),
+            weights=np.take_along_axis(self.weights, order, 1),
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +150,7 @@ class Problem:
     def project(self, state: State) -> FloatArray:
         """Pixels [M, 9, 2] of the nine points, from the principal point."""
         points, _ = self.skeleton.place(state.angles, state.shape)
+        points[:, CHEST, 2] += self._shoulder_slide(state)[0][:, None] * SIDES
         local = points @ np.swapaxes(state.root, -1, -2) + state.translation[:, None]
         return self.observed.focal[:, None, None] * local[..., :2] / np.maximum(local[..., 2:], 1e-3)
 
@@ -134,6 +159,8 @@ class Problem:
         points, d_points = self.skeleton.place(state.angles, state.shape)
         count, parameters = len(points), 6 + ANGLES + self.skeleton.directions
         translation = state.translation
+        slide, d_root, d_place = self._shoulder_slide(state)
+        points[:, CHEST, 2] += slide[:, None] * SIDES
         local = points @ np.swapaxes(state.root, -1, -2) + translation[:, None]
         d_local = np.empty((count, len(POINT_NAMES), 3, parameters))
         d_local[..., ROOT] = -(state.root[:, None] @ cross_matrix(points))
@@ -142,19 +169,44 @@ class Problem:
         d_local[..., 0, 3] = d_local[..., 1, 4] = depth
         d_local[..., 5] = translation[:, None]
         d_local[..., 6:] = state.root[:, None] @ d_points
+        slid = (
+            state.root[:, None, :, 2] * SIDES[:, None]
+        )  # [M, 2, 3] motion of the shoulders a metre of slide
+        d_local[:, CHEST, :, ROOT] += slid[..., None] * d_root[:, None, None]
+        d_local[:, CHEST, :, 3:5] += slid[..., None] * d_place[:, None, None]
 
         # A point that a wild step put behind the camera must not divide by zero; such steps are refused.
         z = np.maximum(local[..., 2], 1e-3)
-        sigma = deviations(self.config)
+        sigma = self.observed.deviation
         factor = (self.observed.focal / self.observed.scale)[:, None] / sigma
         image = local[..., :2] / z[..., None]
         seen = self.observed.focal[:, None, None] * image
-        error = (seen - self.observed.pixels) / (self.observed.scale[:, None, None] * sigma[:, None])
+        error = (seen - self.observed.pixels) / (self.observed.scale[:, None, None] * sigma[..., None])
         d_error = (factor / z)[..., None, None] * (
             d_local[..., :2, :] - image[..., None] * d_local[..., 2:, :]
         )
         prior, d_prior = self._priors(state, parameters)
         return error, prior, d_error, d_prior
+
+    def _shoulder_slide(self, state: State) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """How far [M] detectors put the left shoulder behind and the right one before the joint, metres.
+
+        In a view from the side, keypoints leave the joints' centres for the outline: the near shoulder goes
+        to the back, the far one to the chest, which widens narrow shoulders. With derivatives by the root's
+        rotation [M, 3] and by X/Z and Y/Z [M, 2].
+        """
+        ray = np.concatenate([state.place[:, :2], np.ones((len(state.values), 1))], axis=1)
+        length = np.linalg.norm(ray, axis=-1, keepdims=True)
+        ray /= length
+        towards = -np.einsum("mji,mj->mi", state.root, ray)  # unit vector to the camera, body's frame
+        side, front = towards[:, 0], towards[:, 2]
+        amount, centre, width = self.config.shoulder_slide
+        offset = (front - centre) / width
+        bump = amount * np.exp(-(offset**2))
+        by_direction = np.stack([bump, np.zeros_like(bump), -2 * side * bump * offset / width], axis=-1)
+        by_ray = -np.einsum("mij,mj->mi", state.root, by_direction)
+        by_place = (by_ray - ray * np.sum(by_ray * ray, axis=-1, keepdims=True)) / length
+        return side * bump, np.einsum("mi,mij->mj", by_direction, cross_matrix(towards)), by_place[:, :2]
 
     def _total(self, error: FloatArray, prior: FloatArray) -> FloatArray:
         square, limit = np.sum(error**2, axis=-1), self.outlier**2
@@ -208,13 +260,6 @@ LEAN_LIMIT = 9.0
 """Squared deviations at which the pull towards upright begins to fade."""
 
 
-def deviations(config: SmplifyConfig) -> FloatArray:
-    """Standard deviations [9] of the keypoints in metres."""
-    face, ear = (config.nose_deviation, config.eye_deviation, config.eye_deviation), config.ear_deviation
-    shoulder, hip = config.shoulder_deviation, config.hip_deviation
-    return np.array([*face, ear, ear, shoulder, shoulder, hip, hip])
-
-
 def observe(
     keypoints: FloatArray,  # [N, 17, 3] pixels, score
     sizes: FloatArray,  # [N, 2] width, height of the photos
@@ -224,8 +269,11 @@ def observe(
 ) -> Observations:
     """Weighted observations of N people, relative to the photo's centre."""
     rows = keypoints[:, COCO_ROWS]
-    weights = np.clip((rows[..., 2] - config.score_floor) / (config.score_full - config.score_floor), 0, 1)
+    score = np.clip(rows[..., 2], 0, 1)
+    law = np.array([getattr(config, name.split("_")[-1]) for name in POINT_NAMES])
+    deviation = law[:, 0] * np.exp(-law[:, 1] * score)
     inside = ((rows[..., :2] >= 0) & (rows[..., :2] <= sizes[:, None])).all(-1)
-    weights = weights * np.where(inside, 1.0, config.outside_weight)
+    deviation = deviation * np.where(inside, 1.0, config.outside)
+    weights = np.where(score >= config.score_floor, config.trust, 0.0)
     pixels = np.where(weights[..., None] > 0, rows[..., :2] - sizes[:, None] / 2, 0.0)
-    return Observations(pixels, weights, focal, scale)
+    return Observations(pixels, deviation, weights, focal, scale)

@@ -23,6 +23,8 @@ POINT_NAMES: tuple[str, ...] = (
 )  # fmt: skip
 COCO_ROWS = np.array([COCO_KEYPOINTS.index(name) for name in POINT_NAMES])
 HEAD, CHEST, HIPS = slice(0, 5), slice(5, 7), slice(7, 9)
+EXCHANGE = np.array([0, 1, 2, 3, 4, 6, 5, 8, 7])
+"""The points with left and right of the torso exchanged."""
 ANGLES = 9
 """Pose parameters: axis-angles of neck, head and waist."""
 

@@ -35,7 +35,7 @@ def minimise(
         scaled = matrix[active].copy()
         diagonal = np.einsum("mii->mi", scaled)
         diagonal += damping[active, None] * (diagonal + 1e-6)
-        step: FloatArray = -np.linalg.solve(scaled, gradient[active][..., None])[..., 0]
+        step = -np.asarray(np.linalg.solve(scaled, gradient[active][..., None])[..., 0], np.float64)
         # A step of more than a radian or a factor e in depth leaves the region where the model holds.
         step *= np.minimum(1.0, 0.8 / np.maximum(np.abs(step[:, :15]).max(axis=1), 1e-12))[:, None]
         trial = state.take(active).moved(step)

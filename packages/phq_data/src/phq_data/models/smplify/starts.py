@@ -61,15 +61,15 @@ def picture_tilt(pixels: FloatArray, weights: FloatArray) -> FloatArray:
 def starting_states(skeleton: Skeleton, observed: Observations, yaws: FloatArray) -> State:
     """N people times S yaws, people first: neutral bodies placed over the keypoints by weak perspective."""
     count, starts = len(observed.pixels), len(yaws)
-    tilt = picture_tilt(observed.pixels, observed.weights)
+    sure = observed.weights / (1.0 + (observed.deviation / 0.03) ** 2)
+    tilt = picture_tilt(observed.pixels, sure)
     about_view = np.zeros((count, 3, 3))
     about_view[:, 2, 2] = 1.0
     about_view[:, 0, 0] = about_view[:, 1, 1] = np.cos(tilt)
     about_view[:, 1, 0], about_view[:, 0, 1] = np.sin(tilt), -np.sin(tilt)
     turned = np.swapaxes(camera.from_angles(yaws, 0.0)[..., :3, :3], -1, -2)
     root = about_view[:, None] @ turned[None]  # [N, S, 3, 3]
-    weight = observed.weights * np.array([1.0] * 7 + [0.1] * 2)
-    weight = weight / np.maximum(weight.sum(1, keepdims=True), 1e-9)
+    weight = sure / np.maximum(sure.sum(1, keepdims=True), 1e-9)
     model = np.einsum("nsij,kj,nk->nsi", root, skeleton.points, weight)[..., :2]
     middle = np.einsum("nkc,nk->nc", observed.pixels, weight)
     values = np.zeros((count, starts, 3 + ANGLES + skeleton.directions))
