@@ -128,7 +128,7 @@ def test_warp(golden: Golden) -> None:
     chosen = torch.where(near, given, -1)
     for form in (transform_points, transform_points_plain):
         close(form(points, transforms, chosen), golden["warp/out"])
-    found = BruteForce(faces)(points, posed, posed.new_zeros(2, 3, 4), 0.25)
+    found = BruteForce(faces).pose(posed, posed.new_zeros(2, 3, 4))(points, 0.25)
     # The file names one face even where several tie exactly: ours is then another of the tied ones.
     same = found.face == chosen
     assert torch.equal(found.face >= 0, near)

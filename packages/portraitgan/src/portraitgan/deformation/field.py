@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitgan.config import DeformationConfig
-from portraitgan.deformation.closest import Closest, ClosestFaces, on_triangles
+from portraitgan.deformation.closest import Closest, ClosestFaces, PosedSearch, on_triangles
 from portraitgan.deformation.errors import DeformationError
-from portraitgan.deformation.search import make_search
+from portraitgan.deformation.search import make_search, warp_available
 from portraitgan.deformation.skinning import JointTransforms, SkinnedMesh, check_pose
 
 
@@ -60,7 +60,8 @@ class Deformation(nn.Module):
             offsets: Tensor | None = None
             if self.mesh.correctives is not None:
                 offsets = self.mesh.corrected(pose) - self.mesh.vertices
-        return PosedField(self, vertices, joints, transforms, offsets)
+            search = self.search.pose(vertices.detach(), joints.head.detach())
+        return PosedField(self, vertices, joints, transforms, offsets, search)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class PosedField:
     joints: JointTransforms
     transforms: Tensor | None  # [B, F, 3, 4] of mode `face`
     offsets: Tensor | None  # [B, V, 3] pose correctives, metres
+    search: PosedSearch
 
     def closest(self, points: Tensor, max_distance: float | None = None) -> Closest:
         """Closest faces of points [B, N, 3]."""
@@ -81,9 +83,7 @@ class PosedField:
             )
         limit = self.deformation.config.max_distance if max_distance is None else max_distance
         with torch.no_grad():
-            return self.deformation.search(
-                points.detach(), self.vertices.detach(), self.joints.head.detach(), limit
-            )
+            return self.search(points.detach(), limit)
 
     def warp(self, points: Tensor, closest: Closest | None = None) -> Tensor:
         """Canonical points [B, N, 3] of posed points [B, N, 3], metres; differentiable in pose and points."""
@@ -208,11 +208,8 @@ class TransformPoints(torch.autograd.Function):
         """See `transform_points`."""
         face = face.to(torch.int32)
         ctx.save_for_backward(points, transforms, face, strength)
-        rows = _identity_row(transforms)
-        chosen = rows.index_select(0, _rows(face, transforms.shape[1]))
-        flat = points.reshape(-1, 3)
-        moved = torch.baddbmm(chosen[:, :, 3:], chosen[:, :, :3], flat[:, :, None])[..., 0]
-        moved = moved.reshape(points.shape)
+        rows = _rows(face, transforms.shape[1])
+        moved = _move(points.reshape(-1, 3), rows, _identity_row(transforms)).reshape(points.shape)
         return moved if strength is None else torch.lerp(points, moved, strength[..., None])
 
     @staticmethod
@@ -228,9 +225,7 @@ class TransformPoints(torch.autograd.Function):
         to_transforms: Tensor | None = None
         rows = _rows(face, count)
         if ctx.needs_input_grad[1]:
-            total = flat.new_zeros(batch * count + 1, 12)
-            outer = torch.cat([flat_grad[:, :, None] * flat[:, None, :], flat_grad[:, :, None]], dim=2)
-            total.index_add_(0, rows, outer.reshape(-1, 12))
+            total = _add_gradients(flat, rows, flat_grad, batch * count + 1)
             to_transforms = total[:-1].reshape(batch, count, 3, 4)
         if ctx.needs_input_grad[0]:
             chosen = _identity_row(transforms).index_select(0, rows)[:, :, :3]
@@ -270,6 +265,31 @@ def _blend(weights: Tensor, neck: Tensor, head: Tensor) -> tuple[Tensor, Tensor]
     a, b = weights[..., 0, None, None], weights[..., 1, None, None]
     maps = identity + a * (neck[:, None] - identity) + b * (head[:, None] - identity)
     return maps[..., :3], maps[..., 3]
+
+
+def _move(points: Tensor, rows: Tensor, transforms: Tensor) -> Tensor:
+    """Points [P, 3] moved by transforms [T, 3, 4] picked by `rows` [P]."""
+    if _fused(points):
+        from portraitgan.deformation import warp_search
+
+        return warp_search.move_points(points, rows, transforms.reshape(-1, 12))
+    chosen = transforms.index_select(0, rows)
+    return torch.einsum("pij,pj->pi", chosen, functional.pad(points, (0, 1), value=1.0))
+
+
+def _add_gradients(points: Tensor, rows: Tensor, grad: Tensor, count: int) -> Tensor:
+    """[count, 12]: gradients [P, 3] times (x, 1), summed by `rows` [P]; the last row is not wanted."""
+    if _fused(points):
+        from portraitgan.deformation import warp_search
+
+        return warp_search.add_gradients(points, rows, grad, count)
+    outer = grad[:, :, None] * functional.pad(points, (0, 1), value=1.0)[:, None, :]
+    return points.new_zeros(count, 12).index_add_(0, rows, outer.reshape(-1, 12))
+
+
+def _fused(points: Tensor) -> bool:
+    """Whether Warp's kernels do it: in float32 on a CPU, where eager operations are slowest."""
+    return points.device.type == "cpu" and points.dtype == torch.float32 and warp_available()
 
 
 def _rows(face: Tensor, count: int) -> Tensor:

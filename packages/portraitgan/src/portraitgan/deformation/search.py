@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import logging
+
 import torch
 
 from portraitgan.config import DeformationConfig
@@ -9,9 +13,42 @@ from portraitgan.deformation.closest import BruteForce, ClosestFaces
 from portraitgan.deformation.errors import DeformationError
 from portraitgan.deformation.skinning import SkinnedMesh
 
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def warp_available() -> bool:
+    """Whether NVIDIA Warp is installed (the optional extra `portraitgan[warp]`)."""
+    return importlib.util.find_spec("warp") is not None
+
 
 def make_search(mesh: SkinnedMesh, config: DeformationConfig) -> ClosestFaces:
-    """The backend that `config.search` names. Raises `DeformationError` if it cannot run here."""
-    if config.search in ("auto", "brute"):
+    """The backend that `config.search` names.
+
+    `auto` takes tables with Warp (trees for RigNeRF's field, which has no distance limit) and brute force
+    without, which it says in the log. Raises `DeformationError` if a named backend cannot run here.
+    """
+    kind = config.search
+    if kind == "auto":
+        kind = "bvh" if config.mode == "rignerf" else "tables"
+        if not warp_available():
+            log.warning(
+                "NVIDIA Warp is not installed, so closest faces are searched exhaustively, hundreds of times "
+                "slower; install portraitgan[warp] to train with a deformation"
+            )
+            kind = "brute"
+    if kind == "brute":
         return BruteForce(mesh.faces, torch.float32)
-    raise DeformationError(f"deformation.search '{config.search}' is not available; choose 'brute'")
+    if not warp_available():
+        raise DeformationError(
+            f"deformation.search '{kind}' needs NVIDIA Warp: install portraitgan[warp], or choose 'brute'"
+        )
+    from portraitgan.deformation import warp_search
+
+    if kind == "bvh":
+        return warp_search.BvhSearch(mesh)
+    if config.mode == "rignerf":
+        raise DeformationError(
+            "deformation.mode 'rignerf' reaches every point: choose search 'bvh' or 'brute'"
+        )
+    return warp_search.TableSearch(mesh, config.table_resolution, config.max_distance)

@@ -1,0 +1,250 @@
+"""Closest-face kernels in NVIDIA Warp; one source for CPU and CUDA. Needs the extra `portraitgan[warp]`."""
+
+# Warp reads the annotations of its kernels: they are its types, not Python's, and must not become strings.
+# mypy: ignore-errors
+
+from typing import Any
+
+import warp as wp
+
+wp.config.log_level = wp.LOG_ERROR  # no banner, no line per compiled kernel
+wp.set_module_options({"enable_backward": False})  # the search has no gradient
+
+FEATURE_TOLERANCE = wp.constant(1.0e-6)
+"""As in `closest.py`."""
+NOTHING = wp.constant(-1)
+
+candidates = wp.types.vector(length=8, dtype=wp.int32)
+
+
+@wp.func
+def on_triangle(p: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.vec3:
+    """Barycentric coordinates of the closest point of a triangle; the regions of `closest.on_triangles`."""
+    ab = b - a
+    ac = c - a
+    ap = p - a
+    d1 = wp.dot(ab, ap)
+    d2 = wp.dot(ac, ap)
+    if d1 <= 0.0 and d2 <= 0.0:
+        return wp.vec3(1.0, 0.0, 0.0)
+    ab_ac = wp.dot(ab, ac)
+    ab_ab = wp.dot(ab, ab)
+    d3 = d1 - ab_ab
+    d4 = d2 - ab_ac
+    if d3 >= 0.0 and d4 <= d3:
+        return wp.vec3(0.0, 1.0, 0.0)
+    ac_ac = wp.dot(ac, ac)
+    d5 = d1 - ab_ac
+    d6 = d2 - ac_ac
+    if d6 >= 0.0 and d5 <= d6:
+        return wp.vec3(0.0, 0.0, 1.0)
+    vc = d1 * d4 - d3 * d2
+    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
+        v = d1 / wp.max(ab_ab, 1.0e-30)
+        return wp.vec3(1.0 - v, v, 0.0)
+    vb = d5 * d2 - d1 * d6
+    if vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
+        w = d2 / wp.max(ac_ac, 1.0e-30)
+        return wp.vec3(1.0 - w, 0.0, w)
+    va = d3 * d6 - d5 * d4
+    if va <= 0.0 and d4 >= d3 and d5 >= d6:
+        w = (d4 - d3) / wp.max(d4 - d3 + d5 - d6, 1.0e-30)
+        return wp.vec3(0.0, 1.0 - w, w)
+    total = va + vb + vc
+    if total == 0.0:
+        total = 1.0
+    return wp.vec3(va / total, vb / total, vc / total)
+
+
+@wp.func
+def feature(bary: wp.vec3) -> int:
+    """Column of the tie table (see `closest.feature_of`)."""
+    zero_a = bary[0] < FEATURE_TOLERANCE
+    zero_b = bary[1] < FEATURE_TOLERANCE
+    zero_c = bary[2] < FEATURE_TOLERANCE
+    if zero_a:
+        if zero_b:
+            return 3
+        if zero_c:
+            return 2
+        return 4
+    if zero_b:
+        if zero_c:
+            return 1
+        return 5
+    if zero_c:
+        return 6
+    return 0
+
+
+@wp.kernel
+def search_tree(
+    first: int,
+    points: wp.array(dtype=wp.vec3),  # all samples one after another
+    per_sample: int,
+    meshes: wp.array(dtype=wp.uint64),  # one per sample
+    corners: wp.array2d(dtype=wp.vec3),  # [samples * faces, 3]
+    faces: int,
+    ties: wp.array2d(dtype=wp.int32),
+    max_distance: float,
+    face: wp.array(dtype=wp.int32),
+    distance: wp.array(dtype=float),
+):
+    """Every point against the tree over all faces of its sample."""
+    i = first + wp.tid()
+    sample = i // per_sample
+    p = points[i]
+    face[i] = NOTHING
+    distance[i] = wp.inf
+    query = wp.mesh_query_point_no_sign(meshes[sample], p, max_distance)
+    if query.result:
+        row = sample * faces + query.face
+        a = corners[row, 0]
+        b = corners[row, 1]
+        c = corners[row, 2]
+        bary = on_triangle(p, a, b, c)
+        found = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
+        if found < max_distance:
+            face[i] = ties[query.face, feature(bary)]
+            distance[i] = found
+
+
+@wp.func
+def nodes_around(
+    p: wp.vec3, origin: wp.vec3, per_cell: float, size: wp.vec3i, table: wp.array(dtype=Any)
+) -> candidates:
+    """The faces stored at the eight nodes around a point, each once; -1 for the rest."""
+    result = candidates(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
+    g = (p - origin) * per_cell
+    x = int(wp.floor(g[0]))
+    y = int(wp.floor(g[1]))
+    z = int(wp.floor(g[2]))
+    if x < 0 or y < 0 or z < 0 or x >= size[0] - 1 or y >= size[1] - 1 or z >= size[2] - 1:
+        return result
+    corner = (x * size[1] + y) * size[2] + z
+    count = wp.int32(0)
+    for k in range(8):
+        node = corner + (k // 4) * size[1] * size[2] + ((k // 2) % 2) * size[2] + k % 2
+        candidate = int(table[node])
+        known = candidate < 0
+        for j in range(count):
+            if result[j] == candidate:
+                known = True
+        if not known:
+            result[count] = candidate
+            count += 1
+    return result
+
+
+@wp.kernel
+def search_tables(
+    first: int,
+    points: wp.array(dtype=wp.vec3),
+    per_sample: int,
+    heads: wp.array2d(dtype=wp.vec3),  # [samples, 4]: rows of the head's rotation, then its shift
+    static_table: wp.array(dtype=Any),
+    static_origin: wp.vec3,
+    static_size: wp.vec3i,
+    head_table: wp.array(dtype=Any),
+    head_origin: wp.vec3,
+    head_size: wp.vec3i,
+    per_cell: float,
+    meshes: wp.array(dtype=wp.uint64),  # of the blended faces, one per sample
+    blended: wp.array(dtype=wp.int32),  # their numbers
+    corners: wp.array2d(dtype=wp.vec3),  # [samples * faces, 3]
+    faces: int,
+    ties: wp.array2d(dtype=wp.int32),
+    max_distance: float,
+    face: wp.array(dtype=wp.int32),
+    distance: wp.array(dtype=float),
+):
+    """Candidates of two tables (world and head frame), tested exactly; then the tree of blended faces."""
+    i = first + wp.tid()
+    sample = i // per_sample
+    p = points[i]
+    best = max_distance
+    best_face = wp.int32(-1)
+    best_bary = wp.vec3()
+    moved = p - heads[sample, 3]
+    in_head = heads[sample, 0] * moved[0] + heads[sample, 1] * moved[1] + heads[sample, 2] * moved[2]
+    for group in range(2):
+        if group == 0:
+            near = nodes_around(p, static_origin, per_cell, static_size, static_table)
+        else:
+            near = nodes_around(in_head, head_origin, per_cell, head_size, head_table)
+        for k in range(8):
+            candidate = near[k]
+            if candidate < 0:
+                break
+            row = sample * faces + candidate
+            a = corners[row, 0]
+            b = corners[row, 1]
+            c = corners[row, 2]
+            bary = on_triangle(p, a, b, c)
+            found = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
+            if found < best:
+                best = found
+                best_face = candidate
+                best_bary = bary
+    if blended.shape[0] > 0:
+        query = wp.mesh_query_point_no_sign(meshes[sample], p, best)
+        if query.result:
+            candidate = blended[query.face]
+            row = sample * faces + candidate
+            a = corners[row, 0]
+            b = corners[row, 1]
+            c = corners[row, 2]
+            bary = on_triangle(p, a, b, c)
+            found = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
+            if found < best:
+                best = found
+                best_face = candidate
+                best_bary = bary
+    if best_face >= 0:
+        face[i] = ties[best_face, feature(best_bary)]
+        distance[i] = best
+    else:
+        face[i] = NOTHING
+        distance[i] = wp.inf
+
+
+@wp.kernel
+def move_points(
+    points: wp.array2d(dtype=float),  # [P, 3]
+    rows: wp.array(dtype=wp.int32),  # [P]
+    transforms: wp.array2d(dtype=float),  # [T, 12], the last one the identity
+    moved: wp.array2d(dtype=float),  # [P, 3]
+):
+    """moved = R x + t with the point's own transform."""
+    i = wp.tid()
+    row = rows[i]
+    x = points[i, 0]
+    y = points[i, 1]
+    z = points[i, 2]
+    for k in range(3):
+        moved[i, k] = (
+            transforms[row, 4 * k] * x
+            + transforms[row, 4 * k + 1] * y
+            + transforms[row, 4 * k + 2] * z
+            + transforms[row, 4 * k + 3]
+        )
+
+
+@wp.kernel
+def add_gradients(
+    points: wp.array2d(dtype=float),  # [P, 3]
+    rows: wp.array(dtype=wp.int32),  # [P]
+    grad: wp.array2d(dtype=float),  # [P, 3]
+    last: int,  # the identity's row: nobody wants its gradient
+    total: wp.array2d(dtype=float),  # [T, 12]
+):
+    """total[row] += gradient x (x, 1)."""
+    i = wp.tid()
+    row = rows[i]
+    if row != last:
+        for k in range(3):
+            g = grad[i, k]
+            wp.atomic_add(total, row, 4 * k, g * points[i, 0])
+            wp.atomic_add(total, row, 4 * k + 1, g * points[i, 1])
+            wp.atomic_add(total, row, 4 * k + 2, g * points[i, 2])
+            wp.atomic_add(total, row, 4 * k + 3, g)

@@ -1,0 +1,283 @@
+"""Closest faces by NVIDIA Warp: `bvh` (exact, all faces) and `tables` (most faces looked up).
+
+`tables` uses that only neck and head move. Faces that never move, and faces that move rigidly with the head,
+keep their nearest-face map in the world's and in the head's frame: two grids of face numbers, filled once per
+rig, give a point at most eight candidates each, which are tested exactly on the posed mesh. Only the few
+blended faces between them need a tree. A wrong face of the right class moves a point alike, so the rare
+misses hardly show; the tests hold them to a contract.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from portraitgan.deformation import warp_kernels
+from portraitgan.deformation.closest import Closest, PosedSearch, tie_table
+from portraitgan.deformation.errors import DeformationError
+from portraitgan.deformation.skinning import FaceClass, SkinnedMesh
+
+wp.init()
+_LAUNCH_LOCK = threading.Lock()
+_POINTS_PER_THREAD = 4096
+"""A CPU launch smaller than this is not worth another thread."""
+
+
+class BvhSearch:
+    """Every point against a bounding-volume tree over all faces, refitted for every pose; exact."""
+
+    def __init__(self, mesh: SkinnedMesh) -> None:
+        self.faces = mesh.faces
+        self.ties = tie_table(mesh.faces)
+        self.trees = _TreePool(mesh.vertices, mesh.faces)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BvhSearch:
+        """A copied network (the moving average of weights) shares the search: it holds no pose."""
+        return self
+
+    def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
+        """See `ClosestFaces`; `head` is not used."""
+        trees = self.trees.take(posed)
+        return _PosedTree(self, trees, posed[:, self.faces.to(posed.device)].contiguous())
+
+
+class TableSearch:
+    """Tables for the faces that move rigidly, a tree for the others."""
+
+    def __init__(
+        self, mesh: SkinnedMesh, resolution: int = 96, max_distance: float = 0.25, tolerance: float = 1e-4
+    ) -> None:
+        """Fill the tables: `resolution` nodes a metre. Raises `DeformationError` for a bad resolution."""
+        if resolution < 8:
+            raise DeformationError(f"deformation.table_resolution must be at least 8, not {resolution}")
+        self.faces = mesh.faces
+        self.ties = tie_table(mesh.faces)
+        self.max_distance = max_distance
+        self.cell = 1.0 / (resolution - 1)
+        classes = mesh.face_classes(tolerance)
+        self.blended = (classes == FaceClass.BLENDED).nonzero()[:, 0]
+        self.static = _fill(mesh, classes == FaceClass.STATIC, self.cell, max_distance)
+        self.head = _fill(mesh, classes == FaceClass.HEAD, self.cell, max_distance)
+        self.trees = _TreePool(mesh.vertices, mesh.faces[self.blended])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TableSearch:
+        """A copied network (the moving average of weights) shares the search: it holds no pose."""
+        return self
+
+    def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
+        """See `ClosestFaces`."""
+        trees = self.trees.take(posed)
+        corners = posed[:, self.faces.to(posed.device)].contiguous()
+        rows = torch.cat([head[:, :, :3], head[:, None, :, 3]], dim=1).contiguous()
+        return _PosedTables(self, trees, corners, rows)
+
+
+@dataclass(frozen=True)
+class NodeTable:
+    """The nearest face of one class at every node of a grid around it."""
+
+    nodes: Tensor  # [X * Y * Z] int16 or int32; -1: none within reach
+    origin: tuple[float, float, float]  # metres
+    size: tuple[int, int, int]
+
+    def on(self, device: torch.device) -> Tensor:
+        """The nodes on `device`, copied there once."""
+        if device not in self._copies:
+            self._copies[device] = self.nodes.to(device)
+        return self._copies[device]
+
+    _copies: dict[torch.device, Tensor] = field(default_factory=dict, compare=False)
+
+
+def _fill(mesh: SkinnedMesh, chosen: Tensor, cell: float, max_distance: float) -> NodeTable:
+    """Nearest chosen face at nodes `cell` metres apart, out to `max_distance` around those faces."""
+    numbers = chosen.nonzero()[:, 0]
+    kind = torch.int16 if len(mesh.faces) < 2**15 else torch.int32
+    if len(numbers) == 0:
+        return NodeTable(torch.full((8,), -1, dtype=kind, device=numbers.device), (0.0, 0.0, 0.0), (2, 2, 2))
+    faces = mesh.faces[numbers]
+    vertices = mesh.vertices[faces].reshape(-1, 3)
+    low = vertices.amin(dim=0) - max_distance - cell
+    high = vertices.amax(dim=0) + max_distance + cell
+    steps = ((high - low) / cell).ceil().int() + 1
+    x, y, z = (low[k] + cell * torch.arange(int(steps[k]), device=low.device) for k in range(3))
+    nodes = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1).reshape(1, -1, 3)
+    tree = _TreePool(mesh.vertices, faces).take(mesh.vertices[None])
+    corners = mesh.vertices[None, faces].contiguous()
+    # Reported per listed face: the tie rule is applied later, to the posed mesh.
+    identity = torch.arange(len(faces), device=low.device, dtype=torch.int32)[:, None].repeat(1, 7)
+    reach = max_distance + 2 * cell
+    found = _run_tree(tree, corners, identity, nodes.contiguous(), reach).face[0]
+    table = torch.where(found >= 0, numbers[found.long().clamp(min=0)], -1).to(kind)
+    origin, size = low.tolist(), steps.tolist()
+    return NodeTable(table, (origin[0], origin[1], origin[2]), (size[0], size[1], size[2]))
+
+
+class _TreePool:
+    """Trees over the same faces, built on the neutral mesh and only refitted from pose to pose.
+
+    So a result depends on the pose alone, not on what was asked before.
+    """
+
+    def __init__(self, neutral: Tensor, faces: Tensor) -> None:
+        self.neutral, self.faces = neutral, faces
+        self.free: dict[str, collections.deque[Any]] = {}
+
+    def take(self, posed: Tensor) -> list[Any]:
+        """One tree per sample of posed vertices [B, V, 3]; `give` them back."""
+        if len(self.faces) == 0:
+            return []
+        device = wp.device_from_torch(posed.device)
+        free = self.free.setdefault(str(device), collections.deque())
+        trees = []
+        for vertices in posed.contiguous():
+            tree = free.pop() if free else self._build(posed.device)
+            tree.points.assign(wp.from_torch(vertices, dtype=wp.vec3))
+            tree.refit()
+            trees.append(tree)
+        return trees
+
+    def _build(self, device: torch.device) -> Any:
+        points: Any = wp.from_torch(self.neutral.to(device).contiguous(), dtype=wp.vec3)
+        indices: Any = wp.from_torch(self.faces.reshape(-1).int().to(device), dtype=wp.int32)
+        # The tree gets its own copy of the vertices: refitting writes into it.
+        return wp.Mesh(points=wp.clone(points), indices=wp.clone(indices))
+
+    def give(self, trees: list[Any]) -> None:
+        """Trees that nobody asks any more."""
+        for tree in trees:
+            self.free[str(tree.device)].append(tree)
+
+
+class _PosedTree:
+    def __init__(self, backend: BvhSearch, trees: list[Any], corners: Tensor) -> None:
+        self.backend, self.trees, self.corners = backend, trees, corners
+
+    def __del__(self) -> None:
+        self.backend.trees.give(self.trees)
+
+    def __call__(self, points: Tensor, max_distance: float) -> Closest:
+        ties = self.backend.ties.to(points.device)
+        return _run_tree(self.trees, self.corners, ties, points, max_distance)
+
+
+class _PosedTables:
+    def __init__(self, backend: TableSearch, trees: list[Any], corners: Tensor, head: Tensor) -> None:
+        self.backend, self.trees, self.corners, self.head = backend, trees, corners, head
+
+    def __del__(self) -> None:
+        self.backend.trees.give(self.trees)
+
+    def __call__(self, points: Tensor, max_distance: float) -> Closest:
+        backend = self.backend
+        if max_distance > backend.max_distance:
+            raise DeformationError(
+                f"these tables were made for distances up to {backend.max_distance} m, not {max_distance} m; "
+                "use deformation.search 'bvh'"
+            )
+        device = points.device
+        inputs = [
+            wp.from_torch(self.head, dtype=wp.vec3),
+            wp.from_torch(backend.static.on(device)),
+            wp.vec3(*backend.static.origin),
+            wp.vec3i(*backend.static.size),
+            wp.from_torch(backend.head.on(device)),
+            wp.vec3(*backend.head.origin),
+            wp.vec3i(*backend.head.size),
+            1.0 / backend.cell,
+            _identifiers(self.trees, device),
+            wp.from_torch(backend.blended.int().to(device), dtype=wp.int32),
+            wp.from_torch(self.corners.reshape(-1, 3, 3), dtype=wp.vec3),
+            self.corners.shape[1],
+            wp.from_torch(backend.ties.to(device)),
+            max_distance,
+        ]
+        return _launch(warp_kernels.search_tables, points, inputs)
+
+
+def move_points(points: Tensor, rows: Tensor, transforms: Tensor) -> Tensor:
+    """[P, 3] = R x + t for points [P, 3] and transforms [T, 12] picked by `rows` [P] int32; CPU."""
+    moved = torch.empty_like(points)
+    _run(warp_kernels.move_points, [points, rows, transforms], [moved])
+    return moved
+
+
+def add_gradients(points: Tensor, rows: Tensor, grad: Tensor, count: int) -> Tensor:
+    """[count, 12]: gradients [P, 3] times (x, 1), summed by `rows` [P] int32 except the last; CPU.
+
+    One thread, so that sums are always made in the same order.
+    """
+    total = points.new_zeros(count, 12)
+    _run(warp_kernels.add_gradients, [points, rows, grad, count - 1], [total])
+    return total
+
+
+def _run(kernel: Any, inputs: list[Any], outputs: list[Tensor]) -> None:
+    """Launch once per row of the first input."""
+    ready = [
+        wp.from_torch(value.detach().contiguous()) if isinstance(value, Tensor) else value for value in inputs
+    ]
+    size = len(inputs[0])
+    if size:
+        wp.launch(kernel, dim=size, inputs=ready, outputs=[wp.from_torch(t) for t in outputs], device="cpu")
+
+
+def _run_tree(
+    trees: list[Any], corners: Tensor, ties: Tensor, points: Tensor, max_distance: float
+) -> Closest:
+    """Closest faces [B, N] of points [B, N, 3] by one tree per sample; corners are [B, F, 3, 3]."""
+    inputs = [
+        _identifiers(trees, points.device),
+        wp.from_torch(corners.reshape(-1, 3, 3), dtype=wp.vec3),
+        corners.shape[1],
+        wp.from_torch(ties.contiguous()),
+        max_distance,
+    ]
+    return _launch(warp_kernels.search_tree, points, inputs)
+
+
+def _identifiers(trees: list[Any], device: torch.device) -> Any:
+    """Warp's numbers of the trees, as an array that kernels take."""
+    numbers = [tree.id for tree in trees] or [0]
+    return wp.array(numbers, dtype=wp.uint64, device=wp.device_from_torch(device))
+
+
+def _launch(kernel: Any, points: Tensor, inputs: list[Any]) -> Closest:
+    """Run a kernel over all points [B, N, 3]; on a CPU in as many slices as torch has threads."""
+    batch, count = points.shape[:2]
+    total = batch * count
+    face = torch.empty((batch, count), dtype=torch.int32, device=points.device)
+    distance = torch.empty((batch, count), dtype=torch.float32, device=points.device)
+    if total == 0:
+        return Closest(face, distance)
+    flat = points.detach().float().reshape(-1, 3).contiguous()
+    device = wp.device_from_torch(points.device)
+    around = [wp.from_torch(flat, dtype=wp.vec3), count, *inputs]
+    outputs = [wp.from_torch(face.reshape(-1)), wp.from_torch(distance.reshape(-1))]
+
+    def run(first: int, size: int) -> None:
+        wp.launch(kernel, dim=size, inputs=[first, *around], outputs=outputs, device=device)
+
+    if points.is_cuda:
+        with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(points.device))):
+            run(0, total)
+        return Closest(face, distance)
+    threads = min(torch.get_num_threads(), max(1, total // _POINTS_PER_THREAD))
+    if threads == 1:
+        run(0, total)
+        return Closest(face, distance)
+    with _LAUNCH_LOCK:  # compile once, before the threads start
+        wp.load_module(warp_kernels, device=device)
+    size = -(-total // threads)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [(first, min(size, total - first)) for first in range(0, total, size)]
+        for done in [pool.submit(run, *part) for part in parts]:
+            done.result()
+    return Closest(face, distance)
