@@ -67,10 +67,11 @@ def curves(errors: Sequence[PersonError], width: float = 20.0) -> bytes:
                 line.append(np.percentile(value[near], percentile) if near.sum() >= 3 else np.nan)
             axis.plot(grid, line, style, color="#31688e", label=name)
         axis.scatter(yaw[kept], value[kept], s=3, color="#bbbbbb", zorder=0)
-        top = np.nanpercentile(value[kept], 98) if np.isfinite(value[kept]).any() else 1.0
-        axis.set_ylim(
-            (max(0.0, np.nanmin(value[kept], initial=1.0)), 1) if field == "mask_iou" else (0, 1.3 * top)
-        )
+        shown = value[kept & np.isfinite(value)]
+        if field == "mask_iou":
+            axis.set_ylim(min([0.5, *shown]), 1.01)
+        elif len(shown) and np.percentile(shown, 98) > 0:
+            axis.set_ylim(0, 1.3 * np.percentile(shown, 98))
         axis.set_xticks(range(-180, 181, 45))
         axis.legend(fontsize=7, loc="upper right")
         _dress(axis, title, aim)

@@ -31,6 +31,7 @@ class Person:
     look: Look
     hat: str = ""  # of `wardrobe.HATS`, or none
     glasses: str = ""  # "", "clear", "dark"
+    arms: tuple[str, str] = ("hanging", "hanging")  # left, right, of `figure.ARM_POSES`
     held: str = "none"  # of `wardrobe.HELD`
     held_side: str = "right"
     seed: int = 0
@@ -63,6 +64,7 @@ def random_person(rng: np.random.Generator, camera_yaw: float) -> Person:
         look=random_look(rng, hair),
         hat=hat,
         glasses=_choose(rng, ["", "clear", "dark"], [8, 1.5, 1]),
+        arms=(left, right),
         held=held,
         held_side=_choose(rng, ["left", "right"]),
         seed=int(rng.integers(2**31)),

@@ -75,6 +75,7 @@ TRUTH = pa.schema(
         pa.field("hair", pa.string(), nullable=False),
         pa.field("hat", pa.string(), nullable=False),
         pa.field("clothes", pa.string(), nullable=False),  # neckline and collar
+        pa.field("arms", pa.string(), nullable=False),  # left and right
         pa.field("mask", IMAGE, nullable=False),  # 8-bit, the whole photo: what is seen of the person
     ]
 )
@@ -127,6 +128,7 @@ def _person(subject: Subject, lens: Lens) -> dict[str, Any]:
         "hair": person.hair.style,
         "hat": person.hat,
         "clothes": f"{person.outfit.neckline} {person.outfit.collar}",
+        "arms": " ".join(person.arms),
         "mask": {"bytes": _png(subject.mask), "path": None},
     }
 

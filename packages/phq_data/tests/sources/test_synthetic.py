@@ -1,0 +1,70 @@
+"""The synthetic source and `synthesize`."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from phq_data.schema import SchemaError
+from phq_data.sources import SourceError
+from phq_data.sources.synthetic import SyntheticSource, synthesize
+from phq_data.synthesis.truth import read_truth
+
+
+def test_every_photo_has_its_uri_and_a_free_licence():
+    files = list(SyntheticSource("synthetic:3@5", 3, 5).files())
+    assert [file.uri for file in files] == ["synthetic:3@5#0", "synthetic:3@5#1", "synthetic:3@5#2"]
+    assert {file.provenance.licence for file in files} == {"CC0-1.0"}
+
+
+def test_a_longer_series_begins_with_the_shorter_one():
+    short, long = SyntheticSource("synthetic:2@5", 2, 5), SyntheticSource("synthetic:9@5", 9, 5)
+    for few, many in zip(short.files(), long.files(), strict=False):
+        assert short.open(few).read() == long.open(many).read()
+
+
+def test_synthesize_writes_the_photos_of_the_source_and_their_truth(tmp_path):
+    ticks = []
+    people = synthesize(tmp_path / "out", 2, 5, on_photo=lambda: ticks.append(1))
+    assert len(ticks) == 2
+    source = SyntheticSource("synthetic:2@5", 2, 5)
+    table = read_truth(tmp_path / "out" / "truth.parquet")
+    assert table.num_rows == people
+    for index, file in enumerate(source.files()):
+        data = (tmp_path / "out" / "photos" / f"{index:06d}.jpg").read_bytes()
+        assert data == source.open(file).read()
+        assert hashlib.sha256(data).hexdigest() in table["photo_id"].to_pylist()
+    rights = json.loads((tmp_path / "out" / "photos" / "rights.json").read_text())
+    assert rights["licence"] == "CC0-1.0"
+
+
+def test_truth_can_be_made_again_by_several_processes(tmp_path):
+    synthesize(tmp_path / "one", 2, 8)
+    synthesize(tmp_path / "two", 2, 8, jobs=2)
+    assert read_truth(tmp_path / "one" / "truth.parquet").equals(
+        read_truth(tmp_path / "two" / "truth.parquet")
+    )
+
+
+def test_backgrounds_of_the_user_appear_and_take_the_licence_away(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    Image.fromarray(np.full((400, 600, 3), (255, 0, 255), np.uint8)).save(folder / "pink.png")
+    synthesize(tmp_path / "out", 6, 1, backgrounds=folder)
+    assert "licence" not in json.loads((tmp_path / "out" / "photos" / "rights.json").read_text())
+    pink = 0
+    for path in (tmp_path / "out" / "photos").glob("*.jpg"):
+        corner = np.asarray(Image.open(path).convert("RGB"), int)[:12, :12].mean(axis=(0, 1))
+        pink += corner[0] - corner[1] > 60 and corner[2] - corner[1] > 60
+    assert 1 <= pink <= 5
+
+
+def test_wrong_requests_say_what_is_wrong(tmp_path):
+    with pytest.raises(SourceError, match="starts at 1"):
+        synthesize(tmp_path, 0)
+    with pytest.raises(SourceError, match="no background photos"):
+        synthesize(tmp_path, 1, backgrounds=tmp_path)
+    with pytest.raises(SchemaError, match="no truth file"):
+        read_truth(tmp_path / "truth.parquet")
