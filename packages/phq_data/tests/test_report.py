@@ -267,6 +267,8 @@ def test_a_number_stands_beside_the_limit_of_its_name():
         ("doubt about the label", "0.6", "at most 0.5", True),
         ("new thing", "3", "", False),
     ]
+    [close] = judged({"blur": 0.19996}, screen)
+    assert (close.value, close.limit) == ("0.19996", "at least 0.2")
 
 
 def test_views_are_front_side_and_rear():

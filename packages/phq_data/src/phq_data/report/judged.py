@@ -63,10 +63,14 @@ def _judge(name: str, value: float, screen: ScreenConfig) -> Judged:
     limits = [f"at most {_shown(most, percent)}"] if most is not None else []
     limits += [f"at least {_shown(least, percent)}"] if least is not None else []
     broken = (most is not None and value > most) or (least is not None and value < least)
-    return Judged(title, _shown(value, percent), " and ".join(limits), broken)
+    digits = 3
+    bounds = {_shown(bound, percent) for bound in (most, least) if bound is not None}
+    while broken and digits < 7 and _shown(value, percent, digits) in bounds:
+        digits += 1  # 0.2496 is below 0.25, and must not be written like it
+    return Judged(title, _shown(value, percent, digits), " and ".join(limits), broken)
 
 
-def _shown(value: float, percent: bool) -> str:
+def _shown(value: float, percent: bool, digits: int = 3) -> str:
     if not np.isfinite(value):
         return "–"
-    return f"{100 * value:.3g} %" if percent else f"{value:.3g}"
+    return f"{100 * value:.{digits}g} %" if percent else f"{value:.{digits}g}"

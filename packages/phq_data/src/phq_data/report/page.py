@@ -149,7 +149,7 @@ def _sheets(
             if kind in card.tiles:
                 row = data.portraits.loc[card.portrait_id]
                 words = ", ".join(row["reasons"]) if row["state"] == "rejected" else ""
-                words = words or f"yaw {np.degrees(row['yaw']):.0f}°"
+                words = words or f"yaw {round(float(np.degrees(row['yaw'])))}°"
                 found.append((f"{card.portrait_id[:8]}  {words}", card.tiles[kind]))
         return found
 

@@ -92,7 +92,7 @@ def histogram(
     elif len(series) > 1 or high - low >= 360:  # a mean around a circle says nothing
         note = f"the highest bar: {tallest}"
     else:
-        note = f"mean {first.mean():.1f}°, spread {first.std():.1f}°"
+        note = f"mean {round(first.mean(), 1) + 0.0:.1f}°, spread {first.std():.1f}°"
     peak = bars[int(counts.sum(axis=0).argmax())]
     place = f"most between {peak.low:.0f}° and {peak.high:.0f}°"
     label = f"Histogram of {title}: {len(first)} values, {note}; {place}"

@@ -111,10 +111,11 @@ def lead(data: ReportData) -> str:
     waiting = int((data.portraits["state"] == "waiting").sum())
     if waiting:
         return f"{count(waiting)} portraits are not screened yet: run the same phq build again to finish."
+    copies = len(data.kept) - data.distinct
     return (
         f"{count(len(data.photos))} photos show {count(data.people)} people; "
         f"{count(len(data.kept))} aligned portraits of them are good enough, "
-        f"{count(data.distinct)} of these are different pictures."
+        + (f"{count(data.distinct)} of these are different pictures." if copies else "no two of them alike.")
     )
 
 
