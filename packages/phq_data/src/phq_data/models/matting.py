@@ -8,12 +8,16 @@ full picture.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 Plane = NDArray[np.float32]
+
+CONTRAST = 1.6  # between the two passes: half-way edges made steeper
 
 
 def refine(
@@ -24,11 +28,17 @@ def refine(
 ) -> Plane:
     """The mask [S, S] in 0..1 with its edges on the picture's.
 
-    `radius` (pixels of the mask) is how far an edge may move; `smoothness` is the colour variance (0..1
-    squared) below which the picture counts as flat. Away from the mask's own edges nothing changes.
+    `radius` (pixels of the mask) is how far edges look around; they move about half as far. `smoothness` is
+    the colour variance (0..1 squared) below which the picture counts as flat. Away from the mask's own edges
+    nothing changes.
     """
     small = np.asarray(resize_picture(picture, mask.shape[0]), np.float32) / np.float32(255)
-    slope, offset = _linear_model(small, mask, radius, smoothness)
+    guide = _Guide.of(small, radius, smoothness)
+    # One pass only goes half the way to an edge; a second one, from where the first came to, arrives.
+    slope, offset = guide.fit(mask)
+    closer = np.clip((slope * small).sum(axis=-1) + offset, 0, 1)
+    slope, offset = guide.fit(np.clip((closer - 0.5) * CONTRAST + 0.5, 0, 1))
+
     size = picture.shape[0]
     full = picture.astype(np.float32) / np.float32(255)
     fitted = resize_plane(offset, size).copy()
@@ -57,33 +67,37 @@ def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _linear_model(
-    guide: Plane,  # [m, m, 3]
-    mask: Plane,  # [m, m]
-    radius: int,
-    smoothness: float,
-) -> tuple[Plane, Plane]:
-    """Slope [m, m, 3] and offset [m, m] of the mask, linear in the guide (equations 19 to 21)."""
-    mean_guide, mean_mask = _box(guide, radius), _box(mask, radius)
-    covariance = _box(guide * mask[..., None], radius) - mean_guide * mean_mask[..., None]
-    r, g, b = (guide[..., channel] for channel in range(3))
-    pairs = _box(np.stack([r * r, r * g, r * b, g * g, g * b, b * b], axis=-1), radius)
-    i, j = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 2])
-    pairs -= mean_guide[..., i] * mean_guide[..., j]
-    rr, rg, rb, gg, gb, bb = (pairs[..., channel] for channel in range(6))
-    rr, gg, bb = rr + smoothness, gg + smoothness, bb + smoothness
-    # Inverse of the symmetric 3 x 3 matrix by cofactors, for all pixels at once.
-    c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    determinant = rr * c_rr + rg * c_rg + rb * c_rb
-    x, y, z = (covariance[..., channel] for channel in range(3))
-    slope = np.stack(
-        [c_rr * x + c_rg * y + c_rb * z, c_rg * x + c_gg * y + c_gb * z, c_rb * x + c_gb * y + c_bb * z],
-        axis=-1,
-    )
-    slope /= determinant[..., None]
-    offset = mean_mask - (slope * mean_guide).sum(axis=-1)
-    return _box(slope, radius), _box(offset, radius)
+@dataclass(frozen=True)
+class _Guide:
+    """A picture to which masks are fitted: what does not depend on the mask is computed once."""
+
+    colours: Plane  # [m, m, 3]
+    mean: Plane  # [m, m, 3] of every window
+    inverse: Plane  # [m, m, 3, 3] of every window's covariance plus the smoothness
+    radius: int
+
+    @classmethod
+    def of(cls, colours: Plane, radius: int, smoothness: float) -> _Guide:
+        mean = _box(colours, radius)
+        r, g, b = (colours[..., channel] for channel in range(3))
+        pairs = _box(np.stack([r * r, r * g, r * b, g * g, g * b, b * b], axis=-1), radius)
+        pairs -= mean[..., [0, 0, 0, 1, 1, 2]] * mean[..., [0, 1, 2, 1, 2, 2]]
+        rr, rg, rb, gg, gb, bb = (pairs[..., channel] for channel in range(6))
+        rr, gg, bb = rr + smoothness, gg + smoothness, bb + smoothness
+        # Inverse of the symmetric 3 x 3 matrix by cofactors, for all pixels at once.
+        c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+        c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
+        cofactors = np.stack([c_rr, c_rg, c_rb, c_rg, c_gg, c_gb, c_rb, c_gb, c_bb], axis=-1)
+        inverse = cofactors / (rr * c_rr + rg * c_rg + rb * c_rb)[..., None]
+        return cls(colours, mean, inverse.reshape(*mean.shape, 3), radius)
+
+    def fit(self, mask: Plane) -> tuple[Plane, Plane]:
+        """Slope [m, m, 3] and offset [m, m] of the mask, linear in the guide (equations 19 to 21)."""
+        mean_mask = _box(mask, self.radius)
+        covariance = _box(self.colours * mask[..., None], self.radius) - self.mean * mean_mask[..., None]
+        slope = (self.inverse * covariance[..., None, :]).sum(axis=-1)
+        offset = mean_mask - (slope * self.mean).sum(axis=-1)
+        return _box(slope, self.radius), _box(offset, self.radius)
 
 
 def _box(values: Plane, radius: int) -> Plane:

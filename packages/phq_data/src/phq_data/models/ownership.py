@@ -115,9 +115,10 @@ def _cost(person: Plane, picture: NDArray[np.uint8]) -> Plane:
 
 def _reach(cost: Plane, seeds: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Cost [GRID, GRID] of the cheapest way from the seeds to every cell."""
-    distance, _ = MCP_Geometric(cost.astype(np.float64)).find_costs(np.argwhere(seeds).tolist())
-    result: NDArray[np.float64] = distance
-    return result
+    # Starting from their rim is as good as from all of them, and much faster.
+    rim = seeds & ~ndimage.binary_erosion(seeds)
+    distance, _ = MCP_Geometric(cost.astype(np.float64)).find_costs(np.argwhere(rim).tolist())
+    return np.where(seeds, 0.0, distance)
 
 
 def _scaled(keypoints: FloatArray, scale: float) -> FloatArray:
