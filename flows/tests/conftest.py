@@ -12,10 +12,19 @@ PHQ = Path(sys.executable).with_name("phq")
 
 
 def rows_of(folder: Path) -> dict[str, list]:
-    """Every table of a workspace as lists of rows, in their order."""
+    """Every table of a workspace as lists of rows, in their order; nan as "nan", which equals itself."""
     workspace = Workspace.open(folder)
-    names = [*schema.KEYS, "plan", "ledger"]
-    return {name: workspace.table(name).to_pylist() for name in names}
+    names = ["plan", *schema.KEYS, "ledger"]
+    names.remove("release")
+    return {name: [comparable(row) for row in workspace.table(name).to_pylist()] for name in names}
+
+
+def comparable(value):
+    if isinstance(value, dict):
+        return {key: comparable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [comparable(item) for item in value]
+    return "nan" if value != value else value
 
 
 def phq(*arguments: str, **options) -> subprocess.CompletedProcess:

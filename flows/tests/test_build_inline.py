@@ -62,17 +62,7 @@ def test_running_again_does_nothing(finished, photos, tmp_path):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_build_killed_again_and_again_ends_like_one_that_was_not(finished, photos, tmp_path, seed):
     folder, chance = tmp_path / "ws", random.Random(seed)
-    command = [
-        str(PHQ),
-        "build",
-        "-w",
-        str(folder),
-        "--runner",
-        "inline",
-        "--set",
-        "part_size=3",
-        str(photos),
-    ]
+    command = [str(PHQ), "build", "-w", str(folder), "--runner", "inline", "--set", "part_size=3"]
     kills = 0
     for delay in [chance.uniform(0.8, 5.0) for _ in range(6)]:
         process = subprocess.Popen([*command, str(photos)], env=environment(), stderr=subprocess.DEVNULL)
