@@ -1,0 +1,173 @@
+"""Official 3DCrowdNet checkpoints in: nothing in them is executed, and every key is used or named.
+
+Format (3DCrowdNet specification, section 7): a dict with `network`, the state dict of a data-parallel model,
+whose keys begin with `module.`; beside it `epoch` and the optimiser's state. The network's own loader ignores
+what does not fit. This one does not.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from phq_data.models.crowdnet.network import CrowdNet
+from phq_data.models.registry import ModelError
+
+FORMAT = "phq-3dcrowdnet/1"
+PREFIX = "module."
+_VPOSER = "vposer.vposer."
+_UNUSED = {
+    "human_model_layer.": "SMPL's arrays (they come from your SMPL file)",
+    "vposer.vposer.bodyprior_enc_": "VPoser's encoder",
+}
+_OUTPUTS = ("bn1", "bn2", "mu", "logvar", "fc1", "fc2")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights of the network and what else the file held."""
+
+    state: dict[str, Tensor]  # every parameter and buffer of `CrowdNet`, float32
+    unused: tuple[str, ...]  # keys of the file that inference does not need
+    epoch: int | None
+
+
+def read_official(path: str | Path, vposer: str | Path | None = None) -> Checkpoint:
+    """The weights of an official checkpoint file, checked against the network key by key.
+
+    `vposer`: a VPoser 1.0 snapshot, for checkpoints that do not hold VPoser's weights themselves. Raises
+    `ModelError` with one sentence for a file that is missing, damaged, unsafe or of another network.
+    """
+    content = _load(Path(path))
+    if not isinstance(content, Mapping) or not isinstance(content.get("network"), Mapping):
+        raise ModelError(f"{path} is no 3DCrowdNet checkpoint: it has no entry 'network'")
+    network = {str(key): value for key, value in content["network"].items()}
+    bare = [key for key in network if not key.startswith(PREFIX)]
+    if bare:
+        raise ModelError(
+            f"{path} is no 3DCrowdNet checkpoint: key {bare[0]!r} does not begin with '{PREFIX}'"
+        )
+    tensors = {key.removeprefix(PREFIX): value for key, value in network.items()}
+    if vposer is not None:
+        tensors.update(_read_vposer(Path(vposer)))
+    epoch = content.get("epoch")
+    return Checkpoint(*checked(tensors, str(path)), epoch if isinstance(epoch, int) else None)
+
+
+def checked(tensors: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """(weights, unused keys) of a state dict that must be `CrowdNet`'s; `ModelError` names the fault."""
+    expected = expected_shapes()
+    unused = tuple(key for key in tensors if key not in expected and unused_reason(key))
+    foreign = [key for key in tensors if key not in expected and not unused_reason(key)]
+    missing = [key for key in expected if key not in tensors]
+    if missing and not foreign and all(key.startswith(_VPOSER) for key in missing):
+        raise ModelError(
+            f"{name} does not hold VPoser's weights; give VPoser's snapshot as well: "
+            "phq models add 3dcrowdnet FILE --vposer SNAPSHOT"
+        )
+    if missing or foreign:
+        kind, keys = ("lacks", missing) if missing else ("has the unknown key", foreign)
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        raise ModelError(f"{name} is a checkpoint of another network: it {kind} {keys[0]!r}{more}")
+    state = {}
+    for key, shape in expected.items():
+        value = tensors[key]
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ModelError(
+                f"{name} is a checkpoint of another network: {key!r} is {found}, not {list(shape)}"
+            )
+        if value.is_floating_point():
+            if not bool(torch.isfinite(value).all()):
+                raise ModelError(f"{name} is damaged: {key!r} holds numbers that are not finite")
+            value = value.to(torch.float32)
+        state[key] = value.contiguous()
+    return state, unused
+
+
+def expected_shapes() -> dict[str, tuple[int, ...]]:
+    """Name and shape of everything that `CrowdNet` loads."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in CrowdNet().state_dict().items()}
+
+
+def unused_reason(key: str) -> str:
+    """What an official key is that inference does not need; "" for a key that is not official."""
+    for start, reason in _UNUSED.items():
+        rest = key.removeprefix(start)
+        if rest == key:
+            continue
+        if start.startswith("human") or rest.split(".")[0] in _OUTPUTS:
+            return reason
+    return ""
+
+
+def build(state: Mapping[str, Tensor]) -> CrowdNet:
+    """The network with these weights, ready for inference."""
+    with torch.device("meta"):
+        network = CrowdNet()
+    network.load_state_dict(dict(state), strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def save(checkpoint: Checkpoint, path: str | Path, source: str = "") -> None:
+    """Write the weights alone as safetensors: a third of the file, and nothing in it can run."""
+    save_file(checkpoint.state, str(path), metadata={"format": FORMAT, "source": source})
+
+
+def load(path: str | Path) -> CrowdNet:
+    """The network from a file of `save`."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise ModelError(
+            f"no 3DCrowdNet weights at {path}; name yours with: phq models add 3dcrowdnet FILE"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
+    if header.get("format") != FORMAT:
+        raise ModelError(f"{path} does not hold 3DCrowdNet; make it with: phq models add 3dcrowdnet FILE")
+    return build(checked(tensors, str(path))[0])
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is refused: it asks for more than tensors, or is no PyTorch file ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is damaged or no PyTorch checkpoint ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:160]
+
+
+def _read_vposer(path: Path) -> dict[str, Tensor]:
+    content = _load(path)
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path} is no VPoser snapshot")
+    found = {
+        _VPOSER + key[key.index("bodyprior_") :]: value
+        for key, value in ((str(k), v) for k, v in content.items())
+        if "bodyprior_" in key
+    }
+    if not found:
+        raise ModelError(f"{path} is no VPoser 1.0 snapshot: no key holds 'bodyprior_'")
+    return found
