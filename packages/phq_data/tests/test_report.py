@@ -15,7 +15,7 @@ from phq_data.report import plots, sheets, view, write_report
 from phq_data.report.judged import judged
 from phq_data.workspace import Workspace, WorkspaceError
 
-HOSTILE = "<img src=x onerror=alert(1)>&\"'<script>{{ 7*7 }}</script> number.png"
+HOSTILE = "\u202e<img src=x onerror=alert(1)>&\"'<script>{{ 7*7 }}</script> number.png"
 
 
 class Page(html.parser.HTMLParser):
@@ -57,6 +57,13 @@ def read(path) -> Page:
     page = Page(path.read_text(encoding="utf-8"))
     assert page.open == []
     return page
+
+
+@pytest.fixture(autouse=True)
+def sheets_on_demand(monkeypatch, request):
+    """Most tests are about the page: only those named so pay for the PNG sheets."""
+    if "sheet" not in request.node.name:
+        monkeypatch.setattr("phq_data.report.page._sheets", lambda *arguments: {})
 
 
 @pytest.fixture
@@ -149,6 +156,7 @@ def test_hostile_names_stay_text(make_workspace):
     assert page.open == []
     assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
     assert "<img src=x onerror=alert(1)>" in page.text  # as words
+    assert "\u202e" not in page.text
 
 
 def test_only_web_addresses_become_links(make_workspace):
@@ -162,7 +170,7 @@ def test_only_web_addresses_become_links(make_workspace):
     assert outside == ["https://example.org/by"]
 
 
-def test_an_empty_workspace_says_so(tmp_path):
+def test_an_empty_workspace_says_so_and_has_no_sheets(tmp_path):
     workspace = Workspace.open(tmp_path / "empty", create=True)
     page = read(write_report(workspace))
     assert "This workspace is empty" in page.text and "No stage has run yet" in page.text

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from phq_data import schema
 from phq_data.build import STAGE_NAMES
 from phq_data.stages.base import Row, plain
+from phq_data.words import printable
 from phq_data.workspace import Workspace, WorkspaceError
 
 Kind = Literal["file", "photo", "person", "fit", "portrait"]
@@ -172,11 +173,6 @@ def _nothing(workspace: Workspace, text: str) -> str:
     hint = "the nearest file names are" if close else "there are, for example,"
     note = "" if len(text) >= _LEAST else f" (an id needs at least {_LEAST} digits)"
     return f"no id or file name matches '{text}'{note}; {hint} {words}. `phq report` shows ids"
-
-
-def printable(text: str) -> str:
-    """Text from outside without control characters, which would drive a terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 # ---- its rows --------------------------------------------------------------------------------------------

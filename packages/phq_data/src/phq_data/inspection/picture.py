@@ -20,6 +20,7 @@ from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.report.page import load_rig
 from phq_data.report.sheets import cut_out, shrink
 from phq_data.stages.base import Row
+from phq_data.words import file_name
 from phq_data.workspace import Workspace, WorkspaceError
 
 FOLDER = "inspect"
@@ -71,7 +72,7 @@ def draw(workspace: Workspace, inspection: Inspection) -> bytes:
 
 
 def _heading(inspection: Inspection) -> Image.Image:
-    name = inspection.uri.rpartition("/")[2]
+    name = file_name(inspection.uri)
     if inspection.photo is None:
         why = next((row["reason"] for row in inspection.ledger if row["reason"]), "was never read")
         return _words(

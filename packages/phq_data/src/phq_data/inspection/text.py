@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from phq_data.config import ScreenConfig
-from phq_data.inspection.find import Inspection, printable
+from phq_data.inspection.find import Inspection
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.report.judged import judged
 from phq_data.stages.base import Row
+from phq_data.words import printable
 
 _STYLES = {"kept": "green", "rejected": "yellow", "failed": "red"}
 

@@ -20,6 +20,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
 from phq_data.rig import PortraitRig
+from phq_data.words import file_name, printable
 from phq_data.workspace import Workspace, WorkspaceError
 
 PICTURES = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "cameras.png")
@@ -97,6 +98,7 @@ def _html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["printable"] = lambda value: printable(str(value))
     environment.filters["number"] = view.count
     environment.filters["seconds"] = view.duration
     environment.filters["rate"] = lambda value: "–" if not np.isfinite(value) else f"{value:.3g}"
@@ -109,7 +111,7 @@ def _html(
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
         data=data,
-        title=view.file_name(str(data.url)),
+        title=file_name(str(data.url)),
         facts=view.facts(data),
         lead=view.lead(data),
         stage_titles=view.STAGE_TITLES,
@@ -133,7 +135,6 @@ def _html(
         unknown_licences=provenance.unknown_licences(data),
         authors=provenance.authors(data).head(50),
         settings=settings,
-        file_name=view.file_name,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, sheets
 from phq_data.report.data import ReportData
 from phq_data.report.judged import Judged, judged
+from phq_data.words import file_name, printable
 
 MAX_TROUBLES = 200
 STAGE_TITLES = {
@@ -196,7 +196,7 @@ def troubles(data: ReportData) -> tuple[list[Trouble], int]:
             stage=str(row.stage),
             outcome=str(row.outcome),
             reason=str(row.reason),
-            message=str(row.message),
+            message=printable(str(row.message)),
             name=file_name(str(row.uri)),
             uri=str(row.uri),
             retryable=bool(row.retryable),
@@ -204,11 +204,6 @@ def troubles(data: ReportData) -> tuple[list[Trouble], int]:
         for row in chosen.itertuples()
     ]
     return shown, len(rows)
-
-
-def file_name(uri: str) -> str:
-    """The last part of where a photo came from, for people."""
-    return unquote(uri.rstrip("/").rpartition("/")[2]) or uri
 
 
 def count(value: int) -> str:
