@@ -21,6 +21,8 @@ def main() -> None:
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
     from phq_data.config import ConfigError
+    from phq_data.release.version import ReleaseError
+    from phq_data.review.consensus import ReviewError
     from phq_data.rig import RigError
     from phq_data.schema import SchemaError
     from phq_data.sources import SourceError
@@ -28,7 +30,9 @@ def main() -> None:
 
     try:
         make_app()()
-    except (WorkspaceError, ConfigError, SourceError, SchemaError, RigError) as error:
+    except (
+        WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError
+    ) as error:  # fmt: skip
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:
@@ -42,7 +46,7 @@ def make_app() -> typer.Typer:
 
     import typer
 
-    from phq_data import __version__, cli_accuracy, cli_report
+    from phq_data import __version__, cli_accuracy, cli_release, cli_report
 
     app = typer.Typer(
         name="phq",
@@ -70,6 +74,7 @@ def make_app() -> typer.Typer:
     for name in sorted(found):
         found[name].load()(app)
     cli_report.register(app)
+    cli_release.register(app)
     cli_accuracy.register(app)
     return app
 

@@ -188,8 +188,7 @@ def _alone(releases: Path) -> Iterator[Path]:
     except OSError as error:
         raise ReleaseError(
             f"cannot write the release below {releases}: {error.strerror or error}. It needs twice the "
-            "room of "
-            "its pictures while it is built"
+            "room of its pictures while it is built"
         ) from error
 
 
@@ -305,8 +304,7 @@ def _write_shards(
         if shards.file_sha256(path) != (entry.sha256, entry.bytes):
             raise ReleaseError(
                 f"{parent.folder.path(entry.path)} is not what {parent.version} was released with: get it "
-                "again "
-                "(phq release pull), or build with --repack"
+                "again (phq release pull), or build with --repack"
             )
 
     return shards.write(plans, workspace, partial, options.images, truth, copy, count)

@@ -54,8 +54,8 @@ def readme(manifest: Manifest, summary: Summary) -> str:
     octants = "".join(f"| {name} | {count:,} |\n" for name, count in summary.octants.items())
     warning = "" if manifest.reviewed else "> **Not reviewed by people.** Labels may be wrong.\n\n"
     pictures = (
-        "Pictures are left out because they may not be published; "
-        "`phq release fill` fetches them again for whoever may.\n\n"
+        "Pictures are left out because they may not be published; `phq release fill` fetches them again "
+        "for whoever may.\n\n"
         if manifest.images == "none"
         else ""
     )
@@ -188,8 +188,8 @@ def licences(manifest: Manifest, summary: Summary) -> str:
     providers = "".join(f"| {name} | {count:,} |\n" for name, count in summary.providers.items())
     permission = manifest.about["permission"]
     stated = (
-        f"\nFor rows whose licence alone does not allow their use, this permission was stated:\n\n"
-        f"```json\n{json.dumps(permission, indent=1)}\n```\n"
+        "\nFor rows whose licence alone does not allow their use, this permission was "
+        f"stated:\n\n```json\n{json.dumps(permission, indent=1)}\n```\n"
         if permission
         else ""
     )
@@ -217,8 +217,8 @@ def change_log(manifest: Manifest, summary: Summary, before: str) -> str:
         parent = (manifest.parent or {}).get("version")
         what = (
             f"- Since {parent}: {changes['added']:,} portraits added, {changes['removed']:,} removed "
-            f"({changes['taken_down']:,} of them taken down), {changes['changed']:,} changed.\n"
-            f"- {changes['shards_copied']:,} shards are those of {parent}, {changes['shards_written']:,} "
+            f"({changes['taken_down']:,} of them taken down), {changes['changed']:,} changed.\n- "
+            f"{changes['shards_copied']:,} shards are those of {parent}, {changes['shards_written']:,} "
             "were written."
         )
     title = f"# Changes of {manifest.name}\n"

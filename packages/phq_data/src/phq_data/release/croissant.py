@@ -102,7 +102,7 @@ def _context() -> dict[str, Any]:
 
 def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
     kinds = {
-        ".parquet": "application/vnd.apache.parquet",
+        ".parquet": "application/x-parquet",
         ".json": "application/json",
         ".csv": "text/csv",
         ".html": "text/html",
@@ -125,7 +125,7 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
         "@id": "shards",
         "name": "shards",
         "description": "All shards; a shard's name starts with its split.",
-        "encodingFormat": "application/vnd.apache.parquet",
+        "encodingFormat": "application/x-parquet",
         "includes": "data/*.parquet",
     }
     return [*files, sets]

@@ -137,8 +137,8 @@ class Manifest:
             raise ReleaseError(f"{where} is damaged: {error}") from error
         if stated != manifest.digest:
             raise ReleaseError(
-                f"{where} was changed after it was written: its content does not match its digest {stated}. "
-                "Get the release again (phq release pull)"
+                f"{where} was changed after it was written: its content does not match its digest "
+                f"{stated}. Get the release again (phq release pull)"
             )
         return manifest
 

@@ -217,7 +217,7 @@ class Release:
         if built is None:
             raise ReleaseError(
                 f"the labels of {self.url} refer to the body '{recipe.get('body')}', whose numbers may not "
-                f"be given away. Make the rig from your own licensed file and name it: "
+                "be given away. Make the rig from your own licensed file and name it: "
                 f"{recipe.get('command')}"
             )
         rig = PortraitRig.load(built)
@@ -420,8 +420,8 @@ class _Shards:
     def _broken(self, shard: int, error: Exception) -> ReleaseError:
         path = self._folder.path(self._entries[shard].path)
         return ReleaseError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): `phq release verify` names the rows; get it "
-            "again (phq release pull)"
+            f"{path} is damaged ({str(error).splitlines()[0]}): `phq release verify` names the rows; get "
+            "it again (phq release pull)"
         )
 
 

@@ -37,7 +37,7 @@ class Facts:
     pixels: str
     mask_pixels: str
     encoded: str
-    bytes: int  # encoded picture and mask
+    bytes: int  # encoded picture and mask, also where the picture is left out: it may be filled in
 
 
 Truth = Mapping[str, Mapping[str, Any]]
@@ -78,7 +78,7 @@ class Joined:
     def facts(self, split: str, pixels: str, mask_pixels: str, images: Images, truth: Truth) -> Facts:
         """The row's digests and size."""
         row = self.row(split, pixels, mask_pixels, images, truth)
-        size = sum(len((row[name] or {}).get("bytes") or b"") for name in ("image", "mask"))
+        size = sum(len(self.portrait[name]["bytes"]) for name in ("image", "mask"))
         return Facts(self.place, split, row_digest(row), pixels, mask_pixels, encoded_digest(row), size)
 
 
@@ -123,8 +123,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
         except KeyError as error:
             raise ReleaseError(
                 f"part {part} of the workspace is not whole ({error} is named but not there): run `phq "
-                "build` "
-                "again"
+                "build` again"
             ) from error
 
 

@@ -150,8 +150,8 @@ def _parts(
         for row in rows:
             if row["photo_id"] not in by_photo:
                 raise ReleaseError(
-                    f"portrait {row['portrait_id'][:12]} of part {part} has no row in 'photos': run "
-                    "`phq build` again"
+                    f"portrait {row['portrait_id'][:12]} of part {part} has no row in 'photos': run `phq "
+                    "build` again"
                 )
         yield part, rows, by_photo, {verdict["portrait_id"]: verdict for verdict in verdicts}
 

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -181,44 +181,61 @@ def _put_aside(
     return orders
 
 
-def _write_shard(shard: ShardPlan, aside: Path, order: Mapping[str, int], path: Path) -> ShardEntry:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows of `schema.RELEASE` as a shard, in small row groups, holding one group at a time."""
     kind = stored_schema()
-    plain = [name for name in kind.names if name not in ("image", "mask")]
-    compression: dict[str, str] = {name: "zstd" for name in plain}
-    # Pictures are compressed already; fixed lists are leaves of another name.
-    for field in kind:
-        if pa.types.is_fixed_size_list(field.type):
-            del compression[field.name]
-            compression[f"{field.name}.list.element"] = "zstd"
-    with pa.memory_map(str(aside)) as mapped, path.open("wb") as file:
-        rows = pa.ipc.open_file(mapped).read_all()
-        with pq.ParquetWriter(
-            file,
-            kind,
-            compression=compression,
-            use_dictionary=["provider", "author", "licence", "models", "split", "codec", "body", "crop_mode"],
-            write_statistics=False,
-            write_page_checksum=True,
-            store_schema=True,
-        ) as writer:
-            for group in _row_groups(shard.rows):
-                table = rows.take([order[facts.place.portrait_id] for facts in group])
-                writer.write_table(table.cast(kind), row_group_size=len(group))
+    with path.open("wb") as file, _writer(file, kind) as writer:
+        for group in grouped(rows, _row_bytes):
+            writer.write_table(pa.Table.from_pylist(group, schema=kind), row_group_size=len(group))
+
+
+def _write_shard(shard: ShardPlan, aside: Path, order: Mapping[str, int], path: Path) -> ShardEntry:
     if len(order) != len(shard.rows):
         raise ReleaseError(f"{path.name}: {len(order)} rows were found of {len(shard.rows)}")
+    kind = stored_schema()
+    with pa.memory_map(str(aside)) as mapped, path.open("wb") as file, _writer(file, kind) as writer:
+        rows = pa.ipc.open_file(mapped).read_all()
+        for group in grouped(shard.rows, lambda facts: facts.bytes):
+            table = rows.take([order[facts.place.portrait_id] for facts in group])
+            writer.write_table(table.cast(kind), row_group_size=len(group))
     digest, size = file_sha256(path)
     return ShardEntry(shard.path, shard.split, len(shard.rows), size, digest)
 
 
-def _row_groups(rows: Iterable[Facts]) -> Iterator[list[Facts]]:
-    """Small groups: one is what a random read costs."""
-    group: list[Facts] = []
+def _writer(file: BinaryIO, kind: pa.Schema) -> pq.ParquetWriter:
+    # Pictures are compressed already. Leaves of lists go by another name than their column.
+    compression = {
+        f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name: "zstd"
+        for field in kind
+        if not pa.types.is_struct(field.type)
+    }
+    return pq.ParquetWriter(
+        file,
+        kind,
+        compression=compression,
+        use_dictionary=["provider", "author", "licence", "models", "split", "codec", "body", "crop_mode"],
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+
+
+Item = TypeVar("Item")
+
+
+def grouped(rows: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Row groups of at most 4 MiB of pictures and 256 rows: one is what a random read costs."""
+    group: list[Item] = []
     size = 0
     for row in rows:
-        if group and (size + row.bytes + ROW_BYTES > _GROUP_BYTES or len(group) >= _GROUP_ROWS):
+        here = size_of(row) + ROW_BYTES
+        if group and (size + here > _GROUP_BYTES or len(group) >= _GROUP_ROWS):
             yield group
             group, size = [], 0
         group.append(row)
-        size += row.bytes + ROW_BYTES
+        size += here
     if group:
         yield group
+
+
+def _row_bytes(row: Mapping[str, Any]) -> int:
+    return sum(len((row[name] or {}).get("bytes") or b"") for name in ("image", "mask"))

@@ -17,8 +17,7 @@ def summary_sentence(manifest: Manifest, summary: Summary) -> str:
     kind = "reviewed by people" if manifest.reviewed else "NOT reviewed by people"
     return (
         f"{summary.rows:,} aligned portraits of people from {summary.photos:,} photos, seen from all "
-        "around, each "
-        f"with a camera label, a neck and head pose and a mask; {kind}."
+        f"around, each with a camera label, a neck and head pose and a mask; {kind}."
     )
 
 
@@ -31,11 +30,9 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
     found: dict[str, str | list[str]] = {
         "dataCollection": (
             "Photos were taken in from the providers below with provenance and licence of each. People "
-            "were found "
-            "by a key-point network, a body model was fitted to the key points, and the portrait was cut "
-            "so that "
-            "the camera label holds. Pictures that failed automatic checks were left out with a recorded "
-            "reason."
+            "were found by a key-point network, a body model was fitted to the key points, and the "
+            "portrait was cut so that the camera label holds. Pictures that failed automatic checks were "
+            "left out with a recorded reason."
         ),
         "dataCollectionType": _collection_types(summary),
         "dataCollectionRawData": f"Portraits by provider: {providers}.",
@@ -51,11 +48,10 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         "dataPreprocessingProtocol": [
             "EXIF orientation and colour profile are applied; pictures are resampled once from the raw "
             "photo.",
-            "What lies outside the photo is a faded reflection; the column 'padding' says how much of "
-            "the picture.",
+            "What lies outside the photo is a faded reflection; the column 'padding' says how much of the "
+            "picture.",
             "Near-duplicates are reduced to one; splits keep photos, near-duplicates and one author's "
-            "pictures of a "
-            "day together.",
+            "pictures of a day together.",
         ],
         "dataManipulationProtocol": "No picture was retouched; faces are not blurred.",
         "dataImputationProtocol": (
@@ -69,10 +65,9 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ),
         "dataAnnotationProtocol": (
             "Labels are made by machine. Reviewers accept or reject a portrait by whether the body mesh "
-            "lies on the "
-            "person's shoulders and whether the picture is sharp; a portrait counts as accepted when at "
-            "least "
-            f"{review['min_votes']} reviewer(s) voted and more than {review['min_share']:.0%} accepted it."
+            "lies on the person's shoulders and whether the picture is sharp; a portrait counts as "
+            f"accepted when at least {review['min_votes']} reviewer(s) voted and more than "
+            f"{review['min_share']:.0%} accepted it."
         )
         if manifest.reviewed
         else "Labels are made by machine and were NOT reviewed by people.",
@@ -87,36 +82,32 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         "machineAnnotationTools": _tools(summary),
         "dataBiases": [
             f"Views: {', '.join(f'{name} {count:,}' for name, count in summary.octants.items())}; "
-            "elevation between "
-            f"{pitch.get('p05', 0):.0f} and {pitch.get('p95', 0):.0f} degrees for 90 % of the portraits.",
+            f"elevation between {pitch.get('p05', 0):.0f} and {pitch.get('p95', 0):.0f} degrees for 90 % "
+            "of the portraits.",
             "Who is in the photos follows from who is photographed and published by the providers. Age, "
-            "gender, "
-            "skin colour and origin were not annotated, so their balance is unknown.",
+            "gender, skin colour and origin were not annotated, so their balance is unknown.",
         ],
         "dataLimitations": [
-            "Camera labels hold for a pinhole camera at a fixed distance; perspective of close-ups is "
-            "not kept.",
+            "Camera labels hold for a pinhole camera at a fixed distance; perspective of close-ups is not "
+            "kept.",
             "Not fit for recognising, identifying or classifying people.",
         ],
         "dataUseCases": [
             "Training and evaluating 3D-aware generators of portraits; estimating views and head poses."
         ],
         "dataSocialImpact": (
-            "Generators trained on portraits can be misused for deception and can repeat the imbalance "
-            "of the data. "
-            "Do not make pictures of real people without their consent."
+            "Generators trained on portraits can be misused for deception and can repeat the imbalance of "
+            "the data. Do not make pictures of real people without their consent."
         ),
         "personalSensitiveInformation": [
             "The pictures show people's faces. Photographers are named where their licence asks for it.",
         ],
-        "dataReleaseMaintenancePlan": [
+        "dataReleaseMaintenancePlan": (
             "Versions are semantic: MAJOR when a row was removed or changed, MINOR when rows were added, "
-            "PATCH when "
-            "only the packaging changed. Published versions never change.",
-            "Whoever is shown or made a picture can have it taken down: it goes into tombstones.json, "
-            "which every PHQ "
-            "reader honours at once, and out of the next version.",
-        ],
+            "PATCH when only the packaging changed; published versions never change. Whoever is shown in "
+            "a picture or made it can have it taken down: it goes into tombstones.json, which every PHQ "
+            "reader honours at once, and out of the next version."
+        ),
     }
     if summary.days is not None:
         found["dataCollectionTimeFrame"] = list(summary.days)

@@ -106,8 +106,7 @@ class Tombstones:
         except (ValueError, KeyError, TypeError) as error:
             raise ReleaseError(
                 f"the list of taken-down portraits {where} cannot be read ({error}); nothing is read from "
-                "the "
-                "release until it can: restore the file (phq release pull brings it)"
+                "the release until it can: restore the file (phq release pull brings it)"
             ) from error
 
 

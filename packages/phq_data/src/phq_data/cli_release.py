@@ -1,0 +1,359 @@
+"""`phq release ...`: build, verify, compare, take down, move and fill releases."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from phq_data.release.build import ReleaseResult
+    from phq_data.release.rights import Permission
+
+RELEASES = typer.Option("--releases", "-r", help="The folder of releases.")
+PERMISSION = typer.Option(
+    "--permission", help="A permission that you have: JSON with who, scope, date, reference."
+)
+JSON_OUT = typer.Option("--json", help="Print one JSON object.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `release` commands to the phq program."""
+    sub = typer.Typer(no_args_is_help=True, help="Versioned releases of the dataset.")
+    for name, command in (
+        ("build", build), ("list", list_), ("stats", stats), ("verify", verify), ("diff", diff),
+        ("takedown", takedown), ("push", push), ("pull", pull), ("fill", fill),
+    ):  # fmt: skip
+        sub.command(name)(command)
+    app.add_typer(sub, name="release")
+
+
+def build(
+    version: Annotated[str, typer.Option(help="MAJOR.MINOR.PATCH, for example 1.2.0.")],
+    workspace: Annotated[str, typer.Option("--workspace", "-w", help="The workspace to release.")],
+    releases: Annotated[Path | None, RELEASES] = None,
+    unreviewed: Annotated[
+        bool, typer.Option("--unreviewed", help="Release what the screening kept, marked as not reviewed.")
+    ] = False,
+    images: Annotated[str, typer.Option(help="all, or none where pictures may not be published.")] = "all",
+    name: Annotated[str, typer.Option(help="The dataset's name.")] = "phq-portraits",
+    creator: Annotated[str, typer.Option(help="Who makes the release.")] = "",
+    url: Annotated[str, typer.Option(help="Where it will be published.")] = "",
+    date: Annotated[str, typer.Option(help="ISO date of the release; today if not given.")] = "",
+    parent: Annotated[str, typer.Option(help="Version to compare with; the highest if not given.")] = "",
+    repack: Annotated[bool, typer.Option("--repack", help="Pack all rows anew (a PATCH).")] = False,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Keep all members of near-duplicate clusters.")
+    ] = False,
+    min_votes: Annotated[int, typer.Option(help="Reviewers that must have voted.")] = 1,
+    min_share: Annotated[float, typer.Option(help="More than this share must have accepted.")] = 0.5,
+    shares: Annotated[
+        str, typer.Option("--splits", help="Shares of train, validation, test.")
+    ] = "0.96,0.02,0.02",
+    truth: Annotated[
+        Path | None, typer.Option(help="Parquet of portrait_id, truth_camera, truth_pose.")
+    ] = None,
+    permission: Annotated[Path | None, PERMISSION] = None,
+    shard_mb: Annotated[int, typer.Option(help="Size of a shard.")] = 256,
+    workers: Annotated[int, typer.Option(help="Pictures checked at once.")] = 2,
+) -> None:
+    """Make a release from the accepted portraits of a workspace.
+
+    Example: phq release build --workspace portraits --version 1.0.0
+    """
+    from phq_data.release.build import ReleaseOptions
+    from phq_data.release.build import build as make
+    from phq_data.release.splits import SplitShares
+    from phq_data.review.consensus import ConsensusRule
+    from phq_data.workspace import Workspace
+
+    if images not in ("all", "none"):
+        raise typer.BadParameter(f"--images is all or none, not {images!r}")
+    try:
+        parts = [float(part) for part in shares.split(",")]
+        if len(parts) != 3:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"--splits is three numbers such as 0.9,0.05,0.05, not {shares!r}") from None
+    options = ReleaseOptions(
+        name=name, created=date, unreviewed=unreviewed, images="none" if images == "none" else "all",
+        rule=ConsensusRule(min_votes, min_share), shares=SplitShares(*parts), shard_bytes=shard_mb << 20,
+        parent=parent, repack=repack, keep_duplicates=keep_duplicates, permission=_permission(permission),
+        url=url, workers=workers, **({"creator": creator} if creator else {}),
+    )  # fmt: skip
+    target = releases or _beside(workspace)
+    with _Progress() as progress:
+        result = make(
+            Workspace.open(workspace), target, version, options, truth=_truth(truth), progress=progress.rows
+        )
+    _say_built(result)
+
+
+def list_(
+    releases: Annotated[Path, RELEASES] = Path("releases"), json_out: Annotated[bool, JSON_OUT] = False
+) -> None:
+    """The releases in a folder, oldest first."""
+    from phq_data.release.catalogue import catalogue
+
+    rows = catalogue(releases)
+    if json_out:
+        typer.echo(json.dumps([dataclasses.asdict(row) for row in rows]))
+        return
+    if not rows:
+        typer.echo(f"no releases in {releases}")
+        return
+    typer.echo(
+        f"{'version':<16}{'date':<12}{'portraits':>10}{'down':>6}  {'MiB':>9}  parent    digest        note"
+    )
+    for row in rows:
+        typer.echo(
+            f"{row.version:<16}{row.created:<12}{row.portraits:>10,}{row.taken_down:>6}  {row.mib:>9,.1f}  "
+            f"{row.parent or '-':<9} {row.digest[:12]:<13} {row.note}"
+        )
+
+
+def stats(
+    release: Annotated[str, typer.Argument(help="Folder or URL of a release.")],
+    split: Annotated[str, typer.Option(help="Only this split.")] = "",
+    json_out: Annotated[bool, JSON_OUT] = False,
+) -> None:
+    """What is in a release, in numbers."""
+    from phq_data.release import reader
+    from phq_data.release.stats import of_release
+
+    opened = reader.open(release)
+    found = of_release(opened, split or None)
+    if json_out:
+        typer.echo(json.dumps(found.to_dict()))
+        return
+    typer.echo(
+        f"{opened.manifest.name} {opened.version}: {found.rows:,} portraits of {found.photos:,} photos"
+    )
+    tables: dict[str, dict[str, Any]] = {
+        "split": found.splits, "seen from": found.octants, "provider": found.providers,
+        "licence": found.licences, "body": found.bodies, "side": found.sizes, "codec": found.codecs,
+        "elevation, degrees": found.pitch_degrees, "roll, degrees": found.roll_degrees,
+        "photo pixels per pixel": found.source_pixels,
+    }  # fmt: skip
+    for title, values in tables.items():
+        text = "  ".join(
+            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:g}"
+            for name, value in values.items()
+        )
+        typer.echo(f"{title:<24}{text}")
+
+
+def verify(
+    release: Annotated[str, typer.Argument(help="Folder or URL of a release.")],
+    pixels: Annotated[bool, typer.Option("--pixels", help="Decode every picture as well.")] = False,
+    digest: Annotated[str, typer.Option(help="The manifest digest that you expect.")] = "",
+    workers: Annotated[int, typer.Option(help="Files read at once.")] = 2,
+) -> None:
+    """Read every byte of a release and name what is wrong, by file and row."""
+    from phq_data.release import reader
+    from phq_data.release.verify import verify as check
+
+    with _Progress() as progress:
+        problems = check(release, pixels=pixels, workers=workers, on_bytes=progress.bytes)
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        typer.echo(f"{len(problems)} problems in {release}", err=True)
+        raise typer.Exit(1)
+    opened = reader.open(release, digest=digest or None)
+    found = opened.manifest
+    typer.echo(f"{found.name} {found.version} is whole: {found.rows:,} portraits, digest {found.digest}")
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help="Folder or URL of the older release.")],
+    b: Annotated[str, typer.Argument(help="Folder or URL of the newer one.")],
+    out: Annotated[Path | None, typer.Option(help="Write the rows as Parquet.")] = None,
+    rows: Annotated[int, typer.Option(help="How many rows to show.")] = 20,
+    json_out: Annotated[bool, JSON_OUT] = False,
+) -> None:
+    """What changed from one release to another, row by row."""
+    from phq_data.release import reader
+    from phq_data.release.diff import diff as compare
+
+    found = compare(reader.open(a), reader.open(b))
+    if out is not None:
+        found.save(out)
+    counts = {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed)}
+    if json_out:
+        typer.echo(json.dumps({**counts, "repacked": found.repacked, "columns": found.columns()}))
+        return
+    typer.echo(
+        f"{found.before} -> {found.after}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items())
+    )
+    for name, count in found.columns().items():
+        typer.echo(f"  {count:,} rows changed in {name}")
+    for row in found.table.slice(0, rows).to_pylist():
+        note = "taken down" if row["taken_down"] else ", ".join(row["columns"])
+        typer.echo(f"  {row['change']:<8} {row['portrait_id']}  {note}")
+    if found.table.num_rows > rows:
+        typer.echo(f"  ... {found.table.num_rows - rows:,} more (--rows, or --out FILE.parquet)")
+
+
+def takedown(
+    releases: Annotated[Path, RELEASES] = Path("releases"),
+    id_: Annotated[str, typer.Option("--id", help="Portrait or photo id, or its first digits.")] = "",
+    url: Annotated[str, typer.Option(help="URL of the photo or its page.")] = "",
+    author: Annotated[str, typer.Option(help="Name or page of the author.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; it will be public.")] = "",
+) -> None:
+    """Take portraits down: every reader leaves them out at once, the next release drops them."""
+    from phq_data.release.takedown import take_down
+
+    found = take_down(releases, portrait_id=id_, url=url, author=author, reason=reason)
+    again = " (granted before)" if found.known else ""
+    typer.echo(
+        f"{len(found.entry.portraits)} portraits of {len(found.entry.photos)} photos are taken down{again}"
+        + (
+            f"; they are in {', '.join(found.versions)}"
+            if found.versions
+            else "; nothing of it was released yet"
+        )
+    )
+    if found.versions:
+        typer.echo("Tell the copies: phq release push. Then build the next MAJOR version without them.")
+
+
+def push(
+    release: Annotated[Path, typer.Argument(help="Folder of a release.")],
+    url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, gs://…, hf://datasets/…")],
+    flat: Annotated[bool, typer.Option("--flat", help="To URL itself instead of URL/VERSION.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read everything back and compare.")] = False,
+    permission: Annotated[Path | None, PERMISSION] = None,
+) -> None:
+    """Publish a release. The rights are checked again; an interrupted push goes on when run again."""
+    from phq_data.release.transfer import push as send
+
+    stated = _permission(permission)
+    with _Progress() as progress:
+        done = send(
+            release,
+            url,
+            permissions=[stated] if stated else [],
+            flat=flat,
+            check=check,
+            on_bytes=progress.bytes,
+        )
+    typer.echo(
+        f"{done.url}: {done.sent} files sent ({done.bytes / 2**20:,.1f} MiB), {done.copied} copied there, "
+        f"{done.kept} were there"
+    )
+
+
+def pull(
+    url: Annotated[str, typer.Argument(help="URL of a release, or of a folder of releases with --version.")],
+    releases: Annotated[Path, RELEASES] = Path("releases"),
+    version: Annotated[str, typer.Option(help="Which version below URL.")] = "",
+) -> None:
+    """Bring a release here, or repair one. Files are checked as they arrive; half a file is continued."""
+    from phq_data.release.transfer import pull as fetch
+
+    with _Progress() as progress:
+        done = fetch(url, releases, version=version, on_bytes=progress.bytes)
+    typer.echo(f"{done.url}: {done.sent} files ({done.bytes / 2**20:,.1f} MiB), {done.kept} were there")
+
+
+def fill(
+    release: Annotated[Path, typer.Argument(help="Folder of a release without pictures.")],
+    releases: Annotated[Path | None, RELEASES] = None,
+    photos: Annotated[list[Path] | None, typer.Option(help="Folder with photo files. Repeatable.")] = None,
+    web: Annotated[bool, typer.Option("--web", help="Fetch photos from their recorded URLs.")] = False,
+    contact: Annotated[str, typer.Option(help="Your mail address or page, told to the servers.")] = "",
+    permission: Annotated[Path | None, PERMISSION] = None,
+) -> None:
+    """Put the pictures back into a release that came without, if you may have them."""
+    from phq_data.release import fill as filling
+
+    if not photos and not web:
+        raise typer.BadParameter("say where the photos are: --photos FOLDER, or --web")
+    if web and not contact:
+        raise typer.BadParameter("--web asks for --contact: servers want to know who comes")
+    fetchers = [filling.from_folders(photos)] if photos else []
+    fetchers += [filling.from_web(contact)] if web else []
+    stated = _permission(permission)
+    with _Progress() as progress:
+        done = filling.fill(
+            release, releases or release.parent, fetchers, permissions=[stated] if stated else [],
+            on_rows=lambda count, total: progress.rows("filling", count, total),
+        )  # fmt: skip
+    typer.echo(f"{done.folder}: {done.filled:,} pictures filled")
+    for reason, count in done.missing.items():
+        typer.echo(f"  {count:,} stay empty: {reason.replace('_', ' ')}")
+
+
+def _permission(path: Path | None) -> Permission | None:
+    from phq_data.release.rights import Permission
+
+    return Permission.load(path) if path is not None else None
+
+
+def _beside(workspace: str) -> Path:
+    if "://" in workspace:
+        raise typer.BadParameter("the workspace is not a folder here: say where to with --releases DIR")
+    return Path(workspace) / "releases"
+
+
+def _truth(path: Path | None) -> dict[str, dict[str, Any]]:
+    if path is None:
+        return {}
+    import pyarrow.parquet as pq
+
+    from phq_data.release.version import ReleaseError
+
+    try:
+        rows = pq.read_table(path, columns=["portrait_id", "truth_camera", "truth_pose"]).to_pylist()
+    except (OSError, ValueError) as error:
+        raise ReleaseError(
+            f"{path} has no columns portrait_id, truth_camera and truth_pose: {error}"
+        ) from error
+    return {row.pop("portrait_id"): row for row in rows}
+
+
+def _say_built(result: ReleaseResult) -> None:
+    manifest = result.manifest
+    splits = ", ".join(f"{count:,} {name}" for name, count in manifest.counts().items())
+    typer.echo(f"{result.folder}: {manifest.rows:,} portraits ({splits}) in {len(manifest.shards)} shards")
+    if result.changes is not None:
+        changes = result.changes
+        parent = (manifest.parent or {}).get("version")
+        typer.echo(
+            f"since {parent}: {changes.added:,} added, {changes.removed:,} removed ({changes.taken_down:,} "
+            f"taken down), {changes.changed:,} changed; {changes.shards_copied} shards copied, "
+            f"{changes.shards_written} written"
+        )
+    for reason, count in result.left_out.items():
+        typer.echo(f"  {count:,} left out: {reason.replace('_', ' ')}")
+    typer.echo(f"digest {manifest.digest}\nLook at it: {result.folder / 'report.html'}")
+
+
+class _Progress:
+    """A line on the terminal that is rewritten; nothing in a file or pipe."""
+
+    def __enter__(self) -> _Progress:
+        self._shown = ""
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r" + " " * len(self._shown) + "\r")
+
+    def rows(self, what: str, done: int, total: int) -> None:
+        self._show(f"{what}: {done:,} of {total:,}")
+
+    def bytes(self, done: int, total: int) -> None:
+        self._show(f"{done / 2**20:,.0f} of {total / 2**20:,.0f} MiB")
+
+    def _show(self, text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r" + text.ljust(len(self._shown)))
+            sys.stderr.flush()
+            self._shown = text

@@ -1,0 +1,363 @@
+"""Moving releases: `push` to and `pull` from any file system that fsspec knows, with resume and checksums.
+
+A copy is complete when it has its manifest, and the manifest goes last. While a transfer runs, or after it
+was cut off, the copy holds `.incomplete.json` instead, which lists the files that arrived; the same command
+goes on from there. The list of taken-down portraits goes before the manifest, merged with what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from phq_data.release import manifest as manifests
+from phq_data.release import reader, rights, tombstones
+from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
+from phq_data.release.reader import Folder
+from phq_data.release.rights import Permission, RightsError, Use
+from phq_data.release.select import PROVENANCE
+from phq_data.release.version import ReleaseError
+
+INCOMPLETE = ".incomplete.json"
+_CHUNK = 4 << 20
+_ATTEMPTS = 4
+_PAUSE = 0.5  # seconds before the second attempt; doubles
+
+OnBytes = Callable[[int, int], None]
+"""Told of (bytes done, bytes in all)."""
+
+
+class TransferError(ReleaseError):
+    """A transfer that could not be finished; running it again goes on where it stopped."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a transfer came to."""
+
+    url: str  # the copy
+    sent: int  # files that were transferred
+    kept: int  # files that were there already
+    copied: int  # files that the far side copied from the parent version
+    bytes: int  # transferred
+
+
+def push(
+    release_folder: str | Path,
+    url: str,
+    *,
+    permissions: Sequence[Permission] = (),
+    flat: bool = False,
+    check: bool = False,
+    on_bytes: OnBytes = lambda done, total: None,
+) -> Transfer:
+    """Copy a release to `url`/VERSION, or with `flat` to `url` itself (for a Hugging Face repository).
+
+    The rights gate is asked again, row by row: publishing needs more than building. With `check` every file
+    is read back and compared. Raises `RightsError`; `ReleaseError` when the version is there with other
+    content, or when it still holds what was taken down; `TransferError` when the far side fails.
+    """
+    release = reader.open(release_folder)
+    manifest = release.manifest
+    shelf = Folder(url)
+    target = shelf if flat else Folder(f"{shelf.url}/{manifest.version}")
+    _check_rights(release, permissions)
+    total = sum(entry.bytes for entry in manifest.entries)
+    there = _remote_manifest(target)
+    if there is not None and there.digest == manifest.digest:
+        _push_tombstones(release, shelf)
+        on_bytes(total, total)
+        return Transfer(target.url, 0, len(manifest.entries), 0, 0)
+    if there is not None and not flat:
+        raise ReleaseError(
+            f"{target.url} holds another release that calls itself {manifest.version} (digest "
+            f"{there.digest[:12]}, yours {manifest.digest[:12]}); a published version never changes: build "
+            "the next one"
+        )
+    hidden = int((~release.alive()).sum())
+    if hidden:
+        raise ReleaseError(
+            f"{manifest.version} still holds {hidden} portraits that were taken down; build the next "
+            "version, which leaves them out, and push that"
+        )
+    if there is not None:  # flat: the old release stops being one before its files change
+        target.fs.rm_file(target.path(manifests.NAME))
+    journal = _Journal(target, manifest)
+    parent = None if flat else _remote_parent(shelf, manifest)
+    counts = {"sent": 0, "kept": 0, "copied": 0, "bytes": 0}
+    done = 0
+    for entry in manifest.entries:
+        if journal.has(entry):
+            counts["kept"] += 1
+        elif parent is not None and _copy_from(parent, target, entry):
+            journal.add(entry)
+            counts["copied"] += 1
+        else:
+            source = Path(release.folder.path(entry.path))
+            _retrying(partial(_upload, source, target, entry), f"{target.url}/{entry.path}")
+            journal.add(entry)
+            counts["sent"] += 1
+            counts["bytes"] += entry.bytes
+        done += entry.bytes
+        on_bytes(done, total)
+    if check:
+        for entry in manifest.entries:
+            if _remote_sha256(target, entry.path) != entry.sha256:
+                journal.forget(entry)
+                raise TransferError(f"{target.url}/{entry.path} did not arrive whole: push again")
+    if flat:
+        _remove_strangers(target, manifest)
+    _retrying(lambda: _push_tombstones(release, shelf), shelf.url)
+    _retrying(lambda: _put(target, manifests.NAME, manifest.to_bytes()), target.url)
+    journal.close()
+    return Transfer(target.url, **counts)
+
+
+def pull(
+    url: str, releases: Path, *, version: str = "", on_bytes: OnBytes = lambda done, total: None
+) -> Transfer:
+    """Bring a release at `url` (or the `version` below it) into `releases`/VERSION.
+
+    Files are checked by sha256 as they arrive and half a file is continued. Raises `ReleaseError` when there
+    is no release, `TransferError` when it cannot be brought whole.
+    """
+    source = Folder(f"{url.rstrip('/')}/{version}" if version else url)
+    try:
+        manifest = Manifest.from_bytes(source.read(manifests.NAME), source.path(manifests.NAME))
+    except FileNotFoundError:
+        # `open` knows how to say what is there instead.
+        manifest = reader.open(source.url).manifest
+    target = Folder(str(releases / manifest.version))
+    here = _remote_manifest(target)
+    if here is not None and here.digest != manifest.digest:
+        raise ReleaseError(
+            f"{target.url} holds another release that calls itself {manifest.version}: move it away first"
+        )
+    places = (source.root.rpartition("/")[0], source.root)
+    listed = tombstones.joined(tombstones.read(source.fs, place) for place in places if place)
+    target.fs.makedirs(target.root, exist_ok=True)
+    releases.mkdir(parents=True, exist_ok=True)
+    _merge_tombstones(Folder(str(releases)), listed)
+    counts = {"sent": 0, "kept": 0, "copied": 0, "bytes": 0}
+    total = sum(entry.bytes for entry in manifest.entries)
+    journal = _Journal(target, manifest) if here is None else None
+    done = 0
+    for entry in manifest.entries:
+        path = Path(target.path(entry.path))
+        if path.is_file() and path.stat().st_size == entry.bytes and _sha256(path) == entry.sha256:
+            counts["kept"] += 1
+        else:
+            got = _download(source, entry, path)
+            counts["sent"] += 1
+            counts["bytes"] += got
+        if journal is not None:
+            journal.add(entry)
+        done += entry.bytes
+        on_bytes(done, total)
+    if journal is not None:
+        _put(target, manifests.NAME, manifest.to_bytes())
+        journal.close()
+    return Transfer(target.url, **counts)
+
+
+class _Journal:
+    """`.incomplete.json`: which files of which release arrived."""
+
+    def __init__(self, folder: Folder, manifest: Manifest) -> None:
+        self._folder = folder
+        self._digest = manifest.digest
+        self._files: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+        try:
+            found = json.loads(folder.read(INCOMPLETE))
+            if found["digest"] == self._digest:
+                self._files = dict(found["files"])
+                self._sizes = folder.sizes()
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass  # nothing arrived yet, or nobody knows what did: everything is sent again
+        self._write()
+
+    def has(self, entry: ShardEntry | FileEntry) -> bool:
+        return self._files.get(entry.path) == entry.sha256 and self._sizes.get(entry.path) == entry.bytes
+
+    def add(self, entry: ShardEntry | FileEntry) -> None:
+        self._files[entry.path] = entry.sha256
+        self._write()
+
+    def forget(self, entry: ShardEntry | FileEntry) -> None:
+        self._files.pop(entry.path, None)
+        self._write()
+
+    def close(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._folder.fs.rm_file(self._folder.path(INCOMPLETE))
+
+    def _write(self) -> None:
+        text = json.dumps({"digest": self._digest, "files": self._files}, sort_keys=True)
+        _retrying(lambda: _put(self._folder, INCOMPLETE, text.encode()), self._folder.url)
+
+
+def _check_rights(release: reader.Release, permissions: Sequence[Permission]) -> None:
+    use: Use = "publish-ids" if release.manifest.images == "none" else "publish-images"
+    stated = list(permissions)
+    recorded = release.manifest.about.get("permission")
+    if recorded:
+        stated.append(
+            Permission.parse(
+                {k: v for k, v in recorded.items() if k != "scope"} | {"scope": list(recorded["scope"])}
+            )
+        )
+    rows = release.all().metadata(["portrait_id", *PROVENANCE]).to_pylist()
+    refused = rights.check(rows, use, stated)
+    if refused:
+        hint = (
+            ""
+            if use == "publish-ids"
+            else "\nOr publish without the pictures: phq release build --images none."
+        )
+        raise RightsError(rights.explain(refused, use) + hint)
+
+
+def _remote_manifest(folder: Folder) -> Manifest | None:
+    try:
+        return Manifest.from_bytes(folder.read(manifests.NAME), folder.path(manifests.NAME))
+    except FileNotFoundError:
+        return None
+
+
+def _remote_parent(shelf: Folder, manifest: Manifest) -> tuple[Folder, Manifest] | None:
+    """The parent release on the far side, if it is the very one."""
+    if not manifest.parent:
+        return None
+    folder = Folder(f"{shelf.url}/{manifest.parent['version']}")
+    with contextlib.suppress(ReleaseError):
+        found = _remote_manifest(folder)
+        if found is not None and found.digest == manifest.parent["digest"]:
+            return folder, found
+    return None
+
+
+def _copy_from(parent: tuple[Folder, Manifest], target: Folder, entry: ShardEntry | FileEntry) -> bool:
+    """Let the far side copy a shard that did not change; False when it must be sent."""
+    folder, manifest = parent
+    if entry not in manifest.shards:
+        return False
+    try:
+        target.fs.makedirs(target.path(entry.path).rpartition("/")[0], exist_ok=True)
+        target.fs.cp_file(folder.path(entry.path), target.path(entry.path))
+        return int(target.fs.info(target.path(entry.path))["size"]) == entry.bytes
+    except (NotImplementedError, OSError):
+        return False
+
+
+def _upload(source: Path, target: Folder, entry: ShardEntry | FileEntry) -> None:
+    state = hashlib.sha256()
+    path = target.path(entry.path)
+    target.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    writing = f"{path}.part" if target.is_local else path
+    with source.open("rb") as file, target.fs.open(writing, "wb") as out:
+        while chunk := file.read(_CHUNK):
+            state.update(chunk)
+            out.write(chunk)
+    if state.hexdigest() != entry.sha256:
+        raise ReleaseError(f"{source} is damaged: its sha256 differs from the manifest's; verify the release")
+    if target.is_local:
+        target.fs.mv(writing, path)
+    target.fs.invalidate_cache()
+    arrived = int(target.fs.info(path)["size"])
+    if arrived != entry.bytes:
+        raise OSError(f"{arrived:,} of {entry.bytes:,} bytes arrived")
+
+
+def _download(source: Folder, entry: ShardEntry | FileEntry, path: Path) -> int:
+    """Bring one file, going on with what is there of it; returns the bytes transferred."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    moved = 0
+
+    def once() -> None:
+        nonlocal moved
+        start = part.stat().st_size if part.exists() else 0
+        if start > entry.bytes:
+            part.unlink()
+            start = 0
+        with source.fs.open(source.path(entry.path), "rb") as file, part.open("ab") as out:
+            if start:
+                file.seek(start)
+            while chunk := file.read(_CHUNK):
+                out.write(chunk)
+                moved += len(chunk)
+        if part.stat().st_size < entry.bytes:
+            raise OSError(f"only {part.stat().st_size:,} of {entry.bytes:,} bytes came")
+        if _sha256(part) != entry.sha256:
+            part.unlink()
+            raise OSError("what came is not what was released (its sha256 differs)")
+
+    _retrying(once, source.path(entry.path))
+    part.replace(path)
+    return moved
+
+
+def _push_tombstones(release: reader.Release, shelf: Folder) -> None:
+    if release.tombstones.entries:
+        _merge_tombstones(shelf, release.tombstones)
+
+
+def _merge_tombstones(folder: Folder, listed: tombstones.Tombstones) -> None:
+    there = tombstones.read(folder.fs, folder.root)
+    merged = there.merged(listed)
+    if merged != there:
+        tombstones.write(folder.fs, folder.root, merged)
+
+
+def _remove_strangers(target: Folder, manifest: Manifest) -> None:
+    """Old shards must not stay where a glob would find them, least of all those with taken-down rows."""
+    known = {entry.path for entry in manifest.entries}
+    for name in target.sizes():
+        if name.startswith("data/") and name not in known:
+            target.fs.rm_file(target.path(name))
+
+
+def _put(folder: Folder, name: str, data: bytes) -> None:
+    path = folder.path(name)
+    folder.fs.makedirs(folder.root, exist_ok=True)
+    if folder.is_local:
+        folder.fs.pipe_file(f"{path}.part", data)
+        folder.fs.mv(f"{path}.part", path)
+    else:
+        folder.fs.pipe_file(path, data)
+    folder.fs.invalidate_cache()
+
+
+def _retrying(work: Callable[[], Any], where: str) -> None:
+    """Do `work`, again after a pause when the other side failed; `TransferError` in the end."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            work()
+            return
+        except OSError as error:
+            if attempt + 1 == _ATTEMPTS or isinstance(error, PermissionError):
+                raise TransferError(
+                    f"{where}: {error}. What arrived is kept: run the same command to go on"
+                ) from error
+            time.sleep(_PAUSE * 2**attempt)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remote_sha256(folder: Folder, name: str) -> str:
+    state = hashlib.sha256()
+    with folder.fs.open(folder.path(name), "rb") as file:
+        while chunk := file.read(_CHUNK):
+            state.update(chunk)
+    return state.hexdigest()

@@ -1,0 +1,60 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from phq_data.release import reader
+
+from .conftest import DAY
+
+
+def phq(*args, fails=False):
+    done = subprocess.run(
+        [sys.executable, "-m", "phq_data.cli", *map(str, args)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode != 0) is fails, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if fails else done.stdout
+
+
+@pytest.mark.slow
+def test_the_life_of_a_release_on_the_command_line(maker, tmp_path):
+    ids = maker.add(*(maker.photo() for _ in range(6)))
+    ws = maker.workspace.url
+    base, shelf, here = tmp_path / "ws/releases", tmp_path / "shelf", tmp_path / "here"
+    make = ["release", "build", "-w", ws, "--unreviewed", "--date", DAY]
+    assert "6 portraits" in phq(*make, "--version", "1.0.0")
+    assert "is whole: 6 portraits" in phq("release", "verify", base / "1.0.0", "--pixels")
+    phq("release", "push", base / "1.0.0", shelf, "--check")
+    phq("release", "takedown", "-r", base, "--id", ids[0], "--reason", "asked for")
+    assert "2.0.0" in phq(*make, "--version", "1.0.1", fails=True)
+    assert "1 removed (1 taken down)" in phq(*make, "--version", "2.0.0")
+    assert json.loads(phq("release", "diff", base / "1.0.0", base / "2.0.0", "--json"))["removed"] == 1
+    assert "taken down" in phq(
+        "release", "diff", base / "1.0.0", base / "2.0.0", "--out", tmp_path / "d.parquet"
+    )
+    rows = json.loads(phq("release", "list", "-r", base, "--json"))
+    assert [(r["version"], r["portraits"], r["taken_down"]) for r in rows] == [
+        ("1.0.0", 6, 1),
+        ("2.0.0", 5, 0),
+    ]
+    phq("release", "push", base / "2.0.0", shelf)
+    phq("release", "pull", shelf, "--version", "2.0.0", "-r", here)
+    assert json.loads(phq("release", "stats", here / "2.0.0", "--json"))["rows"] == 5
+    assert reader.open(here / "2.0.0").manifest.digest == reader.open(base / "2.0.0").manifest.digest
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_is_one_sentence(maker, tmp_path):
+    maker.add(maker.photo(provider="folder", licence=None))
+    ws = maker.workspace.url
+    assert "nothing is known about the licence" in phq(
+        "release", "build", "-w", ws, "--unreviewed", "--version", "1.0.0", fails=True
+    )
+    assert "written MAJOR" in phq("release", "build", "-w", ws, "--version", "1", fails=True)
+    assert "no release at" in phq("release", "stats", tmp_path / "nowhere", fails=True)
+    assert "at least 1 vote" in phq(
+        "release", "build", "-w", ws, "--version", "1.0.0", "--min-votes", "0", fails=True
+    )
+    assert "no folder of releases" in phq("release", "list", "-r", tmp_path / "nowhere", fails=True)
