@@ -84,8 +84,8 @@ class ScreenConfig:
     min_blur: float = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
     max_padding: float = 0.4
     max_head_outside: float = 0.3  # share of the head that lies outside the photo
-    max_residual: float = 0.10  # of the side; 0.1 is 4 cm
-    max_shoulder_residual: float = 0.08
+    max_residual: float = 0.08  # of the side; 0.08 is 3 cm on the body
+    max_shoulder_residual: float = 0.15  # raised arms lift shoulders that the rig cannot lift
     max_exposure: float = 0.6  # share of the person's pixels near black, or near white
     min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
     min_mask_share: float = 0.15

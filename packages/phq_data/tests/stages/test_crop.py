@@ -11,7 +11,7 @@ from phq_data import camera
 from phq_data.bodies import JOINT_NAMES, SMPL_JOINT_INDEX
 from phq_data.config import AlignConfig
 from phq_data.stages import crop
-from phq_data.stages.align import Alignment, align
+from phq_data.stages.align import Alignment, align, posed_template
 from phq_data.stages.crop import Window
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,8 +22,8 @@ RIG = works.make_rig()
 
 
 def far_fit() -> dict:
-    """A fit that knows nothing true: what it adds to a result shows at once."""
-    return works.fit_row(works.facing(0.4), np.array([2.0, 1.0, 9.0]))
+    """A fit that missed every keypoint: what it adds to a result shows at once."""
+    return works.fit_row(works.facing(0.4), np.array([2.0, 1.0, 9.0]), residuals=[0.9] * 17)
 
 
 @pytest.mark.parametrize("rule", ["head", "shoulder"])
@@ -52,26 +52,73 @@ def test_fit_window_is_exact_for_points_seen_through_a_window() -> None:
         aligned = Alignment(label, pose, np.array([0.0, 0, 3]), np.eye(3))
         found = crop.fit_window(aligned, RIG, points, far_fit())
         assert np.abs([found.x - window.x, found.y - window.y, found.side - window.side]).max() < 1e-6
-        everywhere, shoulders = crop.label_residuals(aligned, RIG, points, found)
-        assert max(everywhere, shoulders) < 1e-9
 
 
-def test_fit_window_uses_the_fitted_body_where_the_detector_is_unsure() -> None:
-    """A person from behind whose face points are noise: the fitted body's own head is the target."""
-    row = works.fit_row(works.facing(np.pi - 0.2), np.array([0.1, 0.2, 3.0]), np.zeros(6))
+def test_fit_window_is_exact_for_a_body_seen_through_a_window() -> None:
+    """The fitted body is the rig, seen by the label's camera: its joints give the window, whatever the
+    detector says, as long as the fit explains it."""
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        label = camera.from_angles(rng.uniform(-3, 3), rng.uniform(-0.8, 0.8), rng.uniform(-0.3, 0.3))
+        pose = rng.normal(size=6) * 0.2
+        window = Window(rng.uniform(-300, 900), rng.uniform(-300, 900), rng.uniform(60, 2000))
+        row = seen_through(label, pose, window)
+        points = works.rig_keypoints(RIG, label, pose, window)
+        points[5:7] = points[[6, 5]]  # left taken for right
+        points[:5, :2] += rng.normal(size=(5, 2)) * 0.02 * window.side
+        aligned = Alignment(label, pose, np.array([0.0, 0, 3]), np.eye(3))
+        found = crop.fit_window(aligned, RIG, points, row)
+        error = np.abs([found.x - window.x, found.y - window.y, found.side - window.side]).max()
+        assert error < 1e-6 * window.side  # the rig is stored in float32
+
+
+def seen_through(label: np.ndarray, pose: np.ndarray, window: Window, error: float = 0.05) -> dict:
+    """The row of `fits` of the template before the label's own camera, cut by `window`."""
+    posed = posed_template(works.TEMPLATE, pose)
+    joints = (np.stack([posed[name] for name in JOINT_NAMES]) - label[:3, 3]) @ label[:3, :3]
+    middle = window.to_photo([0.5, 0.5])
+    return {
+        "joints": joints.reshape(-1), "focal": camera.FOCAL * window.side, "principal": middle,
+        "residuals": [error] * 17,
+    }  # fmt: skip
+
+
+def test_fit_window_follows_sure_keypoints_that_the_fit_missed() -> None:
+    """Face points that lie elsewhere pull the window only if the detector is sure and the fit off."""
+    row = works.fit_row(works.facing(0.2), np.array([0.1, 0.2, 3.0]), np.zeros(6))
     aligned = align(row, AlignConfig(), works.TEMPLATE)
-    clean = works.keypoints_of(row)
-    expected = crop.fit_window(aligned, RIG, clean, row)
-    noisy = clean.copy()
-    noisy[:5, :2] += 9
-    noisy[:5, 2] = 0.08
-    found = crop.fit_window(aligned, RIG, noisy, row)
-    assert abs(found.side - expected.side) < 0.03 * expected.side
-    assert np.hypot(found.x - expected.x, found.y - expected.y) < 0.03 * expected.side
-    believed = noisy.copy()
-    believed[:5, 2] = 0.9
-    wrong = crop.fit_window(aligned, RIG, believed, row)
-    assert np.hypot(wrong.x - expected.x, wrong.y - expected.y) > 0.01 * expected.side
+    points = works.keypoints_of(row)
+    expected = crop.fit_window(aligned, RIG, points, row)
+    points[:5, :2] += 5
+
+    def moved(score: float, error: float) -> float:
+        given = points.copy()
+        given[:5, 2] = score
+        found = crop.fit_window(aligned, RIG, given, {**row, "residuals": [error] * 5 + [0.02] * 12})
+        return float(np.hypot(found.x - expected.x, found.y - expected.y)) / expected.side
+
+    assert moved(0.9, 0.1) < 1e-9  # explained
+    assert moved(0.08, 0.9) < 1e-9  # missed, but only a guess
+    assert moved(0.9, 0.9) > 0.005
+    assert moved(0.9, 0.2) < moved(0.9, 0.3) < moved(0.9, 0.9)
+
+
+def test_label_residuals_add_up_shape_and_misfit() -> None:
+    label, pose, window = camera.from_angles(0.3, 0.1), works.ONE, Window(100.0, 50.0, 400.0)
+    aligned = Alignment(label, pose, np.array([0.0, 0, 3]), np.eye(3))
+    points = works.rig_keypoints(RIG, label, pose, window)
+    exact = crop.label_residuals(aligned, RIG, points, seen_through(label, pose, window, 0.0), window)
+    assert max(exact) < 1e-6
+    # Shoulders are 0.346 m apart, a picture shows 2.7 / 6.51 m: 0.1 of the person is 0.083 of the picture.
+    row = seen_through(label, pose, window, 0.1)
+    everywhere, shoulders = crop.label_residuals(aligned, RIG, points, row, window)
+    assert everywhere == pytest.approx(shoulders)
+    assert shoulders == pytest.approx(0.1 * 0.346 / (2.7 / camera.FOCAL), rel=0.03)
+    shifted = Window(100.0 + 40.0, 50.0, 400.0)
+    everywhere, _ = crop.label_residuals(aligned, RIG, points, row, shifted)
+    assert everywhere == pytest.approx(np.hypot(0.1, shoulders), rel=1e-3)
+    row["residuals"] = [float("nan")] * 17
+    assert crop.label_residuals(aligned, RIG, points, row, window) == (1.0, 1.0)
 
 
 def test_one_wrong_head_point_is_outvoted() -> None:
@@ -92,10 +139,11 @@ def test_broad_shoulders_pull_the_window_more_than_the_head() -> None:
     aligned = Alignment(label, np.zeros(6), np.array([0.0, 0, 3]), np.eye(3))
     found = crop.fit_window(aligned, RIG, points, far_fit())
     assert 410 < found.side < 460
-    _, shoulders = crop.label_residuals(aligned, RIG, points, found)
     seen = camera.project(RIG.posed_landmarks(np.zeros(6)), label)[0]
     face = [RIG.landmark(n) for n in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")]
     head = np.linalg.norm(found.to_picture(points[:5, :2]) - seen[face], axis=1).mean()
+    rows = [RIG.landmark(n) for n in ("left_shoulder", "right_shoulder")]
+    shoulders = np.linalg.norm(found.to_picture(points[5:7, :2]) - seen[rows], axis=1).mean()
     assert shoulders < head
 
 

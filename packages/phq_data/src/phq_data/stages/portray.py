@@ -141,7 +141,7 @@ def _portrait(
     ]
     photo_size = (pixels.shape[1], pixels.shape[0])
     mask = person_mask(picture.pixels, window, photo_size, here, bystanders, segmenter)
-    residual, shoulder_residual = label_residuals(aligned, rig, keypoints, window)
+    residual, shoulder_residual = label_residuals(aligned, rig, keypoints, fit, window)
     yaw, pitch, roll = camera.angles(aligned.camera)
     name = portrait_id(fit["photo_id"], window, label, aligned.pose, size, config.crop.codec)
     image_bytes, image_ext = encode_image(picture.pixels, config.crop.codec)
