@@ -56,6 +56,7 @@ class SkinnedMesh(nn.Module):
     are their numbers in the rig. Nothing here is part of a state dict.
     """
 
+    inside_box: Tensor
     vertices: Tensor
     weights: Tensor
     faces: Tensor

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from portraitgan.config import SynthesisConfig
 from portraitgan.networks import filters
-from portraitgan.networks.layers import NoiseMode, SynthesisLayer, ToRGB
+from portraitgan.networks.layers import NoiseMode, SynthesisLayer, ToRGB, in_precision
 from portraitgan.networks.mapping import MappingNetwork
 
 
@@ -49,7 +49,7 @@ class SynthesisBlock(nn.Module):
         else:
             features = self.conv0(features, next(styles), noise_mode, generator)
         features = self.conv1(features, next(styles), noise_mode, generator)
-        added = self.torgb(features, next(styles)).float()
+        added = in_precision(self.torgb(features, next(styles)))
         if image is None:
             return features, added
         return features, (filters.upsample(image) if self.up else image) + added

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from portraitgan.config import CAMERA_SIZE, DiscriminatorConfig
 from portraitgan.networks import filters
-from portraitgan.networks.layers import Convolution, FullyConnected
+from portraitgan.networks.layers import Convolution, FullyConnected, in_precision
 from portraitgan.networks.mapping import MappingNetwork
 from portraitgan.networks.pose import DiscriminatorPosePredictor, needs_mirror
 
@@ -54,7 +54,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, inputs (or image channels), H, H] to [B, outputs, H/2, H/2]."""
-        features = features.to(self.half_type if features.is_cuda else torch.float32)
+        features = in_precision(features, self.half_type)
         if hasattr(self, "fromrgb"):
             features = self.fromrgb(features)
         skipped = self.skip(features, gain=math.sqrt(0.5))
@@ -73,7 +73,7 @@ class Epilogue(nn.Module):
 
     def flat(self, features: Tensor) -> Tensor:
         """[B, C, 4, 4] to [B, 16 C]: the tap that the pose branch reads too."""
-        return self.conv(append_minibatch_deviation(features.float(), self.group)).flatten(1)
+        return self.conv(append_minibatch_deviation(in_precision(features), self.group)).flatten(1)
 
     def forward(self, flat: Tensor) -> Tensor:
         """[B, 16 C] to [B, outputs]."""

@@ -125,10 +125,13 @@ class Generator(nn.Module):
     ) -> Generated:
         """Portraits of given styles. Equal `random` seeds give equal portraits.
 
-        Raises `DeformationError` for a pose without a rig or with numbers that are not finite.
+        Raises `DeformationError` for a pose without a rig or with numbers that are not finite, `ValueError`
+        for an empty batch.
         """
         side = resolution or self.config.render.resolution
         batch = camera.shape[0]
+        if batch == 0:
+            raise ValueError("an empty batch cannot be rendered")
         background_ws = ws if background_ws is None else background_ws
         planes = self.planes(ws, noise_mode, random)
         if draws is None:

@@ -21,6 +21,13 @@ SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2)
 
 
+def in_precision(features: Tensor, half: torch.dtype = torch.float32) -> Tensor:
+    """`features` in the format a part of the network works in: `half` on a GPU, full precision on a CPU."""
+    if features.is_cuda and half != torch.float32:
+        return features.to(half)
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+
+
 def activate_plain(
     features: Tensor,  # [B, C, ...]
     bias: Tensor | None,  # [C]

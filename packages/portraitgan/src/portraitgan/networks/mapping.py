@@ -44,9 +44,9 @@ class MappingNetwork(nn.Module):
         update_average: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]; [B, w_dim] for the discriminator's embedding."""
-        values = normalise(self.embed(condition.float()))
+        values = normalise(self.embed(condition))
         if z is not None:
-            values = torch.cat([normalise(z.float()), values], dim=1)
+            values = torch.cat([normalise(z), values], dim=1)
         for index in range(self.layers):
             values = getattr(self, f"fc{index}")(values)
         if self.styles is None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from portraitgan.config import SuperResolutionConfig
 from portraitgan.networks import filters
 from portraitgan.networks.backbone import SynthesisBlock
+from portraitgan.networks.layers import in_precision
 
 
 class SuperResolution(nn.Module):
@@ -39,9 +40,8 @@ class SuperResolution(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(image [B, 3, H, H], the raw image [B, 3, R, R] as a caller of the official code would see it)."""
         ws = style[:, None].expand(-1, 3, -1)
-        dtype = self.half_type if features.is_cuda else torch.float32
         resized = filters.resize(raw, self.input_resolution)
-        hidden = filters.resize(features, self.input_resolution).to(dtype)
+        hidden = in_precision(filters.resize(features, self.input_resolution), self.half_type)
         hidden, image = self.block0(hidden, resized, ws, "none")
         if self.overwrite_raw and resized is raw and not self.block0.up:
             raw = image

@@ -90,7 +90,7 @@ def march_merged(
         unsorted[..., :count],
         unsorted[..., count:],
         weights.sum(dim=-1),
-        expected_depth(weights.detach(), depths),
+        expected_depth(weights, depths),
     )
 
 

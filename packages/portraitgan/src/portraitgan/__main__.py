@@ -1,0 +1,7 @@
+"""`python -m portraitgan`."""
+
+import sys
+
+from portraitgan.cli import main
+
+sys.exit(main())

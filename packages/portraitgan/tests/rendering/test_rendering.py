@@ -1,0 +1,132 @@
+"""Rays, sampling and marching against closed forms and slow references."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from phq_data import camera as labels
+from portraitgan.config import EG3D_AXES, TRI_GRID_AXES, RenderConfig, TriGridConfig
+from portraitgan.rendering import marching, rays, trigrid
+
+
+def test_rays_project_back_onto_their_pixels() -> None:
+    cam2world = labels.from_angles(np.array([0.3, 2.0]), np.array([0.2, -0.1]), 0.1)
+    origins, directions = rays.camera_rays(torch.from_numpy(labels.to_label(cam2world)), 5)
+    assert torch.allclose(directions.norm(dim=-1), torch.ones(2, 25))
+    image, depth = labels.project((origins + 2.7 * directions).numpy(), cam2world)
+    centres = (np.arange(5) + 0.5) / 5
+    expected = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(25, 2)
+    assert np.allclose(image, expected, atol=1e-5) and (depth > 0).all()
+
+
+def test_stratified_depths_stay_in_their_steps() -> None:
+    config = RenderConfig(coarse_samples=12)
+    jitter = torch.rand(2, 3, 12)
+    depths = rays.stratified_depths(config, jitter)
+    step = (config.ray_end - config.ray_start) / 11
+    ladder = torch.linspace(config.ray_start, config.ray_end, 12)
+    assert ((depths >= ladder) & (depths <= ladder + step)).all()
+    assert (depths[..., 1:] >= depths[..., :-1]).all()
+
+
+def test_draws_repeat() -> None:
+    config = RenderConfig()
+    first, second = (
+        rays.draw(config, 2, 5, torch.device("cpu"), torch.Generator().manual_seed(4), 0.5) for _ in range(2)
+    )
+    assert first.coarse_noise is not None and second.coarse_noise is not None
+    assert torch.equal(first.jitter, second.jitter) and torch.equal(first.coarse_noise, second.coarse_noise)
+    assert rays.draw(config, 2, 5, torch.device("cpu")).coarse_noise is None
+
+
+def test_importance_depths_go_where_the_weight_is() -> None:
+    depths = torch.linspace(2, 3, 48).expand(1, 1, 48)
+    weights = torch.zeros(1, 1, 47)
+    weights[..., 30] = 1
+    drawn = rays.importance_depths(depths, weights, torch.rand(1, 1, 4000))
+    near = (drawn - depths[..., 30]).abs() < 0.06
+    assert near.float().mean() > 0.75
+    assert (drawn >= depths.min()).all() and (drawn <= depths.max()).all()
+
+
+def test_marching_a_constant_fog() -> None:
+    """Transmittance of a constant density is an exponential."""
+    depths = torch.linspace(2.0, 3.0, 200, dtype=torch.float64).expand(1, 1, 200)
+    raw = torch.full_like(depths, 1.5)
+    density = torch.nn.functional.softplus(torch.tensor(0.5, dtype=torch.float64))
+    marched = marching.march_plain(torch.ones(1, 1, 200, 2, dtype=torch.float64), raw, depths)
+    assert torch.allclose(marched.mask, 1 - torch.exp(-density), atol=1e-6)
+    assert torch.allclose(marched.features, marched.mask[..., None].expand(1, 1, 2))
+
+
+def test_marching_nothing_and_a_wall() -> None:
+    depths = torch.linspace(2, 3, 50).expand(1, 2, 50)
+    raw = torch.full((1, 2, 50), -1000.0)
+    raw[0, 1, 25:] = 1000.0
+    marched = marching.march_plain(torch.rand(1, 2, 50, 3), raw, depths)
+    assert marched.mask[0, 0] == 0 and torch.isinf(marched.depth[0, 0])
+    assert marched.mask[0, 1] > 0.999 and abs(marched.depth[0, 1] - depths[0, 0, 25]) < 0.03
+    limited = marching.clamp_depth(marched.depth, depths.min(), depths.max())
+    assert limited[0, 0] == depths.max()
+
+
+def merged(plain: bool, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    colours, densities, depths, fine_colours, fine_densities, fine_depths = parts
+    if plain:
+        fine = (fine_colours, fine_densities, fine_depths)
+        combined = marching.merge_plain((colours, densities, depths), fine)
+        marched = marching.march_plain(*combined)
+        return marched.features, marched.mask, marched.depth
+    factors = marching.march_merged(densities, depths, fine_densities, fine_depths)
+    summed = (factors.coarse[..., None] * colours).sum(2) + (factors.fine[..., None] * fine_colours).sum(2)
+    return summed, factors.mask, factors.depth
+
+
+def test_merging_without_moving_features() -> None:
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    depths, fine_depths = draw(2, 3, 7).sort().values, draw(2, 3, 5)
+    results = []
+    inputs = [draw(2, 3, 7, 4), draw(2, 3, 7) * 3, depths, draw(2, 3, 5, 4), draw(2, 3, 5) * 3, fine_depths]
+    for plain in (False, True):
+        leaves = [value.clone().requires_grad_(k % 3 < 2) for k, value in enumerate(inputs)]
+        features, mask, depth = merged(plain, leaves)
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        grads = torch.autograd.grad(features.square().sum() + mask.square().sum(), wanted)
+        results.append([features, mask, depth, *grads])
+    for fast, plain_result in zip(*results, strict=True):
+        assert torch.allclose(fast, plain_result, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("axes", [TRI_GRID_AXES, EG3D_AXES])
+def test_row_sampling_equals_grid_sampling(depth: int, axes: tuple[tuple[int, int, int], ...]) -> None:
+    """Inside, at the border and outside the cube; values, and gradients to grid and points."""
+    random = torch.Generator().manual_seed(0)
+    grid = torch.randn(2, 3, 4, depth, 6, 6, generator=random, dtype=torch.float64)
+    points = torch.rand(2, 300, 3, generator=random, dtype=torch.float64) * 3 - 1.5
+    points[0, :3] = torch.tensor([[1.0, -1.0, 0.0], [50.0, 0.0, 0.0], [0.999, 0.5, -0.999]])
+    weights = torch.randn(2, 300, 4, generator=random, dtype=torch.float64)
+    results = []
+    for plain in (False, True):
+        g, p = grid.clone().requires_grad_(), points.clone().requires_grad_()
+        if plain:
+            found = trigrid.sample_plain(g, p, axes)
+        else:
+            found = trigrid.sample_rows(trigrid.to_table(g), (depth, 6), p, axes)
+        results.append([found, *torch.autograd.grad((found * weights).sum(), [g, p])])
+    for fast, slow in zip(*results, strict=True):
+        assert torch.allclose(fast, slow, atol=1e-12)
+
+
+def test_planes_are_split_feature_major() -> None:
+    config = TriGridConfig(features=2, depth=3)
+    planes = torch.arange(18.0).reshape(1, 18, 1, 1)
+    grid = trigrid.split_planes(planes, config)
+    assert grid[0, 1, 1, :, 0, 0].tolist() == [9.0, 10.0, 11.0]

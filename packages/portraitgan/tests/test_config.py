@@ -1,0 +1,82 @@
+"""Configs: presets build what they promise, JSON is strict, impossible values are refused by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from portraitgan.config import ABLATIONS, EG3D_AXES, PRESETS, ModelConfig, eg3d, panohead, tiny
+from portraitgan.strict_json import ConfigError
+from portraitgan.weights import make_discriminator, make_generator
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_json_and_build(name: str) -> None:
+    config = PRESETS[name]()
+    assert config.name == name
+    assert ModelConfig.from_json(config.to_json()) == config
+    with torch.device("meta"):
+        make_generator(config)
+        make_discriminator(config)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_change_the_config(name: str) -> None:
+    changed = ABLATIONS[name](tiny())
+    assert changed.generator != tiny().generator or changed.discriminator != tiny().discriminator
+    assert ModelConfig.from_json(changed.to_json()) == changed
+
+
+def test_baselines() -> None:
+    plain = panohead().generator
+    assert plain.grid.depth == 3 and plain.background is not None and plain.deformation.mode == "none"
+    assert not plain.pose_conditioning and plain.pose_predictor is None
+    assert panohead().discriminator.use_mask
+    plane = eg3d().generator
+    assert plane.grid.depth == 1 and plane.background is None and plane.raw_rgb == "first_channels"
+    assert not eg3d().discriminator.use_mask
+    assert plane.grid.axes != EG3D_AXES
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("generator", "grid", "depth"), "3", r"config\.generator\.grid\.depth must be int"),
+        (("generator", "deformation", "mode"), "bones", "must be one of face"),
+        (("generator", "superresolution", "channels"), [1, 2, 3], "must have 2 entries"),
+        (("generator", "image_resolution"), 48, "power of two"),
+        (("discriminator", "image_resolution"), 64, "disagree"),
+        (("generator", "superresolution", "input_resolution"), 32, "2 or 4 times"),
+        (("generator", "render", "ray_start"), 4.0, "ray_start"),
+        (("generator", "deformation", "max_distance"), -1.0, "max_distance"),
+        (("generator", "pose_conditioning"), False, "pose_predictor needs"),
+    ],
+)
+def test_bad_values_are_named(path: tuple[str, ...], value: object, message: str) -> None:
+    data = json.loads(tiny().to_json())
+    here = data
+    for key in path[:-1]:
+        here = here[key]
+    here[path[-1]] = value
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_json(json.dumps(data))
+
+
+def test_unknown_and_missing_keys() -> None:
+    data = json.loads(tiny().to_json())
+    data["generator"]["colour"] = 1
+    del data["generator"]["w_dim"]
+    with pytest.raises(ConfigError, match=r"unknown keys \['colour'\], missing keys \['w_dim'\]"):
+        ModelConfig.from_json(json.dumps(data))
+    with pytest.raises(ConfigError, match="not JSON"):
+        ModelConfig.from_json("{")
+
+
+def test_integers_are_accepted_as_floats() -> None:
+    data = json.loads(tiny().to_json())
+    data["generator"]["render"]["box_size"] = 1
+    assert ModelConfig.from_json(json.dumps(data)) == tiny()
+    assert replace(tiny(), name="x") != tiny()

@@ -1,0 +1,318 @@
+"""Converting official checkpoints: pickles built here in the official format, and hostile ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from phq_data.rig import PortraitRig
+from portraitgan.cli import main
+from portraitgan.config import DeformationConfig, ModelConfig, official, tiny, without_pose
+from portraitgan.convert import ConvertError, convert
+from portraitgan.deformation.skinning import SkinnedMesh
+from portraitgan.inert_pickle import PickleRefusedError, read_pickle
+from portraitgan.weights import (
+    WeightsError,
+    load_discriminator,
+    load_generator,
+    make_discriminator,
+    make_generator,
+)
+
+MakeBust = Callable[..., PortraitRig]
+RAN: list[str] = []
+
+
+class Official:
+    """The official code's shape: modules whose classes pickle with their source, and plain ones."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.persistence = self.module("torch_utils.persistence")
+        self.dnnlib = self.module("dnnlib.util")
+        self.training = self.module("training.smpl_triplane")
+
+        class EasyDict(dict):  # type: ignore[type-arg]
+            pass
+
+        def _reconstruct_persistent_obj(meta: Any) -> Any:
+            RAN.append("source code of the pickle")
+            raise AssertionError("the official loader would run source code here")
+
+        self.easy = self.place(self.dnnlib, EasyDict)
+        self.rebuild = self.place(self.persistence, _reconstruct_persistent_obj)
+
+        rebuild, easy = self.rebuild, self.easy
+
+        class Persistent(nn.Module):
+            def __reduce__(self) -> Any:
+                meta = easy(
+                    type="class",
+                    version=6,
+                    module_src="raise RuntimeError('source of the pickle was run')",
+                    class_name="SomeNetwork",
+                    state=self.__dict__,
+                )
+                return rebuild, (meta,)
+
+        class Plain(nn.Module):
+            pass
+
+        self.persistent = self.place(self.training, Persistent)
+        self.plain = self.place(self.training, Plain)
+
+    def module(self, name: str) -> types.ModuleType:
+        made = types.ModuleType(name)
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            part = ".".join(parts[:count])
+            self.monkeypatch.setitem(
+                sys.modules, part, made if count == len(parts) else types.ModuleType(part)
+            )
+        return made
+
+    @staticmethod
+    def place(module: types.ModuleType, thing: Any) -> Any:
+        thing.__module__, thing.__qualname__ = module.__name__, thing.__name__
+        setattr(module, thing.__name__, thing)
+        return thing
+
+    def tree(self, state: dict[str, torch.Tensor], learned: set[str]) -> nn.Module:
+        """Nested modules that hold `state`, every one with the constants of the official ones."""
+        root = self.persistent()
+        for key, value in state.items():
+            *path, name = key.split(".")
+            here: nn.Module = root
+            for depth, part in enumerate(path):
+                if part not in here._modules:
+                    # The renderer, the decoder and the pose branch are not persistent in the official code.
+                    plain = path[0] in ("renderer", "decoder", "pose_branch") or depth > 2
+                    here.add_module(part, self.plain() if plain else self.persistent())
+                here = here._modules[part]  # type: ignore[assignment]
+            if key in learned:
+                here.register_parameter(name, nn.Parameter(value.clone()))
+            else:
+                here.register_buffer(name, value.clone())
+        root.register_buffer("scratch", torch.ones(3), persistent=False)
+        return root
+
+
+@pytest.fixture
+def made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_bust: MakeBust
+) -> Iterator[Callable[..., tuple[Path, nn.Module, nn.Module, PortraitRig]]]:
+    """A function that writes a checkpoint and returns it with the networks it was made from."""
+
+    def build(
+        config: ModelConfig, cuda: bool = False, options: dict[str, Any] | None = None
+    ) -> tuple[Path, nn.Module, nn.Module, PortraitRig]:
+        torch.manual_seed(0)
+        code = Official(monkeypatch)
+        rig = make_bust(rings=8, around=6)
+        generator, discriminator = make_generator(config), make_discriminator(config)
+        for network in (generator, discriminator):
+            for parameter in network.parameters():
+                parameter.data.normal_()
+        networks = {}
+        for name, network in (("G", generator), ("D", discriminator)):
+            state = {**network.state_dict(), "resample_filter": torch.ones(4, 4)}
+            if name == "G":
+                state["superresolution.block0.conv0.resample_filter"] = torch.ones(4, 4)
+                state["dataset_label_std"] = torch.ones(25)
+                if config.generator.pose_conditioning:
+                    mesh = SkinnedMesh.from_rig(rig)
+                    state["renderer.face_mask"] = mesh.inside_box.clone()
+                    state["renderer.aligned_SMPL.model.v_template"] = torch.ones(5, 3)
+            learned = {key for key, _ in network.named_parameters()}
+            networks[name] = code.tree(state, learned)
+        g = config.generator
+        networks["G"].neural_rendering_resolution = g.render.resolution
+        networks["G"].img_resolution = g.image_resolution
+        networks["G"].avg_c = torch.ones(25)
+        networks["G"].rendering_kwargs = code.easy(
+            depth_resolution=g.render.coarse_samples,
+            depth_resolution_importance=g.render.fine_samples,
+            ray_start=2.25,
+            ray_end=3.3,
+            box_warp=1,
+            decoder_activation=g.decoder.activation,
+            superresolution_module="training.superresolution.SuperresolutionHybrid2X",
+            **(options or {}),
+        )
+        content = {
+            "training_set_kwargs": code.easy(path="somewhere.zip"),
+            "G": networks["G"],
+            "D": networks["D"],
+            "G_ema": networks["G"],
+            "D_ema": networks["D"],
+            "augment_pipe": None,
+        }
+        path = tmp_path / "network.pkl"
+        if cuda:
+            monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        with path.open("wb") as file:
+            pickle.dump(content, file)
+        monkeypatch.undo()
+        return path, generator, discriminator, rig
+
+    RAN.clear()
+    yield build
+    assert RAN == []
+
+
+def same(config: ModelConfig) -> ModelConfig:
+    """What a conversion can know: names and search settings are ours."""
+    generator = replace(
+        config.generator,
+        deformation=DeformationConfig(mode=config.generator.deformation.mode),
+        render=replace(config.generator.render, max_points=2**21),
+    )
+    return replace(official(config), name="converted", generator=generator)
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_official_checkpoint(made: Any, tmp_path: Path, cuda: bool) -> None:
+    """Weights, config and the face selection arrive; tensors that lay on a GPU arrive on the CPU."""
+    path, generator, discriminator, rig = made(tiny(), cuda=cuda)
+    if cuda:
+        assert b"cuda:0" in path.read_bytes()
+    converted = convert(path, tmp_path / "out", rig)
+    assert converted.config == same(tiny())
+    assert converted.face_selection == "matches"
+    assert converted.dropped == 2 * (3 + 2) + 2 * 1
+    for ours, theirs in (
+        (load_generator(tmp_path / "out"), generator),
+        (load_generator(tmp_path / "out", average=False), generator),
+        (load_discriminator(tmp_path / "out"), discriminator),
+    ):
+        expected = theirs.state_dict()
+        assert ours.state_dict().keys() == expected.keys()
+        assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
+    facts = json.loads((tmp_path / "out" / "converted.json").read_text())
+    assert facts["rig_faces"] == len(rig.faces)
+    written = b"".join(file.read_bytes() for file in (tmp_path / "out").iterdir())
+    assert b"v_template" not in written
+
+
+def test_panohead_like_checkpoint(made: Any, tmp_path: Path) -> None:
+    config = without_pose(tiny())
+    path, *_ = made(config)
+    converted = convert(path, tmp_path / "out")
+    assert converted.face_selection == "none"
+    assert converted.config == same(config)
+
+
+def test_another_body_is_noticed(made: Any, tmp_path: Path, make_bust: MakeBust) -> None:
+    path, _, _, rig = made(tiny())
+    with pytest.raises(ConvertError, match="the rig has"):
+        convert(path, tmp_path / "out", make_bust(rings=9, around=6))
+    moved = replace(rig, vertices=rig.vertices + np.array([0.3, 0, 0], np.float32))
+    with pytest.raises(ConvertError, match="only one of checkpoint and rig"):
+        convert(path, tmp_path / "out", moved)
+    assert not (tmp_path / "out").exists()
+
+
+class Hostile:
+    """Pickles into a call of `function`."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def _note(text: str) -> None:
+    RAN.append(text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Hostile(os.system, "touch /tmp/portraitgan-was-here"),
+        Hostile(eval, "1 + 1"),
+        Hostile(exec, "import os"),
+        Hostile(__import__, "os"),
+        Hostile(open, "/etc/passwd"),
+        Hostile(pickle.loads, pickle.dumps(1)),
+        Hostile(_note, "a function of this test"),
+    ],
+)
+def test_hostile_pickles_are_refused(content: Hostile, tmp_path: Path) -> None:
+    RAN.clear()
+    path = tmp_path / "hostile.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": content}))
+    with pytest.raises(PickleRefusedError, match="nothing was run"):
+        convert(path, tmp_path / "out")
+    assert RAN == [] and not (tmp_path / "out").exists()
+
+
+def test_calls_of_known_libraries_do_nothing(tmp_path: Path) -> None:
+    """A name of torch or numpy becomes an empty object, whatever it is called with."""
+    written = tmp_path / "written.pt"
+    path = tmp_path / "call.pkl"
+    path.write_bytes(pickle.dumps({"x": Hostile(torch.save, 1, str(written)), "y": Hostile(np.save, "z", 1)}))
+    content = read_pickle(path)
+    assert set(content) == {"x", "y"} and not written.exists() and not (tmp_path / "z.npy").exists()
+
+
+def test_hostile_memory_of_a_tensor(tmp_path: Path) -> None:
+    """The bytes of a tensor are a pickle of their own; they get torch's loader that knows only tensors."""
+    RAN.clear()
+    inner = io.BytesIO()
+    torch.save(Hostile(_note, "inside a tensor"), inner)
+    path = tmp_path / "inner.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": Hostile(torch.storage._load_from_bytes, inner.getvalue())}))
+    with pytest.raises(PickleRefusedError):
+        convert(path, tmp_path / "out")
+    assert RAN == []
+
+
+def test_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.pkl"
+    text.write_text("this is no pickle")
+    empty = tmp_path / "empty.pkl"
+    empty.write_bytes(pickle.dumps({"weights": torch.ones(3)}))
+    with pytest.raises(PickleRefusedError, match="not a readable pickle"):
+        convert(text, tmp_path / "out")
+    with pytest.raises(ConvertError, match="no generator 'G_ema'"):
+        convert(empty, tmp_path / "out")
+    with pytest.raises(PickleRefusedError, match="no file"):
+        convert(tmp_path / "missing.pkl", tmp_path / "out")
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        load_generator(tmp_path)
+    assert main(["convert", str(empty), str(tmp_path / "out")]) == 1
+    assert "no generator" in capsys.readouterr().err
+
+
+def test_command(made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _, _, rig = made(tiny())
+    rig.save(tmp_path / "rig.safetensors")
+    out = tmp_path / "out"
+    assert main(["convert", str(path), str(out), "--rig", str(tmp_path / "rig.safetensors")]) == 0
+    printed = capsys.readouterr().out
+    assert "generator_ema" in printed and "are the checkpoint's" in printed
+
+
+def test_damaged_weights_are_named(made: Any, tmp_path: Path) -> None:
+    path, *_ = made(tiny())
+    convert(path, tmp_path / "out")
+    config = (tmp_path / "out" / "config.json").read_text()
+    changed = json.loads(config)
+    changed["generator"]["decoder"]["hidden"] = 24
+    (tmp_path / "out" / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(WeightsError, match=r"decoder\.net\.0\.weight is \(16, 8\), expected \(24, 8\)"):
+        load_generator(tmp_path / "out")
