@@ -77,6 +77,15 @@ def test_unpadded_sides_keep_their_pixels() -> None:
     assert np.array_equal(padded[-1], photo[209])
 
 
+def test_a_hair_of_padding_leaves_no_line() -> None:
+    """Two pixels outside the photo: reflected, not faded to the median within two pixels."""
+    photo = works.photo_of(300, 300)
+    padded = stage.cut(photo, Window(-2, 0, 300), 300)
+    assert padded.padding > 0
+    assert np.array_equal(padded.pixels[:, 2:], photo[:, :298])
+    assert np.array_equal(padded.pixels[:, :2], photo[:, 1::-1])
+
+
 @pytest.mark.parametrize(
     "window",
     [

@@ -6,8 +6,8 @@ a blurred version of itself and that into its median colour.
 
 Differences from the reference, none visible inside the photo: blur and median are taken from what the window
 shows rather than from the whole photo, fade weights follow the window's edges exactly instead of in whole
-pixels, unpadded sides get no line of median colour (quirk 15), and where the window is much larger than the
-picture all this happens on a photo reduced to about twice the picture's scale.
+pixels, sides with no or hardly any padding get no line of median colour (quirk 15), and where the window is
+much larger than the picture all this happens on a photo reduced to about twice the picture's scale.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from phq_data.stages.crop import CropError, Window
 
 _SUPPORT = 3.0  # of the Lanczos kernel, in picture pixels when reducing, in photo pixels when enlarging
 _WORK_SCALE = 2.0  # working pixels per picture pixel where the photo is reduced first
+_LEAST_FADE = 1 / 64  # of the window; narrower padding is only reflected
 _LARGEST = 20.0  # sides of the photo; a larger window shows nothing but padding
 
 
@@ -66,9 +67,10 @@ def fade(
     """
     before, after = max(0.0, -start), max(0.0, stop - length)
     share = np.full(len(positions), np.inf)
-    if before >= 1.0:  # the reference counts padding in whole pixels
+    least = _LEAST_FADE * (stop - start)
+    if before >= least:
         share = np.minimum(share, (positions - start) / before)
-    if after >= 1.0:
+    if after >= least:
         share = np.minimum(share, (stop - positions) / after)
     return 1.0 - share
 
