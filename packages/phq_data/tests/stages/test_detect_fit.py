@@ -129,3 +129,25 @@ def test_nobody_to_fit() -> None:
     assert fit([], Fixed([]), FitConfig()).outcomes == []
     result = fit([person("p", "a", head=0.0)], Fixed([]), FitConfig())
     assert result.rows == [] and result.outcomes[0].reason == "no_head"
+
+
+class Cutting(Fixed):
+    """A fitter that cuts people out first."""
+
+    def prepare(self, person: FitRequest) -> tuple[int, FitRequest]:
+        assert person.image is not None
+        return int(person.image.sum()), person
+
+    def fit_prepared(self, people: Sequence[tuple[int, FitRequest]]) -> list[BodyFit]:
+        return self.fit([request for _, request in people])
+
+
+def test_fitters_that_cut_people_out_get_those_of_all_photos_at_once() -> None:
+    people = [person("p0", "a"), person("p1", "c"), person("p2", "b"), person("p3", "a")]
+    fitter = Cutting([0.1, 0.2, 0.3], needs_image=True)
+    result = fit(people, fitter, FitConfig(), photos=PHOTOS, open_photo=open_counted)
+    assert len(fitter.batches) == 1 and len(fitter.batches[0]) == 3
+    assert [o.outcome for o in result.outcomes] == ["kept", "failed", "kept", "kept"]
+    # Photo a's two people come first: each got the residual that was made for it.
+    assert [row["person_id"] for row in result.rows] == ["p0", "p2", "p3"]
+    assert [row["residual"] for row in result.rows] == [0.1, 0.3, 0.2]

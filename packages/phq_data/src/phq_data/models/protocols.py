@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,19 @@ class BodyFitter(Protocol):
 
     def fit(self, people: Sequence[FitRequest]) -> list[BodyFit]:
         """One fit a request, in order. Never raises for a hopeless person: the residual tells."""
+        ...
+
+
+@runtime_checkable
+class PreparingFitter(BodyFitter, Protocol):
+    """A fitter that looks at pictures, but can cut people out first and fit those of many photos at once."""
+
+    def prepare(self, person: FitRequest) -> Any:
+        """All that the fit needs of one person; the photo may be let go afterwards."""
+        ...
+
+    def fit_prepared(self, people: Sequence[Any]) -> list[BodyFit]:
+        """One fit for each prepared person, in order."""
         ...
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from phq_data.config import FitConfig
 from phq_data.images import PhotoError
-from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, BodyFitter, FitRequest
+from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, BodyFitter, FitRequest, PreparingFitter
 from phq_data.schema import make_id
 from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
 
@@ -28,7 +29,8 @@ def fit(
     """Rows of `fits` and one outcome a person, in the order of `people`.
 
     All people are fitted in one batch. Only fitters that look at the picture (`needs_image`) make this stage
-    open photos, one at a time; `photos` and `open_photo` are for them. Rejected: no_head, no_shoulders
+    open photos, one at a time; `photos` and `open_photo` are for them. Those that cut people out first
+    (`PreparingFitter`) still fit all people in one batch. Rejected: no_head, no_shoulders
     (before the fit), bad_fit, no_fit (after it).
     """
     outcomes: dict[int, Outcome] = {}
@@ -44,6 +46,7 @@ def fit(
     if fitter.needs_image:
         if open_photo is None:
             raise ValueError(f"fitter {fitter.fingerprint} looks at pictures: it needs `open_photo`")
+        prepared: dict[int, Any] = {}
         photo_of = {row["photo_id"]: row for row in photos}
         by_photo: dict[str, list[int]] = {}
         for index in worthy:
@@ -63,7 +66,12 @@ def fit(
                     tick()
                 continue
             requests = [_request(people[index], pixels) for index in indices]
-            results.update(zip(indices, fitter.fit(requests), strict=True))
+            if isinstance(fitter, PreparingFitter):
+                prepared.update(zip(indices, map(fitter.prepare, requests), strict=True))
+            else:
+                results.update(zip(indices, fitter.fit(requests), strict=True))
+        if prepared and isinstance(fitter, PreparingFitter):
+            results.update(zip(prepared, fitter.fit_prepared(list(prepared.values())), strict=True))
     elif worthy:
         requests = [_request(people[index]) for index in worthy]
         results.update(zip(worthy, fitter.fit(requests), strict=True))
