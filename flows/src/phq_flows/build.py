@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import environment
+from phq_flows import environment, watch
 
 environment.prepare()
 
@@ -25,14 +25,11 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from phq_data.build import STAGE_NAMES, PartReport, finish, prepare, run_part  # noqa: E402
 from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.gather import gather  # noqa: E402
-from phq_data.runner import BuildReport, Progress, SilentProgress  # noqa: E402
+from phq_data.runner import BuildReport, Progress  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
 
 Runner = Literal["threads", "processes", "ray", "dask"]
-
-_shown: Progress = SilentProgress()
-"""Who watches the flow of this process; a deployment has nobody but Prefect's own pages."""
 
 
 @task(task_run_name="{stage}-part-{part:05d}", cache_policy=NO_CACHE, persist_result=False, log_prints=False)
@@ -61,14 +58,14 @@ def build(
     opened = Workspace.open(workspace, create=True)
     report = BuildReport()
     began = time.perf_counter()
-    with opened.lock(wait=wait, on_wait=_shown.say):
+    with opened.lock(wait=wait, on_wait=watch.current().say):
         prepare(opened, config)
         planned = list(gather(opened, [resolve(s) for s in sources or []], config.ingest, config.part_size,
-                              _shown.file_seen))  # fmt: skip
+                              watch.current().file_seen))  # fmt: skip
         futures: list[PrefectFuture[PartReport]] = []
         for part in planned:
             info = opened.part_info("plan", part)
-            _shown.part_planned(part, info.rows if info else 0)
+            watch.current().part_planned(part, info.rows if info else 0)
             before: Any = None
             for stage in STAGE_NAMES:
                 before = stage_part.submit(workspace, settings, stage, part, retry_failed, before)
@@ -98,13 +95,9 @@ def run(
 
     Raises `WorkspaceError` for a workspace that cannot be used, and for a runner whose package is missing.
     """
-    global _shown
-    _shown = progress or SilentProgress()
     chosen = build.with_options(task_runner=task_runner(runner, workers))
-    try:
+    with watch.watching(progress):
         return chosen(workspace, sources, config.to_json(), retry_failed, wait)
-    finally:
-        _shown = SilentProgress()
 
 
 def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
@@ -136,7 +129,7 @@ def _collect(futures: list[PrefectFuture[PartReport]], report: BuildReport) -> N
         result = future.result(raise_on_failure=False)
         if isinstance(result, PartReport):
             report.reports.append(result)
-            _shown.part_done(result)
+            watch.current().part_done(result)
         elif isinstance(result, WorkspaceError):
             stopped = stopped or result
         elif isinstance(result, BaseException) and "UpstreamTaskError" not in type(result).__name__:

@@ -93,7 +93,7 @@ def test_a_whole_number_will_do_for_a_float_and_is_the_same_setting():
         ("screen.max_doubt=NaN", "'screen.max_doubt'"),
         ("mask.everybody=1", "'mask.everybody' wants a bool"),
         ("mask.model=3", "'mask.model' wants a str"),
-        ("crop.codec=gif", "'crop.codec' is one of png, webp-lossless, jpeg-95, not 'gif'"),
+        ("crop.codec=gif", "'crop.codec' is one of webp-lossless, png, jpeg-95, not 'gif'"),
         ("crop.codec=[1]", "'crop.codec' is one of"),
         ("part_size=0", "part_size"),
         ("part_size=-4", "part_size"),
