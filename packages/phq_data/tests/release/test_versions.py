@@ -1,6 +1,6 @@
 import pytest
 
-from phq_data.release import reader
+from phq_data.release import reader, rows
 from phq_data.release.build import build
 from phq_data.release.verify import verify
 from phq_data.release.version import Version, VersionError, check_step, step
@@ -131,3 +131,17 @@ def test_the_change_log_grows_on_top(maker, releases):
     text = (releases / "1.1.0/CHANGELOG.md").read_text()
     assert text.index("## 1.1.0") < text.index("1 portraits added") < text.index("## 1.0.0")
     assert text.count("# Changes of") == 1
+
+
+def test_pictures_that_did_not_change_are_not_decoded_again(maker, releases, monkeypatch):
+    maker.add(*(maker.photo() for _ in range(5)))
+    build(maker.workspace, releases, "1.0.0", options())
+    added = maker.add(maker.photo(), maker.photo())
+    seen = []
+    real = rows.pixel_digests
+    monkeypatch.setattr(
+        "phq_data.release.build.pixel_digests", lambda p: (seen.append(p["portrait_id"]), real(p))[1]
+    )
+    build(maker.workspace, releases, "1.1.0", options())
+    assert sorted(seen) == sorted(added)
+    assert verify(releases / "1.1.0", pixels=True) == []

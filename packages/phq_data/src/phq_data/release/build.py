@@ -25,7 +25,7 @@ from phq_data import __version__, schema
 from phq_data.build import load_config
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
-from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry
+from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry, encoded_digest
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import Facts, Joined, Truth, joined, pixel_digests
 from phq_data.release.select import Place, Selection, select
@@ -122,7 +122,8 @@ def build(
         )
         _check_selection(selection, options)
         before = _before(parent)
-        facts = _facts(workspace, selection.places, before, options, truth or {}, progress)
+        decoded = _decoded(parent)
+        facts = _facts(workspace, selection.places, before, decoded, options, truth or {}, progress)
         changes = _compare(facts, before, parent, gone)
         if parent is not None:
             changed = (changes.added, changes.removed, changes.changed)
@@ -229,15 +230,33 @@ def _before(parent: reader.Release | None) -> dict[str, Before]:
     }
 
 
+def _decoded(parent: reader.Release | None) -> dict[str, tuple[str, str]]:
+    """Encoded digest -> (picture, mask) digests of what was decoded for the parent already."""
+    if parent is None or parent.manifest.images == "none":
+        return {}
+    encoded = iter(parent.index["encoded"].to_pylist())
+    found: dict[str, tuple[str, str]] = {}
+    for number in range(len(parent.manifest.shards)):
+        table = parent.read_shard(number, ["pixels", "mask_pixels"])
+        columns = (table[name].to_pylist() for name in ("pixels", "mask_pixels"))
+        for pixels, mask in zip(*columns, strict=True):
+            found[next(encoded)] = (pixels, mask)
+    return found
+
+
 def _facts(
     workspace: Workspace,
     places: Sequence[Place],
     before: Mapping[str, Before],
+    decoded: Mapping[str, tuple[str, str]],
     options: ReleaseOptions,
     truth: Truth,
     progress: Progress,
 ) -> list[Facts]:
-    """Splits and digests of all rows; every picture is decoded once, to be sure of it and for its digest."""
+    """Splits and digests of all rows.
+
+    Every picture is decoded, to be sure of it and for its digest, unless the parent has the very same bytes.
+    """
     earlier = {portrait: old.split for portrait, old in before.items()}
     chosen = splits.assign([place.grouped for place in places], options.shares, earlier)
     split_of = {place.portrait_id: split for place, split in zip(places, chosen, strict=True)}
@@ -246,7 +265,7 @@ def _facts(
         by_part.setdefault(place.part, {})[place.row] = place
 
     def examine(one: Joined) -> Facts:
-        picture, mask = pixel_digests(one.portrait)
+        picture, mask = decoded.get(encoded_digest(one.portrait)) or pixel_digests(one.portrait)
         return one.facts(split_of[one.place.portrait_id], picture, mask, options.images, truth)
 
     found: list[Facts] = []

@@ -153,28 +153,30 @@ def _packed(rows: Sequence[Facts], shard_bytes: int) -> Iterator[list[Facts]]:
 
 def _put_aside(
     wave: Sequence[ShardPlan], workspace: Workspace, aside: Path, images: Images, truth: Truth
-) -> list[dict[str, int]]:
+) -> list[dict[str, tuple[int, int]]]:
     """Rows of the wave's shards, each in the file of its shard, in the order of the workspace.
 
-    Returns for every shard where in its file a portrait lies.
+    Returns for every shard in which batch of its file, and where in it, a portrait lies.
     """
     kind = stored_schema().remove_metadata()
     shard_of = {facts.place.portrait_id: (n, facts) for n, shard in enumerate(wave) for facts in shard.rows}
     places: dict[int, dict[int, Place]] = {}
     for _, facts in shard_of.values():
         places.setdefault(facts.place.part, {})[facts.place.row] = facts.place
-    orders: list[dict[str, int]] = [{} for _ in wave]
+    orders: list[dict[str, tuple[int, int]]] = [{} for _ in wave]
+    batches = [0] * len(wave)
     files = [pa.ipc.new_file(str(aside / str(number)), kind) for number in range(len(wave))]
     try:
         for batch in joined(workspace, places):
             by_shard: dict[int, list[dict[str, Any]]] = {}
             for one in batch:
                 number, facts = shard_of[one.place.portrait_id]
-                row = one.row(facts.split, facts.pixels, facts.mask_pixels, images, truth)
-                by_shard.setdefault(number, []).append(row)
-                orders[number][one.place.portrait_id] = len(orders[number])
+                rows = by_shard.setdefault(number, [])
+                orders[number][one.place.portrait_id] = (batches[number], len(rows))
+                rows.append(one.row(facts.split, facts.pixels, facts.mask_pixels, images, truth))
             for number, rows in by_shard.items():
-                files[number].write_table(pa.Table.from_pylist(rows, schema=kind))
+                files[number].write_batch(pa.RecordBatch.from_pylist(rows, schema=kind))
+                batches[number] += 1
     finally:
         for file in files:
             file.close()
@@ -189,14 +191,19 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             writer.write_table(pa.Table.from_pylist(group, schema=kind), row_group_size=len(group))
 
 
-def _write_shard(shard: ShardPlan, aside: Path, order: Mapping[str, int], path: Path) -> ShardEntry:
+def _write_shard(
+    shard: ShardPlan, aside: Path, order: Mapping[str, tuple[int, int]], path: Path
+) -> ShardEntry:
     if len(order) != len(shard.rows):
         raise ReleaseError(f"{path.name}: {len(order)} rows were found of {len(shard.rows)}")
     kind = stored_schema()
     with pa.memory_map(str(aside)) as mapped, path.open("wb") as file, _writer(file, kind) as writer:
-        rows = pa.ipc.open_file(mapped).read_all()
+        rows = pa.ipc.open_file(mapped)
         for group in grouped(shard.rows, lambda facts: facts.bytes):
-            table = rows.take([order[facts.place.portrait_id] for facts in group])
+            places = [order[facts.place.portrait_id] for facts in group]
+            # Row by row without copying: taking rows of the whole file would join it in memory each time.
+            found = [rows.get_batch(batch).slice(row, 1) for batch, row in places]
+            table = pa.Table.from_batches(found).combine_chunks()
             writer.write_table(table.cast(kind), row_group_size=len(group))
     digest, size = file_sha256(path)
     return ShardEntry(shard.path, shard.split, len(shard.rows), size, digest)

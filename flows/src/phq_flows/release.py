@@ -1,0 +1,85 @@
+"""The flow behind a scheduled release: build, verify, and push only what verified.
+
+On the command line `phq release build` and `phq release push` do the same without Prefect's start. The flow
+is for deployments: its steps show in Prefect's pages, a failed push is tried again where it stopped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from phq_flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from phq_data.release.build import ReleaseOptions  # noqa: E402
+from phq_data.release.build import build as build_release  # noqa: E402
+from phq_data.release.rights import Permission  # noqa: E402
+from phq_data.release.transfer import push as push_release  # noqa: E402
+from phq_data.release.verify import verify as verify_release  # noqa: E402
+from phq_data.release.version import ReleaseError  # noqa: E402
+from phq_data.workspace import Workspace  # noqa: E402
+
+
+@task(task_run_name="build-{version}", cache_policy=NO_CACHE, persist_result=False)
+def build_version(
+    workspace: str, releases: str, version: str, unreviewed: bool, images: str, permission: str
+) -> str:
+    """Build one version; returns its folder."""
+    if images not in ("all", "none"):
+        raise ReleaseError(f"images is 'all' or 'none', not {images!r}")
+    options = ReleaseOptions(
+        unreviewed=unreviewed,
+        images="none" if images == "none" else "all",
+        permission=Permission.load(permission) if permission else None,
+    )
+    return str(build_release(Workspace.open(workspace), Path(releases), version, options).folder)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def verify_version(folder: str) -> None:
+    """Read every byte. Raises `ReleaseError` naming the first problem."""
+    problems = verify_release(folder)
+    if problems:
+        raise ReleaseError(f"{len(problems)} problems in {folder}; the first: {problems[0]}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retries=3, retry_delay_seconds=60)
+def push_version(folder: str, url: str, permission: str) -> str:
+    """Publish a release; another try goes on where the last one stopped. Returns the URL of the copy."""
+    stated = [Permission.load(permission)] if permission else []
+    return push_release(folder, url, permissions=stated, check=True).url
+
+
+@flow(name="phq-release", flow_run_name="release-{version}", validate_parameters=False, persist_result=False)
+def release(
+    workspace: str,
+    releases: str,
+    version: str,
+    push_to: str = "",
+    unreviewed: bool = False,
+    images: str = "all",
+    permission: str = "",
+) -> str:
+    """Build `version` of the workspace into the folder `releases`, verify it, push it if `push_to` is given.
+
+    `permission` is the path of a statement, "" for none. A version that is there already (a run that failed
+    after building) is verified and pushed, not built again. Returns the release's folder.
+    """
+    there = Path(releases) / version
+    if there.exists():
+        folder = str(there)
+    else:
+        folder = build_version(workspace, releases, version, unreviewed, images, permission)
+    verify_version(folder)
+    copy = push_version(folder, push_to, permission) if push_to else ""
+    create_table_artifact(
+        key="phq-release",
+        table=[{"version": version, "folder": folder, "copy": copy or "-"}],
+        description=f"Release {version} of {workspace}",
+    )
+    return folder
