@@ -68,12 +68,16 @@ def rasterise(
     corner = np.asarray(points, np.float64)[faces]  # [F, 3, 2]
     z = np.asarray(depth, np.float64)[faces]
     area = _cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    low, high = corner.min(axis=1), corner.max(axis=1)
+    low, high = _bounds(corner)
     with np.errstate(invalid="ignore"):
-        keep = (z.min(axis=1) > NEAR) & np.isfinite(area) & (np.abs(area) > _THIN)
+        keep = (
+            (np.minimum(np.minimum(z[:, 0], z[:, 1]), z[:, 2]) > NEAR)
+            & np.isfinite(area)
+            & (np.abs(area) > _THIN)
+        )
         # y points down, so a triangle that is counter-clockwise from outside has negative area here.
         keep &= (area < 0) if cull else True
-        keep &= (high > 0).all(axis=1) & (low < (width, height)).all(axis=1)
+        keep &= (high[:, 0] > 0) & (high[:, 1] > 0) & (low[:, 0] < width) & (low[:, 1] < height)
     index = np.flatnonzero(keep)
     face, pixel, x, y = _fragments(corner[index], np.asarray(faces)[index], shape)
     if len(face) == 0:
@@ -115,7 +119,7 @@ def _fragments(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every (triangle, pixel) pair whose pixel centre lies is inside: face, pixel, centre x, centre y."""
     height, width = shape
-    low, high = corner[:, :, 1].min(axis=1), corner[:, :, 1].max(axis=1)
+    low, high = _bounds(corner[:, :, 1])
     first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.intp)
     last = np.clip(np.ceil(high - 0.5), 0, height).astype(np.intp)
     face, row = _ranges(first, last)
@@ -143,6 +147,13 @@ def _fragments(
     span, column = _ranges(begin, stop)
     at_x = column + 0.5
     return face[span], row[span] * width + column, at_x, y[span]
+
+
+def _bounds(corner: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Smallest and largest over the three corners [F, 3, ...]; numpy is slow along short axes."""
+    first, second, third = corner[:, 0], corner[:, 1], corner[:, 2]
+    low = np.minimum(np.minimum(first, second), third)
+    return low, np.maximum(np.maximum(first, second), third)
 
 
 def _ranges(first: NDArray[np.intp], last: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

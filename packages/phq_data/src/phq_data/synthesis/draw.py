@@ -72,8 +72,10 @@ def draw_person(
     faces, owner = _merge(parts)
     screen = lens.project(points)
     ahead = points[:, 2] > 0.05
-    low = np.floor(screen[ahead].min(axis=0)).astype(int)
-    high = np.ceil(screen[ahead].max(axis=0)).astype(int)
+    if not ahead.any():
+        return None
+    least, most = _extent(screen[ahead])
+    low, high = np.floor(least).astype(int), np.ceil(most).astype(int)
     x0, y0 = np.clip(low, 0, (lens.width, lens.height))
     x1, y1 = np.clip(high, 0, (lens.width, lens.height))
     if x1 - x0 < 2 or y1 - y0 < 2:
@@ -166,8 +168,8 @@ def _lit(points: FloatArray, faces: np.ndarray, where: Picture, towards: FloatAr
     frame = np.stack([side, np.cross(towards, side), -towards], axis=1)  # the last is the way from the lamp
     local = points @ frame
     at = where @ frame.astype(np.float32)
-    low, high = at[:, :2].min(axis=0), at[:, :2].max(axis=0)
-    scale = SHADOW_MAP / float(np.maximum((high - low).max(), 1e-3))
+    low, high = _extent(at[:, :2])
+    scale = SHADOW_MAP / max(high[0] - low[0], high[1] - low[1], 1e-3)
     start = float(local[:, 2].min()) - 1.0
     view = rasterise((local[:, :2] - low) * scale, local[:, 2] - start, faces, (SHADOW_MAP, SHADOW_MAP))
     depth = view.image(view.depth, empty=np.inf)
@@ -178,6 +180,12 @@ def _lit(points: FloatArray, faces: np.ndarray, where: Picture, towards: FloatAr
         row = np.clip(((at[:, 1] - low[1]) * scale + dy).astype(np.intp), 0, SHADOW_MAP - 1)
         total += depth[row, column] > at[:, 2] - start - bias
     return total * np.float32(0.25)
+
+
+def _extent(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Smallest and largest (x, y) of points [N, 2]."""
+    x, y = points[:, 0], points[:, 1]
+    return (float(x.min()), float(y.min())), (float(x.max()), float(y.max()))
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
