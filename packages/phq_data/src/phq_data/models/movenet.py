@@ -57,7 +57,7 @@ class MoveNetConfig:
     """Score of the better shoulder."""
     certain: float = 0.5
     """Score of head and shoulders together from which a person needs no confirmation."""
-    minimum_person: float = 0.30
+    minimum_person: float = 0.34
     """The same score, of a look and one at the mirrored view on average, for all others."""
     head_inside: float = 0.10
     """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
@@ -144,7 +144,7 @@ class MoveNetDetector:
         size = (image.shape[1], image.shape[0])
         looks = self._look(image, [self._view_of(proposal, every_head) for proposal in proposals])
         weak = [index for index, look in enumerate(looks) if not self._passes(look, size)]
-        again = self._look(image, [self._another_view(looks[index], every_head) for index in weak])
+        again = self._look(image, [self._another_view(looks[index]) for index in weak])
         for index, look in zip(weak, again, strict=True):
             if looks[index].missed or (not look.missed and look.score > looks[index].score):
                 looks[index] = look
@@ -157,12 +157,21 @@ class MoveNetDetector:
 
         better = [self._upper_view(look.keypoints, every_head) for look in people]
         moved = [index for index, look in enumerate(people) if look.view.overlap(better[index]) < 0.8]
-        for index, look in zip(moved, self._look(image, [better[index] for index in moved]), strict=True):
+        self._look_again(image, people, moved, [better[index] for index in moved])
+        doubtful = [index for index, look in enumerate(people) if look.score < self.config.certain]
+        for factor in (0.7, 1.4):
+            self._look_again(image, people, doubtful, [people[i].view.scaled(factor) for i in doubtful])
+        return self._confirm(image, self._gate(people, size), every_head)
+
+    def _look_again(
+        self, image: NDArray[np.uint8], people: list[_Look], which: Sequence[int], views: Sequence[_View]
+    ) -> None:
+        """Replaces the looks `which` of `people` by those at `views`, unless these went astray or see less."""
+        for index, look in zip(which, self._look(image, views), strict=True):
             earlier = people[index]
             strayed = similarity(earlier.keypoints, look.keypoints, tolerance=4.0) < 0.5
-            if look.score > (1.0 if strayed else 0.9) * earlier.score:
+            if not look.missed and look.score > (1.0 if strayed else 0.9) * earlier.score:
                 people[index] = look.with_lower_body(earlier.keypoints)
-        return self._confirm(image, self._gate(people, size), every_head)
 
     def _confirm(
         self, image: NDArray[np.uint8], looks: list[_Look], every_head: FloatArray
@@ -223,16 +232,19 @@ class MoveNetDetector:
         side = padding * size
         return _View(centre[0] - side / 2, centre[1] - side / 2, side, head)
 
-    def _another_view(self, look: _Look, every_head: FloatArray) -> _View:
-        """A second chance: narrower where Thunder went astray or had room, wider where it had little."""
-        size = look.view.side / self.config.padding
-        narrower = look.missed or not self._is_crowded(look.view.aim, size, every_head)
-        return look.view.scaled(0.65 if narrower else 1.35)
+    def _another_view(self, look: _Look) -> _View:
+        """A second chance: wider where the view was narrow for that person, narrower where it had room.
+
+        And narrower where Thunder went astray: there is too much else to see.
+        """
+        usual = (self.config.crowd_padding + self.config.padding) / 2
+        narrow = look.view.side < usual * upper_size(look.keypoints)
+        return look.view.scaled(1.5 if narrow and not look.missed else 0.65)
 
     def _is_crowded(self, head: FloatArray, size: float, every_head: FloatArray) -> bool:
         """Whether another head of about that size is near."""
         away = np.hypot(*(every_head[:, :2] - head).T) / size
-        alike = np.abs(np.log(every_head[:, 2] / size)) < 1.0
+        alike = (every_head[:, 2] > 0.5 * size) & (every_head[:, 2] < 2.5 * size)
         return bool(np.any((away > 0.4) & (away < 1.1) & alike))
 
     def _look(
