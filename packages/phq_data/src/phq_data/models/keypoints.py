@@ -58,7 +58,7 @@ def upper_size(keypoints: FloatArray) -> float:
     head_sizes = [m for m, t in zip(from_head, head_trust, strict=True) if t > 0.2]
     sizes = [m for m, t in zip(from_shoulders, shoulder_trust, strict=True) if t > 0.2]
     if head_sizes:
-        # In a crowd the shoulders are sometimes the neighbours'. A head in any view spans a third of one's own.
+        # In a crowd the shoulders are often the neighbours'. A head spans a third of one's own in any view.
         sizes = [min(size, 3.0 * max(head_sizes)) for size in sizes]
     return float(max([*sizes, *head_sizes] or [*from_shoulders, *from_head]))
 

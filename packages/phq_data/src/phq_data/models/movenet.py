@@ -166,7 +166,7 @@ class MoveNetDetector:
     def _look_again(
         self, image: NDArray[np.uint8], people: list[_Look], which: Sequence[int], views: Sequence[_View]
     ) -> None:
-        """Replaces the looks `which` of `people` by those at `views`, unless these went astray or see less."""
+        """Replaces the looks `which` of `people` by those at `views`, where they see as much."""
         for index, look in zip(which, self._look(image, views), strict=True):
             earlier = people[index]
             strayed = similarity(earlier.keypoints, look.keypoints, tolerance=4.0) < 0.5
