@@ -17,7 +17,7 @@ export UV
 SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
-.PHONY: help setup setup-demo demo test lint types pytest bench-build lock clean
+.PHONY: help setup setup-demo demo test lint types pytest bench-build bench-crowdnet lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ pytest:
 
 bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1 for one JSON line)
 	$(RUN)/python -m phq_data.bench $(if $(JSON),--json)
+
+bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by one (JSON=1 for one JSON line)
+	$(RUN)/python -m phq_data.models.crowdnet.bench $(if $(JSON),--json)
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

@@ -21,6 +21,7 @@ def main() -> None:
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
     from phq_data.config import ConfigError
+    from phq_data.models.registry import ModelError
     from phq_data.release.version import ReleaseError
     from phq_data.review.consensus import ReviewError
     from phq_data.rig import RigError
@@ -31,7 +32,8 @@ def main() -> None:
     try:
         make_app()()
     except (
-        WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError
+        WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
+        ModelError,
     ) as error:  # fmt: skip
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
@@ -46,7 +48,7 @@ def make_app() -> typer.Typer:
 
     import typer
 
-    from phq_data import __version__, cli_accuracy, cli_release, cli_report
+    from phq_data import __version__, cli_accuracy, cli_models, cli_release, cli_report
 
     app = typer.Typer(
         name="phq",
@@ -76,6 +78,7 @@ def make_app() -> typer.Typer:
     cli_report.register(app)
     cli_release.register(app)
     cli_accuracy.register(app)
+    cli_models.register(app)
     return app
 
 

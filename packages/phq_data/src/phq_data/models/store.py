@@ -1,0 +1,215 @@
+"""The user's own model files: added once by name, checked, kept in one folder, found again by every command.
+
+The folder is `PHQ_MODELS`, or `phq/models` in the user's data folder. A model is a folder there with its file
+and `record.json`; it appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from phq_data.models.catalogue import KNOWN, KnownModel, known_model
+from phq_data.models.download import Progress, fetch, file_sha256, no_progress
+from phq_data.models.registry import ModelError
+
+VARIABLE = "PHQ_MODELS"
+_RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A model that was added."""
+
+    name: str
+    file: str  # in the model's folder
+    sha256: str  # of that file
+    bytes: int
+    source: str  # name of the file that it was made from, or its address
+    source_sha256: str
+    added: str  # when, UTC
+
+
+def root() -> Path:
+    """Where the user's models lie."""
+    if given := os.environ.get(VARIABLE):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "phq" / "models"
+
+
+def record(name: str) -> Record | None:
+    """What was added under a known name; None when nothing was."""
+    path = root() / known_model(name).name / _RECORD
+    try:
+        return Record(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); add the model again") from error
+
+
+def records() -> list[tuple[KnownModel, Record | None]]:
+    """Every known model and what was added of it."""
+    return [(model, record(model.name)) for model in KNOWN]
+
+
+def add(
+    name: str, file: str | Path, *, sha256: str = "", vposer: str | Path | None = None, source: str = ""
+) -> Record:
+    """Check a user's file, convert it where that makes it safe, and keep it.
+
+    `sha256`: what the file must have, or begin with, for users who were told. `vposer`: a VPoser snapshot,
+    for a 3DCrowdNet checkpoint without it. `source`: what the record says (default: the file's name).
+    Raises `ModelError` and keeps nothing when the file is missing, has another checksum or is another model.
+    """
+    model = known_model(name)
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}; {name} wants {model.wanted}")
+    found = file_sha256(path)
+    for expected in (sha256.lower(), model.sha256):
+        if not found.startswith(expected):
+            raise ModelError(f"{path} is not the right file: its SHA-256 is {found}, expected {expected}")
+    root().mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
+    try:
+        stored = folder / model.stored
+        _convert(model, path, stored, vposer)
+        made = Record(
+            name=name,
+            file=model.stored,
+            sha256=file_sha256(stored),
+            bytes=stored.stat().st_size,
+            source=source or path.name,
+            source_sha256=found,
+            added=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        (folder / _RECORD).write_text(json.dumps(dataclasses.asdict(made), indent=2) + "\n")
+        folder.chmod(0o755)
+        _put(folder, root() / name)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _verified.cache_clear()
+    return made
+
+
+def download(name: str, *, progress: Progress = no_progress, url: str = "", sha256: str = "") -> Record:
+    """Bring a model that may be downloaded, and add it. A stopped download goes on when called again.
+
+    `url` and `sha256` replace those of the catalogue, for mirrors. Models whose licence wants a registration
+    raise `ModelError`: they come by the user's own hands.
+    """
+    model = known_model(name)
+    address = url or model.url
+    if not address:
+        raise ModelError(
+            f"{name} cannot be downloaded for you: get it from {model.origin}, then "
+            f"phq models add {name} FILE"
+        )
+    target = root() / ".downloads" / model.stored
+    fetch(address, target, sha256 or model.sha256, progress)
+    try:
+        return add(name, target, sha256=sha256, source=address)
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def verify(name: str) -> Record:
+    """Compare a model's file with its record. Raises `ModelError` when it is not there or has changed."""
+    kept = _needed(name)
+    path = root() / name / kept.file
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); add the model again") from error
+    if found != kept.sha256:
+        raise ModelError(
+            f"{path} is damaged: its SHA-256 is {found}, expected {kept.sha256}; add the model again"
+        )
+    return kept
+
+
+def remove(name: str) -> None:
+    """Delete a model's files. Raises `ModelError` when there are none."""
+    folder = root() / known_model(name).name
+    if not folder.exists():
+        raise ModelError(f"the model {name} is not here, so there is nothing to remove")
+    shutil.rmtree(folder)
+    _verified.cache_clear()
+
+
+def verified_file(name: str) -> tuple[Path, str]:
+    """(path, SHA-256) of an added model, checked once a process. `ModelError` says how to add it."""
+    return _verified(str(root()), name)
+
+
+@functools.cache
+def _verified(folder: str, name: str) -> tuple[Path, str]:
+    kept = verify(name)
+    return Path(folder) / name / kept.file, kept.sha256
+
+
+def _needed(name: str) -> Record:
+    kept = record(name)
+    if kept is None:
+        model = known_model(name)
+        how = f"phq models add {name}" + ("" if model.url else " FILE")
+        get = "" if model.url else f" (get {model.wanted} from {model.origin})"
+        raise ModelError(f"the model {name} is not here; name your file once: {how}{get}")
+    return kept
+
+
+def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | None) -> None:
+    """Write the checked content of `path` to `stored`."""
+    if vposer is not None and model.kind != "3dcrowdnet":
+        raise ModelError(f"a VPoser snapshot belongs to 3dcrowdnet, not to {model.name}")
+    if model.kind == "smpl":
+        from phq_data.models.smpl_pickle import read_smpl_pickle
+
+        read_smpl_pickle(path).save(stored, source=path.name)
+    elif model.kind == "3dcrowdnet":
+        _need_torch(model)
+        from phq_data.models.crowdnet import checkpoint
+
+        checkpoint.save(checkpoint.read_official(path, vposer), stored, source=path.name)
+    else:
+        if model.kind == "deeplab":
+            _need_torch(model)
+            from phq_data.models.deeplab import read_weights
+
+            read_weights(path)
+        shutil.copyfile(path, stored)
+
+
+def _need_torch(model: KnownModel) -> None:
+    try:
+        import torch  # noqa: F401
+        import torchvision  # noqa: F401
+    except ImportError as error:
+        raise ModelError(f"{model.name} needs the extra 'paper': pip install 'phq-data[paper]'") from error
+
+
+def _put(folder: Path, place: Path) -> None:
+    """Move a finished folder to its place; an older one there goes away."""
+    if place.exists():
+        old = place.with_name(f".{place.name}-old-{os.getpid()}")
+        place.rename(old)
+        folder.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        folder.rename(place)
