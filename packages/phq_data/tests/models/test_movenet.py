@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,8 +161,9 @@ def test_tiny_and_narrow_photos_do_not_fail(detector: MoveNetDetector, astronaut
 
 
 def test_wrong_photos_are_refused(detector: MoveNetDetector) -> None:
+    wrong: Any = np.zeros((4, 4, 3))
     with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]; this one is float64 \(4, 4, 3\)"):
-        detector.detect(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+        detector.detect(wrong)
     with pytest.raises(ValueError, match=r"\(4, 4\)"):
         detector.detect(np.zeros((4, 4), np.uint8))
 
