@@ -6,10 +6,8 @@ from .conftest import phq, rows_of
 
 
 def build(folder, runner):
-    return phq(
-        "build", "-w", str(folder), "--runner", runner, "--workers", "2", "--set", "part_size=2", "synthetic:3@3",
-        timeout=900,
-    )  # fmt: skip
+    settings = ["--runner", runner, "--workers", "2", "--set", "part_size=2"]
+    return phq("build", "-w", str(folder), *settings, "synthetic:3@3", timeout=900)
 
 
 @pytest.fixture(scope="module")
