@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from phq_data.rig import PortraitRig
+from portraitgan.bench.body import bust
 
 torch.set_num_threads(1)
 
@@ -60,57 +61,7 @@ def normals() -> Callable[[str], np.random.RandomState]:
     return seeded
 
 
-def bust(rings: int = 24, around: int = 32, correctives: bool = False) -> PortraitRig:
-    """A head on a neck on shoulders: a closed surface of revolution, squashed, with smooth weights.
-
-    2 * around * (rings - 1) faces plus two caps, all inside the cube; the top moves with the head, a band
-    with both joints, the rest not at all.
-    """
-    heights = np.linspace(-0.42, 0.30, rings)
-    profile = np.interp(
-        heights,
-        [-0.42, -0.2, -0.08, 0.0, 0.05, 0.12, 0.22, 0.30],
-        [0.26, 0.24, 0.14, 0.06, 0.06, 0.1, 0.1, 0.01],
-    )
-    angle = np.arange(around) * 2 * np.pi / around
-    ring = np.stack([np.sin(angle), np.zeros(around), np.cos(angle)], axis=1)
-    wobble = 1 + 0.06 * np.sin(3 * angle)[None] * np.cos(9 * heights)[:, None]
-    body = ring[None] * (profile[:, None] * wobble)[..., None] * np.array([1.3, 1, 0.9])
-    body[..., 1] = heights[:, None]
-    caps = np.array([[0, -0.43, 0], [0, 0.31, 0]])
-    vertices = np.concatenate([body.reshape(-1, 3), caps])
-    faces = []
-    for r in range(rings - 1):
-        for k in range(around):
-            a, b = r * around + k, r * around + (k + 1) % around
-            c, d = a + around, b + around
-            faces += [(a, b, d), (a, d, c)]
-    for k in range(around):
-        low, high = k, (rings - 1) * around + k
-        faces.append(((k + 1) % around, low, len(vertices) - 2))
-        faces.append((high, (rings - 1) * around + (k + 1) % around, len(vertices) - 1))
-    y = vertices[:, 1]
-    moving = np.clip((y + 0.08) / 0.1, 0, 1)
-    head = np.clip(y / 0.08, 0, 1)
-    skin = np.stack([moving - head * moving, head * moving], axis=1)
-    rows = None
-    if correctives:
-        bump = np.exp(-((y - 0.02) ** 2) / 0.002)[None, :, None]
-        rows = (np.random.RandomState(3).standard_normal((18, 1, 3)) * 0.01 * bump).astype(np.float32)
-    return PortraitRig(
-        vertices=vertices.astype(np.float32),
-        faces=np.array(faces, np.int32),
-        weights=skin.astype(np.float32),
-        head_joint=np.array([0, 0.0649, 0], np.float32),
-        landmarks=np.zeros((0, 3), np.float32),
-        landmark_weights=np.zeros((0, 2), np.float32),
-        landmark_names=(),
-        correctives=rows,
-        body="test bust",
-    )
-
-
 @pytest.fixture(scope="session")
 def make_bust() -> Callable[..., PortraitRig]:
-    """`bust`, for tests."""
+    """A body made by a formula, of any fineness."""
     return bust

@@ -61,12 +61,12 @@ def run(search: ClosestFaces, mesh: SkinnedMesh, poses: Tensor, points: Tensor) 
     return search.pose(mesh(poses, joints), joints.head)(points, LIMIT)
 
 
-def make(kind: str, mesh: SkinnedMesh, resolution: int = 96) -> ClosestFaces:
+def make(kind: str, mesh: SkinnedMesh, resolution: int = 96, closest_only: bool = True) -> ClosestFaces:
     if kind == "brute":
         return BruteForce(mesh.faces, torch.float32)
     from portraitgan.deformation.warp_search import BvhSearch, TableSearch
 
-    return BvhSearch(mesh) if kind == "bvh" else TableSearch(mesh, resolution)
+    return BvhSearch(mesh) if kind == "bvh" else TableSearch(mesh, resolution, closest_only=closest_only)
 
 
 @pytest.fixture(scope="module")
@@ -148,15 +148,17 @@ def warp(mesh: SkinnedMesh, points: Tensor, closest: Closest) -> Tensor:
 
 @needs_warp
 @pytest.mark.parametrize(("resolution", "share"), [(64, 3e-4), (96, 1.5e-4)])
-@pytest.mark.parametrize("correctives", [False, True])
+@pytest.mark.parametrize(
+    ("correctives", "closest_only"), [(False, False), (False, True), (True, True), (True, False)]
+)
 def test_tables_meet_their_contract(
-    resolution: int, share: float, correctives: bool, make_bust: MakeBust
+    resolution: int, share: float, correctives: bool, closest_only: bool, make_bust: MakeBust
 ) -> None:
     """Against the exact tree, which the test above ties to the oracle: many points, four poses."""
     mesh = SkinnedMesh.from_rig(make_bust(rings=60, around=40, correctives=correctives))
     points = ray_points(len(POSES), per_side=40, seed=2)
     expected = run(make("bvh", mesh), mesh, POSES, points)
-    found = run(make("tables", mesh, resolution), mesh, POSES, points)
+    found = run(make("tables", mesh, resolution, closest_only), mesh, POSES, points)
     near = expected.face >= 0
     assert ((found.face >= 0) != near).float().mean() <= 1e-5
     both = near & (found.face >= 0)

@@ -51,4 +51,8 @@ def make_search(mesh: SkinnedMesh, config: DeformationConfig) -> ClosestFaces:
         raise DeformationError(
             "deformation.mode 'rignerf' reaches every point: choose search 'bvh' or 'brute'"
         )
-    return warp_search.TableSearch(mesh, config.table_resolution, config.max_distance)
+    # Only the faces' own maps are the same for a whole class; other modes and fades need the closest point.
+    closest_only = config.mode != "face" or config.fade > 0
+    return warp_search.TableSearch(
+        mesh, config.table_resolution, config.max_distance, closest_only=closest_only
+    )

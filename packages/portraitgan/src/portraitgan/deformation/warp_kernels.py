@@ -17,6 +17,15 @@ NOTHING = wp.constant(-1)
 candidates = wp.types.vector(length=8, dtype=wp.int32)
 
 
+@wp.struct
+class Found:
+    """A face, how far it is, and where on it."""
+
+    face: int
+    distance: float
+    bary: wp.vec3
+
+
 @wp.func
 def on_triangle(p: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.vec3:
     """Barycentric coordinates of the closest point of a triangle; the regions of `closest.on_triangles`."""
@@ -136,6 +145,46 @@ def nodes_around(
     return result
 
 
+@wp.func
+def node_distance(
+    p: wp.vec3, origin: wp.vec3, per_cell: float, size: wp.vec3i, distances: wp.array(dtype=float)
+) -> wp.vec2:
+    """(distance stored at the nearest node, how far that node is), metres; infinite outside the table."""
+    g = (p - origin) * per_cell
+    x = int(wp.round(g[0]))
+    y = int(wp.round(g[1]))
+    z = int(wp.round(g[2]))
+    if x < 0 or y < 0 or z < 0 or x >= size[0] or y >= size[1] or z >= size[2]:
+        return wp.vec2(wp.inf, 0.0)
+    away = wp.length(g - wp.vec3(float(x), float(y), float(z))) / per_cell
+    return wp.vec2(distances[(x * size[1] + y) * size[2] + z], away)
+
+
+@wp.func
+def nearest_of(
+    p: wp.vec3, near: candidates, first_row: int, corners: wp.array2d(dtype=wp.vec3), limit: float
+) -> Found:
+    """The closest of a few candidate faces, if nearer than `limit`."""
+    best = Found()
+    best.face = NOTHING
+    best.distance = limit
+    for k in range(8):
+        candidate = near[k]
+        if candidate < 0:
+            break
+        row = first_row + candidate
+        a = corners[row, 0]
+        b = corners[row, 1]
+        c = corners[row, 2]
+        bary = on_triangle(p, a, b, c)
+        away = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
+        if away < best.distance:
+            best.distance = away
+            best.face = candidate
+            best.bary = bary
+    return best
+
+
 @wp.kernel
 def search_tables(
     first: int,
@@ -143,12 +192,16 @@ def search_tables(
     per_sample: int,
     heads: wp.array2d(dtype=wp.vec3),  # [samples, 4]: rows of the head's rotation, then its shift
     static_table: wp.array(dtype=Any),
+    static_distances: wp.array(dtype=float),
     static_origin: wp.vec3,
     static_size: wp.vec3i,
     head_table: wp.array(dtype=Any),
+    head_distances: wp.array(dtype=float),
     head_origin: wp.vec3,
     head_size: wp.vec3i,
     per_cell: float,
+    slack: float,  # how far correctives may move a face of a table, metres
+    any_face_will_do: bool,  # of the right class: see TableSearch
     meshes: wp.array(dtype=wp.uint64),  # of the blended faces, one per sample
     blended: wp.array(dtype=wp.int32),  # their numbers
     corners: wp.array2d(dtype=wp.vec3),  # [samples * faces, 3]
@@ -158,54 +211,67 @@ def search_tables(
     face: wp.array(dtype=wp.int32),
     distance: wp.array(dtype=float),
 ):
-    """Candidates of two tables (world and head frame), tested exactly; then the tree of blended faces."""
+    """Which class is nearest is often clear from one node's distance per table; otherwise test exactly.
+
+    A node knows its distance d to a class, so a point r away from it has a distance in d - r .. d + r.
+    """
     i = first + wp.tid()
     sample = i // per_sample
+    first_row = sample * faces
     p = points[i]
-    best = max_distance
-    best_face = wp.int32(-1)
-    best_bary = wp.vec3()
+    face[i] = NOTHING
+    distance[i] = wp.inf
     moved = p - heads[sample, 3]
-    in_head = heads[sample, 0] * moved[0] + heads[sample, 1] * moved[1] + heads[sample, 2] * moved[2]
-    for group in range(2):
-        if group == 0:
-            near = nodes_around(p, static_origin, per_cell, static_size, static_table)
-        else:
-            near = nodes_around(in_head, head_origin, per_cell, head_size, head_table)
-        for k in range(8):
-            candidate = near[k]
-            if candidate < 0:
-                break
-            row = sample * faces + candidate
-            a = corners[row, 0]
-            b = corners[row, 1]
-            c = corners[row, 2]
-            bary = on_triangle(p, a, b, c)
-            found = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
-            if found < best:
-                best = found
-                best_face = candidate
-                best_bary = bary
+    q = heads[sample, 0] * moved[0] + heads[sample, 1] * moved[1] + heads[sample, 2] * moved[2]
+    static_node = node_distance(p, static_origin, per_cell, static_size, static_distances)
+    head_node = node_distance(q, head_origin, per_cell, head_size, head_distances)
+    static_low = static_node[0] - static_node[1] - slack
+    static_high = static_node[0] + static_node[1] + slack
+    head_low = head_node[0] - head_node[1] - slack
+    head_high = head_node[0] + head_node[1] + slack
+    reach = wp.min(max_distance, wp.min(static_high, head_high))
+    best = Found()
+    best.face = NOTHING
+    best.distance = reach
     if blended.shape[0] > 0:
-        query = wp.mesh_query_point_no_sign(meshes[sample], p, best)
+        query = wp.mesh_query_point_no_sign(meshes[sample], p, reach)
         if query.result:
             candidate = blended[query.face]
-            row = sample * faces + candidate
-            a = corners[row, 0]
-            b = corners[row, 1]
-            c = corners[row, 2]
-            bary = on_triangle(p, a, b, c)
-            found = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
-            if found < best:
-                best = found
-                best_face = candidate
-                best_bary = bary
-    if best_face >= 0:
-        face[i] = ties[best_face, feature(best_bary)]
-        distance[i] = best
-    else:
-        face[i] = NOTHING
-        distance[i] = wp.inf
+            a = corners[first_row + candidate, 0]
+            b = corners[first_row + candidate, 1]
+            c = corners[first_row + candidate, 2]
+            best.bary = on_triangle(p, a, b, c)
+            best.distance = wp.length(p - (a * best.bary[0] + b * best.bary[1] + c * best.bary[2]))
+            best.face = candidate
+    if any_face_will_do and best.face < 0:
+        # No blended face competes. Is one class nearer than the other, and within the limit, for sure?
+        if static_high < head_low and static_high < max_distance:
+            near = nodes_around(p, static_origin, per_cell, static_size, static_table)
+            if near[0] >= 0:
+                face[i] = near[0]
+                distance[i] = static_node[0]
+                return
+        if head_high < static_low and head_high < max_distance:
+            near = nodes_around(q, head_origin, per_cell, head_size, head_table)
+            if near[0] >= 0:
+                face[i] = near[0]
+                distance[i] = head_node[0]
+                return
+    if best.face < 0:
+        best.distance = max_distance
+    if static_low < best.distance and static_low <= head_high:
+        near = nodes_around(p, static_origin, per_cell, static_size, static_table)
+        found = nearest_of(p, near, first_row, corners, best.distance)
+        if found.face >= 0:
+            best = found
+    if head_low < best.distance:
+        near = nodes_around(q, head_origin, per_cell, head_size, head_table)
+        found = nearest_of(p, near, first_row, corners, best.distance)
+        if found.face >= 0:
+            best = found
+    if best.face >= 0 and best.distance < max_distance:
+        face[i] = ties[best.face, feature(best.bary)]
+        distance[i] = best.distance
 
 
 @wp.kernel

@@ -26,6 +26,8 @@ from portraitgan.deformation.skinning import FaceClass, SkinnedMesh
 
 wp.init()
 _LAUNCH_LOCK = threading.Lock()
+CORRECTIVE_TOLERANCE = 1e-3
+"""Faces that correctives may move further than this (metres) are not looked up but searched."""
 _POINTS_PER_THREAD = 4096
 """A CPU launch smaller than this is not worth another thread."""
 
@@ -52,16 +54,28 @@ class TableSearch:
     """Tables for the faces that move rigidly, a tree for the others."""
 
     def __init__(
-        self, mesh: SkinnedMesh, resolution: int = 96, max_distance: float = 0.25, tolerance: float = 1e-4
+        self,
+        mesh: SkinnedMesh,
+        resolution: int = 96,
+        max_distance: float = 0.25,
+        tolerance: float = 1e-4,
+        closest_only: bool = True,
     ) -> None:
-        """Fill the tables: `resolution` nodes a metre. Raises `DeformationError` for a bad resolution."""
+        """Fill the tables: `resolution` nodes a metre. Raises `DeformationError` for a bad resolution.
+
+        Without `closest_only`, a point that surely belongs to a rigid class gets any nearby face of that
+        class and a distance that may be off by a node's distance: all faces of a class move a point alike,
+        so the `face` mode loses nothing. It has no effect on a rig with pose correctives.
+        """
         if resolution < 8:
             raise DeformationError(f"deformation.table_resolution must be at least 8, not {resolution}")
         self.faces = mesh.faces
         self.ties = tie_table(mesh.faces)
         self.max_distance = max_distance
         self.cell = 1.0 / (resolution - 1)
-        classes = mesh.face_classes(tolerance)
+        classes = mesh.face_classes(tolerance, CORRECTIVE_TOLERANCE)
+        self.slack = 0.0 if mesh.correctives is None else 2 * CORRECTIVE_TOLERANCE
+        self.any_face_will_do = not closest_only and mesh.correctives is None
         self.blended = (classes == FaceClass.BLENDED).nonzero()[:, 0]
         self.static = _fill(mesh, classes == FaceClass.STATIC, self.cell, max_distance)
         self.head = _fill(mesh, classes == FaceClass.HEAD, self.cell, max_distance)
@@ -84,6 +98,7 @@ class NodeTable:
     """The nearest face of one class at every node of a grid around it."""
 
     nodes: Tensor  # [X * Y * Z] int16 or int32; -1: none within reach
+    distances: Tensor  # [X * Y * Z] metres; infinite where there is none
     origin: tuple[float, float, float]  # metres
     size: tuple[int, int, int]
 
@@ -93,7 +108,14 @@ class NodeTable:
             self._copies[device] = self.nodes.to(device)
         return self._copies[device]
 
+    def distances_on(self, device: torch.device) -> Tensor:
+        """The distances on `device`, copied there once."""
+        if device not in self._distance_copies:
+            self._distance_copies[device] = self.distances.to(device)
+        return self._distance_copies[device]
+
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, compare=False)
+    _distance_copies: dict[torch.device, Tensor] = field(default_factory=dict, compare=False)
 
 
 def _fill(mesh: SkinnedMesh, chosen: Tensor, cell: float, max_distance: float) -> NodeTable:
@@ -101,7 +123,8 @@ def _fill(mesh: SkinnedMesh, chosen: Tensor, cell: float, max_distance: float) -
     numbers = chosen.nonzero()[:, 0]
     kind = torch.int16 if len(mesh.faces) < 2**15 else torch.int32
     if len(numbers) == 0:
-        return NodeTable(torch.full((8,), -1, dtype=kind, device=numbers.device), (0.0, 0.0, 0.0), (2, 2, 2))
+        nothing = torch.full((8,), -1, dtype=kind, device=numbers.device)
+        return NodeTable(nothing, torch.full((8,), torch.inf), (0.0, 0.0, 0.0), (2, 2, 2))
     faces = mesh.faces[numbers]
     vertices = mesh.vertices[faces].reshape(-1, 3)
     low = vertices.amin(dim=0) - max_distance - cell
@@ -114,10 +137,11 @@ def _fill(mesh: SkinnedMesh, chosen: Tensor, cell: float, max_distance: float) -
     # Reported per listed face: the tie rule is applied later, to the posed mesh.
     identity = torch.arange(len(faces), device=low.device, dtype=torch.int32)[:, None].repeat(1, 7)
     reach = max_distance + 2 * cell
-    found = _run_tree(tree, corners, identity, nodes.contiguous(), reach).face[0]
-    table = torch.where(found >= 0, numbers[found.long().clamp(min=0)], -1).to(kind)
+    found = _run_tree(tree, corners, identity, nodes.contiguous(), reach)
+    face = found.face[0]
+    table = torch.where(face >= 0, numbers[face.long().clamp(min=0)], -1).to(kind)
     origin, size = low.tolist(), steps.tolist()
-    return NodeTable(table, (origin[0], origin[1], origin[2]), (size[0], size[1], size[2]))
+    return NodeTable(table, found.distance[0], (origin[0], origin[1], origin[2]), (size[0], size[1], size[2]))
 
 
 class _TreePool:
@@ -186,12 +210,16 @@ class _PosedTables:
         inputs = [
             wp.from_torch(self.head, dtype=wp.vec3),
             wp.from_torch(backend.static.on(device)),
+            wp.from_torch(backend.static.distances_on(device)),
             wp.vec3(*backend.static.origin),
             wp.vec3i(*backend.static.size),
             wp.from_torch(backend.head.on(device)),
+            wp.from_torch(backend.head.distances_on(device)),
             wp.vec3(*backend.head.origin),
             wp.vec3i(*backend.head.size),
             1.0 / backend.cell,
+            backend.slack,
+            backend.any_face_will_do,
             _identifiers(self.trees, device),
             wp.from_torch(backend.blended.int().to(device), dtype=wp.int32),
             wp.from_torch(self.corners.reshape(-1, 3, 3), dtype=wp.vec3),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitgan.config import CAMERA_SIZE, DiscriminatorConfig
+from portraitgan.forms import is_plain
 from portraitgan.networks import filters
 from portraitgan.networks.layers import Convolution, FullyConnected, in_precision
 from portraitgan.networks.mapping import MappingNetwork
@@ -145,7 +146,7 @@ class Discriminator(nn.Module):
         trunk, mirrored_trunk = self._both_trunks(picture, mirrored, pose_gradient, plain)
         predicted: Tensor | None = None
         if self.pose_branch is not None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and pose_gradient):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (pose_gradient or is_plain())):
                 assert mirrored_trunk is not None
                 predicted = self.pose_branch(self.b4.flat(mirrored_trunk), camera)
         condition = camera
@@ -188,7 +189,7 @@ class Discriminator(nn.Module):
         """Trunk features of the pictures, and of the pictures mirrored where `mirrored` [B]."""
         if self.pose_branch is None:
             return self.trunk(picture), None
-        if plain:
+        if plain or is_plain():
             return self.trunk(picture), self.trunk(_mirror_where(picture, mirrored))
         rows = mirrored.nonzero()[:, 0]
         if len(rows) == 0:

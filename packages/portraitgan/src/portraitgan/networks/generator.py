@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from portraitgan.config import CAMERA_SIZE, ModelConfig
 from portraitgan.deformation.field import Deformation
+from portraitgan.forms import is_plain
 from portraitgan.networks import filters
 from portraitgan.networks.backbone import Backbone, SynthesisNetwork
 from portraitgan.networks.decoder import Decoder
@@ -129,6 +130,7 @@ class Generator(nn.Module):
         for an empty batch.
         """
         side = resolution or self.config.render.resolution
+        plain = plain or is_plain()
         batch = camera.shape[0]
         if batch == 0:
             raise ValueError("an empty batch cannot be rendered")

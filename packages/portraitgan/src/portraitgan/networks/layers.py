@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from portraitgan.forms import is_plain
 from portraitgan.networks import filters
 
 Activation = Literal["linear", "lrelu"]
@@ -58,6 +59,14 @@ def activate(
     A leaky ReLU commutes with a positive factor, so all gains go into the small `scale` and `bias` tensors,
     one multiply-add makes the argument, and the activation works in place on that new tensor.
     """
+    if is_plain():
+        scaled = (
+            features
+            if scale is None
+            else features * scale.to(features.dtype).reshape(*scale.shape, *[1] * (features.ndim - 2))
+        )
+        offset_added = scaled if offset is None else scaled + offset.to(features.dtype)
+        return activate_plain(offset_added, bias, activation, gain, clamp)
     total = gain * LRELU_GAIN if activation == "lrelu" else gain
     dims = [1] * (features.ndim - 2)
     shift: Tensor | None = None

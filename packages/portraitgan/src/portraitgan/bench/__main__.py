@@ -1,0 +1,7 @@
+"""`python -m portraitgan.bench deformation|step`: a table, and with JSON=1 one JSON line at the end."""
+
+import sys
+
+from portraitgan.bench.command import main
+
+sys.exit(main())

@@ -1,0 +1,50 @@
+"""Arguments of the measurements."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one measurement and print it."""
+    parser = argparse.ArgumentParser(prog="python -m portraitgan.bench", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="WHAT")
+    deformation = kinds.add_parser(
+        "deformation", help="closest faces, the warp, and their share of rendering"
+    )
+    deformation.add_argument(
+        "--rig", type=Path, help="rig file (default: a body of about 6,000 faces made here)"
+    )
+    deformation.add_argument("--batch", type=int, help="images (default: 1 on a CPU, 4 on a GPU)")
+    deformation.add_argument("--rays", type=int, nargs="+", help="rays per side (default: 64; GPU: 64 128)")
+    deformation.add_argument("--brute-points", type=int, default=2048, help="points timed by brute force")
+    step = kinds.add_parser("step", help="one generator and one discriminator step, by part")
+    step.add_argument("--preset", nargs="+", help="default: tiny middle; on a GPU: paper_256 paper_512")
+    step.add_argument("--batch", type=int, default=4, help="images")
+    for part in (deformation, step):
+        part.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
+        part.add_argument("--repeats", type=int, help="how often everything is timed; the median counts")
+    options = parser.parse_args(arguments)
+    if options.kind == "deformation":
+        from portraitgan.bench.deformation import measure
+
+        table, figures = measure(
+            options.rig,
+            options.device,
+            options.batch,
+            options.rays,
+            options.brute_points,
+            options.repeats or 3,
+        )
+    else:
+        from portraitgan.bench.step import measure as measure_step
+
+        table, figures = measure_step(options.preset, options.device, options.batch, options.repeats or 3)
+    print(table)
+    if os.environ.get("JSON") == "1":
+        print(json.dumps(figures))
+    return 0
