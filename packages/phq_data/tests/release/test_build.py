@@ -167,6 +167,13 @@ def test_a_licensed_body_is_released_as_a_recipe(tmp_path, releases):
         release.rig(tmp_path / "other.safetensors")
 
 
+def test_renders_are_not_tied_together_by_their_maker(maker, releases):
+    maker.add(*(maker.photo(provider="synthetic", author="PHQ", licence="CC0-1.0") for _ in range(150)))
+    build(maker.workspace, releases, "1.0.0", options())
+    assert set(reader.open(releases / "1.0.0").splits) == {"train", "validation", "test"}
+    assert verify(releases / "1.0.0") == []
+
+
 def test_two_builds_in_one_folder_do_not_mix(maker, releases):
     from filelock import FileLock
 

@@ -25,7 +25,7 @@ margin:2rem auto;padding:0 1rem}
 h1{margin:0 0 .2rem}h2{margin:2.2rem 0 .6rem}.soft{color:var(--soft)}
 table{border-collapse:collapse;margin:.5rem 0}td,th{padding:.2rem .9rem .2rem 0;text-align:left;
 border-bottom:1px solid var(--line)}td.n{text-align:right;font-variant-numeric:tabular-nums}
-.row{display:flex;gap:2.5rem;flex-wrap:wrap}.sheet{display:flex;flex-wrap:wrap;gap:3px}
+.row{display:flex;gap:2.5rem;flex-wrap:wrap;align-items:flex-start}.sheet{display:flex;flex-wrap:wrap;gap:3px}
 .sheet img{width:96px;height:96px}.warn{border-left:4px solid #d29922;padding:.4rem .8rem}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}
 """
@@ -56,7 +56,7 @@ def page(folder: Path, manifest: Manifest, summary: Summary) -> str:
 <p>{html.escape(statements.summary_sentence(manifest, summary))}</p>{warning}
 <h2>Cameras</h2>
 <p>Where the camera stands around the person: yaw across (0 = in front, 90 = on the person's left), elevation
-up. A darker cell holds more portraits.</p>
+up. The stronger the colour, the more portraits.</p>
 {heat_map(summary)}
 <p class="soft">{elevation}</p>
 <h2>Portraits</h2>

@@ -122,14 +122,13 @@ class Permission:
 def refusal(row: Mapping[str, Any], use: Use, permissions: Iterable[Permission] = ()) -> str:
     """Why `row` (provenance columns) may not be put to `use`; "" when it may.
 
-    Allowed: our own renders; a free licence (CC0, public domain, CC BY, CC BY-SA) unless the provider's terms
-    stand against it; a permission that covers it, stated now or recorded in the row.
+    Allowed: a free licence (CC0, public domain, CC BY, CC BY-SA) that the provider's terms do not stand
+    against, or a permission that covers it, stated now or recorded in the row. Renders are no exception: a
+    photo of the user may be in their background.
     """
     if any(permission.covers(row, use) for permission in (*permissions, *_recorded(row))):
         return ""
     provider, licence = row.get("provider") or "", row.get("licence")
-    if provider == "synthetic":
-        return ""
     terms = TERMS.get(provider)
     if terms is not None:
         return "" if use in terms.allows else f"{terms.reason} ({terms.page}, checked {terms.checked})"

@@ -106,9 +106,9 @@ def select(
             if reason:
                 left_out[reason] += 1
                 continue
-            place = Place(
-                portrait, row["photo_id"], part, position, photo["author"], day(photo["exif_time"]), cluster
-            )
+            # Renders have no photographer whose sessions could tie them together.
+            author = None if photo["provider"] == "synthetic" else photo["author"]
+            place = Place(portrait, row["photo_id"], part, position, author, day(photo["exif_time"]), cluster)
             representative = bool(duplicate.get("representative", True))
             chosen.append(
                 _Candidate(place, verdict["phash"], representative, int(duplicate.get("distance", 0)))

@@ -16,8 +16,8 @@ def summary_sentence(manifest: Manifest, summary: Summary) -> str:
     """What the release is, in one sentence."""
     kind = "reviewed by people" if manifest.reviewed else "NOT reviewed by people"
     return (
-        f"{summary.rows:,} aligned portraits of people from {summary.photos:,} photos, seen from all "
-        f"around, each with a camera label, a neck and head pose and a mask; {kind}."
+        f"{summary.rows:,} aligned portraits of people from {summary.photos:,} photos, each with "
+        f"a camera label, a neck and head pose and a mask; {kind}."
     )
 
 
