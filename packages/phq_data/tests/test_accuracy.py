@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from phq_data import accuracy, camera, schema
+from phq_data import accuracy, accuracy_table, camera, schema
 from phq_data.accuracy import PersonError
 from phq_data.bodies.anny import default_rig
 from phq_data.sources.synthetic import synthesize
@@ -121,7 +121,7 @@ def test_people_who_were_not_detected_count(tmp_path, truth):
     missing = [e for e in errors if not e.person_id]
     assert len(missing) == 1
     assert accuracy.summary(errors)["detected_share_min_octant"] < 1
-    assert "not detected" in accuracy.table(errors)
+    assert "not detected" in accuracy_table.table(errors)
 
 
 def test_the_truth_of_other_photos_is_refused(tmp_path, truth):

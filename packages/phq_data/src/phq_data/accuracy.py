@@ -3,7 +3,7 @@
 A person of the truth counts (`scored`) when enough is seen to ask for a portrait: most of the head, and a
 shoulder. Every such person is looked for among the detected people, then followed to the portrait and the
 verdict of the screening. Shares and angles of the summary are those of kept portraits, because they are what
-a dataset would contain; `table` shows them before the screening, too.
+a dataset would contain; `accuracy_table` shows them before the screening, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
@@ -62,6 +62,8 @@ class PersonError:
     confused: bool = False  # front and back taken for each other
     shoulder_share: float = float("nan")  # of the picture's side
     head_share: float = float("nan")
+    shoulder_floor: float = float("nan")  # the same with the true label: the rig is not the person
+    head_floor: float = float("nan")
     mask_iou: float = float("nan")
     doubt: float = float("nan")  # what the screening thought
     residual: float = float("nan")
@@ -160,55 +162,6 @@ def worst(errors: Sequence[PersonError], count: int = 20) -> list[PersonError]:
     return sorted(labelled, key=lambda e: (not e.kept, -e.yaw_deg - e.pitch_deg))[:count]
 
 
-def table(errors: Sequence[PersonError]) -> str:
-    """What a person reads: shares and errors by octant, before and after the screening."""
-    head = (
-        f"{'yaw':>6} {'people':>6} {'found':>6} {'label':>6} {'kept':>6} | {'yaw':>5} {'p95':>5} "
-        f"{'pitch':>5} {'p95':>5} {'roll':>5} {'neck':>5} {'head':>5} {'gaze':>5} {'should':>6} {'head':>6} "
-        f"{'IoU':>5} {'f/b':>5}"
-    )
-    lines = [head, "-" * len(head)]
-    groups: list[tuple[str, list[PersonError]]] = [
-        (f"{middle:d}", group) for middle, group in by_octant(errors).items()
-    ]
-    for name, group in [*groups, ("all", list(errors))]:
-        lines.append(f"{name:>6} {_counts(group)} | {_errors([e for e in group if e.kept])}")
-    everybody = [e for e in errors if e.portrait_id]
-    lines.append(f"before screening {'':>17} | {_errors(everybody)}")
-    lines.append(
-        "Medians in degrees (p95 = 95th percentile), of kept portraits; shares of the picture's side."
-    )
-    lines += ["", "Not kept, by the first reason:"]
-    reasons = [
-        "not detected"
-        if not e.person_id
-        else "no portrait"
-        if not e.portrait_id
-        else e.reasons or "not screened"
-        for e in errors
-        if not e.kept
-    ]
-    for reason in sorted(set(reasons), key=reasons.count, reverse=True):
-        lines.append(f"{reasons.count(reason):>6}  {reason}")
-    lines += ["", calibration(errors)]
-    return "\n".join(lines)
-
-
-def calibration(errors: Sequence[PersonError], wrong: float = 15.0) -> str:
-    """How often labels of a given doubt are wrong (yaw off by more than `wrong` degrees), as text."""
-    labelled = [e for e in errors if e.portrait_id and np.isfinite(e.doubt)]
-    lines = [f"Doubt and how often the yaw is off by more than {wrong:g} degrees:"]
-    for low, high in ((0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.001)):
-        group = [e for e in labelled if low <= e.doubt < high]
-        if group:
-            said, was = np.mean([e.doubt for e in group]), np.mean([e.yaw_deg > wrong for e in group])
-            lines.append(
-                f"  doubt {low:4.2f}..{min(high, 1):4.2f}: {len(group):5d} labels, "
-                f"says {said:.2f}, wrong {was:.2f}"
-            )
-    return "\n".join(lines)
-
-
 def _error(
     row: dict[str, Any],
     person_id: str,
@@ -216,29 +169,23 @@ def _error(
     verdict: dict[str, Any],
     rig: PortraitRig,
 ) -> PersonError:
+    best = _off_joints(row, row["camera"], row["pose"], row["window"], rig)
     base: dict[str, Any] = {
         "photo_id": row["photo_id"], "index": row["index"], "order": row["order"],
         "true_yaw": float(np.degrees(row["yaw"])), "true_pitch": float(np.degrees(row["pitch"])),
         "head_pixels": row["head_pixels"], "person_id": person_id,
+        "shoulder_floor": best[0], "head_floor": best[1],
     }  # fmt: skip
     if portrait is None:
         return PersonError(**base)
-    cam2world, intrinsics = cameras.from_label(portrait["camera"])
+    cam2world, _ = cameras.from_label(portrait["camera"])
     yaw, pitch, roll = (float(a) for a in cameras.angles(cam2world))
     turned = _turn(yaw - row["yaw"])
     facing = np.cos(yaw) * np.cos(row["yaw"]) < 0
     pose, true_pose = np.array(portrait["pose"], np.float64), np.array(row["pose"], np.float64)
     neck, true_neck = rotation_matrix(pose[:3]), rotation_matrix(true_pose[:3])
     head, true_head = rotation_matrix(pose[3:]), rotation_matrix(true_pose[3:])
-    window = np.array(portrait["window"])
-    seen, _ = cameras.project(rig.posed_landmarks(pose), cam2world, intrinsics)
-    truth = (np.array(row["joints"]).reshape(-1, 2) - window[:2]) / window[2]
-
-    def apart(names: Sequence[str]) -> float:
-        rows = [JOINT_NAMES.index(name) for name in names]
-        ours = seen[[rig.landmark(name) for name in names]]
-        return float(np.linalg.norm(ours - truth[rows], axis=1).mean())
-
+    shoulders, face = _off_joints(row, portrait["camera"], portrait["pose"], portrait["window"], rig)
     return PersonError(
         **base,
         portrait_id=portrait["portrait_id"],
@@ -252,11 +199,27 @@ def _error(
         head_deg=_angle(head, true_head),
         gaze_deg=_angle(neck @ head, true_neck @ true_head),
         confused=bool(facing and abs(turned) > CONFUSED),
-        shoulder_share=apart(_SHOULDERS),
-        head_share=apart(_HEAD),
+        shoulder_share=shoulders,
+        head_share=face,
         doubt=float(verdict.get("doubt", float("nan"))),
         residual=float(portrait["residual"]),
     )
+
+
+def _off_joints(
+    row: dict[str, Any], label: ArrayLike, pose: ArrayLike, window: ArrayLike, rig: PortraitRig
+) -> tuple[float, float]:
+    """Mean distance of the rig's shoulders and of its head from the true ones, as shares of the side."""
+    corner = np.asarray(window, np.float64)
+    seen, _ = cameras.project(rig.posed_landmarks(pose), *cameras.from_label(label))
+    truth = (np.array(row["joints"]).reshape(-1, 2) - corner[:2]) / corner[2]
+
+    def apart(names: Sequence[str]) -> float:
+        rows = [JOINT_NAMES.index(name) for name in names]
+        ours = seen[[rig.landmark(name) for name in names]]
+        return float(np.linalg.norm(ours - truth[rows], axis=1).mean())
+
+    return apart(_SHOULDERS), apart(_HEAD)
 
 
 def _with_masks(
@@ -313,32 +276,6 @@ def _apart(row: dict[str, Any], person: dict[str, Any]) -> float:
     return float((shoulders + head) / 2 / row["head_pixels"])
 
 
-def _counts(group: Sequence[PersonError]) -> str:
-    n = max(len(group), 1)
-    shares = (
-        sum(bool(e.person_id) for e in group),
-        sum(bool(e.portrait_id) for e in group),
-        sum(e.kept for e in group),
-    )
-    return f"{len(group):>6} " + " ".join(f"{share / n:>6.1%}" for share in shares)
-
-
-def _errors(group: Sequence[PersonError]) -> str:
-    def middle(name: str, percentile: float = 50) -> float:
-        values = np.array([getattr(e, name) for e in group], float)
-        values = values[np.isfinite(values)]
-        return float(np.percentile(values, percentile)) if len(values) else float("nan")
-
-    degrees = [middle("yaw_deg"), middle("yaw_deg", 95), middle("pitch_deg"), middle("pitch_deg", 95)]
-    degrees += [middle(name) for name in ("roll_deg", "neck_deg", "head_deg", "gaze_deg")]
-    confused = float(np.mean([e.confused for e in group])) if group else float("nan")
-    return (
-        " ".join(f"{value:>5.1f}" for value in degrees)
-        + f" {middle('shoulder_share'):>6.3f} {middle('head_share'):>6.3f} {middle('mask_iou'):>5.2f}"
-        + f" {confused:>5.1%}"
-    )
-
-
 def _spread(values: Sequence[float], low: bool = False) -> dict[str, float | None]:
     finite = np.array(values, float)
     finite = finite[np.isfinite(finite)]
@@ -384,6 +321,7 @@ def write_report(
     import pyarrow.parquet as pq
 
     from phq_data import accuracy_pictures as pictures
+    from phq_data.accuracy_table import table
 
     sink = io.BytesIO()
     pq.write_table(to_rows(errors), sink)

@@ -61,6 +61,7 @@ def register(app: typer.Typer) -> None:
         import json
 
         from phq_data import accuracy as measures
+        from phq_data.accuracy_table import table
         from phq_data.rig import PortraitRig
         from phq_data.synthesis.truth import read_truth
         from phq_data.workspace import Workspace
@@ -73,7 +74,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             typer.echo(json.dumps(measures.summary(errors)))
             return
-        typer.echo(measures.table(errors))
+        typer.echo(table(errors))
         typer.echo("\nThe worst cameras:")
         for e in measures.worst(errors):
             typer.echo(

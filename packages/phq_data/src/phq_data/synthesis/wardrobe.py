@@ -187,9 +187,13 @@ def hat_parts(kind: str, hair: Hair, rng: np.random.Generator) -> list[Part]:
             )
             return np.asarray(edge)
 
-        points, faces = surfaces.cap(
-            face_line, lambda a, u: np.full_like(a, gap) + 0.01 * np.sin(3 * a), 64, 18
-        )
+        def over_ears(azimuth: FloatArray, up: FloatArray) -> FloatArray:
+            low = face_line(azimuth)
+            height = low + (np.pi / 2 - low) * up
+            ear = np.exp(-(((np.abs(azimuth) - 1.65) / 0.35) ** 2) - ((height + 0.2) / 0.35) ** 2)
+            return gap + 0.006 * np.sin(3 * azimuth) + 0.024 * ear
+
+        points, faces = surfaces.cap(face_line, over_ears, 64, 18)
         parts = [_head_part(points, faces, "hat")]
         parts.append(_wrap(rng, 0.028 if kind == "hood" else 0.02, "hat", 0.02))
         return parts

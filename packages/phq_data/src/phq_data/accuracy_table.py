@@ -1,0 +1,87 @@
+"""The accuracy report as text: shares and errors by octant of yaw, reasons, and whether doubt is true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from phq_data.accuracy import PersonError, by_octant
+
+
+def table(errors: Sequence[PersonError]) -> str:
+    """What a person reads: shares and errors by octant, before and after the screening."""
+    head = (
+        f"{'yaw':>6} {'people':>6} {'found':>6} {'label':>6} {'kept':>6} | {'yaw':>5} {'p95':>5} "
+        f"{'pitch':>5} {'p95':>5} {'roll':>5} {'neck':>5} {'head':>5} {'gaze':>5} {'should':>6} {'head':>6} "
+        f"{'IoU':>5} {'f/b':>5}"
+    )
+    lines = [head, "-" * len(head)]
+    groups: list[tuple[str, list[PersonError]]] = [
+        (f"{middle:d}", group) for middle, group in by_octant(errors).items()
+    ]
+    for name, group in [*groups, ("all", list(errors))]:
+        lines.append(f"{name:>6} {_counts(group)} | {_errors([e for e in group if e.kept])}")
+    everybody = [e for e in errors if e.portrait_id]
+    lines.append(f"before screening {'':>17} | {_errors(everybody)}")
+    if errors:
+        floor = [np.median([getattr(e, name) for e in errors]) for name in ("shoulder_floor", "head_floor")]
+        lines.append(f"{'with the true labels':<34} | {'':>47} {floor[0]:>6.3f} {floor[1]:>6.3f}")
+    lines.append(
+        "Medians in degrees (p95 = 95th percentile), of kept portraits; shares of the picture's side."
+    )
+    lines += ["", "Not kept, by the first reason:"]
+    reasons = [
+        "not detected"
+        if not e.person_id
+        else "no portrait"
+        if not e.portrait_id
+        else e.reasons.split(", ")[0] or "not screened"
+        for e in errors
+        if not e.kept
+    ]
+    for reason in sorted(set(reasons), key=reasons.count, reverse=True):
+        lines.append(f"{reasons.count(reason):>6}  {reason}")
+    lines += ["", calibration(errors)]
+    return "\n".join(lines)
+
+
+def calibration(errors: Sequence[PersonError], wrong: float = 15.0) -> str:
+    """How often labels of a given doubt are wrong (yaw off by more than `wrong` degrees), as text."""
+    labelled = [e for e in errors if e.portrait_id and np.isfinite(e.doubt)]
+    lines = [f"Doubt and how often the yaw is off by more than {wrong:g} degrees:"]
+    for low, high in ((0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.001)):
+        group = [e for e in labelled if low <= e.doubt < high]
+        if group:
+            said, was = np.mean([e.doubt for e in group]), np.mean([e.yaw_deg > wrong for e in group])
+            lines.append(
+                f"  doubt {low:4.2f}..{min(high, 1):4.2f}: {len(group):5d} labels, "
+                f"says {said:.2f}, wrong {was:.2f}"
+            )
+    return "\n".join(lines)
+
+
+def _counts(group: Sequence[PersonError]) -> str:
+    n = max(len(group), 1)
+    shares = (
+        sum(bool(e.person_id) for e in group),
+        sum(bool(e.portrait_id) for e in group),
+        sum(e.kept for e in group),
+    )
+    return f"{len(group):>6} " + " ".join(f"{share / n:>6.1%}" for share in shares)
+
+
+def _errors(group: Sequence[PersonError]) -> str:
+    def middle(name: str, percentile: float = 50) -> float:
+        values = np.array([getattr(e, name) for e in group], float)
+        values = values[np.isfinite(values)]
+        return float(np.percentile(values, percentile)) if len(values) else float("nan")
+
+    degrees = [middle("yaw_deg"), middle("yaw_deg", 95), middle("pitch_deg"), middle("pitch_deg", 95)]
+    degrees += [middle(name) for name in ("roll_deg", "neck_deg", "head_deg", "gaze_deg")]
+    confused = float(np.mean([e.confused for e in group])) if group else float("nan")
+    return (
+        " ".join(f"{value:>5.1f}" for value in degrees)
+        + f" {middle('shoulder_share'):>6.3f} {middle('head_share'):>6.3f} {middle('mask_iou'):>5.2f}"
+        + f" {confused:>5.1%}"
+    )
