@@ -19,12 +19,15 @@ def random_problem(skeleton: Skeleton, count: int = 6) -> tuple[Problem, State]:
     rng = np.random.default_rng(3)
     focal = rng.uniform(800, 2000, count)
     scale = rng.uniform(200, 500, count)
+    views = rng.normal(size=(count, 2, 3))
     observed = Observations(
-        rng.normal(0, 200, (count, 9, 2)),
-        rng.uniform(0.01, 0.1, (count, 9)),
-        rng.uniform(0, 1, (count, 9)),
-        focal,
-        scale,
+        pixels=rng.normal(0, 200, (count, 9, 2)),
+        deviation=rng.uniform(0.01, 0.1, (count, 9)),
+        weights=rng.uniform(0, 1, (count, 9)),
+        focal=focal,
+        scale=scale,
+        views=views / np.linalg.norm(views, axis=-1, keepdims=True),
+        view_trust=rng.uniform(0.5, 3, (count, 2)),
     )
     values = np.concatenate(
         [

@@ -14,11 +14,12 @@ from scipy.spatial.transform import Rotation
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
-from phq_data.models.smplify.problem import Problem, State, observe
+from phq_data.models.smplify.problem import Observations, Problem, State, observe
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
-from phq_data.models.smplify.starts import pixels_per_metre, starting_states
+from phq_data.models.smplify.starts import picture_tilt, pixels_per_metre, starting_states
+from phq_data.models.smplify.views import ViewGuesser, load_guesser
 
 FloatArray = NDArray[np.float64]
 CODE_VERSION = 1  # raise it when the same config would give other fits
@@ -43,6 +44,7 @@ class SmplifyFitter:
             "left_hip": self.config.hip_offset,
         }
         self._skeleton = Skeleton.of(self._body, self.config.shape_directions, offsets)
+        self._guesser: ViewGuesser | None = load_guesser() if self.config.view_trust > 0 else None
         facts = {"version": CODE_VERSION, "config": asdict(self.config), "rig": self._body.make_rig().digest}
         state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         self.fingerprint = f"smplify-{state.hexdigest()[:12]}"
@@ -75,6 +77,8 @@ class SmplifyFitter:
         scale = pixels_per_metre(self._skeleton, raw.pixels, sure, fallback=sizes.max(1) / 2.0)
         observed = replace(raw, scale=np.maximum(scale, 1.0))
 
+        observed = self._with_views(observed, keypoints, sure)
+
         # Every person is tried as detected and with left and right of the torso exchanged.
         yaws = 2 * np.pi * np.arange(config.starts) / config.starts
         both = observed.take(np.repeat(np.arange(count), 2))
@@ -102,6 +106,16 @@ class SmplifyFitter:
         chosen, picked = state.take(winner), problem.take(winner)
         exchanged = best >= config.starts
         return self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
+
+    def _with_views(self, observed: Observations, keypoints: FloatArray, sure: FloatArray) -> Observations:
+        """With the guessed views as a prior for the upright; of others the guesser knows nothing."""
+        if self._guesser is None:
+            return observed
+        views, deviation = self._guesser.guess(keypoints)
+        upright = (picture_tilt(observed.pixels, sure) == 0) & (sure.sum(1) > 0)
+        floor, share = self.config.view_floor, np.sqrt(self.config.view_trust)
+        trust = np.where(upright[:, None], share / np.hypot(deviation, floor), 0.0)
+        return replace(observed, views=views, view_trust=trust)
 
     def _records(
         self,

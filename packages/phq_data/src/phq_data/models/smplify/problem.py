@@ -10,7 +10,7 @@ with e_k the reprojection error in standard deviations: pixels over (pixels a me
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from phq_data.models.smplify.skeleton import (
     POINT_NAMES,
     Skeleton,
     cross_matrix,
+    right_jacobian,
 )
 from phq_data.rig import rotation_matrix
 
@@ -44,11 +45,12 @@ class Observations:
     weights: FloatArray  # [M, 9] 0 = not seen
     focal: FloatArray  # [M] pixels
     scale: FloatArray  # [M] pixels a metre at the person: sets what a pixel of error means
+    views: FloatArray  # [M, 2, 3] guessed directions to the camera in the frames of chest and head
+    view_trust: FloatArray  # [M, 2] one over the standard deviation of each guess; 0 = no guess
 
     def take(self, index: NDArray[np.intp]) -> Observations:
         """The chosen rows."""
-        fields = (self.pixels, self.deviation, self.weights, self.focal, self.scale)
-        return Observations(*(field[index] for field in fields))
+        return Observations(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def exchanged(self, where: NDArray[np.bool_]) -> Observations:
         """With left and right of shoulders and hips exchanged in the rows [M] that say so."""
@@ -195,18 +197,31 @@ class Problem:
         to the back, the far one to the chest, which widens narrow shoulders. With derivatives by the root's
         rotation [M, 3] and by X/Z and Y/Z [M, 2].
         """
-        ray = np.concatenate([state.place[:, :2], np.ones((len(state.values), 1))], axis=1)
-        length = np.linalg.norm(ray, axis=-1, keepdims=True)
-        ray /= length
-        towards = -np.einsum("mji,mj->mi", state.root, ray)  # unit vector to the camera, body's frame
+        towards, _, d_place = camera_direction(state)
         side, front = towards[:, 0], towards[:, 2]
         amount, centre, width = self.config.shoulder_slide
         offset = (front - centre) / width
         bump = amount * np.exp(-(offset**2))
         by_direction = np.stack([bump, np.zeros_like(bump), -2 * side * bump * offset / width], axis=-1)
-        by_ray = -np.einsum("mij,mj->mi", state.root, by_direction)
-        by_place = (by_ray - ray * np.sum(by_ray * ray, axis=-1, keepdims=True)) / length
-        return side * bump, np.einsum("mi,mij->mj", by_direction, cross_matrix(towards)), by_place[:, :2]
+        by_root = np.einsum("mi,mij->mj", by_direction, cross_matrix(towards))
+        return side * bump, by_root, np.einsum("mi,mij->mj", by_direction, d_place)
+
+    def _view_prior(self, state: State) -> tuple[FloatArray, FloatArray]:
+        """Residuals [M, 6] of the guessed views and derivatives [M, 6, 12] by root, place, neck and head."""
+        chest, d_root, d_place = camera_direction(state)
+        neck, head = state.angles[:, 0:3], state.angles[:, 3:6]
+        to_neck = np.swapaxes(rotation_matrix(neck), -1, -2)
+        to_head = np.swapaxes(rotation_matrix(head), -1, -2)
+        before = np.einsum("mij,mj->mi", to_neck, chest)
+        face = np.einsum("mij,mj->mi", to_head, before)
+        jacobian = np.zeros((len(chest), 2, 3, 12))
+        jacobian[:, 0, :, 0:3], jacobian[:, 0, :, 3:5] = d_root, d_place
+        jacobian[:, 1, :, 0:5] = (to_head @ to_neck) @ jacobian[:, 0, :, 0:5]
+        jacobian[:, 1, :, 6:9] = to_head @ cross_matrix(before) @ right_jacobian(neck)
+        jacobian[:, 1, :, 9:12] = cross_matrix(face) @ right_jacobian(head)
+        trust = self.observed.view_trust[..., None]
+        residual = (np.stack([chest, face], axis=1) - self.observed.views) * trust
+        return residual.reshape(-1, 6), (jacobian * trust[..., None]).reshape(-1, 6, 12)
 
     def _total(self, error: FloatArray, prior: FloatArray) -> FloatArray:
         square, limit = np.sum(error**2, axis=-1), self.outlier**2
@@ -216,7 +231,7 @@ class Problem:
     def _priors(self, state: State, parameters: int) -> tuple[FloatArray, FloatArray]:
         config, count = self.config, len(state.values)
         rows: list[FloatArray] = []
-        jacobian = np.zeros((count, 16 + self.skeleton.directions, parameters))
+        jacobian = np.zeros((count, 22 + self.skeleton.directions, parameters))
         neck, head, waist = (state.angles[:, 3 * i : 3 * i + 3] for i in range(3))
         total, limit = neck + head, np.radians(config.head_limit)
         spread, difference = np.radians(config.head_turn), np.radians(config.neck_head_difference)
@@ -247,13 +262,30 @@ class Problem:
             strength[..., None] * d_lean
             - (strength**3)[..., None] * lean[..., None] * inner[:, None] / LEAN_LIMIT
         )
+        guess, d_guess = self._view_prior(state)
+        rows.append(guess)
+        jacobian[:, 15:21, :12] = d_guess
         rows.append(state.shape)
-        jacobian[:, 15:-1, SHAPE] = np.eye(self.skeleton.directions)
+        jacobian[:, 21:-1, SHAPE] = np.eye(self.skeleton.directions)
         # Keeps the depth defined for a person of whom nothing is seen.
         nearness = np.log(self.observed.focal / self.observed.scale)
         rows.append((state.place[:, 2:] - nearness[:, None]) / 2.0)
         jacobian[:, -1, 5] = 0.5
         return np.concatenate(rows, axis=1), jacobian
+
+
+def camera_direction(state: State) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Unit vector [M, 3] from the neck to the camera in the body's frame, with its derivatives.
+
+    [M, 3, 3] by the root's rotation and [M, 3, 2] by X/Z and Y/Z.
+    """
+    ray = np.concatenate([state.place[:, :2], np.ones((len(state.values), 1))], axis=1)
+    length = np.linalg.norm(ray, axis=-1)[:, None, None]
+    ray /= length[..., 0]
+    back = np.swapaxes(state.root, -1, -2)
+    towards = -np.einsum("mij,mj->mi", back, ray)
+    d_ray = (np.eye(3) - ray[:, :, None] * ray[:, None, :]) / length
+    return towards, cross_matrix(towards), -(back @ d_ray)[..., :2]
 
 
 LEAN_LIMIT = 9.0
@@ -276,4 +308,5 @@ def observe(
     deviation = deviation * np.where(inside, 1.0, config.outside)
     weights = np.where(score >= config.score_floor, config.trust, 0.0)
     pixels = np.where(weights[..., None] > 0, rows[..., :2] - sizes[:, None] / 2, 0.0)
-    return Observations(pixels, deviation, weights, focal, scale)
+    none = np.zeros((len(rows), 2))
+    return Observations(pixels, deviation, weights, focal, scale, np.zeros((len(rows), 2, 3)), none)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class SmplifyConfig:
     """Settings of `SmplifyFitter`. Standard deviations; angles in degrees, lengths in metres on the body."""
 
-    focal_long_sides: float = 1.2
+    focal_long_sides: float = 1.4
     """Focal length over the photo's long side: between a phone's wide lens (0.75) and a portrait lens (2)."""
     starts: int = 6
     """Yaws around the circle that every person is fitted from, as detected and exchanged."""
@@ -41,12 +41,18 @@ class SmplifyConfig:
     outside: float = 2.5
     """Factor on the deviation of a keypoint outside the photo: it was guessed."""
     # Where a detector puts a keypoint, from the body's landmark: metres, body's frame, left side.
-    nose_offset: tuple[float, float, float] = (0.0, 0.004, -0.004)
+    nose_offset: tuple[float, float, float] = (0.0, 0.008, -0.008)
     shoulder_offset: tuple[float, float, float] = (0.0, 0.026, -0.004)
     shoulder_slide: tuple[float, float, float] = (0.030, 0.35, 0.40)
     """How shoulders leave the joints in views from the side: metres, and where between profile (0) and front
     (1) it is strongest, and how wide that is. See `problem.Problem._shoulder_slide`."""
     hip_offset: tuple[float, float, float] = (-0.011, 0.040, 0.020)
+
+    # The guess of the view from keypoints and scores (see `views`).
+    view_trust: float = 0.5
+    """Its share of the cost; 0 = do without. Below 1 because it has seen the same keypoints as the fit."""
+    view_floor: float = 0.08
+    """Added to the guess's own standard deviation of a direction's coordinates."""
 
     # What people do.
     upright_pitch: float = 22.0
