@@ -5,6 +5,7 @@ JSON ?=
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON ?= $(PYTHON)
+export JSON
 # Tests and demos never call home.
 export YOLO_OFFLINE := true
 export HF_HUB_OFFLINE := 1
@@ -17,7 +18,8 @@ export UV
 SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
-.PHONY: help setup setup-demo demo test lint types pytest bench-build bench-crowdnet lock clean
+.PHONY: help setup-demo setup demo test lint types pytest lock clean \
+    bench-build bench-crowdnet bench-release bench-deformation bench-step
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,16 +43,16 @@ demo: setup-demo ## Build a small dataset from real and synthetic photos and sho
 
 test: setup lint types pytest ## Everything that must pass: lint, types, lock, tests
 
-lint:
+lint: setup
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/python tools/lock.py check
 	$(UV) lock --check --quiet
 
-types:
+types: setup
 	$(RUN)/mypy
 
-pytest:
+pytest: setup
 	$(RUN)/pytest
 
 bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1 for one JSON line)
@@ -58,6 +60,15 @@ bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1
 
 bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by one (JSON=1 for one JSON line)
 	$(RUN)/python -m phq_data.models.crowdnet.bench $(if $(JSON),--json)
+
+bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (JSON=1 for one JSON line)
+	$(RUN)/python -m phq_data.release.bench $(if $(JSON),--json)
+
+bench-deformation: setup ## Closest-face backends and their share of a render (JSON=1 for one JSON line)
+	$(RUN)/python -m portraitgan.bench deformation
+
+bench-step: setup ## One generator + discriminator step by part, against its plain form (JSON=1 for one JSON line)
+	$(RUN)/python -m portraitgan.bench step
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock
