@@ -63,14 +63,14 @@ _EXTRAS = (
     _Extra(
         "ultralytics",
         "YOLO pose as person detector",
-        "pip install ultralytics",
-        "AGPL-3.0: binds what you build on it",
+        "pip install 'phq-data[yolo]'",
+        "AGPL-3.0: what you offer with it must come with its source",
         "phq_data.models.yolo",
     ),
     _Extra(
         "smplx",
         "SMPL bodies, with your own model file",
-        "pip install smplx, and the model from its own site",
+        "pip install 'phq-data[smpl]', then phq models add smpl FILE",
         "not for commercial use",
         "phq_data.bodies.smpl",
     ),
@@ -203,6 +203,22 @@ def _models() -> Iterator[Check]:
             found = f"{model.title}; {model.bytes / 1e6:.1f} MB, checksum right"
             yield Check("models", model.name, "ok", found, licence=model.licence)
     yield _body()
+    yield from _added()
+
+
+def _added() -> Iterator[Check]:
+    """The user's own models by their records; `phq models verify` compares the files."""
+    from phq_data.models import registry, store
+
+    try:
+        known = store.records()
+    except registry.ModelError as error:
+        yield Check("models", "your models", "attention", str(error), "phq models list")
+        return
+    for model, kept in known:
+        if kept is not None:
+            found = f"{model.title}; {kept.bytes / 1e6:.1f} MB"
+            yield Check("models", model.name, "ok", found, licence=model.consequence)
 
 
 def _body() -> Check:

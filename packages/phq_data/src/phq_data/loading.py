@@ -48,11 +48,12 @@ class Models:
     @property
     def rig(self) -> PortraitRig:
         """The `PortraitRig` of the fitter's body."""
-        from phq_data.bodies.anny import BodyError, default_rig
+        from phq_data.bodies import anny, smpl
 
-        if self.fitter.body != "anny":
-            raise BodyError(f"the body '{self.fitter.body}' has no rig yet; there is 'anny'")
-        return self._once("rig", default_rig)
+        makers = {"anny": anny.default_rig, "smpl": smpl.default_rig}
+        if self.fitter.body not in makers:
+            raise anny.BodyError(f"the body '{self.fitter.body}' has no rig; there are 'anny' and 'smpl'")
+        return self._once("rig", makers[self.fitter.body])
 
     @property
     def template(self) -> NDArray[np.float64]:

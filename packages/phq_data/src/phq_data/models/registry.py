@@ -24,9 +24,9 @@ from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 if TYPE_CHECKING:
     import onnxruntime
 
-PERSON_DETECTORS: tuple[str, ...] = ("movenet",)
-SEGMENTERS: tuple[str, ...] = ("selfie",)
-BODY_FITTERS: tuple[str, ...] = ("smplify",)
+PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo")
+SEGMENTERS: tuple[str, ...] = ("selfie", "deeplab")
+BODY_FITTERS: tuple[str, ...] = ("smplify", "3dcrowdnet")
 
 
 class ModelError(RuntimeError):
@@ -56,7 +56,15 @@ class EmbeddedModel:
 
 
 def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = None) -> PersonDetector:
-    """The person detector called `name`; `config` is that detector's own config (`MoveNetConfig`)."""
+    """The person detector called `name`; `config` is that detector's own config (`MoveNetConfig`, ...).
+
+    `yolo` may be followed by weights: `yolo:yolo11x-pose` (`phq models list`) or `yolo:path/to/weights.pt`.
+    """
+    kind, _, weights = name.partition(":")
+    if kind == "yolo":
+        from phq_data.models.yolo import YoloDetector
+
+        return YoloDetector.open(weights, config)
     _check_choice("person detector", name, PERSON_DETECTORS)
     from phq_data.models.movenet import MoveNetConfig, MoveNetDetector
 
@@ -66,6 +74,11 @@ def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = No
 def segmenter(name: str = "selfie", *, everybody: bool = False, threads: int = 1) -> Segmenter:
     """The segmenter called `name`, for the target person or, if `everybody`, for all people in the crop."""
     _check_choice("segmenter", name, SEGMENTERS)
+    if name == "deeplab":
+        _need("paper", "torch", "torchvision")
+        from phq_data.models.deeplab import DeepLabConfig, DeepLabSegmenter
+
+        return DeepLabSegmenter.open(DeepLabConfig(everybody=everybody, device=best_device()))
     from phq_data.models.selfie import SelfieConfig, SelfieSegmenter
 
     return SelfieSegmenter(SelfieConfig(everybody=everybody), threads=threads)
@@ -74,6 +87,17 @@ def segmenter(name: str = "selfie", *, everybody: bool = False, threads: int = 1
 def body_fitter(name: str = "smplify", *, config: Any = None) -> BodyFitter:
     """The body fitter called `name`; `config` is that fitter's own config."""
     _check_choice("body fitter", name, BODY_FITTERS)
+    if name == "3dcrowdnet":
+        _need("paper", "torch", "torchvision")
+        from phq_data.bodies.smpl import load_body
+        from phq_data.models import store
+        from phq_data.models.crowdnet import checkpoint
+        from phq_data.models.crowdnet.fitter import CrowdNetConfig, CrowdNetFitter
+
+        weights, sha256 = store.verified_file("3dcrowdnet")
+        arrays = load_body().arrays
+        chosen = config if config is not None else CrowdNetConfig(device=best_device())
+        return CrowdNetFitter(checkpoint.load(weights), arrays, sha256, chosen)
     from phq_data.models.smplify import SmplifyConfig, SmplifyFitter
 
     fitter: BodyFitter = SmplifyFitter(config if config is not None else SmplifyConfig())
@@ -175,6 +199,26 @@ def fingerprint(kind: str, version: int, config: Any, models: tuple[str, ...]) -
         "models": {name: embedded_model(name).sha256 for name in models},
     }
     return f"{kind}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
+
+
+def _need(extra: str, *packages: str) -> None:
+    """`ModelError` when a package of one of our extras is not installed."""
+    from importlib.util import find_spec
+
+    for package in packages:
+        if find_spec(package) is None:
+            raise ModelError(f"{package} is not installed: pip install 'phq-data[{extra}]'")
+
+
+def best_device() -> str:
+    """`PHQ_DEVICE`, or the first GPU, or the CPU."""
+    import os
+
+    if chosen := os.environ.get("PHQ_DEVICE"):
+        return chosen
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _model_folder() -> Path:
