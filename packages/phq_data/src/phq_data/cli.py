@@ -20,6 +20,7 @@ def main() -> None:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
+    from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
     from phq_data.models.registry import ModelError
     from phq_data.release.version import ReleaseError
@@ -33,7 +34,7 @@ def main() -> None:
         make_app()()
     except (
         WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
-        ModelError,
+        ModelError, BodyError,
     ) as error:  # fmt: skip
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from phq_data.models.store import Record
 
 _NAME = typer.Argument(help="Name as in `phq models list`.")
 
@@ -108,8 +111,39 @@ def register(app: typer.Typer) -> None:
         store.remove(name)
         typer.echo(f"removed {name}")
 
+    rig = typer.Typer(no_args_is_help=True, help="The mesh that labels refer to.")
+    app.add_typer(rig, name="rig")
 
-def _download(name: str, url: str, sha256: str):  # type: ignore[no-untyped-def]
+    @rig.callback()
+    def about_rigs() -> None:
+        """The mesh that labels refer to."""
+
+    @rig.command("build")
+    def build_rig(
+        out: Annotated[Path, typer.Argument(help="File to write: rig.safetensors.")],
+        body: Annotated[str, typer.Option(help="anny or smpl.")] = "smpl",
+        model: Annotated[
+            Path | None, typer.Option(help="SMPL's file as distributed; left out, the one that was added.")
+        ] = None,
+    ) -> None:
+        """Build the rig of a body, for releases that carry a recipe instead of a licensed body's numbers."""
+        from phq_data.models.registry import ModelError
+
+        if body == "smpl":
+            from phq_data.bodies.smpl import load_body
+
+            made = load_body(model).make_rig()
+        elif body == "anny":
+            from phq_data.bodies.anny import default_rig
+
+            made = default_rig()
+        else:
+            raise ModelError(f"there is no body called {body!r}; choose one of: anny, smpl")
+        made.save(out)
+        typer.echo(f"wrote {out}: {len(made.vertices):,} vertices, digest {made.digest[:16]}")
+
+
+def _download(name: str, url: str, sha256: str) -> Record:
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     from phq_data.models import store

@@ -152,7 +152,38 @@ def default() -> PipelineConfig:
     return PipelineConfig()
 
 
-PRESETS = {"default": default}
+def paper() -> PipelineConfig:
+    """The reference pipeline, from keypoints on, with its thresholds (data specification, sections 3 to 11).
+
+    YOLO pose, 3DCrowdNet, SMPL, reference alignment and crop, DeepLabV3 for everybody in the frame. The user
+    brings the models (`phq models`). The reference judges by the reprojection alone: 150 pixels of crop A,
+    which is 0.195 of the picture's side; its one other filter, for blur, lets nearly everything pass.
+    """
+    return PipelineConfig(
+        detect=DetectConfig(model="yolo"),
+        # 3DCrowdNet's own thresholds decide who is tried.
+        fit=FitConfig(model="3dcrowdnet", min_head_score=0.0, min_shoulder_score=0.0, max_residual=1.0),
+        align=AlignConfig(joints="reference"),
+        crop=CropConfig(mode="reference", size=1024, min_window=50.0 * 0.75),
+        mask=MaskConfig(model="deeplab", everybody=True),
+        screen=ScreenConfig(
+            min_source_pixels=0.0,
+            min_blur=0.0,
+            max_padding=1.0,
+            max_head_outside=1.0,
+            max_residual=150.0 / 1024.0 / 0.75,
+            max_shoulder_residual=1.0,
+            max_exposure=1.0,
+            min_contrast=0.0,
+            min_mask_share=0.0,
+            max_overlap=1.0,
+            max_doubt=1.0,
+        ),
+        dedup=DedupConfig(max_distance=0),
+    )
+
+
+PRESETS = {"default": default, "paper": paper}
 
 
 def digest(*parts: Any) -> str:

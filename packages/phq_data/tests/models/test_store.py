@@ -217,3 +217,19 @@ def test_the_commands(phq, tmp_path, own_folder):
     assert phq("verify", "yolo-own").exit_code == 1
     assert phq("remove", "yolo-own").exit_code == 0
     assert not (own_folder / "yolo-own").exists()
+
+
+def test_rig_build_writes_the_rig_that_a_recipe_names(tmp_path):
+    from typer.testing import CliRunner
+
+    from phq_data.cli import make_app
+    from phq_data.rig import PortraitRig
+
+    official = tmp_path / "basicModel.pkl"
+    official.write_bytes(files.python2_pickle(files.body_values()))
+    out = tmp_path / "rig.safetensors"
+    words = ["rig", "build", "--body", "smpl", "--model", str(official), str(out)]
+    done = CliRunner().invoke(make_app(), words)
+    assert done.exit_code == 0, done.output
+    rig = PortraitRig.load(out)
+    assert rig.body == "smpl" and rig.digest[:16] in done.output and rig.correctives is not None
