@@ -321,7 +321,7 @@ def write_report(
     import pyarrow.parquet as pq
 
     from phq_data import accuracy_pictures as pictures
-    from phq_data.accuracy_table import table
+    from phq_data.accuracy_table import conditions, table
 
     sink = io.BytesIO()
     pq.write_table(to_rows(errors), sink)
@@ -329,6 +329,7 @@ def write_report(
         "accuracy/errors.parquet": sink.getvalue(),
         "accuracy/summary.json": json.dumps({"truth": str(truth_path), **summary(errors)}, indent=2).encode(),
         "accuracy/table.txt": table(errors).encode(),
+        "accuracy/conditions.txt": conditions(errors, truth).encode(),
         "accuracy/octants.png": pictures.octants(errors),
         "accuracy/curves.png": pictures.curves(errors),
         "accuracy/worst.jpg": pictures.worst_sheet(workspace, truth, worst(errors), rig),

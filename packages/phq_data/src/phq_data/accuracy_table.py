@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from phq_data.accuracy import PersonError, by_octant
 
@@ -59,6 +61,67 @@ def calibration(errors: Sequence[PersonError], wrong: float = 15.0) -> str:
                 f"says {said:.2f}, wrong {was:.2f}"
             )
     return "\n".join(lines)
+
+
+def conditions(errors: Sequence[PersonError], truth: pa.Table, least: int = 8) -> str:
+    """What makes labels worse: shares and errors before the screening, by what is in the picture, as text."""
+    rows = {(row["photo_id"], row["order"]): row for row in truth.drop_columns(["mask"]).to_pylist()}
+    up = {"raised", "waving", "behind_head", "sideways", "phone", "chin"}
+    tests: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+        ("head height, pixels", lambda r: _bin(r["head_pixels"], (48, 96, 192))),
+        ("true pitch, degrees", lambda r: _bin(float(np.degrees(r["pitch"])), (-25, -10, 10, 25))),
+        ("head turned, degrees", lambda r: _bin(_turned(r["pose"]), (15, 30, 50))),
+        ("arms up", lambda r: str(sum(arm in up for arm in r["arms"].split()))),
+        ("people in the photo", lambda r: str(r["people"])),
+        ("partly covered", lambda r: "yes" if r["visible"] < 0.9 else "no"),
+        ("hair", lambda r: r["hair"]),
+        ("hat", lambda r: r["hat"] or "none"),
+        ("neckline", lambda r: r["clothes"].split()[0]),
+        ("collar", lambda r: r["clothes"].split()[1]),
+    )
+    lines = [
+        f"{'condition':<32} {'people':>6} {'found':>6} {'kept':>6} {'yaw':>6} {'>15':>6} "
+        f"{'pitch':>6} {'IoU':>5}"
+    ]
+    for name, value in tests:
+        groups: dict[str, list[PersonError]] = {}
+        for error in errors:
+            groups.setdefault(value(rows[(error.photo_id, error.order)]), []).append(error)
+        for key in sorted(groups, key=_in_order):
+            group = groups[key]
+            labelled = [e for e in group if e.portrait_id]
+            if len(group) < least or not labelled:
+                continue
+            found, kept = np.mean([bool(e.person_id) for e in group]), np.mean([e.kept for e in group])
+            yaw = np.array([e.yaw_deg for e in labelled])
+            pitch = np.median([e.pitch_deg for e in labelled])
+            iou = np.nanmedian([e.mask_iou for e in labelled])
+            lines.append(
+                f"{name + ': ' + key:<32} {len(group):>6} {found:>6.1%} {kept:>6.1%} {np.median(yaw):>6.1f} "
+                f"{np.mean(yaw > 15):>6.1%} {pitch:>6.1f} {iou:>5.2f}"
+            )
+    return "\n".join(lines)
+
+
+def _bin(value: float, edges: Sequence[float]) -> str:
+    index = int(np.digitize(value, edges))
+    if index == 0:
+        return f"below {edges[0]:g}"
+    if index == len(edges):
+        return f"{edges[-1]:g} and more"
+    return f"{edges[index - 1]:g}..{edges[index]:g}"
+
+
+def _in_order(key: str) -> tuple[int, float, str]:
+    """`below 15`, `15..30`, `30 and more`; words by the alphabet."""
+    start = key.split("..")[0]
+    rank = 0 if key.startswith("below") else 2 if key.endswith("and more") else 1
+    return rank, float(start) if start.lstrip("-").replace(".", "").isdigit() else 0.0, key
+
+
+def _turned(pose: Sequence[float]) -> float:
+    """Degrees that neck and head turn to a side together."""
+    return float(np.degrees(abs(pose[1] + pose[4])))
 
 
 def _counts(group: Sequence[PersonError]) -> str:
