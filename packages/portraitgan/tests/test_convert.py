@@ -20,8 +20,16 @@ from torch import nn
 
 from phq_data.rig import PortraitRig
 from portraitgan.cli import main
-from portraitgan.config import DeformationConfig, ModelConfig, official, tiny, without_pose
-from portraitgan.convert import ConvertError, convert
+from portraitgan.config import (
+    EG3D_AXES,
+    TRI_GRID_AXES,
+    DeformationConfig,
+    ModelConfig,
+    official,
+    tiny,
+    without_pose,
+)
+from portraitgan.convert import ConvertError, convert, plane_axes
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.inert_pickle import PickleRefusedError, read_pickle
 from portraitgan.weights import (
@@ -316,3 +324,20 @@ def test_damaged_weights_are_named(made: Any, tmp_path: Path) -> None:
     (tmp_path / "out" / "config.json").write_text(json.dumps(changed))
     with pytest.raises(WeightsError, match=r"decoder\.net\.0\.weight is \(16, 8\), expected \(24, 8\)"):
         load_generator(tmp_path / "out")
+
+
+def test_planes_of_the_checkpoint() -> None:
+    """EG3D's plane matrices (columns of their inverses are the world axes of a plane) give its axes."""
+    first = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    second = [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    eg3d_third, our_third = [[0, 0, 1], [1, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
+
+    def attributes(third: list[list[int]]) -> dict[str, Any]:
+        matrices = torch.tensor([first, second, third], dtype=torch.float32)
+        return {"_modules": {"renderer": {"plane_axes": matrices}}}
+
+    assert plane_axes(attributes(eg3d_third)) == EG3D_AXES
+    assert plane_axes(attributes(our_third)) == TRI_GRID_AXES
+    assert plane_axes({}) == TRI_GRID_AXES
+    with pytest.raises(ConvertError, match="world axes"):
+        plane_axes(attributes([[1, 1, 0], [0, 1, 0], [0, 0, 1]]))

@@ -374,7 +374,7 @@ def test_golden_portraitgan_discriminator_phase(
     assert all(parameter.grad is None for parameter in generator.parameters())
     check_gradients(discriminator, "D", prefix, official)
     after = generator.backbone.mapping.w_avg
-    # The array w_avg_after of the public file was taken after w_avg had been put back; its norms were not.
+    # The array w_avg_after of the public file was taken after w_avg was put back; its norms were not.
     size = float(official[f"{prefix}/w_avg_after_norm"])
     assert after.double().norm().item() == pytest.approx(size, rel=1e-6)
     moved = (after - before).double().norm().item()

@@ -159,7 +159,7 @@ def read_config(
         mapping_layers=_count(generator, "backbone.mapping.fc{}.weight"),
         pose_conditioning=posed,
         backbone=_synthesis(generator, "backbone.synthesis"),
-        grid=TriGridConfig(features, depth, _axes(attributes)),
+        grid=TriGridConfig(features, depth, plane_axes(attributes)),
         decoder=DecoderConfig(
             generator["decoder.net.0.weight"].shape[0],
             "none" if options.get("decoder_activation") == "none" else "sigmoid",
@@ -254,7 +254,7 @@ def _pose_predictor(state: Mapping[str, Tensor]) -> PosePredictorConfig | None:
     return PosePredictorConfig(hidden)
 
 
-def _axes(attributes: Mapping[str, Any]) -> PlaneAxes:
+def plane_axes(attributes: Mapping[str, Any]) -> PlaneAxes:
     """Which world axes span the planes, from the renderer's plane matrices; ours if it has none."""
     renderer = plain_items(plain_items(attributes.get("_modules")).get("renderer"))
     matrices = renderer.get("plane_axes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -246,3 +247,14 @@ def test_clear_errors(mesh: SkinnedMesh) -> None:
 
 def test_nothing_of_the_rig_is_in_the_state_dict(mesh: SkinnedMesh) -> None:
     assert field(mesh).state_dict() == {}
+
+
+def test_a_copied_network_shares_the_search(mesh: SkinnedMesh) -> None:
+    """The moving average of a generator is a deep copy; it must warp alike, pose by pose."""
+    pytest.importorskip("warp")
+    original = Deformation(mesh, DeformationConfig(table_resolution=24))
+    points = cloud(3)
+    expected = original.posed(POSES).warp(points)
+    twin = copy.deepcopy(original)
+    assert twin.search is original.search
+    assert torch.equal(twin.posed(POSES).warp(points), expected)
