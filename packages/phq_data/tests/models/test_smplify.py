@@ -16,8 +16,9 @@ IDEAL = SmplifyConfig(
     shoulder_offset=(0.0, 0.0, 0.0),
     shoulder_slide=(0.0, 0.35, 0.4),
     hip_offset=(0.0, 0.0, 0.0),
+    view_trust=0.0,
 )
-"""For keypoints that lie on the body's landmarks, not where a detector would put them."""
+"""For keypoints that lie on the body's landmarks with scores that say nothing, as no detector's do."""
 
 
 @dataclasses.dataclass(frozen=True)

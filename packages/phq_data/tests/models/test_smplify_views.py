@@ -3,8 +3,9 @@ import pytest
 
 from phq_data import camera
 from phq_data.bodies.anny import load_body
-from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.models.smplify import views
+from phq_data.models.protocols import COCO_KEYPOINTS, FitRequest
+from phq_data.models.smplify import SmplifyConfig, SmplifyFitter, views
+from phq_data.rig import rotation_matrix
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,21 @@ def test_guess_does_not_depend_on_place_and_size_in_the_photo(guesser: views.Vie
     keypoints, _ = people()
     moved = keypoints * (3.5, 3.5, 1.0) + (400.0, -80.0, 0.0)
     np.testing.assert_allclose(guesser.guess(moved)[0], guesser.guess(keypoints)[0], atol=1e-6)
+
+
+def test_the_fit_follows_the_guess_where_keypoints_leave_the_view_open():
+    keypoints, _ = people(60)
+    keypoints[:, 5:, 2] = 0.0  # of the torso nothing is seen: only the guess can know more than the head
+    keypoints[:, :, :2] += 200.0
+    people_seen = [FitRequest(k, np.zeros(4), (1400, 1400)) for k in keypoints]
+    guess = views.load_guesser().guess(keypoints)[0][:, 0]
+    off = {}
+    for trust in (0.0, 4.0):
+        fits = SmplifyFitter(SmplifyConfig(view_trust=trust)).fit(people_seen)
+        towards = np.stack([-rotation_matrix(f.root_orient).T @ f.translation for f in fits])
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        off[trust] = np.median(np.linalg.norm(towards - guess, axis=1))
+    assert off[4.0] < 0.5 * off[0.0]
 
 
 def test_nothing_seen_gives_a_finite_and_doubtful_guess(guesser: views.ViewGuesser):
