@@ -44,6 +44,13 @@ def build(
         list[str] | None,
         typer.Option("--set", help="Change one setting, for example --set crop.size=256. Repeatable."),
     ] = None,
+    from_reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-reference",
+            help="Bring in a folder that the authors' own tools made (the same as phq import), and stop.",
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed for a reason that may have passed.")
     ] = False,
@@ -61,6 +68,16 @@ def build(
 
     if not workspace:
         raise typer.BadParameter("name the workspace: --workspace DIR")
+    if from_reference is not None:
+        from phq_data.exchange import reference, tables
+        from phq_data.workspace import Workspace
+
+        if sources:
+            raise typer.BadParameter("--from-reference takes no sources beside it: their workspaces differ")
+        opened = Workspace.open(workspace, create=True)
+        count = tables.into_workspace(reference.read(from_reference), opened, str(from_reference))
+        typer.echo(f"{count} portraits in {workspace}; next: phq report --workspace {workspace}")
+        return
     runners = ("threads", "processes", "ray", "dask", "inline")
     if runner not in runners:
         raise typer.BadParameter(f"--runner is one of {', '.join(runners)}, not {runner!r}")

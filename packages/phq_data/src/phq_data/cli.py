@@ -22,6 +22,7 @@ def main() -> None:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
     from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
+    from phq_data.exchange.portrait import ExchangeError
     from phq_data.models.registry import ModelError
     from phq_data.release.version import ReleaseError
     from phq_data.review.consensus import ReviewError
@@ -34,7 +35,7 @@ def main() -> None:
         make_app()()
     except (
         WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
-        ModelError, BodyError,
+        ModelError, BodyError, ExchangeError,
     ) as error:  # fmt: skip
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
@@ -49,7 +50,7 @@ def make_app() -> typer.Typer:
 
     import typer
 
-    from phq_data import __version__, cli_accuracy, cli_models, cli_release, cli_report
+    from phq_data import __version__, cli_accuracy, cli_exchange, cli_models, cli_release, cli_report
 
     app = typer.Typer(
         name="phq",
@@ -80,6 +81,7 @@ def make_app() -> typer.Typer:
     cli_release.register(app)
     cli_accuracy.register(app)
     cli_models.register(app)
+    cli_exchange.register(app)
     return app
 
 

@@ -1,0 +1,53 @@
+"""`phq export` and `phq import`: portraits to and from the formats of the reference tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+
+    @app.command()
+    def export(
+        workspace: Annotated[str, typer.Option("--workspace", "-w", help="Folder or URL of the workspace.")],
+        out: Annotated[Path, typer.Argument(help="Folder to write dataset.zip and seg_dataset.zip to.")],
+        format_: Annotated[str, typer.Option("--format", help="eg3d-zip is the one there is.")] = "eg3d-zip",
+        mirror: Annotated[bool, typer.Option("--mirror", help="Add every portrait mirrored.")] = False,
+    ) -> None:
+        """Write the kept portraits as a zip pair that EG3D, PanoHead and 3DPortraitGAN read.
+
+        For training on your own machine. To pass portraits on, build a release: it checks rights.
+        """
+        from phq_data.exchange import eg3d, tables
+        from phq_data.exchange.portrait import ExchangeError
+        from phq_data.workspace import Workspace
+
+        if format_ != "eg3d-zip":
+            raise ExchangeError(f"there is no format {format_!r}; there is eg3d-zip")
+        out.mkdir(parents=True, exist_ok=True)
+        images, masks = out / "dataset.zip", out / "seg_dataset.zip"
+        portraits = tables.kept_portraits(Workspace.open(workspace))
+        count = eg3d.write_pair(portraits, images, masks, mirror=mirror)
+        typer.echo(f"{count} pictures in {images}, their masks in {masks}")
+
+    @app.command("import")
+    def import_(
+        folder: Annotated[
+            Path, typer.Argument(help="A folder with result.json, or with dataset.zip and seg_dataset.zip.")
+        ],
+        workspace: Annotated[str, typer.Option("--workspace", "-w", help="A new workspace.")],
+    ) -> None:
+        """Bring portraits that the authors' own tools made into a new workspace, as they are.
+
+        There they can be reported on, reviewed, released and exported; `phq build` works from photos.
+        """
+        from phq_data.exchange import reference, tables
+        from phq_data.workspace import Workspace
+
+        opened = Workspace.open(workspace, create=True)
+        count = tables.into_workspace(reference.read(folder), opened, str(folder))
+        typer.echo(f"{count} portraits in {workspace}; next: phq report --workspace {workspace}")
