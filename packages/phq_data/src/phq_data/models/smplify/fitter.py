@@ -45,7 +45,13 @@ class SmplifyFitter:
         }
         self._skeleton = Skeleton.of(self._body, self.config.shape_directions, offsets)
         self._guesser: ViewGuesser | None = load_guesser() if self.config.view_trust > 0 else None
-        facts = {"version": CODE_VERSION, "config": asdict(self.config), "rig": self._body.make_rig().digest}
+        skeleton = b"".join(array.tobytes() for array in vars(self._skeleton).values())
+        facts = {
+            "version": CODE_VERSION,
+            "config": asdict(self.config),
+            "skeleton": hashlib.sha256(skeleton).hexdigest(),
+            "views": self._guesser.digest if self._guesser else "",
+        }
         state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         self.fingerprint = f"smplify-{state.hexdigest()[:12]}"
         rows = [self._body.landmark(name) for name in JOINT_NAMES]

@@ -11,7 +11,7 @@ class SmplifyConfig:
 
     focal_long_sides: float = 1.4
     """Focal length over the photo's long side: between a phone's wide lens (0.75) and a portrait lens (2)."""
-    starts: int = 6
+    starts: int = 4
     """Yaws around the circle that every person is fitted from, as detected and exchanged."""
     exchange_cost: float = 6.0
     """Detectors take the left shoulder for the right now and then, in views from behind with the head turned

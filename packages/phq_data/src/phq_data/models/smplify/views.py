@@ -10,6 +10,7 @@ The guess of a mirrored person is the mirrored guess, exactly: both are looked a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,14 @@ class ViewGuesser:
     deviation: FloatArray  # [D]
     weights: tuple[FloatArray, ...]  # L arrays [E, in, out]
     biases: tuple[FloatArray, ...]  # L arrays [E, out]
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all numbers: equal guessers have equal digests."""
+        state = hashlib.sha256()
+        for array in (self.mean, self.deviation, *self.weights, *self.biases):
+            state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> ViewGuesser:
