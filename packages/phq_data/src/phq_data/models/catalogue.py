@@ -28,7 +28,7 @@ class KnownModel:
 
 
 _YOLO_CONSEQUENCE = (
-    "AGPL-3.0: software that you offer to others with it, also over a network, must come with all its "
+    "Software that you offer to others with it, also over a network, must come with all its "
     "source under the AGPL, unless you buy a licence from Ultralytics."
 )
 _YOLO_URL = "https://github.com/ultralytics/assets/releases/download/v8.3.0/"

@@ -75,6 +75,15 @@ class PersonDetector(Protocol):
 
 
 @runtime_checkable
+class NamedPhotoDetector(PersonDetector, Protocol):
+    """A detector that knows the people of a photo by the photo's file name and looks at no picture."""
+
+    def detect_named(self, name: str, size: tuple[int, int], orientation: int) -> list[DetectedPerson]:
+        """People of the photo; `size` (width, height) is of the upright photo, `orientation` EXIF's."""
+        ...
+
+
+@runtime_checkable
 class BodyFitter(Protocol):
     """Fits a body model to people."""
 

@@ -24,7 +24,7 @@ from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 if TYPE_CHECKING:
     import onnxruntime
 
-PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo")
+PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo", "keypoints:FILE")
 SEGMENTERS: tuple[str, ...] = ("selfie", "deeplab")
 BODY_FITTERS: tuple[str, ...] = ("smplify", "3dcrowdnet")
 
@@ -59,12 +59,17 @@ def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = No
     """The person detector called `name`; `config` is that detector's own config (`MoveNetConfig`, ...).
 
     `yolo` may be followed by weights: `yolo:yolo11x-pose` (`phq models list`) or `yolo:path/to/weights.pt`.
+    `keypoints:path/to/keypoints.json` takes keypoints that were found before.
     """
     kind, _, weights = name.partition(":")
     if kind == "yolo":
         from phq_data.models.yolo import YoloDetector
 
         return YoloDetector.open(weights, config)
+    if kind == "keypoints":
+        from phq_data.models.keypoint_file import KeypointFileDetector
+
+        return KeypointFileDetector(weights)
     _check_choice("person detector", name, PERSON_DETECTORS)
     from phq_data.models.movenet import MoveNetConfig, MoveNetDetector
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from phq_data.config import DetectConfig
 from phq_data.images import PhotoError
-from phq_data.models.protocols import PersonDetector
+from phq_data.models.protocols import NamedPhotoDetector, PersonDetector
 from phq_data.schema import make_id
 from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
 
@@ -26,7 +27,11 @@ def detect(
     for photo in photos:
         photo_id, uri = photo["photo_id"], photo.get("uri") or ""
         try:
-            found = detector.detect(open_photo(photo))
+            if isinstance(detector, NamedPhotoDetector):
+                size = (int(photo["width"]), int(photo["height"]))
+                found = detector.detect_named(_name(uri), size, int(photo["orientation"]))
+            else:
+                found = detector.detect(open_photo(photo))
         except (PhotoError, OSError) as error:
             retryable = isinstance(error, OSError)
             outcomes.append(Outcome.failure(photo_id, error, retryable=retryable, uri=uri))
@@ -56,3 +61,8 @@ def detect(
             outcomes.append(Outcome(photo_id, "rejected", "no_person", message, uri=uri))
         tick()
     return StageResult(rows, outcomes)
+
+
+def _name(uri: str) -> str:
+    """The file name at the end of an address."""
+    return unquote(urlsplit(uri).path).rsplit("/", 1)[-1]
