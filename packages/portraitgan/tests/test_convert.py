@@ -233,6 +233,14 @@ def test_another_body_is_noticed(made: Any, tmp_path: Path, make_bust: MakeBust)
     assert not (tmp_path / "out").exists()
 
 
+def test_unknown_rendering_options_are_refused(made: Any, tmp_path: Path) -> None:
+    path, *_ = made(tiny(), options={"c_scale": 0.5})
+    with pytest.raises(ConvertError, match=r"c_scale is 0\.5: a scaled condition"):
+        convert(path, tmp_path / "out")
+    path, *_ = made(tiny(), options={"c_scale": 1.0, "clamp_mode": "softplus", "white_back": False})
+    assert convert(path, tmp_path / "out").config == same(tiny())
+
+
 class Hostile:
     """Pickles into a call of `function`."""
 

@@ -48,6 +48,16 @@ NETWORKS = {
 }
 
 
+UNSUPPORTED: dict[str, tuple[object, str]] = {
+    "c_gen_conditioning_zero": (False, "a mapping network that ignores the camera"),
+    "c_scale": (1, "a scaled condition"),
+    "disparity_space_sampling": (False, "sampling evenly in inverse depth"),
+    "clamp_mode": ("softplus", "another density activation"),
+    "white_back": (False, "a white background"),
+}
+"""Rendering options of the family that change the images, with the only value known here."""
+
+
 class ConvertError(ValueError):
     """A checkpoint that cannot be converted; the message says what is in the way."""
 
@@ -148,6 +158,9 @@ def read_config(
             f"{planes} plane channels for {features} features, {condition} condition numbers: "
             "not a tri-plane or tri-grid network of this family"
         )
+    for name, (wanted, meaning) in UNSUPPORTED.items():
+        if name in options and options[name] not in (None, wanted):
+            raise ConvertError(f"its option {name} is {options[name]!r}: {meaning} is not supported")
     posed = condition == CAMERA_SIZE + POSE_SIZE
     kind = str(options.get("superresolution_module", ""))
     doubled = "8X" in kind if kind else size == 512
