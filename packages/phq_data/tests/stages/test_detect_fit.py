@@ -134,9 +134,9 @@ def test_nobody_to_fit() -> None:
 class Cutting(Fixed):
     """A fitter that cuts people out first."""
 
-    def prepare(self, person: FitRequest) -> tuple[int, FitRequest]:
-        assert person.image is not None
-        return int(person.image.sum()), person
+    def prepare(self, people: Sequence[FitRequest]) -> list[tuple[int, FitRequest]]:
+        assert len({id(person.image) for person in people}) == 1 and people[0].image is not None
+        return [(int(people[0].image.sum()), person) for person in people]
 
     def fit_prepared(self, people: Sequence[tuple[int, FitRequest]]) -> list[BodyFit]:
         return self.fit([request for _, request in people])

@@ -100,8 +100,8 @@ class BodyFitter(Protocol):
 class PreparingFitter(BodyFitter, Protocol):
     """A fitter that looks at pictures, but can cut people out first and fit those of many photos at once."""
 
-    def prepare(self, person: FitRequest) -> Any:
-        """All that the fit needs of one person; the photo may be let go afterwards."""
+    def prepare(self, people: Sequence[FitRequest]) -> list[Any]:
+        """All that the fit needs of each of one photo's people; the photo may be let go afterwards."""
         ...
 
     def fit_prepared(self, people: Sequence[Any]) -> list[BodyFit]:

@@ -67,7 +67,7 @@ def fit(
                 continue
             requests = [_request(people[index], pixels) for index in indices]
             if isinstance(fitter, PreparingFitter):
-                prepared.update(zip(indices, map(fitter.prepare, requests), strict=True))
+                prepared.update(zip(indices, fitter.prepare(requests), strict=True))
             else:
                 results.update(zip(indices, fitter.fit(requests), strict=True))
         if prepared and isinstance(fitter, PreparingFitter):

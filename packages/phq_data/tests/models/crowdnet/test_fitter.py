@@ -75,6 +75,14 @@ def test_hopeless_people_say_so_and_do_not_stop_the_others(fitter):
     np.testing.assert_allclose(fits[1].joints, fitter.fit([good])[0].joints, rtol=1e-4)
 
 
+def test_one_person_detected_twice_is_fitted_once(fitter):
+    first = request(0)
+    near = dataclasses.replace(first, keypoints=first.keypoints + np.array([4.0, 4.0, 0.0]))
+    elsewhere = dataclasses.replace(request(0), keypoints=near.keypoints)  # the same place in another photo
+    fits = fitter.fit([first, near, elsewhere])
+    assert [np.isfinite(fit.joints).all() for fit in fits] == [True, False, True]
+
+
 def test_residuals_are_distances_in_shoulder_breadths(fitter, golden_body):
     arrays = golden_body[0]
     rest = arrays.regressor30 @ arrays.v_template
@@ -87,7 +95,7 @@ def test_residuals_are_distances_in_shoulder_breadths(fitter, golden_body):
     off = 0.25 * breadth * 5000 / 40.0  # a quarter of a breadth
     keypoints = np.concatenate([pixels + np.array([off, 0]), np.ones((17, 1))], axis=1)
     keypoints[7, 2] = 0.0
-    person = fitter.prepare(dataclasses.replace(request(0), keypoints=keypoints))
+    person = fitter.prepare([dataclasses.replace(request(0), keypoints=keypoints)])[0]
     residuals, mean = fitter._residuals(person, joints, centre)
     assert np.isnan(residuals[7])
     np.testing.assert_allclose(np.delete(residuals, 7), 0.25, rtol=1e-6)

@@ -81,20 +81,38 @@ class CrowdNetFitter:
 
     def fit(self, people: Sequence[FitRequest]) -> list[BodyFit]:
         """One fit a request, in order. Never raises for a hopeless person: the residual tells."""
-        return self.fit_prepared([self.prepare(person) for person in people])
+        by_photo: dict[int, list[int]] = {}
+        for index, person in enumerate(people):
+            by_photo.setdefault(id(person.image), []).append(index)
+        prepared: dict[int, Prepared] = {}
+        for indices in by_photo.values():
+            prepared.update(zip(indices, self.prepare([people[i] for i in indices]), strict=True))
+        return self.fit_prepared([prepared[index] for index in range(len(people))])
 
-    def prepare(self, person: FitRequest) -> Prepared:
-        """Cut one person out of the photo; the photo may be let go afterwards."""
-        if person.image is None:
-            raise ValueError("3DCrowdNet looks at pictures: the request needs `image`")
-        keypoints = np.asarray(person.keypoints, np.float64)
-        usable = np.where(np.isfinite(keypoints).all(axis=1, keepdims=True), keypoints, 0.0)
-        joints = boxes.with_pelvis_and_neck(usable)
-        box = boxes.box_of_person(joints, person.photo_size, self.config.thresholds)
-        cut = None
-        if box is not None:
-            cut = inputs.prepare(person.image, joints, box, self.config.thresholds.joint_score)
-        return Prepared(keypoints, person.photo_size, cut)
+    def prepare(self, people: Sequence[FitRequest]) -> list[Prepared]:
+        """Cut the people of one photo out of it; the photo may be let go afterwards.
+
+        People too vague, too small, or the same as an earlier one (specification, section 3) are hopeless.
+        """
+        limits = self.config.thresholds
+        points = [np.asarray(person.keypoints, np.float64) for person in people]
+        usable = [np.where(np.isfinite(p).all(axis=1, keepdims=True), p, 0.0) for p in points]
+        joints = [boxes.with_pelvis_and_neck(p) for p in usable]
+        own = [
+            boxes.box_of_person(j, person.photo_size, limits)
+            for j, person in zip(joints, people, strict=True)
+        ]
+        tried = [index for index, box in enumerate(own) if box is not None]
+        again = dict(zip(tried, boxes.twins([joints[i] for i in tried], limits), strict=True))
+        prepared = []
+        for index, person in enumerate(people):
+            box, cut = own[index], None
+            if person.image is None:
+                raise ValueError("3DCrowdNet looks at pictures: the request needs `image`")
+            if box is not None and not again[index]:
+                cut = inputs.prepare(person.image, joints[index], box, limits.joint_score)
+            prepared.append(Prepared(points[index], person.photo_size, cut))
+        return prepared
 
     def fit_prepared(self, people: Sequence[Prepared]) -> list[BodyFit]:
         """One fit for each prepared person, in order."""
