@@ -42,7 +42,7 @@ class FitConfig:
     model: str = "smplify"
     min_head_score: float = 0.2  # best score among nose, eyes and ears
     min_shoulder_score: float = 0.2  # of the better shoulder
-    max_residual: float = 0.35  # share of the person's size; larger fits are rejected
+    max_residual: float = 0.15  # shoulder breadths; larger fits are rejected
 
 
 @dataclass(frozen=True)
