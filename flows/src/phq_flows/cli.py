@@ -69,13 +69,13 @@ def build(
     if not workspace:
         raise typer.BadParameter("name the workspace: --workspace DIR")
     if from_reference is not None:
-        from phq_data.exchange import reference, tables
+        from phq_data.exchange import first_crop, tables
         from phq_data.workspace import Workspace
 
         if sources:
             raise typer.BadParameter("--from-reference takes no sources beside it: their workspaces differ")
         opened = Workspace.open(workspace, create=True)
-        count = tables.into_workspace(reference.read(from_reference), opened, str(from_reference))
+        count = tables.into_workspace(first_crop.read_any(from_reference), opened, str(from_reference))
         typer.echo(f"{count} portraits in {workspace}; next: phq report --workspace {workspace}")
         return
     runners = ("threads", "processes", "ray", "dask", "inline")

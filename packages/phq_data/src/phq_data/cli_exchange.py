@@ -40,14 +40,23 @@ def register(app: typer.Typer) -> None:
             Path, typer.Argument(help="A folder with result.json, or with dataset.zip and seg_dataset.zip.")
         ],
         workspace: Annotated[str, typer.Option("--workspace", "-w", help="A new workspace.")],
+        masks: Annotated[
+            str, typer.Option(help="For a folder of the first crop: who masks, selfie or deeplab.")
+        ] = "selfie",
+        as_published: Annotated[
+            bool, typer.Option(help="Re-align with the authors' formula instead of the corrected one.")
+        ] = False,
     ) -> None:
         """Bring portraits that the authors' own tools made into a new workspace, as they are.
 
-        There they can be reported on, reviewed, released and exported; `phq build` works from photos.
+        There they can be reported on, reviewed, released and exported; `phq build` works from photos. A
+        folder of the first crop (result.json, images, seg with DensePose maps) is finished here: re-aligned,
+        cut from the photos and masked. That needs the SMPL file (phq models add smpl FILE).
         """
-        from phq_data.exchange import reference, tables
+        from phq_data.exchange import first_crop, tables
         from phq_data.workspace import Workspace
 
+        portraits = first_crop.read_any(folder, masks=masks, as_published=as_published)
         opened = Workspace.open(workspace, create=True)
-        count = tables.into_workspace(reference.read(folder), opened, str(folder))
+        count = tables.into_workspace(portraits, opened, str(folder))
         typer.echo(f"{count} portraits in {workspace}; next: phq report --workspace {workspace}")
