@@ -233,3 +233,17 @@ def test_rig_build_writes_the_rig_that_a_recipe_names(tmp_path):
     assert done.exit_code == 0, done.output
     rig = PortraitRig.load(out)
     assert rig.body == "smpl" and rig.digest[:16] in done.output and rig.correctives is not None
+
+
+def test_doctor_names_added_models_with_what_their_licence_means(tmp_path, own_folder):
+    from phq_data import doctor
+
+    assert list(doctor._added()) == []
+    weights = tmp_path / "mine.pt"
+    weights.write_bytes(b"weights")
+    store.add("yolo-own", weights)
+    (check,) = doctor._added()
+    assert (check.name, check.status) == ("yolo-own", "ok") and "AGPL" in check.licence
+    (own_folder / "yolo-own" / "record.json").write_text("{")
+    (check,) = doctor._added()
+    assert check.status == "attention" and "add the model again" in check.found
