@@ -7,7 +7,11 @@ from typing import Any
 
 import warp as wp
 
-wp.config.log_level = wp.LOG_ERROR  # no banner, no line per compiled kernel
+# No banner, no line per compiled kernel; the setting's name changed over Warp's versions.
+if hasattr(wp, "LOG_ERROR"):
+    wp.config.log_level = wp.LOG_ERROR
+else:
+    wp.config.quiet = True
 wp.set_module_options({"enable_backward": False})  # the search has no gradient
 
 FEATURE_TOLERANCE = wp.constant(1.0e-6)

@@ -1,4 +1,4 @@
-"""golden_train_step.npz: one training step of the official code - losses, poses, every gradient, Adam, EMA.
+"""golden_train_step.npz read and set up: weights, body, inputs, draws; what the tests of this folder share.
 
 Everything needed is read from the file (salt, counts, draws, body), so another file of the layout works too.
 """
@@ -6,7 +6,7 @@ Everything needed is read from the file (salt, counts, draws, body), so another 
 from __future__ import annotations
 
 import copy
-import json
+import types
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,7 +36,6 @@ from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.rendering.rays import RayDraws, fixed_draws
 
-pytestmark = pytest.mark.slow
 BATCH, RESOLUTION, SAMPLES = 4, 16, 8
 
 
@@ -255,152 +254,6 @@ def check_gradients(module: nn.Module, network: str, prefix: str, official: Offi
     assert not wrong, wrong
 
 
-def test_golden_portraitgan_inputs(
-    official: Official, networks: tuple[Generator, Discriminator], mesh: SkinnedMesh
-) -> None:
-    """The regenerated weights and the skinned bust are those of the file."""
-    for network, module in zip("GD", networks, strict=True):
-        parameters = dict(module.named_parameters())
-        for name, norm in zip(
-            official[f"meta/{network}_params"], official[f"meta/{network}_value_norm"], strict=True
-        ):
-            assert parameters[str(name)].double().norm().item() == pytest.approx(norm, rel=1e-6)
-    assert np.array_equal(mesh.inside_box.numpy(), official["smpl/face_mask"])
-    assert json.loads(str(official["meta/config_json"]))
-    whole = SkinnedMesh(
-        official.tensor("smpl/V_can"),
-        torch.from_numpy(official["smpl/faces"].astype(np.int64)),
-        torch.from_numpy(official["smpl/weights"][:, [12, 15]]),
-        mesh.head_joint,
-        mesh.neck_joint,
-        box_size=3.0,
-    )
-    assert whole.vertices.shape == (len(official["smpl/v_template"]), 3)
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_golden_portraitgan_generator_phase(
-    which: int, official: Official, fresh: tuple[Generator, Discriminator]
-) -> None:
-    generator, discriminator = fresh
-    images = official.counts[which]
-    prefix = f"n{images // 1000}k/Gmain"
-    given = conditions(official, "Gmain")
-    loss = losses.generator_loss(
-        generator,
-        discriminator,
-        given,
-        schedule(images),
-        LossConfig(),
-        chance(official, "Gmain", images),
-    )
-    assert np.allclose(
-        official[f"{prefix}/schedule"],
-        (schedule(images).condition_swap, schedule(images).blur_sigma, schedule(images).density_noise),
-    )
-    close(loss.pose, official[f"{prefix}/G_pose"])
-    close(loss.adversarial, official[f"{prefix}/loss_adv"])
-    close(loss.pose_regulariser, official[f"{prefix}/loss_pose_reg"])
-    close(loss.total, official[f"{prefix}/loss_total"])
-    close(loss.score, official[f"{prefix}/D_score_fake"])
-    close(loss.generated.image[:, :, ::8, ::8], official[f"{prefix}/image_sub"], 1e-3)
-    close(loss.generated.image_raw, official[f"{prefix}/image_raw"], 1e-3)
-    close(loss.generated.mask, official[f"{prefix}/image_mask"], 1e-3)
-    close(loss.generated.depth, official[f"{prefix}/image_depth"], 1e-3)
-    to_pose = torch.autograd.grad(loss.total, loss.pose, retain_graph=True)[0]
-    close(to_pose, official[f"{prefix}/dL_dpose_total"], 5e-3)
-    loss.total.backward()
-    check_gradients(generator, "G", prefix, official)
-
-
-def test_golden_portraitgan_generator_phase_without_density_noise(
-    official: Official, fresh: tuple[Generator, Discriminator]
-) -> None:
-    generator, discriminator = fresh
-    images = official.counts[0]
-    prefix = f"n{images // 1000}k_nodensitynoise/Gmain"
-    if f"{prefix}/loss_adv" not in official.arrays:
-        pytest.skip("the file has no run without density noise")
-    loss = losses.generator_loss(
-        generator,
-        discriminator,
-        conditions(official, "Gmain"),
-        schedule(images),
-        LossConfig(),
-        chance(official, "Gmain", images, density_noise=False),
-    )
-    close(loss.adversarial, official[f"{prefix}/loss_adv"])
-    close(loss.generated.image_raw, official[f"{prefix}/image_raw"], 1e-3)
-    loss.total.backward()
-    check_gradients(generator, "G", prefix, official)
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_golden_portraitgan_discriminator_phase(
-    which: int,
-    official: Official,
-    fresh: tuple[Generator, Discriminator],
-    real: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    generator, discriminator = fresh
-    images = official.counts[which]
-    prefix = f"n{images // 1000}k/Dmain"
-    given = conditions(official, "Dmain")
-    before = generator.backbone.mapping.w_avg.clone()
-    fake = losses.discriminator_fake_loss(
-        generator,
-        discriminator,
-        given,
-        schedule(images),
-        LossConfig(),
-        chance(official, "Dmain", images),
-    )
-    fake.total.backward()
-    loss, score, pose = losses.discriminator_real_loss(discriminator, seen_real(real, images), real[2])
-    loss.mean().backward()
-    assert fake.predicted_pose is not None and pose is not None
-    for actual, name in (
-        (fake.adversarial, "loss_fake"),
-        (fake.pose, "loss_pose"),
-        (loss, "loss_real"),
-        (fake.total + loss.mean(), "loss_total"),
-        (fake.score, "D_score_fake"),
-        (fake.predicted_pose, "D_pose_fake"),
-        (score, "D_score_real"),
-        (pose, "D_pose_real"),
-    ):
-        close(actual, official[f"{prefix}/{name}"])
-    close(fake.generated.image_raw, official[f"{prefix}/image_raw"], 1e-3)
-    assert all(parameter.grad is None for parameter in generator.parameters())
-    check_gradients(discriminator, "D", prefix, official)
-    after = generator.backbone.mapping.w_avg
-    # The array w_avg_after of the public file was taken after w_avg was put back; its norms were not.
-    size = float(official[f"{prefix}/w_avg_after_norm"])
-    assert after.double().norm().item() == pytest.approx(size, rel=1e-6)
-    moved = (after - before).double().norm().item()
-    assert moved == pytest.approx(float(official[f"{prefix}/w_avg_change_norm"]), rel=1e-3)
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_golden_portraitgan_r1_phase(
-    which: int,
-    official: Official,
-    fresh: tuple[Generator, Discriminator],
-    real: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    _, discriminator = fresh
-    images = official.counts[which]
-    prefix = f"n{images // 1000}k/Dreg"
-    r1 = losses.r1_penalty(discriminator, seen_real(real, images), real[2], LossConfig())
-    assert r1.mask is not None
-    close(r1.image, official[f"{prefix}/r1_sumsq_image"])
-    close(r1.raw, official[f"{prefix}/r1_sumsq_raw"])
-    close(r1.mask, official[f"{prefix}/r1_sumsq_mask"])
-    close(r1.penalty, official[f"{prefix}/loss_reg"])
-    (r1.penalty.mean() * 16).backward()
-    check_gradients(discriminator, "D", prefix, official)
-
-
 def step_networks(
     official: Official, networks: tuple[Generator, Discriminator]
 ) -> tuple[torch.optim.Adam, torch.optim.Adam]:
@@ -434,94 +287,17 @@ def check_change(
     assert np.median(off) < 5e-3
 
 
-def test_golden_portraitgan_adam_and_ema(
-    official: Official,
-    fresh: tuple[Generator, Discriminator],
-    real: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    generator, discriminator = fresh
-    images = official.counts[-1]
-    starts = [{k: v.detach().clone() for k, v in n.named_parameters()} for n in fresh]
-    optimise_g, optimise_d = step_networks(official, fresh)
-    losses.generator_loss(
-        generator,
-        discriminator,
-        conditions(official, "Gmain"),
-        schedule(images),
-        LossConfig(),
-        chance(official, "Gmain", images),
-    ).total.backward()
-    optimise_g.step()
-    discriminator.zero_grad(set_to_none=True)
-    prefix = "adam/Gmain"
-    check_change(
-        generator,
-        starts[0],
-        "G",
-        official[f"{prefix}/change_norm"],
-        official[f"{prefix}/change_dot"],
-        official,
+@pytest.fixture(scope="session")
+def tools() -> types.SimpleNamespace:
+    """This file's functions, for the tests."""
+    functions = (
+        conditions,
+        schedule,
+        chance,
+        seen_real,
+        close,
+        check_gradients,
+        step_networks,
+        check_change,
     )
-    fake = losses.discriminator_fake_loss(
-        generator,
-        discriminator,
-        conditions(official, "Dmain"),
-        schedule(images),
-        LossConfig(),
-        chance(official, "Dmain", images),
-    )
-    fake.total.backward()
-    loss, _, _ = losses.discriminator_real_loss(discriminator, seen_real(real, images), real[2])
-    loss.mean().backward()
-    # After a first step the two runs are no longer at the same weights; 1e-3 still pins the losses.
-    close(fake.adversarial, official["adam/Dmain/loss_fake"], 1e-3)
-    close(fake.pose, official["adam/Dmain/loss_pose"], 1e-3)
-    optimise_d.step()
-    norms, dots = (official[f"adam/Dmain/change_{part}"] for part in ("norm", "dot"))
-    check_change(discriminator, starts[1], "D", norms, dots, official)
-    beta = float(official["adam/ema_beta"])
-    assert beta == pytest.approx(0.5 ** (BATCH / min(10_000, 0.05 * images)))
-    for network, module, start in zip("GD", fresh, starts, strict=True):
-        parameters = dict(module.named_parameters())
-        expected = official[f"adam/{network}_ema_change_norm_exact"]
-        for name, norm in zip(official[f"meta/{network}_params"], expected, strict=True):
-            change = parameters[str(name)].detach().double() - start[str(name)].double()
-            assert (1 - beta) * change.norm().item() == pytest.approx(norm, rel=5e-3, abs=1e-12)
-
-
-def test_golden_portraitgan_shared_discriminator_optimiser(
-    official: Official,
-    fresh: tuple[Generator, Discriminator],
-    real: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    """Both discriminator phases share Adam's moments."""
-    generator, discriminator = fresh
-    images = official.counts[-1]
-    start = {k: v.detach().clone() for k, v in discriminator.named_parameters()}
-    _, optimise = step_networks(official, fresh)
-    seen = seen_real(real, images)
-    losses.discriminator_fake_loss(
-        generator,
-        discriminator,
-        conditions(official, "Dmain"),
-        schedule(images),
-        LossConfig(),
-        chance(official, "Dmain", images),
-    ).total.backward()
-    losses.discriminator_real_loss(discriminator, seen, real[2])[0].mean().backward()
-    first = {k: v.grad for k, v in discriminator.named_parameters()}
-    discriminator.zero_grad(set_to_none=True)
-    (losses.r1_penalty(discriminator, seen, real[2], LossConfig()).penalty.mean() * 16).backward()
-    second = {k: v.grad for k, v in discriminator.named_parameters()}
-    for number, gradients in enumerate((first, second), start=1):
-        for name, parameter in discriminator.named_parameters():
-            parameter.grad = gradients[name]
-        optimise.step()
-        check_change(
-            discriminator,
-            start,
-            "D",
-            official[f"adam_shared/D_change_norm_step{number}"],
-            official[f"adam_shared/D_change_dot_step{number}"],
-            official,
-        )
+    return types.SimpleNamespace(**{function.__name__: function for function in functions})
