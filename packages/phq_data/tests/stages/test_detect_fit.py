@@ -144,10 +144,34 @@ class Cutting(Fixed):
 
 def test_fitters_that_cut_people_out_get_those_of_all_photos_at_once() -> None:
     people = [person("p0", "a"), person("p1", "c"), person("p2", "b"), person("p3", "a")]
-    fitter = Cutting([0.1, 0.2, 0.3], needs_image=True)
+    fitter = Cutting([0.01, 0.02, 0.03], needs_image=True)
     result = fit(people, fitter, FitConfig(), photos=PHOTOS, open_photo=open_counted)
     assert len(fitter.batches) == 1 and len(fitter.batches[0]) == 3
     assert [o.outcome for o in result.outcomes] == ["kept", "failed", "kept", "kept"]
     # Photo a's two people come first: each got the residual that was made for it.
     assert [row["person_id"] for row in result.rows] == ["p0", "p2", "p3"]
-    assert [row["residual"] for row in result.rows] == [0.1, 0.3, 0.2]
+    assert [row["residual"] for row in result.rows] == [0.01, 0.03, 0.02]
+
+
+class Batching(Counting):
+    """Takes two photos at a time."""
+
+    batch = 2
+
+    def __init__(self) -> None:
+        self.passes: list[int] = []
+
+    def detect_batch(self, images: Sequence[np.ndarray]) -> list[list[DetectedPerson]]:
+        self.passes.append(len(images))
+        return [self.detect(image) for image in images]
+
+
+def test_batches_of_photos_give_what_single_photos_give() -> None:
+    photos = [PHOTOS[i] | {"photo_id": name} for i, name in enumerate(("a", "c", "b"))]
+    photos += [PHOTOS[0] | {"photo_id": name} for name in ("a", "c")]
+    detector = Batching()
+    found = detect(photos, open_counted, detector, DetectConfig())
+    assert detector.passes == [1, 2]  # c cannot be opened, and alone it makes no pass
+    alone = detect(photos, open_counted, Counting(), DetectConfig())
+    assert found.rows == alone.rows
+    assert [(o.item, o.outcome) for o in found.outcomes] == [(o.item, o.outcome) for o in alone.outcomes]
