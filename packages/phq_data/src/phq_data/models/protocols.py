@@ -75,6 +75,20 @@ class PersonDetector(Protocol):
 
 
 @runtime_checkable
+class BatchDetector(PersonDetector, Protocol):
+    """A detector that takes several photos at a time. A photo's people do not depend on the others."""
+
+    @property
+    def batch(self) -> int:
+        """Photos a pass: so many are held decoded at once."""
+        ...
+
+    def detect_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[list[DetectedPerson]]:
+        """People of every photo, in order."""
+        ...
+
+
+@runtime_checkable
 class NamedPhotoDetector(PersonDetector, Protocol):
     """A detector that knows the people of a photo by the photo's file name and looks at no picture."""
 

@@ -73,6 +73,11 @@ class YoloDetector:
             config = YoloConfig(device=best_device())
         return cls(open_weights(path), sha256, config)
 
+    @property
+    def batch(self) -> int:
+        """Photos a pass."""
+        return self.config.batch
+
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedPerson]:
         """People of one upright sRGB photo [H, W, 3], ordered left to right."""
         return self.detect_batch([image])[0]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phq_data.config import DetectConfig
 from phq_data.images import PhotoError
-from phq_data.models.protocols import NamedPhotoDetector, PersonDetector
+from phq_data.models.protocols import BatchDetector, DetectedPerson, NamedPhotoDetector, PersonDetector
 from phq_data.schema import make_id
 from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
 
@@ -24,17 +25,11 @@ def detect(
     """Rows of `people` and one outcome a photo: kept with its people, rejected (no_person), or failed."""
     rows: list[Row] = []
     outcomes: list[Outcome] = []
-    for photo in photos:
+    for photo, found in _found(photos, open_photo, detector):
         photo_id, uri = photo["photo_id"], photo.get("uri") or ""
-        try:
-            if isinstance(detector, NamedPhotoDetector):
-                size = (int(photo["width"]), int(photo["height"]))
-                found = detector.detect_named(_name(uri), size, int(photo["orientation"]))
-            else:
-                found = detector.detect(open_photo(photo))
-        except (PhotoError, OSError) as error:
-            retryable = isinstance(error, OSError)
-            outcomes.append(Outcome.failure(photo_id, error, retryable=retryable, uri=uri))
+        if isinstance(found, Exception):
+            retryable = isinstance(found, OSError)
+            outcomes.append(Outcome.failure(photo_id, found, retryable=retryable, uri=uri))
             tick()
             continue
         ids = []
@@ -61,6 +56,33 @@ def detect(
             outcomes.append(Outcome(photo_id, "rejected", "no_person", message, uri=uri))
         tick()
     return StageResult(rows, outcomes)
+
+
+def _found(
+    photos: Sequence[Row], open_photo: OpenPhoto, detector: PersonDetector
+) -> Iterator[tuple[Row, list[DetectedPerson] | PhotoError | OSError]]:
+    """Every photo with its people, or with why it could not be opened, in order."""
+    if isinstance(detector, NamedPhotoDetector):
+        for photo in photos:
+            size = (int(photo["width"]), int(photo["height"]))
+            yield photo, detector.detect_named(_name(photo.get("uri") or ""), size, int(photo["orientation"]))
+        return
+    count = detector.batch if isinstance(detector, BatchDetector) else 1
+    for start in range(0, len(photos), count):
+        chunk = photos[start : start + count]
+        opened: list[NDArray[np.uint8] | PhotoError | OSError] = []
+        for photo in chunk:
+            try:
+                opened.append(open_photo(photo))
+            except (PhotoError, OSError) as error:
+                opened.append(error)
+        images = [pixels for pixels in opened if not isinstance(pixels, Exception)]
+        if isinstance(detector, BatchDetector):
+            people = iter(detector.detect_batch(images) if images else [])
+        else:
+            people = iter([detector.detect(image) for image in images])
+        for photo, pixels in zip(chunk, opened, strict=True):
+            yield photo, pixels if isinstance(pixels, Exception) else next(people)
 
 
 def _name(uri: str) -> str:
