@@ -18,7 +18,7 @@ export UV
 SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
-.PHONY: help setup-demo setup demo test lint types pytest lock clean \
+.PHONY: help setup-demo setup demo accuracy test lint types pytest lock clean \
     bench-build bench-crowdnet bench-release bench-deformation bench-step
 
 help: ## List the targets
@@ -40,6 +40,11 @@ setup: uv.lock ## Install everything, for development
 demo: setup-demo ## Build a small dataset from real and synthetic photos and show where to look
 	$(RUN)/phq build --workspace $(DEMO) --runner inline --set part_size=6 samples synthetic:24
 	$(RUN)/phq report --workspace $(DEMO)
+
+accuracy: setup-demo ## Render 300 photos of known truth, label them, report the errors (JSON=1: as JSON)
+	test -f accuracy-out/truth.parquet || $(RUN)/phq synthesize accuracy-out --count 300 --seed 11
+	$(RUN)/phq build --workspace accuracy-out/workspace --runner inline accuracy-out/photos
+	$(RUN)/phq accuracy --workspace accuracy-out/workspace --truth accuracy-out/truth.parquet $(if $(JSON),--json)
 
 test: setup lint types pytest ## Everything that must pass: lint, types, lock, tests
 
@@ -75,4 +80,4 @@ lock: ## Resolve the dependencies anew and save the lock
 	$(PYTHON) tools/lock.py save
 
 clean: ## Remove what the targets made
-	rm -rf .venv .uv uv.lock $(DEMO) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .uv uv.lock $(DEMO) accuracy-out .pytest_cache .mypy_cache .ruff_cache
