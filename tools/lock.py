@@ -4,9 +4,9 @@
     python tools/lock.py save         uv.lock -> uv.lock.in, after `uv lock`
     python tools/lock.py check        both say the same
 
-A uv.lock holds the address of the index and of every file. Users and clusters have their own mirrors, so the
-committed template holds placeholders instead. What belongs there is learned from uv itself: it locks a scratch
-project with one small package, and the addresses in that lock are those that this machine uses.
+A uv.lock holds the address of the index and of every file. Users and clusters have their own mirrors, so
+the committed template holds placeholders instead. What belongs there is learned from uv itself: it locks a
+scratch project with one small package, and the addresses in that lock are those that this machine uses.
 """
 
 from __future__ import annotations

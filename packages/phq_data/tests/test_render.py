@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from phq_data import camera, render
 from phq_data.rasterise import rasterise
 from phq_data.rig import PortraitRig
