@@ -114,7 +114,8 @@ def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise WorkspaceError(
-            f"the runner '{name}' needs the package prefect-{name}: pip install 'phq-flows[{name}]'"
+            f"the runner '{name}' needs the package prefect-{name}: "
+            f"make setup, or pip install 'phq-flows[{name}]'"
         ) from error
     cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     return DaskTaskRunner(cluster_kwargs=cluster)

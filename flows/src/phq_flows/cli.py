@@ -6,9 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from phq_data.config import PipelineConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +39,13 @@ def build(
         ),
     ] = "threads",
     workers: Annotated[int, typer.Option(help="How many parts at once. 0 = one a core.")] = 0,
-    preset: Annotated[str, typer.Option(help="The settings to start from.")] = "default",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="The settings to start from. Without it: those that the workspace was built with, in a new "
+            "workspace the default ones."
+        ),
+    ] = "",
     config: Annotated[
         Path | None, typer.Option(help="A JSON file of settings, as config.json has them.")
     ] = None,
@@ -81,20 +90,12 @@ def build(
     runners = ("threads", "processes", "ray", "dask", "inline")
     if runner not in runners:
         raise typer.BadParameter(f"--runner is one of {', '.join(runners)}, not {runner!r}")
-    if preset not in settings.PRESETS:
+    if preset and preset not in settings.PRESETS:
         raise typer.BadParameter(f"--preset is one of {', '.join(settings.PRESETS)}, not {preset!r}")
-    chosen = settings.PRESETS[preset]()
-    if config is not None:
-        try:
-            chosen = settings.PipelineConfig.from_dict(json.loads(config.read_text()))
-        except (OSError, ValueError) as error:
-            raise settings.ConfigError(f"cannot use the settings in {config}: {error}") from error
-    for assignment in set_ or []:
-        chosen = chosen.replace_setting(assignment)
     run_build(
         workspace,
         list(sources or []),
-        chosen,
+        _settings(workspace, preset, config, set_ or []),
         runner=runner,
         workers=workers or os.cpu_count() or 1,
         retry_failed=retry_failed,
@@ -102,10 +103,41 @@ def build(
     )
 
 
+def _settings(workspace: str, preset: str, file: Path | None, assignments: list[str]) -> PipelineConfig:
+    """The settings asked for; those of the workspace's last build where nothing else is."""
+    from phq_data import config as settings
+    from phq_data.build import load_config
+    from phq_data.workspace import Workspace, WorkspaceError
+
+    if file is not None:
+        try:
+            chosen = settings.PipelineConfig.from_dict(json.loads(file.read_text()))
+        except (OSError, ValueError) as error:
+            raise settings.ConfigError(f"cannot use the settings in {file}: {error}") from error
+    elif preset:
+        chosen = settings.PRESETS[preset]()
+    else:
+        try:
+            opened = Workspace.open(workspace)
+        except WorkspaceError:  # a new workspace; one that is damaged is told of when it is opened to build
+            chosen = settings.default()
+        else:
+            try:
+                chosen = load_config(opened)
+            except ValueError as error:
+                raise settings.ConfigError(
+                    f"cannot use the settings of the last build, {workspace}/config.json: {error}. Give "
+                    "--preset default or --config FILE"
+                ) from error
+    for assignment in assignments:
+        chosen = chosen.replace_setting(assignment)
+    return chosen
+
+
 def run_build(
     workspace: str,
     sources: list[str],
-    chosen: object,
+    chosen: PipelineConfig,
     *,
     runner: str,
     workers: int,
@@ -115,16 +147,19 @@ def run_build(
     """Build with progress on the terminal and a summary at the end; exits 1 when parts broke."""
     from rich.console import Console
 
-    from phq_data.config import PipelineConfig
-    from phq_data.progress import TerminalProgress, summary
+    from phq_data.progress import TerminalProgress, reasons, summary
     from phq_data.runner import run_inline
     from phq_data.sources.resolve import resolve
-    from phq_data.workspace import Workspace
+    from phq_data.workspace import Workspace, WorkspaceError
 
-    assert isinstance(chosen, PipelineConfig)
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     found = [resolve(spec) for spec in sources]  # a misspelt source is told before anything starts
+    if not sources:
+        opened = Workspace.open(workspace)
+        if not opened.parts("plan"):
+            raise WorkspaceError(f"{workspace} has no photos yet: name a source, for example a folder")
     opened = Workspace.open(workspace, create=True)
+    _stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress:
         if runner == "inline":
             with opened.lock(wait=wait, on_wait=progress.say):
@@ -147,6 +182,8 @@ def run_build(
             )
     console.print()
     console.print(summary(report))
+    for line in reasons(opened):
+        console.print(line, highlight=False)
     kept = report.count("screen", "kept")
     console.print(
         f"\n{kept} portraits kept in {report.seconds:.0f} s. Look at them: phq report --workspace {workspace}"
@@ -156,3 +193,18 @@ def run_build(
             console.print(f"[red]broken:[/red] {error}", highlight=False)
         console.print("The other parts are done. Run the same command again to try these once more.")
         sys.exit(1)
+
+
+def _stop_at_once_on_interrupt() -> None:
+    """Let Ctrl-C end the program there and then. Parts are written whole or not at all, so nothing is lost;
+    Prefect, asked politely, would first wait more than a minute for its server, which Ctrl-C has ended too.
+    """
+    import signal
+    from types import FrameType
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        sys.stderr.write("\nphq: stopped. Finished parts are kept: run the same command to go on.\n")
+        sys.stderr.flush()
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, stop)

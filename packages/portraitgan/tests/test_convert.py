@@ -280,7 +280,8 @@ def test_calls_of_known_libraries_do_nothing(tmp_path: Path) -> None:
     """A name of torch or numpy becomes an empty object, whatever it is called with."""
     written = tmp_path / "written.pt"
     path = tmp_path / "call.pkl"
-    path.write_bytes(pickle.dumps({"x": Hostile(torch.save, 1, str(written)), "y": Hostile(np.save, "z", 1)}))
+    calls = {"x": Hostile(torch.serialization.save, 1, str(written)), "y": Hostile(np.save, "z", 1)}
+    path.write_bytes(pickle.dumps(calls))
     content = read_pickle(path)
     assert set(content) == {"x", "y"} and not written.exists() and not (tmp_path / "z.npy").exists()
 

@@ -35,7 +35,10 @@ def register(app: typer.Typer) -> None:
 def build(
     version: Annotated[str, typer.Option(help="MAJOR.MINOR.PATCH, for example 1.2.0.")],
     workspace: Annotated[str, typer.Option("--workspace", "-w", help="The workspace to release.")],
-    releases: Annotated[Path | None, RELEASES] = None,
+    releases: Annotated[
+        Path | None,
+        typer.Option("--releases", "-r", help="The folder of releases.", show_default="WORKSPACE/releases"),
+    ] = None,
     unreviewed: Annotated[
         bool, typer.Option("--unreviewed", help="Release what the screening kept, marked as not reviewed.")
     ] = False,
@@ -206,7 +209,9 @@ def takedown(
     author: Annotated[str, typer.Option(help="Name or page of the author.")] = "",
     reason: Annotated[str, typer.Option(help="Why; it will be public.")] = "",
 ) -> None:
-    """Take portraits down: every reader leaves them out at once, the next release drops them."""
+    """Take photos down, each with all its portraits: readers leave them out at once, the next release drops
+    them.
+    """
     from phq_data.release.takedown import take_down
 
     found = take_down(releases, portrait_id=id_, url=url, author=author, reason=reason)

@@ -83,7 +83,7 @@ class ScreenConfig:
     min_source_pixels: float = 0.25  # photo pixels per picture pixel; below, there is nothing to learn from
     min_blur: float = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
     max_padding: float = 0.4
-    max_head_outside: float = 0.3  # share of the head that lies outside the photo
+    max_head_outside: float = 0.15  # share of the head that lies outside the photo
     max_residual: float = 0.08  # of the side; 0.08 is 3 cm on the body
     max_shoulder_residual: float = 0.15  # raised arms lift shoulders that the rig cannot lift
     max_exposure: float = 0.6  # share of the person's pixels near black, or near white

@@ -56,21 +56,21 @@ class _Extra:
 
 
 _EXTRAS = (
-    _Extra("pillow-heif", "HEIC photos of phones", "pip install 'phq-data[heic]'"),
-    _Extra("prefect-ray", "phq build --runner ray", "pip install 'phq-flows[ray]'"),
-    _Extra("prefect-dask", "phq build --runner dask", "pip install 'phq-flows[dask]'"),
-    _Extra("torch", "training and using generators (portraitgan)", "pip install torch"),
+    _Extra("pillow-heif", "HEIC photos of phones", "make setup, or pip install 'phq-data[heic]'"),
+    _Extra("prefect-ray", "phq build --runner ray", "make setup, or pip install 'phq-flows[ray]'"),
+    _Extra("prefect-dask", "phq build --runner dask", "make setup, or pip install 'phq-flows[dask]'"),
+    _Extra("torch", "training and using generators (portraitgan)", "make setup, or pip install torch"),
     _Extra(
         "ultralytics",
         "YOLO pose as person detector",
-        "pip install 'phq-data[yolo]'",
+        "make setup, or pip install 'phq-data[yolo]'",
         "AGPL-3.0: what you offer with it must come with its source",
         "phq_data.models.yolo",
     ),
     _Extra(
         "smplx",
         "SMPL bodies, with your own model file",
-        "pip install 'phq-data[smpl]', then phq models add smpl FILE",
+        "make setup, or pip install 'phq-data[smpl]'; then phq models add smpl FILE",
         "not for commercial use",
         "phq_data.bodies.smpl",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from phq_data.build import STAGE_NAMES, PartReport
 from phq_data.runner import BuildReport
+from phq_data.workspace import Workspace
 
 _WORDS = {
     "gather": "files found",
@@ -117,3 +119,14 @@ def summary(report: BuildReport) -> Table:
         rate = f"{worked / seconds:.1f}" if seconds > 0 else ("-" if fresh else "done before")
         table.add_row(_WORDS[stage], *counts, f"{seconds:.1f}" if fresh else "", rate)
     return table
+
+
+def reasons(workspace: Workspace) -> list[str]:
+    """Why items were rejected or failed, over the whole workspace: a line an outcome, most frequent first."""
+    rows = workspace.table("ledger", ["outcome", "reason"]).to_pylist()
+    lines = []
+    for outcome in ("rejected", "failed"):
+        counted = Counter(row["reason"] for row in rows if row["outcome"] == outcome)
+        if counted:
+            lines.append(f"{outcome}: " + ", ".join(f"{n} {reason}" for reason, n in counted.most_common()))
+    return lines

@@ -29,6 +29,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -83,7 +84,7 @@ class Workspace:
         if not workspace.exists(marker):
             if not create:
                 raise WorkspaceError(
-                    f"there is no workspace at {text}; `phq build --workspace {text}` makes one"
+                    f"there is no workspace at {text}; `phq build --workspace {text} PHOTOS` makes one"
                 )
             with contextlib.suppress(OSError):
                 if fs.isfile(workspace._root):
@@ -202,7 +203,8 @@ class Workspace:
         path = self.path(_part_key(folder, index))
         try:
             with self._fs.open(path, "rb") as file:
-                table = pq.read_table(file, columns=list(columns) if columns else None)
+                # On this thread alone: a worker that drops a Python file while the program ends aborts it.
+                table = pq.ParquetFile(file).read(list(columns) if columns else None, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise WorkspaceError(
                 f"cannot read {path}: {error}; run `phq build` again to make it anew"
@@ -238,6 +240,23 @@ class Workspace:
         if not tables:
             return wanted.empty_table()
         return pa.concat_tables([table.cast(wanted) for table in tables])
+
+    def kept(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The portraits that passed the screening, near-duplicates once: rows of table `portraits`."""
+        judged = self.table("screened", ["portrait_id", "kept"])
+        twins = self.table("duplicates", ["portrait_id", "representative"])
+        wanted = set(judged.filter(judged["kept"])["portrait_id"].to_pylist())
+        wanted -= set(twins.filter(pc.invert(twins["representative"]))["portrait_id"].to_pylist())
+        schema_of = (
+            schema.PORTRAITS if not columns else pa.schema([schema.PORTRAITS.field(c) for c in columns])
+        )
+        found = []
+        for part in self.parts("tables/portraits"):
+            ids = self.read_part("tables/portraits", part, ["portrait_id"])["portrait_id"].to_pylist()
+            rows = [index for index, portrait in enumerate(ids) if portrait in wanted]
+            if rows:
+                found.append(self.read_part("tables/portraits", part, columns).take(rows).cast(schema_of))
+        return pa.concat_tables(found) if found else schema_of.empty_table()
 
     def row(self, name: str, value: str) -> dict[str, Any] | None:
         """The row of table `name` whose key starts with `value` (None: no such row).

@@ -213,7 +213,11 @@ def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
     ids = [place.portrait_id for place in selection.places]
     if not ids:
         why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items()) or "it has none"
-        hint = "" if options.unreviewed else "; review it (phq review), or release --unreviewed and marked so"
+        hint = (
+            ""
+            if options.unreviewed
+            else "; nobody has decided about them: release with --unreviewed, and marked so"
+        )
         raise ReleaseError(f"no portrait of the workspace can be released: {why}{hint}")
     twice = next((a for a, b in itertools.pairwise(ids) if a == b), None)
     if twice is not None:

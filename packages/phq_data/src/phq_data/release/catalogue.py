@@ -30,7 +30,10 @@ def catalogue(releases: Path) -> list[Listed]:
     """The releases in a folder, oldest version first; broken and half ones too, with a note."""
     found: list[tuple[Version, Listed]] = []
     if not releases.is_dir():
-        raise ReleaseError(f"there is no folder of releases at {releases}")
+        raise ReleaseError(
+            f"there is no folder of releases at {releases}: name it with --releases DIR "
+            "(`phq release build` writes to WORKSPACE/releases)"
+        )
     for folder in releases.iterdir():
         try:
             version = Version.parse(folder.name)

@@ -159,7 +159,9 @@ class Release:
         """
         data = self._checked(manifests.INDEX)
         try:
-            table = pq.read_table(pa.BufferReader(data)).cast(manifests.INDEX_SCHEMA)
+            # On this thread alone: a worker that lets go of Python's bytes while the program ends aborts it.
+            index_file = pq.ParquetFile(pa.BufferReader(data))
+            table = index_file.read(use_threads=False).cast(manifests.INDEX_SCHEMA)
         except (pa.ArrowInvalid, ValueError) as error:
             raise ReleaseError(f"{self.folder.path(manifests.INDEX)} is damaged: {error}") from error
         if table.num_rows != self.manifest.rows:

@@ -50,7 +50,10 @@ def take_down(
     if kind == "id" and len(text) < 8:
         raise ReleaseError(f"{text!r} is too short an id: give at least 8 digits of it")
     if not releases.is_dir():
-        raise ReleaseError(f"there is no folder of releases at {releases}")
+        raise ReleaseError(
+            f"there is no folder of releases at {releases}: name it with --releases DIR "
+            "(`phq release build` writes to WORKSPACE/releases)"
+        )
     portraits: set[str] = set()
     photos: set[str] = set()
     asked_for: set[str] = set()  # ids that start with what was given
