@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import signal
 import subprocess
 import time
 
@@ -177,3 +178,43 @@ def test_the_settings_of_a_build_are_written_down_and_can_be_used_again(finished
                str(finished / "config.json"))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "ws/config.json").read_text()) == settings
+
+
+def test_a_workspace_keeps_its_settings_until_told_otherwise(photos, tmp_path):
+    folder, one = tmp_path / "ws", str(photos / "synthetic-1.jpg")
+    phq("build", "-w", str(folder), "--runner", "inline", "--set", "crop.size=64", one)
+    done = phq("build", "-w", str(folder), "--runner", "inline", one)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "config.json").read_text())["crop"]["size"] == 64
+    phq("build", "-w", str(folder), "--runner", "inline", "--preset", "default", one)
+    assert json.loads((folder / "config.json").read_text())["crop"]["size"] == 512
+
+
+def test_a_build_without_photos_says_what_to_do_and_leaves_nothing(tmp_path):
+    done = phq("build", "-w", str(tmp_path / "ws"), "--runner", "inline")
+    assert done.returncode == 1
+    assert "PHOTOS" in done.stderr and not (tmp_path / "ws").exists()
+
+
+def test_an_interrupt_ends_the_build_at_once_and_the_next_run_finishes(photos, finished, tmp_path):
+    folder = tmp_path / "ws"
+    command = [
+        str(PHQ),
+        "build",
+        "-w",
+        str(folder),
+        "--runner",
+        "inline",
+        "--set",
+        "part_size=3",
+        str(photos),
+    ]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not (folder / "plan").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "run the same command to go on" in said and "Traceback" not in said
+    assert build(folder, photos).returncode == 0
+    assert rows_of(folder) == rows_of(finished)

@@ -133,3 +133,22 @@ def test_rows_are_found_by_the_start_of_their_id(workspace):
     assert workspace.row("duplicates", "zzz") is None
     with pytest.raises(WorkspaceError, match="give more of the id"):
         workspace.row("duplicates", "ab")
+
+
+def test_kept_portraits_are_those_screened_in_without_their_near_duplicates(make_workspace):
+    workspace = make_workspace(count=5, rejected=2).workspace
+    judged = workspace.table("screened", ["portrait_id", "kept"]).to_pylist()
+    good = sorted(row["portrait_id"] for row in judged if row["kept"])
+    twins = [
+        {"portrait_id": i, "cluster": good[0], "representative": i == good[0], "distance": 0}
+        for i in good[:2]
+    ]
+    workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", twins), "x")
+    kept = workspace.kept(["portrait_id", "yaw"])
+    assert sorted(kept["portrait_id"].to_pylist()) == [good[0], *good[2:]]
+    assert kept.column_names == ["portrait_id", "yaw"]
+    assert workspace.kept().schema.names == schema.PORTRAITS.names
+
+
+def test_an_empty_workspace_has_no_kept_portraits(workspace):
+    assert workspace.kept(["portrait_id"]).num_rows == 0
