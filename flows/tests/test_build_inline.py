@@ -1,6 +1,7 @@
 """`phq build --runner inline`: what it makes, and what it must survive."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -218,3 +219,29 @@ def test_an_interrupt_ends_the_build_at_once_and_the_next_run_finishes(photos, f
     assert "run the same command to go on" in said and "Traceback" not in said
     assert build(folder, photos).returncode == 0
     assert rows_of(folder) == rows_of(finished)
+
+
+def test_touching_the_photos_adds_nothing(photos, tmp_path):
+    folder, source = tmp_path / "ws", tmp_path / "photos"
+    source.mkdir()
+    shutil.copy(photos / "synthetic-1.jpg", source)
+    assert build(folder, source).returncode == 0
+    before = rows_of(folder)
+    os.utime(source / "synthetic-1.jpg", (1, 1))
+    assert build(folder, source).returncode == 0
+    after = rows_of(folder)
+    for name in ("photos", "people", "fits", "portraits", "screened"):
+        assert after[name] == before[name]
+
+
+def test_a_table_with_damaged_pages_is_made_again_by_the_second_run(finished, photos, tmp_path):
+    folder = tmp_path / "ws"
+    shutil.copytree(finished, folder)
+    victim = folder / "tables/people/part-00001.parquet"
+    data = bytearray(victim.read_bytes())
+    data[4:200] = bytes(196)  # the footer stays whole
+    victim.write_bytes(data)
+    build(folder, photos, "--set", "fit.max_residual=0.149")  # reads the damaged part
+    assert build(folder, photos, "--set", "fit.max_residual=0.15").returncode == 0
+    tables, expected = rows_of(folder), rows_of(finished)
+    assert tables["people"] == expected["people"] and tables["portraits"] == expected["portraits"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +39,7 @@ def build(
             "process without Prefect's start of some 15 seconds."
         ),
     ] = "threads",
-    workers: Annotated[int, typer.Option(help="How many parts at once. 0 = one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="How many parts at once. 0 = one a core.")] = 0,
     preset: Annotated[
         str,
         typer.Option(
@@ -122,13 +123,7 @@ def _settings(workspace: str, preset: str, file: Path | None, assignments: list[
         except WorkspaceError:  # a new workspace; one that is damaged is told of when it is opened to build
             chosen = settings.default()
         else:
-            try:
-                chosen = load_config(opened)
-            except ValueError as error:
-                raise settings.ConfigError(
-                    f"cannot use the settings of the last build, {workspace}/config.json: {error}. Give "
-                    "--preset default or --config FILE"
-                ) from error
+            chosen = load_config(opened)
     for assignment in assignments:
         chosen = chosen.replace_setting(assignment)
     return chosen
@@ -183,14 +178,13 @@ def run_build(
     console.print()
     console.print(summary(report))
     for line in reasons(opened):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     kept = report.count("screen", "kept")
-    console.print(
-        f"\n{kept} portraits kept in {report.seconds:.0f} s. Look at them: phq report --workspace {workspace}"
-    )
+    look = f"phq report --workspace {shlex.quote(workspace)}"
+    console.print(f"\n{kept} portraits kept in {report.seconds:.0f} s. Look at them: {look}", markup=False)
     if report.errors:
         for error in report.errors:
-            console.print(f"[red]broken:[/red] {error}", highlight=False)
+            console.print(f"broken: {error}", highlight=False, markup=False, style="red")
         console.print("The other parts are done. Run the same command again to try these once more.")
         sys.exit(1)
 

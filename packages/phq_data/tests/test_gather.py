@@ -139,3 +139,32 @@ def test_a_full_disk_stops_gathering_with_advice(workspace, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(WorkspaceError, match="disk is full"):
         take(workspace, Shelf({"a.jpg": photo(1)}))
+
+
+def test_a_touched_file_is_known_by_its_bytes(workspace):
+    shelf = Shelf({"a.jpg": photo(1)})
+    take(workspace, shelf)
+
+    class Touched(Shelf):
+        def files(self):
+            for file in super().files():
+                yield SourceFile(file.uri, file.size, file.mtime_ns + 1, file.provenance)
+
+    take(workspace, Touched(shelf.content))
+    first, second = plan(workspace)
+    assert (first["same_as"], second["same_as"]) == (None, first["uri"])
+
+
+def test_a_file_that_became_readable_is_planned_once_even_if_listed_twice(workspace):
+    shelf = Shelf({"a.jpg": PermissionError(13, "Permission denied")})
+    take(workspace, shelf)
+    shelf.content["a.jpg"] = photo(1)
+    list(gather(workspace, [shelf, shelf], IngestConfig(), 2))
+    assert [row["sha256"] != "" for row in plan(workspace)] == [True]
+
+
+def test_a_damaged_plan_part_says_what_to_do(workspace, tmp_path):
+    take(workspace, Shelf({"a.jpg": photo(1)}))
+    (tmp_path / "plan/part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(WorkspaceError, match="delete it and run the build again"):
+        take(workspace, Shelf({"a.jpg": photo(1)}))

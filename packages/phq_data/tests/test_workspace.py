@@ -152,3 +152,9 @@ def test_kept_portraits_are_those_screened_in_without_their_near_duplicates(make
 
 def test_an_empty_workspace_has_no_kept_portraits(workspace):
     assert workspace.kept(["portrait_id"]).num_rows == 0
+
+
+def test_a_copy_beside_a_part_is_no_part(workspace, tmp_path):
+    workspace.write_part("tables/duplicates", 0, duplicates("a"), "x")
+    (tmp_path / "ws/tables/duplicates/part-00000 (1).parquet").write_bytes(b"a sync conflict")
+    assert workspace.parts("tables/duplicates") == [0]

@@ -104,7 +104,7 @@ def run_part(
         return PartReport(stage, part, skipped=True, seconds=0.0, **counts)
 
     began = time.perf_counter()
-    tables = [workspace.read_part(folder, part).to_pylist() for folder in spec.inputs]
+    tables = [_read(workspace, folder, part) for folder in spec.inputs]
     result = _call(spec, workspace, config, tables, tick)
     rows = schema.to_table(spec.table, result.rows)
     outcomes = schema.to_table("ledger", _ledger_rows(spec, result.outcomes, tables))
@@ -140,6 +140,17 @@ def finish(workspace: Workspace, config: PipelineConfig) -> None:
     rows = workspace.table("screened", columns).to_pylist()
     found = duplicates([row for row in rows if row["kept"]], config.dedup)
     workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", found), expected)
+
+
+def _read(workspace: Workspace, folder: str, part: int) -> list[Row]:
+    try:
+        return workspace.read_part(folder, part).to_pylist()
+    except WorkspaceError:
+        # Its footer is whole, its pages are not: without its mark the next build makes it anew.
+        for spec in STAGES:
+            if folder == f"tables/{spec.table}":
+                workspace.remove(f"ledger/{spec.name}/part-{part:05d}.parquet")
+        raise
 
 
 def _done(workspace: Workspace, spec: StageSpec, part: int, expected: str) -> PartInfo | None:
@@ -218,4 +229,10 @@ def load_config(workspace: Workspace) -> PipelineConfig:
     """The settings of the last build of this workspace (the default ones before any)."""
     if not workspace.exists("config.json"):
         return settings.default()
-    return PipelineConfig.from_dict(json.loads(workspace.read_bytes("config.json")))
+    try:
+        return PipelineConfig.from_dict(json.loads(workspace.read_bytes("config.json")))
+    except ValueError as error:
+        raise settings.ConfigError(
+            f"cannot use the settings of the last build, {workspace.path('config.json')}: {error}. "
+            "Build with --preset default or --config FILE"
+        ) from error

@@ -121,6 +121,8 @@ class PipelineConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:
         """A config from nested dictionaries; unknown names and wrong types raise `ConfigError`."""
+        if not isinstance(values, Mapping):
+            raise ConfigError("settings are a JSON object, as config.json of a workspace has them")
         return _from_dict(cls, values, "")
 
     def replace_setting(self, assignment: str) -> PipelineConfig:

@@ -17,7 +17,7 @@ from phq_data.config import IngestConfig
 from phq_data.images import sniff
 from phq_data.sources import Source, SourceFile
 from phq_data.stages.base import Row
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, WorkspaceError
 
 PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes"})
 """Reading errors that another try cannot mend."""
@@ -42,7 +42,13 @@ class _Plan:
         self.unread: dict[str, tuple[int, int]] = {}  # uri -> (part, row) of files worth another try
         for part in self.parts:
             columns = ["uri", "size", "mtime_ns", "sha256", "error"]
-            rows = workspace.read_part("plan", part, columns).to_pylist()
+            try:
+                rows = workspace.read_part("plan", part, columns).to_pylist()
+            except WorkspaceError as error:
+                path = workspace.path(f"plan/part-{part:05d}.parquet")
+                raise WorkspaceError(
+                    f"the plan part {path} is damaged: delete it and run the build again with all its sources"
+                ) from error
             for position, row in enumerate(rows):
                 self.known.add((row["uri"], row["size"], row["mtime_ns"]))
                 if row["error"] and row["error"] not in PERMANENT:
@@ -89,6 +95,7 @@ def gather(
             if file.uri in plan.unread:
                 row = _take_in(workspace, source, file, config, plan.owners)
                 if not row["error"]:
+                    plan.known.add(identity)
                     amended.append((*plan.unread.pop(file.uri), row))
             elif identity not in plan.known:
                 plan.known.add(identity)
@@ -122,8 +129,8 @@ def _take_in(
         key = photo_key(sha256, kind) if copy else file.uri
         if copy and not workspace.exists(key):
             workspace.write_bytes(key, data)
-        owner = owners.setdefault(sha256, file.uri)
-        same_as = owner if owner != file.uri else None
+        same_as = owners.get(sha256)  # also the file itself, when only its time has changed
+        owners.setdefault(sha256, file.uri)
     except _RefusedError as refusal:
         error, message = refusal.reason, str(refusal)
     except OSError as problem:

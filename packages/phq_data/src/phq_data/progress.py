@@ -99,7 +99,7 @@ class TerminalProgress:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False)
 
     def _expect(self, stage: str, part: int, items: int) -> None:
         self._known[stage][part] = items

@@ -19,6 +19,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -77,7 +78,7 @@ class Workspace:
         text = str(url)
         try:
             fs, root = fsspec.core.url_to_fs(text)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, NotImplementedError, OSError) as error:
             raise WorkspaceError(f"cannot open a workspace at {text}: {error}") from error
         workspace = cls(text, fs, root)
         marker = "workspace.json"
@@ -95,7 +96,9 @@ class Workspace:
             found = json.loads(workspace.read_bytes(marker))
             known = found["format"] == FORMAT and found["schema_version"] <= schema.SCHEMA_VERSION
         except (ValueError, KeyError, TypeError) as error:
-            raise WorkspaceError(f"{text}/{marker} is damaged: {error}") from error
+            raise WorkspaceError(
+                f"{text}/{marker} is damaged ({error}): delete it and build again; the tables stay"
+            ) from error
         if not known:
             raise WorkspaceError(
                 f"the workspace {text} was made by a newer PHQ ({found}); this one reads {FORMAT}, "
@@ -187,8 +190,8 @@ class Workspace:
         """The footer of a part; None when it is missing or damaged (then it is simply made again)."""
         path = self.path(_part_key(folder, index))
         try:
-            with self._fs.open(path, "rb") as file:
-                metadata = pq.read_metadata(file)
+            with self._parquet(path) as file:
+                metadata = file.metadata
             footer = json.loads(metadata.metadata[_FOOTER])
             if footer["schema_version"] != schema.SCHEMA_VERSION:
                 return None
@@ -202,14 +205,19 @@ class Workspace:
         """The rows of a part. Raises `WorkspaceError` when it is missing or damaged."""
         path = self.path(_part_key(folder, index))
         try:
-            with self._fs.open(path, "rb") as file:
-                # On this thread alone: a worker that drops a Python file while the program ends aborts it.
-                table = pq.ParquetFile(file).read(list(columns) if columns else None, use_threads=False)
+            with self._parquet(path) as file:
+                table = file.read(list(columns) if columns else None, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise WorkspaceError(
                 f"cannot read {path}: {error}; run `phq build` again to make it anew"
             ) from error
         return table.replace_schema_metadata(None)
+
+    def _parquet(self, path: str) -> pq.ParquetFile:
+        # Arrow's own files, read on this thread: a worker thread of Arrow that lets go of a Python file while
+        # the program ends aborts it.
+        source = pa.OSFile(path) if self.is_local else pa.BufferReader(self._fs.cat_file(path))
+        return pq.ParquetFile(source)
 
     def parts(self, folder: str) -> list[int]:
         """The numbers of the parts in a folder, ascending."""
@@ -217,8 +225,8 @@ class Workspace:
         if not self._fs.exists(path):
             return []
         names = (str(entry).rpartition("/")[2] for entry in self._fs.ls(path, detail=False))
-        found = [n for n in names if n.startswith("part-") and n.endswith(".parquet")]
-        return sorted(int(n.removeprefix("part-").removesuffix(".parquet")) for n in found)
+        found = (re.fullmatch(r"part-(\d+)\.parquet", name) for name in names)
+        return sorted(int(match[1]) for match in found if match)
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of table `name` ("photos", "portraits", ..., "plan", "ledger"), parts in order.

@@ -208,3 +208,11 @@ def test_two_rights_files_in_one_folder_are_one_too_many(tmp_path):
     put(tmp_path, "a.jpg", "rights.json", "rights.toml")
     with pytest.raises(SourceError, match="both"):
         list(FolderSource(tmp_path).files())
+
+
+def test_a_workspace_inside_the_folder_is_not_taken_for_photos(tmp_path):
+    (tmp_path / "ws" / "photos").mkdir(parents=True)
+    (tmp_path / "ws" / "workspace.json").write_text("{}")
+    (tmp_path / "ws" / "photos" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    assert [file.uri.rsplit("/", 1)[1] for file in FolderSource(tmp_path).files()] == ["b.jpg"]

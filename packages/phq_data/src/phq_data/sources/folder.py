@@ -91,6 +91,8 @@ class FolderSource:
             except OSError:
                 found.append((folder.path, folder.claims))  # opening it will say why
                 continue
+            if any(entry.name == b"workspace.json" for entry in entries):
+                continue  # a workspace of ours: what it holds was made from photos
             claims = _with_rights(folder.claims, folder.path)
             for entry in entries:
                 if entry.name.startswith(b".") or (
