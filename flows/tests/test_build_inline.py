@@ -175,8 +175,8 @@ def test_wrong_arguments_get_one_sentence(tmp_path, arguments, words):
 def test_the_settings_of_a_build_are_written_down_and_can_be_used_again(finished, photos, tmp_path):
     settings = json.loads((finished / "config.json").read_text())
     assert settings["part_size"] == 3
-    done = phq("build", "-w", str(tmp_path / "ws"), "--runner", "inline", "--config",
-               str(finished / "config.json"))  # fmt: skip
+    settings_file, one = str(finished / "config.json"), str(photos / "synthetic-1.jpg")
+    done = phq("build", "-w", str(tmp_path / "ws"), "--runner", "inline", "--config", settings_file, one)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "ws/config.json").read_text()) == settings
 
