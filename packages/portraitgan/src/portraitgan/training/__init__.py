@@ -1,0 +1,1 @@
+"""Training: schedules and stages, the loop, checkpoints, statistics, pictures of progress."""

@@ -1,0 +1,290 @@
+"""What a training run is: the networks, the stages, schedules, optimisers, batches, what is written when.
+
+One frozen `TrainConfig`, written to `RUN/config.json` and read back strictly. Sizes in images are given in
+kimg (thousands of images shown to the discriminator). The numbers of the presets for the paper are those of
+its README commands and of the code's defaults (spec sections 5.6-5.9).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from portraitgan import config as models
+from portraitgan.config import ModelConfig
+from portraitgan.strict_json import ConfigError, read_strict, write_json
+
+VERSION = 1
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+MIGRATIONS: dict[int, Migration] = {}
+"""From a config's version to the next one: a function from its JSON object to the newer JSON object."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage: what is trained until how many images, at how many rays."""
+
+    name: str = "1"
+    until_kimg: float = 6000.0  # the stage ends when the run has seen so much, counted from its first image
+    train_pose_predictor: bool = True  # the generator's; frozen, it still conditions and poses
+    resolution: int = 64  # rays per image side at the end of the stage
+    resolution_start: int = 64  # ... at its start
+    resolution_fade_kimg: float = 1000.0  # how long the change between the two takes; every integer occurs
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """What fades over the first images of the run (table 1, spec section 5.6)."""
+
+    condition_swap: float = 0.7  # probability in the end; starts at 1
+    condition_swap_kimg: float = 1000.0
+    blur_sigma: float = 10.0  # pixels at the first image; fades to 0
+    blur_kimg: float = 200.0
+    density_noise: float = 1.0  # standard deviation at the first image; fades to 0
+    density_noise_kimg: float = 200.0
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Adam of both networks. The discriminator's is corrected for R1 being lazy (spec section 5.7)."""
+
+    generator_rate: float = 0.0025
+    discriminator_rate: float = 0.002
+    beta1: float = 0.0
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    r1_interval: int = 16  # iterations; the penalty is multiplied by it
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Moving averages of the weights of both networks."""
+
+    half_life: float = 10_000.0  # images
+    ramp: float = 0.05  # the half-life is at most this share of the images seen
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How many portraits an iteration sees.
+
+    The micro-batch is part of the method, not only of the memory: minibatch statistics and the swaps of
+    condition and background happen inside one. Any number of processes gives the same numbers.
+    """
+
+    size: int = 32
+    micro: int = 4
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What is written when."""
+
+    status_kimg: float = 4.0  # a status line and a row of statistics
+    checkpoint_kimg: float = 200.0  # kept for good
+    latest_kimg: float = 20.0  # kept until two newer ones exist
+    snapshot_kimg: float = 100.0  # a sheet of pictures
+    snapshot_portraits: int = 8  # rows of the sheet, each with its mirrored twin
+    trackers: tuple[str, ...] = ("tensorboard",)  # also wandb, mlflow; one that is not installed is announced
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How the release is read."""
+
+    split: str = "train"
+    mirror: bool = True  # every portrait also left-right mirrored
+    workers: int = 3  # decoding processes of each training process
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """When a run that has gone wrong stops by itself."""
+
+    max_bad_steps: int = 50  # consecutive iterations whose losses or gradients are not finite
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run."""
+
+    version: int = VERSION
+    name: str = "paper_512"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    stages: tuple[StageConfig, ...] = (StageConfig(),)
+    schedule: ScheduleConfig = ScheduleConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    average: AverageConfig = AverageConfig()
+    batch: BatchConfig = BatchConfig()
+    output: OutputConfig = OutputConfig()
+    data: DataConfig = DataConfig()
+    guard: GuardConfig = GuardConfig()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def to_json(self) -> str:
+        """The config as JSON text."""
+        return write_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        """Read `to_json`'s text, of this version or an older one. Raises `ConfigError` saying why not."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"the config is not JSON: {error}") from error
+        version = data.get("version") if isinstance(data, dict) else None
+        if not isinstance(version, int):
+            raise ConfigError("the config has no version: is it the config.json of a training run?")
+        if version > VERSION:
+            raise ConfigError(
+                f"the config has version {version}, this portraitgan knows up to {VERSION}: update it"
+            )
+        for number in range(version, VERSION):
+            if number not in MIGRATIONS:
+                raise ConfigError(
+                    f"the config has version {version}; what changed from version {number} to {number + 1} "
+                    "cannot be carried over: continue the run with the portraitgan that started it"
+                )
+            data = {**MIGRATIONS[number](data), "version": number + 1}
+        return read_strict(cls, json.dumps(data))
+
+
+def with_values(config: TrainConfig, values: Mapping[str, str]) -> TrainConfig:
+    """`config` with fields set by dotted paths, as in `{"batch.size": "16", "stages.0.until_kimg": "100"}`.
+
+    Values are JSON; what is not JSON is text. Raises `ConfigError` naming an unknown path or a wrong type.
+    """
+    data = dataclasses.asdict(config)
+    for path, text in values.items():
+        target: Any = data
+        steps = path.split(".")
+        for depth, step in enumerate(steps):
+            where = ".".join(steps[:depth]) or "the config"
+            key: str | int = step
+            if isinstance(target, tuple | list):
+                if not (step.isdigit() and int(step) < len(target)):
+                    raise ConfigError(f"{where} has entries 0 to {len(target) - 1}, no '{step}'")
+                key = int(step)
+            elif not isinstance(target, dict) or step not in target:
+                known = ", ".join(target) if isinstance(target, dict) else "nothing below it"
+                raise ConfigError(f"{where} has no '{step}'; it has {known}")
+            if depth + 1 < len(steps):
+                if isinstance(target[key], tuple):
+                    target[key] = list(target[key])
+                target = target[key]
+            else:
+                target[key] = _value(text)
+    return read_strict(TrainConfig, json.dumps(data))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _paper(model: ModelConfig) -> TrainConfig:
+    """The paper's three stages (table 1)."""
+    stages = (
+        StageConfig("1", 6000.0, True, 64, 64),
+        StageConfig("2", 10_000.0, False, 64, 64),
+        StageConfig("3", 13_000.0, False, 128, 64, 1000.0),
+    )
+    return TrainConfig(name=model.name, model=model, stages=stages)
+
+
+def paper_512() -> TrainConfig:
+    """The released 512x512 models."""
+    return _paper(models.paper_512())
+
+
+def paper_256() -> TrainConfig:
+    """The paper's configuration: 256x256 training images."""
+    return _paper(models.paper_256())
+
+
+def paper_128() -> TrainConfig:
+    """The smallest official super-resolution variant; its rays end at the size of its backbone's input."""
+    base = _paper(models.paper_128())
+    return replace(base, stages=(*base.stages[:2], replace(base.stages[2], resolution=64)))
+
+
+def middle() -> TrainConfig:
+    """A few million weights at 128x128: a day on one small GPU, not for CPUs."""
+    return TrainConfig(
+        name="middle",
+        model=models.middle(),
+        stages=(
+            StageConfig("1", 1500.0, True, 32, 32),
+            StageConfig("2", 2500.0, False, 32, 32),
+            StageConfig("3", 3000.0, False, 64, 32, 250.0),
+        ),
+        schedule=ScheduleConfig(blur_sigma=4.0),
+    )
+
+
+def tiny() -> TrainConfig:
+    """The whole method at toy size, 32x32: to see it run on a CPU."""
+    model = models.tiny()
+    return TrainConfig(
+        name="tiny",
+        model=replace(model, loss=replace(model.loss, pose_regulariser_images=10_000)),
+        stages=(
+            StageConfig("1", 40.0, True, 8, 8),
+            StageConfig("2", 60.0, False, 8, 8),
+            StageConfig("3", 80.0, False, 16, 8, 10.0),
+        ),
+        schedule=ScheduleConfig(
+            condition_swap_kimg=20.0, blur_sigma=1.0, blur_kimg=8.0, density_noise_kimg=8.0
+        ),
+        average=AverageConfig(half_life=1_000.0),
+        batch=BatchConfig(size=8, micro=4),
+        output=OutputConfig(
+            status_kimg=0.5, checkpoint_kimg=20.0, latest_kimg=2.0, snapshot_kimg=4.0, snapshot_portraits=4
+        ),
+        data=DataConfig(workers=0),
+    )
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "paper_512": paper_512,
+    "paper_256": paper_256,
+    "paper_128": paper_128,
+    "middle": middle,
+    "tiny": tiny,
+}
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise `ConfigError` unless the run can be made."""
+    if not config.stages:
+        raise ConfigError("stages must hold at least one stage")
+    before = 0.0
+    for index, stage in enumerate(config.stages):
+        if stage.until_kimg <= before:
+            raise ConfigError(
+                f"stages.{index}.until_kimg must be more than {before:g}, where the stage starts, "
+                f"not {stage.until_kimg:g}"
+            )
+        if min(stage.resolution, stage.resolution_start) < 4:
+            raise ConfigError(f"stages.{index}.resolution must be at least 4 rays a side")
+        before = stage.until_kimg
+    batch = config.batch
+    if batch.micro < 1 or batch.size < 1 or batch.size % batch.micro:
+        raise ConfigError(f"batch.size must be a multiple of batch.micro, not {batch.size} and {batch.micro}")
+    if config.optimiser.r1_interval < 1:
+        raise ConfigError("optimiser.r1_interval must be at least 1 iteration")
+    output = config.output
+    for name in ("status_kimg", "checkpoint_kimg", "latest_kimg", "snapshot_kimg"):
+        if getattr(output, name) <= 0:
+            raise ConfigError(f"output.{name} must be positive")
+    if config.data.workers < 0 or config.guard.max_bad_steps < 1 or output.snapshot_portraits < 1:
+        raise ConfigError("data.workers, guard.max_bad_steps and output.snapshot_portraits are too small")
