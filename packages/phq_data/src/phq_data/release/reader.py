@@ -238,6 +238,10 @@ class Release:
         """Rows at (shard, row) places, in the order asked for."""
         return self._shards.rows(places, columns)
 
+    def row_groups(self, shard: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row group of `shard` that each of `rows` [N] lies in: rows of one group cost one read."""
+        return self._shards.groups_of(shard, rows)
+
     def _checked(self, name: str) -> bytes:
         entry = next((file for file in self.manifest.files if file.path == name), None)
         if entry is None:
@@ -355,6 +359,11 @@ class _Shards:
         with self._lock:
             self._file(shard)
             return int(np.searchsorted(self._starts[shard], row, side="right")) - 1
+
+    def groups_of(self, shard: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        with self._lock:
+            self._file(shard)
+            return np.searchsorted(self._starts[shard], rows, side="right") - 1
 
     def whole(self, shard: int, columns: Sequence[str] | None) -> pa.Table:
         with self._lock:
