@@ -58,7 +58,11 @@ def build(
         str, typer.Option("--splits", help="Shares of train, validation, test.")
     ] = "0.96,0.02,0.02",
     truth: Annotated[
-        Path | None, typer.Option(help="Parquet of portrait_id, truth_camera, truth_pose.")
+        Path | None,
+        typer.Option(
+            help="truth.parquet of `phq synthesize`, or a Parquet of portrait_id, truth_camera, truth_pose: "
+            "fills the truth_* columns."
+        ),
     ] = None,
     permission: Annotated[Path | None, PERMISSION] = None,
     shard_mb: Annotated[int, typer.Option(help="Size of a shard.")] = 256,
@@ -89,10 +93,14 @@ def build(
         url=url, workers=workers, **({"creator": creator} if creator else {}),
     )  # fmt: skip
     target = releases or _beside(workspace)
+    opened = Workspace.open(workspace)
+    known = None
+    if truth is not None:
+        from phq_data.release.truth import read as read_truth
+
+        known = read_truth(truth, opened)
     with _Progress() as progress:
-        result = make(
-            Workspace.open(workspace), target, version, options, truth=_truth(truth), progress=progress.rows
-        )
+        result = make(opened, target, version, options, truth=known, progress=progress.rows)
     _say_built(result)
 
 
@@ -305,22 +313,6 @@ def _beside(workspace: str) -> Path:
     if "://" in workspace:
         raise typer.BadParameter("the workspace is not a folder here: say where to with --releases DIR")
     return Path(workspace) / "releases"
-
-
-def _truth(path: Path | None) -> dict[str, dict[str, Any]]:
-    if path is None:
-        return {}
-    import pyarrow.parquet as pq
-
-    from phq_data.release.version import ReleaseError
-
-    try:
-        rows = pq.read_table(path, columns=["portrait_id", "truth_camera", "truth_pose"]).to_pylist()
-    except (OSError, ValueError) as error:
-        raise ReleaseError(
-            f"{path} has no columns portrait_id, truth_camera and truth_pose: {error}"
-        ) from error
-    return {row.pop("portrait_id"): row for row in rows}
 
 
 def _say_built(result: ReleaseResult) -> None:
