@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from phq_data import config as settings
@@ -64,12 +64,13 @@ def fingerprint(spec: StageSpec, config: PipelineConfig, inputs: Iterable[PartIn
         "ingest": [config.ingest],
         "detect": [config.detect, models.detector.fingerprint] if spec.name == "detect" else [],
         "fit": [config.fit, models.fitter.fingerprint] if spec.name == "fit" else [],
-        "portray": [config.align, config.crop, config.mask],
+        # What was given counts by its content, wherever it lies.
+        "portray": [config.align, replace(config.crop, head_boxes="", vertex_maps=""), config.mask],
         "screen": [config.screen],
     }
     parts = list(made_with[spec.name])
     if spec.name == "portray":
-        parts += [models.segmenter.fingerprint, models.rig.digest]
+        parts += [models.segmenter.fingerprint, models.rig.digest, models.given.fingerprints]
     if spec.name == "screen":
         parts += [models.rig.digest]
     return settings.digest(spec.name, spec.version, parts, [info.content for info in inputs])
@@ -122,9 +123,11 @@ def run_part(
 
 
 def prepare(workspace: Workspace, config: PipelineConfig) -> None:
-    """Write down what the build is made with: settings and rig. Fails early when a model is missing."""
+    """Write down what the build is made with: settings and rig. Fails early when one is missing."""
+    models = models_for(config)
+    _, rig = models.given, models.rig  # raise what they have to raise before anything is written
     workspace.write_bytes("config.json", config.to_json().encode())
-    workspace.write_bytes("rig.safetensors", models_for(config).rig.to_bytes())
+    workspace.write_bytes("rig.safetensors", rig.to_bytes())
 
 
 def finish(workspace: Workspace, config: PipelineConfig) -> None:
@@ -187,8 +190,9 @@ def _call(
     if spec.name == "portray":
         fits, people, photos = tables
         return portray.portray(
-            fits, people, photos, open_photo, models.segmenter, models.rig, models.template, config, tick=tick
-        )
+            fits, people, photos, open_photo, models.segmenter, models.rig, models.template, config,
+            tick=tick, given=models.given,
+        )  # fmt: skip
     portraits, people, fits = tables
     return screen.screen(portraits, people, config.screen, models.rig, tick=tick, fits=fits)
 

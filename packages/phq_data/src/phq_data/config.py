@@ -62,6 +62,11 @@ class CropConfig:
     size: int = 512  # pixels a side
     codec: Literal["webp-lossless", "png", "jpeg-95"] = "webp-lossless"
     min_window: float = 50.0  # photo pixels; smaller windows are rejected (phq-data section 6)
+    head_boxes: str = ""  # mode reference: the reference's head-box JSON, beside detect.model=keypoints:FILE
+    vertex_maps: str = (
+        ""  # mode reference: a folder of DensePose vertex maps to re-align heads by (section 10)
+    )
+    as_published: bool = False  # re-align with the authors' centre formula instead of the corrected one
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class ScreenConfig:
     min_mask_share: float = 0.15
     max_overlap: float = 0.12  # of the picture, by one other person's head; a whole one takes about 0.3
     max_doubt: float = 0.75
+    min_laplacian: float = 0.0
+    """The reference's blur filter: variance of the Laplacian of the grey crop A. 0 = not looked at."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +165,9 @@ def paper() -> PipelineConfig:
     """The reference pipeline, from keypoints on, with its thresholds (data specification, sections 3 to 11).
 
     YOLO pose, 3DCrowdNet, SMPL, reference alignment and crop, DeepLabV3 for everybody in the frame. The user
-    brings the models (`phq models`). The reference judges by the reprojection alone: 150 pixels of crop A,
-    which is 0.195 of the picture's side; its one other filter, for blur, lets nearly everything pass.
+    brings the models (`phq models`), and may bring keypoints, head boxes and vertex maps. The reference's
+    filters are the reprojection (150 pixels of crop A, 0.195 of the picture's side), the Laplacian and equal
+    hashes; `docs/models.md` says where ours differ.
     """
     return PipelineConfig(
         detect=DetectConfig(model="yolo"),
@@ -180,6 +188,7 @@ def paper() -> PipelineConfig:
             min_mask_share=0.0,
             max_overlap=1.0,
             max_doubt=1.0,
+            min_laplacian=4.0,
         ),
         dedup=DedupConfig(max_distance=0),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from phq_data.config import PipelineConfig
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 from phq_data.rig import PortraitRig
+
+if TYPE_CHECKING:
+    from phq_data.models.given import Given
 
 
 class Models:
@@ -61,6 +64,13 @@ class Models:
         from phq_data.bodies.template import template_joints
 
         return self._once("template", lambda: template_joints(self.fitter.body))
+
+    @property
+    def given(self) -> Given:
+        """Head boxes and vertex maps that the user brought for the reference's crop."""
+        from phq_data.models import given
+
+        return self._once("given", lambda: given.load(self._config))
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         with self._lock:

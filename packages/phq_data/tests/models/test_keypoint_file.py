@@ -32,7 +32,7 @@ def person(offset):
     return rows.tolist()
 
 
-def test_people_come_by_file_name_left_to_right(write):
+def test_people_come_by_file_name_in_the_files_order(write):
     path = write({"a photo.jpg": [person(60), person(10)], "empty.jpg": []})
     detector = person_detector(f"keypoints:{path}")
     assert isinstance(detector, PersonDetector) and isinstance(detector, NamedPhotoDetector)
@@ -46,7 +46,7 @@ def test_people_come_by_file_name_left_to_right(write):
 
     result = detect(rows, closed, detector, DetectConfig())
     assert [o.reason for o in result.outcomes] == ["", "no_person", "no_person"]
-    assert [row["keypoints"][0] for row in result.rows] == [person(10)[0][0], person(60)[0][0]]
+    assert [row["keypoints"][0] for row in result.rows] == [person(60)[0][0], person(10)[0][0]]
     assert result.rows[0]["detector"] == detector.fingerprint
     with pytest.raises(ModelError, match="has no name"):
         detector.detect(np.zeros((4, 4, 3), np.uint8))

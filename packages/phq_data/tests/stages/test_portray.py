@@ -11,9 +11,11 @@ import pytest
 
 from phq_data import camera, schema
 from phq_data.config import PipelineConfig
-from phq_data.images import PhotoError, decode_struct
+from phq_data.images import PhotoError, decode_struct, encode_image
+from phq_data.models import given
 from phq_data.stages.crop import Window
 from phq_data.stages.portray import portrait_id, portray
+from phq_data.stages.realign import decode_vertex_map, realign
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bodyworks as works
@@ -195,3 +197,103 @@ def test_mirrored_photo_gives_the_mirrored_portrait() -> None:
     difference = camera.mirror_image(decode_struct(two["image"])).astype(int) - decode_struct(one["image"])
     assert np.abs(difference).max() <= 2
     assert two["residual"] == pytest.approx(one["residual"], abs=1e-6)
+
+
+class Together(Left):
+    """The same in batches of two."""
+
+    batch = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def segment_batch(
+        self, images: list[np.ndarray], targets: list[np.ndarray], others: list[list[np.ndarray]]
+    ) -> list[np.ndarray]:
+        self.sizes.append(len(images))
+        return [self.segment(*one) for one in zip(images, targets, others, strict=True)]
+
+
+def test_segmenters_that_take_several_pictures_get_those_of_several_photos_together() -> None:
+    alone, together = Bench(), Bench()
+    together.segmenter = Together()
+    wanted, found = alone.run(), together.run()
+    assert together.segmenter.sizes == [2, 1] and together.ticks == alone.ticks == 3
+    assert found.rows == wanted.rows and found.outcomes == wanted.outcomes
+    for one, two in zip(alone.segmenter.calls, together.segmenter.calls, strict=True):
+        np.testing.assert_array_equal(one[0], two[0])
+        np.testing.assert_array_equal(one[1], two[1])
+
+
+def test_a_mask_of_another_size_is_no_mask() -> None:
+    bench = Bench()
+    bench.segmenter.segment = lambda *_: np.zeros((3, 3), np.uint8)  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="as a mask"):
+        bench.run()
+
+
+REFERENCE = (
+    CONFIG.replace_setting("crop.mode=reference")
+    .replace_setting("align.joints=reference")
+    .replace_setting("crop.min_window=1")
+)
+
+
+def test_given_head_boxes_set_the_side_and_none_leaves_it_to_the_shoulders(tmp_path: Path) -> None:
+    bench = Bench()
+    for photo in bench.photos:
+        photo["orientation"] = 1
+    for row in bench.people:
+        row["order"] = int(row["person_id"] == "p1")
+    path = tmp_path / "heads.json"
+    path.write_text(json.dumps({"one.jpg": [{"bbox": [0, 0, 40, 50]}, {"bbox": []}], "two.jpg": []}))
+    boxes = given.Given(given.HeadBoxFile(path))
+    result = bench.run(REFERENCE, given=boxes)
+    assert [o.outcome for o in result.outcomes] == ["kept", "kept", "failed"]
+    assert "has 0 people in two.jpg, the keypoints 1" in result.outcomes[2].message
+    assert result.rows[0]["window"][2] == pytest.approx(0.75 * 2.6 * 40)
+    neck = np.asarray(bench.fits[1]["translation"])
+    pair = np.array([works.TEMPLATE["left_shoulder"], works.TEMPLATE["right_shoulder"]]) * [1, -1, -1] + neck
+    seen = 900.0 * pair[:, :2] / pair[:, 2:]
+    assert result.rows[1]["window"][2] == pytest.approx(0.75 * 1.6 * np.linalg.norm(seen[0] - seen[1]))
+    assert json.loads(result.rows[0]["models"])["head_boxes"] == boxes.head_boxes.fingerprint
+
+
+def test_a_given_vertex_map_realigns_the_head_of_its_person(tmp_path: Path) -> None:
+    bench = Bench()
+    plain = bench.run(REFERENCE)
+    row = plain.rows[0]
+    rig_head = np.flatnonzero(RIG.vertices[:, 1] > 0.0649)
+    first = Window(*row["window"]).scaled(1 / 0.75)
+    K = np.array([[5000 / 1024, 0, 0.5], [0, 5000 / 1024, 0.5], [0, 0, 1]])
+    cam2world = camera.from_label(row["camera"])[0]
+    at = camera.project(RIG.posed(row["pose"])[rig_head], cam2world, K)[0] * 1024
+    middle = at.mean(axis=0)
+    pixel = np.rint((at - middle) / 1.5 + middle + [12, -8]).astype(int)  # a smaller head, a bit away
+    pixels = np.full((1024, 1024, 3), 255, np.uint8)
+    pixels[pixel[:, 1], pixel[:, 0]] = np.stack([0 * rig_head, rig_head, 0 * rig_head], axis=1)
+    (tmp_path / "one_0_seg0.png").write_bytes(encode_image(pixels, "png")[0])
+    maps = given.Given(vertex_maps=given.VertexMapFolder(tmp_path))
+    for person in bench.people:
+        person["order"] = int(person["person_id"] == "p1")
+    found = bench.run(REFERENCE, given=maps)
+    moved = realign(decode_vertex_map(pixels), RIG, cam2world, row["pose"])
+    assert moved.scale == pytest.approx(1.5, abs=0.05)
+    wanted = moved.window(first)
+    assert found.rows[0]["window"] == pytest.approx([wanted.x, wanted.y, wanted.side], abs=1e-4)
+    assert found.outcomes[0].evidence["head_scale"] == pytest.approx(moved.scale)
+    assert found.rows[1]["window"] == plain.rows[1]["window"]  # no map of this person
+    assert found.rows[0]["camera"] == row["camera"] and found.rows[0]["pose"] == row["pose"]
+    published = bench.run(REFERENCE.replace_setting("crop.as_published=true"), given=maps)
+    other = moved.window(first, as_published=True)
+    assert published.rows[0]["window"] == pytest.approx([other.x, other.y, other.side], abs=1e-4)
+    assert abs(other.x - wanted.x) > 0.1
+    # Large enough is asked of the window before the head moves it, as in the reference.
+    side = row["window"][2] - 1
+    kept = bench.run(REFERENCE.replace_setting(f"crop.min_window={side}"), given=maps)
+    assert kept.outcomes[0].outcome == "kept" and found.rows[0]["window"][2] < side
+    (tmp_path / "one_0_seg0.png").write_bytes(b"no picture")
+    broken = bench.run(REFERENCE, given=given.Given(vertex_maps=given.VertexMapFolder(tmp_path)))
+    assert broken.outcomes[0].outcome == "failed" and "cannot be read" in broken.outcomes[0].message
+    assert broken.outcomes[1].outcome == "kept"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 
 from phq_data import schema
 from phq_data.config import ScreenConfig
@@ -69,6 +70,30 @@ def test_enlarging_is_not_blur_but_blur_stays_blur() -> None:
     assert grown == pytest.approx(native, abs=0.12)
     assert stage.sharpness(luminance(grow(soft)), whole, 0.25) < grown - 0.15
     assert stage.sharpness(luminance(grow(small)), whole, 1.0) < grown - 0.15  # what it would be without
+
+
+def test_the_references_blur_score_is_the_variance_of_the_laplacian() -> None:
+    cv2_like = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
+    grey = texture(96)[..., 0].astype(float)
+    wanted = convolve(grey, cv2_like, mode="mirror").var()
+    assert stage.laplacian_variance(texture(96), 96) == pytest.approx(wanted)
+    flat = np.full((96, 96, 3), 90, np.uint8)
+    assert stage.laplacian_variance(flat, 96) == 0.0
+    assert stage.laplacian_variance(texture(96), 768) < wanted  # enlarged is smoother
+
+
+def test_a_flat_portrait_fails_the_references_blur_filter_only_when_asked() -> None:
+    rows = test_portray.Bench().run().rows
+    flat = np.full((128, 128, 3), 90, np.uint8)
+    rows[0]["image"] = image_struct(encode_image(flat, "png")[0], "flat.png")
+    lenient = {"min_blur": 0.0, "min_contrast": 0.0, "max_head_outside": 1.0, "max_overlap": 1.0}
+    people = test_portray.Bench().people
+    for least, wanted in ((4.0, ["blurry"]), (0.0, [])):
+        config = ScreenConfig(**lenient, min_mask_share=0.0, max_doubt=1.0, min_laplacian=least)
+        result = screen(rows[:1], people, config, test_portray.RIG)
+        assert result.rows[0]["reasons"] == wanted
+        if least:
+            assert json.loads(result.outcomes[0].row("screen")["evidence"])["laplacian"] == 0.0
 
 
 def test_only_the_person_inside_the_photo_counts() -> None:

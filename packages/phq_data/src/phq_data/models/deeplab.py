@@ -44,7 +44,7 @@ class DeepLabConfig:
 
 
 class DeepLabSegmenter:
-    """A `Segmenter`. The network is built once; `segment_batch` gives many pictures to it at a time."""
+    """A `BatchSegmenter`. The network is built once; `segment_batch` gives many pictures to it at a time."""
 
     def __init__(self, network: nn.Module, weights_sha256: str, config: DeepLabConfig | None = None) -> None:
         """`network`: of `build`. `weights_sha256` enters the fingerprint."""
@@ -63,6 +63,11 @@ class DeepLabSegmenter:
 
         path, sha256 = store.verified_file("deeplabv3-resnet101")
         return cls(build(read_weights(path)), sha256, config)
+
+    @property
+    def batch(self) -> int:
+        """Pictures a pass."""
+        return self.config.batch
 
     def segment(
         self,

@@ -1,7 +1,8 @@
 """Keypoints that somebody found before: the reference pipeline's JSON as a person detector.
 
 Format (data specification, section 1): {image file name: [person][17][3 or more]}, rows of x, y, score in
-COCO's order, in pixels of the stored picture, whose EXIF orientation the reference ignores.
+COCO's order, in pixels of the stored picture, whose EXIF orientation the reference ignores. People keep the
+file's order: head boxes and vertex maps of the reference's tools count them by it (`given`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from phq_data.models.protocols import DetectedPerson
 from phq_data.models.registry import ModelError
 
 FloatArray = NDArray[np.float64]
-CODE_VERSION = 1  # raise it when the same file would give other people
+CODE_VERSION = 2  # raise it when the same file would give other people
 _SURE = 0.05  # keypoints below do not count towards a person's box
 
 
@@ -45,7 +46,7 @@ class KeypointFileDetector:
         raise ModelError(f"the keypoints in {self._path} are of named photos; this one has no name")
 
     def detect_named(self, name: str, size: tuple[int, int], orientation: int) -> list[DetectedPerson]:
-        """People of the photo called `name`, left to right; nobody for a photo that the file does not name.
+        """People of the photo called `name`, as in the file; nobody for a photo that it does not name.
 
         `size`: width and height of the upright photo; `orientation`: its EXIF orientation, 1..8.
         """
@@ -58,7 +59,7 @@ class KeypointFileDetector:
             box = np.concatenate([seen[:, :2].min(axis=0), seen[:, :2].max(axis=0)])
             points[:, 2] = np.clip(points[:, 2], 0.0, 1.0)
             found.append(DetectedPerson(box, points, float(points[:, 2].mean())))
-        return sorted(found, key=lambda person: float(person.box[0] + person.box[2]))
+        return found
 
     def _checked(self, name: str, people: object) -> list[FloatArray]:
         try:

@@ -140,6 +140,25 @@ class Segmenter(Protocol):
 
 
 @runtime_checkable
+class BatchSegmenter(Segmenter, Protocol):
+    """A segmenter that takes several pictures at a time. A picture's mask does not depend on the others."""
+
+    @property
+    def batch(self) -> int:
+        """Pictures a pass: so many are held decoded at once."""
+        ...
+
+    def segment_batch(
+        self,
+        images: Sequence[NDArray[np.uint8]],  # [S, S, 3] RGB each
+        targets: Sequence[FloatArray],  # [17, 3] each
+        others: Sequence[Sequence[FloatArray]],
+    ) -> list[NDArray[np.uint8]]:
+        """Alphas [S, S] of every picture, in order."""
+        ...
+
+
+@runtime_checkable
 class FaceEmbedder(Protocol):
     """Turns an aligned face into a unit vector."""
 

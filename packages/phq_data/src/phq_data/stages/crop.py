@@ -165,7 +165,8 @@ def reference_window(
 def head_box(keypoints: ArrayLike) -> FloatArray | None:
     """A head box [4] (x, y, width, height) from face keypoints, or None (section 2, rule 3).
 
-    The reference looks for a detected head box first and falls back to this; we have no head detector.
+    The reference looks for a detected head box first and falls back to this; where no detector's boxes are
+    given, this is all there is.
     """
     points = np.asarray(keypoints, np.float64).reshape(-1, 3)[: len(_FACE)]
     if (points[:, 2] > FACE_SCORE).sum() < 2:
@@ -174,6 +175,15 @@ def head_box(keypoints: ArrayLike) -> FloatArray | None:
     if side <= 0:
         return None
     return np.array([*(points[:, :2].mean(axis=0) - side / 2), side, side])
+
+
+def first_window(
+    aligned: Alignment, template: Template, keypoints: ArrayLike, fit: Row, head: ArrayLike | None
+) -> Window:
+    """Crop A of one person with `keypoints` [17, 3] and head box `head` [4], if any (`reference_window`)."""
+    points = np.asarray(keypoints, np.float64).reshape(-1, 3)
+    shoulders = points[[COCO_KEYPOINTS.index(name) for name in _SHOULDERS], :2]
+    return _finite(reference_window(aligned, template, shoulders, head, float(fit["focal"])))
 
 
 def choose_window(
@@ -187,14 +197,8 @@ def choose_window(
     """The window of one person in `CropConfig.mode`. Raises `CropError` when there is none."""
     points = np.asarray(keypoints, np.float64).reshape(-1, 3)
     if mode == "reference":
-        shoulders = points[[COCO_KEYPOINTS.index(name) for name in _SHOULDERS], :2]
-        wide = reference_window(aligned, template, shoulders, head_box(points), float(fit["focal"]))
-        window = wide.scaled(TIGHTER)
-    else:
-        window = fit_window(aligned, rig, points, fit)
-    if not np.isfinite([window.x, window.y, window.side]).all():
-        raise CropError("the window has numbers that are not finite")
-    return window
+        return first_window(aligned, template, points, fit, head_box(points)).scaled(TIGHTER)
+    return _finite(fit_window(aligned, rig, points, fit))
 
 
 def label_residuals(
@@ -224,6 +228,12 @@ def label_residuals(
 def trust_in(scores: ArrayLike) -> FloatArray:
     """How far keypoints with these scores are measurements rather than guesses, 0..1."""
     return np.clip((np.asarray(scores, np.float64) - UNSURE) / (SURE - UNSURE), 0.0, 1.0)
+
+
+def _finite(window: Window) -> Window:
+    if not np.isfinite([window.x, window.y, window.side]).all():
+        raise CropError("the window has numbers that are not finite")
+    return window
 
 
 def _mean(distance: FloatArray, trust: FloatArray, scores: FloatArray) -> float:

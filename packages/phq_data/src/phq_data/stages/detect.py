@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from phq_data.config import DetectConfig
 from phq_data.images import PhotoError
 from phq_data.models.protocols import BatchDetector, DetectedPerson, NamedPhotoDetector, PersonDetector
 from phq_data.schema import make_id
-from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
+from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, file_name, no_tick
 
 
 def detect(
@@ -65,7 +64,10 @@ def _found(
     if isinstance(detector, NamedPhotoDetector):
         for photo in photos:
             size = (int(photo["width"]), int(photo["height"]))
-            yield photo, detector.detect_named(_name(photo.get("uri") or ""), size, int(photo["orientation"]))
+            yield (
+                photo,
+                detector.detect_named(file_name(photo.get("uri") or ""), size, int(photo["orientation"])),
+            )
         return
     count = detector.batch if isinstance(detector, BatchDetector) else 1
     for start in range(0, len(photos), count):
@@ -83,8 +85,3 @@ def _found(
             people = iter([detector.detect(image) for image in images])
         for photo, pixels in zip(chunk, opened, strict=True):
             yield photo, pixels if isinstance(pixels, Exception) else next(people)
-
-
-def _name(uri: str) -> str:
-    """The file name at the end of an address."""
-    return unquote(urlsplit(uri).path).rsplit("/", 1)[-1]

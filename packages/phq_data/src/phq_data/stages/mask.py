@@ -11,13 +11,51 @@ on a straight line (the photo's border) or never (the segmenter's opinion of a b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phq_data.models.protocols import Segmenter
+from phq_data.models.protocols import BatchSegmenter, FloatArray, Segmenter
 from phq_data.stages.crop import Window
 from phq_data.stages.cut import fade
+
+
+@dataclass(frozen=True, eq=False)
+class MaskRequest:
+    """A picture whose mask is wanted."""
+
+    picture: NDArray[np.uint8]  # [S, S, 3]
+    window: Window
+    photo_size: tuple[int, int]  # width, height in pixels
+    target: FloatArray  # [17, 3] keypoints in picture pixels
+    others: Sequence[FloatArray]  # [17, 3] each, bystanders, in picture pixels
+
+
+def pictures_a_pass(segmenter: Segmenter) -> int:
+    """How many requests `person_masks` is best given at once."""
+    return max(1, segmenter.batch) if isinstance(segmenter, BatchSegmenter) else 1
+
+
+def person_masks(requests: Sequence[MaskRequest], segmenter: Segmenter) -> list[NDArray[np.uint8]]:
+    """Alpha [S, S] of each target person (or of whom the segmenter was told to keep), in order.
+
+    A `BatchSegmenter` gets the pictures together, others one at a time.
+    """
+    if isinstance(segmenter, BatchSegmenter):
+        alphas = segmenter.segment_batch(
+            [one.picture for one in requests],
+            [one.target for one in requests],
+            [one.others for one in requests],
+        )
+    else:
+        alphas = [segmenter.segment(one.picture, one.target, one.others) for one in requests]
+    masks = []
+    for one, alpha in zip(requests, alphas, strict=True):
+        if alpha.shape != one.picture.shape[:2] or alpha.dtype != np.uint8:
+            raise ValueError(f"segmenter {segmenter.fingerprint} gave {alpha.dtype} {alpha.shape} as a mask")
+        masks.append(without_padding(alpha, one.window, one.photo_size))
+    return masks
 
 
 def person_mask(
@@ -28,14 +66,10 @@ def person_mask(
     others: Sequence[ArrayLike],  # [17, 3] each, bystanders, in picture pixels
     segmenter: Segmenter,
 ) -> NDArray[np.uint8]:
-    """Alpha [S, S] of the target person (or of whom the segmenter was told to keep)."""
-    size = picture.shape[0]
-    alpha = segmenter.segment(
-        picture, np.asarray(target, np.float64), [np.asarray(points, np.float64) for points in others]
-    )
-    if alpha.shape != (size, size) or alpha.dtype != np.uint8:
-        raise ValueError(f"segmenter {segmenter.fingerprint} gave {alpha.dtype} {alpha.shape} as a mask")
-    return without_padding(alpha, window, photo_size)
+    """Alpha [S, S] of one target person: `person_masks` of a single picture."""
+    bystanders = [np.asarray(points, np.float64) for points in others]
+    request = MaskRequest(picture, window, photo_size, np.asarray(target, np.float64), bystanders)
+    return person_masks([request], segmenter)[0]
 
 
 def without_padding(

@@ -104,6 +104,20 @@ def sharpness(
     return min(found)
 
 
+def laplacian_variance(picture: NDArray[np.uint8], side: int) -> float:
+    """The reference's blur score (specification, section 8) of a picture [S, S, 3] seen at `side` pixels.
+
+    Variance of the four-neighbour Laplacian of the grey picture, 0..255, everything in it counted. The
+    reference measured crop A at 1,024 pixels; the final picture shows the middle three quarters of that.
+    """
+    grey = np.rint(picture.astype(np.float64) @ [0.299, 0.587, 0.114])
+    if len(grey) != side:
+        grey = np.rint(_shrink(grey, side))
+    padded = np.pad(grey, 1, mode="reflect")
+    around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return float((around - 4 * grey).var())
+
+
 def intrusion(window: Window, target: ArrayLike, others: Sequence[ArrayLike]) -> float:
     """Largest share of the picture that one other person's head takes, 0..1.
 

@@ -17,9 +17,10 @@ from phq_data.images import PhotoError, decode_struct, encode_image, image_struc
 from phq_data.rig import PortraitRig
 from phq_data.schema import SCREENED
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
-from phq_data.stages.crop import Window
+from phq_data.stages.crop import TIGHTER, Window
 from phq_data.stages.mask import inside_photo
-from phq_data.stages.scores import intrusion, label_doubt, pixel_scores, rig_evidence
+from phq_data.stages.realign import CANVAS
+from phq_data.stages.scores import intrusion, label_doubt, laplacian_variance, pixel_scores, rig_evidence
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
@@ -68,6 +69,8 @@ def screen(
             continue
         group = by_photo.get(portrait["photo_id"], [])
         numbers = _numbers(portrait, picture, mask, group, fit_of.get(portrait["fit_id"]), rig)
+        if config.min_laplacian > 0:
+            numbers["laplacian"] = laplacian_variance(picture, round(CANVAS * TIGHTER))
         reasons = judge(numbers, config)
         row: Row = {
             "portrait_id": name,
@@ -102,12 +105,13 @@ def judge(numbers: dict[str, float], config: ScreenConfig) -> list[str]:
         ("head_cut", numbers["head_outside"] > config.max_head_outside),
         ("mask_too_small", numbers["mask_share"] < config.min_mask_share),
         ("blurry", numbers["blur"] < config.min_blur),
+        ("blurry", numbers.get("laplacian", np.inf) < config.min_laplacian),
         ("too_dark", numbers["exposure_low"] > config.max_exposure),
         ("too_bright", numbers["exposure_high"] > config.max_exposure),
         ("low_contrast", numbers["contrast"] < config.min_contrast),
         ("doubtful", numbers["doubt"] > config.max_doubt),
     ]
-    return [reason for reason, bad in checks if bad]
+    return list(dict.fromkeys(reason for reason, bad in checks if bad))
 
 
 def _numbers(
