@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("convert",)
+COMMANDS = ("convert", "sample", "video")
 """Modules of `portraitgan.commands`; each has `add(commands)`, and imports what it runs only when it runs."""
 
 

@@ -1,0 +1,1 @@
+"""Using a trained generator: pictures, films, meshes, poses, inversion, the viewer."""

@@ -1,0 +1,37 @@
+"""What can go wrong while using a model, in words for its user."""
+
+from __future__ import annotations
+
+from phq_data.camera import CameraError
+from phq_data.release.version import ReleaseError
+from phq_data.rig import RigError
+from phq_data.workspace import WorkspaceError
+from portraitgan.deformation.errors import DeformationError
+from portraitgan.strict_json import ConfigError
+from portraitgan.training.checkpoint import CheckpointError
+from portraitgan.weights import WeightsError
+
+
+class InferenceError(ValueError):
+    """A request that cannot be met; the message says what was wrong and what to do."""
+
+
+KNOWN: tuple[type[Exception], ...] = (
+    InferenceError,
+    CameraError,
+    CheckpointError,
+    ConfigError,
+    DeformationError,
+    ReleaseError,
+    RigError,
+    WeightsError,
+    WorkspaceError,
+)
+"""Errors whose message is meant for the user; anything else is a bug and keeps its traceback."""
+
+
+def missing_extra(package: str, extra: str) -> InferenceError:
+    """The error for an optional dependency that is not installed."""
+    return InferenceError(
+        f"this needs the package '{package}', which is not installed: install portraitgan[{extra}]"
+    )
