@@ -14,21 +14,27 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def export(
         workspace: Annotated[str, typer.Option("--workspace", "-w", help="Folder or URL of the workspace.")],
-        out: Annotated[Path, typer.Argument(help="Folder to write dataset.zip and seg_dataset.zip to.")],
-        format_: Annotated[str, typer.Option("--format", help="eg3d-zip is the one there is.")] = "eg3d-zip",
+        out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+        format_: Annotated[str, typer.Option("--format", help="eg3d-zip or first-crop.")] = "eg3d-zip",
         mirror: Annotated[bool, typer.Option("--mirror", help="Add every portrait mirrored.")] = False,
     ) -> None:
         """Write the kept portraits as a zip pair that EG3D, PanoHead and 3DPortraitGAN read.
 
-        For training on your own machine. To pass portraits on, build a release: it checks rights.
+        With --format first-crop, write the wider pictures of the reference's first crop for DensePose to look
+        at; a build with --set crop.vertex_maps=FOLDER uses its maps. For work on your own machine. To pass
+        portraits on, build a release: it checks rights.
         """
-        from phq_data.exchange import eg3d, tables
+        from phq_data.exchange import eg3d, first_crop, tables
         from phq_data.exchange.portrait import ExchangeError
         from phq_data.workspace import Workspace
 
-        if format_ != "eg3d-zip":
-            raise ExchangeError(f"there is no format {format_!r}; there is eg3d-zip")
+        if format_ not in ("eg3d-zip", "first-crop"):
+            raise ExchangeError(f"there is no format {format_!r}; there are eg3d-zip and first-crop")
         out.mkdir(parents=True, exist_ok=True)
+        if format_ == "first-crop":
+            count = first_crop.write(Workspace.open(workspace), out)
+            typer.echo(f"{count} pictures in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")
+            return
         images, masks = out / "dataset.zip", out / "seg_dataset.zip"
         portraits = tables.kept_portraits(Workspace.open(workspace))
         count = eg3d.write_pair(portraits, images, masks, mirror=mirror)

@@ -1,4 +1,7 @@
-"""Folders of the reference's first crop, finished here: re-aligned by DensePose maps, cut anew, masked."""
+"""Folders of the reference's first crop, finished here: re-aligned by DensePose maps, cut anew, masked.
+
+And the other way: the first crops of a workspace, for DensePose to look at.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,19 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera
+from phq_data.build import load_config, read_photo
 from phq_data.exchange import reference
 from phq_data.exchange.portrait import ExchangeError, ReferencePortrait, check
 from phq_data.images import PhotoError, decode, decode_struct, encode_image, image_struct
 from phq_data.models.protocols import FloatArray, Segmenter
 from phq_data.rig import PortraitRig
+from phq_data.stages.base import Row, file_name
 from phq_data.stages.crop import TIGHTER, CropError, Window
 from phq_data.stages.cut import cut
+from phq_data.stages.ingest import open_photo
 from phq_data.stages.mask import person_mask
-from phq_data.stages.realign import decode_vertex_map, nearest, realign
+from phq_data.stages.realign import CANVAS, decode_vertex_map, nearest, realign
+from phq_data.workspace import Workspace
 
 _MAX_PIXELS = 150_000_000
 
@@ -115,6 +122,43 @@ def _portrait(
         (window.x, window.y, window.side),
         joints,
     )
+
+
+def write(workspace: Workspace, out: Path) -> int:
+    """The first crops of a workspace built in the reference's crop mode, as `OUT/NAME_PERSON.png`; how many.
+
+    DensePose makes vertex maps of them, and `crop.vertex_maps` takes those in the next build. Raises
+    `ExchangeError` for a workspace with other crops, with heads already re-aligned, or with two photos whose
+    names are the same up to the first dot.
+    """
+    max_pixels = load_config(workspace).ingest.max_pixels
+    count = 0
+    names: dict[str, str] = {}
+    for part in workspace.parts("tables/portraits"):
+        columns = ["photo_id", "person_id", "window", "crop_mode", "models"]
+        by_photo: dict[str, list[Row]] = {}
+        for row in workspace.read_part("tables/portraits", part, columns).to_pylist():
+            if row["crop_mode"] != "reference" or "vertex_maps" in json.loads(row["models"]):
+                raise ExchangeError(
+                    f"{workspace.url} does not hold first crops: build with crop.mode=reference and without "
+                    "crop.vertex_maps"
+                )
+            by_photo.setdefault(row["photo_id"], []).append(row)
+        people = workspace.read_part("tables/people", part, ["person_id", "order"]).to_pylist()
+        order = {row["person_id"]: row["order"] for row in people}
+        for photo in workspace.read_part("tables/photos", part).to_pylist():
+            if photo["photo_id"] not in by_photo:
+                continue
+            stem = file_name(photo["uri"]).split(".", 1)[0]
+            if names.setdefault(stem, photo["photo_id"]) != photo["photo_id"]:
+                raise ExchangeError(f"two photos are called {stem}: their maps could not be told apart")
+            pixels = open_photo(photo, read_photo(workspace, photo["key"]), max_pixels)
+            for row in by_photo[photo["photo_id"]]:
+                first = Window(*row["window"]).scaled(1 / TIGHTER)
+                data = encode_image(cut(pixels, first, CANVAS).pixels, "png")[0]
+                (out / f"{stem}_{order[row['person_id']]}.png").write_bytes(data)
+                count += 1
+    return count
 
 
 def vertex_maps(folder: Path, stem: str) -> list[Path]:

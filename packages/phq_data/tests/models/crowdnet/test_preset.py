@@ -7,16 +7,22 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from phq_data import build, config
+from phq_data import build, camera, config
+from phq_data.exchange import first_crop
+from phq_data.exchange.portrait import ExchangeError
+from phq_data.images import decode_struct, encode_image, image_struct
 from phq_data.loading import models_for
 from phq_data.models import store
 from phq_data.models.registry import ModelError
 from phq_data.rig import PortraitRig
 from phq_data.runner import run_inline
 from phq_data.sources.resolve import resolve
+from phq_data.stages.crop import CANVAS_FOCAL
+from phq_data.stages.realign import HEAD_HEIGHT, MOST
 from phq_data.workspace import Workspace
 
 _SPEC = importlib.util.spec_from_file_location("smpl_files", Path(__file__).parents[1] / "smpl_files.py")
@@ -49,19 +55,85 @@ def test_a_build_without_the_files_stops_at_once_and_says_what_to_add(tmp_path):
         build.prepare(workspace, config.paper())
 
 
-@pytest.mark.slow
-def test_a_build_with_3dcrowdnet_and_smpl_accounts_for_everybody(tmp_path, official_state):
+@pytest.fixture
+def added_models(tmp_path, official_state):
     torch.save({"epoch": 1, "network": official_state}, tmp_path / "snapshot.pth.tar")
     store.add("3dcrowdnet", tmp_path / "snapshot.pth.tar")
     (tmp_path / "smpl.pkl").write_bytes(files.python2_pickle(files.body_values()))
     store.add("smpl", tmp_path / "smpl.pkl")
-    # The free detector and masks: those of the paper have no weights here.
-    chosen = dataclasses.replace(
+
+
+def small_crops(**crop):
+    """The preset with the free detector and masks, as the paper's have no weights here."""
+    return dataclasses.replace(
         config.paper(),
         detect=config.DetectConfig(),
         mask=config.MaskConfig(),
-        crop=config.CropConfig(mode="reference", size=128, min_window=1.0),
+        crop=config.CropConfig(mode="reference", size=128, min_window=1.0, **crop),
     )
+
+
+@pytest.mark.slow
+def test_the_preset_takes_given_keypoints_head_boxes_and_vertex_maps(tmp_path, added_models):
+    photo = next(file for file in resolve("samples").files() if file.uri.endswith("zidane.jpg"))
+    (tmp_path / "photos").mkdir()
+    with resolve("samples").open(photo) as stream:
+        (tmp_path / "photos" / "two men.jpg").write_bytes(stream.read())
+    keypoints = tmp_path / "2d_pose_result_hrnet.json"
+    rows = np.full((2, 17, 5), 0.9)
+    rows[0, :, :2] = np.random.default_rng(0).uniform((100, 100), (400, 600), (17, 2))
+    rows[1, :, :2] = rows[0, :, :2] + [400, 0]
+    keypoints.write_text(json.dumps({"two men.jpg": rows[::-1].tolist()}))
+    heads = tmp_path / "heads.json"
+    heads.write_text(json.dumps({"two men.jpg": [{"bbox": [600, 100, 90, 100]}, {"bbox": []}]}))
+    chosen = small_crops(head_boxes=str(heads))
+    chosen = dataclasses.replace(chosen, detect=config.DetectConfig(model=f"keypoints:{keypoints}"))
+    workspace = Workspace.open(tmp_path / "workspace", create=True)
+    report = run_inline(workspace, chosen, [resolve(str(tmp_path / "photos"))])
+    assert not report.errors and report.count("portray", "kept") == 2
+    first, second = windows(workspace)
+    assert first[2] == pytest.approx(0.75 * 2.6 * 90, abs=1e-3) and second[2] != first[2]
+
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    assert first_crop.write(workspace, maps) == 2
+    pictures = sorted(maps.iterdir())
+    assert [path.name for path in pictures] == ["two men_0.png", "two men_1.png"]
+    assert decode_struct(image_struct(pictures[0].read_bytes(), "")).shape == (1024, 1024, 3)
+    # A map that shows the head far smaller than the label asks for the largest scale.
+    head = np.flatnonzero(models_for(chosen).rig.vertices[:, 1] > HEAD_HEIGHT)
+    row = workspace.table("portraits").to_pylist()[0]
+    K = np.array([[CANVAS_FOCAL, 0, 0.5], [0, CANVAS_FOCAL, 0.5], [0, 0, 1]])
+    posed = models_for(chosen).rig.posed(row["pose"])[head]
+    at = camera.project(posed, camera.from_label(row["camera"])[0], K)[0] * 1024
+    x, y = np.clip(np.rint(at.mean(axis=0) + (at - at.mean(axis=0)) / 5), 0, 1023).astype(int).T
+    pixels = np.full((1024, 1024, 3), 255, np.uint8)
+    pixels[y, x] = np.stack([0 * head, head % 255, head // 255], axis=1)
+    pictures[0].with_name("two men_0_seg0.png").write_bytes(encode_image(pixels, "png")[0])
+    chosen = dataclasses.replace(
+        chosen, crop=dataclasses.replace(chosen.crop, vertex_maps=str(maps), size=128)
+    )
+    again = run_inline(workspace, chosen, [resolve(str(tmp_path / "photos"))])
+    assert {report.stage: report.skipped for report in again.reports} == {
+        "ingest": True, "detect": True, "fit": True, "portray": False, "screen": False,
+    }  # fmt: skip
+    moved, kept = windows(workspace)
+    assert moved[2] == pytest.approx(first[2] / MOST, rel=1e-5)
+    assert kept == second
+    with pytest.raises(ExchangeError, match=r"without crop\.vertex_maps"):
+        first_crop.write(workspace, maps)
+
+
+def windows(workspace):
+    """The portraits' windows, in the order of the keypoint file's people."""
+    order = {row["person_id"]: row["order"] for row in workspace.table("people").to_pylist()}
+    rows = workspace.table("portraits").to_pylist()
+    return [row["window"] for row in sorted(rows, key=lambda row: order[row["person_id"]])]
+
+
+@pytest.mark.slow
+def test_a_build_with_3dcrowdnet_and_smpl_accounts_for_everybody(tmp_path, added_models):
+    chosen = small_crops()
     workspace = Workspace.open(tmp_path / "workspace", create=True)
     report = run_inline(workspace, chosen, [resolve("samples")], workers=1)
     assert not report.errors
