@@ -98,12 +98,12 @@ def analytic(model: Model) -> Callable[[Shape], Model]:
 
 
 def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Shape:
-    """Raw density 2,000 inside, 10 at the surface, -400 outside, all within a centimetre."""
+    """Raw density 1,010 inside, 10 at the surface, -990 outside, all within a centimetre."""
 
     def density(points: Tensor) -> Tensor:
         local = (points - points.new_tensor(centre)) / points.new_tensor(radii)
         signed = (1 - local.norm(dim=-1)) * float(np.mean(radii))
-        return (10 + 200_000 * signed).clamp(-400, 2000)
+        return (10 + 200_000 * signed).clamp(-990, 1010)
 
     return density
 

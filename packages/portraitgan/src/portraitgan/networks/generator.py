@@ -146,8 +146,8 @@ class Generator(nn.Module):
             styles = background_ws[:, : self.bcg_synthesis.config.styles]
             behind = filters.resize(self.bcg_synthesis(styles, noise_mode, random), side)
             features = features + (1 - coverage) * behind  # equation 9, on features
-            background = self._raw(behind, styles[:, -1])
-        raw = self._raw(features, ws[:, -1])
+            background = self.raw_colours(behind, styles[:, -1])
+        raw = self.raw_colours(features, ws[:, -1])
         image, raw = self.superresolution(features, raw, ws[:, -1])
         mask = coverage * 1.002 - 0.001
         return Generated(image, raw, mask, seen.depth.reshape(batch, 1, side, side), background)
@@ -195,8 +195,8 @@ class Generator(nn.Module):
             raise DeformationError("rendering a pose needs a rig: build the generator with a Deformation")
         return self.deformation.posed(pose).warp
 
-    def _raw(self, features: Tensor, style: Tensor) -> Tensor:
-        """Features [B, C, R, R] to RGB [B, 3, R, R]."""
+    def raw_colours(self, features: Tensor, style: Tensor) -> Tensor:
+        """Features [B, C, H, W] to RGB [B, 3, H, W] of the raw image, about -1..1."""
         if self.torgb is None:
             return features[:, :3] * 2 - 1  # EG3D: the first channels are the colour, 0..1
         return self.torgb(features, style)

@@ -1,0 +1,74 @@
+"""`portraitgan mesh`."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from portraitgan.commands import model_options as shared
+
+
+def add(commands: Any) -> None:
+    """Add the command to the program's `argparse` subparsers."""
+    mesh = commands.add_parser(
+        "mesh",
+        help="the shape of a person as PLY or GLB, in metres, with colours",
+        description="Marching cubes over the density of the canonical body, or of the body in a pose. "
+        "Metres, y up, facing +z, the neck joint at the origin.",
+    )
+    shared.add_model(mesh)
+    mesh.add_argument(
+        "out", type=Path, metavar="OUT", help="a .glb or .ply file, or a folder for several people (GLB)"
+    )
+    shared.add_subjects(mesh, "0")
+    shared.add_pose(mesh)
+    mesh.add_argument(
+        "--predicted-pose", action="store_true", help="in the pose predicted for the front view"
+    )
+    mesh.add_argument("--grid", type=int, default=256, metavar="N", help="grid points a side (256)")
+    mesh.add_argument(
+        "--side", type=float, default=0.6, metavar="M", help="side of the cube around the head, metres (0.6)"
+    )
+    mesh.add_argument("--threshold", type=float, default=10.0, help="raw density of the surface (10)")
+    mesh.add_argument("--largest-part", action="store_true", help="drop what floats beside the person")
+    mesh.set_defaults(run=shared.explained(_mesh))
+
+
+def _mesh(options: argparse.Namespace) -> int:
+    from portraitgan.inference.errors import InferenceError
+    from portraitgan.inference.mesh import SUFFIXES, MeshOptions, extract, save_mesh
+    from portraitgan.inference.sample import pose_of
+
+    single = bool(options.out.suffix)
+    if single and options.out.suffix.lower() not in SUFFIXES:
+        raise InferenceError(
+            f"{options.out} is no mesh file: name it {' or '.join(SUFFIXES)}, or give a folder"
+        )
+    cut = MeshOptions(options.grid, options.side, options.threshold, options.largest_part)
+    model = shared.open_from(options)
+    pose = shared.pose_from(options, model)
+    if options.predicted_pose and pose is not None:
+        raise InferenceError("a pose can be given or predicted, not both")
+    subjects = shared.subjects_from(options, model)
+    if single and len(subjects) > 1:
+        raise InferenceError(f"{len(subjects)} people do not fit into {options.out}: give a folder")
+    for subject in subjects:
+        held = pose_of(model, subject, model.neutral_camera) if options.predicted_pose else pose
+        target = options.out if single else options.out / f"{subject.name}.glb"
+        with shared.progress(subject.name) as bar:
+            task = bar.add_task(subject.name, total=100)
+            show = partial(_show, bar, task)
+            made = extract(model, subject.ws, None if held is None else held.to(model.device), cut, show)
+        save_mesh(target, made)
+        size = made.vertices.max(axis=0) - made.vertices.min(axis=0)
+        print(
+            f"{subject.name}: {len(made.vertices):,} vertices, {len(made.faces):,} faces, "
+            f"{size[0]:.3f} x {size[1]:.3f} x {size[2]:.3f} m -> {target}"
+        )
+    return 0
+
+
+def _show(bar: Any, task: Any, share: float) -> None:
+    bar.update(task, completed=round(100 * share))
