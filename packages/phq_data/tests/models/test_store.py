@@ -26,6 +26,8 @@ _SPEC.loader.exec_module(files)
 def own_folder(tmp_path, monkeypatch):
     folder = tmp_path / "models"
     monkeypatch.setenv("PHQ_MODELS", str(folder))
+    # Keeping files is what is tested here; test_yolo tests which weights may be kept.
+    monkeypatch.setattr(store, "_check_yolo", lambda path, stored: None)
     return folder
 
 

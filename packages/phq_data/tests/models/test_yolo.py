@@ -14,7 +14,7 @@ import pytest
 # Not imported here: the detector's own way of importing it is what is tested.
 if importlib.util.find_spec("ultralytics") is None:
     pytest.skip("YOLO needs the extra 'yolo'", allow_module_level=True)
-from phq_data.models import yolo
+from phq_data.models import store, yolo
 from phq_data.models.protocols import PersonDetector
 from phq_data.models.registry import ModelError, person_detector
 
@@ -92,6 +92,33 @@ def test_saved_weights_open_by_path_without_running_anything(model, tmp_path, ph
         person_detector(f"yolo:{tmp_path / 'text.pt'}")
 
 
+def test_only_pose_weights_are_registered(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("PHQ_MODELS", str(tmp_path / "models"))
+    model.save(str(tmp_path / "mine.pt"))
+    kept = store.add("yolo-own", tmp_path / "mine.pt")
+    assert person_detector("yolo", config=CONFIG).fingerprint.startswith("yolo-")
+    half = tmp_path / "half.pt"
+    half.write_bytes((tmp_path / "mine.pt").read_bytes()[:-4000])
+    (tmp_path / "text.pt").write_text("no weights")
+    yolo.quiet_library().YOLO("yolo11n.yaml").save(str(tmp_path / "boxes.pt"))
+    for name, message in (
+        ("half.pt", r"half\.pt is damaged or holds no weights"),
+        ("text.pt", r"text\.pt is damaged or holds no weights"),
+        ("boxes.pt", r"boxes\.pt is no pose network"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            store.add("yolo-own", tmp_path / name)
+        assert store.verify("yolo-own") == kept  # what was there stays
+    broken = next(model.model.parameters())
+    before = broken.data.clone()
+    broken.data[0] = float("nan")
+    model.save(str(tmp_path / "nan.pt"))
+    broken.data.copy_(before)
+    with pytest.raises(ModelError, match=r"nan\.pt is damaged: it holds numbers that are not finite"):
+        store.add("yolo11n-pose", tmp_path / "nan.pt")
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["yolo-own"]
+
+
 class _Hostile:
     def __reduce__(self):
         return os.mkdir, (os.environ["HOSTILE"],)
@@ -121,7 +148,7 @@ import socket
 def refuse(*a, **k): raise SystemExit("a connection was tried")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import numpy as np
-from phq_data.models import yolo
+from phq_data.models import store, yolo
 model = yolo.open_weights("yolo11n-pose.yaml")
 detector = yolo.YoloDetector(model, "0", yolo.YoloConfig(min_score=1e-4, size=64))
 print(len(detector.detect(np.zeros((64, 64, 3), np.uint8))) >= 0)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import os
 import shutil
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,6 +196,26 @@ def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | N
 
             read_weights(path)
         shutil.copyfile(path, stored)
+        if model.kind == "yolo":
+            _check_yolo(path, stored)
+
+
+def _check_yolo(path: Path, stored: Path) -> None:
+    """Half a file, or no weights at all, is told without ultralytics; another network needs it to be told."""
+    try:
+        with zipfile.ZipFile(stored) as archive:
+            whole = any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        whole = False
+    if not whole:
+        raise ModelError(f"{path} is damaged or holds no weights of PyTorch")
+    if importlib.util.find_spec("ultralytics") is not None:
+        from phq_data.models.yolo import open_weights
+
+        try:
+            open_weights(stored)  # which has the ending that the library wants
+        except ModelError as error:
+            raise ModelError(str(error).replace(str(stored), str(path))) from error
 
 
 def _need_torch(model: KnownModel) -> None:
