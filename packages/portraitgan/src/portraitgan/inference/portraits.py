@@ -48,9 +48,10 @@ class PortraitSource:
         self._release = release
         self._workspace = workspace
 
-    def __len__(self) -> int:
+    def count(self, split: str | None = None) -> int:
+        """How many portraits `stream` yields."""
         if self._release is not None:
-            return len(self._release.all())
+            return len(self._release.all() if split is None else self._release.split(split))
         assert self._workspace is not None
         return self._workspace.kept(["portrait_id"]).num_rows
 
