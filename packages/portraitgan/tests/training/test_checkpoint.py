@@ -24,7 +24,9 @@ def made(images: int, value: float = 0.5) -> Checkpoint:
         state = make(DEFAULT).state_dict()
         networks[name] = state
         networks[f"{name}_ema"] = {key: tensor * value for key, tensor in state.items()}
-    return Checkpoint(DEFAULT, State(images, images // 8, "1", "abc"), networks, {"x": torch.ones(2)})
+    return Checkpoint(
+        DEFAULT, State(images, images // 8, "1", "abc", {"position": images}), networks, {"x": torch.ones(2)}
+    )
 
 
 def test_comes_back_as_it_was(tmp_path: Path) -> None:

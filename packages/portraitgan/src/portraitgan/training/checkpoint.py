@@ -11,7 +11,8 @@
 
 A checkpoint folder is what `portraitgan.weights.load_generator` and `load_discriminator` take. It is written
 under a temporary name, synced to the disk and renamed, so that it is there whole or not at all. Nothing in it
-can run. Chance needs no state: every draw is a function of seed, iteration and micro-batch (`chance.py`).
+can run. Random generators need no state: every draw is a function of seed, iteration and micro-batch
+(`chance.py`).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class State:
     iteration: int  # optimiser steps of each network
     stage: str
     data: str  # checksum of the release that was trained on
-    bad_steps: int = 0  # iterations so far whose gradients were not finite
+    sampler: Mapping[str, int]  # `portraitgan.loader.Sampler.state()`
+    bad_steps: int = 0  # iterations in a row, until now, whose gradients were not finite
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,15 @@ def read_state(folder: str | Path) -> State:
     try:
         files = data["files"]
         state = State(
-            int(data["images"]), int(data["iteration"]), data["stage"], data["data"], data["bad_steps"]
+            int(data["images"]),
+            int(data["iteration"]),
+            data["stage"],
+            data["data"],
+            {key: int(value) for key, value in data["sampler"].items()},
+            int(data["bad_steps"]),
         )
         entries = [(folder / name, int(entry["bytes"]), entry["sha256"]) for name, entry in files.items()]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / STATE_FILE} is damaged: {error!r}") from error
     for path, size, digest in entries:
         if not path.is_file():
@@ -190,12 +197,15 @@ def recover(run: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
     found = list(reversed(checkpoints(run)))
     for folder in found:
         try:
-            return load(folder)
+            checkpoint = load(folder)
         except (CheckpointError, WeightsError) as error:
             aside = folder.with_name(_DAMAGED + folder.name)
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
             say(f"{error}; put aside as {aside.name}, falling back to the checkpoint before it")
+        else:
+            write_text(Path(run) / LATEST_FILE, folder.name + "\n")
+            return checkpoint
     if found:
         raise CheckpointError(f"no checkpoint of {run} is whole: they were put aside in {folder_of(run)}")
     return None

@@ -1,0 +1,195 @@
+"""What a run will cost, measured before its first iteration.
+
+One micro-batch goes through the three phases as in training, on made-up portraits and with copies of nothing:
+weights stay as they are. On a GPU it is timed after a warm-up and torch counts the memory; on a CPU one
+portrait is timed, and what the backward pass keeps is counted and multiplied by the micro-batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from portraitgan import losses
+from portraitgan.config import ModelConfig
+from portraitgan.data import PortraitData
+from portraitgan.training.config import TrainConfig
+from portraitgan.training.distributed import World
+from portraitgan.training.run import Run, make_deformation
+from portraitgan.training.schedule import at
+from portraitgan.training.statistics import duration
+from portraitgan.training.step import Networks, make_networks
+
+_SHORT = 10.0
+"""Seconds; a phase that takes longer on a CPU is not repeated."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process needs."""
+
+    parameters: tuple[int, int]  # of generator and discriminator
+    static_gib: float  # weights, moving averages, gradients, Adam's moments
+    activations_gib: float  # kept for the backward pass of the hungriest phase
+    seconds_per_kimg: float  # of the whole run, all processes at work
+    checkpoint_gib: float
+
+
+def describe(
+    config: TrainConfig, data: PortraitData, world: World, out: Path, run: Run | None = None
+) -> list[str]:
+    """The lines that a run starts with. Every process must call it; measuring takes a few iterations."""
+    images = 0 if run is None else run.images
+    moment = at(config, images)
+    networks = run.networks if run is not None else _fresh(config, data, world)
+    cost = measure(config, networks, data, world, moment.schedule)
+    last = config.stages[-1].until_kimg
+    stages = ", ".join(
+        f"{s.name} to {s.until_kimg:g} kimg at R {s.resolution_start}"
+        + (f"->{s.resolution}" if s.resolution != s.resolution_start else "")
+        + ("" if s.train_pose_predictor else " (poses frozen)")
+        for s in config.stages
+    )
+    batch = config.batch
+    rounds = batch.size // batch.micro // world.size
+    seconds = cost.seconds_per_kimg * (last - images / 1000)
+    return [
+        f"config     {config.name}: {config.model.generator.image_resolution} pixels; stages {stages}",
+        f"data       {data.release.url}: {data.portraits:,} portraits of '{config.data.split}'"
+        + (", each also mirrored" if data.mirror else ""),
+        f"batch      {batch.size} = {world.size} process(es) x {rounds} x micro-batch {batch.micro}, on "
+        f"{world.device}",
+        f"parameters generator {cost.parameters[0]:,}, discriminator {cost.parameters[1]:,}",
+        f"memory     about {cost.static_gib + cost.activations_gib:.2f} GiB a process for tensors "
+        f"({cost.static_gib:.2f} weights and optimisers, {cost.activations_gib:.2f} for a micro-batch at "
+        f"R {moment.schedule.resolution})",
+        f"time       about {cost.seconds_per_kimg:.1f} s/kimg at R {moment.schedule.resolution}: "
+        f"{duration(seconds)} to {last:g} kimg at this pace",
+        f"output     {out}: a checkpoint is {cost.checkpoint_gib:.2f} GiB, one is kept every "
+        f"{config.output.checkpoint_kimg:g} kimg",
+    ]  # fmt: skip
+
+
+def measure(
+    config: TrainConfig, networks: Networks, data: PortraitData, world: World, schedule: losses.Schedule
+) -> Cost:
+    """Time and memory of the phases, from `networks` whose weights do not change."""
+    on_gpu = world.device.type == "cuda"
+    size = config.batch.micro if on_gpu else 1
+    phases = _phases(config.model, networks, data, schedule, size, world.device)
+    seconds, kept = {}, {}
+    averages = networks.generator.backbone.mapping.w_avg.clone()
+    for name, phase in phases.items():
+        if on_gpu:
+            phase()  # kernels are chosen and compiled
+            seconds[name], kept[name] = _on_gpu(phase, world.device)
+        else:
+            seconds[name] = _seconds(phase)
+            if (
+                seconds[name] < _SHORT
+            ):  # the first pass also sets things up: the next ones are like all others
+                seconds[name] = min(_seconds(phase) for _ in range(2))
+            kept[name] = _kept_bytes(phase) * config.batch.micro
+    networks.generator.backbone.mapping.w_avg.copy_(averages)
+    for network in networks.named().values():
+        network.zero_grad(set_to_none=True)
+    lazy = seconds["r1"] / config.optimiser.r1_interval
+    per_image = (seconds["generator"] + seconds["discriminator"] + lazy) / size
+    parameters = (_count(networks.generator), _count(networks.discriminator))
+    weights = 4 * sum(parameters)
+    return Cost(
+        parameters,
+        # Weights, their averages, gradients of one network at a time, two moments.
+        (2 * weights + 4 * max(parameters) + 2 * weights) / 2**30,
+        max(kept.values()) / 2**30,
+        per_image * 1000 / world.size,
+        4 * weights / 2**30,
+    )
+
+
+def _phases(
+    model: ModelConfig,
+    networks: Networks,
+    data: PortraitData,
+    schedule: losses.Schedule,
+    size: int,
+    device: torch.device,
+) -> dict[str, Callable[[], None]]:
+    """The three phases on portraits of noise, with real labels."""
+    generator, discriminator = networks.generator, networks.discriminator
+    indices = [i % len(data) for i in range(size)]
+    cameras, poses = (part.to(device) for part in data.labels(indices))
+    pixels = model.generator.image_resolution
+    resolution = schedule.resolution or model.generator.render.resolution
+    random = torch.Generator().manual_seed(0)
+    image = (torch.rand(size, 3, pixels, pixels, generator=random) * 2 - 1).to(device)
+    mask = torch.ones(size, 1, pixels, pixels, device=device)
+    real = losses.prepare_real(image, mask, resolution, schedule.blur_sigma)
+    given = losses.Conditions(
+        torch.randn(size, model.generator.z_dim, generator=random).to(device), cameras, poses
+    )
+    swaps = losses.Swaps(
+        torch.ones(size, dtype=torch.bool, device=device), torch.ones_like(cameras[:, 0]) > 0
+    )
+    draws = losses.Pass(swaps, random=torch.Generator(device).manual_seed(0))
+
+    def generator_phase() -> None:
+        discriminator.requires_grad_(False)
+        losses.generator_loss(generator, discriminator, given, schedule, model.loss, draws).total.backward()
+        discriminator.requires_grad_(True)
+        generator.zero_grad(set_to_none=True)
+
+    def discriminator_phase() -> None:
+        fake = losses.discriminator_fake_loss(generator, discriminator, given, schedule, model.loss, draws)
+        found, _, _ = losses.discriminator_real_loss(discriminator, real, cameras, poses)
+        (fake.total + found.mean()).backward()
+
+    def r1_phase() -> None:
+        losses.r1_penalty(discriminator, real, cameras, model.loss, poses).penalty.mean().backward()
+
+    return {"generator": generator_phase, "discriminator": discriminator_phase, "r1": r1_phase}
+
+
+def _seconds(phase: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    phase()
+    return time.perf_counter() - began
+
+
+def _on_gpu(phase: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    """(seconds, peak bytes above what was there before)."""
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before, began = torch.cuda.memory_allocated(device), time.perf_counter()
+    phase()
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - began, torch.cuda.max_memory_allocated(device) - before
+
+
+def _kept_bytes(phase: Callable[[], None]) -> float:
+    """Bytes that a phase's graph keeps for its backward pass, each storage counted once."""
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = max(storages.get(storage.data_ptr(), 0), storage.nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        phase()
+    return math.fsum(storages.values())
+
+
+def _fresh(config: TrainConfig, data: PortraitData, world: World) -> Networks:
+    """Networks to measure with."""
+    return make_networks(config.model, make_deformation(config.model, data.rig), world, config.seed)
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

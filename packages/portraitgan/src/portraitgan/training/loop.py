@@ -1,0 +1,159 @@
+"""The loop: iterations until the last image, and what is written on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+from portraitgan.data import Batch
+from portraitgan.loader import loader
+from portraitgan.training import checkpoint, snapshots, statistics, trackers
+from portraitgan.training.run import Run, Say, TrainingError
+from portraitgan.training.schedule import Moment, at
+from portraitgan.training.trackers import Tracker
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    images: int
+    finished: bool  # false: it was asked to stop
+    folder: Path  # of the last checkpoint
+
+
+def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Train until `until` images were seen, or until `stop` says so; a checkpoint is written either way.
+
+    Raises `TrainingError` when gradients stay infinite or not numbers, `DataError` for damaged pictures.
+    """
+    config, world = run.config, run.world
+    writer = _Writer(run, until, say) if world.first else None
+    tally = statistics.Tally()
+    interrupted = False
+    sheet_due = run.images == 0
+    made = loader(run.data, run.sampler, config.batch.micro, config.data.workers)
+    with closing(cast(Generator[Batch, None, None], made)) as batches:
+        clock = _Clock(run.images)
+        while run.images < until and not interrupted:
+            if sheet_due and writer is not None:
+                writer.sheet()
+            moment = at(config, run.images)
+            clock.start()
+            means = run.stepper.step(batches, run.iteration, moment)
+            bad = bool(means["bad_gradients"].item() > 0)
+            clock.stop(config.batch.size)
+            tally.add(means)
+            before, run.images = run.images, run.images + config.batch.size
+            run.iteration += 1
+            run.bad_steps = run.bad_steps + 1 if bad else 0
+            if run.bad_steps >= config.guard.max_bad_steps:
+                _give_up(run)
+            interrupted = world.any(stop())
+            over = interrupted or run.images >= until
+            if over or _crossed(before, run.images, config.output.status_kimg):
+                values = tally.take(world)
+                if writer is not None:
+                    writer.row(moment, values, clock)
+            sheet_due = _crossed(before, run.images, config.output.snapshot_kimg)
+            if over or _checkpoint_due(run, before):
+                if writer is not None:
+                    writer.checkpoint()
+                gone = run.data.refresh()
+                if gone:
+                    say(f"{gone} portraits were taken down from the release and are no longer used")
+        if writer is not None and not interrupted:
+            writer.sheet()
+    if writer is not None:
+        writer.close()
+    world.wait()
+    return Outcome(run.images, not interrupted, checkpoint.latest(run.folder))
+
+
+class _Clock:
+    """Seconds of training, and of everything."""
+
+    def __init__(self, images: int) -> None:
+        self._begin, self._first = time.perf_counter(), images
+        self._spent, self._images = 0.0, 0
+        self._started = self._begin
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self, images: int) -> None:
+        self._spent += time.perf_counter() - self._started
+        self._images += images
+
+    def lap(self) -> float:
+        """Training seconds per kimg since the last call."""
+        rate = self._spent / max(self._images, 1) * 1000
+        self._spent, self._images = 0.0, 0
+        return rate
+
+    def left(self, images: int, until: int) -> float:
+        """Seconds until `until` images at the pace since the start, checkpoints and sheets included."""
+        done = max(images - self._first, 1)
+        return (time.perf_counter() - self._begin) / done * (until - images)
+
+
+class _Writer:
+    """What the first process writes and says."""
+
+    def __init__(self, run: Run, until: int, say: Say) -> None:
+        self.run, self.until, self.say = run, until, say
+        config = run.config
+        self.trackers: list[Tracker] = trackers.open_trackers(
+            config.output.trackers, run.folder, config.name, asdict(config), run.images, say
+        )
+        self.scene = snapshots.make_scene(config, run.data, run.world.device)
+
+    def row(self, moment: Moment, values: dict[str, float], clock: _Clock) -> None:
+        run = self.run
+        row = statistics.make_row(
+            run.images, run.iteration, moment, values, clock.lap(), clock.left(run.images, self.until)
+        )
+        statistics.append(run.folder, row)
+        for tracker in self.trackers:
+            tracker.row(row)
+        self.say(statistics.status_line(row, self.until / 1000))
+
+    def sheet(self) -> None:
+        """A sheet of pictures of the moving average at this moment."""
+        run = self.run
+        path = snapshots.write(run.folder, self.scene, run.networks, at(run.config, run.images), run.images)
+        for tracker in self.trackers:
+            tracker.picture(run.images, "snapshot", path)
+
+    def checkpoint(self) -> None:
+        folder = self.run.save()
+        checkpoint.prune(self.run.folder, round(self.run.config.output.checkpoint_kimg * 1000))
+        self.say(f"wrote {folder}")
+
+    def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()
+
+
+def _crossed(before: int, after: int, kimg: float) -> bool:
+    """Whether a multiple of `kimg` thousand images lies in (before, after]."""
+    return int(after / (kimg * 1000)) > int(before / (kimg * 1000))
+
+
+def _checkpoint_due(run: Run, before: int) -> bool:
+    output = run.config.output
+    return any(_crossed(before, run.images, every) for every in (output.checkpoint_kimg, output.latest_kimg))
+
+
+def _give_up(run: Run) -> None:
+    """Nothing is written: the last checkpoint is from before the run went wrong, or nearer to it."""
+    raise TrainingError(
+        f"the gradients of {run.bad_steps} iterations in a row were not finite, until "
+        f"{run.images / 1000:g} kimg. The last checkpoint stays as it is. What helps: "
+        "--set model.precision.half=bfloat16 (or float32), a lower optimiser.discriminator_rate, a higher "
+        "model.loss.r1_gamma; docs/training.md says more"
+    )

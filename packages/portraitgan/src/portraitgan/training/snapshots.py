@@ -1,0 +1,181 @@
+"""Sheets of pictures: what the run makes now, always of the same latents, cameras and portraits.
+
+Each row shows a portrait and, right of it, its mirrored twin (same latent, mirrored camera): picture, raw
+picture, mask, depth, and the body in the predicted pose over the picture. Below are real portraits: picture,
+mask, the body in the pose of the label, and in the pose that the discriminator predicts. Latents are
+conditioned on the front camera and the neutral pose (spec section 7), as inference does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from phq_data import camera as labels
+from portraitgan.data import PortraitData
+from portraitgan.inference.pictures import Pixels, draw, sheet, to_pixels
+from portraitgan.losses import prepare_real
+from portraitgan.networks.discriminator import Discriminator, Portraits
+from portraitgan.networks.generator import Generated, Generator
+from portraitgan.networks.pose import mirror_camera, mirror_pose
+from portraitgan.training import chance
+from portraitgan.training.config import TrainConfig
+from portraitgan.training.overlay import draw_mesh
+from portraitgan.training.schedule import Moment
+from portraitgan.training.step import Networks
+
+FOLDER = "snapshots"
+_PARTS = ("image", "raw", "mask", "depth")
+_SMALLEST, _LARGEST = 96, 256  # pixels of a picture on the sheet
+_LABEL, _GENERATED, _PREDICTED = (255, 170, 60), (90, 200, 255), (120, 230, 120)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every sheet of a run shows."""
+
+    z: Tensor  # [N, z_dim]
+    cameras: Tensor  # [N, 25]
+    coarse_poses: Tensor  # [N, 6]
+    real: Portraits  # images [N, 3, H, H] in -1..1, raw the same, masks [N, 1, H, H] in 0..1
+    real_cameras: Tensor  # [N, 25]
+    real_poses: Tensor  # [N, 6] of the labels
+
+
+def make_scene(config: TrainConfig, data: PortraitData, device: torch.device) -> Scene:
+    """The run's scene: a function of its seed and data."""
+    count = config.output.snapshot_portraits
+    numbers = chance.numpy_random(config.seed, "sheet")
+    cameras, poses = data.draw_labels(count, numbers)
+    batch = data.batch(numbers.integers(0, len(data), count)).to(device)
+    random = chance.torch_random(torch.device("cpu"), config.seed, "sheet")
+    z = torch.randn(count, config.model.generator.z_dim, generator=random)
+    image = batch.images.float() / 127.5 - 1
+    return Scene(
+        z.to(device), cameras.to(device), poses.to(device),
+        Portraits(image, image, batch.masks.float() / 255), batch.cameras, batch.poses,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def write(run: Path, scene: Scene, networks: Networks, moment: Moment, images: int) -> Path:
+    """Write `RUN/snapshots/kimg-NNNNNN.MMM.jpg` of the moving averages; returns its path."""
+    generator, discriminator = networks.generator_ema, networks.discriminator_ema
+    resolution = moment.schedule.resolution or generator.config.render.resolution
+    size = min(_LARGEST, max(_SMALLEST, generator.config.image_resolution))
+    ours = [
+        a + b
+        for a, b in zip(
+            _generated(generator, scene, resolution, size, mirrored=False),
+            _generated(generator, scene, resolution, size, mirrored=True),
+            strict=True,
+        )
+    ]
+    theirs = _real(discriminator, generator, scene, resolution, size)
+    titles = ["image", "raw", "mask", "depth", "predicted pose"]
+    parts = [
+        _titled(sheet(ours), [*titles, *(f"twin: {title}" for title in titles)], size),
+        _titled(sheet(theirs), ["real", "mask", "label's pose", "predicted pose"] * 2, size),
+    ]
+    width = max(part.shape[1] for part in parts)
+    padded = [
+        np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts
+    ]
+    path = run / FOLDER / f"kimg-{images // 1000:06d}.{images % 1000:03d}.jpg"
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    Image.fromarray(np.concatenate(padded)).save(temporary, "JPEG", quality=90)
+    temporary.replace(path)
+    return path
+
+
+def newest(run: str | Path) -> Path | None:
+    """The newest sheet of a run."""
+    found = sorted((Path(run) / FOLDER).glob("kimg-*.jpg"))
+    return found[-1] if found else None
+
+
+def _generated(
+    generator: Generator, scene: Scene, resolution: int, size: int, mirrored: bool
+) -> list[list[Pixels]]:
+    """Rows of pictures of the scene's latents."""
+    rows = []
+    for index in range(len(scene.z)):
+        z = scene.z[index : index + 1]
+        camera, coarse = scene.cameras[index : index + 1], scene.coarse_poses[index : index + 1]
+        if mirrored:
+            camera, coarse = mirror_camera(camera), mirror_pose(coarse)
+        pose = _pose(generator, z, camera, coarse)
+        front = torch.from_numpy(labels.to_label(labels.from_angles(0.0, 0.0))).to(z.device)[None]
+        ws = generator.mapping(z, front)
+        shown = pose if generator.deformation is not None else None
+        made: Generated = generator.synthesis(
+            ws, camera, shown, resolution=resolution, noise_mode="const",
+            random=chance.torch_random(z.device, 0, "sheet rays", index),
+        )  # fmt: skip
+        row = [to_pixels(draw(made, camera, part, size))[0] for part in _PARTS]
+        row.append(_with_body(row[0], generator, camera, pose, _GENERATED))
+        rows.append(row)
+    return rows
+
+
+def _real(
+    discriminator: Discriminator, generator: Generator, scene: Scene, resolution: int, size: int
+) -> list[list[Pixels]]:
+    """Rows of two real portraits each."""
+    cells = []
+    for index in range(len(scene.real_cameras)):
+        one = slice(index, index + 1)
+        camera, label = scene.real_cameras[one], scene.real_poses[one]
+        mask = scene.real.mask
+        assert mask is not None
+        seen = prepare_real(scene.real.image[one], mask[one], resolution, 0.0)
+        shown = Generated(seen.image, seen.raw, mask[one], mask[one], None)
+        image, drawn_mask = (to_pixels(draw(shown, camera, part, size))[0] for part in ("image", "mask"))
+        predicted = label
+        if discriminator.pose_branch is not None:
+            predicted = discriminator.predict_pose(seen, camera)
+        cells.append(
+            [
+                image,
+                drawn_mask,
+                _with_body(image, generator, camera, label, _LABEL),
+                _with_body(image, generator, camera, predicted, _PREDICTED),
+            ]
+        )
+    return [list(chain(*cells[first : first + 2])) for first in range(0, len(cells), 2)]
+
+
+def _pose(generator: Generator, z: Tensor, camera: Tensor, coarse: Tensor) -> Tensor | None:
+    """The pose that the portrait is rendered in."""
+    if generator.pose_branch is not None:
+        return generator.predict_pose(z, camera)
+    return coarse if generator.config.pose_conditioning else None
+
+
+def _with_body(
+    picture: Pixels, generator: Generator, camera: Tensor, pose: Tensor | None, colour: tuple[int, int, int]
+) -> Pixels:
+    """The picture with the posed body over it; as it is where there is no body."""
+    if generator.deformation is None or pose is None or not bool(pose.isfinite().all()):
+        return picture
+    mesh = generator.deformation.mesh
+    vertices = mesh(pose)[0].cpu().numpy()
+    return draw_mesh(picture, vertices, mesh.faces.cpu().numpy(), camera[0].cpu().numpy(), colour)
+
+
+def _titled(pixels: Pixels, titles: list[str], size: int, height: int = 16) -> Pixels:
+    """A sheet with titles over its columns."""
+    band = Image.new("RGB", (pixels.shape[1], height), "white")
+    brush = ImageDraw.Draw(band)
+    for column, title in enumerate(titles):
+        left = column * (size + 2)
+        if left < pixels.shape[1]:
+            brush.text((left + 2, 2), title, fill="black")
+    return np.concatenate([np.asarray(band), pixels])

@@ -1,0 +1,98 @@
+"""Configs of runs travel as strict JSON, and any field can be set by its path."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from portraitgan.strict_json import ConfigError
+from portraitgan.training import config
+from portraitgan.training.config import PRESETS, TrainConfig, with_values
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_travel(name: str) -> None:
+    made = PRESETS[name]()
+    assert made.name == name
+    assert TrainConfig.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize("name", ["paper_512", "paper_256"])
+def test_the_papers_numbers(name: str) -> None:
+    made = PRESETS[name]()
+    assert [stage.until_kimg for stage in made.stages] == [6000, 10_000, 13_000]
+    assert (made.batch.size, made.batch.micro) == (32, 4)
+    assert (made.optimiser.generator_rate, made.optimiser.discriminator_rate) == (0.0025, 0.002)
+    assert (made.model.loss.pose_regulariser, made.model.loss.background_swap) == (0.5, 0.2)
+
+
+def test_setting_fields_by_path() -> None:
+    made = with_values(
+        config.tiny(),
+        {
+            "batch.size": "16",
+            "stages.1.until_kimg": "55",
+            "model.precision.half": "bfloat16",
+            "model.generator.render.crop": "null",
+            "output.trackers": '["tensorboard", "mlflow"]',
+        },
+    )
+    assert made.batch.size == 16
+    assert made.stages[1].until_kimg == 55.0 and made.stages[0] == config.tiny().stages[0]
+    assert made.model.precision.half == "bfloat16"
+    assert made.model.generator.render.crop is None
+    assert made.output.trackers == ("tensorboard", "mlflow")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("batch.sise", "1", "batch has no 'sise'; it has size, micro"),
+        ("stages.9.until_kimg", "1", "stages has entries 0 to 2"),
+        ("batch.size.more", "1", "batch.size has no 'more'"),
+        ("batch.size", "many", "batch.size must be int"),
+        ("batch.size", "6", "multiple of batch.micro"),
+        ("stages.1.until_kimg", "1", "must be more than 40"),
+        ("model.precision.half", "float8", "float8"),
+    ],
+)
+def test_wrong_settings_are_named(path: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        with_values(config.tiny(), {path: value})
+
+
+def test_newer_and_unknown_versions_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = json.loads(config.tiny().to_json())
+    with pytest.raises(ConfigError, match="version 99, this portraitgan knows up to 1"):
+        TrainConfig.from_json(json.dumps({**data, "version": 99}))
+    with pytest.raises(ConfigError, match="no version"):
+        TrainConfig.from_json("{}")
+    with pytest.raises(ConfigError, match="from version 0 to 1 cannot be carried over"):
+        TrainConfig.from_json(json.dumps({**data, "version": 0}))
+
+
+def test_older_versions_are_carried_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = json.loads(config.tiny().to_json())
+    data["version"] = 0
+    data["batch_size"] = data.pop("batch")["size"]
+
+    def carry(old: dict) -> dict:
+        rest = {key: value for key, value in old.items() if key != "batch_size"}
+        return {**rest, "batch": {"size": old["batch_size"], "micro": 4}}
+
+    monkeypatch.setitem(config.MIGRATIONS, 0, carry)
+    assert TrainConfig.from_json(json.dumps(data)) == config.tiny()
+
+
+def test_typos_in_a_file_are_errors() -> None:
+    data = json.loads(config.tiny().to_json())
+    data["optimiser"]["generator_rat"] = 1
+    with pytest.raises(ConfigError, match="generator_rat"):
+        TrainConfig.from_json(json.dumps(data))
+
+
+def test_no_stages() -> None:
+    with pytest.raises(ConfigError, match="at least one stage"):
+        replace(config.tiny(), stages=())
