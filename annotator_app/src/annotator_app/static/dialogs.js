@@ -1,0 +1,179 @@
+// The dialogs: reason of a reject, note of a flag, choice of the queue, help. Each resolves with an answer.
+
+import { KEYS } from "./keys.js";
+
+export class Dialogs {
+
+  constructor(root, settings) {
+    this.at = (id) => root.getElementById(id);
+    // A digit and a letter for each; the log keeps the name.
+    this.reasons = settings.reasons.map((reason, at) => ({ ...reason, keys: [...new Set([String(at + 1), reason.key])] }));
+    this.lastReason = this.reasons[0];
+    root.querySelectorAll("[data-close]").forEach((button) => {
+      button.addEventListener("click", () => button.closest("dialog").close());
+    });
+    root.querySelectorAll("dialog").forEach((dialog) => {
+      // A click beside the dialog closes it.
+      dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    });
+    this.#fillReasons();
+    this.#fillHelp();
+    this.#fillQueue(settings);
+  }
+
+  /** {reason, note, event} or null. One key answers; X again gives the last reason once more. */
+  reason() {
+    const dialog = this.at("reasons");
+    const form = this.at("other-form");
+    form.hidden = true;
+    this.at("other-text").value = "";
+    this.at("same-reason").textContent = this.lastReason.title.toLowerCase();
+    for (const button of this.at("reason-list").children) {
+      button.classList.toggle("last", button.dataset.name === this.lastReason.name);
+    }
+    return ask(dialog, (done, on) => {
+      const give = (row, event) => {
+        this.lastReason = row;
+        if (row.name !== "other") {
+          done({ reason: row.name, event });
+          return;
+        }
+        form.hidden = false;
+        this.at("other-text").focus();
+      };
+      on(dialog, "keydown", (event) => {
+        if (event.target === this.at("other-text") || event.ctrlKey || event.metaKey || event.altKey) return;
+        const key = event.key.toLowerCase();
+        const again = !event.repeat && (key === "x" || key === "arrowleft");
+        const row = again ? this.lastReason : this.reasons.find((one) => one.keys.includes(key));
+        if (!row || event.repeat) return;
+        event.preventDefault();
+        give(row, event);
+      });
+      on(this.at("reason-list"), "click", (event) => {
+        const row = this.reasons.find((one) => one.name === event.target.closest("button")?.dataset.name);
+        if (row) give(row, event);
+      });
+      on(form, "submit", (event) => {
+        event.preventDefault();
+        done({ reason: "other", note: this.at("other-text").value.trim(), event });
+      });
+      on(this.at("other-text"), "keydown", submitOnEnter);
+    }, this.at("reason-list").querySelector(".last"));
+  }
+
+  /** The note's text, or null. */
+  note() {
+    this.at("note-text").value = "";
+    return ask(this.at("note"), (done, on) => {
+      on(this.at("note-form"), "submit", (event) => {
+        event.preventDefault();
+        done(this.at("note-text").value.trim());
+      });
+      on(this.at("note-text"), "keydown", submitOnEnter);
+    });
+  }
+
+  /** {order, filter} or null. */
+  queue({ order, filter }) {
+    const form = this.at("queue-form");
+    form.elements.order.value = order;
+    this.at("queue-source").value = filter.source ?? "";
+    this.at("queue-yaw").value = filter.yaw_bin ?? "";
+    this.at("queue-pool").value = filter.pool ?? "kept";
+    return ask(this.at("queue"), (done, on) => {
+      on(form, "submit", (event) => {
+        event.preventDefault();
+        const source = this.at("queue-source").value.trim();
+        const view = this.at("queue-yaw").value;
+        const pool = this.at("queue-pool").value;
+        done({
+          order: form.elements.order.value,
+          filter: { ...(source && { source }), ...(view !== "" && { yaw_bin: Number(view) }), ...(pool !== "kept" && { pool }) },
+        });
+      });
+    });
+  }
+
+  help(pace) {
+    const p95 = pace.percentile(0.95);
+    this.at("speed-text").textContent = p95
+      ? `From key to picture: ${Math.round(pace.percentile(0.5))} ms in the middle, ${Math.round(p95)} ms at the 95th percentile.`
+      : "";
+    return ask(this.at("help"), (done, on) => {
+      on(this.at("help"), "keydown", (event) => ["?", "h"].includes(event.key.toLowerCase()) && done(null));
+    });
+  }
+
+  #fillReasons() {
+    this.at("reason-list").append(
+      ...this.reasons.map((row) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.dataset.name = row.name;
+        button.append(...row.keys.map((key) => kbd(key.toUpperCase())), row.name === "other" ? `${row.title} …` : row.title);
+        return button;
+      }),
+    );
+  }
+
+  #fillHelp() {
+    const groups = Map.groupBy ? Map.groupBy(KEYS, (row) => row.group) : grouped(KEYS);
+    for (const [group, rows] of groups) {
+      const title = document.createElement("h3");
+      title.textContent = group;
+      const table = document.createElement("table");
+      for (const row of rows) {
+        const line = table.insertRow();
+        line.insertCell().append(...row.shown.flatMap((key) => [kbd(key), " "]));
+        line.insertCell().textContent = row.text;
+      }
+      this.at("key-list").append(title, table);
+    }
+  }
+
+  #fillQueue({ yaw_bins: views, sources }) {
+    this.at("queue-yaw").append(...views.map((view) => new Option(view.name, view.bin)));
+    this.at("sources").append(...sources.map((source) => new Option(source, source)));
+  }
+}
+
+/** Open a dialog; `set(done, on)` connects it. Resolves with what `done` was given, or null when closed. */
+function ask(dialog, set, focus = null) {
+  return new Promise((resolve) => {
+    const over = new AbortController();
+    let answer = null;
+    const on = (element, name, listener) => element.addEventListener(name, listener, { signal: over.signal });
+    on(dialog, "close", () => {
+      over.abort();
+      resolve(answer);
+    });
+    set((given) => {
+      answer = given;
+      dialog.close();
+      // `close` fires a task later; what was decided must not wait for it.
+      over.abort();
+      resolve(answer);
+    }, on);
+    dialog.showModal();
+    focus?.focus();
+  });
+}
+
+function submitOnEnter(event) {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  event.target.form.requestSubmit();
+}
+
+function grouped(rows) {
+  const groups = new Map();
+  for (const row of rows) groups.set(row.group, [...(groups.get(row.group) ?? []), row]);
+  return groups;
+}
+
+function kbd(text) {
+  const element = document.createElement("kbd");
+  element.textContent = text;
+  return element;
+}

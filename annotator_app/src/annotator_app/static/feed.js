@@ -1,0 +1,249 @@
+// The feed: portraits leased from the queue, their pictures fetched ahead and the next ones decoded ahead,
+// so that the next picture is painted in the frame after the key.
+
+import { Unreachable, get, picture, post } from "./api.js";
+
+const DECODED = 8; // pictures ready to paint
+const LINES = 4; // pictures fetched at a time
+const MOST = 64; // portraits held: a minute without network at one a second
+const LEAST = 12;
+const KEPT = 24; // decided ones whose pictures stay for undo
+
+/** One portrait on its way: its data, and its pictures as soon as they are there. */
+export class Entry {
+  #fetched = null;
+  #decoded = null;
+  #urls = [];
+
+  constructor(item) {
+    this.item = item;
+    this.id = item.portrait_id;
+    this.leased = performance.now();
+    this.ready = false; // both pictures can be painted at once
+    this.crop = null; // HTMLImageElement
+    this.overlay = null; // HTMLImageElement, or null when there is no mesh to show
+  }
+
+  /** Bring the bytes here. */
+  fetch() {
+    this.#fetched ??= Promise.all([
+      picture(this.item.images.crop),
+      picture(this.item.images.overlay).catch((error) => {
+        if (error instanceof Unreachable && !error.busy) throw error;
+        return null; // no rig, or a mesh that cannot be drawn: the picture alone is shown
+      }),
+    ]).catch((error) => {
+      this.#fetched = null;
+      throw error;
+    });
+    return this.#fetched;
+  }
+
+  /** Have both pictures decoded. */
+  decode() {
+    this.#decoded ??= this.fetch()
+      .then(async ([crop, overlay]) => {
+        this.crop = await this.#image(crop, "portrait");
+        this.overlay = overlay && (await this.#image(overlay, "mesh").catch(() => null));
+        this.ready = true;
+      })
+      .catch((error) => {
+        this.#decoded = null;
+        throw error;
+      });
+    return this.#decoded;
+  }
+
+  /** Give the memory back. */
+  close() {
+    this.#urls.forEach((url) => URL.revokeObjectURL(url));
+    this.#urls = [];
+    this.ready = false;
+    this.#fetched = this.#decoded = this.crop = this.overlay = null;
+  }
+
+  async #image(blob, name) {
+    const url = URL.createObjectURL(blob);
+    this.#urls.push(url);
+    const image = new Image();
+    image.decoding = "sync";
+    image.draggable = false;
+    image.alt = "";
+    image.className = name;
+    image.src = url;
+    await image.decode();
+    return image;
+  }
+}
+
+/** What comes next. `decided` tells ids that must not come again (they wait in the outbox). */
+export class Feed extends EventTarget {
+  #entries = [];
+  #past = [];
+  #asking = null;
+  #fetching = 0;
+  #retry = null;
+
+  constructor(decided) {
+    super();
+    this.decided = decided;
+    this.order = "doubt";
+    this.filter = {};
+    this.remaining = null; // portraits of this queue, those held here included
+    this.ended = false;
+    this.error = null;
+    this.lease = 600; // seconds
+  }
+
+  get held() {
+    return this.#entries.length;
+  }
+
+  /** The portrait to judge, or undefined. */
+  get current() {
+    return this.#entries[0];
+  }
+
+  /** Begin with another order or filter; what was held goes back to the queue. */
+  async restart({ order, filter }) {
+    const back = this.#entries.map((entry) => entry.id);
+    this.#entries.forEach((entry) => entry.close());
+    this.#entries = [];
+    this.order = order;
+    this.filter = filter;
+    this.remaining = null;
+    this.ended = false;
+    await this.#asking?.catch(() => {});
+    if (back.length) await this.release(back).catch(() => {});
+    await this.fill();
+  }
+
+  /** The current portrait is decided (or skipped): on to the next. */
+  advance() {
+    const done = this.#entries.shift();
+    if (done) {
+      this.#past.push(done);
+      while (this.#past.length > KEPT) this.#past.shift().close();
+      if (this.remaining) this.remaining -= 1;
+    }
+    this.fill();
+    return done;
+  }
+
+  /** Show a portrait again, before everything else. Works without network for the latest ones. */
+  async recall(id) {
+    const kept = this.#past.findIndex((entry) => entry.id === id);
+    let entry = kept >= 0 ? this.#past.splice(kept, 1)[0] : null;
+    if (entry) get(`/api/items/${id}`).then((item) => (entry.item = item), () => {});
+    else entry = new Entry(await get(`/api/items/${id}`));
+    this.putFirst(entry);
+    return entry;
+  }
+
+  putFirst(entry) {
+    this.#entries = [entry, ...this.#entries.filter((other) => other.id !== entry.id)];
+    if (this.remaining !== null) this.remaining += 1;
+    this.#prepare();
+  }
+
+  /** The current portrait to the end of what is held. */
+  skip() {
+    const skipped = this.#entries.shift();
+    if (skipped) this.#entries.push(skipped);
+    this.fill();
+    return skipped;
+  }
+
+  /** Somebody (another page of this reviewer) decided it. */
+  forget(id) {
+    if (this.current?.id === id) return;
+    this.#entries = this.#entries.filter((entry) => entry.id !== id);
+  }
+
+  release(ids, options) {
+    return post("/api/queue/release", { portrait_ids: ids }, options);
+  }
+
+  /** Everything held goes back (the page is closing). */
+  leave() {
+    const ids = this.#entries.map((entry) => entry.id);
+    if (ids.length) this.release(ids, { leaving: true }).catch(() => {});
+  }
+
+  /** Ask for more when little is left, and prepare what is held. */
+  async fill() {
+    this.#renew();
+    this.#prepare();
+    const want = this.remaining === null ? LEAST : Math.min(MOST, Math.max(LEAST, Math.ceil(this.remaining / 4)));
+    if (this.#asking || this.ended || this.#entries.length > want * 0.75) return this.#asking;
+    this.#asking = this.#ask(want - this.#entries.length);
+    try {
+      await this.#asking;
+    } finally {
+      this.#asking = null;
+      this.dispatchEvent(new Event("change"));
+    }
+    if (this.#entries.length < want * 0.5 && !this.ended && !this.error) return this.fill();
+    return undefined;
+  }
+
+  async #ask(count) {
+    clearTimeout(this.#retry);
+    const exclude = [...new Set([...this.#entries.map((entry) => entry.id), ...this.decided()])].slice(0, 1000);
+    const { order, filter } = this;
+    try {
+      const answer = await post("/api/queue/next", { count, order, filter, exclude });
+      if (order !== this.order || filter !== this.filter) return; // somebody chose another queue meanwhile
+      const held = new Set(this.#entries.map((entry) => entry.id));
+      const fresh = answer.items.filter((item) => !held.has(item.portrait_id));
+      this.#entries.push(...fresh.map((item) => new Entry(item)));
+      this.remaining = Math.max(answer.remaining, this.#entries.length);
+      this.lease = answer.lease_seconds ?? this.lease;
+      this.ended = fresh.length === 0;
+      this.error = null;
+    } catch (error) {
+      this.error = error;
+      this.#retry = setTimeout(() => this.fill().catch(() => {}), 3000);
+    }
+    this.#prepare();
+  }
+
+  /** Leases run out: what was held too long without being looked at is asked for anew. */
+  #renew() {
+    const limit = performance.now() - this.lease * 800;
+    const [first, ...rest] = this.#entries;
+    const stale = rest.filter((entry) => entry.leased < limit);
+    if (!stale.length) return;
+    stale.forEach((entry) => entry.close());
+    this.#entries = [first, ...rest.filter((entry) => entry.leased >= limit)];
+    this.ended = false;
+  }
+
+  #prepare() {
+    this.#entries.slice(0, DECODED).forEach((entry) => {
+      if (!entry.ready) entry.decode().then(() => this.dispatchEvent(new Event("ready")), () => this.#again());
+    });
+    for (const entry of this.#entries) {
+      if (this.#fetching >= LINES) break;
+      if (entry.fetching) continue;
+      entry.fetching = true;
+      this.#fetching += 1;
+      entry
+        .fetch()
+        .catch(() => {
+          entry.fetching = false;
+          this.#again();
+        })
+        .finally(() => {
+          this.#fetching -= 1;
+          if (entry.fetching) this.#prepare();
+        });
+    }
+  }
+
+  #again() {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => this.fill().catch(() => {}), 2000);
+    this.dispatchEvent(new Event("change"));
+  }
+}

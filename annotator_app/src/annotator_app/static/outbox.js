@@ -1,0 +1,191 @@
+// The outbox: decisions wait here, on this computer's disk, until the service has said that they are saved.
+//
+// A decision is written to IndexedDB (flushed: `durability: "strict"`) and sent in the order of its ULID.
+// It leaves the outbox only when the service confirms it; the service knows decisions by their id, so a
+// decision that is sent twice counts once. Pages of the same browser share the outbox and take turns to send.
+
+import { LoginNeeded, Refused, Unreachable, post } from "./api.js";
+
+const BATCH = 50;
+const WAITS = [500, 1000, 2000, 4000, 8000, 15000]; // milliseconds between attempts
+
+/** `owner` keeps people (and workspaces) who share a browser apart: only their own decisions are sent. */
+export class Outbox extends EventTarget {
+  #database = null;
+  #waiting = new Map(); // decision_id -> decision, in order
+  #writes = Promise.resolve();
+  #attempt = 0;
+  #timer = null;
+  #sending = false;
+
+  constructor(owner) {
+    super();
+    this.owner = owner;
+    this.saved = 0; // confirmed since the page opened
+    this.state = "saved"; // saved, sending, offline, busy, login
+    this.message = "";
+    this.refused = [];
+    this.durable = false; // whether this browser keeps what waits
+  }
+
+  /** Read what an earlier page left behind, and begin to send it. */
+  async open() {
+    try {
+      this.#database = await openDatabase();
+      this.durable = true;
+      for (const row of await this.#stored()) this.#waiting.set(row.decision_id, row.decision);
+    } catch {
+      this.#database = null; // private windows of some browsers: the page still works, and says so
+    }
+    addEventListener("online", () => this.send());
+    addEventListener("offline", () => this.#waiting.size && this.#tell("offline"));
+    if (this.#waiting.size) this.send();
+    return this;
+  }
+
+  /** Decisions that the service has not confirmed, oldest first. */
+  get waiting() {
+    return [...this.#waiting.values()];
+  }
+
+  /** Keep a decision and send it as soon as possible. Returns at once. */
+  add(decision) {
+    this.#waiting.set(decision.decision_id, decision);
+    this.#writes = this.#writes.then(() => this.#keep(decision));
+    this.#tell(this.state === "saved" ? "sending" : this.state);
+    // While the service is away its own timer decides; a new decision must not hammer it.
+    if (!this.#timer) this.send();
+  }
+
+  /** Resolves when everything is on the disk of this computer (not: of the service). */
+  get written() {
+    return this.#writes;
+  }
+
+  /** Send now what waits. */
+  async send() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#sending) return;
+    this.#sending = true;
+    try {
+      await inTurn(() => this.#deliver());
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  async #deliver() {
+    await this.#writes;
+    await this.#forgetSentElsewhere();
+    while (this.#waiting.size) {
+      const batch = this.waiting.slice(0, BATCH);
+      try {
+        await this.#sendBatch(batch);
+        this.#attempt = 0;
+      } catch (error) {
+        this.#later(error);
+        return;
+      }
+    }
+    this.#tell("saved");
+  }
+
+  async #sendBatch(batch) {
+    if (this.state === "saved") this.#tell("sending");
+    let answer;
+    try {
+      answer = await post("/api/decisions", { decisions: batch });
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (batch.length > 1) {
+        for (const one of batch) await this.#sendBatch([one]); // find the one that is not wanted
+        return;
+      }
+      answer = { refused: [{ decision_id: batch[0].decision_id, why: error.message }] };
+    }
+    const refused = new Map((answer.refused ?? []).map((one) => [one.decision_id, one]));
+    for (const decision of batch) {
+      const no = refused.get(decision.decision_id);
+      if (no) this.refused.push({ decision, why: no.why });
+      else this.saved += 1;
+      this.#waiting.delete(decision.decision_id);
+    }
+    await this.#drop(batch.map((decision) => decision.decision_id));
+    this.dispatchEvent(new CustomEvent("delivered", { detail: { batch, refused } }));
+    this.#tell(this.#waiting.size ? "sending" : "saved");
+  }
+
+  #later(error) {
+    const wait = WAITS[Math.min(this.#attempt, WAITS.length - 1)];
+    this.#attempt += 1;
+    this.#timer = setTimeout(() => this.send(), wait * (0.8 + 0.4 * Math.random()));
+    if (error instanceof LoginNeeded) this.#tell("login", error.message);
+    else if (error instanceof Unreachable) this.#tell(error.busy ? "busy" : "offline", error.message);
+    else {
+      this.#tell("busy", error.message);
+      throw error;
+    }
+  }
+
+  #tell(state, message = "") {
+    this.state = state;
+    this.message = message;
+    this.dispatchEvent(new Event("change"));
+  }
+
+  // ---- the disk of this computer --------------------------------------------------------------------------
+
+  async #keep(decision) {
+    if (!this.#database) return;
+    try {
+      const row = { decision_id: decision.decision_id, owner: this.owner, decision };
+      await committed(this.#database, "readwrite", (store) => store.put(row));
+    } catch {
+      this.durable = false;
+      this.#tell(this.state);
+    }
+  }
+
+  async #drop(ids) {
+    if (!this.#database) return;
+    await committed(this.#database, "readwrite", (store) => ids.forEach((id) => store.delete(id))).catch(
+      () => {}, // it is sent again after a reload, and known to the service by its id
+    );
+  }
+
+  async #stored() {
+    const rows = await committed(this.#database, "readonly", (store) => store.getAll());
+    return rows.filter((row) => row.owner === this.owner);
+  }
+
+  async #forgetSentElsewhere() {
+    if (!this.durable) return;
+    const there = new Set((await this.#stored()).map((row) => row.decision_id));
+    for (const id of this.#waiting.keys()) if (!there.has(id)) this.#waiting.delete(id);
+  }
+}
+
+function inTurn(work) {
+  // Absent on plain HTTP beyond loopback: two tabs may then send the same decision, which counts once.
+  return navigator.locks ? navigator.locks.request("phq-outbox", work) : work();
+}
+
+function openDatabase() {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open("phq-review", 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore("outbox", { keyPath: "decision_id" });
+    opening.onsuccess = () => resolve(opening.result);
+    opening.onerror = () => reject(opening.error);
+    opening.onblocked = () => reject(new Error("another version of the page is open"));
+  });
+}
+
+function committed(database, mode, work) {
+  return new Promise((resolve, reject) => {
+    const transaction = database.transaction("outbox", mode, { durability: "strict" });
+    const result = work(transaction.objectStore("outbox"));
+    transaction.oncomplete = () => resolve(result?.result);
+    transaction.onerror = transaction.onabort = () => reject(transaction.error);
+  });
+}

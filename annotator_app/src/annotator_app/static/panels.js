@@ -1,0 +1,163 @@
+// What stands beside the picture: the original photo, the evidence, the neighbours, the latest decisions.
+// It is filled when a portrait has been looked at for a moment, so that quick decisions cost nothing.
+
+const SETTLED = 180; // milliseconds
+const LATEST = 12;
+const SIGNS = { accept: "✓", reject: "×", flag: "!" };
+const WORDS = { accept: "accepted", reject: "rejected", flag: "flagged" };
+
+export class Panels {
+  #timer = null;
+  #latest = []; // {portrait_id, verdict, reason, decision_id}, newest first
+
+  constructor(root, { recall }) {
+    this.recall = recall;
+    const at = (id) => root.getElementById(id);
+    this.miniPhoto = at("mini-photo");
+    this.miniBox = at("mini-box");
+    this.photoText = at("photo-text");
+    this.evidence = at("evidence");
+    this.neighbours = at("neighbours");
+    this.strip = at("strip");
+    this.sections = { photo: at("panel-photo"), evidence: at("panel-evidence"), neighbours: at("panel-neighbours") };
+    for (const [name, section] of Object.entries(this.sections)) {
+      const kept = localStorage.getItem(`phq-panel-${name}`);
+      if (kept !== null) section.open = kept === "1";
+      section.addEventListener("toggle", () => {
+        localStorage.setItem(`phq-panel-${name}`, section.open ? "1" : "0");
+        if (this.entry) this.#fill(this.entry);
+      });
+    }
+    this.#drawStrip();
+  }
+
+  /** Open or close one of photo, evidence, neighbours; on a small screen, bring it into view. */
+  toggle(name) {
+    const section = this.sections[name];
+    section.open = !section.open;
+    if (section.open) section.scrollIntoView({ block: "nearest" });
+    return section.open;
+  }
+
+  /** Another portrait is on the stage (or none). */
+  show(entry) {
+    this.entry = entry;
+    clearTimeout(this.#timer);
+    this.evidence.replaceChildren(...byTrouble(entry?.item.measures ?? []).map(evidenceRow));
+    this.miniPhoto.removeAttribute("src");
+    this.photoText.textContent = "";
+    this.neighbours.replaceChildren();
+    if (entry) this.#timer = setTimeout(() => this.#fill(entry), SETTLED);
+  }
+
+  #fill(entry) {
+    if (this.entry !== entry) return;
+    const { item } = entry;
+    if (this.sections.photo.open) {
+      this.miniPhoto.src = item.images.photo;
+      this.#box(item);
+      this.photoText.textContent = [item.file || item.source, `${item.photo_width} × ${item.photo_height}`].join(" · ");
+    }
+    if (this.sections.neighbours.open) {
+      this.neighbours.replaceChildren(
+        neighbour("before", item.previous, "first of its source"),
+        neighbour("after", item.next, "last of its source"),
+      );
+    }
+  }
+
+  #box(item) {
+    const { clientWidth: width, clientHeight: height } = this.miniPhoto;
+    const scale = Math.min(width / item.photo_width, height / item.photo_height);
+    const [x, y, side] = item.window;
+    Object.assign(this.miniBox.style, {
+      left: `${(width - item.photo_width * scale) / 2 + x * scale}px`,
+      top: `${(height - item.photo_height * scale) / 2 + y * scale}px`,
+      width: `${side * scale}px`,
+      height: `${side * scale}px`,
+    });
+  }
+
+  /** The latest decisions, newest first; each leads back to its portrait. */
+  setLatest(decisions) {
+    this.#latest = decisions.slice(0, LATEST);
+    this.#drawStrip();
+  }
+
+  #drawStrip() {
+    if (!this.#latest.length) {
+      const empty = document.createElement("li");
+      empty.className = "strip-empty";
+      empty.textContent = "They appear here; each leads back to its portrait.";
+      this.strip.replaceChildren(empty);
+      return;
+    }
+    const there = new Map([...this.strip.children].map((row) => [row.dataset.key, row]));
+    this.strip.replaceChildren(
+      ...this.#latest.map((decision) => {
+        const key = `${decision.portrait_id}/${decision.decision_id}`;
+        const row = there.get(key) ?? this.#stripRow(decision, key);
+        row.classList.toggle("unsent", Boolean(decision.unsent));
+        return row;
+      }),
+    );
+  }
+
+  #stripRow(decision, key) {
+    const row = document.createElement("li");
+    row.dataset.key = key;
+    const button = document.createElement("button");
+    button.type = "button";
+    const why = decision.reason ? `, ${decision.reason}` : "";
+    button.title = `${WORDS[decision.verdict]}${why}`;
+    button.setAttribute("aria-label", `Look again: ${WORDS[decision.verdict]}${why}`);
+    button.addEventListener("click", () => this.recall(decision.portrait_id));
+    const sign = document.createElement("i");
+    sign.className = decision.verdict;
+    sign.textContent = SIGNS[decision.verdict];
+    button.append(thumb(decision.portrait_id), sign);
+    row.append(button);
+    return row;
+  }
+}
+
+function byTrouble(measures) {
+  return [...measures.filter((one) => one.broken), ...measures.filter((one) => !one.broken)];
+}
+
+/** "15.5 %  shoulders off by", with the limit where it is broken (and for the pointer). */
+function evidenceRow({ title, value, limit, broken }) {
+  const row = document.createElement("tr");
+  row.classList.toggle("broken", broken);
+  row.title = limit;
+  const name = row.insertCell();
+  const number = document.createElement("th");
+  number.scope = "row";
+  number.textContent = title;
+  name.textContent = value;
+  row.append(number);
+  if (broken && limit) {
+    const wanted = document.createElement("small");
+    wanted.textContent = ` ${limit}`;
+    number.append(wanted);
+  }
+  return row;
+}
+
+function neighbour(where, id, none) {
+  const figure = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  caption.textContent = id ? where : none;
+  if (id) figure.append(thumb(id));
+  figure.append(caption);
+  return figure;
+}
+
+function thumb(id) {
+  const image = document.createElement("img");
+  image.alt = "";
+  image.loading = "lazy";
+  image.decoding = "async";
+  image.src = `/img/${id}/thumb`;
+  return image;
+}

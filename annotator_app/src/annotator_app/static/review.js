@@ -1,0 +1,324 @@
+// The loop: one key decides, the next picture is painted, the decision is on its way to the service.
+
+import { LoginNeeded, get } from "./api.js";
+import { Dialogs } from "./dialogs.js";
+import { Feed } from "./feed.js";
+import { listenToKeys } from "./keys.js";
+import { Outbox } from "./outbox.js";
+import { Pace } from "./pace.js";
+import { Panels } from "./panels.js";
+import { Stage } from "./stage.js";
+import { Status } from "./status.js";
+import { ulid } from "./ulid.js";
+
+const CLIENT = "phq-review-page/1";
+const MOST_SECONDS = 3600; // a decision that took longer was a pause
+
+class Loop {
+  #history = []; // own standing decisions, oldest first
+  #since = null; // when the current portrait was painted
+  #away = 0; // milliseconds that the page was hidden since
+
+  constructor({ me, settings, outbox }) {
+    this.me = me;
+    this.settings = settings;
+    this.outbox = outbox;
+    this.pace = new Pace();
+    this.feed = new Feed(() => this.outbox.waiting.map((decision) => decision.portrait_id));
+    this.stage = new Stage(document.getElementById("stage"));
+    this.panels = new Panels(document, { recall: (id) => this.recall(id) });
+    this.dialogs = new Dialogs(document, settings);
+    this.status = new Status(document, this);
+    this.channel = "BroadcastChannel" in window ? new BroadcastChannel("phq-review") : null;
+    this.#restorePreferences();
+    this.#listen();
+  }
+
+  /** Ask for the queue and what was decided before, and show the first portrait. */
+  async start() {
+    const [, history] = await Promise.all([
+      this.feed.restart({ order: this.order, filter: this.filter }),
+      get("/api/history?limit=200").catch(() => ({ decisions: [] })),
+    ]);
+    this.#history = standing([...history.decisions].reverse().concat(this.outbox.waiting));
+    this.#advanceTo();
+  }
+
+  // ---- deciding -------------------------------------------------------------------------------------------
+
+  accept(event) {
+    this.#decide("accept", {}, event);
+  }
+
+  async reject(event) {
+    const entry = this.#judged();
+    if (!entry) return;
+    const answer = await this.dialogs.reason();
+    if (answer && this.feed.current === entry) this.#decide("reject", answer, answer.event ?? event);
+  }
+
+  flag(event) {
+    this.#decide("flag", {}, event);
+  }
+
+  async flagWithNote(event) {
+    const entry = this.#judged();
+    if (!entry) return;
+    const note = await this.dialogs.note();
+    if (note !== null && this.feed.current === entry) this.#decide("flag", { note }, event);
+  }
+
+  skip(event) {
+    if (!this.feed.current) return;
+    if (this.feed.held < 2) {
+      this.status.toast("This is the only portrait at hand");
+      return;
+    }
+    this.feed.skip();
+    this.status.say("Skipped");
+    this.#advanceTo(event);
+  }
+
+  /** Take back the latest standing decision and show its portrait again. */
+  async undo() {
+    const last = this.#history.pop();
+    if (!last) {
+      this.status.toast("Nothing to undo");
+      return;
+    }
+    this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0 });
+    this.pace.back();
+    this.stage.flash("undo");
+    this.status.say(`Taken back: ${last.verdict}`);
+    this.#showLatest();
+    try {
+      await this.feed.recall(last.portrait_id);
+      this.#advanceTo();
+    } catch {
+      this.status.toast("Taken back. Its picture is not at hand now: it comes again in the queue");
+    }
+  }
+
+  /** Look at a decided portrait again; deciding it anew adds a decision, the last one counts. */
+  async recall(id) {
+    try {
+      await this.feed.recall(id);
+      this.#advanceTo();
+      this.stage.root.focus({ preventScroll: true });
+    } catch (error) {
+      this.status.toast(`It cannot be shown now: ${error.message}`);
+    }
+  }
+
+  /** The current portrait, when the person has seen it. */
+  #judged() {
+    const entry = this.feed.current;
+    if (!entry) return null;
+    if (this.#since !== null) return entry;
+    this.status.toast("One moment: the picture is not there yet");
+    return null;
+  }
+
+  #decide(verdict, { reason = "", note = null }, event) {
+    const entry = this.#judged();
+    if (!entry) return;
+    const seconds = Math.min(MOST_SECONDS, Math.max(0, performance.now() - this.#since - this.#away) / 1000);
+    const decision = this.#send({ portrait_id: entry.id, verdict, reason, note, seconds });
+    entry.item.own_verdict = verdict;
+    this.#history.push(decision);
+    this.pace.tick();
+    this.feed.advance();
+    this.stage.flash(verdict);
+    this.#advanceTo(event);
+    this.status.say(`${{ accept: "Accepted", reject: "Rejected", flag: "Flagged" }[verdict]}. ${this.pace.done} done`);
+    this.#showLatest();
+  }
+
+  #send({ portrait_id, verdict, reason, note, seconds }) {
+    const decision = {
+      decision_id: ulid(), portrait_id, verdict, reason, note: note || null,
+      time: new Date().toISOString(), seconds: Math.round(seconds * 1000) / 1000,
+      rules: this.settings.rules, client: CLIENT, order: this.feed.order,
+    };
+    this.outbox.add(decision);
+    this.channel?.postMessage({ decided: portrait_id });
+    return decision;
+  }
+
+  // ---- looking --------------------------------------------------------------------------------------------
+
+  peek(on) {
+    this.stage.peek(on);
+  }
+
+  toggleOverlay() {
+    this.stage.setOverlay(!this.stage.overlay);
+  }
+
+  fainter() {
+    this.stage.setOpacity(this.stage.opacity - 0.1);
+  }
+
+  stronger() {
+    this.stage.setOpacity(this.stage.opacity + 0.1);
+  }
+
+  zoom() {
+    this.stage.toggleZoom();
+  }
+
+  photo() {
+    this.stage.choose("photo");
+  }
+
+  mask() {
+    this.stage.choose("mask");
+  }
+
+  neighbours() {
+    this.panels.toggle("neighbours");
+  }
+
+  evidence() {
+    this.panels.toggle("evidence");
+  }
+
+  help() {
+    this.dialogs.help(this.pace);
+  }
+
+  close() {
+    if (this.stage.view !== "crop") this.stage.choose("crop");
+    else if (this.stage.zoomed) this.stage.toggleZoom();
+  }
+
+  async choose() {
+    const chosen = await this.dialogs.queue({ order: this.order, filter: this.filter });
+    if (!chosen) return;
+    [this.order, this.filter] = [chosen.order, chosen.filter];
+    localStorage.setItem("phq-queue", JSON.stringify(chosen));
+    const address = new URL(location.href);
+    address.searchParams.delete("order"); // the choice outlives a reload
+    history.replaceState(null, "", address);
+    this.#advanceTo();
+    await this.feed.restart(chosen);
+    this.#advanceTo();
+  }
+
+  /** Ask the queue again after it had ended. */
+  again() {
+    this.feed.ended = false;
+    this.feed.fill().then(() => this.#advanceTo());
+  }
+
+  // ---- showing --------------------------------------------------------------------------------------------
+
+  #advanceTo(event) {
+    const entry = this.feed.current;
+    this.#since = null;
+    this.#away = 0;
+    document.body.dataset.ready = "";
+    const pressed = event?.timeStamp;
+    this.stage.show(entry).then((time) => {
+      if (time === null || this.feed.current !== entry) return;
+      this.#since = time;
+      document.body.dataset.ready = entry.id;
+      if (pressed) this.pace.painted(time - pressed);
+    });
+    this.panels.show(entry);
+    this.status.show(entry);
+  }
+
+  #showLatest() {
+    const unsent = new Set(this.outbox.waiting.map((decision) => decision.decision_id));
+    this.panels.setLatest(
+      this.#history.slice(-12).reverse().map((one) => ({ ...one, unsent: unsent.has(one.decision_id) })),
+    );
+  }
+
+  #listen() {
+    listenToKeys(this);
+    document.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-action]");
+      if (!button) return;
+      this[button.dataset.action](event);
+      if (event.detail > 0) button.blur(); // a click leaves no focus behind that Space would press again
+    });
+    document.getElementById("opacity").addEventListener("input", (event) => {
+      this.stage.setOpacity(Number(event.target.value));
+    });
+    document.getElementById("finish-again").addEventListener("click", () => this.again());
+    this.stage.addEventListener("swipe", ({ detail }) => (detail === "right" ? this.accept() : this.reject()));
+    this.stage.addEventListener("view", () => {
+      const { overlay, opacity } = this.stage;
+      localStorage.setItem("phq-look", JSON.stringify({ overlay, opacity }));
+      this.status.looks(this.stage);
+    });
+    this.feed.addEventListener("ready", () => {
+      if (this.stage.entry !== this.feed.current || this.stage.root.classList.contains("waiting")) {
+        if (this.feed.current?.ready) this.#advanceTo();
+      }
+    });
+    this.feed.addEventListener("change", () => {
+      if (this.stage.entry !== this.feed.current) this.#advanceTo();
+      else this.status.show(this.feed.current);
+    });
+    this.outbox.addEventListener("change", () => this.status.saving(this.outbox));
+    this.outbox.addEventListener("delivered", () => this.#showLatest());
+    this.channel?.addEventListener("message", ({ data }) => data.decided && this.feed.forget(data.decided));
+    let hidden = null;
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) hidden = performance.now();
+      else if (hidden !== null && this.#since !== null) this.#away += performance.now() - Math.max(hidden, this.#since);
+      if (!document.hidden) this.feed.fill().catch(() => {});
+    });
+    addEventListener("pagehide", () => this.feed.leave());
+    addEventListener("pageshow", (event) => event.persisted && location.reload());
+  }
+
+  #restorePreferences() {
+    const kept = (name, otherwise) => JSON.parse(localStorage.getItem(name) ?? "null") ?? otherwise;
+    const { order, filter } = kept("phq-queue", { order: "doubt", filter: {} });
+    const asked = new URLSearchParams(location.search).get("order"); // of the command line
+    [this.order, this.filter] = [this.settings.orders.includes(asked) ? asked : order, filter];
+    const { overlay, opacity } = kept("phq-look", { overlay: true, opacity: 0.5 });
+    this.stage.setOpacity(opacity);
+    this.stage.setOverlay(overlay);
+    this.status.looks(this.stage);
+  }
+}
+
+/** Decisions that no later undo took back: the history that undo walks, oldest first. */
+export function standing(decisions) {
+  const stacks = new Map();
+  const taken = new Set();
+  const unique = [...new Map(decisions.map((one) => [one.decision_id, one])).values()];
+  for (const one of unique) {
+    const stack = stacks.get(one.portrait_id) ?? [];
+    stacks.set(one.portrait_id, stack);
+    if (one.verdict !== "undo") stack.push(one);
+    else if (stack.length) taken.add(stack.pop().decision_id);
+  }
+  return unique.filter((one) => one.verdict !== "undo" && !taken.has(one.decision_id));
+}
+
+async function main() {
+  try {
+    const [me, settings] = await Promise.all([get("/api/me"), get("/api/settings")]);
+    const outbox = await new Outbox(`${me.workspace}/${me.name}`).open();
+    const loop = new Loop({ me, settings, outbox });
+    window.phqReview = { paints: () => loop.pace.paints, waiting: () => outbox.waiting.length }; // for measurements
+    await loop.start();
+  } catch (error) {
+    if (error instanceof LoginNeeded) {
+      location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+      return;
+    }
+    document.getElementById("banner").hidden = false;
+    document.getElementById("banner-text").textContent = `The review cannot start: ${error.message}. Trying again …`;
+    setTimeout(() => location.reload(), 4000);
+    throw error;
+  }
+}
+
+main();

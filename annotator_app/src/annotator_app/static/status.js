@@ -1,0 +1,139 @@
+// What the page says about itself: progress, pace, what is saved, banners, toasts, words for screen readers.
+
+const ORDERS = { doubt: "by doubt", source: "by source", yaw: "by view", random: "random" };
+const VIEWS = { crop: "", photo: "Original photo", mask: "Mask" };
+const PAST = { accept: "you accepted it", reject: "you rejected it", flag: "you flagged it" };
+
+export class Status {
+  #toastTimer = null;
+
+  constructor(root, loop) {
+    this.at = (id) => root.getElementById(id);
+    this.loop = loop;
+    this.at("who").textContent = loop.me.name ?? "";
+    this.#appLink();
+    setInterval(() => this.#progress(), 5000);
+    this.at("banner-button").addEventListener("click", () => this.bannerAction?.());
+  }
+
+  /** A portrait (or the end of the queue) is on the stage. */
+  show(entry) {
+    const { feed } = this.loop;
+    this.#progress();
+    const views = Object.entries(this.loop.filter).length ? ", filtered" : "";
+    this.at("queue-name").textContent = `Queue: ${ORDERS[this.loop.order]}${views}`;
+    const nothing = !entry && (feed.ended || feed.error);
+    this.at("finish").hidden = !nothing;
+    this.at("stage").hidden = Boolean(nothing);
+    this.at("stage").classList.toggle("waiting", !entry?.ready);
+    if (nothing) this.#finish(feed);
+    const chip = this.at("verdict");
+    chip.hidden = !entry?.item.own_verdict;
+    chip.className = `chip ${entry?.item.own_verdict ?? ""}`;
+    chip.textContent = PAST[entry?.item.own_verdict] ?? "";
+    const words = entry ? tells(entry.item) : "";
+    this.at("angles").textContent = words;
+    this.at("stage").setAttribute("aria-label", entry ? `Portrait: ${words}` : "No portrait");
+  }
+
+  #finish({ error }) {
+    const { done } = this.loop.pace;
+    this.at("finish-title").textContent = error ? "The queue cannot be reached" : "Nothing left in this queue";
+    this.at("finish-text").textContent = error
+      ? `${error.message}. What you decided is kept and will be sent; the page goes on by itself.`
+      : `You decided ${done} ${done === 1 ? "portrait" : "portraits"} in this session. Skipped ones and those that others hold may come back.`;
+  }
+
+  #progress() {
+    const { pace, feed } = this.loop;
+    const speed = pace.perMinute;
+    this.at("done").textContent = number(pace.done);
+    this.at("pace").textContent = speed ? speed.toFixed(speed < 10 ? 1 : 0) : "–";
+    this.at("left").textContent = feed.remaining === null ? "–" : number(feed.remaining);
+    const all = pace.done + (feed.remaining ?? 0);
+    this.at("track").max = Math.max(1, all);
+    this.at("track").value = Math.max(0, pace.done);
+  }
+
+  /** How the outbox is doing: the small sign, and a banner when something is wrong. */
+  saving(outbox) {
+    const count = outbox.waiting.length;
+    const kept = outbox.durable ? "kept in this browser" : "waiting";
+    const words = {
+      saved: "All saved", sending: `Saving ${count}`, offline: `Offline · ${count} ${kept}`,
+      busy: `${count} not saved yet`, login: `${count} ${kept}`,
+    };
+    this.at("saving").dataset.state = outbox.state;
+    this.at("saving-text").textContent = words[outbox.state];
+    if (outbox.state === "offline") {
+      const safe = outbox.durable
+        ? "What you decide is kept in this browser and sent when the service is back, in order."
+        : "This browser keeps nothing on its disk: leave the page open until everything is saved.";
+      this.banner(`The service cannot be reached. Go on: ${safe.charAt(0).toLowerCase()}${safe.slice(1)}`, "Try now", () => outbox.send());
+    } else if (outbox.state === "busy") {
+      this.banner(`Not saved yet: ${outbox.message}. It is tried again by itself.`, "Try now", () => outbox.send());
+    } else if (outbox.state === "login") {
+      this.banner("You are no longer logged in. Your decisions are kept.", "Log in", () => {
+        location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+      });
+    } else if (outbox.refused.length) {
+      const { decision, why } = outbox.refused.at(-1);
+      const others = outbox.refused.length > 1 ? ` (and ${outbox.refused.length - 1} more)` : "";
+      this.banner(`The service did not take your ${decision.verdict} of ${decision.portrait_id.slice(0, 8)}: ${why}${others}`, "Understood", () => {
+        outbox.refused.length = 0;
+        this.banner("");
+      });
+    } else this.banner("");
+  }
+
+  banner(text, button = "", action = null) {
+    this.at("banner").hidden = !text;
+    if (this.at("banner-text").textContent !== text) this.at("banner-text").textContent = text;
+    this.at("banner-button").hidden = !button;
+    this.at("banner-button").textContent = button;
+    this.bannerAction = action;
+  }
+
+  /** Which looks are on. */
+  looks(stage) {
+    this.at("look-overlay").setAttribute("aria-pressed", stage.overlay);
+    this.at("look-zoom").setAttribute("aria-pressed", stage.zoomed);
+    this.at("look-photo").setAttribute("aria-pressed", stage.view === "photo");
+    this.at("look-mask").setAttribute("aria-pressed", stage.view === "mask");
+    this.at("opacity").value = stage.opacity;
+    this.at("view-name").textContent = VIEWS[stage.view];
+  }
+
+  /** Words for screen readers only. */
+  say(text) {
+    this.at("live").textContent = text;
+  }
+
+  toast(text) {
+    const toast = this.at("toast");
+    toast.textContent = text;
+    toast.hidden = false;
+    clearTimeout(this.#toastTimer);
+    this.#toastTimer = setTimeout(() => (toast.hidden = true), 2600);
+  }
+
+  #appLink() {
+    // The app runs beside this service, on another port of the same host.
+    const port = Number(new URLSearchParams(location.search).get("app"));
+    const link = this.at("app-link");
+    if (window.top !== window || !(port > 0 && port < 65536)) return;
+    link.href = `${location.protocol}//${location.hostname}:${port}/dashboard`;
+    link.hidden = false;
+  }
+}
+
+function tells(item) {
+  const degrees = (angle) => `${Math.round(angle)}°`.replace("-", "−");
+  const size = Math.abs(item.yaw);
+  const side = size < 45 ? "front" : size > 135 ? "rear" : item.yaw > 0 ? "from their left" : "from their right";
+  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · doubt ${item.doubt.toFixed(2)}`;
+}
+
+function number(value) {
+  return new Intl.NumberFormat("en").format(value);
+}
