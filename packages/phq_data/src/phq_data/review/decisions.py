@@ -5,17 +5,27 @@ The log is append-only: every batch becomes one more part, and no part is ever w
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from phq_data import schema
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    from phq_data.review.store import Store
 
 FOLDER = "tables/decisions"
+STORE_FILE = "review/review.sqlite"
+"""The live store of a workspace that has no database of its own."""
+DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
+"""Environment variable with the URL of the live store's database, if it is another one."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -63,13 +73,66 @@ def append(workspace: Workspace, decisions: Sequence[Mapping[str, Any]]) -> int:
     return len(fresh)
 
 
+def synchronise(workspace: Workspace, store: Store) -> int:
+    """Write the decisions of the live store that the parts lack as one more part; returns how many.
+
+    Done again, it adds nothing. Raises `WorkspaceError`, `StoreError`; then no part was written.
+    """
+    with _alone(workspace):
+        return append(workspace, [from_log(row) for row in store.rows()])
+
+
+def from_log(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the live store as a row of `schema.DECISIONS`."""
+    found = {name: row[name] for name in schema.DECISIONS.names}
+    found["time"] = datetime.fromtimestamp(row["time"] / 1000, UTC)
+    return found
+
+
 def current(
     workspace: Workspace,
     rule: ConsensusRule = ConsensusRule(),  # noqa: B008 (frozen)
 ) -> dict[str, Consensus]:
-    """portrait_id -> consensus over all decisions of the workspace."""
-    columns = ["decision_id", "portrait_id", "verdict", "reviewer", "time"]
+    """portrait_id -> consensus over all decisions of the workspace, those of its live store included.
+
+    The live store is the one in the workspace, or that of the variable PHQ_REVIEW_DATABASE.
+    """
+    _take_in_live(workspace)
+    columns = ["decision_id", "portrait_id", "verdict", "reviewer", "time", "client"]
     return consensus(workspace.table("decisions", columns).to_pylist(), rule)
+
+
+def _take_in_live(workspace: Workspace) -> None:
+    if not (os.environ.get(DATABASE_VARIABLE) or (workspace.is_local and workspace.exists(STORE_FILE))):
+        return
+    from phq_data.review.store import Store
+
+    store = Store.open(workspace)
+    try:
+        synchronise(workspace, store)
+    finally:
+        store.close()
+
+
+@contextlib.contextmanager
+def _alone(workspace: Workspace) -> Iterator[None]:
+    """One writer of decisions at a time; a build that runs meanwhile is not waited for."""
+    if not workspace.is_local:
+        yield
+        return
+    from filelock import FileLock
+
+    folder = Path(workspace.path("review"))
+    try:
+        folder.mkdir(exist_ok=True)
+        guard = FileLock(folder / ".publish.lock")
+        guard.acquire(timeout=60)
+    except OSError as error:  # filelock's Timeout is one
+        raise WorkspaceError(f"cannot write decisions to {workspace.url}: {error}") from error
+    try:
+        yield
+    finally:
+        guard.release()
 
 
 def ulid(milliseconds: int | None = None) -> str:

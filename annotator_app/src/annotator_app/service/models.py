@@ -1,0 +1,275 @@
+"""What the service takes and gives, as types: the contract with its clients."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
+OrderName = Literal["doubt", "source", "yaw", "random"]
+Verdict = Literal["accept", "reject", "flag"]
+
+
+class Model(BaseModel):
+    """Unknown fields are errors: a typo must not pass."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Me(Model):
+    """Who is asking."""
+
+    name: str
+    role: Literal["reviewer", "lead"]
+    login: bool  # whether this service asks people to log in
+    workspace: str  # tells workspaces apart that one browser reviews
+
+
+class Login(Model):
+    """One of: a token of an invitation; a name with the team's password; on loopback, a name alone."""
+
+    token: str | None = Field(None, max_length=200)
+    name: str | None = Field(None, max_length=200)
+    password: str | None = Field(None, max_length=200)
+
+
+class Reason(Model):
+    """Why a portrait is rejected."""
+
+    name: str  # what is stored
+    title: str
+    key: str  # on the keyboard
+
+
+class View(Model):
+    """A bin of yaw."""
+
+    bin: int
+    name: str
+    centre: float  # degrees
+
+
+class Policy(Model):
+    """How the team reviews. See `phq_data.review.rules.Policy`."""
+
+    overlap_share: float
+    overlap_votes: int
+    known_share: float
+    lease_seconds: int
+    min_votes: int
+    min_share: float
+
+
+class Settings(Model):
+    """What a client needs to know before it begins."""
+
+    workspace: str
+    rules: str
+    criterion: str
+    reasons: list[Reason]
+    yaw_bins: list[View]
+    sources: list[str]
+    orders: list[str]
+    policy: Policy
+    portraits: int  # active items
+
+
+class Filter(Model):
+    """What to be asked about."""
+
+    source: str | None = Field(None, max_length=2000)
+    yaw_bin: int | None = Field(None, ge=0, le=11)
+    pool: Literal["kept", "screened_out", "duplicates"] = "kept"
+
+
+class QueueRequest(Model):
+    """What to be asked next."""
+
+    count: int = Field(20, ge=1, le=100)
+    order: OrderName = "doubt"
+    filter: Filter = Field(default_factory=lambda: Filter.model_validate({}))
+    exclude: list[PortraitId] = Field(default=[], max_length=1000)  # what the client has already
+    seed: str = Field("", max_length=100)  # of the random order
+
+
+class Measure(Model):
+    """A number of the evidence."""
+
+    name: str
+    title: str
+    value: str
+    limit: str
+    broken: bool
+
+
+class Images(Model):
+    """Addresses of pictures. They hold for ever: a changed picture has another address."""
+
+    crop: str
+    overlay: str  # transparent; the whole frame of the crop
+    mask: str  # grey: white where the person is
+    photo: str  # the whole photo, no side above 1600 pixels
+    thumb: str
+
+
+class EarlierCrop(Model):
+    """The portrait of the same person that a new build replaced."""
+
+    portrait_id: str
+    verdicts: list[str]
+
+
+class Item(Model):
+    """A portrait with its evidence. Angles in degrees."""
+
+    portrait_id: str
+    photo_id: str
+    person_id: str
+    source: str
+    file: str
+    provenance: dict[str, str | None]
+    yaw: float
+    pitch: float
+    roll: float
+    yaw_bin: int
+    view: str
+    doubt: float
+    kept: bool
+    reasons: list[str]
+    measures: list[Measure]
+    window: tuple[float, float, float]  # x, y of the corner and side, in pixels of the upright photo
+    photo_width: int
+    photo_height: int
+    size: int
+    crop_mode: str
+    models: dict[str, str]
+    previous: str | None
+    next: str | None
+    own_verdict: Verdict | None
+    own_decision_id: str | None
+    earlier: EarlierCrop | None
+    active: bool
+    images: Images
+
+
+class QueueAnswer(Model):
+    """Leased portraits."""
+
+    items: list[Item]
+    remaining: int
+    lease_seconds: int
+
+
+class ReleaseRequest(Model):
+    """Leases to give back."""
+
+    portrait_ids: list[PortraitId] = Field(max_length=1000)
+
+
+class Count(Model):
+    """How many."""
+
+    count: int
+
+
+class Decision(Model):
+    """A decision; `decision_id` is a ULID that the client makes, so that sending it twice saves it once."""
+
+    decision_id: DecisionId
+    portrait_id: PortraitId
+    verdict: Literal["accept", "reject", "flag", "undo"]
+    reason: str = Field("", max_length=500)
+    note: str | None = Field(None, max_length=4000)
+    time: datetime  # of the client's clock, with its time zone
+    seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)  # it was looked at
+    rules: str = Field("", max_length=64)
+    client: str = Field("", max_length=120)
+    order: str = Field("", max_length=64)  # of the queue it came from
+
+
+class DecisionsRequest(Model):
+    """Decisions in the order they were made."""
+
+    decisions: list[Decision] = Field(max_length=500)
+
+
+class RefusedDecision(Model):
+    """A decision that is not saved."""
+
+    decision_id: str
+    why: str
+
+
+class DecisionsAnswer(Model):
+    """What became of decisions: saved now, saved before, refused."""
+
+    saved: list[str]
+    known: list[str]
+    refused: list[RefusedDecision]
+
+
+class LogRow(Model):
+    """A decision in the log."""
+
+    seq: int
+    decision_id: str
+    portrait_id: str
+    verdict: str
+    reason: str
+    note: str | None
+    reviewer: str
+    time: datetime
+    server_time: datetime
+    seconds: float
+    rules: str
+    client: str
+    order: str
+    stands: bool
+    thumb: str
+
+
+class History(Model):
+    """Decisions, newest first; `before` asks for the next page."""
+
+    decisions: list[LogRow]
+    before: int | None
+
+
+class Vote(Model):
+    """A standing verdict of one reviewer."""
+
+    reviewer: str
+    verdict: str
+    reason: str
+    note: str | None
+    time: datetime
+
+
+class Tile(Model):
+    """A portrait in a gallery."""
+
+    portrait_id: str
+    thumb: str
+    overlay: str
+    crop: str
+    state: Literal["accepted", "rejected", "disputed", "undecided"]
+    source: str
+    yaw_bin: int
+    doubt: float
+    votes: list[Vote]  # leads only; otherwise one's own
+
+
+class Gallery(Model):
+    """A page of portraits."""
+
+    items: list[Tile]
+    total: int
+
+
+class Problem(Model):
+    """Every error has this body."""
+
+    detail: str

@@ -1,0 +1,217 @@
+"""The team: progress, agreement, disputes, gallery, triage, settings, invitations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request
+
+from annotator_app.service import models, models_team
+from annotator_app.service.items import images, milliseconds, moment
+from annotator_app.service.security import AnyReviewer, Lead
+from annotator_app.service.state import State
+from phq_data.review import agreement, gallery, items, reviewers, rules, triage
+from phq_data.review.consensus import ReviewError
+from phq_data.review.gallery import Shown
+from phq_data.review.queue import Wish
+from phq_data.review.reviewers import Reviewer
+from phq_data.review.store import NewDecision, now_ms
+
+router = APIRouter()
+_DAYS = 60 * 86_400_000
+_POOLS = ("asked", "screened_out", "duplicates")
+_MOST_SOURCES = 500
+
+
+@router.get("/api/stats", tags=["team"])
+def stats(request: Request, reviewer: AnyReviewer) -> models_team.Stats:
+    """Progress, speed, reasons."""
+    state = State.of(request)
+    views = agreement.progress(state.store, "yaw_bin")
+    total = {
+        name: sum(getattr(one, name) for one in views.values())
+        for name in ("total", "accepted", "rejected", "disputed", "undecided")
+    }
+    sources = sorted(agreement.progress(state.store, "source").values(), key=lambda one: -one.total)
+    paces = [one for one in agreement.paces(state.store) if reviewer.lead or one.reviewer == reviewer.name]
+    pools = agreement.progress(state.store, "pool")
+    return models_team.Stats(
+        total=models_team.Progress(name="all", **total),
+        remaining=state.queue.remaining(reviewer.name, Wish()),
+        views=[
+            models_team.ViewProgress(
+                **{**dataclasses.asdict(one), "name": rules.bin_name(key)}, yaw_bin=key,
+                centre=rules.bin_centre(key),
+            )
+            for key, one in views.items()
+        ],
+        sources=[models_team.Progress(**dataclasses.asdict(one)) for one in sources[:_MOST_SOURCES]],
+        reviewers=[
+            models_team.Pace(**{**dataclasses.asdict(one), "last": moment(one.last)}) for one in paces
+        ],
+        reasons=agreement.reject_reasons(state.store),
+        days=agreement.days(state.store, now_ms() - _DAYS),
+        pools={_POOLS[key]: one.total for key, one in pools.items()},
+    )  # fmt: skip
+
+
+@router.get("/api/agreement", tags=["team"])
+def agree(request: Request, reviewer: Lead) -> models_team.Agreement:
+    """How well reviewers agree, with each other and with known answers. Leads only."""
+    store = State.of(request).store
+    found = agreement.agreement(store)
+    return models_team.Agreement(
+        portraits=found.portraits,
+        agreed=found.agreed,
+        kappa=found.kappa,
+        pairs=[models_team.Pair(**dataclasses.asdict(pair)) for pair in found.pairs],
+        known=[models_team.Known(**dataclasses.asdict(one)) for one in agreement.known_quality(store)],
+    )
+
+
+@router.get("/api/adjudication", tags=["team"])
+def adjudication(
+    request: Request, reviewer: Lead, limit: Annotated[int, Query(ge=1, le=200)] = 60
+) -> models.Gallery:
+    """Disputes that wait for a ruling: a decision of a lead whose client is "adjudication". Leads only."""
+    state = State.of(request)
+    rows, total = gallery.disputes(state.store, limit)
+    return models.Gallery(items=_tiles(state, rows, reviewer), total=total)
+
+
+@router.get("/api/gallery", tags=["team"])
+def browse(
+    request: Request,
+    reviewer: AnyReviewer,
+    state: Literal["accepted", "rejected", "disputed", "undecided"] | None = None,
+    source: Annotated[str | None, Query(max_length=2000)] = None,
+    yaw_bin: Annotated[int | None, Query(ge=0, le=11)] = None,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=200)] = 60,
+) -> models.Gallery:
+    """Portraits by what became of them, the most doubtful first."""
+    held = State.of(request)
+    rows, total = gallery.page(
+        held.store, state=state, source=source, yaw_bin=yaw_bin, offset=offset, limit=limit
+    )
+    return models.Gallery(items=_tiles(held, rows, reviewer), total=total)
+
+
+@router.get("/api/triage", tags=["team"])
+def propose(
+    request: Request,
+    reviewer: AnyReviewer,
+    side: Literal["accept", "reject"] = "accept",
+    count: Annotated[int, Query(ge=1, le=200)] = 48,
+    target: Annotated[float, Query(ge=0.8, le=0.999)] = triage.TARGET,
+) -> models_team.Triage:
+    """What the triage has learned, and a batch to accept at a glance."""
+    state = State.of(request)
+    learned = triage.learn(state.store, target)
+    chance = dict(triage.propose(state.store, learned, side, 2 * count, reviewer.name))
+    mine = state.queue.claim(reviewer.name, list(chance))
+    state.queue.release(reviewer.name, mine[count:])
+    tiles = _tiles(state, gallery.shown(state.store, mine[:count]), reviewer)
+    return models_team.Triage(
+        ready=learned.model is not None,
+        why=learned.why,
+        decisions=learned.decisions,
+        accepts=learned.accepts,
+        target=target,
+        sides=[models_team.Side.model_validate(dataclasses.asdict(one)) for one in learned.sides],
+        weights=[models_team.Weight(name=name, weight=weight) for name, weight in learned.weights()],
+        side=side,
+        batch=[
+            models_team.Proposed(**tile.model_dump(), probability=chance[tile.portrait_id]) for tile in tiles
+        ],
+    )
+
+
+@router.post("/api/triage/accept", tags=["team"])
+def accept_batch(
+    request: Request, reviewer: AnyReviewer, given: models_team.TriageAccept
+) -> models.DecisionsAnswer:
+    """Take a batch: every portrait becomes an ordinary decision, with client "triage", that can be undone."""
+    state = State.of(request)
+    each = given.seconds / max(1, len(given.decisions))
+    done = state.store.record(
+        [
+            NewDecision(
+                one.decision_id, one.portrait_id, given.verdict, given.reason, None, milliseconds(given.time),
+                each, rules.VERSION, agreement.TRIAGE, agreement.TRIAGE,
+            )
+            for one in given.decisions
+        ],
+        reviewer.name,
+        lead=reviewer.lead,
+    )  # fmt: skip
+    state.changed()
+    return models.DecisionsAnswer(
+        saved=list(done.saved),
+        known=list(done.known),
+        refused=[models.RefusedDecision(decision_id=no.decision_id, why=no.why) for no in done.refused],
+    )
+
+
+@router.post("/api/policy", tags=["team"])
+def change_policy(request: Request, reviewer: Lead, change: models_team.PolicyChange) -> models.Policy:
+    """Change how the team reviews. Leads only."""
+    store = State.of(request).store
+    given = {name: value for name, value in change.model_dump().items() if value is not None}
+    try:
+        policy = dataclasses.replace(store.policy(), **given)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    store.set_policy(policy)
+    return models.Policy.model_validate(policy, from_attributes=True)
+
+
+@router.post("/api/known", tags=["team"])
+def known(request: Request, reviewer: Lead, given: models_team.KnownAnswers) -> models.Count:
+    """Give portraits a known answer, to watch quality with. Leads only."""
+    return models.Count(count=items.set_known(State.of(request).store, given.answers))
+
+
+@router.get("/api/reviewers", tags=["people"])
+def people(request: Request, reviewer: Lead) -> list[models_team.Person]:
+    """Everybody who was invited or joined. Leads only."""
+    return [
+        models_team.Person(name=one.name, role=one.role, created=moment(one.created), disabled=one.disabled)
+        for one in reviewers.everybody(State.of(request).store)
+    ]
+
+
+@router.post("/api/reviewers", tags=["people"])
+def invite(request: Request, reviewer: Lead, given: models_team.Invitation) -> models_team.Invited:
+    """Invite somebody, or give him a new token. Leads only."""
+    try:
+        token = reviewers.invite(State.of(request).store, given.name, given.role)
+    except ReviewError as error:
+        raise HTTPException(422, str(error)) from error
+    return models_team.Invited(
+        name=given.name.strip(), role=given.role, token=token, path=f"/login#token={token}"
+    )
+
+
+def _tiles(state: State, rows: Sequence[Shown], reviewer: Reviewer) -> list[models.Tile]:
+    found = []
+    for row in rows:
+        pictures = images(row.portrait_id, state.pictures.rig_version)
+        votes = [
+            models.Vote(
+                reviewer=vote.reviewer, verdict=vote.verdict, reason=vote.reason, note=vote.note,
+                time=moment(vote.time),
+            )
+            for vote in row.votes
+            if reviewer.lead or vote.reviewer == reviewer.name
+        ]  # fmt: skip
+        found.append(
+            models.Tile(
+                portrait_id=row.portrait_id, thumb=pictures.thumb, overlay=pictures.overlay,
+                crop=pictures.crop, state=row.state, source=row.source, yaw_bin=row.yaw_bin,
+                doubt=row.doubt, votes=votes,
+            )
+        )  # fmt: skip
+    return found

@@ -1,0 +1,194 @@
+"""Who may ask what: hosts, origins, sizes of requests, logins and roles.
+
+A browser is made to do another site's bidding in three ways, and each is closed here: a name that points to
+this computer (the Host header must be one of ours), a form or script of another page (changes need the header
+`X-PHQ`, which other sites cannot send, and an Origin of our own), and a cookie that is sent along
+(SameSite=Strict).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import threading
+import time
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, HTTPException, Request, Security
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from annotator_app.service.settings import LOOPBACK_NAMES, ServiceSettings, is_loopback
+from phq_data.review import reviewers
+from phq_data.review.reviewers import Reviewer
+
+COOKIE = "phq_session"
+HEADER = "x-phq"
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_TRIES, _MINUTE = 10, 60.0
+
+_cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by POST /api/login")
+_bearer = HTTPBearer(auto_error=False, description="The token of an invitation")
+
+
+class Gate:
+    """The first thing a request meets. Refuses foreign hosts and origins and bodies that are too large."""
+
+    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
+        self.app = app
+        self.settings = settings
+        self.policy = _content_policy(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        problem = self._problem(scope, headers)
+        if problem is not None:
+            status, text = problem
+            await JSONResponse({"detail": text}, status)(scope, receive, self._guarded(send))
+            return
+        await self.app(scope, self._limited(receive), self._guarded(send))
+
+    def _problem(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if not host_allowed(host, self.settings):
+            return 421, "this service does not go by that name; start it with --name NAME to allow it"
+        try:
+            length = int(headers.get("content-length", "0"))
+        except ValueError:
+            return 400, "the Content-Length is no number"
+        if length > self.settings.max_body or length < 0:
+            return 413, f"a request has at most {self.settings.max_body:,} bytes"
+        if scope["method"] in _SAFE:
+            return None
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, "changes are only taken from this service's own pages"
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return 403, "changes are only taken from this service's own pages"
+        if headers.get(HEADER) != "1":
+            return 403, "changes need the header X-PHQ: 1"
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Count bodies that come without a length."""
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.settings.max_body:
+                raise HTTPException(413, f"a request has at most {self.settings.max_body:,} bytes")
+            return message
+
+        return counted
+
+    def _guarded(self, send: Send) -> Send:
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                    (b"cross-origin-resource-policy", b"same-site"),
+                    (b"content-security-policy", self.policy),
+                ]
+            await send(message)
+
+        return guarded
+
+
+def host_allowed(header: str, settings: ServiceSettings) -> bool:
+    """Is this Host header one of ours? Addresses in digits always are: no foreign name points to them."""
+    name = (urlsplit(f"//{header}").hostname or "").lower() if header else ""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        allowed = {settings.host.lower(), *(other.lower() for other in settings.names)}
+        return name in LOOPBACK_NAMES or name in allowed
+    return not settings.loopback or address.is_loopback
+
+
+def _content_policy(settings: ServiceSettings) -> bytes:
+    return (
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+        f"object-src 'none'; base-uri 'none'; form-action 'self'; "
+        f"frame-ancestors 'self' {' '.join(settings.embedders)}"
+    ).encode()
+
+
+class Tries:
+    """Slows down guessing: a few failed logins a minute from one address, then none."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, list[float]] = {}
+        self._guard = threading.Lock()
+
+    def check(self, address: str) -> None:
+        """Raises 429 after too many failures."""
+        with self._guard:
+            if len(self._recent(address)) >= _TRIES:
+                raise HTTPException(429, "too many failed logins: wait a minute")
+
+    def failed(self, address: str) -> None:
+        """Remember a failure."""
+        with self._guard:
+            self._failed[address] = [*self._recent(address), time.monotonic()]
+            if len(self._failed) > 10_000:
+                self._failed.clear()
+
+    def _recent(self, address: str) -> list[float]:
+        since = time.monotonic() - _MINUTE
+        return [moment for moment in self._failed.get(address, []) if moment > since]
+
+
+def same_secret(given: str, wanted: str) -> bool:
+    """Compare without telling by the time it takes how much was right."""
+    return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def current_reviewer(
+    request: Request,
+    cookie: Annotated[str | None, Security(_cookie)] = None,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
+) -> Reviewer:
+    """Who asks: by token, by cookie or, on loopback without logins, this computer's user. Else 401."""
+    state = request.app.state
+    settings: ServiceSettings = state.settings
+    if bearer is not None:
+        address = request.client.host if request.client else ""
+        state.tries.check(address)
+        found = reviewers.by_token(state.store, bearer.credentials)
+        if found is None:
+            state.tries.failed(address)
+            raise HTTPException(401, "this token is not, or no longer, valid")
+        return found
+    if cookie:
+        found = reviewers.by_cookie(state.store, cookie)
+        if found is not None:
+            return found
+    if not settings.login and (request.client is None or _local(request.client.host)):
+        return Reviewer(settings.local_reviewer(), "lead")
+    raise HTTPException(401, "log in first: open the link of your invitation")
+
+
+def _local(address: str) -> bool:
+    return is_loopback(address) or address == "testclient"
+
+
+def current_lead(reviewer: Annotated[Reviewer, Depends(current_reviewer)]) -> Reviewer:
+    """Who asks, if a lead. Else 403."""
+    if not reviewer.lead:
+        raise HTTPException(403, "only a lead may do that")
+    return reviewer
+
+
+AnyReviewer = Annotated[Reviewer, Depends(current_reviewer)]
+Lead = Annotated[Reviewer, Depends(current_lead)]

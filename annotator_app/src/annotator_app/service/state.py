@@ -1,0 +1,113 @@
+"""What the service holds while it runs: workspace, store, queue, pictures; and the two things it does by
+itself: following the workspace, and writing the decisions to the workspace's tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from fastapi import Request
+
+from annotator_app.service.security import Tries
+from annotator_app.service.settings import ServiceSettings
+from phq_data.build import load_config
+from phq_data.config import ConfigError, ScreenConfig
+from phq_data.review import decisions, items
+from phq_data.review.database import StoreError
+from phq_data.review.pictures import Pictures
+from phq_data.review.queue import Queue
+from phq_data.review.store import Store
+from phq_data.schema import make_id
+from phq_data.workspace import Workspace, WorkspaceError
+
+log = logging.getLogger(__name__)
+
+
+class State:
+    """One per service."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.workspace = Workspace.open(settings.workspace)
+        self.store = Store.open(self.workspace, settings.database)
+        self.queue = Queue(self.store)
+        items.sync(self.store, self.workspace)
+        self.pictures = Pictures(self.workspace, self.store)
+        self.tries = Tries()
+        self.screen = _screen(self.workspace)
+        name = self.workspace.url.rstrip("/").rpartition("/")[2]
+        self.workspace_name = f"{name}-{make_id(self.workspace.url)[:6]}"
+        self._followed = time.monotonic()
+        self._following = threading.Lock()
+        self._unwritten = threading.Event()
+        self._unwritten.set()  # what an earlier service may have left
+        self._stopping = threading.Event()
+        self._writer = threading.Thread(target=self._publish_on, daemon=True, name="phq-publish")
+
+    @classmethod
+    def of(cls, request: Request) -> State:
+        """The state of the service that a request came to."""
+        found: State = request.app.state.phq
+        return found
+
+    def start(self) -> None:
+        """Begin what the service does by itself."""
+        self._writer.start()
+
+    def stop(self) -> None:
+        """Write what is left and close everything."""
+        self._stopping.set()
+        if self._writer.is_alive():
+            self._writer.join(timeout=30)
+        self.pictures.close()
+        self.publish()
+        self.store.close()
+
+    def changed(self) -> None:
+        """There are new decisions."""
+        self._unwritten.set()
+
+    def follow(self, *, at_once: bool = False) -> None:
+        """Look for new portraits in the workspace now and then, beside the requests."""
+        age = time.monotonic() - self._followed
+        if age < (2.0 if at_once else self.settings.sync_seconds) or not self._following.acquire(
+            blocking=False
+        ):
+            return
+        self._followed = time.monotonic()
+        threading.Thread(target=self._follow, daemon=True, name="phq-follow").start()
+
+    def publish(self) -> int:
+        """Write new decisions to the workspace's tables; returns how many. Logs failures."""
+        try:
+            self._unwritten.clear()
+            return decisions.synchronise(self.workspace, self.store)
+        except (WorkspaceError, StoreError) as error:
+            self._unwritten.set()
+            log.warning("decisions are safe in the store but not yet in the workspace's tables: %s", error)
+            return 0
+
+    def _publish_on(self) -> None:
+        while not self._stopping.wait(self.settings.publish_seconds):
+            if self._unwritten.is_set():
+                self.publish()
+
+    def _follow(self) -> None:
+        try:
+            items.sync(self.store, self.workspace)
+            self.pictures.reload()
+            self.screen = _screen(self.workspace)
+        except (WorkspaceError, StoreError) as error:
+            log.warning("new portraits are not looked for: %s", error)
+        finally:
+            self._following.release()
+
+
+def _screen(workspace: Workspace) -> ScreenConfig:
+    try:
+        return load_config(workspace).screen
+    except ConfigError as error:
+        log.warning("the limits of the screening are shown as they come: %s", error)
+        return ScreenConfig()

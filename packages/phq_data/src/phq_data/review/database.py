@@ -1,0 +1,224 @@
+"""The database of the live store: embedded SQLite, or PostgreSQL by its URL. Connections, errors, migrations.
+
+A transaction is written whole or not at all. What a user can mend (locked, full, read-only, unreachable)
+is a `StoreError` that says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, TimeoutError
+
+BUSY_SECONDS = 5.0
+"""How long a transaction waits for another process before it gives up."""
+_LOCK = 0x70687101  # of our PostgreSQL advisory locks
+_HEAD = "0001"
+
+
+class StoreError(RuntimeError):
+    """The store of decisions cannot be used; the message says why and what to do. Nothing was written."""
+
+
+class StoreBusyError(StoreError):
+    """Another process holds the database: try again in a moment."""
+
+
+class StoreFullError(StoreError):
+    """The disk is full."""
+
+
+class StoreReadOnlyError(StoreError):
+    """The database cannot be written."""
+
+
+class StoreUnreachableError(StoreError):
+    """The database server does not answer."""
+
+
+class Database:
+    """An open database with its tables at the newest version."""
+
+    def __init__(self, engine: sa.Engine, name: str) -> None:
+        self.engine = engine
+        self.name = name  # for people: no password
+        self.embedded = engine.dialect.name == "sqlite"
+        self._writer = threading.Lock()
+
+    @classmethod
+    def open(cls, where: str | Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
+        """Open, and bring to the newest version, a SQLite file or the database at a URL.
+
+        Raises `StoreError`.
+        """
+        text = str(where)
+        if "://" in text:
+            engine, name = _server(text)
+        else:
+            engine, name = _file(Path(text), busy_seconds), text
+        database = cls(engine, name)
+        with _explaining(name):
+            _migrate(database)
+        return database
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection to read from: one consistent picture of the data."""
+        with _explaining(self.name), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction: committed at the end, or undone on any error. One at a time in SQLite."""
+        with _explaining(self.name):
+            if not self.embedded:
+                with self.engine.begin() as connection:
+                    yield connection
+                return
+            # SQLite's own waiting polls and is unfair; threads of one process queue here.
+            with self._writer, self.engine.connect() as connection:
+                connection = connection.execution_options(phq_immediate=True)
+                with connection.begin():
+                    yield connection
+
+    def only_one(self, connection: sa.Connection, number: int) -> None:
+        """Until the transaction ends, nobody else is in a section of this number (SQLite: anywhere)."""
+        if not self.embedded:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK + number})
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _file(path: Path, busy_seconds: float) -> sa.Engine:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreReadOnlyError(f"cannot make the folder {path.parent}: {error.strerror}") from error
+    url = sa.URL.create("sqlite", database=str(path))
+    # Autocommit at the driver: transactions are begun here, and by the right kind of BEGIN.
+    options: dict[str, Any] = {"timeout": busy_seconds, "isolation_level": None}
+    engine = sa.create_engine(url, connect_args=options, pool_size=16, max_overflow=32, pool_timeout=30)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _: Any) -> None:
+        cursor = connection.cursor()
+        with contextlib.suppress(sqlite3.OperationalError):  # a read-only file is still readable
+            cursor.execute("PRAGMA journal_mode = WAL")
+        # FULL: a decision that was confirmed is on the disk, not in a buffer.
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -32000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        immediate = connection.get_execution_options().get("phq_immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _server(text: str) -> tuple[sa.Engine, str]:
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise StoreError(
+            "the database URL cannot be read; it looks like postgresql://USER:PASSWORD@HOST/NAME"
+        ) from error
+    name = url.render_as_string(hide_password=True)
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername == "sqlite" and url.database:
+        return _file(Path(url.database), BUSY_SECONDS), name
+    if url.get_backend_name() != "postgresql":
+        raise StoreError(f"decisions are stored in SQLite or PostgreSQL, not at {name}")
+    try:
+        engine = sa.create_engine(
+            url, pool_size=16, max_overflow=32, pool_timeout=30, pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "options": "-c lock_timeout=10s"},
+        )  # fmt: skip
+    except (NoSuchModuleError, ImportError) as error:
+        raise StoreError("PostgreSQL needs the extra 'postgres': pip install 'phq-data[postgres]'") from error
+    return engine, name
+
+
+# ---- migrations ------------------------------------------------------------------------------------------
+
+
+def _migrate(database: Database) -> None:
+    with database.read() as connection:
+        if _version(connection) == _HEAD:
+            return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    with database.write() as connection:
+        database.only_one(connection, 0)
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise StoreError(
+                f"the database {database.name} was made by a newer PHQ ({_version(connection)}): use that one"
+            ) from error
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return str(found) if found else None
+
+
+# ---- errors ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _explaining(name: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise StoreBusyError(f"the database {name} has no free connection: try again in a moment") from error
+    except DBAPIError as error:
+        explained = explain(error, name)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def explain(error: DBAPIError, name: str) -> StoreError | None:
+    """What a user can do about a database's error; None when it is a bug of ours."""
+    cause = error.orig
+    text = str(cause).lower()
+    state = getattr(cause, "sqlstate", None) or ""
+    if "locked" in text or "busy" in text or state in ("55P03", "40001", "40P01"):
+        return StoreBusyError(
+            f"the database {name} is in use by another program. Nothing was saved: try again in a moment"
+        )
+    if "disk is full" in text or "disk full" in text or state in ("53100", "54000"):
+        return StoreFullError(f"no space is left for the database {name}. Nothing was saved: free some space")
+    if "readonly" in text or "read-only" in text or state == "25006":
+        return StoreReadOnlyError(f"the database {name} cannot be written: see to its permissions")
+    if "unable to open" in text:
+        return StoreReadOnlyError(f"the database {name} cannot be opened: see to its folder's permissions")
+    if "disk i/o error" in text or "malformed" in text or "not a database" in text:
+        return StoreError(
+            f"the database {name} is damaged or its disk fails ({cause}). Decisions that were exported are "
+            "in the workspace's tables/decisions: move the file away and run `phq review import`"
+        )
+    if isinstance(error, OperationalError) and not state:
+        return StoreUnreachableError(f"the database {name} does not answer: {str(cause).splitlines()[0]}")
+    if state[:2] in ("08", "28", "57", "53") or state == "3D000":
+        return StoreUnreachableError(f"the database {name} cannot be used: {str(cause).splitlines()[0]}")
+    return None

@@ -1,0 +1,202 @@
+"""What the page shows of a portrait: the numbers behind the screening, where it is from, its neighbours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from phq_data.config import ScreenConfig
+from phq_data.report.judged import judged
+from phq_data.review import rules
+from phq_data.review.store import Store, chunks
+from phq_data.review.tables import ITEMS, REPLACED, STANDINGS
+from phq_data.words import file_name
+
+SCORES: Mapping[str, str] = {
+    "keypoint_score": "score of the key points",
+    "shoulder_score": "score of the worse shoulder",
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of the evidence, for people."""
+
+    name: str
+    title: str
+    value: str
+    limit: str  # "at most 10 %", or "" when there is none
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The portrait of the same person that this one replaced, and what was decided about it."""
+
+    portrait_id: str
+    verdicts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One portrait as a reviewer sees it. Angles in degrees; the window in pixels of the upright photo."""
+
+    portrait_id: str
+    photo_id: str
+    person_id: str
+    source: str
+    file: str
+    provenance: Mapping[str, str | None]  # title, author, author_url, licence, licence_url, page_url, time
+    yaw: float
+    pitch: float
+    roll: float
+    yaw_bin: int
+    view: str
+    doubt: float
+    kept: bool  # by the screening
+    reasons: tuple[str, ...]  # of the screening, when it rejected
+    measures: tuple[Measure, ...]
+    window: tuple[float, float, float]  # x, y of the corner, side
+    photo_width: int
+    photo_height: int
+    size: int  # of the portrait in pixels
+    crop_mode: str
+    models: Mapping[str, str]
+    previous: str | None  # portrait before and after it in the same source
+    next: str | None
+    own_verdict: str | None
+    own_decision_id: str | None
+    earlier: Earlier | None
+    active: bool
+
+
+def describe(
+    store: Store, portrait_ids: Sequence[str], reviewer: str, screen: ScreenConfig
+) -> list[Evidence]:
+    """The evidence of portraits, in their order; those that the store does not have are left out."""
+    with store.database.read() as connection:
+        rows = {
+            row["portrait_id"]: row
+            for chunk in chunks(portrait_ids)
+            for row in connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))).mappings()
+        }
+        own = _own(connection, rows, reviewer)
+        earlier = _earlier(connection, rows)
+        return [
+            _evidence(rows[key], _neighbours(connection, rows[key]), own.get(key), earlier.get(key), screen)
+            for key in portrait_ids
+            if key in rows
+        ]
+
+
+def _evidence(
+    row: Any,
+    neighbours: tuple[str | None, str | None],
+    own: tuple[str, str] | None,
+    earlier: Earlier | None,
+    screen: ScreenConfig,
+) -> Evidence:
+    facts = json.loads(row["facts"])
+    photo = facts["photo"]
+    numbers = {name: value for name, value in facts["numbers"].items() if value is not None}
+    said = {name: value for name, value in numbers.items() if name not in SCORES}
+    x, y, side = facts["window"]
+    return Evidence(
+        portrait_id=row["portrait_id"],
+        photo_id=row["photo_id"],
+        person_id=row["person_id"],
+        source=row["source"],
+        file=file_name(row["uri"]),
+        provenance={
+            "title": photo["title"], "author": photo["author"], "author_url": photo["author_url"],
+            "licence": photo["licence"], "licence_url": photo["licence_url"],
+            "page_url": photo["page_url"], "taken": photo["exif_time"],
+        },
+        yaw=_degrees(row["yaw"]),
+        pitch=_degrees(facts["pitch"]),
+        roll=_degrees(facts["roll"]),
+        yaw_bin=row["yaw_bin"],
+        view=rules.bin_name(row["yaw_bin"]),
+        doubt=row["doubt"],
+        kept=facts["kept"],
+        reasons=tuple(facts["reasons"]),
+        measures=(*_measures(said, screen), *_scores(numbers)),
+        window=(x, y, side),
+        photo_width=photo["width"],
+        photo_height=photo["height"],
+        size=facts["size"],
+        crop_mode=facts["crop_mode"],
+        models=json.loads(facts["models"]),
+        previous=neighbours[0],
+        next=neighbours[1],
+        own_verdict=own[0] if own else None,
+        own_decision_id=own[1] if own else None,
+        earlier=earlier,
+        active=bool(row["active"]),
+    )  # fmt: skip
+
+
+def _measures(numbers: Mapping[str, float], screen: ScreenConfig) -> list[Measure]:
+    # `judged` takes the numbers in an order of its own: one at a time keeps their names.
+    found = []
+    for name, value in numbers.items():
+        for one in judged({name: value}, screen):
+            found.append(Measure(name, one.title, one.value, one.limit, one.broken))
+    return found
+
+
+def _scores(numbers: Mapping[str, float]) -> list[Measure]:
+    return [
+        Measure(name, title, f"{numbers[name]:.2f}", "", False)
+        for name, title in SCORES.items()
+        if name in numbers
+    ]
+
+
+def _degrees(radians: float) -> float:
+    return round(float(np.degrees(radians)), 1)
+
+
+def _own(connection: sa.Connection, rows: Iterable[str], reviewer: str) -> dict[str, tuple[str, str]]:
+    columns = (STANDINGS.c.portrait_id, STANDINGS.c.verdict, STANDINGS.c.decision_id)
+    return {
+        row[0]: (row[1], row[2])
+        for chunk in chunks(rows)
+        for row in connection.execute(
+            sa.select(*columns)
+            .where(STANDINGS.c.reviewer == reviewer)
+            .where(STANDINGS.c.portrait_id.in_(chunk))
+        )
+    }
+
+
+def _earlier(connection: sa.Connection, rows: Iterable[str]) -> dict[str, Earlier]:
+    statement = (
+        sa.select(REPLACED.c.by_portrait_id, REPLACED.c.portrait_id, STANDINGS.c.verdict)
+        .join(STANDINGS, STANDINGS.c.portrait_id == REPLACED.c.portrait_id, isouter=True)
+        .order_by(REPLACED.c.seq, STANDINGS.c.time)
+    )
+    found: dict[str, Earlier] = {}
+    for chunk in chunks(rows):
+        for heir, portrait, verdict in connection.execute(
+            statement.where(REPLACED.c.by_portrait_id.in_(chunk))
+        ):
+            before = found.get(heir)
+            verdicts = before.verdicts if before and before.portrait_id == portrait else ()
+            found[heir] = Earlier(portrait, (*verdicts, verdict) if verdict else verdicts)
+    return found
+
+
+def _neighbours(connection: sa.Connection, row: Any) -> tuple[str | None, str | None]:
+    """The portraits before and after one in its source, by file name."""
+    place = (row["uri"], row["portrait_id"])
+    here = sa.tuple_(ITEMS.c.uri, ITEMS.c.portrait_id)
+    base = sa.select(ITEMS.c.portrait_id).where(ITEMS.c.source == row["source"], ITEMS.c.active == 1).limit(1)
+    before = base.where(here < place).order_by(ITEMS.c.uri.desc(), ITEMS.c.portrait_id.desc())
+    after = base.where(here > place).order_by(ITEMS.c.uri, ITEMS.c.portrait_id)
+    return connection.execute(before).scalar(), connection.execute(after).scalar()

@@ -1,0 +1,115 @@
+"""Pages of portraits by what became of them, and the disputes that wait for a lead's ruling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from phq_data.review.consensus import State
+from phq_data.review.store import Store, chunks
+from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
+
+STATES = ("accepted", "rejected", "disputed", "undecided")
+
+
+@dataclass(frozen=True)
+class GalleryVote:
+    """A standing verdict."""
+
+    reviewer: str
+    verdict: str
+    reason: str
+    note: str | None
+    time: int  # milliseconds since 1970
+    client: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A portrait on a page."""
+
+    portrait_id: str
+    state: State
+    source: str
+    yaw_bin: int
+    doubt: float
+    votes: tuple[GalleryVote, ...]
+
+
+def page(
+    store: Store,
+    *,
+    state: str | None = None,
+    source: str | None = None,
+    yaw_bin: int | None = None,
+    pool: int | None = None,
+    offset: int = 0,
+    limit: int = 60,
+) -> tuple[list[Shown], int]:
+    """(portraits, how many there are in all), the most doubtful first."""
+    terms: list[Any] = [ITEMS.c.active == 1]
+    for column, value in (
+        (ITEMS.c.state, state), (ITEMS.c.source, source), (ITEMS.c.yaw_bin, yaw_bin), (ITEMS.c.pool, pool),
+    ):  # fmt: skip
+        if value is not None:
+            terms.append(column == value)
+    order = (ITEMS.c.doubt.desc(), ITEMS.c.portrait_id)
+    with store.database.read() as connection:
+        total = int(
+            connection.execute(sa.select(sa.func.count()).select_from(ITEMS).where(*terms)).scalar_one()
+        )
+        rows = _items(connection, sa.select(ITEMS).where(*terms).order_by(*order).limit(limit).offset(offset))
+    return rows, total
+
+
+def disputes(store: Store, limit: int = 60) -> tuple[list[Shown], int]:
+    """(disputed portraits, how many there are in all), those first that most people looked at."""
+    terms = (ITEMS.c.active == 1, ITEMS.c.state == "disputed")
+    order = (ITEMS.c.votes.desc(), ITEMS.c.doubt.desc(), ITEMS.c.portrait_id)
+    with store.database.read() as connection:
+        total = int(
+            connection.execute(sa.select(sa.func.count()).select_from(ITEMS).where(*terms)).scalar_one()
+        )
+        return _items(connection, sa.select(ITEMS).where(*terms).order_by(*order).limit(limit)), total
+
+
+def shown(store: Store, portrait_ids: Sequence[str]) -> list[Shown]:
+    """These portraits, in their order; those that the store does not have are left out."""
+    found: dict[str, Shown] = {}
+    with store.database.read() as connection:
+        for chunk in chunks(portrait_ids):
+            for one in _items(connection, sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))):
+                found[one.portrait_id] = one
+    return [found[key] for key in portrait_ids if key in found]
+
+
+def _items(connection: sa.Connection, statement: Any) -> list[Shown]:
+    rows = connection.execute(statement).mappings().all()
+    votes = _votes(connection, [row["portrait_id"] for row in rows])
+    return [
+        Shown(
+            row["portrait_id"], row["state"], row["source"], row["yaw_bin"], row["doubt"],
+            tuple(votes.get(row["portrait_id"], ())),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _votes(connection: sa.Connection, portraits: Iterable[str]) -> dict[str, list[GalleryVote]]:
+    found: dict[str, list[GalleryVote]] = {}
+    for chunk in chunks(portraits):
+        statement = (
+            sa.select(DECISIONS)
+            .join(STANDINGS, STANDINGS.c.decision_id == DECISIONS.c.decision_id)
+            .where(STANDINGS.c.portrait_id.in_(chunk))
+            .order_by(DECISIONS.c.time)
+        )
+        for row in connection.execute(statement).mappings():
+            vote = GalleryVote(
+                row["reviewer"], row["verdict"], row["reason"], row["note"], row["time"], row["client"]
+            )
+            found.setdefault(row["portrait_id"], []).append(vote)
+    return found

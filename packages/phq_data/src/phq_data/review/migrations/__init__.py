@@ -1,0 +1,1 @@
+"""Alembic migrations of the live store; `database.Database.open` runs them."""

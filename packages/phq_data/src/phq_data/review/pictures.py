@@ -1,0 +1,255 @@
+"""The pictures of the page: a portrait, its mesh, its mask, its photo, a thumbnail.
+
+Only portraits of the store's index are served, by their id; no name of a file ever comes from outside. What
+takes time to make is kept in `review/cache` of the workspace, written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+from PIL import Image
+
+from phq_data import camera as cameras
+from phq_data import render
+from phq_data.build import load_config, read_photo
+from phq_data.images import PhotoError, decode, decode_struct, sniff
+from phq_data.report.page import load_rig
+from phq_data.review.store import Store
+from phq_data.review.tables import ITEMS
+from phq_data.rig import PortraitRig
+from phq_data.workspace import Workspace, WorkspaceError
+
+Kind = Literal["crop", "overlay", "mask", "photo", "thumb"]
+KINDS: tuple[str, ...] = get_args(Kind)
+PHOTO_SIDE = 1600
+THUMB_SIDE = 192
+OVERLAY_SIDE = 384  # the page enlarges it: a mesh has no finer detail, and drawing takes half the time
+Value = TypeVar("Value")
+_CACHE = "review/cache"
+_TYPES = {"PNG": "image/png", "WebP": "image/webp", "JPEG": "image/jpeg"}
+_ROWS_KEPT = 256  # portraits whose bytes stay in memory, some 300 kB each
+_MADE_KEPT = 2048  # overlays and thumbnails, some 10 kB each
+
+
+class NoPictureError(LookupError):
+    """There is no such picture; the message says why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture."""
+
+    data: bytes
+    media_type: str
+
+
+class Pictures:
+    """Reads and makes the pictures of a workspace's portraits. Safe to use from many threads."""
+
+    def __init__(self, workspace: Workspace, store: Store, *, workers: int = 1) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._rig: PortraitRig | None = None
+        self.rig_version = ""
+        self.reload()
+        self._rows: _Recent[dict[str, Any]] = _Recent(_ROWS_KEPT)
+        self._made: _Recent[Picture] = _Recent(_MADE_KEPT)
+        self._guard = threading.Lock()
+        self._planned: dict[str, Future[Picture]] = {}
+        self._at_once = threading.BoundedSemaphore(2)
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="phq-pictures")
+
+    def reload(self) -> None:
+        """Take the rig that the workspace has now."""
+        self._rig = load_rig(self._workspace)
+        key = "rig.safetensors"
+        data = self._workspace.read_bytes(key) if self._workspace.exists(key) else b""
+        self.rig_version = hashlib.sha256(data + str(OVERLAY_SIDE).encode()).hexdigest()[:12]
+
+    def get(self, portrait_id: str, kind: Kind) -> Picture:
+        """One picture. Raises `NoPictureError`, `WorkspaceError` when the workspace is damaged."""
+        if kind in ("crop", "mask"):
+            row = self._row(portrait_id)
+            data = (row["image"] if kind == "crop" else row["mask"])["bytes"]
+            media = _TYPES.get(sniff(data[:64]) or "")
+            if media is None:
+                raise NoPictureError(f"portrait {portrait_id[:12]} has no {kind} that a browser shows")
+            return Picture(data, media)
+        name = self._name(portrait_id, kind)
+        found = self._made.get(name)
+        if found is not None:
+            return found
+        with self._guard:
+            planned = self._planned.get(name)
+        # One that waits its turn is made here and now; one that is being made is waited for.
+        if planned is not None and not planned.cancel():
+            return planned.result()
+        with self._at_once:
+            return self._made.get(name) or self._cached(name, portrait_id, kind)
+
+    def check(self, portrait_id: str) -> None:
+        """Raises `NoPictureError` when the workspace has no such portrait."""
+        self._item(portrait_id)
+
+    def prepare(self, portrait_ids: Sequence[str]) -> None:
+        """Begin to make the overlays of portraits that will be looked at next."""
+        for portrait_id in portrait_ids:
+            name = self._name(portrait_id, "overlay")
+            with self._guard:
+                if name in self._planned or self._made.get(name) is not None:
+                    continue
+                future = self._workers.submit(self._cached, name, portrait_id, "overlay")
+                self._planned[name] = future
+            future.add_done_callback(partial(self._forget, name))
+
+    def close(self) -> None:
+        """Stop making pictures."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
+
+    # ---- what takes time ---------------------------------------------------------------------------------
+
+    def _name(self, portrait_id: str, kind: Kind) -> str:
+        return f"{portrait_id}-{kind}-{self.rig_version}" if kind == "overlay" else f"{portrait_id}-{kind}"
+
+    def _forget(self, name: str, _: Future[Picture]) -> None:
+        with self._guard:
+            self._planned.pop(name, None)
+
+    def _cached(self, name: str, portrait_id: str, kind: Kind) -> Picture:
+        item = self._item(portrait_id)
+        if kind == "photo":  # people in one photo share it
+            name = f"{item['photo_id']}-photo"
+        key = f"{_CACHE}/{name[:2]}/{name}.webp"
+        if self._workspace.exists(key):
+            picture = Picture(self._workspace.read_bytes(key), "image/webp")
+        else:
+            picture = Picture(self._make(portrait_id, kind, item), "image/webp")
+            # On a full or read-only disk the picture is made again next time; nothing else is lost.
+            with contextlib.suppress(WorkspaceError):
+                self._workspace.write_bytes(key, picture.data)
+        if kind != "photo":
+            self._made.put(name, picture)
+        return picture
+
+    def _make(self, portrait_id: str, kind: Kind, item: Any) -> bytes:
+        if kind == "photo":
+            return self._photo(item["photo_id"], item["part"])
+        row = self._row(portrait_id)
+        if kind == "thumb":
+            pixels = Image.fromarray(decode_struct(row["image"]))
+            pixels.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.LANCZOS)
+            return _webp(pixels, 80)
+        if self._rig is None:
+            raise NoPictureError("the workspace has no rig yet: there is no mesh to show")
+        drawn = mesh(self._rig, row["camera"], row["pose"], OVERLAY_SIDE)
+        return _webp(Image.fromarray(drawn), 85)
+
+    def _photo(self, photo_id: str, part: int) -> bytes:
+        table = self._workspace.read_part("tables/photos", part, ["photo_id", "key"])
+        key = next((r["key"] for r in table.to_pylist() if r["photo_id"] == photo_id), None)
+        if key is None:
+            raise NoPictureError(f"photo {photo_id[:12]} is no longer in the workspace")
+        limit = load_config(self._workspace).ingest.max_pixels
+        try:
+            data = read_photo(self._workspace, key)
+            if hashlib.sha256(data).hexdigest() != photo_id:
+                raise NoPictureError(f"the file of photo {photo_id[:12]} has changed since the build")
+            photo = decode(data, max_pixels=limit, max_side=PHOTO_SIDE)
+        except (PhotoError, WorkspaceError, OSError) as error:
+            raise NoPictureError(f"the photo cannot be shown: {error}") from error
+        return _webp(Image.fromarray(photo.pixels), 82)
+
+    # ---- rows --------------------------------------------------------------------------------------------
+
+    def _item(self, portrait_id: str) -> Any:
+        columns = (ITEMS.c.photo_id, ITEMS.c.part, ITEMS.c.row, ITEMS.c.active)
+        with self._store.database.read() as connection:
+            statement = sa.select(*columns).where(ITEMS.c.portrait_id == portrait_id)
+            found = connection.execute(statement).mappings().first()
+        if found is None or not found["active"]:
+            raise NoPictureError(f"this workspace has no portrait {portrait_id[:12]}")
+        return found
+
+    def _row(self, portrait_id: str) -> dict[str, Any]:
+        found = self._rows.get(portrait_id)
+        if found is None:
+            item = self._item(portrait_id)
+            found = self._read(portrait_id, item["part"], item["row"])
+            self._rows.put(portrait_id, found)
+        return found
+
+    def _read(self, portrait_id: str, part: int, row: int) -> dict[str, Any]:
+        """Camera, pose, picture and mask of one row, reading only the row group that it lies in."""
+        path = self._workspace.path(f"tables/portraits/part-{part:05d}.parquet")
+        columns = ["portrait_id", "camera", "pose", "image", "mask"]
+        try:
+            if self._workspace.is_local:
+                source: Any = pa.OSFile(path)
+            else:
+                source = pa.BufferReader(
+                    self._workspace.read_bytes(f"tables/portraits/part-{part:05d}.parquet")
+                )
+            with pq.ParquetFile(source) as file:
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    if row < rows:
+                        table = file.read_row_group(group, columns, use_threads=False)
+                        found: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
+                        break
+                    row -= rows
+                else:
+                    raise NoPictureError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
+        except (OSError, pa.ArrowInvalid) as error:
+            raise WorkspaceError(f"cannot read {path}: {error}; run `phq build` again") from error
+        if found["portrait_id"] != portrait_id:
+            raise NoPictureError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
+        return found
+
+
+def mesh(rig: PortraitRig, camera: Any, pose: Any, side: int) -> np.ndarray:
+    """The posed rig, shaded, as the portrait's label sees it: RGBA [side, side, 4], straight alpha."""
+    cam2world, intrinsics = cameras.from_label(camera)
+    share = np.clip(rig.weights[:, 1:].astype(np.float64), 0, 1)
+    colours = (1 - share) * np.array(render.BODY_COLOUR) + share * np.array(render.HEAD_COLOUR)
+    return render.render_mesh(rig.posed(pose), rig.faces, cam2world, intrinsics, side, colours).rgba
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality, method=1)
+    return buffer.getvalue()
+
+
+class _Recent(Generic[Value]):
+    """The last values that were asked for."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[str, Value] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, key: str) -> Value | None:
+        with self._guard:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: str, value: Value) -> None:
+        with self._guard:
+            self._values[key] = value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)

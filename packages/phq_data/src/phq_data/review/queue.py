@@ -1,0 +1,224 @@
+"""Who is asked about which portrait next.
+
+A reviewer leases the portraits he is about to see, so that nobody else gets them meanwhile; a lease ends with
+the decision, when it is given back, or by itself. Portraits of the overlap share are leased to as many
+reviewers as votes are wanted. A share of the queue are portraits with a known answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
+
+from phq_data.review import rules
+from phq_data.review.items import ASKED
+from phq_data.review.store import Store, now_ms, read_policy
+from phq_data.review.tables import ITEMS, LEASES, STANDINGS
+
+Order = Literal["doubt", "source", "yaw", "random"]
+ORDERS: tuple[str, ...] = get_args(Order)
+MOST = 100
+_FRESH_SECONDS = 1.0  # how old a count of what remains may be
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a reviewer wants to be asked."""
+
+    count: int = 20
+    order: Order = "doubt"
+    source: str | None = None
+    yaw_bin: int | None = None
+    pool: int = ASKED
+    seed: str = ""  # of the random order; "" = the reviewer's name
+    exclude: tuple[str, ...] = ()  # what he has already before him
+
+
+@dataclass(frozen=True)
+class Leased:
+    """Portraits leased to a reviewer until `expires` (milliseconds since 1970), in the order to be seen."""
+
+    portrait_ids: tuple[str, ...]
+    remaining: int  # portraits that this reviewer could still be asked about
+    expires: int
+
+
+class Queue:
+    """Leases portraits of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._counts: dict[tuple[Any, ...], tuple[float, int]] = {}
+        self._guard = threading.Lock()
+
+    def lease(self, reviewer: str, wish: Wish = Wish(), *, now: int | None = None) -> Leased:
+        """Lease the next portraits. Those leased to the reviewer already, and not excluded, come again.
+
+        Raises `StoreError`.
+        """
+        moment = now or now_ms()
+        database = self.store.database
+        count = max(1, min(wish.count, MOST))
+        with database.write() as connection:
+            database.only_one(connection, 1)
+            policy = read_policy(connection)
+            expires = moment + 1000 * policy.lease_seconds
+            connection.execute(sa.delete(LEASES).where(LEASES.c.expires <= moment))
+            asked = self._known(connection, reviewer, wish, count, policy)
+            found = self._open(connection, reviewer, wish, count - len(asked), set(asked))
+            chosen = _mixed(found, asked)
+            if chosen:
+                connection.execute(
+                    sa.delete(LEASES)
+                    .where(LEASES.c.reviewer == reviewer)
+                    .where(LEASES.c.portrait_id.in_(chosen))
+                )
+                leases = [{"portrait_id": p, "reviewer": reviewer, "expires": expires} for p in chosen]
+                connection.execute(sa.insert(LEASES), leases)
+            if wish.exclude:  # still before the reviewer: keep them his
+                connection.execute(
+                    sa.update(LEASES)
+                    .where(LEASES.c.reviewer == reviewer)
+                    .where(LEASES.c.portrait_id.in_(wish.exclude))
+                    .values(expires=expires)
+                )
+        return Leased(tuple(chosen), self.remaining(reviewer, wish), expires)
+
+    def claim(self, reviewer: str, portrait_ids: Sequence[str], *, now: int | None = None) -> list[str]:
+        """Lease these portraits, for a batch; returns those that nobody else has."""
+        if not portrait_ids:
+            return []
+        moment = now or now_ms()
+        database = self.store.database
+        with database.write() as connection:
+            database.only_one(connection, 1)
+            expires = moment + 1000 * read_policy(connection).lease_seconds
+            connection.execute(sa.delete(LEASES).where(LEASES.c.expires <= moment))
+            held = sa.select(LEASES.c.portrait_id, LEASES.c.reviewer).where(
+                LEASES.c.portrait_id.in_(list(portrait_ids))
+            )
+            owners = {row[0]: row[1] for row in connection.execute(held)}
+            free = [key for key in portrait_ids if owners.get(key, reviewer) == reviewer]
+            connection.execute(
+                sa.delete(LEASES).where(LEASES.c.reviewer == reviewer).where(LEASES.c.portrait_id.in_(free))
+            )
+            if free:
+                leases = [{"portrait_id": key, "reviewer": reviewer, "expires": expires} for key in free]
+                connection.execute(sa.insert(LEASES), leases)
+        return free
+
+    def release(self, reviewer: str, portrait_ids: Collection[str]) -> int:
+        """Give leases back; returns how many there were."""
+        if not portrait_ids:
+            return 0
+        with self.store.database.write() as connection:
+            done = connection.execute(
+                sa.delete(LEASES)
+                .where(LEASES.c.reviewer == reviewer)
+                .where(LEASES.c.portrait_id.in_(list(portrait_ids)))
+            )
+            return int(done.rowcount)
+
+    def remaining(self, reviewer: str, wish: Wish = Wish()) -> int:
+        """How many portraits the reviewer could still be asked about, a second old at most."""
+        key = (reviewer, wish.source, wish.yaw_bin, wish.pool)
+        with self._guard:
+            age, count = self._counts.get(key, (-1e9, 0))
+        if time.monotonic() - age < _FRESH_SECONDS:
+            return count
+        mine = sa.exists().where(
+            STANDINGS.c.portrait_id == ITEMS.c.portrait_id, STANDINGS.c.reviewer == reviewer
+        )
+        total = sa.select(sa.func.count()).select_from(ITEMS).where(*_wanted(wish))
+        waiting = total.where(ITEMS.c.votes > 0, mine)  # open, and this reviewer has voted
+        with self.store.database.read() as connection:
+            count = connection.execute(total).scalar_one() - connection.execute(waiting).scalar_one()
+        with self._guard:
+            if len(self._counts) > 1000:
+                self._counts.clear()
+            self._counts[key] = (time.monotonic(), count)
+        return int(count)
+
+    def _open(
+        self, connection: sa.Connection, reviewer: str, wish: Wish, count: int, taken: set[str]
+    ) -> list[str]:
+        if count <= 0:
+            return []
+        others = (
+            sa.select(sa.func.count())
+            .select_from(LEASES)
+            .where(LEASES.c.portrait_id == ITEMS.c.portrait_id, LEASES.c.reviewer != reviewer)
+            .scalar_subquery()
+        )
+        statement = (
+            sa.select(ITEMS.c.portrait_id)
+            .where(*_wanted(wish))
+            .where(~_decided_by(reviewer))
+            .where(ITEMS.c.votes + others < ITEMS.c.required)
+            .where(ITEMS.c.portrait_id.not_in([*wish.exclude, *taken]))
+            .limit(count)
+        )
+        if wish.order != "random":
+            return [row[0] for row in connection.execute(statement.order_by(*_sorted_by(wish.order)))]
+        # Ids are digests: their order is random, and a seed says where to start on their circle.
+        start = hashlib.sha256((wish.seed or reviewer).encode()).hexdigest()[:32]
+        ordered = statement.order_by(ITEMS.c.portrait_id)
+        found = [row[0] for row in connection.execute(ordered.where(ITEMS.c.portrait_id >= start))]
+        if len(found) < count:
+            rest = ordered.where(ITEMS.c.portrait_id < start).limit(count - len(found))
+            found += [row[0] for row in connection.execute(rest)]
+        return found
+
+    def _known(
+        self, connection: sa.Connection, reviewer: str, wish: Wish, count: int, policy: rules.Policy
+    ) -> list[str]:
+        draws = sum(random.random() < policy.known_share for _ in range(count))
+        if not draws:
+            return []
+        start = hashlib.sha256(reviewer.encode()).hexdigest()[:32]
+        statement = (
+            sa.select(ITEMS.c.portrait_id)
+            .where(ITEMS.c.known.in_(["accept", "reject"]), ITEMS.c.active == 1)
+            .where(~_decided_by(reviewer))
+            .where(ITEMS.c.portrait_id.not_in(list(wish.exclude)))
+            .order_by(ITEMS.c.portrait_id < start, ITEMS.c.portrait_id)
+            .limit(draws)
+        )
+        return [row[0] for row in connection.execute(statement)]
+
+
+def _wanted(wish: Wish) -> list[Any]:
+    terms: list[Any] = [ITEMS.c.open == 1, ITEMS.c.pool == wish.pool]
+    if wish.source is not None:
+        terms.append(ITEMS.c.source == wish.source)
+    if wish.yaw_bin is not None:
+        terms.append(ITEMS.c.yaw_bin == wish.yaw_bin)
+    return terms
+
+
+def _sorted_by(order: str) -> Sequence[Any]:
+    doubt = [ITEMS.c.doubt.desc(), ITEMS.c.portrait_id.desc()]
+    if order == "source":
+        return [ITEMS.c.source.desc(), *doubt]
+    if order == "yaw":
+        return [ITEMS.c.yaw_bin.desc(), *doubt]
+    return doubt
+
+
+def _decided_by(reviewer: str) -> Any:
+    return sa.exists().where(STANDINGS.c.portrait_id == ITEMS.c.portrait_id, STANDINGS.c.reviewer == reviewer)
+
+
+def _mixed(found: list[str], asked: list[str]) -> list[str]:
+    """Known answers among the others, at places nobody can guess."""
+    mixed = list(found)
+    for portrait in asked:
+        mixed.insert(random.randrange(len(mixed) + 1), portrait)
+    return mixed

@@ -1,0 +1,170 @@
+"""Who reviews: invited people with roles, their tokens and their logins.
+
+A token is shown once, when somebody is invited; the store keeps its sha256. A login is a random value in a
+cookie, kept the same way, so that it can be ended from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import sqlalchemy as sa
+
+from phq_data.review.consensus import ReviewError
+from phq_data.review.store import Store, now_ms
+from phq_data.review.tables import REVIEWERS, SESSIONS
+
+Role = Literal["reviewer", "lead"]
+ROLES: tuple[str, ...] = get_args(Role)
+SESSION_DAYS = 30
+_LONGEST = 80
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """A person who decides."""
+
+    name: str
+    role: Role
+    created: int = 0  # milliseconds since 1970
+    disabled: bool = False
+    invited: bool = False  # has a token
+
+    @property
+    def lead(self) -> bool:
+        """May rule on disputes, see everybody's decisions and change the settings."""
+        return self.role == "lead"
+
+
+def checked_name(name: str) -> str:
+    """A reviewer's name without surrounding blanks. Raises `ReviewError` when nobody can be called that."""
+    text = unicodedata.normalize("NFC", name).strip()
+    if not text or len(text) > _LONGEST:
+        raise ReviewError(f"a reviewer's name has 1 to {_LONGEST} letters")
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text):
+        raise ReviewError("a reviewer's name has no control characters")
+    return text
+
+
+def invite(store: Store, name: str, role: Role = "reviewer") -> str:
+    """Invite somebody, or give him a new token and role (earlier logins end); returns the token.
+
+    Raises `ReviewError` for an impossible name or role.
+    """
+    name = checked_name(name)
+    if role not in ROLES:
+        raise ReviewError(f"a role is one of {', '.join(ROLES)}, not {role!r}")
+    token = secrets.token_urlsafe(24)
+    with store.database.write() as connection:
+        connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.reviewer == name))
+        connection.execute(sa.delete(REVIEWERS).where(REVIEWERS.c.name == name))
+        connection.execute(
+            sa.insert(REVIEWERS).values(
+                name=name, role=role, token_hash=_hash(token), created=now_ms(), disabled=0
+            )
+        )
+    return token
+
+
+def disable(store: Store, name: str) -> bool:
+    """End a reviewer's access; his decisions stay. False: there is nobody of that name."""
+    with store.database.write() as connection:
+        connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.reviewer == name))
+        done = connection.execute(sa.update(REVIEWERS).where(REVIEWERS.c.name == name).values(disabled=1))
+        return bool(done.rowcount)
+
+
+def everybody(store: Store) -> list[Reviewer]:
+    """All reviewers, by name."""
+    with store.database.read() as connection:
+        return [_reviewer(row) for row in connection.execute(sa.select(REVIEWERS).order_by(REVIEWERS.c.name))]
+
+
+def by_name(store: Store, name: str) -> Reviewer | None:
+    """The reviewer of a name."""
+    return _one(store, REVIEWERS.c.name == name)
+
+
+def by_token(store: Store, token: str) -> Reviewer | None:
+    """The reviewer who was invited with a token, unless his access was ended."""
+    found = _one(store, REVIEWERS.c.token_hash == _hash(token))
+    return None if found is None or found.disabled else found
+
+
+def join(store: Store, name: str, role: Role = "reviewer") -> Reviewer:
+    """The reviewer of a name, made if there is none: for those who need no invitation.
+
+    Raises `ReviewError` for an impossible name, for one whose access was ended, and for one that was invited
+    with a token: that one is taken.
+    """
+    name = checked_name(name)
+    found = by_name(store, name)
+    if found is not None:
+        if found.disabled:
+            raise ReviewError(f"the access of {name} was ended")
+        if found.invited:
+            raise ReviewError(f"{name} was invited with a token: use it, or take another name")
+        return found
+    with store.database.write() as connection:
+        store.database.only_one(connection, 3)
+        taken = connection.execute(sa.select(REVIEWERS.c.name).where(REVIEWERS.c.name == name)).first()
+        if taken is None:
+            connection.execute(
+                sa.insert(REVIEWERS).values(
+                    name=name, role=role, token_hash=None, created=now_ms(), disabled=0
+                )
+            )
+    return by_name(store, name) or Reviewer(name, role)
+
+
+def login(store: Store, name: str) -> str:
+    """Begin a login; returns the cookie's value."""
+    cookie = secrets.token_urlsafe(32)
+    expires = now_ms() + SESSION_DAYS * 86_400_000
+    with store.database.write() as connection:
+        connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.expires <= now_ms()))
+        connection.execute(
+            sa.insert(SESSIONS).values(cookie_hash=_hash(cookie), reviewer=name, expires=expires)
+        )
+    return cookie
+
+
+def logout(store: Store, cookie: str) -> None:
+    """End a login."""
+    with store.database.write() as connection:
+        connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.cookie_hash == _hash(cookie)))
+
+
+def by_cookie(store: Store, cookie: str) -> Reviewer | None:
+    """Who is logged in with a cookie."""
+    statement = (
+        sa.select(REVIEWERS)
+        .join(SESSIONS, SESSIONS.c.reviewer == REVIEWERS.c.name)
+        .where(SESSIONS.c.cookie_hash == _hash(cookie), SESSIONS.c.expires > now_ms())
+    )
+    with store.database.read() as connection:
+        row = connection.execute(statement).first()
+    found = _reviewer(row) if row else None
+    return None if found is None or found.disabled else found
+
+
+def _one(store: Store, term: sa.ColumnElement[bool]) -> Reviewer | None:
+    with store.database.read() as connection:
+        row = connection.execute(sa.select(REVIEWERS).where(term)).first()
+    return _reviewer(row) if row else None
+
+
+def _reviewer(row: sa.Row[tuple[object, ...]]) -> Reviewer:
+    values = row._mapping
+    return Reviewer(
+        values["name"], values["role"], values["created"], bool(values["disabled"]),
+        values["token_hash"] is not None,
+    )  # fmt: skip
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

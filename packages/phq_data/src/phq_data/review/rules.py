@@ -1,0 +1,73 @@
+"""What reviewers are asked, the reasons they can give, and the views that progress is counted by.
+
+`VERSION` is written beside every decision: a decision means something only together with the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+VERSION = "shoulders-1"
+CRITERION = (
+    "Accept when the mesh is aligned with the person's shoulders and the photo is neither blurry nor noisy. "
+    "The neck and the head need not be aligned."
+)
+
+REASONS: Mapping[str, str] = {
+    "shoulders": "The mesh is off the shoulders",
+    "blur": "Blurry or noisy",
+    "wrong_person": "The mesh is on another person",
+    "occluded": "Something covers the person",
+    "truncated": "The person is cut off",
+    "other": "Something else",
+}
+"""Why a portrait is rejected: the word that is stored, and how it is said to people."""
+
+YAW_BINS = 12
+"""Views: bins of 30 degrees, the first centred on the front."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a team reviews; kept in the store's table `settings`."""
+
+    overlap_share: float = 0.08  # of the portraits that `overlap_votes` reviewers are asked about
+    overlap_votes: int = 2
+    known_share: float = 0.03  # of a reviewer's queue that has a known answer, once there are such portraits
+    lease_seconds: int = 900
+    min_votes: int = 1  # the consensus rule, as in `consensus.ConsensusRule`
+    min_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        problems = [
+            (0 <= self.overlap_share <= 1, "overlap_share is a share, 0..1", self.overlap_share),
+            (0 <= self.known_share <= 0.5, "known_share is a share, 0..0.5", self.known_share),
+            (1 <= self.overlap_votes <= 20, "overlap_votes is 1..20", self.overlap_votes),
+            (10 <= self.lease_seconds <= 86_400, "lease_seconds is 10..86400", self.lease_seconds),
+            (1 <= self.min_votes <= 20, "min_votes is 1..20", self.min_votes),
+            (0.5 <= self.min_share < 1, "min_share is 0.5..1", self.min_share),
+        ]
+        for holds, rule, value in problems:
+            if not holds:
+                raise ValueError(f"{rule}, not {value!r}")
+
+
+def yaw_bin(yaw: float) -> int:
+    """The view, 0..11, of a yaw in radians: 0 is the front, 3 yaw +90 degrees, 6 the back."""
+    return round(float(np.degrees(yaw)) / (360 / YAW_BINS)) % YAW_BINS
+
+
+def bin_centre(index: int) -> float:
+    """The yaw in degrees, -150..180, at the centre of view `index`."""
+    centre = index * 360 / YAW_BINS
+    return centre if centre <= 180 else centre - 360
+
+
+def bin_name(index: int) -> str:
+    """A view in words: "front", "+30°", ..., "back"."""
+    if index == 0:
+        return "front"
+    return "back" if index == YAW_BINS // 2 else f"{bin_centre(index):+.0f}°"

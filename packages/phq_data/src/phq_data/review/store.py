@@ -1,0 +1,357 @@
+"""The live log of decisions: recording them, what stands, history, and the team's settings.
+
+Every write is one transaction over the log, the standing verdicts and the counts of the items concerned, so
+no reader ever sees one without the others. A decision is known by the id that its client gave it: delivered
+twice, it is saved once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from phq_data.review import rules
+from phq_data.review.consensus import ADJUDICATION, VERDICTS, ConsensusRule, settle
+from phq_data.review.database import Database, StoreError
+from phq_data.review.decisions import DATABASE_VARIABLE, STORE_FILE
+from phq_data.review.tables import DECISIONS, ITEMS, LEASES, SETTINGS, STANDINGS
+from phq_data.workspace import Workspace
+
+CHUNK = 400  # ids in one IN (...)
+_STANDING = [column.name for column in STANDINGS.columns]
+_VIEW = sa.table("standing_verdicts", *(sa.column(name) for name in _STANDING))
+"""What stands by the log alone; the table `standings` holds the same, ready to be searched."""
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class NewDecision:
+    """A decision as a client sends it. Times are milliseconds since 1970."""
+
+    decision_id: str
+    portrait_id: str
+    verdict: str  # accept, reject, flag, undo
+    reason: str = ""
+    note: str | None = None
+    time: int = 0  # of the client's clock; 0 = now
+    seconds: float = 0.0  # that the reviewer looked at it
+    rules: str = rules.VERSION
+    client: str = ""
+    queue: str = ""  # order of the queue
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A decision that was not saved, and why."""
+
+    decision_id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of a batch: ids that are saved now, that were saved before, and refusals."""
+
+    saved: tuple[str, ...]
+    known: tuple[str, ...]
+    refused: tuple[Refusal, ...]
+
+
+class Store:
+    """Decisions, items and leases in a database. Open it with `Store.open`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def open(cls, workspace: Workspace, url: str | None = None) -> Store:
+        """The store of a workspace: at `url`, at `PHQ_REVIEW_DATABASE`, or embedded in the workspace.
+
+        Raises `StoreError`.
+        """
+        url = url or os.environ.get(DATABASE_VARIABLE) or None
+        if url is None and not workspace.is_local:
+            raise StoreError(
+                f"{workspace.url} is no local folder, so its decisions need a database: give its URL "
+                f"(--database, or the variable {DATABASE_VARIABLE})"
+            )
+        return cls(Database.open(url or Path(workspace.path(STORE_FILE))))
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    # ---- settings ----------------------------------------------------------------------------------------
+
+    def policy(self) -> rules.Policy:
+        """How the team reviews."""
+        with self.database.read() as connection:
+            return read_policy(connection)
+
+    def set_policy(self, policy: rules.Policy) -> None:
+        """Change how the team reviews; what is asked and what was agreed is worked out anew."""
+        with self.database.write() as connection:
+            before = read_policy(connection)
+            for name, value in dataclasses.asdict(policy).items():
+                connection.execute(sa.delete(SETTINGS).where(SETTINGS.c.name == name))
+                connection.execute(sa.insert(SETTINGS).values(name=name, value=json.dumps(value)))
+            required = sa.case(
+                (ITEMS.c.dice < policy.overlap_share, max(policy.overlap_votes, policy.min_votes)),
+                else_=policy.min_votes,
+            )
+            connection.execute(sa.update(ITEMS).values(required=required))
+            connection.execute(sa.update(ITEMS).values(open=_open_case()))
+            if (before.min_votes, before.min_share) != (policy.min_votes, policy.min_share):
+                decided = [
+                    row[0] for row in connection.execute(sa.select(STANDINGS.c.portrait_id).distinct())
+                ]
+                refresh_items(connection, decided, policy)
+
+    # ---- decisions ---------------------------------------------------------------------------------------
+
+    def record(
+        self, decisions: Sequence[NewDecision], reviewer: str, *, lead: bool = True, now: int | None = None
+    ) -> Recorded:
+        """Save decisions of one reviewer, in order, all in one transaction.
+
+        Refused, one by one: an unknown portrait or verdict, an undo of nothing, an id that another decision
+        has, a ruling by somebody who is no lead. Raises `StoreError`; then none was saved.
+        """
+        moment = now or now_ms()
+        if not decisions:
+            return Recorded((), (), ())
+        with self.database.write() as connection:
+            return _record(connection, decisions, reviewer, lead, moment)
+
+    def merge(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Take over decisions of any reviewers as they are (an import); returns how many were new."""
+        listed = list(rows)
+        with self.database.write() as connection:
+            known = _existing(connection, [row["decision_id"] for row in listed])
+            fresh = {row["decision_id"]: dict(row) for row in listed if row["decision_id"] not in known}
+            for start in range(0, len(fresh), 5000):
+                connection.execute(sa.insert(DECISIONS), list(fresh.values())[start : start + 5000])
+            pairs = {(row["portrait_id"], row["reviewer"]) for row in fresh.values()}
+            _refresh_standings(connection, pairs)
+            refresh_items(connection, {portrait for portrait, _ in pairs}, read_policy(connection))
+        return len(fresh)
+
+    def rows(self, after: int = 0) -> Iterator[dict[str, Any]]:
+        """The log from its beginning, or after a `seq`, in order of arrival."""
+        with self.database.read() as connection:
+            statement = sa.select(DECISIONS).where(DECISIONS.c.seq > after).order_by(DECISIONS.c.seq)
+            for row in connection.execution_options(yield_per=5000).execute(statement).mappings():
+                yield dict(row)
+
+    def history(
+        self, limit: int = 50, before: int | None = None, reviewer: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The last decisions, newest first, before a `seq`; `stands` says whether each is still in force."""
+        stands = sa.exists().where(STANDINGS.c.decision_id == DECISIONS.c.decision_id).where(
+            STANDINGS.c.portrait_id == DECISIONS.c.portrait_id
+        )  # fmt: skip
+        statement = sa.select(DECISIONS, stands.label("stands")).order_by(DECISIONS.c.seq.desc())
+        if before is not None:
+            statement = statement.where(DECISIONS.c.seq < before)
+        if reviewer is not None:
+            statement = statement.where(DECISIONS.c.reviewer == reviewer)
+        with self.database.read() as connection:
+            found = connection.execute(statement.limit(limit)).mappings()
+            return [{**row, "stands": bool(row["stands"])} for row in found]
+
+    def standings(self, portrait_id: str) -> list[dict[str, Any]]:
+        """The standing decisions on a portrait, one a reviewer."""
+        with self.database.read() as connection:
+            return list(standing_of(connection, [portrait_id]).get(portrait_id, []))
+
+    def rebuild(self) -> None:
+        """Work out the standing verdicts and all counts anew from the log."""
+        with self.database.write() as connection:
+            connection.execute(sa.delete(STANDINGS))
+            connection.execute(sa.insert(STANDINGS).from_select(_STANDING, sa.select(*_VIEW.c)))
+            everything = [row[0] for row in connection.execute(sa.select(ITEMS.c.portrait_id))]
+            refresh_items(connection, everything, read_policy(connection))
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def read_policy(connection: sa.Connection) -> rules.Policy:
+    """The settings that the table holds, the others as they come."""
+    stored = {row.name: json.loads(row.value) for row in connection.execute(sa.select(SETTINGS))}
+    names = {field.name for field in dataclasses.fields(rules.Policy)}
+    return rules.Policy(**{name: value for name, value in stored.items() if name in names})
+
+
+def chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    """Values in lists short enough for one statement."""
+    listed = list(values)
+    for start in range(0, len(listed), CHUNK):
+        yield listed[start : start + CHUNK]
+
+
+def standing_of(connection: sa.Connection, portraits: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """portrait_id -> its standing decisions."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for chunk in chunks(portraits):
+        statement = sa.select(STANDINGS).where(STANDINGS.c.portrait_id.in_(chunk))
+        for row in connection.execute(statement).mappings():
+            found.setdefault(row["portrait_id"], []).append(dict(row))
+    return found
+
+
+def refresh_items(connection: sa.Connection, portraits: Iterable[str], policy: rules.Policy) -> None:
+    """Work out votes, state and openness of these items from the standing verdicts."""
+    rule = ConsensusRule(policy.min_votes, policy.min_share)
+    listed = list(portraits)
+    standing = standing_of(connection, listed)
+    changes = []
+    for portrait in listed:
+        rows = standing.get(portrait, [])
+        changes.append({"key": portrait, "votes": len(rows), "state": settle(rows, rule).state})
+    if changes:
+        connection.execute(
+            sa.update(ITEMS)
+            .where(ITEMS.c.portrait_id == sa.bindparam("key"))
+            .values(
+                votes=sa.bindparam("votes"),
+                state=sa.bindparam("state"),
+                open=_open_case(sa.bindparam("votes", type_=sa.Integer)),
+            ),
+            changes,
+        )
+
+
+def _open_case(votes: Any = ITEMS.c.votes) -> Any:
+    return sa.case((sa.and_(ITEMS.c.active == 1, votes < ITEMS.c.required), 1), else_=0)
+
+
+# ---- recording -------------------------------------------------------------------------------------------
+
+
+def _record(
+    connection: sa.Connection, decisions: Sequence[NewDecision], reviewer: str, lead: bool, now: int
+) -> Recorded:
+    earlier = _existing(connection, [one.decision_id for one in decisions])
+    portraits = {one.portrait_id for one in decisions}
+    items = {
+        row.portrait_id: bool(row.active)
+        for chunk in chunks(portraits)
+        for row in connection.execute(
+            sa.select(ITEMS.c.portrait_id, ITEMS.c.active).where(ITEMS.c.portrait_id.in_(chunk))
+        )
+    }
+    depth, last = _stacks(connection, portraits, reviewer)
+    saved: dict[str, dict[str, Any]] = {}
+    known: list[str] = []
+    refused: list[Refusal] = []
+    for one in decisions:
+        before = earlier.get(one.decision_id) or saved.get(one.decision_id)
+        if before is not None:
+            same = (before["portrait_id"], before["verdict"], before["reviewer"])
+            if same == (one.portrait_id, one.verdict, reviewer):
+                known.append(one.decision_id)
+            else:
+                refused.append(Refusal(one.decision_id, "another decision has this id"))
+            continue
+        why = _objection(one, items.get(one.portrait_id), depth.get(one.portrait_id, 0), lead)
+        if why:
+            refused.append(Refusal(one.decision_id, why))
+            continue
+        client_time = one.time or now
+        # The log's time never runs ahead of ours, and rises with the order of arrival.
+        moment = max(min(client_time, now), last.get(one.portrait_id, 0) + 1)
+        last[one.portrait_id] = moment
+        depth[one.portrait_id] = depth.get(one.portrait_id, 0) + (-1 if one.verdict == "undo" else 1)
+        saved[one.decision_id] = {
+            "decision_id": one.decision_id, "portrait_id": one.portrait_id, "verdict": one.verdict,
+            "reason": one.reason, "note": one.note, "reviewer": reviewer, "time": moment,
+            "client_time": client_time, "server_time": now, "seconds": one.seconds, "rules": one.rules,
+            "client": one.client, "queue": one.queue,
+        }  # fmt: skip
+    if saved:
+        connection.execute(sa.insert(DECISIONS), list(saved.values()))
+        touched = {row["portrait_id"] for row in saved.values()}
+        _refresh_standings(connection, {(portrait, reviewer) for portrait in touched})
+        refresh_items(connection, sorted(touched), read_policy(connection))
+        for chunk in chunks(touched):
+            connection.execute(
+                sa.delete(LEASES).where(LEASES.c.reviewer == reviewer).where(LEASES.c.portrait_id.in_(chunk))
+            )
+    return Recorded(tuple(saved), tuple(known), tuple(refused))
+
+
+def _objection(one: NewDecision, active: bool | None, depth: int, lead: bool) -> str:
+    """Why a decision cannot be saved, or ""."""
+    if not _ID.fullmatch(one.decision_id):
+        return "the id of a decision is 1 to 64 letters and digits"
+    if one.verdict not in VERDICTS:
+        return f"a verdict is one of {', '.join(VERDICTS)}"
+    if active is None:
+        return "this workspace has no such portrait"
+    if one.verdict == "undo":
+        return "" if depth > 0 else "there is nothing to take back on this portrait"
+    if not active:
+        return "this portrait was replaced by a newer one"
+    if one.client.startswith(ADJUDICATION) and not lead:
+        return "only a lead rules on disputes"
+    return ""
+
+
+def _existing(connection: sa.Connection, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    columns = (DECISIONS.c.decision_id, DECISIONS.c.portrait_id, DECISIONS.c.verdict, DECISIONS.c.reviewer)
+    return {
+        row["decision_id"]: dict(row)
+        for chunk in chunks(ids)
+        for row in connection.execute(
+            sa.select(*columns).where(DECISIONS.c.decision_id.in_(chunk))
+        ).mappings()
+    }
+
+
+def _stacks(
+    connection: sa.Connection, portraits: Iterable[str], reviewer: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """By portrait: how many of the reviewer's verdicts an undo could take back, and the time of the last."""
+    depth: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for chunk in chunks(portraits):
+        statement = (
+            sa.select(DECISIONS.c.portrait_id, DECISIONS.c.verdict, DECISIONS.c.time)
+            .where(DECISIONS.c.reviewer == reviewer)
+            .where(DECISIONS.c.portrait_id.in_(chunk))
+            .order_by(DECISIONS.c.time, DECISIONS.c.decision_id)
+        )
+        for portrait, verdict, moment in connection.execute(statement):
+            depth[portrait] = max(0, depth.get(portrait, 0) + (-1 if verdict == "undo" else 1))
+            last[portrait] = moment
+    return depth, last
+
+
+def _refresh_standings(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> None:
+    """Make the standing verdicts of (portrait, reviewer) pairs anew from the log."""
+    by_reviewer: dict[str, list[str]] = {}
+    for portrait, reviewer in sorted(pairs):
+        by_reviewer.setdefault(reviewer, []).append(portrait)
+    for reviewer, portraits in by_reviewer.items():
+        for chunk in chunks(portraits):
+            connection.execute(
+                sa.delete(STANDINGS)
+                .where(STANDINGS.c.reviewer == reviewer)
+                .where(STANDINGS.c.portrait_id.in_(chunk))
+            )
+            fresh = (
+                sa.select(*_VIEW.c).where(_VIEW.c.reviewer == reviewer).where(_VIEW.c.portrait_id.in_(chunk))
+            )
+            connection.execute(sa.insert(STANDINGS).from_select(_STANDING, fresh))
