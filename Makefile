@@ -19,7 +19,7 @@ SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
 .PHONY: help setup-demo setup demo accuracy test lint types pytest lock clean \
-    bench-build bench-crowdnet bench-release bench-deformation bench-step
+    bench-build bench-crowdnet bench-release bench-deformation bench-step bench-loader
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,9 @@ bench-deformation: setup ## Closest-face backends and their share of a render (J
 
 bench-step: setup ## One generator + discriminator step by part, against its plain form (JSON=1 for one JSON line)
 	$(RUN)/python -m portraitgan.bench step
+
+bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
+	$(RUN)/python -m portraitgan.bench loader
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

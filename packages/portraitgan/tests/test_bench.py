@@ -41,3 +41,13 @@ def test_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert isinstance(figures["speedup_vs_plain"], float) and figures["batch"] == 2
     with pytest.raises(SystemExit, match="unknown presets huge"):
         main(["step", "--preset", "huge"])
+
+
+@pytest.mark.slow
+def test_loader(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("JSON", "1")
+    assert main(["loader", "--rows", "48", "--size", "64", "--folder", str(tmp_path)]) == 0
+    figures = last_line(capsys)
+    # How much faster depends on the machine and the size; a cache that is slower than zips would be broken.
+    assert float(str(figures["vs_zip"])) > 1
+    assert float(str(figures["first_pass_vs_zip"])) > 0

@@ -62,7 +62,8 @@ class PixelCache:
         self.folder = folder
         self.key = key
         side = key.resolution
-        self._pixels = np.memmap(folder / "pixels", np.uint8, "r+", shape=(key.rows, CHANNELS, side, side))
+        self._pixels = np.memmap(folder / "pixels", np.uint8, "r", shape=(key.rows, CHANNELS, side, side))
+        self._file = (folder / "pixels").open("r+b", buffering=0)
         self._state = np.memmap(folder / "state", np.uint64, "r+", shape=(key.rows,))
         self._checked = np.zeros(key.rows, bool)
         self.damaged = 0
@@ -123,9 +124,10 @@ class PixelCache:
         """Store a row [4, H, W]. A row that was taken down is not stored."""
         if self._state[row] >> _SHIFT == _GONE:
             return
-        self._pixels[row] = pixels
+        # Written, not copied into the map: no page has to be brought in first, and errors are errors.
+        self._put(row, pixels)
         if self._state[row] >> _SHIFT == _GONE:  # taken down in this very moment by another process
-            self._pixels[row] = 0
+            self._put(row, np.zeros_like(pixels))
             return
         self._state[row] = _stored(pixels)
         self._checked[row] = True
@@ -137,11 +139,16 @@ class PixelCache:
             if self._state[row] >> _SHIFT != _GONE:
                 erased += int(self._state[row] != 0)
                 self._state[row] = _GONE << _SHIFT
-                self._pixels[row] = 0
+                self._put(row, np.zeros(self._pixels.shape[1:], np.uint8))
         if erased:
-            self._pixels.flush()
+            os.fsync(self._file.fileno())
             self._state.flush()
         return erased
+
+    def _put(self, row: int, pixels: NDArray[np.uint8]) -> None:
+        data = np.ascontiguousarray(pixels).data.cast("B")
+        if os.pwrite(self._file.fileno(), data, row * len(data)) != len(data):
+            raise CacheError(f"{self.folder / 'pixels'} cannot be written: is the disk full?")
 
 
 def _stored(pixels: NDArray[np.uint8]) -> np.uint64:

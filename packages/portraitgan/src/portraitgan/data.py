@@ -320,3 +320,4 @@ def _verify(release: Release, labels: Labels, say: Say) -> None:
                 f"{release.folder.path(entry.path)} is not what was released: its sha256 differs. `phq "
                 "release verify` names the rows; get it again (phq release pull)"
             )
+    release.trust_pages()

@@ -119,13 +119,13 @@ def measure(folder: Path, rows: int, size: int, workers: int) -> dict[str, Any]:
     }
 
 
-def make_workspace(folder: Path, rows: int, size: int) -> None:
+def make_workspace(folder: Path, rows: int, size: int, codec: str = _CODEC) -> None:
     """A workspace of `rows` made-up portraits, one a photo, a few of them of the same author and day."""
     workspace = Workspace.open(folder, create=True)
     workspace.write_bytes("rig.safetensors", _rig().to_bytes())
-    pictures = [_picture(seed, size) for seed in range(_PICTURES)]
+    pictures = [_picture(seed, size, codec) for seed in range(_PICTURES)]
     for part, start in enumerate(range(0, rows, _PART)):
-        _write_part(workspace, part, range(start, min(rows, start + _PART)), pictures, size)
+        _write_part(workspace, part, range(start, min(rows, start + _PART)), pictures, size, codec)
     numbers = [(_portrait_id(i), i) for i in range(rows)]
     alone = [
         {"portrait_id": one, "cluster": one, "representative": True, "distance": 0} for one, _ in numbers
@@ -133,7 +133,7 @@ def make_workspace(folder: Path, rows: int, size: int) -> None:
     workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", alone), "bench")
 
 
-def _picture(seed: int, size: int) -> tuple[bytes, bytes]:
+def _picture(seed: int, size: int, codec: str) -> tuple[bytes, bytes]:
     """An encoded picture of about a photo's entropy (smooth shapes and fine grain), and a mask."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:size, 0:size] / size
@@ -143,11 +143,16 @@ def _picture(seed: int, size: int) -> tuple[bytes, bytes]:
     grain = rng.normal(0, 1, (size, size, 3))
     pixels = np.clip(128 + 90 * waves + grain, 0, 255).astype(np.uint8)
     mask = (np.hypot(x - 0.5, y - 0.6) < 0.35).astype(np.uint8) * 255
-    return encode_image(pixels, _CODEC)[0], encode_image(mask, "png")[0]
+    return encode_image(pixels, codec)[0], encode_image(mask, "png")[0]
 
 
 def _write_part(
-    workspace: Workspace, part: int, numbers: range, pictures: list[tuple[bytes, bytes]], size: int
+    workspace: Workspace,
+    part: int,
+    numbers: range,
+    pictures: list[tuple[bytes, bytes]],
+    size: int,
+    codec: str,
 ) -> None:
     rng = np.random.default_rng(part)
     tables: dict[str, list[dict[str, Any]]] = {
@@ -185,7 +190,7 @@ def _write_part(
                 **common, "person_id": f"person {one}", "fit_id": f"fit {one}", "camera": label,
                 "pose": rng.normal(0, 0.2, 6).tolist(), "yaw": yaw, "pitch": pitch, "roll": roll,
                 "window": [10.5, 20.25, 700.0], "size": size, "crop_mode": "fit",
-                "keypoints": rng.uniform(0, size, 51).tolist(), "codec": _CODEC, "models": '{"rig": "anny"}',
+                "keypoints": rng.uniform(0, size, 51).tolist(), "codec": codec, "models": '{"rig": "anny"}',
                 "image": image_struct(image, f"{one}.webp"), "mask": image_struct(mask, f"{one}-mask.png"),
             }
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python -m portraitgan.bench deformation|step`: a table, and with JSON=1 one JSON line at the end."""
+"""`python -m portraitgan.bench deformation|step|loader`: a table, with JSON=1 one JSON line at the end."""
 
 import sys
 

@@ -28,6 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in (deformation, step):
         part.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
         part.add_argument("--repeats", type=int, help="how often everything is timed; the median counts")
+    load = kinds.add_parser("loader", help="portraits a second from a release, against zips of PNGs")
+    load.add_argument("--rows", type=int, default=400, help="portraits (made up)")
+    load.add_argument("--size", type=int, default=512, help="pixels a side")
+    load.add_argument("--batch", type=int, default=8)
+    load.add_argument("--codec", choices=["png", "webp-lossless", "jpeg-95"], default="png")
+    load.add_argument("--folder", type=Path, help="where to work; a temporary folder if not given")
     options = parser.parse_args(arguments)
     if options.kind == "deformation":
         from portraitgan.bench.deformation import measure
@@ -39,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.rays,
             options.brute_points,
             options.repeats or 3,
+        )
+    elif options.kind == "loader":
+        from portraitgan.bench.loader import measure as measure_loader
+
+        table, figures = measure_loader(
+            options.rows, options.size, options.batch, options.codec, options.folder
         )
     else:
         from portraitgan.bench.step import measure as measure_step
