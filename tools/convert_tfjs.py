@@ -41,6 +41,7 @@ VERSION = "3.0.4"
 OPSET, IR_VERSION = 17, 8
 OUTPUT = Path(__file__).resolve().parents[1] / "packages/phq_data/src/phq_data/data/models"
 ROOT = "StatefulPartitionedCall/"
+BACKBONE = "center_net_mobile_net_v2fpn_feature_extractor/model_1/model/"
 Array = NDArray[Any]
 
 
@@ -85,6 +86,8 @@ RECIPES = (
             "heatmap": ROOT + "Sigmoid",
             "regress": ROOT + "kpt_regress_0/conv2d_6/BiasAdd",
             "offset": ROOT + "kpt_offset_0/conv2d_7/BiasAdd",
+            # What the network knows of the picture before it asks for points: `models.smplify.views`.
+            "features": ROOT + BACKBONE + "block_16_project_BN/FusedBatchNormV3",
         },
         input_dims=("batch", 256, 256),
         image_dtype=TensorProto.UINT8,

@@ -32,6 +32,7 @@ def changed(value, name):
     choices = {
         "ingest.store": "reference",
         "align.joints": "reference",
+        "fit.view": "none",
         "crop.mode": "reference",
         "crop.codec": "jpeg-95",
     }

@@ -34,10 +34,10 @@ class StageSpec:
 
 STAGES: tuple[StageSpec, ...] = (
     StageSpec("ingest", 1, "photos", "item", ("plan",)),
-    StageSpec("detect", 1, "people", "photo_id", ("tables/photos",)),
-    StageSpec("fit", 1, "fits", "person_id", ("tables/people", "tables/photos")),
+    StageSpec("detect", 2, "people", "photo_id", ("tables/photos",)),
+    StageSpec("fit", 2, "fits", "person_id", ("tables/people", "tables/photos")),
     StageSpec("portray", 1, "portraits", "fit_id", ("tables/fits", "tables/people", "tables/photos")),
-    StageSpec("screen", 1, "screened", "portrait_id", ("tables/portraits", "tables/people", "tables/fits")),
+    StageSpec("screen", 2, "screened", "portrait_id", ("tables/portraits", "tables/people", "tables/fits")),
 )
 """In order. `portray` is align, crop and mask: one pass over a photo's pixels."""
 STAGE_NAMES: tuple[str, ...] = tuple(spec.name for spec in STAGES)

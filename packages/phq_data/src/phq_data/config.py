@@ -33,6 +33,7 @@ class DetectConfig:
     """Who finds people."""
 
     model: str = "movenet"
+    mirror: bool = True  # movenet: look at everybody in the mirror, too, and take the mean
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class FitConfig:
     min_head_score: float = 0.2  # best score among nose, eyes and ears
     min_shoulder_score: float = 0.2  # of the better shoulder
     max_residual: float = 0.15  # shoulder breadths; larger fits are rejected
+    # Of smplify alone (see `models.smplify.settings`):
+    starts: int = 4  # yaws around the circle that everybody is fitted from
+    shape_directions: int = 5  # of the body; 0 = everybody has the mean shape
+    view: Literal["picture", "keypoints", "none"] = "picture"
+    """What the guess of the view looks at, that steadies the fit. A picture costs two passes of Thunder."""
 
 
 @dataclass(frozen=True)

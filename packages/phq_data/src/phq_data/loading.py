@@ -29,16 +29,14 @@ class Models:
     @property
     def detector(self) -> PersonDetector:
         """The `PersonDetector`."""
-        from phq_data.models import registry
 
-        return self._once("detector", lambda: registry.person_detector(self._config.detect.model))
+        return self._once("detector", self._make_detector)
 
     @property
     def fitter(self) -> BodyFitter:
         """The `BodyFitter`."""
-        from phq_data.models import registry
 
-        return self._once("fitter", lambda: registry.body_fitter(self._config.fit.model))
+        return self._once("fitter", self._make_fitter)
 
     @property
     def segmenter(self) -> Segmenter:
@@ -71,6 +69,33 @@ class Models:
         from phq_data.models import given
 
         return self._once("given", lambda: given.load(self._config))
+
+    def _make_detector(self) -> PersonDetector:
+        from phq_data.models import registry
+
+        wanted = self._config.detect
+        if wanted.model != "movenet":
+            return registry.person_detector(wanted.model)
+        from phq_data.models.movenet import MoveNetConfig
+
+        return registry.person_detector("movenet", config=MoveNetConfig(mirror=wanted.mirror))
+
+    def _make_fitter(self) -> BodyFitter:
+        from phq_data.models import registry
+
+        wanted = self._config.fit
+        if wanted.model != "smplify":
+            return registry.body_fitter(wanted.model)
+        from phq_data.models.smplify import SmplifyConfig
+
+        usual = SmplifyConfig()
+        chosen = SmplifyConfig(
+            starts=max(1, wanted.starts),
+            shape_directions=wanted.shape_directions,
+            view_trust=0.0 if wanted.view == "none" else usual.view_trust,
+            view_picture=wanted.view == "picture" and usual.view_picture,
+        )
+        return registry.body_fitter("smplify", config=chosen)
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         with self._lock:

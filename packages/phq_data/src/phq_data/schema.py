@@ -40,6 +40,7 @@ _OPTIONAL = frozenset(
     {
         "author", "author_url", "page_url", "file_url", "licence", "licence_url", "title", "description",
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
+        "yaw_deviation", "view_guess", "yaw_error",
     }
 )  # fmt: skip
 
@@ -122,6 +123,9 @@ FITS = pa.schema(
         residuals=_numbers(17),  # per keypoint; nan = not used
         alternatives=pa.list_(pa.float32()),  # (yaw, cost) pairs of all starts, best first
         converged=pa.bool_(),
+        yaw_deviation=pa.float32(),  # standard deviation that the fit leaves the yaw, radians; null = unknown
+        view_guess=_numbers(8),  # directions to the camera in the frames of chest and head, as guessed from
+        # the picture before the fit, and their standard deviations; null = not guessed
     )
 )
 
@@ -167,7 +171,8 @@ SCREENED = pa.schema(
         shoulder_residual=pa.float32(),
         mask_share=pa.float32(),  # share of the picture that the mask covers
         overlap=pa.float32(),  # share of the picture that the largest other head takes
-        doubt=pa.float32(),  # 0..1: how likely the label is wrong
+        doubt=pa.float32(),  # 0..1: how likely the yaw is off by more than 15 degrees (`stages.doubt`)
+        yaw_error=pa.float32(),  # degrees: half of the labels with this evidence are off by less
         phash=pa.uint64(),  # of the picture
         overlay=IMAGE,  # rejected portraits only
     )
@@ -328,6 +333,14 @@ def _culprit(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> str:
             except _ARROW_ERRORS:
                 return f", row {index}: column '{column.name}'"
     return ""
+
+
+def complete(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """`table` as `wanted`: optional columns that are younger than the table are null."""
+    for field in wanted:
+        if field.nullable and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(wanted.names).cast(wanted)
 
 
 def check_table(name: str, table: pa.Table) -> pa.Table:

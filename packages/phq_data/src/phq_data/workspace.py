@@ -247,7 +247,7 @@ class Workspace:
             wanted = pa.schema([wanted.field(column) for column in columns])
         if not tables:
             return wanted.empty_table()
-        return pa.concat_tables([table.cast(wanted) for table in tables])
+        return pa.concat_tables([schema.complete(table, wanted) for table in tables])
 
     def kept(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The portraits that passed the screening, near-duplicates once: rows of table `portraits`."""

@@ -31,7 +31,7 @@ from phq_data.models.movenet_decode import decode_thunder
 from phq_data.models.movenet_propose import Proposal, ProposeConfig, propose
 from phq_data.models.protocols import DetectedPerson, FloatArray
 
-CODE_VERSION = 1  # raise it when the same config and networks would give other people
+CODE_VERSION = 2  # raise it when the same config and networks would give other people
 NETWORKS = ("movenet-multipose", "movenet-thunder")
 CROP = 256  # Thunder's input side
 MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right exchanged
@@ -63,6 +63,10 @@ class MoveNetConfig:
     """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
     same_person: float = 0.45
     """Similarity of head and shoulders above which two finds are one person."""
+    mirror: bool = True
+    """Look at everybody in the mirror, too, and take the mean of both looks."""
+    agreement: float = 0.2
+    """Share of the shoulder breadth up to which both looks mean one place; beyond it the surer one counts."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,9 @@ class MoveNetDetector:
         if loose:
             more, _ = self._examine(image, loose, every_head)
             looks = self._gate(looks + more, photo.size)
+        if self.config.mirror:
+            mirrored = self._look(image, [look.view for look in looks], mirrored=True)
+            looks = [self._mean(look, other) for look, other in zip(looks, mirrored, strict=True)]
         looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
         return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
 
@@ -188,6 +195,24 @@ class MoveNetDetector:
             if (look.score + mirrored.score) / 2 < self.config.minimum_person
         ]
         return [look for look in looks if all(look is not other for other in refuted)], refuted
+
+    def _mean(self, look: _Look, mirrored: _Look) -> _Look:
+        """Both looks at one person together: the mean of what they see at one place.
+
+        Elsewhere the surer one is right, for the left and the right of a pair alike: two shoulders that the
+        looks exchange would meet in the middle. It keeps what the person was found by: the order of scores.
+        """
+        if mirrored.missed or similarity(look.keypoints, mirrored.keypoints, tolerance=4.0) < 0.5:
+            return look
+        here, there = look.keypoints, mirrored.keypoints
+        apart = np.linalg.norm(here[:, :2] - there[:, :2], axis=1)
+        far = apart > self.config.agreement * upper_size(here)
+        far |= far[MIRROR]
+        surer = there[:, 2] + there[MIRROR, 2] > here[:, 2] + here[MIRROR, 2]
+        share = np.where(far, surer, there[:, 2] / np.maximum(here[:, 2] + there[:, 2], 1e-6))[:, None]
+        places = (1 - share) * here[:, :2] + share * there[:, :2]
+        scores = (here[:, 2] + there[:, 2]) / 2
+        return replace(look, keypoints=np.concatenate([places, scores[:, None]], axis=1))
 
     def _gate(
         self, looks: Sequence[_Look], photo_size: tuple[int, int], strictness: float = 1.0
@@ -295,12 +320,24 @@ def _is_inside(keypoints: FloatArray, photo_size: tuple[int, int], margin: float
 
 
 def _cut(image: NDArray[np.uint8], view: _View) -> tuple[NDArray[np.uint8], int, int, int]:
-    """The view [256, 256, 3], black outside the photo, and the whole-pixel square x0, y0, side it became."""
-    x0, y0, side = round(view.x0), round(view.y0), max(8, round(view.side))
+    """The view [256, 256, 3] and the whole-pixel square x0, y0, side it became."""
+    x0, y0, side = _whole(view.x0, view.y0, view.side)
+    return cut_square(image, x0, y0, side), x0, y0, side
+
+
+def cut_square(image: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:
+    """A square of a photo [H, W, 3], rounded to whole pixels, as Thunder takes it: [256, 256, 3], black
+    outside the photo.
+    """
+    x0, y0, size = _whole(x, y, side)
     height, width = image.shape[:2]
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + side, width), min(y0 + side, height)
-    square = np.zeros((side, side, 3), np.uint8)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + size, width), min(y0 + size, height)
+    square = np.zeros((size, size, 3), np.uint8)
     if right > left and bottom > top:
         square[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
     crop = Image.fromarray(square).resize((CROP, CROP), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(crop), x0, y0, side
+    return np.asarray(crop)
+
+
+def _whole(x: float, y: float, side: float) -> tuple[int, int, int]:
+    return round(x), round(y), max(8, round(side))

@@ -61,6 +61,10 @@ class BodyFit:
     residual: float  # score-weighted robust mean of `residuals`
     alternatives: FloatArray  # [K, 2] (yaw in radians, cost) of every start tried, best first
     converged: bool
+    yaw_deviation: float = float("nan")  # standard deviation of the yaw that the fit leaves open, radians
+    view_guess: FloatArray | None = None
+    """[8] where the camera seemed to be before the fit: directions to it in the frames of chest and head, and
+    the standard deviations of both, per coordinate; None = not guessed."""
 
 
 @runtime_checkable

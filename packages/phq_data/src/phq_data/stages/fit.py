@@ -158,4 +158,6 @@ def _row(person: Row, fitter: BodyFitter, result: BodyFit) -> Row:
         "residuals": np.asarray(result.residuals, np.float64).tolist(),
         "alternatives": np.asarray(result.alternatives, np.float64).reshape(-1).tolist(),
         "converged": bool(result.converged),
+        "yaw_deviation": float(result.yaw_deviation) if np.isfinite(result.yaw_deviation) else None,
+        "view_guess": None if result.view_guess is None else np.asarray(result.view_guess).tolist(),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
+from phq_data.models.smplify.looks import PictureGuesser, load_picture_guesser, look
 from phq_data.models.smplify.problem import Observations, Problem, State, observe
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
@@ -22,16 +23,27 @@ from phq_data.models.smplify.starts import picture_tilt, pixels_per_metre, start
 from phq_data.models.smplify.views import ViewGuesser, load_guesser
 
 FloatArray = NDArray[np.float64]
-CODE_VERSION = 1  # raise it when the same config would give other fits
+CODE_VERSION = 2  # raise it when the same config would give other fits
 CHUNK = 256  # people solved together: bounds memory, not the result
 UNSEEN = 1.0
 """Residual of a person of whom no keypoint is usable."""
 
 
-class SmplifyFitter:
-    """A `BodyFitter` on the free body. Deterministic; a person's fit does not depend on the batch."""
+@dataclass(frozen=True)
+class Prepared:
+    """A person to fit, and from where they seem to be seen."""
 
-    needs_image = False
+    request: FitRequest  # without its picture
+    views: FloatArray  # [2, 3] guessed directions to the camera in the frames of chest and head
+    deviation: FloatArray  # [2] their standard deviations per coordinate; inf = no guess
+
+
+class SmplifyFitter:
+    """A `PreparingFitter` on the free body. Deterministic; a person's fit does not depend on the batch.
+
+    Where a request has a picture, the guess of the view looks at it; where not, at the keypoints alone.
+    """
+
     body = "anny"
 
     def __init__(self, config: SmplifyConfig | None = None, body: AnnyBody | None = None) -> None:
@@ -44,13 +56,17 @@ class SmplifyFitter:
             "left_hip": self.config.hip_offset,
         }
         self._skeleton = Skeleton.of(self._body, self.config.shape_directions, offsets)
-        self._guesser: ViewGuesser | None = load_guesser() if self.config.view_trust > 0 else None
+        guesses = self.config.view_trust > 0
+        self.needs_image = guesses and self.config.view_picture
+        self._guesser: ViewGuesser | None = load_guesser() if guesses else None
+        self._looker: PictureGuesser | None = load_picture_guesser() if self.needs_image else None
         skeleton = b"".join(array.tobytes() for array in vars(self._skeleton).values())
         facts = {
             "version": CODE_VERSION,
             "config": asdict(self.config),
             "skeleton": hashlib.sha256(skeleton).hexdigest(),
             "views": self._guesser.digest if self._guesser else "",
+            "looks": self._looker.digest if self._looker else "",
         }
         state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         self.fingerprint = f"smplify-{state.hexdigest()[:12]}"
@@ -65,17 +81,32 @@ class SmplifyFitter:
 
     def fit(self, people: Sequence[FitRequest]) -> list[BodyFit]:
         """One fit a request, in order. Never raises for a hopeless person: the residual tells."""
+        return self.fit_prepared(self.prepare(people))
+
+    def prepare(self, people: Sequence[FitRequest]) -> list[Prepared]:
+        """Each person with the guess of the view; pictures may be let go afterwards."""
+        return [self._prepared(person) for person in people]
+
+    def fit_prepared(self, people: Sequence[Prepared]) -> list[BodyFit]:
+        """One fit for each prepared person, in order."""
         fits: list[BodyFit] = []
         for start in range(0, len(people), CHUNK):
             fits.extend(self._fit_chunk(people[start : start + CHUNK]))
         return fits
 
-    def _fit_chunk(self, people: Sequence[FitRequest]) -> list[BodyFit]:
+    def _prepared(self, person: FitRequest) -> Prepared:
+        points = found_keypoints(person.keypoints)
+        views, deviation = np.zeros((1, 2, 3)), np.full((1, 2), np.inf)
+        if self._looker is not None and person.image is not None and (points[:7, 2] > 0).any():
+            views, deviation = self._looker.guess(points[None], look(person.image, [points]))
+        elif self._guesser is not None:
+            views, deviation = self._guesser.guess(points[None])
+        return Prepared(replace(person, image=None), views[0], deviation[0])
+
+    def _fit_chunk(self, prepared: Sequence[Prepared]) -> list[BodyFit]:
+        people = [one.request for one in prepared]
         config, count = self.config, len(people)
-        keypoints = np.stack([np.asarray(p.keypoints, np.float64) for p in people])
-        # A detector's nan is a keypoint it did not find.
-        lost = ~np.isfinite(keypoints).all(-1)
-        keypoints[lost] = 0.0
+        keypoints = np.stack([found_keypoints(p.keypoints) for p in people])
         sizes = np.array([p.photo_size for p in people], np.float64)
         focal = config.focal_long_sides * sizes.max(1)
         raw = observe(keypoints, sizes, focal, np.ones(count), config)
@@ -83,7 +114,7 @@ class SmplifyFitter:
         scale = pixels_per_metre(self._skeleton, raw.pixels, sure, fallback=sizes.max(1) / 2.0)
         observed = replace(raw, scale=np.maximum(scale, 1.0))
 
-        observed = self._with_views(observed, keypoints, sure)
+        observed = self._with_views(observed, prepared, sure)
 
         # Every person is tried as detected and with left and right of the torso exchanged.
         yaws = 2 * np.pi * np.arange(config.starts) / config.starts
@@ -111,13 +142,24 @@ class SmplifyFitter:
         winner = best + tried * np.arange(count)
         chosen, picked = state.take(winner), problem.take(winner)
         exchanged = best >= config.starts
-        return self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
+        fits = self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
+        spread = picked.yaw_deviation(chosen)
+        return [
+            replace(
+                fit,
+                yaw_deviation=float(spread[i]),
+                view_guess=np.concatenate([one.views.ravel(), one.deviation])
+                if np.isfinite(one.deviation).all()
+                else None,
+            )
+            for i, (fit, one) in enumerate(zip(fits, prepared, strict=True))
+        ]
 
-    def _with_views(self, observed: Observations, keypoints: FloatArray, sure: FloatArray) -> Observations:
+    def _with_views(
+        self, observed: Observations, prepared: Sequence[Prepared], sure: FloatArray
+    ) -> Observations:
         """With the guessed views as a prior for the upright; of others the guesser knows nothing."""
-        if self._guesser is None:
-            return observed
-        views, deviation = self._guesser.guess(keypoints)
+        views, deviation = np.stack([p.views for p in prepared]), np.stack([p.deviation for p in prepared])
         upright = (picture_tilt(observed.pixels, sure) == 0) & (sure.sum(1) > 0)
         floor, share = self.config.view_floor, np.sqrt(self.config.view_trust)
         trust = np.where(upright[:, None], share / np.hypot(deviation, floor), 0.0)
@@ -171,6 +213,13 @@ class SmplifyFitter:
             )
             for i in range(count)
         ]
+
+
+def found_keypoints(keypoints: FloatArray) -> FloatArray:
+    """Keypoints [17, 3] with a detector's nan, which is a keypoint it did not find, as zeros."""
+    points = np.array(keypoints, np.float64)
+    points[~np.isfinite(points).all(-1)] = 0.0
+    return points
 
 
 def axis_angles(rotations: FloatArray) -> FloatArray:

@@ -149,6 +149,22 @@ class Problem:
             transposed @ jacobian,
         )
 
+    def yaw_deviation(self, state: State) -> FloatArray:
+        """Standard deviation [M] of the camera's yaw around the body, radians: what this cost leaves open.
+
+        Laplace's approximation: the inverse of the Gauss-Newton matrix is the covariance of the parameters.
+        """
+        _, _, matrix = self.evaluate(state)
+        towards, d_root, d_place = camera_direction(state)
+        flat = np.maximum(towards[:, 0] ** 2 + towards[:, 2] ** 2, 1e-9)
+        by_direction = np.stack([towards[:, 2], np.zeros(len(flat)), -towards[:, 0]], axis=-1) / flat[:, None]
+        gradient = np.zeros(matrix.shape[:2])
+        gradient[:, ROOT] = np.einsum("mi,mij->mj", by_direction, d_root)
+        gradient[:, 3:5] = np.einsum("mi,mij->mj", by_direction, d_place)
+        spread = np.linalg.solve(matrix + 1e-9 * np.eye(matrix.shape[-1]), gradient[..., None])[..., 0]
+        deviation: FloatArray = np.sqrt(np.maximum(np.sum(gradient * spread, axis=1), 0.0))
+        return deviation
+
     def project(self, state: State) -> FloatArray:
         """Pixels [M, 9, 2] of the nine points, from the principal point."""
         points, _ = self.skeleton.place(state.angles, state.shape)

@@ -48,7 +48,9 @@ class SmplifyConfig:
     (1) it is strongest, and how wide that is. See `problem.Problem._shoulder_slide`."""
     hip_offset: tuple[float, float, float] = (-0.011, 0.040, 0.020)
 
-    # The guess of the view from keypoints and scores (see `views`).
+    # The guess of the view from the picture (see `looks`), or from keypoints and scores alone (`views`).
+    view_picture: bool = False
+    """Look at the picture, which is opened once more and costs two passes of Thunder a person."""
     view_trust: float = 1.5
     """Its share of the cost; 0 = do without. Measured on rendered people that it was not trained on."""
     view_floor: float = 0.08

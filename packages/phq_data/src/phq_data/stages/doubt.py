@@ -1,0 +1,165 @@
+"""Doubt: how likely a label is wrong, as a probability that was measured.
+
+What is known of a label without looking at it (how sure the detector was, how well the fit explains what was
+seen, what other explanations cost, whether the guess of the view agrees) enters a logistic model with a dozen
+weights, and a second one of the same form for the size of the error. `tools/train_doubt.py` fits both on
+rendered people, where errors are known, and writes them to `data/doubt.json`, for everybody to read.
+
+    wrong      probability that the yaw is off by more than 15 degrees
+    yaw_error  degrees; half of such labels are off by less
+
+Every piece of evidence grows with doubt, and no weight but those of the view itself is negative: more
+evidence against a label never makes it look better. Evidence that a fitter does not give counts as average.
+Calibrated for the embedded models; for others doubt orders labels, but its numbers are not measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phq_data import camera as cameras
+from phq_data.models.keypoints import head_score
+from phq_data.rig import rotation_matrix
+from phq_data.stages.base import Row
+
+FloatArray = NDArray[np.float64]
+DATA_FILE = Path(__file__).parents[1] / "data" / "doubt.json"
+WRONG = 15.0
+"""Degrees of yaw from which on a label is called wrong."""
+
+EVIDENCE: tuple[str, ...] = (
+    "label_residual", "uncovered", "fit_residual", "head_unseen", "shoulders_unseen", "shoulder_unseen",
+    "other_side", "elsewhere", "yaw_open", "guess_open", "guess_apart", "head_turned", "unfinished",
+)  # fmt: skip
+"""Grows with doubt; see `evidence`."""
+VIEW: tuple[str, ...] = ("behind", "sideways", "steep")
+"""Where the label says the camera is: some views are harder than others."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What is to be expected of a label."""
+
+    wrong: float  # probability that the yaw is off by more than `WRONG` degrees
+    yaw_error: float  # degrees: the median error of labels with this evidence
+
+
+@dataclass(frozen=True)
+class DoubtModel:
+    """Two linear models of standardised evidence."""
+
+    names: tuple[str, ...]
+    mean: FloatArray  # [D]
+    deviation: FloatArray  # [D]
+    wrong: FloatArray  # [D + 1] weights of the log odds, constant last
+    error: FloatArray  # [D + 1] weights of the logarithm of the median error in degrees, constant last
+
+    @classmethod
+    def load(cls, path: Path = DATA_FILE) -> DoubtModel:
+        """The model that `tools/train_doubt.py` wrote."""
+        table = json.loads(path.read_text())
+        rows = table["evidence"]
+
+        def column(name: str, *last: float) -> FloatArray:
+            return np.array([row[name] for row in rows] + list(last), np.float64)
+
+        return cls(
+            names=tuple(row["name"] for row in rows),
+            mean=column("mean"),
+            deviation=column("deviation"),
+            wrong=column("wrong", table["constant"]["wrong"]),
+            error=column("error", table["constant"]["error"]),
+        )
+
+    def assess(self, found: Mapping[str, float]) -> Doubt:
+        """Doubt from `evidence`; what is missing or nan counts as average."""
+        values = np.array([found.get(name, np.nan) for name in self.names])
+        standard = np.nan_to_num((values - self.mean) / self.deviation, nan=0.0, posinf=4.0, neginf=-4.0)
+        # Beyond what was ever seen in training, doubt stays where it was there.
+        standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
+        odds, error = float(standard @ self.wrong), float(standard @ self.error)
+        return Doubt(
+            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))), float(np.exp(np.clip(error, -5, 5.2)))
+        )
+
+
+def evidence(
+    keypoints: ArrayLike,  # [17, 3] with scores
+    residual: float,  # label to keypoints, share of the picture
+    coverage: float,  # share of the label's body that lies on the person
+    label: ArrayLike,  # [25] the camera
+    pose: ArrayLike,  # [6] neck and head axis-angle
+    fit: Row | None,
+) -> dict[str, float]:
+    """What is known of a label, by the names in `EVIDENCE` and `VIEW`; nan where nothing is known."""
+    points = np.asarray(keypoints, np.float64).reshape(17, 3)
+    shoulders = np.clip(points[5:7, 2], 0, 1)
+    direction = np.asarray(cameras.from_label(label)[0], np.float64)[:3, 3]
+    direction = direction / np.linalg.norm(direction)
+    turn = np.asarray(pose, np.float64)
+    turned = rotation_matrix(turn[:3]) @ rotation_matrix(turn[3:])
+    found = {
+        "label_residual": float(np.log(residual + 0.01)),
+        "uncovered": float(np.sqrt(max(0.0, 1.0 - coverage))),
+        "head_unseen": 1.0 - min(1.0, head_score(points)),
+        "shoulders_unseen": 1.0 - float(shoulders.mean()),
+        "shoulder_unseen": 1.0 - float(shoulders.min()),
+        "head_turned": float(np.arccos(np.clip((np.trace(turned) - 1.0) / 2.0, -1.0, 1.0))),
+        "behind": float(-direction[2]),
+        "sideways": float(abs(direction[0])),
+        "steep": float(abs(direction[1])),
+    }
+    return found | (_of_fit(fit, direction) if fit is not None else {})
+
+
+def _of_fit(fit: Row, direction: FloatArray) -> dict[str, float]:
+    pairs = np.asarray(fit["alternatives"], np.float64).reshape(-1, 2)
+    found = {
+        "fit_residual": float(np.log(float(fit["residual"]) + 0.01)),
+        "unfinished": float(not fit["converged"]),
+        "other_side": float(np.exp(-cost_gap(pairs, np.pi / 2) / 8.0)),
+        "elsewhere": float(np.exp(-cost_gap(pairs, np.pi / 9) / 8.0)),
+    }
+    deviation, guess = fit.get("yaw_deviation"), fit.get("view_guess")
+    if deviation is not None and np.isfinite(deviation):
+        found["yaw_open"] = float(np.log(deviation + 0.01))
+    if guess is not None:
+        towards = np.asarray(guess, np.float64)[:3]
+        found["guess_open"] = float(np.log(guess[6] + 0.01))
+        cosine = towards @ direction / max(float(np.linalg.norm(towards)), 1e-6)
+        # The root: from 5 to 10 degrees means as much as from 40 to 60.
+        found["guess_apart"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
+    return found
+
+
+def cost_gap(alternatives: ArrayLike, apart: float) -> float:
+    """How much more the best explanation cost whose yaw is `apart` radians or more away; inf when none did.
+
+    `alternatives` are (yaw, cost) pairs, best first. Costs are -2 log likelihoods.
+    """
+    pairs = np.asarray(alternatives, np.float64).reshape(-1, 2)
+    if len(pairs) < 2 or not np.isfinite(pairs[0, 1]):
+        return float("inf")
+    away = np.abs(np.angle(np.exp(1j * (pairs[1:, 0] - pairs[0, 0])))) >= apart
+    costs = pairs[1:, 1][away]
+    costs = costs[np.isfinite(costs)]
+    return float(max(0.0, costs.min() - pairs[0, 1])) if len(costs) else float("inf")
+
+
+@lru_cache(maxsize=1)
+def load_model() -> DoubtModel:
+    """The shipped model, read once a process."""
+    return DoubtModel.load()
+
+
+def known(names: tuple[str, ...], found: Mapping[str, Any]) -> FloatArray:
+    """Evidence as an array [D], nan where nothing is known."""
+    return np.array([found.get(name, np.nan) for name in names], np.float64)

@@ -1,0 +1,142 @@
+"""Calibrate the doubt about labels (`phq_data.stages.doubt`) on rendered people, whose errors are known.
+
+    phq synthesize doubt --count 800 --seed 71
+    phq build --workspace doubt-workspace --runner inline doubt/photos
+    python tools/train_doubt.py train doubt-workspace doubt/truth.parquet [WORKSPACE TRUTH ...]
+    python tools/train_doubt.py test WORKSPACE TRUTH
+
+Photos must be of seeds that no guess of the view was trained on (`data/VIEW_GUESS_NOTICE`), since its errors
+are smaller there, and `phq accuracy` must be asked about others again. Do it anew when a model or a setting
+that changes labels changes. Rows of portraits are read as they are: screening settings do not matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from phq_data import accuracy
+from phq_data.rig import PortraitRig
+from phq_data.stages import doubt
+from phq_data.synthesis.truth import read_truth
+from phq_data.workspace import Workspace
+
+FloatArray = NDArray[np.float64]
+NAMES = doubt.EVIDENCE + doubt.VIEW
+RIDGE = 2.0
+"""Added for every weight: with a thousand labels it matters to those that say little."""
+SMALLEST = 0.3
+"""Degrees; smaller errors are luck."""
+
+
+def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
+    """(evidence [N, D], yaw errors in degrees [N]) of every labelled person of a workspace."""
+    workspace = Workspace.open(str(folder))
+    rig = PortraitRig.load(workspace.path("rig.safetensors"))
+    errors = accuracy.measure(workspace, read_truth(truth), rig)
+    columns = ["portrait_id", "fit_id", "keypoints", "residual", "camera", "pose"]
+    portraits = {row["portrait_id"]: row for row in workspace.table("portraits", columns).to_pylist()}
+    fits = {row["fit_id"]: row for row in workspace.table("fits").to_pylist()}
+    numbers = {
+        row["item"]: json.loads(row["evidence"])
+        for part in workspace.parts("ledger/screen")
+        for row in workspace.read_part("ledger/screen", part, ["item", "evidence"]).to_pylist()
+    }
+    found, off = [], []
+    for error in errors:
+        row = portraits.get(error.portrait_id)
+        if row is None or error.portrait_id not in numbers:
+            continue
+        coverage = float(numbers[error.portrait_id]["coverage"])
+        fit = fits[row["fit_id"]]
+        seen = doubt.evidence(
+            row["keypoints"], float(row["residual"]), coverage, row["camera"], row["pose"], fit
+        )
+        found.append(doubt.known(NAMES, seen))
+        off.append(error.yaw_deg)
+    return np.stack(found), np.array(off)
+
+
+def train(pairs: list[tuple[Path, Path]], output: Path) -> None:
+    """Fit both models and write them."""
+    parts = [labels(*pair) for pair in pairs]
+    raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    mean, deviation = np.nanmean(raw, axis=0), np.maximum(np.nanstd(raw, axis=0), 1e-3)
+    values = np.clip(np.nan_to_num((raw - mean) / deviation), -4, 4)
+    values = np.column_stack([values, np.ones(len(values))])
+    wrong, target = (off > doubt.WRONG).astype(float), np.log(np.maximum(off, SMALLEST))
+
+    def unlikely(weights: FloatArray) -> float:
+        odds = values @ weights
+        return float(np.sum(np.logaddexp(0, odds) - wrong * odds) + RIDGE * np.sum(weights[:-1] ** 2) / 2)
+
+    def away(weights: FloatArray) -> float:
+        # The absolute error, rounded at the bottom: its least is at the median.
+        return float(
+            np.sum(np.sqrt((values @ weights - target) ** 2 + 0.01)) + RIDGE * np.sum(weights[:-1] ** 2) / 2
+        )
+
+    bounds = [(0, None)] * len(doubt.EVIDENCE) + [(None, None)] * (len(doubt.VIEW) + 1)
+    start = np.zeros(values.shape[1])
+    fitted = [minimize(cost, start, method="L-BFGS-B", bounds=bounds).x.round(4) for cost in (unlikely, away)]
+    rows: list[dict[str, Any]] = [
+        {"name": name, "mean": round(float(mean[i]), 4), "deviation": round(float(deviation[i]), 4),
+         "wrong": float(fitted[0][i]), "error": float(fitted[1][i])}
+        for i, name in enumerate(NAMES)
+    ]  # fmt: skip
+    table = {
+        "made_by": "tools/train_doubt.py",
+        "labels": len(off),
+        "wrong_share": round(float(wrong.mean()), 4),
+        "evidence": rows,
+        "constant": {"wrong": float(fitted[0][-1]), "error": float(fitted[1][-1])},
+    }
+    output.write_text(json.dumps(table, indent=1) + "\n")
+    print(f"{output}: {len(off)} labels, {wrong.mean():.1%} wrong")
+    for row in sorted(rows, key=lambda r: -abs(r["wrong"])):
+        print(f"  {row['name']:<18} {row['wrong']:6.2f} {row['error']:6.2f}")
+
+
+def test(pairs: list[tuple[Path, Path]], weights: Path) -> None:
+    """Print how true the doubt is on labels that it was not fitted to."""
+    model = doubt.DoubtModel.load(weights)
+    parts = [labels(*pair) for pair in pairs]
+    raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    said = [model.assess(dict(zip(NAMES, row, strict=True))) for row in raw]
+    wrong, error = np.array([d.wrong for d in said]), np.array([d.yaw_error for d in said])
+    order = np.argsort(wrong)
+    for group in np.array_split(order, 8):
+        print(
+            f"  says {wrong[group].mean():.2f}, wrong {np.mean(off[group] > doubt.WRONG):.2f}; error "
+            f"{np.median(error[group]):5.1f}, was {np.median(off[group]):5.1f} ({len(group)} labels)"
+        )
+    brier, base = np.mean((wrong - (off > doubt.WRONG)) ** 2), np.mean(off > doubt.WRONG)
+    bad = wrong[off > doubt.WRONG]
+    good = wrong[off <= doubt.WRONG]
+    area = np.mean(bad[:, None] > good[None])
+    print(
+        f"  Brier score {brier:.3f} ({base * (1 - base):.3f} for the mean), area under the curve {area:.3f}"
+    )
+    print(f"  {np.mean(off < error):.0%} of the errors are below the stated median")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("verb", choices=("train", "test"))
+    parser.add_argument("pairs", type=Path, nargs="+", metavar="WORKSPACE TRUTH")
+    parser.add_argument("--weights", type=Path, default=doubt.DATA_FILE)
+    arguments = parser.parse_args()
+    if len(arguments.pairs) % 2:
+        parser.error("workspaces and truth files go in pairs")
+    pairs = list(zip(arguments.pairs[::2], arguments.pairs[1::2], strict=True))
+    (train if arguments.verb == "train" else test)(pairs, arguments.weights)
+
+
+if __name__ == "__main__":
+    main()
