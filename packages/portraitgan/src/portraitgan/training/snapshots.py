@@ -18,6 +18,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phq_data import camera as labels
+from phq_data.render import render_mesh
+from phq_data.rig import PortraitRig
 from portraitgan.data import PortraitData
 from portraitgan.inference.pictures import Pixels, draw, sheet, to_pixels
 from portraitgan.losses import prepare_real
@@ -26,14 +28,15 @@ from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.pose import mirror_camera, mirror_pose
 from portraitgan.training import chance
 from portraitgan.training.config import TrainConfig
-from portraitgan.training.overlay import draw_mesh
 from portraitgan.training.schedule import Moment
 from portraitgan.training.step import Networks
 
 FOLDER = "snapshots"
 _PARTS = ("image", "raw", "mask", "depth")
 _SMALLEST, _LARGEST = 96, 256  # pixels of a picture on the sheet
-_LABEL, _GENERATED, _PREDICTED = (255, 170, 60), (90, 200, 255), (120, 230, 120)
+_OPACITY = 0.6
+Colour = tuple[float, float, float]
+_LABEL, _GENERATED, _PREDICTED = (1.0, 0.67, 0.24), (0.35, 0.78, 1.0), (0.47, 0.9, 0.47)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Scene:
     real: Portraits  # images [N, 3, H, H] in -1..1, raw the same, masks [N, 1, H, H] in 0..1
     real_cameras: Tensor  # [N, 25]
     real_poses: Tensor  # [N, 6] of the labels
+    rig: PortraitRig | None
 
 
 def make_scene(config: TrainConfig, data: PortraitData, device: torch.device) -> Scene:
@@ -59,7 +63,7 @@ def make_scene(config: TrainConfig, data: PortraitData, device: torch.device) ->
     image = batch.images.float() / 127.5 - 1
     return Scene(
         z.to(device), cameras.to(device), poses.to(device),
-        Portraits(image, image, batch.masks.float() / 255), batch.cameras, batch.poses,
+        Portraits(image, image, batch.masks.float() / 255), batch.cameras, batch.poses, data.rig,
     )  # fmt: skip
 
 
@@ -77,7 +81,7 @@ def write(run: Path, scene: Scene, networks: Networks, moment: Moment, images: i
             strict=True,
         )
     ]
-    theirs = _real(discriminator, generator, scene, resolution, size)
+    theirs = _real(discriminator, scene, resolution, size)
     titles = ["image", "raw", "mask", "depth", "predicted pose"]
     parts = [
         _titled(sheet(ours), [*titles, *(f"twin: {title}" for title in titles)], size),
@@ -120,14 +124,12 @@ def _generated(
             random=chance.torch_random(z.device, 0, "sheet rays", index),
         )  # fmt: skip
         row = [to_pixels(draw(made, camera, part, size))[0] for part in _PARTS]
-        row.append(_with_body(row[0], generator, camera, pose, _GENERATED))
+        row.append(_with_body(row[0], scene.rig, camera, pose, _GENERATED))
         rows.append(row)
     return rows
 
 
-def _real(
-    discriminator: Discriminator, generator: Generator, scene: Scene, resolution: int, size: int
-) -> list[list[Pixels]]:
+def _real(discriminator: Discriminator, scene: Scene, resolution: int, size: int) -> list[list[Pixels]]:
     """Rows of two real portraits each."""
     cells = []
     for index in range(len(scene.real_cameras)):
@@ -145,8 +147,8 @@ def _real(
             [
                 image,
                 drawn_mask,
-                _with_body(image, generator, camera, label, _LABEL),
-                _with_body(image, generator, camera, predicted, _PREDICTED),
+                _with_body(image, scene.rig, camera, label, _LABEL),
+                _with_body(image, scene.rig, camera, predicted, _PREDICTED),
             ]
         )
     return [list(chain(*cells[first : first + 2])) for first in range(0, len(cells), 2)]
@@ -160,14 +162,17 @@ def _pose(generator: Generator, z: Tensor, camera: Tensor, coarse: Tensor) -> Te
 
 
 def _with_body(
-    picture: Pixels, generator: Generator, camera: Tensor, pose: Tensor | None, colour: tuple[int, int, int]
+    picture: Pixels, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, colour: Colour
 ) -> Pixels:
     """The picture with the posed body over it; as it is where there is no body."""
-    if generator.deformation is None or pose is None or not bool(pose.isfinite().all()):
+    if rig is None or pose is None or not bool(pose.isfinite().all()):
         return picture
-    mesh = generator.deformation.mesh
-    vertices = mesh(pose)[0].cpu().numpy()
-    return draw_mesh(picture, vertices, mesh.faces.cpu().numpy(), camera[0].cpu().numpy(), colour)
+    cam2world, intrinsics = labels.from_label(camera[0].cpu().numpy())
+    vertices = rig.posed(pose[0].cpu().numpy())
+    tint = np.broadcast_to(np.array(colour), vertices.shape)
+    drawn = render_mesh(vertices, rig.faces, cam2world, intrinsics, len(picture), tint, backend="software")
+    weight = drawn.rgba[..., 3:].astype(np.float32) * (_OPACITY / 255)
+    return np.round(picture * (1 - weight) + drawn.rgba[..., :3] * weight).astype(np.uint8)
 
 
 def _titled(pixels: Pixels, titles: list[str], size: int, height: int = 16) -> Pixels:
