@@ -65,12 +65,14 @@ def add_quality(parser: argparse.ArgumentParser, factor: float) -> None:
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="pictures at once (4)")
 
 
-def open_from(options: argparse.Namespace) -> Model:
+def open_from(options: argparse.Namespace, full_precision: bool = False) -> Model:
     """The model of the options; tells its notes on stderr."""
     from portraitgan.inference.model import open_model
 
     average = getattr(options, "w_average", "file")
-    model = open_model(options.model, options.rig, options.device, options.checkpoint, average)
+    model = open_model(
+        options.model, options.rig, options.device, options.checkpoint, average, full_precision
+    )
     for note in model.notes:
         say(f"note: {note}")
     return model

@@ -78,6 +78,8 @@ def from_seeds(model: Model, seeds: list[int], truncation_psi: float = 1.0) -> l
 def from_latent_file(model: Model, path: str | Path) -> Subject:
     """The person of a latent file; its noise images and tuned weights are put into the model's generator."""
     path = Path(path)
+    if path.is_dir():
+        path = path / "latent.safetensors"
     latent = load_latent(path)
     wanted = (1, model.config.generator.backbone.styles, model.config.generator.w_dim)
     if tuple(latent.ws.shape) != wanted:

@@ -135,16 +135,20 @@ def open_model(
     device: str | torch.device = "auto",
     checkpoint: str | None = None,
     average: str = "file",
+    full_precision: bool = False,
 ) -> Model:
     """A model from a run folder, one of its checkpoints or a converted official checkpoint.
 
     `rig` replaces the run's own. `checkpoint` picks one of a run, by folder name or kimg. `average` is where
     truncation pulls to: "file" (the checkpoint's average; computed if that was never set) or "computed".
+    `full_precision` keeps half-precision formats out, for optimising through the generator.
     Raises `InferenceError`, `WeightsError`, `ConfigError` or `RigError`.
     """
     where = pick_device(device)
     folder, run = find_checkpoint(Path(path), checkpoint)
     config = weights.read_config(folder)
+    if full_precision:
+        config = replace(config, precision=replace(config.precision, half="float32"))
     notes: list[str] = []
     found = find_rig(folder, run, rig)
     deformation: Deformation | None = None
@@ -157,7 +161,9 @@ def open_model(
         else:
             mesh = SkinnedMesh.from_rig(found, config.generator.render.box_size)
             deformation = Deformation(mesh, config.generator.deformation)
-    generator = weights.load_generator(folder, deformation)
+    generator = weights.make_generator(config, deformation)
+    weights.load_into(generator, folder / f"{weights.GENERATOR_EMA}.safetensors")
+    generator.eval().requires_grad_(False)
     _check_finite(generator, folder)
     model = Model(folder, config, place(generator, where, config.precision), where, found, tuple(notes))
     mapping = model.generator.backbone.mapping

@@ -1,0 +1,103 @@
+"""What an inversion minimises: how different two pictures look, and how far noise images are from noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from portraitgan.inference.errors import InferenceError
+
+PictureDistance = Callable[[Tensor], Tensor]
+"""A picture [1, 3, H, W] in -1..1 to its distance from the target, a scalar."""
+LARGEST = 256
+"""Pictures are compared at no more than this many pixels a side, as the official projector does."""
+
+
+def comparable(picture: Tensor) -> Tensor:
+    """[1, 3, H, W] averaged down to at most `LARGEST` pixels a side."""
+    if picture.shape[-1] <= LARGEST:
+        return picture
+    return functional.interpolate(picture, (LARGEST, LARGEST), mode="area")
+
+
+def pixel_distance(target: Tensor) -> PictureDistance:
+    """The substitute where no perceptual network is given: colours and their gradients at several scales.
+
+    At every scale from full size down to 8 pixels: mean squared difference of colours, and of the differences
+    between neighbours, which weigh edges more than flat areas.
+    """
+    scales = _pyramid(comparable(target))
+
+    def distance(picture: Tensor) -> Tensor:
+        total = picture.new_zeros(())
+        for seen, wanted in zip(_pyramid(comparable(picture)), scales, strict=True):
+            off = seen - wanted
+            total = total + off.square().mean()
+            total = total + off.diff(dim=2).square().mean() + off.diff(dim=3).square().mean()
+        return total
+
+    return distance
+
+
+def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) -> PictureDistance:
+    """Squared difference of the LPIPS features of a VGG16 in TorchScript (the `vgg16.pt` of StyleGAN2).
+
+    The file's program is run: name only one that you trust. Raises `InferenceError`.
+    """
+    try:
+        network = torch.jit.load(str(file), map_location=device).eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InferenceError(
+            f"{file} is no TorchScript network ({first}): give StyleGAN2's vgg16.pt"
+        ) from None
+
+    def features(picture: Tensor) -> Tensor:
+        bytes_ = (comparable(picture) + 1) * 127.5
+        try:
+            found = network(bytes_, resize_images=False, return_lpips=True)
+        except RuntimeError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise InferenceError(f"{file} does not give LPIPS features: {last}") from None
+        assert isinstance(found, Tensor)
+        return found
+
+    with torch.no_grad():
+        wanted = features(target)
+    return lambda picture: (features(picture) - wanted).square().sum()
+
+
+def noise_correlation(images: list[Tensor]) -> Tensor:
+    """How much noise images [S, S] repeat themselves: squared mean products with the neighbours.
+
+    Shifts by one pixel in both directions, on the image and its halvings down to 8 pixels (spec section 7).
+    """
+    total = images[0].new_zeros(())
+    for image in images:
+        level = image[None, None]
+        while True:
+            for axis in (2, 3):
+                total = total + (level * level.roll(1, dims=axis)).mean().square()
+            if level.shape[-1] <= 8:
+                break
+            level = functional.avg_pool2d(level, 2)
+    return total
+
+
+@torch.no_grad()
+def renormalise(images: list[Tensor]) -> None:
+    """Give noise images mean 0 and power 1 again, in place."""
+    for image in images:
+        image.sub_(image.mean())
+        image.mul_(image.square().mean().clamp(min=1e-12).rsqrt())
+
+
+def _pyramid(picture: Tensor) -> list[Tensor]:
+    levels = [picture]
+    while levels[-1].shape[-1] >= 16:
+        levels.append(functional.avg_pool2d(levels[-1], 2))
+    return levels
