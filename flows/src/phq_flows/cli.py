@@ -1,4 +1,4 @@
-"""`phq build`."""
+"""`phq build`, and what it shares with `phq scrape`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `build` to the phq program."""
+    """Add `build` and `scrape` to the phq program."""
+    from phq_flows import scrape_cli
+
     app.command("build")(build)
+    scrape_cli.register(app)
 
 
 def build(
@@ -154,7 +157,7 @@ def run_build(
         if not opened.parts("plan"):
             raise WorkspaceError(f"{workspace} has no photos yet: name a source, for example a folder")
     opened = Workspace.open(workspace, create=True)
-    _stop_at_once_on_interrupt()
+    stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress:
         if runner == "inline":
             with opened.lock(wait=wait, on_wait=progress.say):
@@ -189,7 +192,7 @@ def run_build(
         sys.exit(1)
 
 
-def _stop_at_once_on_interrupt() -> None:
+def stop_at_once_on_interrupt() -> None:
     """Let Ctrl-C end the program there and then. Parts are written whole or not at all, so nothing is lost;
     Prefect, asked politely, would first wait more than a minute for its server, which Ctrl-C has ended too.
     """

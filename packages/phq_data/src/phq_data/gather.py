@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.images import sniff
-from phq_data.sources import Source, SourceFile
+from phq_data.sources import RefusedFileError, Source, SourceFile
+from phq_data.sources.licences import REASONS
 from phq_data.stages.base import Row
 from phq_data.workspace import Workspace, WorkspaceError
 
-PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes"})
+PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes", *REASONS})
 """Reading errors that another try cannot mend."""
 _HEAD = 64
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "TIFF": "tif", "HEIC": "heic", "AVIF": "avif"}
@@ -31,8 +32,8 @@ class _RefusedError(Exception):
         self.reason = reason
 
 
-class _Plan:
-    """What is planned already, and what is to be added."""
+class Plan:
+    """What is planned already, and what is to be added. The caller holds `Workspace.lock`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -57,14 +58,17 @@ class _Plan:
                     self.owners.setdefault(row["sha256"], row["uri"])
 
     def append(self, rows: list[Row]) -> int:
+        """Write a new part; its number."""
         part = self.parts[-1] + 1 if self.parts else 0
         self._write(part, rows)
         self.parts.append(part)
         return part
 
-    def amend(self, part: int, position: int, row: Row) -> None:
+    def amend(self, part: int, rows_by_position: Mapping[int, Row]) -> None:
+        """Replace rows of a part."""
         rows = self.workspace.read_part("plan", part).to_pylist()
-        rows[position] = row
+        for position, row in rows_by_position.items():
+            rows[position] = row
         self._write(part, rows)
 
     def _write(self, part: int, rows: list[Row]) -> None:
@@ -83,9 +87,9 @@ def gather(
     Files that could not be read before are tried again. `on_file` is told of every file, and whether it is
     new. Raises `WorkspaceError` when the workspace cannot be written, `SourceError` for an unusable source.
     """
-    plan = _Plan(workspace)
+    plan = Plan(workspace)
     ready = list(plan.parts)
-    amended: list[tuple[int, int, Row]] = []
+    amended: dict[int, dict[int, Row]] = {}
     added: list[int] = []
     for source in sources:
         fresh: list[Row] = []
@@ -96,7 +100,8 @@ def gather(
                 row = _take_in(workspace, source, file, config, plan.owners)
                 if not row["error"]:
                     plan.known.add(identity)
-                    amended.append((*plan.unread.pop(file.uri), row))
+                    part, position = plan.unread.pop(file.uri)
+                    amended.setdefault(part, {})[position] = row
             elif identity not in plan.known:
                 plan.known.add(identity)
                 fresh.append(_take_in(workspace, source, file, config, plan.owners))
@@ -105,8 +110,8 @@ def gather(
                 fresh = []
         if fresh:
             added.append(plan.append(fresh))
-    for part, position, row in amended:
-        plan.amend(part, position, row)
+    for part, rows in amended.items():
+        plan.amend(part, rows)
     yield from ready
     yield from added
 
@@ -131,7 +136,7 @@ def _take_in(
             workspace.write_bytes(key, data)
         same_as = owners.get(sha256)  # also the file itself, when only its time has changed
         owners.setdefault(sha256, file.uri)
-    except _RefusedError as refusal:
+    except (_RefusedError, RefusedFileError) as refusal:
         error, message = refusal.reason, str(refusal)
     except OSError as problem:
         error, message = type(problem).__name__, f"cannot be read: {problem.strerror or problem}"

@@ -5,6 +5,7 @@ import pytest
 from phq_data.release import reader, rights
 from phq_data.release.build import build
 from phq_data.release.rights import Permission, RightsError
+from phq_data.sources import terms
 
 from .conftest import DAY, options
 
@@ -53,21 +54,13 @@ def test_a_permission_recorded_in_the_row_counts_and_words_alone_do_not():
     assert rights.refusal(row(permission="they said it is fine"), "train")
 
 
-@pytest.mark.parametrize(
-    ("broken", "word"),
-    [
-        ({"who": ""}, "'who'"),
-        ({"scope": []}, "scope"),
-        ({"scope": ["everything"]}, "scope"),
-        ({"date": "yesterday"}, "isoformat"),
-        ({"colour": "red"}, "colour"),
-    ],
-)
-def test_a_statement_that_is_not_whole_is_refused(tmp_path, broken, word):
-    path = tmp_path / "permission.json"
-    path.write_text(json.dumps({**STATEMENT, **broken}))
-    with pytest.raises(RightsError, match=word):
-        Permission.load(path)
+def test_the_gate_reads_the_one_table_of_terms():
+    assert rights.TERMS is terms.TERMS and Permission is terms.Permission
+    commons = row(provider="wikimedia")
+    assert "nothing is known" in rights.refusal(commons, "train")
+    assert rights.refusal({**commons, "licence": "CC-BY-SA-3.0-de"}, "publish-images") == ""
+    listed = row(provider="urls", licence="CC0-1.0", file_url="https://images.unsplash.com/photo-1")
+    assert "Unsplash" in rights.refusal(listed, "train")
 
 
 def test_a_build_stops_at_unknown_rights_and_leaves_nothing_behind(maker, releases):

@@ -11,6 +11,14 @@ class SourceError(ValueError):
     """A source that does not exist or cannot be listed; the message says what to do."""
 
 
+class RefusedFileError(OSError):
+    """A file that could be read and is not taken; `reason` is a short stable word for the ledger."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Who made a photo, where it is from and what one may do with it. None = unknown."""
@@ -48,5 +56,5 @@ class Source(Protocol):
         ...
 
     def open(self, file: SourceFile) -> BinaryIO:
-        """The bytes of a file. Raises `OSError`."""
+        """The bytes of a file. Raises `OSError`; `RefusedFileError` for one that is not to be taken."""
         ...

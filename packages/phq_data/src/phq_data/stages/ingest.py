@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.images import PhotoError, decode, perceptual_hash
+from phq_data.sources.licences import REASONS
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
 
-_VERDICTS = frozenset({"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file"})
+_RIGHTS = frozenset({*REASONS, "terms", "robots", "opt_out"})
+"""Reasons of photos from the web that may not be taken (`sources.licences`, `sources.web`)."""
+_VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file"}
 """Reasons that are a choice of ours, not a defect of the file: such files are rejected, not failed."""
 _MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "changed"})
 """Reasons that may be gone at the next try."""
@@ -114,7 +117,11 @@ def _unreadable(planned: Row, config: IngestConfig) -> Outcome:
     """
     reason, message = planned["error"], planned["message"] or planned["error"]
     if reason in _VERDICTS:
-        evidence = {"bytes": planned["size"], "max_bytes": config.max_bytes}
+        if reason in _RIGHTS:
+            names = ("provider", "page_url", "file_url", "licence", "rights_evidence")
+            evidence = {name: planned.get(name) for name in names}
+        else:
+            evidence = {"bytes": planned["size"], "max_bytes": config.max_bytes}
         return Outcome(planned["item"], "rejected", reason, message, evidence=evidence, uri=planned["uri"])
     retryable = reason[0].isupper()
     return Outcome(planned["item"], "failed", reason, message, retryable=retryable, uri=planned["uri"])

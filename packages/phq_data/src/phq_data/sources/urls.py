@@ -1,0 +1,114 @@
+"""Photos from a list of addresses: CSV (also TSV) or Parquet with a column `url`.
+
+Other columns that are understood are the provenance: licence (or license), licence_url, author, author_url,
+title, page_url, rights_evidence, rights_checked_at; and sha1. A photo without a free licence is refused,
+unless a permission covers it. Addresses on the hosts of providers with terms fall under these.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from phq_data.sources import Provenance, SourceError
+from phq_data.sources.licences import normalise
+from phq_data.sources.web import Candidate, Page
+
+PER_PAGE = 1000
+_COPIED = ("page_url", "title", "author", "author_url", "rights_checked_at", "rights_evidence")
+_ALIASES = {
+    "image_url": "url", "file_url": "url", "license": "licence", "license_url": "licence_url",
+    "photographer": "author", "creator": "author",
+}  # fmt: skip
+
+
+class UrlList:
+    """A list of addresses in a file."""
+
+    provider = "urls"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise SourceError(f"cannot read the list {path}: {error.strerror or error}") from error
+        self.query = f"{path.name}@{digest[:12]}"
+        """What the list is called in tables: its name and content, so that a changed list is read anew."""
+        self._open: tuple[int, Iterator[Mapping[str, Any]]] | None = None
+
+    def search(self, query: str, cursor: str) -> Page:
+        """The next thousand rows from row number `cursor`."""
+        start = int(cursor or "0")
+        if self._open is None or self._open[0] != start:
+            self._open = start, islice(self._rows(), start, None)
+        rows = list(islice(self._open[1], PER_PAGE))
+        self._open = start + len(rows), self._open[1]
+        found = tuple(candidate for row in rows if (candidate := _candidate(row, self._path.name)))
+        return Page(found, str(start + len(rows)) if len(rows) == PER_PAGE else None)
+
+    def before_download(self, candidate: Candidate) -> None:
+        """Nothing is asked for."""
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        """The rows, with the names of columns as we call them."""
+        names: list[str] = []
+        try:
+            if self._path.suffix.lower() in (".parquet", ".pq"):
+                file = pq.ParquetFile(self._path)
+                names = _named(file.schema_arrow.names, self._path)
+                wanted = [n for n in file.schema_arrow.names if _ALIASES.get(n.lower(), n.lower()) in _KNOWN]
+                for batch in file.iter_batches(PER_PAGE, columns=wanted):
+                    for row in batch.to_pylist():
+                        yield {_ALIASES.get(k.lower(), k.lower()): v for k, v in row.items()}
+                return
+            with self._path.open(newline="", encoding="utf-8-sig") as text:
+                delimiter = "\t" if self._path.suffix.lower() == ".tsv" else ","
+                reader = csv.reader(text, delimiter=delimiter)
+                names = _named(next(reader, []), self._path)
+                for values in reader:
+                    yield dict(zip(names, values, strict=False))
+        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as error:
+            raise SourceError(f"cannot read the list {self._path}: {error}") from error
+
+
+_KNOWN = frozenset({"url", "licence", "licence_url", "sha1", *_COPIED})
+
+
+def _named(columns: list[str], path: Path) -> list[str]:
+    names = [_ALIASES.get(name.strip().lower(), name.strip().lower()) for name in columns]
+    if "url" not in names:
+        raise SourceError(f"{path} has no column 'url'; it has {', '.join(columns) or 'none at all'}")
+    return names
+
+
+def _candidate(row: Mapping[str, Any], name: str) -> Candidate | None:
+    """The photo of a row; None for a row without an address."""
+    values = {key: str(value).strip() for key, value in row.items() if value is not None}
+    url = values.get("url", "")
+    if not url:
+        return None
+    licence = normalise(values.get("licence"), values.get("licence_url"))
+    copied = {key: values.get(key) or None for key in _COPIED}
+    return Candidate(
+        uri=url,
+        url=url,
+        provenance=Provenance(
+            **copied,
+            file_url=url,
+            licence=licence.name or values.get("licence") or None,
+            licence_url=values.get("licence_url") or None,
+        ),
+        refusal=licence.reason,
+        message=licence.message,
+        sha1=values.get("sha1", ""),
+        stated={"from": f"the list {name}"},
+    )

@@ -1,0 +1,124 @@
+"""From downloads to plan rows: where the bytes lie, what is recorded of rights, which part names them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from phq_data import schema
+from phq_data.gather import Plan, photo_key
+from phq_data.sources.terms import TERMS, Permission
+from phq_data.sources.web.fetch import Fetched
+from phq_data.sources.web.journal import File, Journal
+from phq_data.stages.base import Row
+from phq_data.workspace import Workspace
+
+
+class Store:
+    """Puts downloaded photos into the workspace under the name of their bytes."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.folder = (
+            Path(workspace.path("photos"))
+            if workspace.is_local
+            else Path(tempfile.mkdtemp(prefix="phq-scrape-"))
+        )
+        """Where downloads lie until they have their name."""
+
+    def keep(self, fetched: Fetched) -> str:
+        """Move a download to its place; its key. Raises `WorkspaceError` when it cannot be written."""
+        assert fetched.path is not None
+        key = photo_key(fetched.sha256, fetched.kind)
+        if self._workspace.is_local:
+            target = Path(self._workspace.path(key))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(fetched.path, target)  # noqa: PTH105
+        else:
+            if not self._workspace.exists(key):
+                self._workspace.write_bytes(key, fetched.path.read_bytes())
+            fetched.path.unlink()
+        return key
+
+
+class Planner:
+    """Writes plan parts and tells the journal."""
+
+    def __init__(self, plan: Plan, journal: Journal, provider: str, permission: Permission | None) -> None:
+        self._plan, self._journal, self._provider, self._permission = plan, journal, provider, permission
+        self._today = datetime.now(UTC).date().isoformat()
+
+    def append(self, files: Sequence[File]) -> int:
+        """A new plan part of these files; its number."""
+        rows = [self._row(file) for file in files]
+        part = self._plan.append(rows)
+        self._journal.planned(files, part)
+        return part
+
+    def amend(self, part: int, files: Sequence[File]) -> None:
+        """Put what became of files, at another try, into the part that names them."""
+        uris = self._plan.workspace.read_part("plan", part, ["uri"])["uri"].to_pylist()
+        self._plan.amend(part, {uris.index(file.candidate.uri): self._row(file) for file in files})
+
+    def reconcile(self, queries: Sequence[str]) -> None:
+        """A run that was killed after it wrote a part and before it said so: say so now."""
+        after = 0
+        while files := self._journal.unplanned(self._provider, queries, after):
+            after = files[-1].seq
+            lost = {
+                (file.candidate.uri, file.sha256): file
+                for file in files
+                if file.state != "waiting" and (file.candidate.uri, _size(file), -1) in self._plan.known
+            }
+            for part in reversed(self._plan.parts):
+                if not lost:
+                    break
+                rows = self._plan.workspace.read_part("plan", part, ["uri", "sha256"]).to_pylist()
+                found = [lost.pop(key) for row in rows if (key := (row["uri"], row["sha256"])) in lost]
+                self._journal.planned(found, part)
+
+    def _row(self, file: File) -> Row:
+        candidate = file.candidate
+        provenance = asdict(candidate.provenance)
+        provenance["file_url"] = provenance["file_url"] or candidate.url
+        provenance["rights_checked_at"] = provenance["rights_checked_at"] or self._today
+        provenance["rights_evidence"] = self._evidence(file)
+        if self._permission is not None:
+            provenance["permission"] = self._permission.to_json()
+        same_as: str | None = None
+        if file.sha256:
+            owner = self._plan.owners.setdefault(file.sha256, candidate.uri)
+            same_as = owner if owner != candidate.uri else None
+        return {
+            "item": file.sha256 or schema.make_id(candidate.uri),
+            "size": _size(file),
+            "mtime_ns": -1,
+            "sha256": file.sha256,
+            "key": file.key,
+            "error": file.reason,
+            "message": file.message,
+            "same_as": same_as,
+            "provider": self._provider,
+            "source": file.query,
+            "uri": candidate.uri,
+            **provenance,
+        }
+
+    def _evidence(self, file: File) -> str:
+        """JSON: what was stated about rights and by whom, and what the site said when we came."""
+        terms = TERMS.get(self._provider)
+        record = {**file.candidate.stated, **json.loads(file.seen)}
+        if file.candidate.provenance.rights_evidence:
+            record["stated"] = file.candidate.provenance.rights_evidence
+        if terms is not None:
+            record["terms"] = f"{terms.page}, checked {terms.checked}"
+        return json.dumps(record, sort_keys=True, ensure_ascii=False)
+
+
+def _size(file: File) -> int:
+    return file.bytes if file.sha256 else file.candidate.size

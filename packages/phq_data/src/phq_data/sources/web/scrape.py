@@ -1,0 +1,414 @@
+"""Running a scrape: search, download and plan side by side, resumable at every page and file.
+
+Photos are planned in the order in which the searches found them, whatever order the downloads end in, and
+queries take turns page by page. So an interrupted scrape and an uninterrupted one end with equal plans, and a
+limit takes from all queries alike.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from phq_data.config import IngestConfig
+from phq_data.gather import Plan
+from phq_data.sources import SourceError
+from phq_data.sources.terms import COLLECTING, Permission, objections, require
+from phq_data.sources.web import Candidate, FetchError, Page, TransientError, WebSource
+from phq_data.sources.web.courtesy import Courtesy
+from phq_data.sources.web.fetch import Fetched, Fetcher
+from phq_data.sources.web.http import Web
+from phq_data.sources.web.journal import File, Journal, QueryState
+from phq_data.sources.web.planning import Planner, Store
+from phq_data.workspace import Workspace
+
+GIVE_UP = 20
+"""Downloads that fail one after another for reasons that may pass: then it is the network, not the files."""
+
+
+@dataclass(frozen=True)
+class ScrapeOptions:
+    """What a user asks for."""
+
+    queries: tuple[str, ...]
+    limit: int = 0  # photos of these queries in all, also of earlier runs; 0 = as many as there are
+    permission: Permission | None = None
+    retry_failed: bool = False  # only what failed for a reason that may have passed
+    refresh: bool = False  # begin with the first page again; known photos are asked whether they changed
+    connections: int = 8
+    part_size: int = 64
+
+
+@dataclass
+class ScrapeReport:
+    """What a scrape came to."""
+
+    pages: int = 0
+    found: int = 0  # new files in the search results
+    downloaded: int = 0
+    bytes: int = 0
+    unchanged: int = 0
+    twins: int = 0  # downloads with the bytes of a photo that was here
+    refused: Counter[str] = field(default_factory=Counter)  # reason -> files
+    failed: Counter[str] = field(default_factory=Counter)
+    transient: int = 0  # failures that another try may mend
+    parts: list[int] = field(default_factory=list)  # plan parts written or mended
+    stopped: list[str] = field(default_factory=list)  # why it ended before everything was asked
+    seconds: float = 0.0
+
+
+class ScrapeProgress(Protocol):
+    """Who wants to see a scrape go on. Called from the thread that called `scrape`, `say` from any."""
+
+    def page(self, query: str, state: QueryState, total: int | None) -> None:
+        """A page of results came in."""
+        ...
+
+    def file(self, file: File, size: int) -> None:
+        """A file had its outcome; `size` bytes were downloaded for it."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something that a person should read."""
+        ...
+
+
+def scrape(
+    workspace: Workspace,
+    source: WebSource,
+    web: Web,
+    journal: Journal,
+    options: ScrapeOptions,
+    config: IngestConfig,
+    *,
+    progress: ScrapeProgress,
+    on_part: Callable[[int], None] = lambda part: None,
+) -> ScrapeReport:
+    """Search, download, plan. The caller holds `workspace.lock()`.
+
+    `on_part` is told of every plan part that is ready for ingest. Raises `TermsError` when the provider's
+    terms stand against it, `SourceError` for what a user can mend, `WorkspaceError` for a full disk.
+    """
+    require(source.provider, options.permission)
+    return _Run(workspace, source, web, journal, options, config, progress, on_part).run()
+
+
+def preview(source: WebSource, options: ScrapeOptions) -> Iterator[tuple[str, Page]]:
+    """The first page of every query, judged as `scrape` would; nothing is written or downloaded."""
+    require(source.provider, options.permission)
+    for query in options.queries:
+        page = source.search(query, "")
+        judged = tuple(
+            _judged(candidate, source.provider, options.permission) for candidate in page.candidates
+        )
+        yield query, replace(page, candidates=judged)
+
+
+class _Run:
+    def __init__(
+        self,
+        workspace: Workspace,
+        source: WebSource,
+        web: Web,
+        journal: Journal,
+        options: ScrapeOptions,
+        config: IngestConfig,
+        progress: ScrapeProgress,
+        on_part: Callable[[int], None],
+    ) -> None:
+        self._source, self._web, self._journal, self._options = source, web, journal, options
+        self._progress, self._on_part = progress, on_part
+        self._store = Store(workspace)
+        self._fetcher = Fetcher(web, Courtesy(web), self._store.folder, config.max_bytes)
+        self._planner = Planner(Plan(workspace), journal, source.provider, options.permission)
+        self._report = ScrapeReport()
+        self._pending: dict[Future[Fetched], File] = {}
+        self._order: deque[int] = deque()  # seqs in the order they were found, not yet planned
+        self._ready: dict[int, File] = {}  # of these, the ones that have their outcome
+        self._in_a_row = 0
+        self._stop = threading.Event()
+
+    def run(self) -> ScrapeReport:
+        began = time.perf_counter()
+        self._planner.reconcile(self._options.queries)
+        with ThreadPoolExecutor(self._options.connections, thread_name_prefix="fetch") as pool:
+            try:
+                if self._options.retry_failed:
+                    self._retry(pool)
+                else:
+                    self._collect(pool)
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        self._report.seconds = time.perf_counter() - began
+        return self._report
+
+    # ---- what failed, once more --------------------------------------------------------------------------
+
+    def _retry(self, pool: ThreadPoolExecutor) -> None:
+        """Part by part: a part is mended in the plan before the journal says so, so a kill loses nothing."""
+        parts: dict[int, list[File]] = {}
+        for file in self._journal.transient_failures(self._source.provider, self._options.queries):
+            parts.setdefault(-1 if file.part is None else file.part, []).append(file)
+        for part, files in sorted(parts.items()):
+            if self._stop.is_set():
+                return
+            for file in files:
+                self._submit(pool, replace(file, state="waiting"))
+            tried: list[File] = []
+            while self._pending:
+                wait(self._pending, return_when=FIRST_COMPLETED)
+                tried += self._finished()
+            tried = [file for file in tried if file.state != "waiting"]
+            mended = [file for file in tried if not file.transient]
+            if part >= 0 and mended:
+                self._planner.amend(part, mended)
+                self._part(part)
+            for file in tried:
+                self._journal.record(file)
+
+    # ---- search and download -----------------------------------------------------------------------------
+
+    def _collect(self, pool: ThreadPoolExecutor) -> None:
+        provider, queries = self._source.provider, self._options.queries
+        if self._options.refresh:
+            for query in queries:
+                self._journal.restart(provider, query)
+        had = {sha256 for _, sha256 in self._journal.had(provider, queries)}
+        turns = deque(queries)
+        fresh: deque[File] = deque()
+        last = 0  # seq of the newest file taken from the journal
+        searching: Future[tuple[str, Page]] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="search") as searcher:
+            try:
+                while True:
+                    if not fresh:
+                        fresh.extend(self._journal.unplanned(provider, queries, last))
+                        last = fresh[-1].seq if fresh else last
+                    stopped = self._stop.is_set()
+                    full = self._enough(had) or stopped
+                    while fresh and not full and self._room():
+                        self._take(pool, fresh.popleft())
+                        full = self._enough(had)
+                    self._flush(last_one=False)
+                    if not full and len(fresh) < 64 and turns and searching is None:
+                        searching = self._next_search(searcher, turns)
+                    waiting: list[Future[object]] = [*self._pending]  # type: ignore[list-item]
+                    if searching is not None and not full:
+                        waiting.append(searching)  # type: ignore[arg-type]
+                    if not waiting:
+                        if fresh and not full:
+                            continue
+                        if not full and self._journal.unplanned(provider, queries, last, 1):
+                            continue
+                        break
+                    wait(waiting, return_when=FIRST_COMPLETED)
+                    if searching is not None and searching.done():
+                        self._page_in(searching, turns)
+                        searching = None
+                    for file in self._finished():
+                        self._record(file)
+                        if file.sha256:
+                            had.add(file.sha256)
+            finally:
+                if searching is not None:  # it may be waiting for an hour to pass
+                    self._web.stop()
+                searcher.shutdown(wait=False, cancel_futures=True)
+        self._flush(last_one=True)
+
+    def _enough(self, had: set[str]) -> bool:
+        limit = self._options.limit
+        return bool(limit) and len(had) + len(self._pending) >= limit
+
+    def _room(self) -> bool:
+        return (
+            len(self._pending) < 2 * self._options.connections
+            and len(self._order) < 4 * self._options.part_size + 2 * self._options.connections
+        )
+
+    def _take(self, pool: ThreadPoolExecutor, file: File) -> None:
+        self._order.append(file.seq)
+        if file.state == "waiting":
+            self._submit(pool, file)
+        else:  # refused by its licence, or finished by a run that was killed before it was planned
+            self._ready[file.seq] = file
+            if file.state == "refused":
+                self._report.refused[file.reason] += 1
+            self._progress.file(file, 0)
+
+    def _submit(self, pool: ThreadPoolExecutor, file: File) -> None:
+        self._pending[pool.submit(self._download, file)] = file
+
+    def _download(self, file: File) -> Fetched:
+        if self._stop.is_set():
+            raise TransientError("QuotaUsed", "the scrape was stopped")
+        self._source.before_download(file.candidate)
+        candidate = file.candidate
+        return self._fetcher.fetch(candidate.url, etag=file.etag, modified=file.modified, sha1=candidate.sha1)
+
+    def _next_search(
+        self, searcher: ThreadPoolExecutor, turns: deque[str]
+    ) -> Future[tuple[str, Page]] | None:
+        while turns:
+            state = self._journal.query(self._source.provider, turns[0])
+            if not state.finished:
+                return searcher.submit(_search, self._source, turns[0], state.cursor)
+            turns.popleft()
+        return None
+
+    def _page_in(self, searching: Future[tuple[str, Page]], turns: deque[str]) -> None:
+        """Record a page; a query whose page cannot be had rests until the next run."""
+        query = turns[0]
+        try:
+            _, page = searching.result()
+        except FetchError as error:
+            turns.popleft()
+            text = f"the search '{query}' stopped: {error}"
+            if error.reason == "QuotaUsed":
+                turns.clear()
+                text = str(error)
+            self._report.stopped.append(text)
+            self._progress.say(text)
+            return
+        provider, permission = self._source.provider, self._options.permission
+        judged = [_judged(candidate, provider, permission) for candidate in page.candidates]
+        self._report.pages += 1
+        self._report.found += self._journal.add_page(
+            provider, query, judged, page.next, self._options.queries
+        )
+        state = self._journal.query(provider, query)
+        self._progress.page(query, state, page.total)
+        turns.rotate(-1)
+
+    # ---- outcomes ----------------------------------------------------------------------------------------
+
+    def _finished(self) -> list[File]:
+        """The files that had their outcome meanwhile; `waiting` ones were left for another run."""
+        done = [future for future in self._pending if future.done()]
+        return [self._settle(self._pending.pop(future), future) for future in done]
+
+    def _settle(self, file: File, future: Future[Fetched]) -> File:
+        """What became of a download."""
+        try:
+            fetched = future.result()
+        except FetchError as error:
+            return self._lost(file, error)
+        self._in_a_row = 0
+        seen = json.dumps(fetched.seen, sort_keys=True)
+        if fetched.path is None or fetched.sha256 == file.sha256:
+            if fetched.path is not None:
+                fetched.path.unlink(missing_ok=True)
+            self._report.unchanged += 1
+            done = replace(file, state="done", part=-1, etag=fetched.etag, modified=fetched.modified)
+            self._progress.file(done, fetched.bytes)
+            return done
+        key = self._store.keep(fetched)
+        self._report.downloaded += 1
+        self._report.bytes += fetched.bytes
+        done = replace(
+            file, state="done", transient=False, reason="", message="", sha256=fetched.sha256, key=key,
+            bytes=fetched.bytes, etag=fetched.etag, modified=fetched.modified, seen=seen,
+            attempts=file.attempts + 1,
+        )  # fmt: skip
+        self._progress.file(done, fetched.bytes)
+        return done
+
+    def _lost(self, file: File, error: FetchError) -> File:
+        if error.reason == "QuotaUsed":  # not the file's fault: it waits for the next run
+            if not self._stop.is_set():
+                self._report.stopped.append(str(error))
+                self._progress.say(str(error))
+            self._stop.set()
+            self._order = deque(seq for seq in self._order if seq < file.seq)
+            return file
+        if file.again:  # the photo that is here stays
+            self._report.failed[error.reason] += 1
+            return replace(file, state="done", part=-1, message=str(error))
+        refused = error.reason in ("robots", "opt_out", "terms")
+        lost = replace(
+            file, state="refused" if refused else "failed", transient=error.transient, reason=error.reason,
+            message=str(error), attempts=file.attempts + 1,
+        )  # fmt: skip
+        (self._report.refused if refused else self._report.failed)[error.reason] += 1
+        self._report.transient += error.transient
+        self._in_a_row = self._in_a_row + 1 if error.transient else 0
+        if self._in_a_row >= GIVE_UP and not self._stop.is_set():
+            text = (
+                f"stopped: the last {GIVE_UP} downloads failed, the last one because {error}. When the "
+                "network is well again, run the same command with --retry-failed, then without"
+            )
+            self._report.stopped.append(text)
+            self._progress.say(text)
+            self._stop.set()
+        self._progress.file(lost, 0)
+        return lost
+
+    def _record(self, file: File) -> None:
+        """Tell the journal, and the plan if the file needs a row there (part -1: an earlier one stands)."""
+        if file.state == "waiting":
+            return
+        self._journal.record(file)
+        if file.part == -1:
+            self._order.remove(file.seq)
+        else:
+            self._ready[file.seq] = file
+
+    # ---- the plan ----------------------------------------------------------------------------------------
+
+    def _flush(self, *, last_one: bool) -> None:
+        """Write the plan parts whose files all have their outcome; with `last_one` a smaller last part."""
+        size = self._options.part_size
+        while self._order:
+            head: list[File] = []
+            for seq in self._order:
+                if seq not in self._ready or len(head) == size:
+                    break
+                head.append(self._ready[seq])
+            if not head or (len(head) < size and not last_one):
+                return
+            for file in head:
+                self._order.popleft()
+                del self._ready[file.seq]
+            self._part(self._planner.append(head))
+
+    def _part(self, part: int) -> None:
+        self._report.parts.append(part)
+        self._journal.save()
+        self._on_part(part)
+
+
+def _search(source: WebSource, query: str, cursor: str) -> tuple[str, Page]:
+    return query, source.search(query, cursor)
+
+
+def _judged(candidate: Candidate, provider: str, permission: Permission | None) -> Candidate:
+    """`candidate` after the gates: the terms of the host it is on, and its licence.
+
+    A permission of this provider to store and train stands in for a licence that is missing or not free.
+    """
+    row = {"provider": provider, "file_url": candidate.url}
+    given = [permission] if permission else []
+    against = objections(row, COLLECTING, given)
+    if against:
+        return replace(candidate, refusal="terms", message=next(iter(against.values())))
+    # It must name the provider: a blanket statement is no licence for files that others refuse to license.
+    if candidate.refusal and any(
+        p.provider and p.covers(row, "store") and p.covers(row, "train") for p in given
+    ):
+        return replace(candidate, refusal="", message="")
+    return candidate
+
+
+def check_queries(queries: Sequence[str]) -> tuple[str, ...]:
+    """The queries without blanks and repetitions. Raises `SourceError` when none is left."""
+    found = tuple(dict.fromkeys(" ".join(query.split()) for query in queries if query.strip()))
+    if not found:
+        raise SourceError("name at least one --query, or none at all for the default ones")
+    return found

@@ -1,0 +1,285 @@
+"""A whole scrape against a server that answers as Wikimedia Commons does."""
+
+import json
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from phq_data.scrape import ScrapeRequest, preview_lines, scrape_into
+from phq_data.scrape_progress import summary
+from phq_data.sources import SourceError
+from phq_data.sources.terms import TermsError
+from phq_data.sources.web import http
+from phq_data.sources.web.limits import HostPolicy
+from phq_data.sources.web.settings import WebSettings
+from phq_data.workspace import Workspace
+
+from .web_server import Answer, Commons, FakeClock, jpeg, serving
+
+
+class Silent:
+    """A `Progress` that remembers what was said."""
+
+    def __init__(self):
+        self.said, self.web = [], self
+
+    def page(self, *arguments): ...
+    def file(self, *arguments): ...
+    def file_seen(self, new): ...
+    def part_done(self, report): ...
+    def waiting(self, host, seconds): ...
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture
+def commons(monkeypatch):
+    """A Commons of 13 files on a server of ours; nobody really waits, and its host has no limits."""
+    original = http.Web.__init__
+
+    def quick(self, *arguments, **options):
+        options.update(clock=FakeClock(), policies={}, default=HostPolicy(connections=8))
+        original(self, *arguments, **options)
+
+    monkeypatch.setattr(http.Web, "__init__", quick)
+    with serving() as site:
+        yield Commons(site, 13)
+
+
+@pytest.fixture
+def run(commons, tmp_path):
+    """Scrape into a workspace; the outcome."""
+    settings = WebSettings("ada@example.org", {}, {"wikimedia": commons.api_url}, True)
+
+    def go(source="wikimedia", folder="ws", progress=None, **request):
+        request.setdefault("queries", ("one", "two") if source == "wikimedia" else ())
+        return scrape_into(
+            str(tmp_path / folder), ScrapeRequest(source, **request), progress=progress or Silent(),
+            settings=settings,
+        )  # fmt: skip
+
+    go.settings = settings
+    go.workspace = lambda folder="ws": Workspace.open(tmp_path / folder)
+    return go
+
+
+def plan(workspace):
+    """The plan by parts, without the day."""
+    found = []
+    for part in workspace.parts("plan"):
+        rows = workspace.read_part("plan", part).to_pylist()
+        found.append([{k: v for k, v in row.items() if k != "rights_checked_at"} for row in rows])
+    return found
+
+
+def outcomes(workspace):
+    return {row["uri"]: (row["outcome"], row["reason"]) for row in workspace.table("ledger").to_pylist()}
+
+
+def test_photos_are_there_right_after_with_provenance_and_evidence(commons, run):
+    outcome = run()
+    rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
+    assert len(rows) == 13 and outcome.scrape.downloaded == 13
+    row = rows["wikimedia:4"]
+    assert (row["provider"], row["licence"], row["author"]) == ("wikimedia", "CC-BY-SA-4.0", "Ada Example")
+    assert row["page_url"].endswith("File:Photo_4.jpg") and row["file_url"].endswith("/photos/4.jpg")
+    assert row["source"] == "one" and row["licence_url"].endswith("by-sa/4.0/")
+    evidence = json.loads(row["rights_evidence"])
+    assert evidence["LicenseShortName"] == "CC BY-SA 4.0" and evidence["Restrictions"] == "personality"
+    assert "404" in evidence["robots"] and "404" in evidence["tdm"] and evidence["x_robots_tag"] == "none"
+    assert run.workspace().read_bytes(row["key"]) == commons.photos[4]
+
+
+def test_photos_are_planned_in_the_order_of_the_search_not_of_the_downloads(commons, run):
+    slow = commons.photos[0]
+    commons.site.pages["/photos/0.jpg"] = lambda request: Answer(slow, pause=0.3)
+    run()
+    assert [row["uri"] for row in plan(run.workspace())[0]] == [f"wikimedia:{i}" for i in range(13)]
+
+
+def test_a_second_run_asks_for_nothing(commons, run):
+    run()
+    before = len(commons.site.requests)
+    outcome = run()
+    assert len(commons.site.requests) == before
+    assert outcome.scrape.downloaded == 0 and "nothing new" in summary(outcome)[0]
+
+
+def test_what_is_refused_fails_or_repeats_is_in_the_ledger_with_its_reason(commons, run):
+    commons.licences.update({1: "CC BY-NC 4.0", 2: "see below"})
+    pages = commons.site.pages
+    pages["/photos/3.jpg"] = Answer(b"gone", 410)
+    pages["/photos/4.jpg"] = b"<html>not a photo</html>" * 10
+    pages["/photos/6.jpg"] = Answer(commons.photos[6], headers={"X-Robots-Tag": "noai, noimageai"})
+    pages["/photos/7.jpg"] = Answer(b"", 503)
+    commons.photos[8] = pages["/photos/8.jpg"] = commons.photos[9]
+    outcome = run()
+    found = outcomes(run.workspace())
+    assert found["wikimedia:1"] == ("rejected", "licence_nc")
+    assert found["wikimedia:2"] == ("rejected", "licence_unclear")
+    assert found["wikimedia:3"] == ("failed", "gone")
+    assert found["wikimedia:4"] == ("failed", "not_an_image")
+    assert found["wikimedia:6"] == ("rejected", "opt_out")
+    assert found["wikimedia:7"] == ("failed", "ServerError")
+    assert found["wikimedia:9"] == ("rejected", "same_file")
+    assert sum(word == "kept" for word, _ in found.values()) == 6
+    assert commons.site.counts("/photos")["/photos/1.jpg"] == 0
+    assert commons.site.counts("/photos")["/photos/7.jpg"] == 4  # as many tries as `Web.attempts`
+    assert outcome.scrape.transient == 1
+
+
+def test_retry_failed_asks_only_for_what_may_have_passed_and_mends_the_part(commons, run):
+    pages = commons.site.pages
+    pages["/photos/3.jpg"] = Answer(b"gone", 410)
+    pages["/photos/7.jpg"] = Answer(b"", 503)
+    run()
+    pages["/photos/7.jpg"] = commons.photos[7]
+    pages["/photos/3.jpg"] = commons.photos[3]
+    commons.site.requests.clear()
+    run(retry_failed=True)
+    assert commons.site.asked("/photos") == ["/photos/7.jpg"] and not commons.site.asked("/w/")
+    found = outcomes(run.workspace())
+    assert found["wikimedia:7"] == ("kept", "") and found["wikimedia:3"] == ("failed", "gone")
+    assert len(plan(run.workspace())) == 1 and run.workspace().table("photos").num_rows == 12
+    commons.site.requests.clear()
+    run(retry_failed=True)
+    assert not commons.site.requests
+
+
+def test_a_limit_counts_photos_and_earlier_runs_and_a_larger_one_goes_on(commons, run):
+    commons.licences[1] = "All rights reserved"
+    commons.site.pages["/photos/2.jpg"] = Answer(b"", 404)
+    run(limit=4)
+    assert sorted(commons.site.counts("/photos")) == [f"/photos/{i}.jpg" for i in (0, 2, 3, 4, 5)]
+    run(limit=4)
+    assert len(commons.site.asked("/photos")) == 5
+    run(limit=6)
+    assert run.workspace().table("photos").num_rows == 6
+    assert max(commons.site.counts("/photos").values()) == 1
+
+
+def test_another_query_takes_its_own_photos(commons, run):
+    run(queries=("one",), limit=2)
+    run(queries=("other",), limit=2)  # has two of those that "one" found and did not take
+    sources = [row["source"] for row in run.workspace().table("photos").to_pylist()]
+    assert sources == ["one", "one", "other", "other"]
+    assert sorted(commons.site.asked("/photos")) == [f"/photos/{i}.jpg" for i in range(4)]
+    run(queries=("one", "other"))
+    assert run.workspace().table("photos").num_rows == 13
+
+
+def test_a_stopped_scrape_goes_on_at_page_and_file_and_ends_with_the_same_plan(commons, run, monkeypatch):
+    """Killed at every journal entry in turn: the plan is that of an undisturbed run, nothing is had twice."""
+    from phq_data.sources.web.journal import Journal
+
+    run(folder="calm")
+    calm = plan(run.workspace("calm"))
+    for name in ("record", "add_page", "planned"):
+        original = getattr(Journal, name)
+        for moment in (1, 2):
+            commons.site.requests.clear()
+            folder, left = f"{name}{moment}", [moment]
+
+            def dying(self, *arguments, original=original, left=left):
+                left[0] -= 1
+                if left[0] == 0:
+                    raise KeyboardInterrupt
+                return original(self, *arguments)
+
+            monkeypatch.setattr(Journal, name, dying)
+            if name == "planned" and moment == 2:
+                run(folder=folder)  # one part: there is no second time
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    run(folder=folder)
+            monkeypatch.setattr(Journal, name, original)
+            run(folder=folder)
+            assert plan(run.workspace(folder)) == calm
+            assert run.workspace(folder).table("photos").num_rows == 13
+            again = [path for path, count in commons.site.counts("/photos").items() if count > 1]
+            assert len(again) <= 16  # those in flight when it died
+            if name == "planned":
+                assert not again
+
+
+def test_a_dead_network_stops_it_instead_of_failing_every_file(commons, run, monkeypatch):
+    from phq_data.sources.web import scrape as module
+
+    monkeypatch.setattr(module, "GIVE_UP", 3)
+    for index in range(13):
+        commons.site.pages[f"/photos/{index}.jpg"] = Answer(b"", 502)
+    outcome = run(connections=1)
+    assert len(outcome.scrape.stopped) == 1 and "--retry-failed" in outcome.scrape.stopped[0]
+    assert outcome.scrape.failed["ServerError"] < 13
+    for index in range(13):
+        commons.site.pages[f"/photos/{index}.jpg"] = commons.photos[index]
+    run(retry_failed=True)
+    run()
+    assert run.workspace().table("photos").num_rows == 13
+
+
+def test_refresh_finds_what_is_new_and_what_has_changed_and_nothing_else(commons, run):
+    run()
+    commons.site.requests.clear()
+    commons.photos[13], commons.count, commons.licences[13] = jpeg(13), 14, "CC0"
+    commons.photos[2] = jpeg(222)
+    for index in (2, 13):
+        commons.site.pages[f"/photos/{index}.jpg"] = commons.photos[index]
+    run(refresh=True)
+    assert sorted(commons.site.asked("/photos")) == ["/photos/13.jpg", "/photos/2.jpg"]
+    assert run.workspace().table("photos").num_rows == 15
+
+
+def test_terms_stop_a_scrape_before_anything_is_asked(commons, run, tmp_path):
+    with pytest.raises(TermsError, match="Pexels"):
+        run("pexels", queries=("one",))
+    assert not commons.site.requests and not (tmp_path / "ws").exists()
+
+
+def test_a_permission_is_recorded_with_every_row_and_opens_closed_licences(commons, run, tmp_path):
+    commons.licences[1] = "CC BY-NC 4.0"
+    statement = {
+        "who": "Rosa", "scope": ["store", "train"], "date": "2026-11-01", "reference": "letter 12",
+        "provider": "wikimedia",
+    }  # fmt: skip
+    path = tmp_path / "permission.json"
+    path.write_text(json.dumps(statement))
+    run(permission=str(path))
+    rows = run.workspace().table("photos").to_pylist()
+    assert len(rows) == 13
+    assert {json.loads(row["permission"])["reference"] for row in rows} == {"letter 12"}
+    blanket = tmp_path / "blanket.json"
+    blanket.write_text(json.dumps({**statement, "provider": ""}))
+    run(folder="other", permission=str(blanket))
+    assert outcomes(run.workspace("other"))["wikimedia:1"] == ("rejected", "licence_nc")
+
+
+def test_a_preview_asks_for_one_page_a_query_and_writes_nothing(commons, run, tmp_path):
+    commons.licences[1] = "CC BY-NC 4.0"
+    lines = list(preview_lines(ScrapeRequest("wikimedia", queries=("one", "two")), run.settings))
+    assert commons.site.asked() == ["/w/api.php"] * 2 and not list(tmp_path.iterdir())
+    assert "one: first page 5 of 13, 4 to download, 1 refused (licence_nc)" in lines
+
+
+def test_a_scrape_without_contact_or_with_a_useless_path_is_told_what_to_do(commons, run, tmp_path):
+    anonymous = replace(run.settings, contact="")
+    with pytest.raises(SourceError, match="PHQ_CONTACT"):
+        scrape_into(str(tmp_path / "ws"), ScrapeRequest("wikimedia"), progress=Silent(), settings=anonymous)
+    with pytest.raises(SourceError, match="--query"):
+        run("wikimedia", path="portraits")
+    with pytest.raises(SourceError, match="wants a path"):
+        run("urls")
+
+
+def test_two_scrapes_take_turns(commons, run):
+    commons.site.pages["/photos/0.jpg"] = lambda request: Answer(commons.photos[0], pause=0.5)
+    first = threading.Thread(target=run)
+    first.start()
+    while not commons.site.asked("/photos"):
+        time.sleep(0.01)
+    waiting = Silent()
+    outcome = run(progress=waiting)
+    first.join()
+    assert outcome.scrape.downloaded == 0 and "in use" in waiting.said[0]
