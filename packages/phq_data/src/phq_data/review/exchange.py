@@ -1,0 +1,186 @@
+"""The log in a file: export and import as Parquet or CSV, to keep, to analyse, to merge teams.
+
+A file holds the whole log, undone decisions included. What is imported keeps its reviewers, times and ids;
+imported again, it adds nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from phq_data.review.consensus import VERDICTS, ReviewError
+from phq_data.review.reviewers import checked_name
+from phq_data.review.store import Store
+
+_TIME = pa.timestamp("ms", tz="UTC")
+LOG = pa.schema(
+    [
+        pa.field("decision_id", pa.string(), nullable=False),
+        pa.field("portrait_id", pa.string(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("note", pa.string()),
+        pa.field("reviewer", pa.string(), nullable=False),
+        pa.field("time", _TIME, nullable=False),
+        pa.field("client_time", _TIME, nullable=False),
+        pa.field("server_time", _TIME, nullable=False),
+        pa.field("seconds", pa.float32(), nullable=False),
+        pa.field("rules", pa.string(), nullable=False),
+        pa.field("client", pa.string(), nullable=False),
+        pa.field("queue", pa.string(), nullable=False),
+    ]
+)
+"""A decision in an exported file: `schema.DECISIONS` and what else the store knows."""
+
+_NEEDED = ("decision_id", "portrait_id", "verdict", "reviewer", "time")
+_TIMES = ("time", "client_time", "server_time")
+_LONGEST = {"decision_id": 64, "portrait_id": 64, "rules": 64, "client": 120, "queue": 64}
+_BATCH = 20_000
+# A spreadsheet runs a cell that begins like this; the quote is taken away again on import.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def export(store: Store, out: Path) -> int:
+    """Write the whole log to OUT.parquet or OUT.csv, whole or not at all; returns how many decisions.
+
+    Raises `ReviewError` for another kind of file or a folder that cannot be written.
+    """
+    kind = _kind(out)
+    temporary = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
+    try:
+        count = _export_csv(store, temporary) if kind == "csv" else _export_parquet(store, temporary)
+        temporary.replace(out)
+    except OSError as error:
+        raise ReviewError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def load(store: Store, file: Path) -> tuple[int, int]:
+    """Take over the decisions of an exported file; returns (in the file, new).
+
+    Raises `ReviewError` naming the row that cannot be used; then nothing was taken over.
+    """
+    kind = _kind(file)
+    try:
+        rows = _read_csv(file) if kind == "csv" else _read_parquet(file)
+        checked = [_checked(number, row) for number, row in enumerate(rows, 1)]
+    except (OSError, UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
+        raise ReviewError(f"cannot read {file}: {error}") from error
+    return len(checked), store.merge(checked)
+
+
+def _kind(file: Path) -> str:
+    kind = file.suffix.lower().lstrip(".")
+    if kind not in ("parquet", "csv"):
+        raise ReviewError(f"decisions are exchanged as .parquet or .csv, not as {file.name}")
+    return kind
+
+
+def _rows(store: Store) -> Iterator[dict[str, Any]]:
+    for row in store.rows():
+        found = {name: row[name] for name in LOG.names}
+        for name in _TIMES:
+            found[name] = datetime.fromtimestamp(row[name] / 1000, UTC)
+        yield found
+
+
+def _export_parquet(store: Store, path: Path) -> int:
+    count = 0
+    with pq.ParquetWriter(path, LOG, compression="zstd") as writer:
+        for batch in _batches(_rows(store)):
+            writer.write_table(pa.Table.from_pylist(batch, LOG))
+            count += len(batch)
+    return count
+
+
+def _export_csv(store: Store, path: Path) -> int:
+    count = 0
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, LOG.names)
+        writer.writeheader()
+        for row in _rows(store):
+            row |= {name: row[name].isoformat(timespec="milliseconds") for name in _TIMES}
+            writer.writerow({name: _cell(value) for name, value in row.items()})
+            count += 1
+    return count
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _read_csv(file: Path) -> list[dict[str, Any]]:
+    text = file.read_text(encoding="utf-8-sig")
+    return [
+        {
+            name: value[1:] if value is not None and value[:1] == "'" and value[1:2] in _FORMULA else value
+            for name, value in row.items()
+            if name is not None
+        }
+        for row in csv.DictReader(io.StringIO(text, newline=""))
+    ]
+
+
+def _read_parquet(file: Path) -> list[dict[str, Any]]:
+    return list(pq.read_table(file).to_pylist())
+
+
+def _checked(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as the store takes it: times in milliseconds, everything of its type."""
+    missing = [name for name in _NEEDED if row.get(name) in (None, "")]
+    if missing:
+        raise ReviewError(f"row {number}: '{missing[0]}' is missing")
+    if row["verdict"] not in VERDICTS:
+        raise ReviewError(f"row {number}: a verdict is one of {', '.join(VERDICTS)}, not {row['verdict']!r}")
+    try:
+        seconds = float(row.get("seconds") or 0.0)
+    except ValueError:
+        raise ReviewError(f"row {number}: 'seconds' is no number: {row['seconds']!r}") from None
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ReviewError(f"row {number}: 'seconds' is {seconds}")
+    when = _time(number, "time", row["time"])
+    found = {
+        "decision_id": row["decision_id"], "portrait_id": row["portrait_id"], "verdict": row["verdict"],
+        "reason": row.get("reason") or "", "note": row.get("note") or None,
+        "reviewer": checked_name(row["reviewer"]), "time": when,
+        "client_time": _time(number, "client_time", row.get("client_time") or row["time"]),
+        "server_time": _time(number, "server_time", row.get("server_time") or datetime.now(UTC)),
+        "seconds": seconds, "rules": row.get("rules") or "", "client": row.get("client") or "",
+        "queue": row.get("queue") or "",
+    }  # fmt: skip
+    for name, most in _LONGEST.items():
+        if len(found[name]) > most:
+            raise ReviewError(f"row {number}: '{name}' has more than {most} letters")
+    return found
+
+
+def _time(number: int, name: str, value: Any) -> int:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (ValueError, TypeError):
+        raise ReviewError(f"row {number}: '{name}' is no time: {value!r}") from None
+    known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(known.timestamp() * 1000)
