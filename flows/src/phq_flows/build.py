@@ -58,14 +58,14 @@ def build(
     opened = Workspace.open(workspace, create=True)
     report = BuildReport()
     began = time.perf_counter()
-    with opened.lock(wait=wait, on_wait=watch.current().say):
+    with opened.lock(wait=wait, on_wait=watch.builds.current().say):
         prepare(opened, config)
         planned = list(gather(opened, [resolve(s) for s in sources or []], config.ingest, config.part_size,
-                              watch.current().file_seen))  # fmt: skip
+                              watch.builds.current().file_seen))  # fmt: skip
         futures: list[PrefectFuture[PartReport]] = []
         for part in planned:
             info = opened.part_info("plan", part)
-            watch.current().part_planned(part, info.rows if info else 0)
+            watch.builds.current().part_planned(part, info.rows if info else 0)
             before: Any = None
             for stage in STAGE_NAMES:
                 before = stage_part.submit(workspace, settings, stage, part, retry_failed, before)
@@ -96,7 +96,7 @@ def run(
     Raises `WorkspaceError` for a workspace that cannot be used, and for a runner whose package is missing.
     """
     chosen = build.with_options(task_runner=task_runner(runner, workers))
-    with watch.watching(progress):
+    with watch.builds.watching(progress):
         return chosen(workspace, sources, config.to_json(), retry_failed, wait)
 
 
@@ -130,7 +130,7 @@ def _collect(futures: list[PrefectFuture[PartReport]], report: BuildReport) -> N
         result = future.result(raise_on_failure=False)
         if isinstance(result, PartReport):
             report.reports.append(result)
-            watch.current().part_done(result)
+            watch.builds.current().part_done(result)
         elif isinstance(result, WorkspaceError):
             stopped = stopped or result
         elif isinstance(result, BaseException) and "UpstreamTaskError" not in type(result).__name__:

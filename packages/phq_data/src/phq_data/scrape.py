@@ -28,6 +28,7 @@ from phq_data.workspace import Workspace
 if TYPE_CHECKING:
     from phq_data.sources.web import WebSource
     from phq_data.sources.web.http import Web
+    from phq_data.sources.web.journal import File, QueryState
     from phq_data.sources.web.scrape import ScrapeOptions, ScrapeProgress, ScrapeReport
     from phq_data.sources.web.settings import WebSettings
 
@@ -81,7 +82,46 @@ class Progress(Protocol):
         ...
 
 
-Submit = Callable[[int], "Future[PartReport]"]
+class SilentScrape:
+    """The `Progress` of deployments and of callers that show nothing."""
+
+    @property
+    def web(self) -> ScrapeProgress:
+        """This one watches web sources too."""
+        return self
+
+    def page(self, query: str, state: QueryState, total: int | None) -> None:
+        """Ignore."""
+
+    def file(self, file: File, size: int) -> None:
+        """Ignore."""
+
+    def file_seen(self, new: bool) -> None:
+        """Ignore."""
+
+    def part_done(self, report: PartReport) -> None:
+        """Ignore."""
+
+    def waiting(self, host: str, seconds: float) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Ignore."""
+
+
+class Pending(Protocol):
+    """The ingest of a part, somewhere."""
+
+    def done(self) -> bool:
+        """Is it over?"""
+        ...
+
+    def result(self) -> PartReport:
+        """What it came to, when it is over."""
+        ...
+
+
+Submit = Callable[[int], Pending]
 """Runs the ingest of a part somewhere."""
 
 
@@ -186,7 +226,7 @@ def _scrape(
     from phq_data.sources.web.journal import Journal
     from phq_data.sources.web.scrape import ScrapeReport, scrape
 
-    running: list[Future[PartReport]] = []
+    running: list[Pending] = []
     outcome = ScrapeOutcome(ScrapeReport())
 
     def ingest(part: int) -> None:
@@ -194,7 +234,7 @@ def _scrape(
         while running and running[0].done():
             _done(running.pop(0))
 
-    def _done(future: Future[PartReport]) -> None:
+    def _done(future: Pending) -> None:
         report = future.result()
         outcome.ingest.append(report)
         progress.part_done(report)

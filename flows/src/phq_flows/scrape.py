@@ -1,0 +1,99 @@
+"""The flow behind a scheduled scrape: photos from a source into a workspace, the ingest as a task a part.
+
+On the command line `phq scrape` does the same without Prefect's start. Searching and downloading are not
+tasks: they are bound by what hosts allow, and resume by themselves at the page and file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from phq_flows import environment, watch
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.futures import PrefectFuture  # noqa: E402
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner  # noqa: E402
+
+from phq_data.build import PartReport, load_config, run_part  # noqa: E402
+from phq_data.scrape import Progress, ScrapeOutcome, ScrapeRequest, scrape_into  # noqa: E402
+from phq_data.workspace import Workspace  # noqa: E402
+
+
+@task(task_run_name="ingest-part-{part:05d}", cache_policy=NO_CACHE, persist_result=False)
+def ingest_part(workspace: str, part: int) -> PartReport:
+    """Decode the photos of a part, once, and write their rows."""
+    return run_part(workspace, load_config(Workspace.open(workspace)), "ingest", part)
+
+
+class _Pending:
+    """A Prefect future as `scrape_into` wants it."""
+
+    def __init__(self, future: PrefectFuture[PartReport]) -> None:
+        self._future = future
+
+    def done(self) -> bool:
+        return self._future.state.is_final()
+
+    def result(self) -> PartReport:
+        return self._future.result()
+
+
+_RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
+
+
+@flow(
+    name="phq-scrape",
+    flow_run_name="scrape-{source}",
+    task_runner=_RUNNER,
+    validate_parameters=False,
+    persist_result=False,
+)
+def scrape(
+    workspace: str,
+    source: str = "wikimedia",
+    path: str = "",
+    queries: list[str] | None = None,
+    limit: int = 0,
+    permission: str = "",
+    retry_failed: bool = False,
+    refresh: bool = False,
+    connections: int = 8,
+    wait: bool = True,
+) -> ScrapeOutcome:
+    """Photos of `source` into `workspace`; the parameters are those of `phq scrape`. Resumes by itself.
+
+    Keys and contact come from the environment or the settings file of the machine that runs it.
+    """
+    request = ScrapeRequest(
+        source, path, tuple(queries or ()), limit, permission, retry_failed, refresh, connections
+    )
+    outcome = scrape_into(
+        workspace,
+        request,
+        progress=watch.scrapes.current(),
+        wait=wait,
+        submit=lambda part: _Pending(ingest_part.submit(workspace, part)),
+    )
+    report = outcome.scrape
+    row = {
+        "found": report.found,
+        "downloaded": report.downloaded,
+        "refused": sum(report.refused.values()),
+        "failed": sum(report.failed.values()),
+        "photos": sum(part.kept for part in outcome.ingest),
+    }
+    create_table_artifact(key="phq-scrape", table=[row], description=f"Scrape of {source} into {workspace}")
+    return outcome
+
+
+def run(workspace: str, request: ScrapeRequest, *, progress: Progress, wait: bool) -> ScrapeOutcome:
+    """Run the flow in this process."""
+    with watch.scrapes.watching(progress):
+        return scrape(
+            workspace, request.source, request.path, list(request.queries), request.limit, request.permission,
+            request.retry_failed, request.refresh, request.connections, wait,
+        )  # fmt: skip
