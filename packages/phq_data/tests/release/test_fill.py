@@ -1,7 +1,8 @@
 import hashlib
+import importlib.util
 import io
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,36 +119,56 @@ def test_a_full_release_needs_no_filling(maker, releases, photos):
         filling.fill(releases / "1.0.0", releases, [])
 
 
-class Server(BaseHTTPRequestHandler):
-    seen: list = []  # noqa: RUF012
-    answers: dict = {}  # noqa: RUF012
-
-    def do_GET(self):
-        self.seen.append((self.path, self.headers["User-Agent"]))
-        status, body = self.answers[self.path].pop(0)
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
-def server():
-    Server.seen, Server.answers = [], {}
-    http = HTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
+def site():
+    """A server on this machine that answers as told."""
+    path = Path(__file__).parents[1] / "sources/web_server.py"
+    spec = importlib.util.spec_from_file_location("web_server_of_fill", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.serving() as site:
+        site.Answer = module.Answer
+        yield site
 
 
-def test_from_the_web_passing_errors_are_tried_again_and_lasting_ones_not(server):
-    fetch = filling.from_web("rosa@example.org", pause=0.0)
-    Server.answers = {"/a": [(503, b""), (429, b""), (200, b"photo")], "/b": [(404, b"")]}
-    assert fetch({"file_url": f"{server}/a"}) == b"photo"
+def test_from_the_web_passing_errors_are_tried_again_and_lasting_ones_not(site):
+    fetch = filling.from_web("rosa@example.org", pause=0.0, allow_private=True)
+    photo = photo_file(1)[0]
+    site.pages = {"/a": [site.Answer(b"", 503, {"Retry-After": "0"}), photo]}
+    assert fetch({"file_url": f"{site.url}/a"}) == photo
     with pytest.raises(OSError, match="404"):
-        fetch({"file_url": f"{server}/b"})
-    assert [path for path, _ in Server.seen] == ["/a", "/a", "/a", "/b"]
-    assert all("rosa@example.org" in agent for _, agent in Server.seen)
+        fetch({"file_url": f"{site.url}/b"})
+    assert site.counts()["/a"] == 2 and site.counts()["/b"] == 1
+    assert all("rosa@example.org" in request.headers["User-Agent"] for request in site.requests)
     assert fetch({"file_url": "file:///etc/passwd"}) is None and fetch({"file_url": None}) is None
+
+
+def test_from_the_web_what_robots_and_opt_outs_bar_stays_empty_with_that_reason(
+    site, maker, releases, photos
+):
+    build(maker.workspace, releases, "1.0.0", options(images="none"))
+    site.pages = {
+        "/robots.txt": site.Answer(b"User-agent: phq-data\nDisallow: /private/"),
+        "/0.png": (photos / "0.png").read_bytes(),
+        "/private/1.png": (photos / "1.png").read_bytes(),
+        "/2.png": site.Answer((photos / "2.png").read_bytes(), headers={"X-Robots-Tag": "noai"}),
+    }
+    paths = {
+        hashlib.sha256((photos / f"{index}.png").read_bytes()).hexdigest(): path
+        for index, path in enumerate(["/0.png", "/private/1.png", "/2.png"])
+    }
+    web = filling.from_web("rosa@example.org", pause=0.0, allow_private=True)
+
+    def moved(row):
+        return web({**row, "file_url": site.url + paths[row["photo_id"]]})
+
+    done = filling.fill(releases / "1.0.0", releases, [moved])
+    assert (done.filled, dict(done.missing)) == (1, {"robots": 1, "opt_out": 1})
+    assert not site.asked("/private")
+
+
+def test_the_web_has_no_way_to_machines_of_a_private_network(site):
+    fetch = filling.from_web("rosa@example.org", pause=0.0)
+    with pytest.raises(OSError, match="private network"):
+        fetch({"file_url": f"{site.url}/a"})
+    assert not site.requests

@@ -216,3 +216,13 @@ def test_a_workspace_inside_the_folder_is_not_taken_for_photos(tmp_path):
     (tmp_path / "ws" / "photos" / "a.jpg").write_bytes(b"x")
     (tmp_path / "b.jpg").write_bytes(b"x")
     assert [file.uri.rsplit("/", 1)[1] for file in FolderSource(tmp_path).files()] == ["b.jpg"]
+
+
+def test_a_licence_in_a_rights_file_gets_its_one_name(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    for written, name in [
+        ("CC BY-SA 3.0 de", "CC-BY-SA-3.0-de"), ("cc0", "CC0-1.0"), ("CC BY-NC 4.0", "CC BY-NC 4.0"),
+        ("our own", "our own"),
+    ]:  # fmt: skip
+        (tmp_path / "rights.json").write_text(json.dumps({"licence": written}))
+        assert [file.provenance.licence for file in FolderSource(tmp_path).files()] == [name]

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-import urllib.error
-import urllib.request
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +20,6 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phq_data import __version__
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
@@ -30,6 +27,7 @@ from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import pixel_digest
 from phq_data.release.shards import file_sha256, write_rows
 from phq_data.release.version import ReleaseError
+from phq_data.sources import RefusedFileError
 
 MARK = "filled"
 Fetch = Callable[[Mapping[str, Any]], bytes | None]
@@ -62,7 +60,7 @@ def fill(
     manifest = release.manifest
     if manifest.images != "none":
         raise ReleaseError(f"{release_folder} has its pictures already")
-    table = release.all().metadata(["portrait_id", "provider", "licence", "permission"])
+    table = release.all().metadata(["portrait_id", "provider", "file_url", "licence", "permission"])
     refused = rights.check(table.to_pylist(), "train", permissions)
     if refused:
         raise RightsError(rights.explain(refused, "train"))
@@ -112,31 +110,50 @@ def from_folders(folders: Iterable[Path]) -> Fetch:
     return fetch
 
 
-def from_web(contact: str, pause: float = 1.0, attempts: int = 3, limit: int = 200_000_000) -> Fetch:
-    """Photos at their recorded URLs, at most one a `pause` seconds and host. `contact` goes into the "
-    "agent."""
-    last: dict[str, float] = {}
-    agent = f"phq-data/{__version__} (release fill; contact: {contact})"
+def from_web(
+    contact: str,
+    pause: float = 1.0,
+    attempts: int = 3,
+    limit: int = 200_000_000,
+    *,
+    allow_private: bool = False,
+) -> Fetch:
+    """Photos at their recorded URLs, one at a time, at most one a `pause` seconds and host.
+
+    `contact` is told to the servers. What robots.txt, X-Robots-Tag and TDM reservations say now counts, not
+    what they said when the photo was scraped: `RefusedFileError` then. Other failures are `OSError`.
+    """
+    try:
+        from phq_data.sources.wikimedia import policies
+    except ImportError as error:
+        raise ReleaseError(f"fetching needs {error.name}: pip install 'phq-data[scrape]'") from error
+    from phq_data.sources.web import FetchError, RefusedError
+    from phq_data.sources.web.courtesy import Courtesy
+    from phq_data.sources.web.fetch import Fetcher
+    from phq_data.sources.web.http import Web
+    from phq_data.sources.web.limits import HostPolicy
+
+    web = Web(
+        contact,
+        policies=policies(),
+        default=HostPolicy(connections=1, per_second=1.0 / pause if pause else 0.0),
+        attempts=attempts,
+        allow_private=allow_private,
+    )
+    courtesy = Courtesy(web)
 
     def fetch(row: Mapping[str, Any]) -> bytes | None:
         url = row["file_url"]
         if not url or urlsplit(url).scheme not in ("http", "https"):
             return None
-        host = urlsplit(url).netloc
-        for attempt in range(attempts):
-            time.sleep(max(0.0, last.get(host, 0.0) + pause * 2**attempt - time.monotonic()))
-            last[host] = time.monotonic()
-            request = urllib.request.Request(url, headers={"User-Agent": agent})
+        with tempfile.TemporaryDirectory(prefix="phq-fill-") as folder:
             try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return bytes(answer.read(limit))
-            except urllib.error.HTTPError as error:
-                if error.code not in (429, 500, 502, 503, 504) or attempt + 1 == attempts:
-                    raise
-            except OSError:
-                if attempt + 1 == attempts:
-                    raise
-        return None
+                found = Fetcher(web, courtesy, Path(folder), limit).fetch(url)
+            except RefusedError as error:
+                raise RefusedFileError(error.reason, f"{url} is not fetched: {error}") from None
+            except FetchError as error:
+                raise OSError(f"{url} cannot be fetched: {error}") from None
+            return found.path.read_bytes() if found.path else None
 
     return fetch
 
@@ -172,6 +189,8 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
 
     try:
         photo = _photo(row, fetchers)
+    except RefusedFileError as refusal:
+        return row, refusal.reason
     except OSError:
         return row, "unreachable"
     if photo is None:

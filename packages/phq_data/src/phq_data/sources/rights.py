@@ -12,7 +12,9 @@ Such a file speaks for its own folder and everything below; a folder further dow
       }
     }
 
-The names are those of `Provenance`. Keys of `files` are paths below the folder; `*` and `?` stand for
+The names are those of `Provenance`. A licence may be spelled as one likes ("CC BY 4.0"): it is recorded under
+its one name. `phq build` takes photos without a free licence too, and a release leaves them out; `phq scrape
+folder` does not take them. Keys of `files` are paths below the folder; `*` and `?` stand for
 anything, also for `/`. Later entries win over earlier ones. `permission` may be a text or an object.
 """
 
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from phq_data.sources import Provenance, SourceError
+from phq_data.sources.licences import normalise
 
 RIGHTS_NAMES = ("rights.json", "rights.toml")
 _FIELDS = tuple(field.name for field in dataclasses.fields(Provenance))
@@ -94,5 +97,8 @@ def _checked(values: Mapping[str, Any], path: Path) -> dict[str, str]:
                 raise SourceError(f"{path}: '{name}' is a date like 2026-03-01, not {value!r}") from None
         result[name] = value
     if "licence" in result:
+        found = normalise(result["licence"], result.get("licence_url"))
+        if found.name:
+            result["licence"] = found.name
         result.setdefault("rights_evidence", f"stated in {path.name} beside the files")
     return result
