@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.spatial.transform import Rotation
 
 from phq_data import camera
-from phq_data.rig import FORMAT, PortraitRig, RigError, rotation_matrix
+from phq_data.rig import FORMAT, FORMAT_WITH_NECK, PortraitRig, RigError, rotation_matrix
 
 POSES = [
     np.zeros(6),
@@ -41,7 +41,7 @@ def make_rig(corrected=True, count=60, seed=0, **changes):
     return PortraitRig(**(arrays | fields | changes))
 
 
-def naive_skin(points, weights, correctives, joint, pose):
+def naive_skin(points, weights, correctives, joint, pose, centre=0.0):
     """One vertex after the other, as the module's docstring defines it."""
     neck, head = (Rotation.from_rotvec(pose[i : i + 3]).as_matrix() for i in (0, 3))
     feature = np.concatenate([(neck - np.eye(3)).ravel(), (head - np.eye(3)).ravel()])
@@ -50,8 +50,8 @@ def naive_skin(points, weights, correctives, joint, pose):
         for k in range(18):
             if correctives is not None:
                 point = point + feature[k] * correctives[k, index].astype(np.float64)
-        by_neck = neck @ point
-        by_head = neck @ (head @ (point - joint) + joint)
+        by_neck = neck @ (point - centre) + centre
+        by_head = neck @ (head @ (point - joint) + joint - centre) + centre
         w_neck, w_head = (float(w) for w in weights[index])
         result.append((1 - w_neck - w_head) * point + w_neck * by_neck + w_head * by_head)
     return np.array(result)
@@ -66,6 +66,34 @@ def test_skinning_is_its_definition(pose, correctives):
     assert np.abs(rig.posed(pose) - expected).max() < 1e-12
     expected = naive_skin(rig.landmarks, rig.landmark_weights, None, joint, pose)
     assert np.abs(rig.posed_landmarks(pose) - expected).max() < 1e-12
+
+
+def test_a_neck_that_turns_elsewhere_is_kept_and_older_readers_refuse_it(tmp_path):
+    centre = np.array([0.01, -0.02, 0.03], np.float32)
+    rig = make_rig(neck_joint=centre)
+    args = (rig.vertices, rig.weights, rig.correctives, rig.head_joint.astype(np.float64))
+    expected = naive_skin(*args, POSES[1], centre.astype(np.float64))
+    assert np.abs(rig.posed(POSES[1]) - expected).max() < 1e-12
+    rig.save(tmp_path / "rig.safetensors")
+    loaded = PortraitRig.load(tmp_path / "rig.safetensors")
+    np.testing.assert_array_equal(loaded.neck_joint, centre)
+    assert loaded.digest == rig.digest != make_rig().digest
+    with safe_open(tmp_path / "rig.safetensors", framework="numpy") as file:
+        assert file.metadata()["format"] != FORMAT
+    # A rig that turns about the origin keeps the file and the digest that it always had.
+    make_rig().save(tmp_path / "old.safetensors")
+    with safe_open(tmp_path / "old.safetensors", framework="numpy") as file:
+        assert file.metadata()["format"] == FORMAT and "neck_joint" not in file.keys()  # noqa: SIM118
+    assert not PortraitRig.load(tmp_path / "old.safetensors").neck_joint.any()
+    with pytest.raises(RigError, match="neck_joint"):
+        make_rig(neck_joint=np.zeros(2, np.float32))
+    save_file(
+        {k: v for k, v in load_file(tmp_path / "rig.safetensors").items() if k != "neck_joint"},
+        tmp_path / "lacking.safetensors",
+        metadata={"format": FORMAT_WITH_NECK, "body": "anny", "landmark_names": "[]"},
+    )
+    with pytest.raises(RigError, match="lacks 'neck_joint'"):
+        PortraitRig.load(tmp_path / "lacking.safetensors")
 
 
 def test_many_poses_at_once_are_the_same_as_one_by_one():

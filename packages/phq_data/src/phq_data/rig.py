@@ -6,10 +6,11 @@ the person in the portrait. It travels with a release, so that the generator nee
 Frame: metres, y up, the subject faces +z, the subject's left is +x, the neck joint is the origin.
 
 Skinning (two joints of linear blend skinning; everything below the neck stays put). With pose
-p = (neck axis-angle, head axis-angle), R_n = exp(p[0:3]), R_h = exp(p[3:6]) and head joint h:
+p = (neck axis-angle, head axis-angle), R_n = exp(p[0:3]), R_h = exp(p[3:6]), head joint h, and n the joint that
+the neck turns about (the origin, unless a body's skeleton has its neck elsewhere than its labels do):
 
-    neck transform  N(x) = R_n x
-    head transform  H(x) = R_n (R_h (x - h) + h)
+    neck transform  N(x) = R_n (x - n) + n
+    head transform  H(x) = N(R_h (x - h) + h)
     posed(v) = (1 - w_n - w_h) v' + w_n N(v') + w_h H(v'),   v' = v + sum_k f_k(p) D_k
 
 where f(p) = (R_n - I, R_h - I) flattened row-major (18 numbers) and D are the pose-corrective rows
@@ -32,6 +33,8 @@ from safetensors.numpy import save as save_safetensors
 
 FloatArray = NDArray[np.float64]
 FORMAT = "phq-portrait-rig/1"
+FORMAT_WITH_NECK = "phq-portrait-rig/2"
+"""Of rigs whose neck turns about another point than the origin: readers that do not know it must refuse."""
 
 
 class RigError(ValueError):
@@ -56,6 +59,7 @@ class PortraitRig:
     correctives: NDArray[np.float32] | None = None  # [18, V, 3] metres
     body: str = "anny"  # which body model it was made from
     metadata: Mapping[str, str] = field(default_factory=dict)  # origin, licence, ...
+    neck_joint: NDArray[np.float32] = field(default_factory=lambda: np.zeros(3, np.float32))  # [3] metres
 
     def __post_init__(self) -> None:
         count = self.vertices.shape[0] if self.vertices.ndim else 0
@@ -64,6 +68,7 @@ class PortraitRig:
             ("faces", self.faces, (self.faces.shape[0] if self.faces.ndim else 0, 3)),
             ("weights", self.weights, (count, 2)),
             ("head_joint", self.head_joint, (3,)),
+            ("neck_joint", self.neck_joint, (3,)),
             ("landmarks", self.landmarks, (len(self.landmark_names), 3)),
             ("landmark_weights", self.landmark_weights, (len(self.landmark_names), 2)),
         ]
@@ -116,7 +121,7 @@ class PortraitRig:
         """The rig as a safetensors file; equal rigs give equal bytes."""
         header = {
             **{f"meta.{key}": value for key, value in self.metadata.items()},
-            "format": FORMAT,
+            "format": FORMAT_WITH_NECK if self.neck_joint.any() else FORMAT,
             "body": self.body,
             "landmark_names": json.dumps(self.landmark_names),
         }
@@ -141,7 +146,7 @@ class PortraitRig:
             raise RigError(f"no rig file at {path}") from None
         except (SafetensorError, OSError) as error:
             raise RigError(f"{path} is not a readable safetensors file: {error}") from error
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (FORMAT, FORMAT_WITH_NECK):
             raise RigError(f"{path} is not a portrait rig ({FORMAT}); it says {header.get('format')!r}")
         try:
             return cls(
@@ -155,6 +160,9 @@ class PortraitRig:
                 correctives=arrays.get("correctives"),
                 body=header["body"],
                 metadata={k.removeprefix("meta."): v for k, v in header.items() if k.startswith("meta.")},
+                neck_joint=(
+                    arrays["neck_joint"] if header["format"] == FORMAT_WITH_NECK else np.zeros(3, np.float32)
+                ),
             )
         except KeyError as error:
             raise RigError(f"{path} lacks {error}") from error
@@ -172,6 +180,8 @@ class PortraitRig:
         }
         if self.correctives is not None:
             arrays["correctives"] = self.correctives.astype(np.float32, copy=False)
+        if self.neck_joint.any():
+            arrays["neck_joint"] = self.neck_joint.astype(np.float32, copy=False)
         return arrays
 
     def _skin(
@@ -189,9 +199,9 @@ class PortraitRig:
                 [(r - np.eye(3)).reshape(*r.shape[:-2], 9) for r in (neck, local)], axis=-1
             )
             rest = rest + np.einsum("...k,kvc->...vc", feature, correctives.astype(np.float64))
-        joint = self.head_joint.astype(np.float64)
-        by_neck = np.einsum("...ij,...vj->...vi", neck, rest)
-        head_origin = np.einsum("...ij,j->...i", neck, joint)
+        centre, joint = self.neck_joint.astype(np.float64), self.head_joint.astype(np.float64)
+        by_neck = np.einsum("...ij,...vj->...vi", neck, rest - centre) + centre
+        head_origin = np.einsum("...ij,j->...i", neck, joint - centre) + centre
         by_head = np.einsum("...ij,...vj->...vi", head, rest - joint) + head_origin[..., None, :]
         w_neck, w_head = weights[:, :1].astype(np.float64), weights[:, 1:].astype(np.float64)
         return (1 - w_neck - w_head) * rest + w_neck * by_neck + w_head * by_head

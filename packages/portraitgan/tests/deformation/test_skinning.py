@@ -20,9 +20,12 @@ POSES = torch.tensor(
 ).double()
 
 
+@pytest.mark.parametrize("neck", [(0.0, 0.0, 0.0), (0.01, -0.03, 0.02)])
 @pytest.mark.parametrize("correctives", [False, True])
-def test_agrees_with_the_rig(make_bust: MakeBust, correctives: bool) -> None:
-    rig = make_bust(correctives=correctives)
+def test_agrees_with_the_rig(
+    make_bust: MakeBust, correctives: bool, neck: tuple[float, float, float]
+) -> None:
+    rig = replace(make_bust(correctives=correctives), neck_joint=np.array(neck, np.float32))
     mesh = SkinnedMesh.from_rig(rig)
     expected = rig.posed(POSES.numpy())[:, np.unique(rig.faces)]
     assert np.abs(mesh(POSES).numpy() - expected).max() < 1e-12

@@ -111,6 +111,7 @@ class SkinnedMesh(nn.Module):
             tensor(rig.faces),
             tensor(rig.weights),
             tensor(rig.head_joint),
+            tensor(rig.neck_joint),
             correctives=None if rig.correctives is None else tensor(rig.correctives),
             box_size=box_size,
         )
