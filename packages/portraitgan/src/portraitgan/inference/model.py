@@ -94,6 +94,7 @@ class Model:
         pose: Tensor | None = None,  # [B, 6] radians; none: canonical
         resolution: int | None = None,  # rays a side; none: the checkpoint's
         sample_factor: float = 1.0,  # times the samples a ray of training
+        planes: Tensor | None = None,  # the tri-grid of `ws`, where it is known already
     ) -> Generated:
         """Portraits. Raises `InferenceError` when numbers come out that are not finite."""
         made = self.generator.synthesis(
@@ -103,6 +104,7 @@ class Model:
             resolution=resolution,
             noise_mode="const",
             draws=self.draws(len(camera), resolution, sample_factor),
+            planes=planes,
         )
         if not bool(torch.isfinite(made.image).all()):
             raise InferenceError(
@@ -110,6 +112,11 @@ class Model:
                 "diverged; use an earlier checkpoint"
             )
         return made
+
+    @torch.no_grad()
+    def planes(self, ws: Tensor) -> Tensor:
+        """The tri-grid [B, 3, C, D, S, S] of styles, to render the same person many times."""
+        return self.generator.planes(ws, "const")
 
     def draws(self, batch: int, resolution: int | None = None, sample_factor: float = 1.0) -> RayDraws:
         """`RayDraws` without chance for `batch` pictures of `resolution` squared rays."""

@@ -79,6 +79,7 @@ def frames_of(
     latents = None
     if film.predicted_pose and len(subjects) > 1:
         latents = closed_curve(_stacked([_latent(one) for one in subjects]))
+    planes = model.planes(subjects[0].ws) if len(subjects) == 1 else None
     for first in range(0, film.frames, batch):
         seen = cameras[first : first + batch]
         phase = np.arange(first, first + len(seen)) / film.frames
@@ -89,7 +90,8 @@ def frames_of(
             if latents is not None:
                 people = [Subject("", subjects[0].ws, z[None]) for z in _tensor(latents(phase), model.device)]
             pose = torch.cat([pose_of(model, one, seen[i : i + 1]) for i, one in enumerate(people)])
-        made = model.render(ws, seen, pose, resolution, sample_factor)
+        same = None if planes is None else planes.expand(len(seen), *planes.shape[1:])
+        made = model.render(ws, seen, pose, resolution, sample_factor, same)
         drawn = [to_pixels(draw(made, seen, name, side)) for name in film.parts]
         yield from np.concatenate(drawn, axis=2)
 

@@ -123,6 +123,7 @@ class Generator(nn.Module):
         random: torch.Generator | None = None,  # on the generator's device
         density_noise: float = 0.0,
         plain: bool = False,  # the definition's form of the renderer
+        planes: Tensor | None = None,  # `self.planes(ws)`, where it is known already
     ) -> Generated:
         """Portraits of given styles. Equal `random` seeds give equal portraits.
 
@@ -135,7 +136,8 @@ class Generator(nn.Module):
         if batch == 0:
             raise ValueError("an empty batch cannot be rendered")
         background_ws = ws if background_ws is None else background_ws
-        planes = self.planes(ws, noise_mode, random)
+        if planes is None:
+            planes = self.planes(ws, noise_mode, random)
         if draws is None:
             draws = rays.draw(self.config.render, batch, side * side, camera.device, random, density_noise)
         seen = self.render(planes, camera, side, self.warp(pose), draws, plain)
