@@ -75,15 +75,22 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction: committed at the end, or undone on any error. One at a time in SQLite."""
+    def write(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """A transaction: committed at the end, or undone on any error. One at a time in SQLite.
+
+        `durable`: it is on the disk when this returns. Without, a power failure may take it back whole (not
+        a crash of the program), and nobody waits for the disk.
+        """
         with _explaining(self.name):
             if not self.embedded:
                 with self.engine.begin() as connection:
+                    if not durable:
+                        connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
                     yield connection
                 return
             # SQLite's own waiting polls and is unfair; threads of one process queue here.
             with self._writer, self.engine.connect() as connection:
+                _set_durable(connection, durable)
                 connection = connection.execution_options(phq_immediate=True)
                 with connection.begin():
                     yield connection
@@ -113,8 +120,7 @@ def _file(path: Path, busy_seconds: float) -> sa.Engine:
         cursor = connection.cursor()
         with contextlib.suppress(sqlite3.OperationalError):  # a read-only file is still readable
             cursor.execute("PRAGMA journal_mode = WAL")
-        # FULL: a decision that was confirmed is on the disk, not in a buffer.
-        for pragma in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -32000"):
+        for pragma in ("synchronous = FULL", "cache_size = -8000", "mmap_size = 268435456"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -124,6 +130,12 @@ def _file(path: Path, busy_seconds: float) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _set_durable(connection: sa.Connection, durable: bool) -> None:
+    # At the driver, as this must come before the transaction begins.
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
 
 
 def _server(text: str) -> tuple[sa.Engine, str]:

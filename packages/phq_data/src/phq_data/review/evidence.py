@@ -87,8 +87,9 @@ def describe(
         }
         own = _own(connection, rows, reviewer)
         earlier = _earlier(connection, rows)
+        near = _neighbours(connection, rows)
         return [
-            _evidence(rows[key], _neighbours(connection, rows[key]), own.get(key), earlier.get(key), screen)
+            _evidence(rows[key], near[key], own.get(key), earlier.get(key), screen)
             for key in portrait_ids
             if key in rows
         ]
@@ -192,11 +193,21 @@ def _earlier(connection: sa.Connection, rows: Iterable[str]) -> dict[str, Earlie
     return found
 
 
-def _neighbours(connection: sa.Connection, row: Any) -> tuple[str | None, str | None]:
-    """The portraits before and after one in its source, by file name."""
-    place = (row["uri"], row["portrait_id"])
+def _neighbours(
+    connection: sa.Connection, portraits: Iterable[str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """The portraits before and after each in its source, by file name."""
+    other = ITEMS.alias("other")
     here = sa.tuple_(ITEMS.c.uri, ITEMS.c.portrait_id)
-    base = sa.select(ITEMS.c.portrait_id).where(ITEMS.c.source == row["source"], ITEMS.c.active == 1).limit(1)
-    before = base.where(here < place).order_by(ITEMS.c.uri.desc(), ITEMS.c.portrait_id.desc())
-    after = base.where(here > place).order_by(ITEMS.c.uri, ITEMS.c.portrait_id)
-    return connection.execute(before).scalar(), connection.execute(after).scalar()
+    there = sa.tuple_(other.c.uri, other.c.portrait_id)
+    base = (
+        sa.select(other.c.portrait_id).where(other.c.source == ITEMS.c.source, other.c.active == 1).limit(1)
+    )
+    before = base.where(there < here).order_by(other.c.uri.desc(), other.c.portrait_id.desc())
+    after = base.where(there > here).order_by(other.c.uri, other.c.portrait_id)
+    statement = sa.select(ITEMS.c.portrait_id, before.scalar_subquery(), after.scalar_subquery())
+    return {
+        row[0]: (row[1], row[2])
+        for chunk in chunks(portraits)
+        for row in connection.execute(statement.where(ITEMS.c.portrait_id.in_(chunk)))
+    }

@@ -12,6 +12,7 @@ from phq_data.review.consensus import State
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
 
+_COLUMNS = (ITEMS.c.portrait_id, ITEMS.c.state, ITEMS.c.source, ITEMS.c.yaw_bin, ITEMS.c.doubt)
 STATES = ("accepted", "rejected", "disputed", "undecided")
 
 
@@ -56,12 +57,14 @@ def page(
     ):  # fmt: skip
         if value is not None:
             terms.append(column == value)
-    order = (ITEMS.c.doubt.desc(), ITEMS.c.portrait_id)
+    order = (ITEMS.c.doubt.desc(), ITEMS.c.portrait_id.desc())
     with store.database.read() as connection:
         total = int(
             connection.execute(sa.select(sa.func.count()).select_from(ITEMS).where(*terms)).scalar_one()
         )
-        rows = _items(connection, sa.select(ITEMS).where(*terms).order_by(*order).limit(limit).offset(offset))
+        rows = _items(
+            connection, sa.select(*_COLUMNS).where(*terms).order_by(*order).limit(limit).offset(offset)
+        )
     return rows, total
 
 
@@ -73,7 +76,7 @@ def disputes(store: Store, limit: int = 60) -> tuple[list[Shown], int]:
         total = int(
             connection.execute(sa.select(sa.func.count()).select_from(ITEMS).where(*terms)).scalar_one()
         )
-        return _items(connection, sa.select(ITEMS).where(*terms).order_by(*order).limit(limit)), total
+        return _items(connection, sa.select(*_COLUMNS).where(*terms).order_by(*order).limit(limit)), total
 
 
 def shown(store: Store, portrait_ids: Sequence[str]) -> list[Shown]:
@@ -81,7 +84,7 @@ def shown(store: Store, portrait_ids: Sequence[str]) -> list[Shown]:
     found: dict[str, Shown] = {}
     with store.database.read() as connection:
         for chunk in chunks(portrait_ids):
-            for one in _items(connection, sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))):
+            for one in _items(connection, sa.select(*_COLUMNS).where(ITEMS.c.portrait_id.in_(chunk))):
                 found[one.portrait_id] = one
     return [found[key] for key in portrait_ids if key in found]
 

@@ -214,7 +214,8 @@ def _apply(
     _update(connection, [row for key, row in fresh.items() if key in known])
     lost = {portrait: person for portrait, person in before.items() if portrait not in fresh}
     _retire(connection, lost, fresh.values())
-    refresh_items(connection, [*fresh, *lost], policy)
+    # New items that nobody ever judged are right as they were inserted.
+    refresh_items(connection, [*known, *lost, *standing_of(connection, set(fresh) - known)], policy)
     for part in touched:
         connection.execute(sa.delete(PARTS).where(PARTS.c.part == part))
     if contents:

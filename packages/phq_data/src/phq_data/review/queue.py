@@ -25,7 +25,7 @@ from phq_data.review.tables import ITEMS, LEASES, STANDINGS
 Order = Literal["doubt", "source", "yaw", "random"]
 ORDERS: tuple[str, ...] = get_args(Order)
 MOST = 100
-_FRESH_SECONDS = 1.0  # how old a count of what remains may be
+_MANY, _STALE_SECONDS = 2000, 10.0  # how old a count of more than so many portraits may be
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Queue:
         moment = now or now_ms()
         database = self.store.database
         count = max(1, min(wish.count, MOST))
-        with database.write() as connection:
+        with database.write(durable=False) as connection:
             database.only_one(connection, 1)
             policy = read_policy(connection)
             expires = moment + 1000 * policy.lease_seconds
@@ -97,7 +97,7 @@ class Queue:
             return []
         moment = now or now_ms()
         database = self.store.database
-        with database.write() as connection:
+        with database.write(durable=False) as connection:
             database.only_one(connection, 1)
             expires = moment + 1000 * read_policy(connection).lease_seconds
             connection.execute(sa.delete(LEASES).where(LEASES.c.expires <= moment))
@@ -118,7 +118,7 @@ class Queue:
         """Give leases back; returns how many there were."""
         if not portrait_ids:
             return 0
-        with self.store.database.write() as connection:
+        with self.store.database.write(durable=False) as connection:
             done = connection.execute(
                 sa.delete(LEASES)
                 .where(LEASES.c.reviewer == reviewer)
@@ -127,24 +127,20 @@ class Queue:
             return int(done.rowcount)
 
     def remaining(self, reviewer: str, wish: Wish = Wish()) -> int:
-        """How many portraits the reviewer could still be asked about, a second old at most."""
-        key = (reviewer, wish.source, wish.yaw_bin, wish.pool)
-        with self._guard:
-            age, count = self._counts.get(key, (-1e9, 0))
-        if time.monotonic() - age < _FRESH_SECONDS:
-            return count
-        mine = sa.exists().where(
-            STANDINGS.c.portrait_id == ITEMS.c.portrait_id, STANDINGS.c.reviewer == reviewer
-        )
+        """How many portraits the reviewer could still be asked about; exact when they are few."""
         total = sa.select(sa.func.count()).select_from(ITEMS).where(*_wanted(wish))
-        waiting = total.where(ITEMS.c.votes > 0, mine)  # open, and this reviewer has voted
-        with self.store.database.read() as connection:
-            count = connection.execute(total).scalar_one() - connection.execute(waiting).scalar_one()
+        waiting = total.where(ITEMS.c.votes > 0, _decided_by(reviewer))  # open, but he has voted
+        key = (wish.source, wish.yaw_bin, wish.pool)
         with self._guard:
-            if len(self._counts) > 1000:
-                self._counts.clear()
-            self._counts[key] = (time.monotonic(), count)
-        return int(count)
+            moment, count = self._counts.get(key, (-1e9, 0))
+        with self.store.database.read() as connection:
+            if count < _MANY or time.monotonic() - moment > _STALE_SECONDS:
+                count = int(connection.execute(total).scalar_one())
+                with self._guard:
+                    if len(self._counts) > 1000:
+                        self._counts.clear()
+                    self._counts[key] = (time.monotonic(), count)
+            return max(0, count - int(connection.execute(waiting).scalar_one()))
 
     def _open(
         self, connection: sa.Connection, reviewer: str, wish: Wish, count: int, taken: set[str]
