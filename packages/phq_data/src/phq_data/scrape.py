@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from phq_data.build import PartReport, load_config, run_part
 from phq_data.config import PipelineConfig
@@ -22,7 +22,7 @@ from phq_data.sources import Provenance, RefusedFileError, SourceError, SourceFi
 from phq_data.sources.folder import FolderSource
 from phq_data.sources.licences import normalise
 from phq_data.sources.queries import default_queries
-from phq_data.sources.terms import Permission
+from phq_data.sources.terms import Permission, recorded
 from phq_data.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -296,10 +296,10 @@ class RightsFolder:
 
     def refusal(self, provenance: Provenance) -> tuple[str, str]:
         """(reason, sentence) why a file with this provenance is not taken; ("", "") when it is."""
-        licence = normalise(provenance.licence, provenance.licence_url)
-        row: Mapping[str, Any] = {"provider": self.provider}
-        given = self._permission
-        if licence.free or (given and given.covers(row, "store") and given.covers(row, "train")):
+        licence = normalise(provenance.licence or provenance.licence_url)
+        row = {"provider": self.provider, "permission": provenance.permission}
+        given = [*([self._permission] if self._permission else []), *recorded(row)]
+        if licence.free or any(p.covers(row, "store") and p.covers(row, "train") for p in given):
             return "", ""
         advice = "say it in a rights.json beside the files, or give --permission"
         return licence.reason, f"{licence.message}: {advice}"

@@ -72,21 +72,21 @@ def plain(text: str | None) -> str:
 def normalise(*statements: str | None) -> Licence:
     """What several statements about one file (a name, an address, a template) say together.
 
-    One that is non-commercial or forbids changes decides; free ones must agree, the one that says most
-    (version, country) wins; words that mean nothing beside a free licence (GFDL, "see page") are passed over,
-    because a file under several licences may be used under any.
+    One that is non-commercial, forbids changes or reserves all rights decides; free ones must agree, and the
+    one that says most (version, country) wins; words that mean nothing beside a free licence (GFDL, "see
+    page") are passed over, because a file under several licences may be used under any.
     """
     stated = [text for text in (plain(statement) for statement in statements) if text]
     if not stated:
         return Licence(None, "licence_unknown", "nothing says under which licence it is")
     found = [_one(text) for text in stated]
-    for reason in ("licence_nc", "licence_nd"):
+    for reason in ("licence_nc", "licence_nd", "licence_nonfree"):
         for licence in found:
             if licence.reason == reason:
                 return licence
     free = sorted({licence.name or "" for licence in found if licence.free}, key=len)
     if not free:
-        return next((licence for licence in found if licence.reason == "licence_nonfree"), found[0])
+        return found[0]
     best = free[-1]
     if any(not _agree(name, best) for name in free):
         return Licence(None, "licence_unclear", f"it is stated as {' and as '.join(free)}")

@@ -13,7 +13,7 @@ Such a file speaks for its own folder and everything below; a folder further dow
     }
 
 The names are those of `Provenance`. A licence may be spelled as one likes ("CC BY 4.0"): it is recorded under
-its one name. `phq build` takes photos without a free licence too, and a release leaves them out; `phq scrape
+its one name. `phq build` takes photos without a free licence too, and a release stops at them; `phq scrape
 folder` does not take them. Keys of `files` are paths below the folder; `*` and `?` stand for
 anything, also for `/`. Later entries win over earlier ones. `permission` may be a text or an object.
 """
