@@ -1,8 +1,8 @@
 """What a run will cost, measured before its first iteration.
 
-One micro-batch goes through the three phases as in training, on made-up portraits and with copies of nothing:
-weights stay as they are. On a GPU it is timed after a warm-up and torch counts the memory; on a CPU one
-portrait is timed, and what the backward pass keeps is counted and multiplied by the micro-batch.
+One micro-batch goes through the three phases as in training, on made-up portraits; weights stay as they are.
+On a GPU torch counts the memory. On a CPU what the backward pass keeps is counted, and where even a single
+portrait takes long, that one is measured and multiplied.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from portraitgan.training.statistics import duration
 from portraitgan.training.step import Networks, make_networks
 
 _SHORT = 10.0
-"""Seconds; a phase that takes longer on a CPU is not repeated."""
+"""Seconds for one portrait beyond which a CPU measures no more than one."""
 
 
 @dataclass(frozen=True)
@@ -80,22 +80,20 @@ def measure(
     config: TrainConfig, networks: Networks, data: PortraitData, world: World, schedule: losses.Schedule
 ) -> Cost:
     """Time and memory of the phases, from `networks` whose weights do not change."""
-    on_gpu = world.device.type == "cuda"
-    size = config.batch.micro if on_gpu else 1
+    averages = networks.generator.backbone.mapping.w_avg.clone()
+    size, whole = 1, config.batch.micro
     phases = _phases(config.model, networks, data, schedule, size, world.device)
     seconds, kept = {}, {}
-    averages = networks.generator.backbone.mapping.w_avg.clone()
+    if world.device.type == "cuda" or sum(_seconds(phase) for phase in phases.values()) < _SHORT:
+        size = whole
+        phases = _phases(config.model, networks, data, schedule, size, world.device)
     for name, phase in phases.items():
-        if on_gpu:
+        if world.device.type == "cuda":
             phase()  # kernels are chosen and compiled
             seconds[name], kept[name] = _on_gpu(phase, world.device)
         else:
-            seconds[name] = _seconds(phase)
-            if (
-                seconds[name] < _SHORT
-            ):  # the first pass also sets things up: the next ones are like all others
-                seconds[name] = min(_seconds(phase) for _ in range(2))
-            kept[name] = _kept_bytes(phase) * config.batch.micro
+            seconds[name] = min(_seconds(phase) for _ in range(2 if size == whole else 1))
+            kept[name] = _kept_bytes(phase) * whole / size
     networks.generator.backbone.mapping.w_avg.copy_(averages)
     for network in networks.named().values():
         network.zero_grad(set_to_none=True)

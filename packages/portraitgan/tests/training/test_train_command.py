@@ -1,0 +1,141 @@
+"""The command: what it says before it starts, how it stops, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from portraitgan.cli import main
+from portraitgan.data import PortraitData
+from portraitgan.training import checkpoint, estimate, snapshots
+from portraitgan.training.config import TrainConfig
+from portraitgan.training.distributed import World
+from portraitgan.training.run import open_run, read_run_config
+from portraitgan.training.schedule import at
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def train(release: Path, out: Path, *more: str) -> int:
+    return main(["train", "--data", str(release), "--out", str(out), "--device", "cpu", *more])
+
+
+def started(folder: Path, config: TrainConfig) -> Path:
+    """A run's folder with a config, so that the command needs no settings."""
+    folder.mkdir()
+    (folder / "config.json").write_text(config.to_json())
+    return folder
+
+
+def test_dry_run_says_what_it_costs_and_writes_nothing(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(release, tmp_path / "run", "--preset", "tiny", "--dry-run") == 0
+    said = capsys.readouterr().out
+    for part in (
+        "tiny: 32 pixels",
+        "24 portraits of 'train', each also mirrored",
+        "8 = 1 process(es) x 2 x micro-batch 4",
+        "generator 104,032, discriminator 113,494",
+        "GiB a process",
+        "s/kimg",
+        str(tmp_path / "run"),
+    ):
+        assert part in said, part
+    assert not (tmp_path / "run").exists()
+
+
+def test_measuring_changes_nothing(small: TrainConfig, data: PortraitData, tmp_path: Path) -> None:
+    run = open_run(tmp_path, small, data, ALONE, lambda _: None)
+    before = {k: v.clone() for n in run.networks.named().values() for k, v in n.state_dict().items()}
+    found = estimate.measure(small, run.networks, data, ALONE, at(small, 0).schedule)
+    after = {k: v for n in run.networks.named().values() for k, v in n.state_dict().items()}
+    assert all(torch.equal(before[key], value) for key, value in after.items())
+    assert all(p.grad is None for n in run.networks.named().values() for p in n.parameters())
+    assert found.parameters == (104_032, 113_494)
+    assert found.static_gib * 2**30 == pytest.approx(4 * (4 * 217_526 + 113_494))
+    assert found.activations_gib > 0 and found.seconds_per_kimg > 0
+
+
+def test_a_second_start_with_other_settings_is_refused(
+    small: TrainConfig, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = started(tmp_path / "run", small)
+    assert train(release, run, "--seed", "7") == 1
+    assert "seed: 0 -> 7" in capsys.readouterr().err
+    assert read_run_config(run) == small
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "enormous"], "no preset 'enormous'; there are paper_512"),
+        (["--preset", "tiny", "--set", "batch.size"], "PATH=VALUE"),
+        (["--preset", "tiny", "--batch", "6"], "multiple of batch.micro"),
+        (["--preset", "tiny", "--stage", "4"], "stages 1 to 3"),
+        (["--preset", "tiny", "--stage", "2"], "--from"),
+        (["--preset", "paper_256"], "256"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(
+    arguments: list[str], message: str, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(release, tmp_path / "run", *arguments) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("portraitgan train: ") and message in error
+
+
+def test_no_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "nothing", tmp_path / "run", "--preset", "tiny") == 1
+    assert "no release" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(
+    small: TrainConfig, release: Path, tmp_path: Path
+) -> None:
+    run = started(tmp_path / "run", small)
+    command = [
+        sys.executable, "-m", "portraitgan", "train", "--data", str(release), "--out", str(run),
+        "--device", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("kimg"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate()[0]
+    assert process.returncode == 130, rest
+    assert "writing a checkpoint" in rest and "the same command continues" in rest
+    assert checkpoint.load(checkpoint.latest(run)).state.images < 64
+
+
+def test_sheets_show_twins_and_bodies(small: TrainConfig, data: PortraitData, tmp_path: Path) -> None:
+    """Two sheets of the same moment are equal; a body is drawn where the label says it is."""
+    run = open_run(tmp_path, small, data, ALONE, lambda _: None)
+    scene = snapshots.make_scene(small, data, ALONE.device)
+    moment = at(small, 0)
+    first = snapshots.write(tmp_path, scene, run.networks, moment, 0)
+    second = snapshots.write(tmp_path, scene, run.networks, moment, 8)
+    assert first.read_bytes() == second.read_bytes()
+    assert snapshots.newest(tmp_path) == second and second.name == "kimg-000000.008.jpg"
+    with Image.open(first) as opened:
+        pixels = np.asarray(opened.convert("RGB")).astype(int)
+    size, gap, title = 96, 2, 16
+    assert pixels.shape == (2 * (title + size), 10 * (size + gap) - gap, 3)
+    real = pixels[title * 2 + size :]
+    picture, with_body = real[:, :size], real[:, 2 * (size + gap) : 3 * (size + gap) - gap]
+    changed = np.abs(picture - with_body).max(axis=2) > 40
+    # The neck joint, the world's origin, projects a little below the middle: the body covers it.
+    assert changed[60:70, 40:56].mean() > 0.9
+    assert not changed[:10, :10].any()
