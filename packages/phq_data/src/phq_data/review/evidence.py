@@ -201,7 +201,9 @@ def _neighbours(
     here = sa.tuple_(ITEMS.c.uri, ITEMS.c.portrait_id)
     there = sa.tuple_(other.c.uri, other.c.portrait_id)
     base = (
-        sa.select(other.c.portrait_id).where(other.c.source == ITEMS.c.source, other.c.active == 1).limit(1)
+        sa.select(other.c.portrait_id)
+        .where(other.c.source == ITEMS.c.source, other.c.active + 0 == 1)
+        .limit(1)
     )
     before = base.where(there < here).order_by(other.c.uri.desc(), other.c.portrait_id.desc())
     after = base.where(there > here).order_by(other.c.uri, other.c.portrait_id)
