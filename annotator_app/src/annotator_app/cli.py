@@ -1,9 +1,115 @@
-"""`phq review`."""
+"""`phq review`: start the review of a workspace; its subcommands move decisions in and out."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+_PASSWORD = "PHQ_REVIEW_PASSWORD"
 
 
 def register(app: typer.Typer) -> None:
     """Add `review` to the phq program."""
+    from annotator_app import cli_data
+
+    group = typer.Typer(invoke_without_command=True, no_args_is_help=True)
+    group.callback()(review)
+    cli_data.add(group)
+    app.add_typer(group, name="review")
+
+
+def review(
+    context: typer.Context,
+    workspace: Annotated[
+        str, typer.Option("--workspace", "-w", help="The folder (or fsspec URL) that holds the dataset.")
+    ] = "",
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Where to listen. Other than loopback, people must log in: invite them (phq review invite) "
+            f"or set a password that they share in {_PASSWORD}."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(min=1, max=65_535, help="Port of the review page; another one when it is in use."),
+    ] = 8765,
+    app_port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Port of the app: dashboard, gallery, settings.")
+    ] = 8766,
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="PHQ_REVIEW_DATABASE",
+            help="Where decisions are stored: a PostgreSQL URL for teams on several machines. "
+            "Default: an embedded database in the workspace.",
+        ),
+    ] = "",
+    reviewer: Annotated[
+        str, typer.Option(help="Your name in the log, without a login. Default: the user of this computer.")
+    ] = "",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A host name under which the service is reached, beside --host. May be repeated."),
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Order of the queue at the start: doubt, source, yaw or random.")
+    ] = "doubt",
+    service_only: Annotated[
+        bool, typer.Option("--service-only", help="Only the review page, without dashboard and gallery.")
+    ] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
+) -> None:
+    """Accept or reject portraits in the browser, by keyboard, mouse or touch; nothing you decide is lost.
+
+    Starts the review page and an app around it (dashboard, gallery, triage,
+    history, settings), opens the browser and runs until Ctrl-C. Decisions go
+    to an append-only log; releases are made from it.
+
+    A accepts, X and a reason's key rejects, U takes back, ? shows all keys.
+    The question: is the mesh aligned with the person's shoulders, and is the
+    photo neither blurry nor noisy?
+
+    Examples:
+
+    phq review --workspace portraits
+
+    phq review --workspace portraits --order random --no-browser
+
+    phq review export --workspace portraits
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if not workspace:
+        raise typer.BadParameter("which workspace? Say --workspace DIR", param_hint="--workspace")
+    if order not in (known := ("doubt", "source", "yaw", "random")):
+        raise typer.BadParameter(f"{order!r} is none of {', '.join(known)}", param_hint="--order")
+    from annotator_app.launch import LaunchError, Plan, run
+
+    plan = Plan(
+        workspace=_absolute(workspace),
+        host=host,
+        port=port,
+        app_port=app_port,
+        database=database or None,
+        password=os.environ.get(_PASSWORD) or None,
+        reviewer=reviewer,
+        names=tuple(name or ()),
+        order=order,
+        with_app=not service_only,
+        browser=browser,
+    )
+    try:
+        run(plan, typer.echo)
+    except LaunchError as error:
+        typer.echo(f"phq: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _absolute(workspace: str) -> str:
+    return workspace if "://" in workspace else str(Path(workspace).absolute())

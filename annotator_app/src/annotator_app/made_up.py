@@ -6,6 +6,7 @@ else (ids, labels, evidence, provenance) differs from row to row as in a real bu
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -47,12 +48,15 @@ def make_workspace(
     *,
     pictures: int = 12,  # different ones
     size: int = 512,
+    faces: int | None = None,  # of the rig: a few hundred are drawn in no time
     photos: bool = True,  # a photo file a portrait; without, the original photos cannot be shown
     seed: int = 0,
 ) -> Workspace:
     """Write a workspace of `count` portraits that wait to be reviewed."""
     workspace = Workspace.open(folder, create=True)
     rig = default_rig()
+    if faces is not None:
+        rig = dataclasses.replace(rig, faces=rig.faces[:: max(1, len(rig.faces) // faces)])
     settings = config.default().replace_setting(f"crop.size={size}")
     workspace.write_bytes("config.json", settings.to_json().encode())
     workspace.write_bytes("rig.safetensors", rig.to_bytes())

@@ -307,7 +307,7 @@ async function main() {
     const [me, settings] = await Promise.all([get("/api/me"), get("/api/settings")]);
     const outbox = await new Outbox(`${me.workspace}/${me.name}`).open();
     const loop = new Loop({ me, settings, outbox });
-    window.phqReview = { paints: () => loop.pace.paints, waiting: () => outbox.waiting.length }; // for measurements
+    window.phqReview = { paints: () => loop.pace.paints, waiting: () => outbox.waiting.length, written: () => outbox.written }; // for measurements and tests
     await loop.start();
   } catch (error) {
     if (error instanceof LoginNeeded) {

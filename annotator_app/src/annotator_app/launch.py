@@ -1,0 +1,298 @@
+"""Starting the review: the service and the Streamlit app as child processes, until Ctrl-C.
+
+The children are watched together: when one ends, so does the other. Ports that are taken are replaced by free
+ones. Streamlit is told everything by its command line, so that nothing is written to the user's home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from annotator_app import serve
+from annotator_app.service.settings import ServiceSettings
+from phq_data.workspace import Workspace
+
+SERVICE_PORT = 8765
+"""The page keeps unsent decisions by its address, so the port should stay the same from day to day."""
+APP_PORT = 8766
+START_SECONDS = 120.0
+STOP_SECONDS = 8.0
+
+
+class LaunchError(RuntimeError):
+    """The review cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a child listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """For browsers on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)
+        return f"http://{host}:{self.port}"
+
+
+@dataclass
+class Child:
+    """A running part of the review."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    health: str  # URL that answers 200 when it is ready
+
+
+@dataclass
+class Children:
+    """Starts, awaits and ends child processes."""
+
+    running: list[Child] = field(default_factory=list)
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], health: str) -> None:
+        """Start one in a process group of its own, so that Ctrl-C reaches only us."""
+        try:
+            process = subprocess.Popen(list(command), env=dict(environment), start_new_session=True)
+        except OSError as error:
+            raise LaunchError(f"the {name} cannot be started: {error.strerror or error}") from error
+        self.running.append(Child(name, process, health))
+
+    def await_healthy(self, stopping: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+        """Return when all answer, or when told to stop. Raises `LaunchError` when one ends or is too slow."""
+        deadline = time.monotonic() + seconds
+        for child in self.running:
+            while not stopping() and not _healthy(child.health):
+                self._check_alive()
+                if time.monotonic() > deadline:
+                    raise LaunchError(
+                        f"the {child.name} did not answer within {seconds:.0f} s: its messages are above"
+                    )
+                time.sleep(0.1)
+
+    def watch(self, stopping: Callable[[], bool]) -> None:
+        """Return when told to stop; raises `LaunchError` when a child ends by itself."""
+        while not stopping():
+            self._check_alive()
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End all: kindly, then firmly."""
+        for child in self.running:
+            _signal(child.process, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in self.running:
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(child.process, signal.SIGKILL)
+                child.process.wait()
+
+    def _check_alive(self) -> None:
+        for child in self.running:
+            code = child.process.poll()
+            if code is not None:
+                raise LaunchError(f"the {child.name} ended (exit code {code}): its messages are above")
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # it ended in this moment
+            os.killpg(process.pid, number)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def free_port(host: str, wanted: int, avoid: Sequence[int] = ()) -> int:
+    """`wanted` if nobody listens there, otherwise a free port. Raises `LaunchError` for a foreign host."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in (wanted, 0):
+        if port in avoid:
+            continue
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except PermissionError as error:
+                raise LaunchError(
+                    f"port {port} is reserved for the administrator: choose one above 1023 with --port"
+                ) from error
+            except OSError as error:
+                if port == 0 or not _taken(error):
+                    raise LaunchError(f"cannot listen on {host}: {error.strerror or error}") from error
+                continue
+            return int(probe.getsockname()[1])
+    raise LaunchError(f"no free port on {host}")
+
+
+def _taken(error: OSError) -> bool:
+    import errno
+
+    return error.errno == errno.EADDRINUSE
+
+
+def streamlit_command(address: Address) -> list[str]:
+    """How the app is started: quiet, without telemetry or file watcher, in the colours of the house."""
+    script = Path(__file__).with_name("app") / "main.py"
+    options = {
+        "server.address": address.host,
+        "server.port": str(address.port),
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "server.runOnSave": "false",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "type",
+        "logger.level": "warning",
+        "theme.light.primaryColor": "#1d6f93",
+        "theme.light.backgroundColor": "#f7f7f5",
+        "theme.light.secondaryBackgroundColor": "#efefeb",
+        "theme.light.textColor": "#1c1e21",
+        "theme.dark.primaryColor": "#5bb6d8",
+        "theme.dark.backgroundColor": "#121316",
+        "theme.dark.secondaryBackgroundColor": "#1b1d21",
+        "theme.dark.textColor": "#e8e8e4",
+    }
+    listed = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return child_command("streamlit", "run", str(script), *listed)
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """`python -m MODULE`, ending with us even when we are killed."""
+    return [sys.executable, "-m", "annotator_app.child", str(os.getpid()), module, *arguments]
+
+
+def streamlit_environment(service: Address, scratch: Path, order: str) -> dict[str, str]:
+    """Our environment, with a home of its own for Streamlit's settings and the service's address."""
+    return {
+        **os.environ,
+        "HOME": str(scratch),
+        "PHQ_SERVICE_URL": service.url,
+        "PHQ_SERVICE_PORT": str(service.port),
+        "PHQ_QUEUE_ORDER": order,
+        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def open_browser(url: str) -> bool:
+    """Open the page where there is a desktop; False where there is none."""
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return False
+    try:
+        return webbrowser.open(url)
+    except webbrowser.Error:
+        return False
+
+
+class Stop:
+    """Ctrl-C and SIGTERM as a question that can be asked."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def __call__(self) -> bool:
+        """Has somebody asked us to stop?"""
+        return self.asked
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `phq review` was asked for."""
+
+    workspace: str
+    host: str = "127.0.0.1"
+    port: int = SERVICE_PORT
+    app_port: int = APP_PORT
+    database: str | None = None
+    password: str | None = None
+    reviewer: str = ""
+    names: tuple[str, ...] = ()
+    order: str = "doubt"
+    with_app: bool = True
+    browser: bool = True
+
+
+def run(plan: Plan, say: Callable[[str], None]) -> None:
+    """Run the review until Ctrl-C or SIGTERM. Raises `LaunchError` and `WorkspaceError`."""
+    workspace = Workspace.open(plan.workspace)
+    if not workspace.parts("tables/portraits"):
+        raise LaunchError(
+            f"there are no portraits in {plan.workspace} yet: phq build --workspace {plan.workspace} PHOTOS"
+        )
+    service = Address(plan.host, free_port(plan.host, plan.port))
+    app = Address(plan.host, free_port(plan.host, plan.app_port, avoid=[service.port]))
+    settings = ServiceSettings(
+        workspace=plan.workspace, database=plan.database, host=service.host, port=service.port,
+        password=plan.password, reviewer=plan.reviewer, names=plan.names,
+        embedders=_embedders(plan, app),
+    )  # fmt: skip
+    stop = Stop()
+    children = Children()
+    with tempfile.TemporaryDirectory(prefix="phq-review-") as scratch:
+        try:
+            children.start(
+                "review service", child_command("annotator_app.serve"), serve.environment(settings),
+                f"{service.url}/api/health",
+            )  # fmt: skip
+            if plan.with_app:
+                children.start(
+                    "review app", streamlit_command(app),
+                    streamlit_environment(service, Path(scratch), plan.order), f"{app.url}/_stcore/health",
+                )  # fmt: skip
+            children.await_healthy(stop)
+            if not stop():
+                _announce(plan, service, app, say)
+            children.watch(stop)
+        finally:
+            children.stop()
+    say("The review has ended. Decisions are kept: run the same command to go on.")
+
+
+def _embedders(plan: Plan, app: Address) -> tuple[str, ...]:
+    """Who may show the review page in a frame: the app, under every name that leads to it."""
+    names = {"localhost", "127.0.0.1", *plan.names}
+    if plan.host not in ("0.0.0.0", "::"):
+        names.add(f"[{plan.host}]" if ":" in plan.host else plan.host)
+    return tuple(f"{scheme}://{name}:{app.port}" for name in sorted(names) for scheme in ("http", "https"))
+
+
+def _announce(plan: Plan, service: Address, app: Address, say: Callable[[str], None]) -> None:
+    for wanted, got in ((plan.port, service.port), (plan.app_port, app.port if plan.with_app else 0)):
+        if got and wanted != got:
+            say(f"port {wanted} is in use: {got} is taken instead")
+    page = f"{service.url}/?order={plan.order}" + (f"&app={app.port}" if plan.with_app else "")
+    say(f"review    {page}")
+    if plan.with_app:
+        say(f"app       {app.url}")
+    say("Ctrl-C ends the review.")
+    if plan.browser and not open_browser(app.url if plan.with_app else page):
+        say("There is no desktop here: open the address in your browser.")

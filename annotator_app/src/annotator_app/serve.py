@@ -1,0 +1,45 @@
+"""The service as a process, `python -m annotator_app.serve`, with its settings as JSON in the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from annotator_app.service.settings import ServiceSettings
+
+VARIABLE = "PHQ_REVIEW_SETTINGS"
+"""In the environment, not on the command line: the settings may hold a password."""
+
+
+def environment(settings: ServiceSettings) -> dict[str, str]:
+    """Our environment with the settings in it."""
+    return {**os.environ, VARIABLE: json.dumps(asdict(settings)), "PYTHONUNBUFFERED": "1"}
+
+
+def main() -> None:
+    """Serve until told to stop. What the user can mend is one sentence and exit code 1."""
+    import uvicorn
+
+    from annotator_app.service import AccessError, create_app
+    from phq_data.review.consensus import ReviewError
+    from phq_data.review.database import StoreError
+    from phq_data.workspace import WorkspaceError
+
+    given = json.loads(os.environ.pop(VARIABLE))
+    lists = {name: tuple(given[name]) for name in ("names", "embedders")}
+    settings = ServiceSettings(**{**given, **lists})
+    try:
+        app = create_app(settings)
+    except (AccessError, ReviewError, StoreError, WorkspaceError) as error:
+        sys.stderr.write(f"phq: {error}\n")
+        sys.exit(1)
+    uvicorn.run(
+        app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=3,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
