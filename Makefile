@@ -19,7 +19,7 @@ SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
 .PHONY: help setup-demo setup demo accuracy test lint types pytest lock clean \
-    bench-build bench-crowdnet bench-release bench-deformation bench-step bench-loader
+    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by o
 
 bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (JSON=1 for one JSON line)
 	$(RUN)/python -m phq_data.release.bench $(if $(JSON),--json)
+
+bench-fetch: setup-demo ## Photos fetched, verified and hashed a second and core (JSON=1 for one JSON line)
+	$(RUN)/python -m phq_data.sources.web.bench $(if $(JSON),--json)
 
 bench-deformation: setup ## Closest-face backends and their share of a render (JSON=1 for one JSON line)
 	$(RUN)/python -m portraitgan.bench deformation

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from dataclasses import dataclass, field
 
@@ -5,7 +6,7 @@ import pytest
 
 from phq_data.config import IngestConfig
 from phq_data.gather import gather
-from phq_data.sources import Provenance, SourceFile
+from phq_data.sources import Provenance, RefusedFileError, SourceFile
 from phq_data.workspace import Workspace, WorkspaceError
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF"
@@ -168,3 +169,45 @@ def test_a_damaged_plan_part_says_what_to_do(workspace, tmp_path):
     (tmp_path / "plan/part-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(WorkspaceError, match="delete it and run the build again"):
         take(workspace, Shelf({"a.jpg": photo(1)}))
+
+
+def test_rights_that_are_stated_later_replace_what_was_planned_and_only_that(workspace):
+    shelf = Shelf({"a": photo(1), "b": photo(2), "c": photo(3)})
+    take(workspace, shelf)
+    before, contents = plan(workspace), [workspace.part_info("plan", part).content for part in (0, 1)]
+    take(workspace, shelf)
+    assert [workspace.part_info("plan", part).content for part in (0, 1)] == contents
+    original = shelf.files
+
+    def restated():
+        for file in original():
+            changed = Provenance(licence="CC-BY-4.0", author="Ada") if file.uri.endswith("c") else None
+            yield dataclasses.replace(file, provenance=changed or file.provenance)
+
+    shelf.files = restated
+    take(workspace, shelf)
+    after = plan(workspace)
+    assert after[:2] == before[:2] and workspace.part_info("plan", 0).content == contents[0]
+    assert after[2] == {**before[2], "licence": "CC-BY-4.0", "author": "Ada"}
+    assert len(shelf.opened) == 3
+
+
+def test_a_permission_once_recorded_stays_when_the_folder_says_nothing_of_one(workspace):
+    shelf = Shelf({"a": photo(1)})
+    original = shelf.files
+    given = Provenance(licence="CC0-1.0", permission='{"who": "Rosa"}')
+    shelf.files = lambda: (dataclasses.replace(file, provenance=given) for file in original())
+    take(workspace, shelf)
+    shelf.files = original
+    take(workspace, shelf)
+    assert plan(workspace)[0]["permission"] == '{"who": "Rosa"}'
+
+
+def test_a_file_that_its_source_refuses_is_planned_with_the_reason_and_asked_again(workspace):
+    shelf = Shelf({"a": RefusedFileError("licence_nc", "not for sale")})
+    take(workspace, shelf)
+    assert (plan(workspace)[0]["error"], plan(workspace)[0]["sha256"]) == ("licence_nc", "")
+    shelf.content["a"] = photo(1)
+    shelf.content = {"a": photo(1)}
+    take(workspace, shelf)
+    assert plan(workspace)[0]["error"] == "" and len(plan(workspace)) == 1

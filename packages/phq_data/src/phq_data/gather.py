@@ -11,16 +11,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.images import sniff
-from phq_data.sources import RefusedFileError, Source, SourceFile
-from phq_data.sources.licences import REASONS
+from phq_data.sources import Provenance, RefusedFileError, Source, SourceFile
 from phq_data.stages.base import Row
 from phq_data.workspace import Workspace, WorkspaceError
 
-PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes", *REASONS})
+PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes"})
 """Reading errors that another try cannot mend."""
 _HEAD = 64
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "TIFF": "tif", "HEIC": "heic", "AVIF": "avif"}
@@ -32,6 +32,15 @@ class _RefusedError(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """Where a planned file stands, and what its row says of rights (digests, to hold many)."""
+
+    part: int
+    position: int
+    digests: Mapping[str, int]
+
+
 class Plan:
     """What is planned already, and what is to be added. The caller holds `Workspace.lock`."""
 
@@ -41,6 +50,7 @@ class Plan:
         self.known: set[tuple[str, int, int]] = set()
         self.owners: dict[str, str] = {}  # sha256 -> uri of the first file with these bytes
         self.unread: dict[str, tuple[int, int]] = {}  # uri -> (part, row) of files worth another try
+        self._claims: dict[tuple[str, int, int], _Claim] | None = None
         for part in self.parts:
             columns = ["uri", "size", "mtime_ns", "sha256", "error"]
             try:
@@ -64,12 +74,33 @@ class Plan:
         self.parts.append(part)
         return part
 
-    def amend(self, part: int, rows_by_position: Mapping[int, Row]) -> None:
-        """Replace rows of a part."""
+    def amend(self, part: int, changes: Mapping[int, Row]) -> None:
+        """Change rows of a part: position -> what is new of the row."""
         rows = self.workspace.read_part("plan", part).to_pylist()
-        for position, row in rows_by_position.items():
-            rows[position] = row
+        for position, change in changes.items():
+            rows[position] = {**rows[position], **change}
         self._write(part, rows)
+
+    def restated(self, file: SourceFile) -> tuple[int, int, Row] | None:
+        """(part, row, what is new of it) when a planned file's rights are stated otherwise now."""
+        if self._claims is None:
+            self._claims = dict(self._folder_claims())
+        known = self._claims.get((file.uri, file.size, file.mtime_ns))
+        stated = dataclasses.asdict(file.provenance)
+        if stated["permission"] is None:  # one that was given with a scrape stays
+            del stated["permission"]
+        if known is None or all(known.digests[name] == hash(value) for name, value in stated.items()):
+            return None
+        return known.part, known.position, stated
+
+    def _folder_claims(self) -> Iterator[tuple[tuple[str, int, int], _Claim]]:
+        names = [field.name for field in dataclasses.fields(Provenance)]
+        for part in self.parts:
+            columns = ["provider", "uri", "size", "mtime_ns", *names]
+            for position, row in enumerate(self.workspace.read_part("plan", part, columns).to_pylist()):
+                if row["provider"] == "folder":
+                    digests = {name: hash(row[name]) for name in names}
+                    yield (row["uri"], row["size"], row["mtime_ns"]), _Claim(part, position, digests)
 
     def _write(self, part: int, rows: list[Row]) -> None:
         self.workspace.write_part("plan", part, schema.to_table("plan", rows), fingerprint="plan")
@@ -84,7 +115,8 @@ def gather(
 ) -> Iterator[int]:
     """Plan what `sources` hold beyond the plan; yield the number of every part, old ones first.
 
-    Files that could not be read before are tried again. `on_file` is told of every file, and whether it is
+    Files that could not be read before are tried again, and what a folder says of rights now replaces what
+    it said before. `on_file` is told of every file, and whether it is
     new. Raises `WorkspaceError` when the workspace cannot be written, `SourceError` for an unusable source.
     """
     plan = Plan(workspace)
@@ -105,6 +137,8 @@ def gather(
             elif identity not in plan.known:
                 plan.known.add(identity)
                 fresh.append(_take_in(workspace, source, file, config, plan.owners))
+            elif source.provider == "folder" and (restated := plan.restated(file)):
+                amended.setdefault(restated[0], {})[restated[1]] = restated[2]
             if len(fresh) == part_size:
                 added.append(plan.append(fresh))
                 fresh = []

@@ -224,6 +224,20 @@ def test_unsplash_keeps_fifty_an_hour_and_stops_at_none_left(site, clock):
     assert clock.now() - began >= 3600
 
 
+def test_a_better_unsplash_key_says_so_in_its_answers(site, clock):
+    unsplash_api(site, 10)
+    source = unsplash.Unsplash(client_web(clock, unsplash.policies(site.url)), Secret("k"), site.url)
+    search = site.pages["/search/photos"]
+    site.pages["/search/photos"] = lambda request: Answer(
+        json.dumps(search(request)).encode(),
+        headers={"X-Ratelimit-Limit": "5000", "X-Ratelimit-Remaining": "9"},
+    )
+    began = clock.now()
+    for _ in range(60):
+        source.search("x", "1")
+    assert clock.now() == began
+
+
 def test_unsplash_lite_finds_by_keywords_and_descriptions_without_any_request(tmp_path):
     columns = [
         "photo_id", "photo_url", "photo_image_url", "photo_description", "photographer_username",

@@ -283,3 +283,71 @@ def test_two_scrapes_take_turns(commons, run):
     outcome = run(progress=waiting)
     first.join()
     assert outcome.scrape.downloaded == 0 and "in use" in waiting.said[0]
+
+
+def test_one_dead_host_in_a_list_does_not_stop_the_others(commons, run, tmp_path, monkeypatch):
+    from phq_data.sources.web import scrape as module
+
+    monkeypatch.setattr(module, "GIVE_UP", 3)
+    path = tmp_path / "list.csv"
+    with serving() as dead:
+        dead.pages = {f"/{index}.jpg": Answer(b"", 500) for index in range(9)}
+        rows = [f"{dead.url}/{index}.jpg,CC0" for index in range(9)]
+        rows += [f"{commons.site.url}/photos/{index}.jpg,CC0" for index in range(5)]
+        path.write_text("\n".join(["url,licence", *rows]))
+        outcome = run("urls", path=str(path), connections=1)
+        assert outcome.scrape.downloaded == 5 and not outcome.scrape.stopped
+        assert outcome.scrape.failed["HostDown"] >= 4 and outcome.scrape.transient == 9
+        dead.pages = {f"/{index}.jpg": jpeg(100 + index) for index in range(9)}
+        run("urls", path=str(path), connections=1, retry_failed=True)
+    assert run.workspace().table("photos").num_rows == 14
+
+
+def test_a_listed_photo_of_a_provider_with_terms_is_refused(commons, run, tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("url,licence\nhttps://images.pexels.com/photos/1/a.jpeg,CC0\n")
+    outcome = run("urls", path=str(path))
+    assert dict(outcome.scrape.refused) == {"terms": 1}
+    (row,) = run.workspace().table("ledger").to_pylist()
+    assert (row["outcome"], row["reason"]) == ("rejected", "terms") and "Pexels" in row["message"]
+
+
+def test_a_distant_workspace_keeps_photos_and_journal_there(commons, run):
+    url = f"memory://scrape-{id(run)}"
+    request = ScrapeRequest("wikimedia", queries=("one",), limit=8)
+    scrape_into(url, request, progress=Silent(), settings=run.settings)
+    workspace = Workspace.open(url)
+    assert workspace.table("photos").num_rows == 8 and workspace.exists("scrape/journal.sqlite")
+    before = len(commons.site.requests)
+    scrape_into(url, request, progress=Silent(), settings=run.settings)
+    assert len(commons.site.requests) == before
+    scrape_into(url, replace(request, limit=0), progress=Silent(), settings=run.settings)
+    assert workspace.table("photos").num_rows == 13
+    assert max(commons.site.counts("/photos").values()) == 1
+
+
+def test_a_folder_is_taken_with_a_free_licence_or_a_permission_only(commons, run, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index}.jpg").write_bytes(jpeg(index))
+    rights = {
+        "files": {"0.jpg": {"licence": "CC BY 4.0", "author": "Ada"}, "1.jpg": {"licence": "CC BY-NC 4.0"}}
+    }
+    (folder / "rights.json").write_text(json.dumps(rights))
+    run("folder", path=str(folder))
+    found = {uri[-5:]: outcome for uri, outcome in outcomes(run.workspace()).items()}
+    assert found == {
+        "0.jpg": ("kept", ""), "1.jpg": ("rejected", "licence_nc"), "2.jpg": ("rejected", "licence_unknown"),
+    }  # fmt: skip
+    assert run.workspace().table("photos").to_pylist()[0]["licence"] == "CC-BY-4.0"
+    rights["files"]["2.jpg"] = {"licence": "CC0"}
+    (folder / "rights.json").write_text(json.dumps(rights))
+    run("folder", path=str(folder))
+    assert run.workspace().table("photos").num_rows == 2
+    path = tmp_path / "permission.json"
+    statement = {"who": "Ada", "scope": ["store", "train"], "date": "2026-11-01", "reference": "mail"}
+    path.write_text(json.dumps(statement))
+    run("folder", path=str(folder), permission=str(path))
+    rows = {row["uri"][-5:]: row for row in run.workspace().table("photos").to_pylist()}
+    assert len(rows) == 3 and json.loads(rows["1.jpg"]["permission"])["reference"] == "mail"

@@ -20,7 +20,7 @@ PER_PAGE = 80
 
 def policies(api: str = API) -> dict[str, HostPolicy]:
     """What one may ask of its hosts."""
-    quotas = (Quota(200, 3600.0), Quota(20_000, 30 * 86400.0))
+    quotas = (Quota(200, 3600.0), Quota(20_000, 30 * 86400.0, stated=True))
     return {
         urlsplit(api).netloc.lower(): HostPolicy(connections=1, quotas=quotas),
         "images.pexels.com": HostPolicy(connections=8),

@@ -51,7 +51,7 @@ def make(
         policies.update(wikimedia.policies(api["wikimedia"]))
         if source == "openverse":
             policies.update(openverse.policies(api["openverse"], token=bool(token)))
-    web_options.setdefault("default", HostPolicy(connections=4))
+    web_options.setdefault("default", HostPolicy(connections=4, per_second=10))
     web = make_web(
         contact,
         policies=policies,

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
@@ -59,6 +59,7 @@ class Quota:
 
     count: int
     seconds: float
+    stated: bool = False  # the host's X-Ratelimit-Limit speaks of this one and may raise or lower it
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Gate:
     ) -> None:
         self.host, self.policy, self._stopped = host, policy, stopped
         self._clock, self._book, self._max_wait, self._on_wait = clock, book or QuotaBook(), max_wait, on_wait
+        self._quotas = policy.quotas
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(policy.connections) if policy.connections else None
         self._pause = 1.0 / policy.per_second if policy.per_second else 0.0
@@ -146,10 +148,10 @@ class Gate:
             with self._lock:
                 now, wall = self._clock.now(), self._clock.wall()
                 wait = max(0.0, self._next - now, self._paid - now)
-                for quota in self.policy.quotas:
+                for quota in self._quotas:
                     wait = max(wait, self._book.wait(self.host, quota, wall))
                 if wait <= 0:
-                    for quota in self.policy.quotas:
+                    for quota in self._quotas:
                         self._book.spend(self.host, quota, wall)
                     self._next = now + self._pause
                     return
@@ -188,7 +190,13 @@ class Gate:
             self._clock.sleep(ahead - 1.0)
 
     def learn(self, headers: Mapping[str, str]) -> None:
-        """Stop in time when an answer's headers say that nothing is left."""
+        """Stop in time when an answer's headers say that nothing is left; keep to the limit they state."""
+        stated = _number(headers.get("x-ratelimit-limit"))
+        if stated and stated >= 1:
+            with self._lock:
+                self._quotas = tuple(
+                    replace(quota, count=int(stated)) if quota.stated else quota for quota in self._quotas
+                )
         for name, value in headers.items():  # Openverse: x-ratelimit-available-anon_burst, one a window
             key = name.lower()
             if key.startswith("x-ratelimit-available-") and _number(value) == 0:
@@ -199,8 +207,7 @@ class Gate:
             return
         reset = _number(headers.get("x-ratelimit-reset"))
         if reset is None:
-            quota = min(self.policy.quotas, key=lambda quota: quota.seconds, default=None)
-            wait = quota.seconds if quota else 60.0
+            wait = next((quota.seconds for quota in self._quotas if quota.stated), 60.0)
         else:
             wait = reset - self._clock.wall() if reset > 1e9 else reset
         self.hold(max(0.0, wait))

@@ -29,7 +29,10 @@ from phq_data.sources.web.planning import Planner, Store
 from phq_data.workspace import Workspace
 
 GIVE_UP = 20
-"""Downloads that fail one after another for reasons that may pass: then it is the network, not the files."""
+"""Downloads that fail one after another for reasons that may pass: then it is the host or the network, not
+the files. A host that fails so often is not asked again in this run."""
+_HOSTS = 5
+"""So many hosts that fail in one row without any that does well are the network."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ class _Run:
         self._pending: dict[Future[Fetched], File] = {}
         self._order: deque[int] = deque()  # seqs in the order they were found, not yet planned
         self._ready: dict[int, File] = {}  # of these, the ones that have their outcome
-        self._in_a_row = 0
+        self._in_a_row: list[str] = []  # hosts of the downloads that failed since one did well
+        self._down: Counter[str] = Counter()  # host -> failures since one did well there
+        self._one_host = source.provider not in ("urls", "openverse")
         self._stop = threading.Event()
 
     def run(self) -> ScrapeReport:
@@ -249,8 +254,10 @@ class _Run:
     def _download(self, file: File) -> Fetched:
         if self._stop.is_set():
             raise TransientError("QuotaUsed", "the scrape was stopped")
-        self._source.before_download(file.candidate)
-        candidate = file.candidate
+        candidate, host = file.candidate, _host(file)
+        if not self._one_host and self._down[host] >= GIVE_UP:
+            raise TransientError("HostDown", f"{host} failed {GIVE_UP} times in a row: not asked again")
+        self._source.before_download(candidate)
         return self._fetcher.fetch(candidate.url, etag=file.etag, modified=file.modified, sha1=candidate.sha1)
 
     def _next_search(
@@ -300,7 +307,8 @@ class _Run:
             fetched = future.result()
         except FetchError as error:
             return self._lost(file, error)
-        self._in_a_row = 0
+        self._in_a_row.clear()
+        self._down.pop(_host(file), None)
         seen = json.dumps(fetched.seen, sort_keys=True)
         if fetched.path is None or fetched.sha256 == file.sha256:
             if fetched.path is not None:
@@ -338,11 +346,17 @@ class _Run:
         )  # fmt: skip
         (self._report.refused if refused else self._report.failed)[error.reason] += 1
         self._report.transient += error.transient
-        self._in_a_row = self._in_a_row + 1 if error.transient else 0
-        if self._in_a_row >= GIVE_UP and not self._stop.is_set():
+        if not error.transient:
+            self._in_a_row.clear()
+            self._down.pop(_host(file), None)
+        elif error.reason != "HostDown":
+            self._in_a_row.append(_host(file))
+            self._down[_host(file)] += 1
+        many = self._one_host or len(set(self._in_a_row)) >= _HOSTS
+        if len(self._in_a_row) >= GIVE_UP and many and not self._stop.is_set():
             text = (
-                f"stopped: the last {GIVE_UP} downloads failed, the last one because {error}. When the "
-                "network is well again, run the same command with --retry-failed, then without"
+                f"stopped: the last {len(self._in_a_row)} downloads failed, the last one because {error}. "
+                "When the network is well again, run the same command with --retry-failed, then without"
             )
             self._report.stopped.append(text)
             self._progress.say(text)
@@ -382,6 +396,10 @@ class _Run:
         self._report.parts.append(part)
         self._journal.save()
         self._on_part(part)
+
+
+def _host(file: File) -> str:
+    return file.candidate.url.split("/")[2].lower() if "://" in file.candidate.url else ""
 
 
 def _search(source: WebSource, query: str, cursor: str) -> tuple[str, Page]:
