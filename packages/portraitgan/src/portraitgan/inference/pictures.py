@@ -20,7 +20,7 @@ from portraitgan.rendering.rays import camera_rays
 
 Pixels = NDArray[np.uint8]
 PARTS = ("image", "raw", "mask", "depth", "normals")
-NEAR, FAR = 2.35, 3.05
+NEAR, FAR = 2.4, 2.95
 """Depths in metres drawn white and black; fixed, so that pictures and frames compare."""
 
 

@@ -20,6 +20,7 @@ from phq_data.workspace import Workspace, WorkspaceError
 from portraitgan.config import ModelConfig
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.pictures import Pixels, from_pixels
+from portraitgan.losses import prepare_real
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Portraits
 
@@ -103,12 +104,11 @@ def open_portraits(url: str) -> PortraitSource:
 
 def judged(portraits: list[RealPortrait], config: ModelConfig, device: torch.device) -> Portraits:
     """What the discriminator sees of real portraits: image at H, raw and mask resized to R (spec 4.5)."""
-    size, raw_size = config.discriminator.image_resolution, config.generator.render.resolution
+    size = config.discriminator.image_resolution
     images = [filters.resize(from_pixels(one.image), size) for one in portraits]
     masks = [torch.from_numpy(one.mask.astype(np.float32) / 255)[None, None] for one in portraits]
-    image = torch.cat(images).to(device)
-    mask = torch.cat([filters.resize(one, raw_size) for one in masks]).to(device)
-    return Portraits(image, filters.resize(image, raw_size), mask)
+    mask = torch.cat([filters.resize(one, size) for one in masks]).to(device)
+    return prepare_real(torch.cat(images).to(device), mask, config.generator.render.resolution, 0.0)
 
 
 def cameras_of(portraits: list[RealPortrait], device: torch.device) -> Tensor:
