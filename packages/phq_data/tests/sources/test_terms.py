@@ -1,5 +1,6 @@
 import json
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,12 @@ def test_a_statement_that_is_not_whole_is_refused(tmp_path, broken, word):
     path.write_text(json.dumps({**STATEMENT, **broken}))
     with pytest.raises(TermsError, match=word):
         Permission.load(path)
+
+
+def test_the_page_about_sources_shows_the_terms_as_they_are_in_the_data():
+    page = Path(__file__).parents[4] / "docs/sources.md"
+    rows = [
+        line.strip("| \n").split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")
+    ]
+    shown = {row[0]: row[1:] for row in rows if row[0] in TERMS and len(row) == 1 + len(USES)}
+    assert shown == {name: [entry.verdict(use) for use in USES] for name, entry in TERMS.items()}

@@ -20,6 +20,8 @@ from phq_data.sources.web.limits import HostPolicy, retry_after
 
 API = "https://commons.wikimedia.org/w/api.php"
 PER_PAGE = 50
+DEEPEST = 10_000
+"""Results that the search gives of one query."""
 FORMATS = frozenset({"image/jpeg", "image/png", "image/webp", "image/tiff"})
 _BUSY = frozenset({"maxlag", "ratelimited", "readonly"})
 _STATED = ("LicenseShortName", "License", "LicenseUrl", "UsageTerms", "Restrictions", "Permission")
@@ -57,6 +59,8 @@ class Wikimedia:
         found = sorted(pages, key=lambda page: page.get("index", 0))
         candidates = tuple(candidate for page in found if (candidate := self._candidate(page)))
         following = document.get("continue")
+        if following and int(following.get("gsroffset", 0)) + PER_PAGE > DEEPEST:
+            following = None
         total = document.get("query", {}).get("searchinfo", {}).get("totalhits")
         return Page(candidates, json.dumps(following, sort_keys=True) if following else None, total)
 
