@@ -79,6 +79,8 @@ def test_a_stage_changes_what_it_says(whole: Path, small: TrainConfig, data: Por
     first, last = checkpoint.checkpoints(whole)[0], checkpoint.checkpoints(whole)[-1]
     before, after = checkpoint.load(first), checkpoint.load(last)
     assert (before.state.images, before.state.stage, after.state.stage) == (32, "2", "3")
+    # Inference renders with the rays of the moment.
+    assert [one.config.generator.render.resolution for one in (before, after)] == [4, 6]
     moved = {
         key: not torch.equal(value, after.networks["generator"][key])
         for key, value in before.networks["generator"].items()

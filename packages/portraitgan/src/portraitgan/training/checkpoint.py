@@ -3,7 +3,8 @@
     RUN/config.json                   the whole TrainConfig
     RUN/rig.safetensors               the body that the poses refer to (not there for a run without poses)
     RUN/checkpoints/kimg-NNNNNN/      a checkpoint; kimg-NNNNNN.MMM between whole thousands of images
-        config.json                   the ModelConfig, as in a converted official checkpoint
+        config.json                   the ModelConfig, as in a converted official checkpoint, with the rays
+                                      of that moment
         generator.safetensors         generator_ema, discriminator, discriminator_ema alike
         optimiser.safetensors         Adam's moments and step counts of both networks
         state.json                    images and iterations seen, and size and sha256 of every other file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from portraitgan.training import checkpoint, statistics
 from portraitgan.training.checkpoint import Checkpoint, State
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
-from portraitgan.training.schedule import at, stage_index, stage_start
+from portraitgan.training.schedule import at, model_at, stage_index, stage_start
 from portraitgan.training.step import Networks, Stepper, make_networks
 from portraitgan.weights import (
     DISCRIMINATOR,
@@ -65,7 +65,7 @@ class Run:
         """Write a checkpoint (the first process only)."""
         states = {name: network.state_dict() for name, network in self.networks.named().items()}
         optimiser = checkpoint.optimiser_tensors(self.stepper.optimisers())
-        made = Checkpoint(self.config.model, self.state(), states, optimiser)
+        made = Checkpoint(model_at(self.config, self.images), self.state(), states, optimiser)
         return checkpoint.save(self.folder, made)
 
 
@@ -189,7 +189,10 @@ def _continue(run: Run, found: Checkpoint, say: Say, other_data: bool) -> None:
 def _foreign(folder: Path, config: ModelConfig) -> dict[str, dict[str, Tensor]]:
     """State dicts of weights to start from; where there are only averages, those."""
     theirs = read_config(folder)
-    if (theirs.generator, theirs.discriminator) != (config.generator, config.discriminator):
+    # The number of rays is a matter of the moment, not of the weights.
+    render = replace(theirs.generator.render, resolution=config.generator.render.resolution)
+    generator = replace(theirs.generator, render=render)
+    if (generator, theirs.discriminator) != (config.generator, config.discriminator):
         raise TrainingError(
             f"{folder} holds networks of the config '{theirs.name}', which differ from those of this run: "
             "choose the preset they were made with (their config.json says all of it)"

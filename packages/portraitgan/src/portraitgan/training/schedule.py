@@ -7,8 +7,9 @@ Everything is a function of the number of images seen, so a resumed run needs no
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from portraitgan.config import ModelConfig
 from portraitgan.losses import Schedule, pose_regulariser_strength
 from portraitgan.training.config import StageConfig, TrainConfig
 
@@ -37,6 +38,14 @@ def at(config: TrainConfig, images: int) -> Moment:
         resolution=rays(stage, images - stage_start(config, index)),
     )
     return Moment(stage, index, schedule, average_decay(config, images))
+
+
+def model_at(config: TrainConfig, images: int) -> ModelConfig:
+    """The networks' config as inference should use it after `images` images: with the rays of then."""
+    generator = config.model.generator
+    side = at(config, images).schedule.resolution or generator.render.resolution
+    rendered = replace(generator, render=replace(generator.render, resolution=side))
+    return replace(config.model, generator=rendered)
 
 
 def stage_index(config: TrainConfig, images: int) -> int:
