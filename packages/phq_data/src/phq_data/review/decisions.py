@@ -97,21 +97,30 @@ def current(
 
     The live store is the one in the workspace, or that of the variable PHQ_REVIEW_DATABASE.
     """
-    _take_in_live(workspace)
+    rows = _live(workspace)
     columns = ["decision_id", "portrait_id", "verdict", "reviewer", "time", "client"]
-    return consensus(workspace.table("decisions", columns).to_pylist(), rule)
+    return consensus([*workspace.table("decisions", columns).to_pylist(), *rows], rule)
 
 
-def _take_in_live(workspace: Workspace) -> None:
+def _live(workspace: Workspace) -> list[dict[str, Any]]:
+    """The decisions of the live store; on the way the parts are brought up to date, if they may be."""
     if not (os.environ.get(DATABASE_VARIABLE) or (workspace.is_local and workspace.exists(STORE_FILE))):
-        return
+        return []
+    from phq_data.review.database import StoreError
     from phq_data.review.store import Store
 
-    store = Store.open(workspace)
     try:
-        synchronise(workspace, store)
-    finally:
-        store.close()
+        store = Store.open(workspace)
+        try:
+            rows = [from_log(row) for row in store.rows()]
+        finally:
+            store.close()
+    except StoreError as error:
+        raise ReviewError(str(error)) from error
+    # Somebody who may only read can release as well.
+    with contextlib.suppress(WorkspaceError), _alone(workspace):
+        append(workspace, rows)
+    return rows
 
 
 @contextlib.contextmanager

@@ -298,6 +298,8 @@ def _objection(one: NewDecision, active: bool | None, depth: int, lead: bool) ->
         return "the id of a decision is 1 to 64 letters and digits"
     if one.verdict not in VERDICTS:
         return f"a verdict is one of {', '.join(VERDICTS)}"
+    if not all(_storable(text) for text in (one.reason, one.note or "", one.client, one.queue, one.rules)):
+        return "a text has characters that no database takes (NUL, half a surrogate)"
     if active is None:
         return "this workspace has no such portrait"
     if one.verdict == "undo":
@@ -307,6 +309,13 @@ def _objection(one: NewDecision, active: bool | None, depth: int, lead: bool) ->
     if one.client.startswith(ADJUDICATION) and not lead:
         return "only a lead rules on disputes"
     return ""
+
+
+def _storable(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _existing(connection: sa.Connection, ids: Iterable[str]) -> dict[str, dict[str, Any]]:

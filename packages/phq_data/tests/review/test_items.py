@@ -1,0 +1,140 @@
+import pytest
+import sqlalchemy as sa
+
+from phq_data import schema
+from phq_data.config import ScreenConfig
+from phq_data.review import decisions, evidence, items
+from phq_data.review.queue import Queue, Wish
+from phq_data.review.store import NewDecision, Store
+from phq_data.review.tables import ITEMS, REPLACED
+from phq_data.workspace import Workspace
+
+from .conftest import vote
+
+
+@pytest.fixture
+def made(make_workspace):
+    found = make_workspace(count=8, rejected=2)
+    found.store = Store.open(found.workspace)
+    yield found
+    found.store.close()
+
+
+def index(store):
+    with store.database.read() as connection:
+        return {row["portrait_id"]: row for row in connection.execute(sa.select(ITEMS)).mappings()}
+
+
+def rewrite(workspace, part, change):
+    """Write a part of `portraits` and `screened` again with other portraits, as a new build would."""
+    for name in ("portraits", "screened"):
+        rows = workspace.read_part(f"tables/{name}", part).to_pylist()
+        workspace.write_part(f"tables/{name}", part, schema.to_table(name, change(rows)), "another")
+
+
+def test_the_index_knows_every_portrait_and_its_pool(made):
+    done = items.sync(made.store, made.workspace)
+    assert (done.added, done.replaced, done.total) == (8, 0, 8)
+    pools = [row["pool"] for row in index(made.store).values()]
+    assert sorted(pools) == sorted([items.ASKED] * 5 + [items.SCREENED_OUT] * 2 + [items.DUPLICATE])
+
+
+def test_following_again_changes_nothing(made):
+    items.sync(made.store, made.workspace)
+    before = index(made.store)
+    assert items.sync(made.store, made.workspace) == items.Synced(0, 0, 8)
+    assert index(made.store) == before
+
+
+def test_recropping_invalidates_only_what_changed(made):
+    items.sync(made.store, made.workspace)
+    kept = [p for p, row in index(made.store).items() if row["pool"] == items.ASKED]
+    for portrait in kept:
+        vote(made.store, "rosa", portrait)
+    old = next(row for row in made.portraits if row["portrait_id"] in kept)
+    new_id = "f" * 32
+    part = index(made.store)[old["portrait_id"]]["part"]
+    rewrite(
+        made.workspace, part,
+        lambda rows: [
+            {**row, "portrait_id": new_id} if row["portrait_id"] == old["portrait_id"] else row
+            for row in rows
+        ],
+    )  # fmt: skip
+    assert items.sync(made.store, made.workspace) == items.Synced(1, 1, 8)
+    now = index(made.store)
+    assert now[new_id]["state"] == "undecided" and now[new_id]["open"] == 1
+    assert now[old["portrait_id"]]["active"] == 0
+    assert {p: now[p]["state"] for p in kept if p != old["portrait_id"]} == {
+        p: "accepted" for p in kept if p != old["portrait_id"]
+    }
+    with made.store.database.read() as connection:
+        gone = connection.execute(sa.select(REPLACED)).mappings().one()
+    assert (gone["portrait_id"], gone["by_portrait_id"], gone["decisions"]) == (old["portrait_id"], new_id, 1)
+    found = evidence.describe(made.store, [new_id], "rosa", ScreenConfig())[0]
+    assert found.earlier == evidence.Earlier(old["portrait_id"], ("accept",)) and found.own_verdict is None
+    refused = made.store.record([NewDecision("D1", old["portrait_id"], "reject")], "rosa").refused
+    assert "replaced by a newer one" in refused[0].why
+    assert Queue(made.store).lease("sam", Wish(100)).portrait_ids.count(new_id) == 1
+
+
+def test_a_portrait_that_comes_back_has_its_decisions_again(made):
+    items.sync(made.store, made.workspace)
+    portrait = next(p for p, row in index(made.store).items() if row["pool"] == items.ASKED)
+    part = index(made.store)[portrait]["part"]
+    vote(made.store, "rosa", portrait)
+    saved = {
+        name: made.workspace.read_part(f"tables/{name}", part).to_pylist()
+        for name in ("portraits", "screened")
+    }
+    rewrite(made.workspace, part, lambda rows: [row for row in rows if row["portrait_id"] != portrait])
+    items.sync(made.store, made.workspace)
+    assert index(made.store)[portrait]["active"] == 0
+    for name, rows in saved.items():
+        made.workspace.write_part(f"tables/{name}", part, schema.to_table(name, rows), "again")
+    items.sync(made.store, made.workspace)
+    row = index(made.store)[portrait]
+    assert (row["active"], row["state"], row["votes"]) == (1, "accepted", 1)
+
+
+def test_evidence_shows_limits_and_neighbours(made):
+    items.sync(made.store, made.workspace)
+    rows = sorted(index(made.store).values(), key=lambda row: (row["uri"], row["portrait_id"]))
+    found = evidence.describe(made.store, [row["portrait_id"] for row in rows], "rosa", ScreenConfig())
+    assert [one.portrait_id for one in found] == [row["portrait_id"] for row in rows]
+    ids = [None, *(one.portrait_id for one in found), None]
+    assert [(one.previous, one.next) for one in found] == list(zip(ids[:-2], ids[2:], strict=True))
+    one = found[0]
+    table = {row["portrait_id"]: row for row in made.portraits}
+    assert one.window == pytest.approx(tuple(table[one.portrait_id]["window"]))
+    by_name = {measure.name: measure for measure in one.measures}
+    assert {"residual", "shoulder_residual", "blur", "padding", "doubt", "shoulder_score"} <= set(by_name)
+    assert "at most" in by_name["shoulder_residual"].limit
+    rejected = [each for each in found if not each.kept]
+    assert len(rejected) == 2 and all(each.reasons for each in rejected)
+
+
+def test_a_release_sees_the_live_decisions_and_they_become_a_part(made):
+    items.sync(made.store, made.workspace)
+    portrait = made.portraits[0]["portrait_id"]
+    vote(made.store, "rosa", portrait, "reject", reason="shoulders")
+    assert decisions.current(made.workspace)[portrait].state == "rejected"
+    assert made.workspace.table("decisions")["reason"].to_pylist() == ["shoulders"]
+    assert decisions.current(made.workspace)[portrait].rejects == 1
+    assert decisions.synchronise(made.workspace, made.store) == 0
+    assert len(made.workspace.parts("tables/decisions")) == 1
+
+
+def test_a_workspace_elsewhere_wants_a_database_url():
+    workspace = Workspace.open("memory://somewhere", create=True)
+    with pytest.raises(RuntimeError, match="give its URL"):
+        Store.open(workspace)
+
+
+def test_known_answers_are_accept_or_reject(made):
+    items.sync(made.store, made.workspace)
+    portrait = made.portraits[0]["portrait_id"]
+    assert items.set_known(made.store, {portrait: "reject", "0" * 32: "accept"}) == 1
+    assert index(made.store)[portrait]["known"] == "reject"
+    with pytest.raises(ValueError, match="accept or reject"):
+        items.set_known(made.store, {portrait: "perhaps"})
