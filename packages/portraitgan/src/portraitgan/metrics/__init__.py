@@ -1,0 +1,1 @@
+"""How good a trained generator is: quality, identity, canonical pose, errors of learned poses."""

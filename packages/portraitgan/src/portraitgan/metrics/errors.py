@@ -1,0 +1,7 @@
+"""What can go wrong while measuring, in words for the user."""
+
+from __future__ import annotations
+
+
+class MetricError(ValueError):
+    """Something that cannot be measured; the message says what is wrong and what to do."""

@@ -1,0 +1,202 @@
+"""All metrics of a checkpoint in one result: a JSON file and a table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from portraitgan.data import PortraitData
+from portraitgan.inference.files import writing
+from portraitgan.inference.model import Model
+from portraitgan.metrics import identity, poses, quality
+from portraitgan.metrics.errors import MetricError
+from portraitgan.metrics.faces import open_face_network
+from portraitgan.metrics.features import open_features
+from portraitgan.metrics.generate import Advance, settings_of
+from portraitgan.training.distributed import World
+
+PARTS = ("fid", "identity", "canonicality", "pose")
+Watch = Callable[[str, int], Advance]
+"""Told what begins and how many portraits it is of; returns what is told of every batch."""
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """What is measured, and how."""
+
+    parts: tuple[str, ...] = PARTS
+    count: int = 50_000  # generated portraits for each FID
+    people: int = identity.LATENTS  # for identity, canonicality and generated poses
+    batch: int = 8
+    seed: int = 0
+    poses: tuple[str, ...] = ()  # only these pose sources of FID; none named: all that the model has
+    yaw_limit: float = identity.YAW_LIMIT
+    features: str | None = None  # file of Inception weights
+    face: str | None = None  # ONNX file of a face recognition network
+
+    def __post_init__(self) -> None:
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown:
+            raise MetricError(f"there is no metric {unknown[0]!r}; choose from {', '.join(PARTS)}")
+        if self.count < 2 or self.people < 2 or self.batch < 1:
+            raise MetricError("metrics need at least 2 portraits, in batches of at least 1")
+
+
+def run(
+    model: Model,
+    data: PortraitData,
+    options: MetricOptions,
+    world: World,
+    *,
+    judge: Model | None = None,
+    cache: Path | None = None,
+    watch: Watch = lambda what, total: lambda number: None,
+) -> dict[str, Any]:
+    """Measure; every process of `world` must call this, all get the result.
+
+    `judge` predicts poses where the model's own discriminator does not. `cache` keeps features of real
+    portraits.
+    """
+    began = time.monotonic()
+    result: dict[str, Any] = {
+        "checkpoint": str(model.folder),
+        "release": {
+            "url": data.release.url,
+            "version": data.release.version,
+            "digest": data.checksum,
+            "portraits": data.portraits,
+            "mirrored": data.mirror,
+        },
+        "resolution": data.resolution,
+        "options": asdict(options),
+        "processes": world.size,
+        "device": _device(world.device),
+    }
+    has_predictor = model.config.discriminator.pose_predictor is not None
+    judging = judge or (model if has_predictor else None)
+    size = {"batch": options.batch, "seed": options.seed}
+    if "fid" in options.parts:
+        network = open_features(options.features, world.device)
+        settings = [s for s in settings_of(model) if not options.poses or s.poses in options.poses]
+        if not settings:
+            raise MetricError(
+                f"this model has no pose source of {', '.join(options.poses)}; it has "
+                f"{', '.join(dict.fromkeys(s.poses for s in settings_of(model)))}"
+            )
+        result["features"] = {
+            "network": network.name,
+            "sha256": network.sha256,
+            "standard": network.standard,
+            "note": network.note,
+        }
+        result["fid"] = quality.measure(
+            model, data, network, settings, options.count, world, cache=cache, watch=watch, **size
+        )
+    if "identity" in options.parts:
+        face = open_face_network(options.face)
+        result["identity"] = identity.measure(
+            model, data, face, world, count=options.people, yaw_limit=options.yaw_limit,
+            done=watch("identity", options.people), **size,
+        )  # fmt: skip
+    if "canonicality" in options.parts:
+        result["canonicality"] = None
+        if judging is not None:
+            result["canonicality"] = poses.canonicality(
+                model,
+                judging,
+                world,
+                count=options.people,
+                done=watch("canonicality", options.people),
+                **size,
+            )
+    if "pose" in options.parts:
+        rendered = settings_of(model)[0]
+        result["generated_poses"] = None
+        if has_predictor and rendered.poses != "none":
+            result["generated_poses"] = poses.generated_error(
+                model, data, world, setting=rendered, count=options.people,
+                done=watch("poses of generated portraits", options.people), **size,
+            )  # fmt: skip
+        advance = watch("poses of real portraits", data.portraits)
+        result["real_poses"] = poses.real_errors(model, data, world, batch=options.batch, done=advance)
+    result["seconds"] = round(time.monotonic() - began, 1)
+    return result
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """The result as JSON, whole or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for people."""
+    lines = [
+        f"{result['checkpoint']} against {result['release']['url']} ({result['release']['digest'][:12]})"
+    ]
+    if "fid" in result:
+        lines += _quality_lines(result)
+    if same := result.get("identity"):
+        lines += [
+            "",
+            f"identity     {same['similarity']:.3f} between two views of a person, "
+            f"{_number(same['different_people'], 0, 3)} between people",
+            f"             ({same['latents']:,} latents, up to {same['yaw_limit_deg']:g} degrees from the "
+            f"front, {same['network']})",
+        ]
+    if "canonicality" in result:
+        lines += ["", "poses seen in frontal neutral samples, degrees:"]
+        if (found := result["canonicality"]) is None:
+            lines.append("  the discriminator predicts no poses: name a checkpoint that does (--judge)")
+        else:
+            lines += [
+                " " * 8 + "".join(f"{name:>9}" for name in poses.COMPONENTS),
+                "  mean  " + "".join(f"{found['mean_deg'][name]:9.2f}" for name in poses.COMPONENTS),
+                "  std   " + "".join(f"{found['std_deg'][name]:9.2f}" for name in poses.COMPONENTS),
+            ]
+    lines += _pose_lines(result)
+    return "\n".join(lines)
+
+
+def _quality_lines(result: dict[str, Any]) -> list[str]:
+    middles = [str(middle) for middle in quality.OCTANTS]
+    lines = ["", f"{'poses, conditioning':<28}{'FID':>9}{'KID x1000':>11}   FID by yaw, degrees"]
+    lines.append(" " * 51 + "".join(f"{middle:>8}" for middle in middles))
+    for name, found in result["fid"].items():
+        octants = "".join(_number(found["octants"][middle]["fid"], 8) for middle in middles)
+        lines.append(f"{name:<28}{_number(found['fid'], 9)}{_number(found['kid_x1000'], 11)}   {octants}")
+    lines.append(
+        f"{result['options']['count']:,} generated portraits each; network {result['features']['network']}"
+    )
+    if result["features"]["note"]:
+        lines.append(result["features"]["note"])
+    return lines
+
+
+def _pose_lines(result: dict[str, Any]) -> list[str]:
+    lines = []
+    if found := result.get("generated_poses"):
+        lines.append(
+            f"poses of generated portraits: seen {found['mean_deg']:.2f} degrees off (neck "
+            f"{found['neck_deg']:.2f}, head {found['head_deg']:.2f})"
+        )
+    if found := result.get("real_poses"):
+        lines.append(f"poses of real portraits, {found['labels']['count']:,} of known truth:")
+        lines.append(f"  labels   {found['pose_error_labels_deg']:.2f} degrees off")
+        if found["pose_error_learned_deg"] is not None:
+            lines.append(f"  learned  {found['pose_error_learned_deg']:.2f} degrees off")
+    return ["", *lines] if lines else []
+
+
+def _number(value: float | None, width: int, digits: int = 2) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

