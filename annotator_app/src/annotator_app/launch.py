@@ -69,7 +69,10 @@ class Children:
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], health: str) -> None:
         """Start one in a process group of its own, so that Ctrl-C reaches only us."""
         try:
-            process = subprocess.Popen(list(command), env=dict(environment), start_new_session=True)
+            process = subprocess.Popen(
+                list(command), env=dict(environment), start_new_session=True, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # Streamlit's greeting; problems go to stderr
+            )  # fmt: skip
         except OSError as error:
             raise LaunchError(f"the {name} cannot be started: {error.strerror or error}") from error
         self.running.append(Child(name, process, health))

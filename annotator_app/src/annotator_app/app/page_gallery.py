@@ -1,0 +1,48 @@
+"""The gallery: a contact sheet of portraits by what became of them, with filters."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from annotator_app.app.client import Service
+from annotator_app.app.parts import STATES, grid
+
+_PAGE = 60
+
+
+def show(service: Service) -> None:
+    """Filters, pages, portraits."""
+    settings = service.get("/api/settings")
+    views = {view["name"]: view["bin"] for view in settings["yaw_bins"]}
+    columns = st.columns([2, 2, 2, 1.2])
+    state = columns[0].segmented_control("State", STATES, default=None, key="gallery_state")
+    view = columns[1].selectbox("View", [None, *views], format_func=lambda name: name or "all views")
+    source = columns[2].selectbox(
+        "Source", [None, *settings["sources"]], format_func=lambda name: name or "all sources"
+    )
+    mesh = columns[3].toggle("Meshes", value=True, help="Draw the mesh over each portrait.")
+    chosen = (state, view, source)
+    if st.session_state.get("gallery_chosen") != chosen:
+        st.session_state["gallery_chosen"] = chosen
+        st.session_state["gallery_page"] = 0
+    number = st.session_state["gallery_page"]
+    found = service.get(
+        "/api/gallery", state=state, source=source, yaw_bin=views[view] if view else None,
+        offset=number * _PAGE, limit=_PAGE,
+    )  # fmt: skip
+    if not found["total"]:
+        st.info("No portraits like that.")
+        return
+    pages = -(-found["total"] // _PAGE)
+    grid(service, found["items"], mesh=mesh)
+    before, text, after = st.columns([1, 3, 1])
+    if before.button("← Back", disabled=number == 0, width="stretch"):
+        st.session_state["gallery_page"] -= 1
+        st.rerun()
+    first, last = number * _PAGE + 1, min(found["total"], (number + 1) * _PAGE)
+    text.caption(
+        f"{first:,} to {last:,} of {found['total']:,}, the most doubtful first · page {number + 1} of {pages}"
+    )
+    if after.button("On →", disabled=number + 1 >= pages, width="stretch"):
+        st.session_state["gallery_page"] += 1
+        st.rerun()

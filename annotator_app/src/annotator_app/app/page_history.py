@@ -1,0 +1,97 @@
+"""The history: the append-only log, newest first, with what still stands; and its export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from annotator_app.app.client import Service
+from annotator_app.app.send import decide
+
+_PAGE = 100
+_SEVERAL = 500
+_MOST = 200_000
+
+
+def show(service: Service) -> None:
+    """The log of oneself, or, for leads, of anybody."""
+    me = service.get("/api/me")
+    who = me["name"]
+    if me["role"] == "lead":
+        people = [row["reviewer"] for row in service.get("/api/stats")["reviewers"]]
+        chosen = st.selectbox("Whose", ["everybody", *people])
+        who = "*" if chosen == "everybody" else chosen
+    rows = _rows(service, who, st.session_state.get(f"history {who}", _PAGE))
+    if not rows:
+        st.info("No decisions yet.")
+        return
+    frame = _frame(service, rows)
+    picked = st.dataframe(
+        frame, hide_index=True, width="stretch", height=560, on_select="rerun", selection_mode="multi-row",
+        column_config={
+            "picture": st.column_config.ImageColumn(width="small"),
+            "when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
+            "seconds": st.column_config.NumberColumn(format="%.1f"),
+            "stands": st.column_config.CheckboxColumn(help="Whether this verdict is in force."),
+        },
+    )  # fmt: skip
+    left, middle, right = st.columns([1, 1, 1])
+    if len(rows) % _PAGE == 0 and left.button("Show more", width="stretch"):
+        st.session_state[f"history {who}"] = len(rows) + _PAGE
+        st.rerun()
+    _take_back(service, me["name"], [rows[i] for i in picked["selection"]["rows"]], middle)
+    if right.button("Prepare an export", width="stretch", help="All decisions of this list as CSV."):
+        everything = _frame(service, _rows(service, who, _MOST), with_pictures=False).drop(columns="picture")
+        st.download_button(
+            f"Download {len(everything):,} decisions (CSV)", everything.to_csv(index=False),
+            "decisions.csv", "text/csv", type="primary",
+        )  # fmt: skip
+    st.caption(
+        "The log only grows: taking back is one more row. For Parquet and everything there is: "
+        "`phq review export decisions.parquet --workspace …`"
+    )
+
+
+def _rows(service: Service, who: str, count: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    before: int | None = None
+    while len(rows) < count:
+        limit = min(_SEVERAL, count - len(rows))
+        answer = service.get("/api/history", limit=limit, before=before, reviewer=who)
+        rows += answer["decisions"]
+        before = answer["before"]
+        if before is None:
+            break
+    return rows
+
+
+def _frame(service: Service, rows: list[dict[str, Any]], *, with_pictures: bool = True) -> pd.DataFrame:
+    pictures = service.pictures([row["thumb"] for row in rows]) if with_pictures else {}
+    return pd.DataFrame(
+        [
+            {
+                "picture": pictures.get(row["thumb"]), "when": pd.Timestamp(row["time"]),
+                "reviewer": row["reviewer"], "verdict": row["verdict"], "reason": row["reason"],
+                "note": row["note"] or "", "stands": row["stands"], "seconds": row["seconds"],
+                "portrait": row["portrait_id"], "client": row["client"], "rules": row["rules"],
+                "decision": row["decision_id"],
+            }
+            for row in rows
+        ]
+    )  # fmt: skip
+
+
+def _take_back(service: Service, name: str, picked: list[Mapping[str, Any]], place: Any) -> None:
+    mine = [row for row in picked if row["stands"] and row["reviewer"] == name]
+    if not picked:
+        return
+    if not mine:
+        place.caption("Only your own verdicts that stand can be taken back.")
+    elif place.button(f"Take back {len(mine)}", width="stretch"):
+        for row in mine:
+            decide(service, row["portrait_id"], "undo", client="history")
+        st.toast(f"{len(mine)} taken back")
+        st.rerun()

@@ -1,0 +1,128 @@
+"""Auto-triage: what a simple model learned from decisions, its worth, and batches to take at a glance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from annotator_app.app.client import Service
+from annotator_app.app.parts import bars, number, pictures_of, sentence, share, tile
+from annotator_app.app.send import decide, decide_batch
+
+_COLUMNS = 6
+
+
+def show(service: Service) -> None:
+    """The model, then a batch."""
+    st.markdown(
+        "A small linear model learns from the decisions so far which portraits are nearly sure. It decides "
+        "nothing: it proposes batches that **you** look over, and everything you take can be taken back."
+    )
+    columns = st.columns([2, 2, 1.5])
+    side = columns[0].segmented_control("Propose to", ("accept", "reject"), default="accept") or "accept"
+    target = columns[1].slider(
+        "Precision it must reach", 0.90, 0.995, 0.98, 0.005,
+        help="On decisions that it was not trained on; the lower end of the 95 % interval counts.",
+    )  # fmt: skip
+    count = columns[2].selectbox("At a time", (24, 48, 96), index=1)
+    held = _batch(service, side, target, count)
+    if not held["ready"]:
+        st.info(sentence(held["why"]))
+        return
+    _worth(held)
+    _sheet(service, held, side)
+    _revoke(service)
+
+
+def _batch(service: Service, side: str, target: float, count: int) -> dict[str, Any]:
+    """The proposed batch; the same one until it is taken or something else is asked for."""
+    wanted = (side, target, count)
+    if st.session_state.get("triage_wanted") != wanted or "triage" not in st.session_state:
+        found = service.get("/api/triage", side=side, count=count, target=target)
+        st.session_state.update(triage=found, triage_wanted=wanted, triage_since=time.monotonic())
+    found = st.session_state["triage"]
+    return dict(found)
+
+
+def _worth(held: Mapping[str, Any]) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("What it is worth")
+        rows = [
+            {
+                "side": one["side"], "precision on held-out decisions": share(one["precision"]),
+                "at least (95 %)": share(one["lower"]), "decisions behind it": one["judged"],
+                "of the queue": share(one["covered"]), "threshold": number(one["threshold"], 3),
+            }
+            for one in held["sides"]
+        ]  # fmt: skip
+        st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+        st.caption(f"Learned from {held['decisions']:,} decisions, {held['accepts']:,} of them accepts.")
+    with right:
+        st.subheader("What it goes by")
+        weights = {one["name"].replace("_", " "): one["weight"] for one in held["weights"]}
+        largest = dict(sorted(weights.items(), key=lambda pair: -abs(pair[1]))[:8])
+        bars(largest, "towards reject ←   weight   → towards accept")
+
+
+def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
+    batch = held["batch"]
+    st.subheader(f"Proposed to {side}")
+    if not batch:
+        st.caption(sentence(held["why"]) if held["why"] else "Nothing is sure enough to be proposed now.")
+        return
+    st.caption(f"Take the tick off every portrait that you would not {side}, then take the rest together.")
+    pictures = pictures_of(service, batch, mesh=True)
+    with st.form("triage_form", border=False):
+        chosen: dict[str, bool] = {}
+        for start in range(0, len(batch), _COLUMNS):
+            for column, shown in zip(st.columns(_COLUMNS), batch[start : start + _COLUMNS], strict=False):
+                with column:
+                    st.html(tile(shown, pictures))
+                    key = shown["portrait_id"]
+                    chosen[key] = st.checkbox(
+                        f"{shown['probability']:.1%}", value=True, key=f"take {key}",
+                        help="How sure the model is that a person would accept it.",
+                    )  # fmt: skip
+        taken = st.form_submit_button(f"{side.capitalize()} the ticked ones", type="primary")
+    if st.button("Give these back and propose others"):
+        service.post("/api/queue/release", {"portrait_ids": [shown["portrait_id"] for shown in batch]})
+        del st.session_state["triage"]
+        st.rerun()
+    if taken:
+        _take(service, [key for key, ticked in chosen.items() if ticked], list(chosen), side)
+
+
+def _take(service: Service, wanted: list[str], all_of_them: list[str], side: str) -> None:
+    seconds = time.monotonic() - st.session_state["triage_since"]
+    answer = decide_batch(service, wanted, side, seconds=seconds)
+    rest = [one for one in all_of_them if one not in wanted]
+    if rest:
+        service.post("/api/queue/release", {"portrait_ids": rest})
+    refused = {one["decision_id"] for one in answer["refused"]}
+    st.session_state["triage_taken"] = wanted if not refused else []
+    st.session_state["triage_told"] = (
+        f"{len(answer['saved'])} saved as {side}"
+        + (f", {len(refused)} refused: {answer['refused'][0]['why']}" if refused else "")
+        + (f"; {len(rest)} left for people" if rest else "")
+    )
+    del st.session_state["triage"]
+    st.rerun()
+
+
+def _revoke(service: Service) -> None:
+    told = st.session_state.get("triage_told")
+    if not told:
+        return
+    st.success(sentence(told))
+    taken = st.session_state.get("triage_taken", [])
+    if taken and st.button(f"Take back all {len(taken)}"):
+        for portrait_id in taken:
+            decide(service, portrait_id, "undo", client="triage")
+        st.session_state.update(triage_taken=[], triage_told=f"{len(taken)} taken back")
+        st.session_state.pop("triage", None)
+        st.rerun()
