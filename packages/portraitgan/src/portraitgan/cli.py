@@ -7,7 +7,18 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("convert", "sample", "video", "mesh", "predict_pose", "invert", "viewer", "train", "watch", "metrics")
+COMMANDS = (
+    "convert",
+    "sample",
+    "video",
+    "mesh",
+    "predict_pose",
+    "invert",
+    "viewer",
+    "train",
+    "watch",
+    "metrics",
+)
 """Modules of `portraitgan.commands`; each has `add(commands)`, and imports what it runs only when it runs."""
 
 

@@ -40,9 +40,7 @@ def add(commands: Any) -> None:
         "--features", metavar="FILE",
         help="the Inception weights of torch-fidelity or pytorch-fid (default: a stated substitute)",
     )  # fmt: skip
-    metrics.add_argument(
-        "--face", metavar="FILE", help="ArcFace as ONNX (default: the embedded MobileFace)"
-    )
+    metrics.add_argument("--face", metavar="FILE", help="ArcFace as ONNX (default: the embedded MobileFace)")
     metrics.add_argument(
         "--judge",
         metavar="MODEL",
