@@ -117,7 +117,7 @@ def train(paths: list[Path], output: Path) -> None:
     weights = [torch.nn.Parameter(torch.randn(MEMBERS, a, b) / a**0.5) for a, b in itertools.pairwise(sizes)]
     biases = [torch.nn.Parameter(torch.zeros(MEMBERS, b)) for b in sizes[1:]]
     with torch.no_grad():
-        weights[-1] *= 0.1
+        weights[-1].mul_(0.1)
         biases[-1][:, 6:] = -1.0
     groups = [{"params": weights, "weight_decay": 0.15}, {"params": biases, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=2e-3)
@@ -125,7 +125,7 @@ def train(paths: list[Path], output: Path) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     for step in range(steps):
         chosen = rng.integers(0, len(values), (MEMBERS, BATCH))
-        noisy = (views.features(_disturbed(keypoints[chosen.ravel()], rng)) - mean) / deviation
+        noisy = (views.features(disturbed(keypoints[chosen.ravel()], rng)) - mean) / deviation
         layer = torch.tensor(noisy.reshape(MEMBERS, BATCH, -1), dtype=torch.float32)
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             layer = layer @ weight + bias[:, None]
@@ -149,7 +149,7 @@ def train(paths: list[Path], output: Path) -> None:
     print(f"{output}: {len(values) // 2} people")
 
 
-def _disturbed(keypoints: FloatArray, rng: np.random.Generator) -> FloatArray:
+def disturbed(keypoints: FloatArray, rng: np.random.Generator) -> FloatArray:
     """A little of what real photos add: other noise, other scores, lost points."""
     result = keypoints.copy()
     core = result[:, : views.CORE, :2]
@@ -165,15 +165,28 @@ def test(weights: Path, paths: list[Path]) -> None:
     parts = [load(path)[0] for path in paths]
     truth = np.concatenate([p.views for p in parts])
     guess, deviation = views.ViewGuesser.load(weights).guess(np.concatenate([p.keypoints for p in parts]))
+    report(weights.name, guess, deviation, truth)
+
+
+def report(title: str, guess: FloatArray, deviation: FloatArray, truth: FloatArray) -> None:
+    """Print errors of guessed directions [N, 2, 3] of chest and head, and how true their doubt [N, 2] is."""
     for which, name in enumerate(("chest", "head")):
         yaw, true = (np.arctan2(v[:, which, 0], v[:, which, 2]) for v in (guess, truth))
         off = np.degrees(np.abs((yaw - true + np.pi) % (2 * np.pi) - np.pi))
+        low, high = (np.arcsin(np.clip(_unit(v[:, which])[:, 1], -1, 1)) for v in (guess, truth))
+        lift = np.degrees(np.abs(low - high))
         doubt = np.linalg.norm(guess[:, which] - truth[:, which], axis=1) / deviation[:, which] / 3**0.5
         print(
-            f"{name}: {len(off)} people, yaw off by {np.median(off):.1f} (median) and "
+            f"{title}, {name}: {len(off)} people, yaw off by {np.median(off):.1f} (median) and "
             f"{np.percentile(off, 95):.1f} degrees (95 %), {100 * np.mean(off > 90):.1f} % front-back, "
+            f"pitch by {np.median(lift):.1f} and {np.percentile(lift, 95):.1f}, "
             f"error over stated doubt {np.median(doubt):.2f} (median) {np.percentile(doubt, 95):.2f} (95 %)"
         )
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    unit: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    return unit
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from phq_data.models import registry
+from phq_data.models import movenet, registry
 from phq_data.models.keypoints import upper_size
 from phq_data.models.movenet import MIRROR, MoveNetConfig, MoveNetDetector
 from phq_data.models.movenet_decode import decode_multipose, decode_thunder
@@ -182,6 +182,68 @@ def test_large_photos_get_a_finer_look() -> None:
     assert network_sides(1600, 2560, config) == [192, 384, 640]
     assert network_sides(12000, 9000, config)[-1] == config.longest_side
     assert all(side % 32 == 0 for side in network_sides(3001, 1999, config))
+
+
+# -- both looks together ------------------------------------------------------------------------
+
+
+def look_at(points: np.ndarray) -> movenet._Look:
+    view = movenet._View(0.0, 0.0, 256.0, np.array([np.nan, np.nan]))
+    return movenet._Look(view, points)
+
+
+def bust(score: float = 0.8) -> np.ndarray:
+    points = np.zeros((17, 3))
+    points[:, :2] = [(128, 70), (136, 64), (120, 64), (146, 68), (110, 68), (178, 120), (78, 120)] + [
+        (128 + 6 * (i % 2), 160 + 8 * i) for i in range(10)
+    ]
+    points[:, 2] = score
+    return points
+
+
+def test_mean_of_two_looks_lies_between_them_by_their_scores() -> None:
+    here, there = bust(0.9), bust(0.3)
+    there[:, 0] += 4.0
+    mean = MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints
+    np.testing.assert_allclose(mean[:, 0], here[:, 0] + 1.0)
+    np.testing.assert_allclose(mean[:, 2], 0.6)
+
+
+def test_exchanged_shoulders_do_not_meet_in_the_middle() -> None:
+    here, there = bust(0.5), bust(0.5)
+    there[[5, 6]] = there[[6, 5]]
+    there[[5, 6], 2] = 0.8
+    mean = MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints
+    np.testing.assert_allclose(mean[[5, 6], :2], there[[5, 6], :2])
+    there[[5, 6], 2] = 0.3
+    mean = MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints
+    np.testing.assert_allclose(mean[[5, 6], :2], here[[5, 6], :2])
+
+
+def test_the_mean_of_a_mirrored_pair_is_the_mirrored_mean() -> None:
+    rng = np.random.default_rng(0)
+    here, there = bust(), bust()
+    for points in (here, there):
+        points[:, :2] += rng.normal(0, 3, (17, 2))
+        points[:, 2] = rng.uniform(0.3, 0.9, 17)
+
+    def turned(points: np.ndarray) -> np.ndarray:
+        return points[MIRROR] * (-1, 1, 1) + (256, 0, 0)
+
+    detector = MoveNetDetector()
+    mean = detector._mean(look_at(here), look_at(there)).keypoints
+    other = detector._mean(look_at(turned(there)), look_at(turned(here))).keypoints
+    np.testing.assert_allclose(other, turned(mean), atol=1e-9)
+
+
+def test_a_mirrored_look_at_somebody_else_is_left_out() -> None:
+    here, there = bust(), bust()
+    there[:, 0] += 150.0
+    assert MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints is here
+
+
+def test_without_the_mirror_it_is_another_detector() -> None:
+    assert MoveNetDetector(MoveNetConfig(mirror=False)).fingerprint != MoveNetDetector().fingerprint
 
 
 # -- decoding ----------------------------------------------------------------------------------

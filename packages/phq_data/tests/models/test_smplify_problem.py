@@ -88,3 +88,22 @@ def test_right_jacobian_is_the_derivative_of_the_exponential(size: float):
         numeric = turn.T @ (rotation_matrix(axis + nudge) - rotation_matrix(axis - nudge)) / (2 * step)
         found = np.array([numeric[2, 1], numeric[0, 2], numeric[1, 0]])
         np.testing.assert_allclose(exact[:, column], found, atol=1e-8)
+
+
+def test_yaw_deviation_is_the_spread_of_the_yaw_under_the_gauss_newton_covariance(skeleton: Skeleton):
+    problem, state = random_problem(skeleton)
+    _, _, matrix = problem.evaluate(state)
+
+    def yaw(moved: State) -> np.ndarray:
+        towards = -np.einsum("mji,mj->mi", moved.root, moved.translation)
+        return np.arctan2(towards[:, 0], towards[:, 2])
+
+    step, gradient = 1e-6, np.zeros(matrix.shape[:2])
+    for index in range(gradient.shape[1]):
+        move = np.zeros_like(gradient)
+        move[:, index] = step
+        turned = yaw(state.moved(move)) - yaw(state.moved(-move))
+        gradient[:, index] = np.angle(np.exp(1j * turned)) / (2 * step)
+    covariance = np.linalg.inv(matrix)
+    expected = np.sqrt(np.einsum("mi,mij,mj->m", gradient, covariance, gradient))
+    np.testing.assert_allclose(problem.yaw_deviation(state), expected, rtol=1e-3)

@@ -2,10 +2,10 @@
 
 Nine points leave the turn of a torso open; a picture shows a collar, a chin, the back of a head. Thunder, the
 embedded keypoint network, has learned from photos to see all that before it asks for points. Its features of
-a square around head and chest, and of the mirrored square, go with the keypoints into small networks, trained
-by `tools/train_views.py` on rendered people. Like `views`, they give two directions to the camera, in the
-frames of chest and head, each with its own doubt, and the guess of the mirrored features is the mirrored
-guess, exactly.
+a square around head and chest, and of the mirrored square, go with the keypoints and with what those tell
+into small networks, trained by `tools/train_looks.py` on rendered people. Like `views`, they give two
+directions to the camera, in the frames of chest and head, each with its own doubt, and the guess of the
+mirrored features is the mirrored guess, exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 from phq_data.models import registry
 from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
 from phq_data.models.movenet import CROP, cut_square
-from phq_data.models.smplify.views import features, mirror
+from phq_data.models.smplify.views import USED, features, load_guesser, mirror
 
 FloatArray = NDArray[np.float64]
 Maps = NDArray[np.float32]
@@ -39,10 +39,8 @@ CODE_VERSION = 1  # raise it when the same weights would give other guesses
 class PictureGuesser:
     """An ensemble of E networks: maps to W channels cell by cell, then H hidden numbers twice."""
 
-    mean: FloatArray  # [D] of the keypoint features
+    mean: FloatArray  # [D] of what is `known` without the picture
     deviation: FloatArray  # [D]
-    map_mean: Maps  # [C] of Thunder's features
-    map_deviation: Maps  # [C]
     squeeze: Maps  # [E, C, W]
     squeeze_bias: Maps  # [E, W]
     cells: Maps  # [E, W * 64, H]
@@ -63,7 +61,7 @@ class PictureGuesser:
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> PictureGuesser:
-        """The networks of a file written by `tools/train_views.py`."""
+        """The networks of a file written by `tools/train_looks.py`."""
         arrays: dict[str, Any] = load_file(path)
         double = ("mean", "deviation")
         return cls(**{k: v.astype(np.float64 if k in double else np.float32) for k, v in arrays.items()})
@@ -77,8 +75,10 @@ class PictureGuesser:
 
         A direction shorter than one is an undecided guess.
         """
-        straight, spread = self._look(features(keypoints), maps[:, 0])
-        mirrored, other = self._look(features(mirror(keypoints)), maps[:, 1])
+        turned = np.array(keypoints)
+        turned[:, :USED] = mirror(keypoints)
+        straight, spread = self._look(known(keypoints), maps[:, 0])
+        mirrored, other = self._look(known(turned), maps[:, 1])
         mirrored = mirrored * (-1, 1, 1)
         # Where the two looks disagree there is doubt, as between the members of the ensemble.
         apart = np.sum((straight - mirrored) ** 2, axis=-1) / 12
@@ -86,13 +86,12 @@ class PictureGuesser:
 
     def _look(self, points: FloatArray, maps: Maps) -> tuple[FloatArray, FloatArray]:
         """(mean directions [N, 2, 3], variances [N, 2])."""
-        known = ((points - self.mean) / self.deviation).astype(np.float32)
-        cells = maps.reshape(*maps.shape[:2], -1)
-        cells = (cells - self.map_mean[:, None]) / self.map_deviation[:, None]  # [N, C, 64]
+        standard = ((points - self.mean) / self.deviation).astype(np.float32)
+        cells = maps.reshape(*maps.shape[:2], -1)  # [N, C, 64]
         found = []
         for e in range(len(self.last)):
             squeezed = _silu(self.squeeze[e].T @ cells + self.squeeze_bias[e][:, None])  # [N, W, 64]
-            hidden = squeezed.reshape(len(maps), -1) @ self.cells[e] + known @ self.points[e]
+            hidden = squeezed.reshape(len(maps), -1) @ self.cells[e] + standard @ self.points[e]
             hidden = _silu(hidden + self.first_bias[e])
             hidden = _silu(hidden @ self.second[e] + self.second_bias[e])
             found.append(hidden @ self.last[e] + self.last_bias[e])
@@ -101,6 +100,12 @@ class PictureGuesser:
         mean = directions.mean(0)
         between = np.mean(np.sum((directions - mean) ** 2, axis=-1), axis=0) / 3
         return mean, np.mean(np.exp(2 * np.clip(layer[..., 6:], -5, 1)), axis=0) + between
+
+
+def known(keypoints: FloatArray) -> FloatArray:
+    """[N, 47]: keypoints relative to the person and their scores, and what `views` makes of them."""
+    directions, deviation = load_guesser().guess(keypoints)
+    return np.concatenate([features(keypoints), directions.reshape(-1, 6), np.log(deviation)], axis=1)
 
 
 def look(

@@ -49,11 +49,12 @@ class SmplifyConfig:
     hip_offset: tuple[float, float, float] = (-0.011, 0.040, 0.020)
 
     # The guess of the view from the picture (see `looks`), or from keypoints and scores alone (`views`).
-    view_picture: bool = False
+    view_picture: bool = True
     """Look at the picture, which is opened once more and costs two passes of Thunder a person."""
-    view_trust: float = 1.5
-    """Its share of the cost; 0 = do without. Measured on rendered people that it was not trained on."""
-    view_floor: float = 0.08
+    view_trust: float = 3.0
+    """Its share of the cost; 0 = do without. Measured on rendered people that it was not trained on: above 1
+    because keypoints' errors go together, which the cost does not know."""
+    view_floor: float = 0.05
     """Added to the guess's own standard deviation of a direction's coordinates."""
 
     # What people do.

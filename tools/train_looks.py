@@ -1,0 +1,258 @@
+"""Train the guess of the view from pictures (`phq_data.models.smplify.looks`) on rendered people, detected.
+
+    phq synthesize FOLDER --count 2400 --seed 31
+    python tools/train_looks.py collect CACHE.npz FOLDER        (about 0.5 s a photo and core)
+    python tools/train_looks.py train CACHE.npz [CACHE.npz ...] (minutes; holds out one in eight)
+    python tools/train_looks.py test WEIGHTS.safetensors CACHE.npz
+
+Every person is looked at twice, as the fit will and with what cameras and photographers do to pictures:
+light, contrast, colour, blur, noise, JPEG, and a square that is a little off. Needs torch. The seeds of
+accuracy reports and of the calibration of doubt must not be collected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter
+from train_views import disturbed, report
+
+from phq_data import camera as cameras
+from phq_data.accuracy import match_people
+from phq_data.models import registry
+from phq_data.models.movenet import MoveNetDetector, cut_square
+from phq_data.models.smplify import looks, views
+from phq_data.rig import rotation_matrix
+from phq_data.synthesis.truth import read_truth
+
+FloatArray = NDArray[np.float64]
+MIRRORED = np.array([-1.0, 1.0, 1.0])
+COMPONENTS, WIDTH, HIDDEN, MEMBERS = 96, 24, 96, 1
+CHI = 1.538
+"""Median length of three normal numbers: what an error over a true standard deviation is."""
+EPOCHS, BATCH, RATE, DECAY, DROPOUT = 80, 96, 3e-3, 0.1, 0.3
+
+
+@dataclass(frozen=True)
+class People:
+    """Detected people whose view is known."""
+
+    keypoints: FloatArray  # [N, 17, 3]
+    views: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
+    photos: NDArray[np.int64]  # [N] index of the photo
+    maps: NDArray[np.float16]  # [N, 4, C, 8, 8] features: straight, mirrored; disturbed straight, mirrored
+
+    @classmethod
+    def load(cls, paths: list[Path]) -> People:
+        """Everybody in some caches."""
+        files = [np.load(path) for path in paths]
+        names = ("keypoints", "views", "photos", "maps")
+        return cls(*(np.concatenate([file[name] for file in files]) for name in names))
+
+    def take(self, rows: NDArray[np.bool_]) -> People:
+        """The chosen people."""
+        return People(self.keypoints[rows], self.views[rows], self.photos[rows], self.maps[rows])
+
+
+def collect(path: Path, folder: Path) -> None:
+    """Detect the people in the photos of `phq synthesize` and keep what Thunder sees of them."""
+    found = list(_people(folder))
+    columns = [np.array(column) for column in zip(*found, strict=True)]
+    np.savez(path, keypoints=columns[0], views=columns[1], photos=columns[2], maps=columns[3])
+    print(f"{path}: {len(found)} people")
+
+
+def _people(folder: Path) -> Iterator[tuple[FloatArray, FloatArray, int, NDArray[np.float16]]]:
+    detector = MoveNetDetector()
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in read_truth(folder / "truth.parquet").drop_columns(["mask"]).to_pylist():
+        groups.setdefault(row["index"], []).append(row)
+    for index, group in sorted(groups.items()):
+        rng = np.random.default_rng([7, index])
+        image = np.asarray(Image.open(folder / "photos" / group[0]["uri"]).convert("RGB"))
+        detected = [person.keypoints for person in detector.detect(image)]
+        named = [{"person_id": str(i), "keypoints": points.ravel()} for i, points in enumerate(detected)]
+        for row, match in zip(group, match_people(group, named), strict=True):
+            if match and row["visible"] >= 0.5:
+                points = detected[int(match)]
+                yield points, _views(row), index, _maps(image, points, rng)
+
+
+def _views(row: dict[str, Any]) -> FloatArray:
+    camera, _ = cameras.from_label(row["camera"])
+    chest = np.asarray(camera, np.float64)[:3, 3]
+    chest = chest / np.linalg.norm(chest)
+    pose = np.array(row["pose"])
+    return np.stack([chest, (rotation_matrix(pose[:3]) @ rotation_matrix(pose[3:])).T @ chest])
+
+
+def _maps(image: NDArray[np.uint8], points: FloatArray, rng: np.random.Generator) -> NDArray[np.float16]:
+    x, y, side = looks.square_around(points)
+    factor, shift = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.04, 2) * side
+    corner = np.array([x, y]) + shift - (factor - 1) * side / 2
+    other = cut_square(image, corner[0], corner[1], side * factor)
+    crops = [cut_square(image, x, y, side), _spoilt(other, rng)]
+    pairs = np.stack([crop for one in crops for crop in (one, one[:, ::-1])])
+    return registry.run(looks.NETWORK, {"image": pairs})["features"].astype(np.float16)
+
+
+def _spoilt(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A crop as another camera, another light and another web site would have it."""
+    picture = Image.fromarray(crop)
+    for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast):
+        if rng.random() < 0.8:
+            picture = kind(picture).enhance(float(np.exp(rng.normal(0, 0.25))))
+    if rng.random() < 0.8:
+        picture = ImageEnhance.Color(picture).enhance(float(rng.uniform(0, 1.6)))
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1.6))))
+    values = np.asarray(picture).astype(np.float32) * np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
+    values += rng.normal(0, rng.uniform(0, 10), values.shape)
+    picture = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    if rng.random() < 0.5:
+        stored = io.BytesIO()
+        picture.save(stored, "JPEG", quality=int(rng.integers(25, 90)))
+        picture = Image.open(stored).convert("RGB")
+    return np.asarray(picture)
+
+
+def train(people: People, output: Path) -> None:
+    """Fit the ensemble, write it, and print how good it is for people who were held out."""
+    out = people.photos % 8 == 0
+    held, people = people.take(out), people.take(~out)
+    basis, centre, maps = _components(people.maps)
+    known = looks.known(people.keypoints)
+    mean, deviation = known.mean(0), known.std(0) + 1e-2
+    members = [_member(people, maps, mean, deviation, seed) for seed in range(MEMBERS)]
+    arrays = {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
+    arrays |= {name: np.stack([m[name] for m in members]) for name in members[0]}
+    # Components and the first layer are both linear: one matrix.
+    arrays["squeeze"] = (basis[None] @ arrays["squeeze"]).astype(np.float16).astype(np.float32)
+    arrays["squeeze_bias"] = arrays["squeeze_bias"] - centre @ arrays["squeeze"]
+    _write(output, arrays)
+    # Doubt as large as the errors of people who were not trained on: two factors.
+    guess, doubt = looks.PictureGuesser.load(output).guess(held.keypoints, _as_seen(held))
+    ratio = np.median(np.linalg.norm(guess - held.views, axis=2) / doubt, axis=0) / CHI
+    arrays["last_bias"][:, 6:] += np.log(ratio)
+    _write(output, arrays)
+    print(f"{output}: {len(people.photos)} people; doubt times {ratio.round(2)}")
+    test(output, held)
+
+
+def _write(output: Path, arrays: dict[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    half = {k: v.astype(np.float32 if k in ("mean", "deviation") else np.float16) for k, v in arrays.items()}
+    save_file({k: np.ascontiguousarray(v) for k, v in half.items()}, output)
+
+
+def _as_seen(people: People) -> NDArray[np.float32]:
+    return people.maps[:, :2].astype(np.float32)
+
+
+def _components(maps: NDArray[np.float16]) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
+    """(basis [C, K], centre [C], maps [N, 4, K, 64]): principal components of all cells, of unit variance."""
+    count, channels = len(maps), maps.shape[2]
+    cells = maps.reshape(count, 4, channels, 64)
+    some = cells[::4, :2].transpose(0, 1, 3, 2).reshape(-1, channels).astype(np.float32)
+    centre = some.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(some.T))
+    basis = (vectors[:, ::-1] / np.sqrt(values[::-1]))[:, :COMPONENTS].astype(np.float32)
+    result = np.empty((count, 4, COMPONENTS, 64), np.float32)
+    for i in range(count):
+        result[i] = basis.T @ (cells[i].astype(np.float32) - centre[:, None])
+    return basis, centre, result
+
+
+def _member(
+    people: People, maps: NDArray[np.float32], mean: FloatArray, deviation: FloatArray, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """One network's arrays, by the names of `looks.PictureGuesser`."""
+    import torch
+    from torch.nn.functional import dropout, silu
+
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    shapes = {"squeeze": (COMPONENTS, WIDTH), "cells": (WIDTH * 64, HIDDEN), "points": (len(mean), HIDDEN),
+              "second": (HIDDEN, HIDDEN), "last": (HIDDEN, views.OUTPUTS)}  # fmt: skip
+    weights = {k: torch.nn.Parameter(torch.randn(s) / s[0] ** 0.5) for k, s in shapes.items()}
+    names = {"squeeze_bias": WIDTH, "first_bias": HIDDEN, "second_bias": HIDDEN, "last_bias": views.OUTPUTS}
+    biases = {k: torch.nn.Parameter(torch.zeros(n)) for k, n in names.items()}
+    with torch.no_grad():
+        weights["last"].mul_(0.1)
+        biases["last_bias"][6:] = -1.0
+    groups = [{"params": list(weights.values()), "weight_decay": DECAY},
+              {"params": list(biases.values()), "weight_decay": 0.0}]  # fmt: skip
+    optimiser = torch.optim.AdamW(groups, lr=RATE)
+    steps = EPOCHS * len(maps) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    mirrored = np.concatenate([views.mirror(people.keypoints), people.keypoints[:, views.USED :]], axis=1)
+    # What keypoints alone tell is asked once: anew for every disturbed copy would take most of the time.
+    plain = views.features(people.keypoints).shape[1]
+    guesses = np.stack([looks.known(points)[:, plain:] for points in (people.keypoints, mirrored)])
+    for step in range(steps):
+        rows, look = rng.integers(0, len(maps), BATCH), rng.integers(0, 4, BATCH)
+        turned = look % 2 == 1
+        points = disturbed(np.where(turned[:, None, None], mirrored[rows], people.keypoints[rows]), rng)
+        guess = guesses[look % 2, rows] + rng.normal(0, 0.03, (BATCH, guesses.shape[-1]))
+        target = torch.tensor(
+            np.where(turned[:, None, None], people.views[rows] * MIRRORED, people.views[rows]).astype("f4")
+        )
+        said = np.concatenate([views.features(points), guess], axis=1)
+        known = torch.tensor(((said - mean) / deviation).astype("f4"))
+        cells = dropout(torch.from_numpy(maps[rows, look]), DROPOUT)
+        squeezed = silu(weights["squeeze"].T @ cells + biases["squeeze_bias"][:, None])
+        hidden = dropout(squeezed.flatten(1), DROPOUT) @ weights["cells"] + known @ weights["points"]
+        hidden = dropout(silu(hidden + biases["first_bias"]), DROPOUT)
+        hidden = dropout(silu(hidden @ weights["second"] + biases["second_bias"]), DROPOUT)
+        result = hidden @ weights["last"] + biases["last_bias"]
+        log_deviation = result[:, 6:].clamp(-5, 1)
+        square = ((result[:, :6].reshape(-1, 2, 3) - target) ** 2).sum(-1)
+        # Student's t with four degrees of freedom: a few flips must not rule the doubt of everybody.
+        loss = (3 * log_deviation + 3.5 * torch.log1p(square / (4 * torch.exp(2 * log_deviation)))).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 300 == 0:
+            print(f"network {seed}, step {step}/{steps}: {loss.item():.3f}", flush=True)
+    return {name: value.detach().numpy() for name, value in (weights | biases).items()}
+
+
+def test(weights: Path, people: People) -> None:
+    """Print how far the guess is off, beside that from keypoints alone."""
+    guesser = looks.PictureGuesser.load(weights)
+    report("keypoints", *views.load_guesser().guess(people.keypoints), people.views)
+    report("pictures", *guesser.guess(people.keypoints, _as_seen(people)), people.views)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("collect")
+    verb.add_argument("cache", type=Path)
+    verb.add_argument("folder", type=Path)
+    verb = verbs.add_parser("train")
+    verb.add_argument("caches", type=Path, nargs="+")
+    verb.add_argument("--output", type=Path, default=looks.DATA_FILE)
+    verb = verbs.add_parser("test")
+    verb.add_argument("weights", type=Path)
+    verb.add_argument("caches", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    if arguments.verb == "collect":
+        collect(arguments.cache, arguments.folder)
+    elif arguments.verb == "train":
+        train(People.load(arguments.caches), arguments.output)
+    else:
+        test(arguments.weights, People.load(arguments.caches))
+
+
+if __name__ == "__main__":
+    main()
