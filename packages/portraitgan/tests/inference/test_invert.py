@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from portraitgan.inference.inversion_loss import (
     pixel_distance,
     renormalise,
 )
-from portraitgan.inference.invert import InversionOptions, invert, rate_at, style_statistics
+from portraitgan.inference.inversion_state import load_state, save_state
+from portraitgan.inference.invert import InversionOptions, Inverted, invert, rate_at, style_statistics
 from portraitgan.inference.latents import from_latent_file, load_latent
 from portraitgan.inference.model import Model, open_model
 from portraitgan.inference.orbit import angles_of, camera_at
@@ -125,6 +127,67 @@ def test_inversions_repeat(run: Path, target: torch.Tensor) -> None:
         found.append(invert(model, target, views.camera(25), None, pixel_distance(target), options))
     assert found[0].distances == found[1].distances
     assert torch.equal(found[0].latent.ws, found[1].latent.ws)
+
+
+def test_an_interrupted_inversion_ends_like_an_uninterrupted_one(
+    run: Path, target: torch.Tensor, tmp_path: Path
+) -> None:
+    options = InversionOptions(steps=8, keep_every=3, sample_factor=1, refine_camera=True)
+    states: list[dict[str, torch.Tensor]] = []
+
+    def start(kept: dict[str, torch.Tensor] | None) -> Inverted:
+        model = open_model(run, device="cpu", full_precision=True)
+        distance = pixel_distance(target)
+        return invert(model, target, views.camera(20), None, distance, options, keep=states.append, kept=kept)
+
+    whole = start(None)
+    assert [int(state["step"]) for state in states] == [3, 6, 8]
+    save_state(tmp_path / "state.safetensors", "this", states[1])
+    assert load_state(tmp_path / "state.safetensors", "another") is None
+    again = start(load_state(tmp_path / "state.safetensors", "this"))
+    assert again.distances == whole.distances
+    assert torch.equal(again.latent.ws, whole.latent.ws)
+    assert torch.equal(again.latent.camera, whole.latent.camera)
+    for key, value in whole.latent.noise.items():
+        assert torch.equal(again.latent.noise[key], value)
+
+
+def test_the_command_continues_and_a_changed_question_starts_anew(
+    run: Path,
+    target: torch.Tensor,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import portraitgan.inference.inversion_state as states
+
+    save_picture(tmp_path / "target.png", to_pixels(target / 2 + 0.5)[0])
+    command = [
+        "invert",
+        str(run),
+        str(tmp_path / "out"),
+        "--image",
+        str(tmp_path / "target.png"),
+        "--yaw",
+        "5",
+    ]
+    command += ["--device", "cpu", "--samples", "1", "--pose", "none", "--steps"]
+
+    original = states.save_state
+
+    def interrupted(*arguments: Any) -> None:
+        original(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(states, "save_state", interrupted)
+    assert main([*command, "4"]) == 130
+    assert (tmp_path / "out" / "unfinished.safetensors").is_file()
+    monkeypatch.undo()
+    assert main([*command, "4"]) == 0
+    assert "continuing after step 4" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "unfinished.safetensors").exists()
+    assert main([*command, "3"]) == 0
+    assert "continuing" not in capsys.readouterr().err
 
 
 def test_tuning_goes_on_where_the_styles_end(run: Path, target: torch.Tensor) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from portraitgan.inference.pictures import Pixels
 
 TUNING_STEPS = 350
+STATE_FILE = "unfinished.safetensors"
 
 
 def add(commands: Any) -> None:
@@ -24,7 +25,8 @@ def add(commands: Any) -> None:
         "invert",
         help="find the styles that show a given portrait; sample, film or mesh it with --latent",
         description="Optimises styles (W+) and noise images so that the generator shows the portrait, and "
-        "with --tune its weights (pivotal tuning). Writes latent.safetensors, latent.json and pictures.",
+        "with --tune its weights (pivotal tuning). Writes latent.safetensors, latent.json and pictures. "
+        "Interrupted, the same command continues.",
     )
     shared.add_model(invert)
     invert.add_argument("out", type=Path, metavar="OUT", help="folder to write")
@@ -67,10 +69,14 @@ def add(commands: Any) -> None:
 
 
 def _invert(options: argparse.Namespace) -> int:
+    import hashlib
+    from dataclasses import asdict
+
     from portraitgan.inference import inversion_loss, pictures
     from portraitgan.inference.errors import InferenceError
+    from portraitgan.inference.inversion_state import load_state, question_digest, save_state
     from portraitgan.inference.invert import InversionOptions, invert
-    from portraitgan.inference.latents import save_latent
+    from portraitgan.inference.latents import save_latent, weights_digest
     from portraitgan.inference.views import describe
 
     shared.check_quality(options)
@@ -90,9 +96,23 @@ def _invert(options: argparse.Namespace) -> int:
         refine_pose=options.refine_pose, tuning_steps=options.tune, sample_factor=options.samples,
         resolution=options.resolution,
     )  # fmt: skip
+    state_path = options.out / STATE_FILE
+    question = question_digest(
+        {
+            "fit": asdict(fit), "model": weights_digest(model), "vgg": str(options.vgg),
+            "picture": hashlib.sha256(target.tobytes()).hexdigest(), "camera": camera.tolist(),
+            "pose": None if pose is None else pose.tolist(),
+        }
+    )  # fmt: skip
+    kept = load_state(state_path, question)
+    if kept is not None:
+        shared.say(f"note: continuing after step {int(kept['step'])}, where it was interrupted")
     shared.say(f"{name}: {describe(camera)}, {options.steps} steps, {options.tune} of tuning")
     with shared.progress("invert") as bar:
         task = bar.add_task("invert", total=options.steps + options.tune)
+
+        def keep(tensors: dict[str, Tensor]) -> None:
+            save_state(state_path, question, tensors)
 
         def told(step: Step) -> None:
             bar.update(task, completed=step.number, description=f"{step.phase} {step.distance:.4f}")
@@ -100,10 +120,11 @@ def _invert(options: argparse.Namespace) -> int:
                 seen = pictures.to_pixels(step.picture / 2 + 0.5)
                 pictures.save_picture(options.out / f"step-{step.number:05d}.png", seen[0])
 
-        found = invert(model, picture, camera, pose, distance, fit, told)
+        found = invert(model, picture, camera, pose, distance, fit, told, keep, kept)
     facts = _facts(options, model, name, found)
     save_latent(options.out / "latent.safetensors", _with_facts(found, facts))
     _pictures(options, model, found, pictures.resized(target, side))
+    state_path.unlink(missing_ok=True)
     best = found.distances[-1]
     print(f"{name}: distance {found.distances[0]:.4f} -> {best:.4f} -> {options.out}/latent.safetensors")
     return 0

@@ -23,6 +23,7 @@ from portraitgan.inference.inversion_loss import (
     noise_correlation,
     renormalise,
 )
+from portraitgan.inference.inversion_state import capture, restore
 from portraitgan.inference.latents import Latent
 from portraitgan.inference.model import Model
 from portraitgan.inference.orbit import angles_of, camera_at
@@ -50,6 +51,7 @@ class InversionOptions:
     tuning_stop: float = 0.06  # perceptual distance at which tuning ends
     sample_factor: float = 2.0
     resolution: int | None = None  # rays a side
+    keep_every: int = 50  # steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,16 +81,20 @@ def invert(
     distance: PictureDistance,
     options: InversionOptions | None = None,
     told: Callable[[Step], None] = lambda step: None,
+    keep: Callable[[dict[str, Tensor]], None] | None = None,
+    kept: dict[str, Tensor] | None = None,
 ) -> Inverted:
     """Fit the model to one portrait. Changes the model's noise images (and weights, by tuning).
 
-    Equal arguments give equal results on a CPU. Raises `InferenceError` when the optimisation diverges.
+    `keep` is given the state every `keep_every` steps of the first phase; given back as `kept`, the search
+    continues there with the result of an uninterrupted one. Equal arguments give equal results on a CPU.
+    Raises `InferenceError` when the optimisation diverges.
     """
     options = options or InversionOptions()
     if pose is not None and not model.deforms:
         pose = None
     search = _Search(model, target, camera, pose, distance, options, told)
-    search.fit_styles()
+    search.fit_styles(keep, kept)
     if options.tuning_steps:
         search.tune()
     return search.result()
@@ -129,7 +135,6 @@ class _Search:
     ) -> None:
         self.model, self.options, self.distance, self.told = model, options, distance, told
         self.target, self.camera = target.to(model.device), camera.to(model.device)
-        self.random = torch.Generator(model.device).manual_seed(options.seed)
         self.pose = None if pose is None else pose.to(model.device).clone()
         self.angles = angles_of(self.camera)
         mean, self.spread = style_statistics(model, self.pose, options)
@@ -143,26 +148,32 @@ class _Search:
         self.tuned: dict[str, Tensor] = {}
         self.distances: list[float] = []
 
-    def fit_styles(self) -> None:
+    def fit_styles(
+        self, keep: Callable[[dict[str, Tensor]], None] | None, kept: dict[str, Tensor] | None
+    ) -> None:
         """Optimise styles and noise images, and camera and pose if asked."""
         options = self.options
-        images = self._fresh_noise()
+        noise = self._fresh_noise()
         refined = self._refined()
-        self.ws.requires_grad_(True)
+        leaves = {"ws": self.ws.requires_grad_(True), **noise, **refined}
+        images = list(noise.values())
         optimiser = torch.optim.Adam(
             [
                 {"params": [self.ws, *images], "factor": 1.0},
-                {"params": refined, "factor": options.refine_rate},
+                {"params": list(refined.values()), "factor": options.refine_rate},
             ],
             lr=options.rate,
             betas=(0.9, 0.999),
         )
-        for step in range(options.steps):
+        done = 0
+        if kept is not None:
+            done, self.distances = restore(kept, leaves, optimiser)
+        for step in range(done, options.steps):
             share = step / options.steps
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(share, options) * group["factor"]
             fading = max(0.0, 1 - share / options.w_noise_until) ** 2
-            jitter = torch.randn(self.ws.shape, generator=self.random, device=self.ws.device)
+            jitter = torch.randn(self.ws.shape, generator=self._random(step + 1), device=self.ws.device)
             seen = self._render(self.ws + jitter * (self.spread * options.w_noise * fading))
             off = self.distance(seen)
             loss = off + options.noise_weight * noise_correlation(images)
@@ -171,7 +182,9 @@ class _Search:
             optimiser.step()
             renormalise(images)
             self._record(step + 1, "styles", off, seen)
-        for leaf in (self.ws, *images, *refined):
+            if keep is not None and ((step + 1) % options.keep_every == 0 or step + 1 == options.steps):
+                keep(capture(step + 1, leaves, optimiser, self.distances))
+        for leaf in leaves.values():
             leaf.requires_grad_(False)
 
     def tune(self) -> None:
@@ -216,25 +229,29 @@ class _Search:
             Latent(self.ws.detach(), camera, pose, noise, self.tuned, {}), tuple(self.distances), picture
         )
 
-    def _fresh_noise(self) -> list[Tensor]:
-        """New noise images in the generator, as leaves that can be optimised."""
-        images = []
-        for module in self.noise.values():
-            old = module.noise_const
-            fresh = torch.randn(old.shape, generator=self.random, device=old.device)
-            module.noise_const = fresh.requires_grad_(True)
-            images.append(module.noise_const)
-        renormalise(images)
-        return images
+    def _random(self, step: int) -> torch.Generator:
+        """Chance of one step (0: the noise images at the start), whatever was drawn before."""
+        return torch.Generator(self.model.device).manual_seed(self.options.seed * 1_000_003 + step)
 
-    def _refined(self) -> list[Tensor]:
-        leaves = []
+    def _fresh_noise(self) -> dict[str, Tensor]:
+        """New noise images in the generator, as leaves that can be optimised."""
+        images = {}
+        random = self._random(0)
+        for name, module in self.noise.items():
+            old = module.noise_const
+            module.noise_const = torch.randn(old.shape, generator=random, device=old.device)
+            images[f"{name}.noise_const"] = module.noise_const
+        renormalise(list(images.values()))
+        return {name: image.requires_grad_(True) for name, image in images.items()}
+
+    def _refined(self) -> dict[str, Tensor]:
+        leaves = {}
         if self.options.refine_camera:
-            leaves.append(self.angles.requires_grad_(True))
+            leaves["angles"] = self.angles.requires_grad_(True)
         if self.options.refine_pose:
             if self.pose is None:
                 raise InferenceError("the pose can only be refined with the model's rig (--rig FILE)")
-            leaves.append(self.pose.requires_grad_(True))
+            leaves["pose"] = self.pose.requires_grad_(True)
         return leaves
 
     def _camera(self) -> Tensor:

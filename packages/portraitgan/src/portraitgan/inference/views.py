@@ -71,4 +71,5 @@ def describe(label: Tensor) -> str:
     """Yaw, pitch and roll of a camera label [1, 25] in degrees, in words."""
     matrix, _ = cameras.from_label(label[0].cpu().numpy())
     yaw, pitch, roll = (float(np.degrees(a)) for a in cameras.angles(matrix))
+    yaw, pitch, roll = (round(angle, 1) + 0.0 for angle in (yaw, pitch, roll))  # no -0.0
     return f"yaw {yaw:.1f}°, pitch {pitch:.1f}°, roll {roll:.1f}°"
