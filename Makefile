@@ -18,8 +18,8 @@ export UV
 SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
-.PHONY: help setup-demo setup demo accuracy test lint types pytest lock clean \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader
+.PHONY: help setup-demo setup demo accuracy accuracy-compare test lint types pytest lock clean \
+    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,10 +41,15 @@ demo: setup-demo ## Build a small dataset from real and synthetic photos and sho
 	$(RUN)/phq build --workspace $(DEMO) --runner inline --set part_size=6 samples synthetic:24
 	$(RUN)/phq report --workspace $(DEMO)
 
-accuracy: setup-demo ## Render 300 photos of known truth, label them, report the errors (JSON=1: as JSON)
-	test -f accuracy-out/truth.parquet || $(RUN)/phq synthesize accuracy-out --count 300 --seed 11
+accuracy: setup-demo ## Render 400 photos of known truth, label them, report the errors (JSON=1: as JSON)
+	test -f accuracy-out/truth.parquet || $(RUN)/phq synthesize accuracy-out --count 400 --seed 101
 	$(RUN)/phq build --workspace accuracy-out/workspace --runner inline accuracy-out/photos
 	$(RUN)/phq accuracy --workspace accuracy-out/workspace --truth accuracy-out/truth.parquet $(if $(JSON),--json)
+
+accuracy-compare: setup-demo ## Label 200 photos of known truth under several settings (JSON=1: as JSON)
+	test -f accuracy-out/compare/truth.parquet || $(RUN)/phq synthesize accuracy-out/compare --count 200 --seed 101
+	$(RUN)/phq accuracy-compare accuracy-out/compare/photos --truth accuracy-out/compare/truth.parquet \
+	    --workspace accuracy-out/compare-workspace $(if $(JSON),--json)
 
 test: setup lint types pytest ## Everything that must pass: lint, types, lock, tests
 
@@ -68,6 +73,9 @@ bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by o
 
 bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (JSON=1 for one JSON line)
 	$(RUN)/python -m phq_data.release.bench $(if $(JSON),--json)
+
+bench-review: setup ## From key to next picture in a real browser, 5,000 and 100,000 portraits (JSON=1 for one JSON line)
+	$(RUN)/python -m annotator_app.bench $(if $(JSON),--json)
 
 bench-fetch: setup-demo ## Photos fetched, verified and hashed a second and core (JSON=1 for one JSON line)
 	$(RUN)/python -m phq_data.sources.web.bench $(if $(JSON),--json)
