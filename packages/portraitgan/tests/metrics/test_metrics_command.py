@@ -1,0 +1,69 @@
+"""`portraitgan metrics` from end to end, on random weights."""
+
+import json
+
+import pytest
+
+from portraitgan.cli import main
+
+
+@pytest.mark.slow
+def test_everything_is_measured_and_written(run, release, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JSON", "1")
+    sizes = ["--count", "12", "--people", "4", "--yaw-limit", "90", "--device", "cpu"]
+    assert main(["metrics", str(run), "--data", release, *sizes]) == 0
+    result = json.loads((run / "metrics" / "kimg-000004.json").read_text())
+    printed = capsys.readouterr().out
+    assert json.loads(printed.splitlines()[-1]) == result
+    assert set(result["fid"]) == {
+        "generator, identical", "generator, independent",
+        "discriminator, identical", "discriminator, independent",
+    }  # fmt: skip
+    assert result["options"]["seed"] == 0 and result["options"]["count"] == 12
+    assert result["features"]["network"] in printed
+    assert result["features"]["note"] in printed
+    assert result["release"]["digest"]
+    assert result["identity"]["network"] == "mobileface (embedded)"
+    assert result["real_poses"]["pose_error_labels_deg"] > 0
+    assert any((run / "metrics" / "features").iterdir())
+
+
+@pytest.mark.slow
+def test_a_run_trained_on_coarse_poses(coarse_run, run, release, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    arguments = [
+        "metrics",
+        str(coarse_run),
+        "--data",
+        release,
+        "--count",
+        "6",
+        "--people",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    arguments += ["--only", "fid,canonicality,pose", "--out", str(out)]
+    assert main(arguments) == 0
+    result = json.loads(out.read_text())
+    assert set(result["fid"]) == {"labels, identical", "labels, independent"}
+    assert result["canonicality"] is None and "--judge" in capsys.readouterr().out
+    assert result["real_poses"]["pose_error_learned_deg"] is None
+    assert main([*arguments, "--judge", str(run)]) == 0
+    assert json.loads(out.read_text())["canonicality"]["judge"].startswith(str(run))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--only", "beauty"], "no metric 'beauty'"),
+        (["--poses", "labels"], "no pose source of labels"),
+        (["--features", "nowhere.pth"], "nowhere.pth"),
+        (["--count", "1"], "at least 2"),
+        (["--split", "night"], "'night'"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(run, release, capsys, arguments, words):
+    given = ["metrics", str(run), "--data", release, "--device", "cpu", "--count", "4", "--people", "2"]
+    assert main([*given, *arguments]) == 1
+    assert words in capsys.readouterr().err
