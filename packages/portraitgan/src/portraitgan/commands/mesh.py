@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
 
 def _mesh(options: argparse.Namespace) -> int:
     from portraitgan.inference.errors import InferenceError
-    from portraitgan.inference.mesh import SUFFIXES, MeshOptions, extract, save_mesh
+    from portraitgan.inference.mesh import SUFFIXES, MeshOptions, check_installed, extract, save_mesh
     from portraitgan.inference.sample import pose_of
 
     single = bool(options.out.suffix)
@@ -46,6 +46,7 @@ def _mesh(options: argparse.Namespace) -> int:
         raise InferenceError(
             f"{options.out} is no mesh file: name it {' or '.join(SUFFIXES)}, or give a folder"
         )
+    check_installed()
     cut = MeshOptions(options.grid, options.side, options.threshold, options.largest_part)
     model = shared.open_from(options)
     pose = shared.pose_from(options, model)

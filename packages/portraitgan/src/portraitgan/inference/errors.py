@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from phq_data.camera import CameraError
 from phq_data.release.version import ReleaseError
 from phq_data.rig import RigError
@@ -30,8 +32,7 @@ KNOWN: tuple[type[Exception], ...] = (
 """Errors whose message is meant for the user; anything else is a bug and keeps its traceback."""
 
 
-def missing_extra(package: str, extra: str) -> InferenceError:
-    """The error for an optional dependency that is not installed."""
-    return InferenceError(
-        f"this needs the package '{package}', which is not installed: install portraitgan[{extra}]"
-    )
+def need(module: str, extra: str) -> None:
+    """Raise `InferenceError` unless an optional dependency is installed."""
+    if importlib.util.find_spec(module) is None:
+        raise InferenceError(f"this needs '{module}', which is not installed: install portraitgan[{extra}]")

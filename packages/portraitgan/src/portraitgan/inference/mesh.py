@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from phq_data.camera import LOOK_AT
-from portraitgan.inference.errors import InferenceError, missing_extra
+from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.files import writing
 from portraitgan.inference.model import Model
 from portraitgan.rendering.marching import interval_weights
@@ -80,6 +80,12 @@ def extract(
     return Mesh(vertices, faces, normals, colours)
 
 
+def check_installed() -> None:
+    """Raise `InferenceError` unless the packages of the extra `mesh` are there."""
+    need("skimage", "mesh")
+    need("trimesh", "mesh")
+
+
 def grid_points(indices: Tensor, options: MeshOptions) -> Tensor:
     """Points [N, 3] in metres of flat grid indices [N] (int64; z runs fastest)."""
     size = options.resolution
@@ -124,10 +130,9 @@ def surface(
 
     Closed also where the cube cuts the body. Raises `InferenceError` when nothing crosses.
     """
-    try:
-        from skimage.measure import marching_cubes
-    except ImportError:
-        raise missing_extra("scikit-image", "mesh") from None
+    check_installed()
+    from skimage.measure import marching_cubes
+
     lowest, highest = float(grid.min()), float(grid.max())
     if highest <= options.threshold:
         raise InferenceError(
@@ -174,10 +179,9 @@ def save_mesh(path: str | Path, mesh: Mesh) -> None:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InferenceError(f"{path} is no mesh file: name it {' or '.join(SUFFIXES)}")
-    try:
-        import trimesh
-    except ImportError:
-        raise missing_extra("trimesh", "mesh") from None
+    check_installed()
+    import trimesh
+
     made = trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=mesh.colours, process=False
     )

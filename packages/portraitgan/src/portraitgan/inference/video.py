@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from portraitgan.inference import views
-from portraitgan.inference.errors import InferenceError, missing_extra
+from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.files import writing
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
@@ -104,10 +104,9 @@ def write_video(path: str | Path, frames: Iterable[Pixels], fps: int = 30, crf: 
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise InferenceError(f"{path} is no film file: name it .mp4")
-    try:
-        import av
-    except ImportError:
-        raise missing_extra("av", "video") from None
+    need("av", "video")
+    import av
+
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera as cameras
-from portraitgan.inference.errors import InferenceError, missing_extra
+from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.model import Model
 from portraitgan.inference.pictures import PARTS, Pixels
 from portraitgan.inference.view_state import Rendered, ViewRenderer, ViewState, view_of
@@ -32,10 +32,9 @@ class Viewer:
     """A running viewer. `close` ends it."""
 
     def __init__(self, renderer: ViewRenderer, host: str = "127.0.0.1", port: int = 8080) -> None:
-        try:
-            import viser
-        except ImportError:
-            raise missing_extra("viser", "viewer") from None
+        need("viser", "viewer")
+        import viser
+
         self._renderer = renderer
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it greets in a box
