@@ -19,7 +19,8 @@ SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
 .PHONY: help setup-demo setup demo accuracy accuracy-compare test lint types pytest lock clean \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review
+    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review \
+    learn
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,9 +90,12 @@ bench-step: setup ## One generator + discriminator step by part, against its pla
 bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
 	$(RUN)/python -m portraitgan.bench loader
 
+learn: setup ## Train on rendered people of known truth and measure what was learned (JSON=1 for one JSON line)
+	$(RUN)/python -m portraitgan.bench learn --folder learn-out
+
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock
 	$(PYTHON) tools/lock.py save
 
 clean: ## Remove what the targets made
-	rm -rf .venv .uv uv.lock $(DEMO) accuracy-out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .uv uv.lock $(DEMO) accuracy-out learn-out .pytest_cache .mypy_cache .ruff_cache

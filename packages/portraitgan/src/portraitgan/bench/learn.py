@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from portraitgan.config import (
-    DecoderConfig,
-    DiscriminatorConfig,
-    PosePredictorConfig,
-    RenderConfig,
-    SuperResolutionConfig,
-    SynthesisConfig,
-    TriGridConfig,
-)
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phq_data.camera import from_label
+from phq_data.render import render_mesh
+from portraitgan.bench.synthetic import make_release
+from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
 from portraitgan.config import tiny as tiny_model
+from portraitgan.data import PortraitData
+from portraitgan.inference.model import Model, open_model
+from portraitgan.metrics import poses, quality
+from portraitgan.metrics.features import open_features
+from portraitgan.metrics.generate import Setting, drawn
+from portraitgan.metrics.statistics import frechet_distance
+from portraitgan.training.checkpoint import RIG_FILE, latest
 from portraitgan.training.config import (
     AverageConfig,
     BatchConfig,
@@ -23,45 +36,165 @@ from portraitgan.training.config import (
     TrainConfig,
     tiny,
 )
+from portraitgan.training.distributed import World
+from portraitgan.training.run import TrainingError, open_run
+from portraitgan.training.snapshots import newest
+
+PIXELS, BATCH = 32, 8
+WHEN = ("start", "end")
+FEATURES = "512 features of three fixed random convolutions (metrics/features.py: RandomConvolutions)"
 
 
 def learn_config(kimg: float) -> TrainConfig:
-    """A `tiny`-like run for two CPU cores: 32x32 pictures, 16x16 rays, the last quarter with frozen poses."""
+    """A `tiny`-like run for two CPU cores: 32x32 pictures, 12x12 rays, the last quarter with frozen poses."""
     model = tiny_model()
     generator = replace(
         model.generator,
         z_dim=64,
         w_dim=64,
-        backbone=SynthesisConfig(32, 1024, 64),
-        grid=TriGridConfig(features=12),
-        decoder=DecoderConfig(hidden=24),
-        render=RenderConfig(coarse_samples=10, fine_samples=10, resolution=16),
-        background=SynthesisConfig(16, 512, 32),
-        superresolution=SuperResolutionConfig(16, (32, 16)),
+        backbone=SynthesisConfig(32, 1024, 48),
+        render=RenderConfig(coarse_samples=10, fine_samples=10, resolution=12),
+        background=SynthesisConfig(16, 256, 24),
         pose_predictor=PosePredictorConfig((64, 32)),
     )
-    discriminator = DiscriminatorConfig(
-        image_resolution=32,
+    discriminator = replace(
+        model.discriminator,
         channel_base=1024,
-        channel_max=64,
+        channel_max=48,
         condition_dim=64,
-        mapping_layers=2,
         pose_predictor=PosePredictorConfig((128, 32)),
     )
-    loss = replace(model.loss, r1_gamma=0.05, r1_gamma_mask=0.05, pose_regulariser_images=round(kimg * 100))
+    loss = replace(model.loss, r1_gamma=0.1, r1_gamma_mask=0.1, pose_regulariser_images=round(kimg * 100))
     return replace(
         tiny(),
         name="learn",
         model=replace(model, name="learn", generator=generator, discriminator=discriminator, loss=loss),
         stages=(
-            StageConfig("1", 0.75 * kimg, True, 16, 16),
-            StageConfig("2", kimg, False, 16, 16),
+            StageConfig("1", 0.75 * kimg, True, 12, 12),
+            StageConfig("2", kimg, False, 12, 12),
         ),
         schedule=ScheduleConfig(
             condition_swap_kimg=0.3 * kimg, blur_sigma=1.0, blur_kimg=0.1 * kimg,
             density_noise_kimg=0.1 * kimg,
         ),
         average=AverageConfig(half_life=1000.0),
-        batch=BatchConfig(8, 4),
+        batch=BatchConfig(8, 8),
         output=OutputConfig(0.5, 0.25 * kimg, 2.0, max(kimg / 8, 0.5), 4),
     )  # fmt: skip
+
+
+def measure(
+    folder: Path, kimg: float = 24.0, portraits: int = 2000, processes: int = 2, samples: int = 2000
+) -> tuple[str, dict[str, Any]]:
+    """(table, figures): draw a release, train on it, measure at the start and at the end.
+
+    Everything stays in `folder`; the same call continues an interrupted one.
+    """
+    began = time.monotonic()
+    release = folder / "releases" / "1.0.0"
+    if not release.exists():
+        shutil.rmtree(folder / "workspace", ignore_errors=True)
+        print(f"drawing {portraits} portraits of known truth, with poses noised for their labels", flush=True)
+        make_release(folder, portraits, PIXELS, workers=processes)
+    ready = time.monotonic()
+    run, config = folder / "run", learn_config(kimg)
+    first = run / "start"
+    data = PortraitData.open(release, PIXELS)
+    if not first.exists():
+        alone = World(0, 1, torch.device("cpu"))
+        begin = open_run(run, config, data, alone, lambda _: None)
+        if begin.images:
+            raise TrainingError(f"{run} was started by something else: choose another --folder")
+        begin.save().rename(first)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+        "-m", "portraitgan", "train", "--data", str(release), "--out", str(run), "--device", "cpu",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    trained = time.monotonic()
+    ends = [_judge(path, run / RIG_FILE, data, samples) for path in (first, latest(run))]
+    figures = {
+        **{_named(name, when): end[name] for name in ends[0] for when, end in zip(WHEN, ends, strict=True)},
+        "pose_error_labels_deg": ends[1]["pose_error_labels_deg"],
+        "pose_error_learned_deg": ends[1]["pose_error_learned_deg"],
+        "kimg": kimg, "portraits": data.portraits, "features": FEATURES,
+        "minutes_drawing": round((ready - began) / 60, 2),
+        "minutes_training": round((trained - ready) / 60, 2),
+        "minutes": round((time.monotonic() - began) / 60, 2),
+    }  # fmt: skip
+    return _table(ends, figures, run), figures
+
+
+def _named(name: str, when: str) -> str:
+    """`fid_start`, `generated_pose_error_start_deg`: the unit comes last."""
+    return f"{name.removesuffix('_deg')}_{when}_deg" if name.endswith("_deg") else f"{name}_{when}"
+
+
+def _judge(checkpoint: Path, rig: Path, data: PortraitData, samples: int) -> dict[str, float]:
+    """What a checkpoint's moving averages are worth."""
+    model = open_model(checkpoint, rig=rig, device="cpu")
+    alone = World(0, 1, torch.device("cpu"))
+    # Each portrait is conditioned on another one's camera and pose, so that a view cannot buy a good score.
+    setting = Setting("generator", "independent")
+    network = open_features(None)
+    real = quality.real_features(data, network, alone)
+    made = quality.made_features(model, data, network, setting, samples, alone, batch=BATCH, seed=0)
+    errors = poses.generated_error(model, data, alone, setting=setting, count=samples, batch=BATCH)
+    known = poses.real_errors(model, data, alone, batch=BATCH)
+    assert known is not None
+    overlaps, spread = _overlaps(model, data, setting, min(samples, 400), alone)
+    return {
+        "fid": round(frechet_distance(real.all, made.all), 4),
+        "generated_pose_error_deg": errors["mean_deg"],
+        "generated_pose_spread_deg": spread,
+        "pose_error_labels_deg": known["pose_error_labels_deg"],
+        "pose_error_learned_deg": known["pose_error_learned_deg"],
+        "mask_overlap": round(float(np.nanmean(overlaps)), 4),
+        "mask_overlap_worst_octant": round(float(np.nanmin(overlaps)), 4),
+    }
+
+
+def _overlaps(
+    model: Model, data: PortraitData, setting: Setting, count: int, world: World
+) -> tuple[NDArray[np.float64], float]:
+    """How masks lie over the silhouettes of the bodies they were rendered with, as seen from eight sides [8].
+
+    Intersection over union of soft masks. Also the mean angle of poses from their mean, in degrees: the error
+    of a predictor that has learned nothing but the average.
+    """
+    assert model.rig is not None
+    found: list[list[float]] = [[] for _ in range(8)]
+    rendered = []
+    for part in drawn(model, data, setting, count, BATCH, 1, world):
+        assert part.poses is not None and part.portraits.mask is not None
+        cameras, bodies = part.cameras.cpu().numpy(), part.poses.cpu().numpy()
+        rendered.append(bodies)
+        masks = part.portraits.mask[:, 0].clamp(0, 1).cpu().numpy()
+        for camera, body, mask, side in zip(cameras, bodies, masks, quality.octant_of(cameras), strict=True):
+            cam2world, intrinsics = from_label(camera)
+            size = 4 * len(mask)
+            shape = render_mesh(
+                model.rig.posed(body), model.rig.faces, cam2world, intrinsics, size, backend="software"
+            ).silhouette.astype(np.float64)
+            small = shape.reshape(len(mask), 4, len(mask), 4).mean(axis=(1, 3))
+            found[side].append(float(np.minimum(small, mask).sum() / np.maximum(small, mask).sum()))
+    together = np.concatenate(rendered)
+    mean = np.broadcast_to(together.mean(axis=0), together.shape)
+    spread = round(float(poses.angle_errors(mean, together).mean()), 3)
+    return np.array([np.mean(values) if values else np.nan for values in found]), spread
+
+
+def _table(ends: list[dict[str, float]], figures: dict[str, Any], run: Path) -> str:
+    rows = [f"{'':<30}{'start':>10}{'end':>10}{'ratio':>8}"]
+    for name, first in ends[0].items():
+        last = ends[1][name]
+        ratio = f"{last / first:>8.2f}" if first else ""
+        rows.append(f"{name:<30}{first:>10.3f}{last:>10.3f}{ratio}")
+    rows += [
+        f"{figures['kimg']:g} kimg on {figures['portraits']} portraits; minutes: "
+        f"{figures['minutes_drawing']:.1f} drawing, {figures['minutes_training']:.1f} training, "
+        f"{figures['minutes']:.1f} in all",
+        f"features: {FEATURES}; comparable with nothing but itself",
+        f"pictures: {newest(run)}; curves: portraitgan watch {run}",
+    ]
+    return "\n".join(rows)

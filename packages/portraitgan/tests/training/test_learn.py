@@ -1,0 +1,74 @@
+"""The proof of learning, at a size that proves nothing but that it measures what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phq_data.camera import from_label
+from phq_data.release import reader
+from phq_data.render import render_mesh
+from portraitgan.bench import synthetic
+from portraitgan.bench.command import main
+from portraitgan.bench.learn import learn_config
+from portraitgan.training.checkpoint import checkpoints
+
+
+def test_drawn_portraits_are_where_their_labels_say() -> None:
+    """The drawn person covers the posed neutral body, seen with the true camera, from all sides."""
+    from phq_data.bodies.anny import default_rig
+
+    rig = default_rig()
+    for index in range(6):
+        drawn = synthetic.draw(3, index, 48)
+        cam2world, intrinsics = from_label(drawn.camera)
+        body = render_mesh(rig.posed(drawn.pose), rig.faces, cam2world, intrinsics, 48, backend="software")
+        mask = drawn.mask >= 128
+        assert (mask & body.silhouette).sum() > 0.85 * body.silhouette.sum()
+        assert drawn.image.shape == (48, 48, 3) and 0.2 < mask.mean() < 0.9
+
+
+def test_a_series_begins_with_the_shorter_one() -> None:
+    assert np.array_equal(synthetic.draw(0, 5, 16).image, synthetic.draw(0, 5, 16).image)
+    assert not np.array_equal(synthetic.draw(0, 5, 16).image, synthetic.draw(1, 5, 16).image)
+
+
+@pytest.mark.slow
+def test_labels_are_off_by_what_is_said(tmp_path: Path) -> None:
+    """Per component: a spread of 10 degrees around a bias of 5; cameras exactly true."""
+    made = synthetic.make_release(tmp_path, 200, 8, workers=2)
+    rows = reader.open(made).all().metadata(["pose", "truth_pose", "camera", "truth_camera", "body"])
+    off = np.degrees(np.array(rows["pose"].to_pylist()) - np.array(rows["truth_pose"].to_pylist()))
+    assert off.shape == (200, 6)
+    assert np.abs(off.mean(axis=0) - 5).max() < 4 * 10 / np.sqrt(200)
+    assert np.abs(off.std(axis=0) - 10).max() < 4 * 10 / np.sqrt(400)
+    assert rows["camera"].to_pylist() == rows["truth_camera"].to_pylist()
+    assert set(rows["body"].to_pylist()) == {"anny"}
+
+
+@pytest.mark.slow
+def test_learn_measures_start_and_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JSON", "1")
+    sizes = ["--kimg", "0.032", "--portraits", "24", "--processes", "1", "--samples", "16"]
+    assert main(["learn", "--folder", str(tmp_path), *sizes]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for name in ("fid_start", "fid_end", "generated_pose_error_start_deg", "generated_pose_error_end_deg"):
+        assert figures[name] > 0, name
+    assert figures["fid_start"] != figures["fid_end"]
+    assert 0 < figures["mask_overlap_start"] <= 1
+    assert figures["pose_error_labels_start_deg"] == figures["pose_error_labels_deg"]
+    assert checkpoints(tmp_path / "run")[-1].name == "kimg-000000.032"
+    assert main(["learn", "--folder", str(tmp_path), *sizes]) == 0  # nothing left to train: judged again
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again["fid_end"] == figures["fid_end"]
+
+
+def test_the_config_is_a_run_of_two_stages() -> None:
+    config = learn_config(24.0)
+    assert [stage.train_pose_predictor for stage in config.stages] == [True, False]
+    assert config.stages[-1].until_kimg == 24.0
