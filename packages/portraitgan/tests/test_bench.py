@@ -27,7 +27,7 @@ def test_deformation(
     sizes = ["--rays", "6", "--brute-points", "100", "--repeats", "1", "--device", "cpu"]
     assert main(["deformation", "--rig", str(tmp_path / "rig.safetensors"), *sizes]) == 0
     figures = last_line(capsys)
-    assert figures["points"] == 6 * 6 * 96 and figures["faces"] == 2 * 16 * 20
+    assert figures["points"] == 4 * 6 * 6 * 96 and figures["batch"] == 4 and figures["faces"] == 2 * 16 * 20
     wanted = ("tables_vs_torch_brute", "tables_vs_bvh", "share_of_render", "saved_bytes_per_point")
     assert all(isinstance(figures[key], float) for key in wanted)
     assert 0 < float(str(figures["saved_bytes_per_point"])) <= 32

@@ -6,8 +6,8 @@ the person in the portrait. It travels with a release, so that the generator nee
 Frame: metres, y up, the subject faces +z, the subject's left is +x, the neck joint is the origin.
 
 Skinning (two joints of linear blend skinning; everything below the neck stays put). With pose
-p = (neck axis-angle, head axis-angle), R_n = exp(p[0:3]), R_h = exp(p[3:6]), head joint h, and n the joint that
-the neck turns about (the origin, unless a body's skeleton has its neck elsewhere than its labels do):
+p = (neck axis-angle, head axis-angle), R_n = exp(p[0:3]), R_h = exp(p[3:6]), head joint h, and n the joint
+that the neck turns about (the origin, unless a body's skeleton has its neck elsewhere than its labels do):
 
     neck transform  N(x) = R_n (x - n) + n
     head transform  H(x) = N(R_h (x - h) + h)

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deformation.add_argument(
         "--rig", type=Path, help="rig file (default: a body of about 6,000 faces made here)"
     )
-    deformation.add_argument("--batch", type=int, help="images (default: 1 on a CPU, 4 on a GPU)")
+    deformation.add_argument("--batch", type=int, help="images (default 4)")
     deformation.add_argument("--rays", type=int, nargs="+", help="rays per side (default: 64; GPU: 64 128)")
     deformation.add_argument("--brute-points", type=int, default=2048, help="points timed by brute force")
     step = kinds.add_parser("step", help="one generator and one discriminator step, by part")

@@ -18,7 +18,7 @@ from portraitgan.bench.body import bust
 from portraitgan.config import DecoderConfig, DeformationConfig, RenderConfig, TriGridConfig
 from portraitgan.deformation.closest import BruteForce, ClosestFaces
 from portraitgan.deformation.field import Deformation, transform_points
-from portraitgan.deformation.search import warp_available
+from portraitgan.deformation.search import triton_serves, warp_available
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.decoder import Decoder
 from portraitgan.rendering import rays, trigrid
@@ -54,11 +54,10 @@ def measure(
     brute_points: int,
     repeats: int,
 ) -> tuple[str, dict[str, Any]]:
-    """(table, figures). Without Warp there is only brute force to measure."""
+    """(table, figures). Without Warp there is only brute force to measure, and Triton's tables on a GPU."""
     device = timing.pick_device(device_name)
-    on_gpu = device.type == "cuda"
-    count = batch or (4 if on_gpu else 1)
-    sides = list(rays_per_side or ([64, 128] if on_gpu else [64]))
+    count = batch or 4
+    sides = list(rays_per_side or ([64, 128] if device.type == "cuda" else [64]))
     rig = bust() if rig_file is None else PortraitRig.load(rig_file)
     mesh = SkinnedMesh.from_rig(rig).to(device)
     classes = torch.bincount(mesh.face_classes(), minlength=3).tolist()
@@ -88,6 +87,11 @@ def _at(
         from portraitgan.deformation.warp_search import BvhSearch, TableSearch
 
         backends = {"tables": TableSearch(mesh, closest_only=False), "bvh": BvhSearch(mesh)}
+    if triton_serves(device):
+        from portraitgan.deformation.triton_search import TritonTableSearch
+
+        made = TritonTableSearch(mesh, closest_only=False)
+        backends["tables (Triton)" if backends else "tables"] = made
     points = _points(mesh, backends.get("tables", exact), pose, camera, config)
     total = points.shape[0] * points.shape[1]
     rows = []

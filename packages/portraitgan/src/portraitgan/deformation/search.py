@@ -22,16 +22,23 @@ def warp_available() -> bool:
     return importlib.util.find_spec("warp") is not None
 
 
+def triton_serves(device: torch.device) -> bool:
+    """Whether Triton's form of the tables runs there: on a GPU, with Triton as torch brings it."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
 def make_search(mesh: SkinnedMesh, config: DeformationConfig) -> ClosestFaces:
     """The backend that `config.search` names.
 
-    `auto` takes tables with Warp (trees for RigNeRF's field, which has no distance limit) and brute force
-    without, which it says in the log. Raises `DeformationError` if a named backend cannot run here.
+    `auto` takes tables (trees for RigNeRF's field, which has no distance limit) where Warp is, tables where a
+    GPU has at least Triton, and brute force otherwise, which it says in the log. Raises `DeformationError` if
+    a named backend cannot run here.
     """
     kind = config.search
+    device = mesh.vertices.device
     if kind == "auto":
         kind = "bvh" if config.mode == "rignerf" else "tables"
-        if not warp_available():
+        if not warp_available() and (kind == "bvh" or not triton_serves(device)):
             log.warning(
                 "NVIDIA Warp is not installed, so closest faces are searched exhaustively, hundreds of times "
                 "slower; install portraitgan[warp] to train with a deformation"
@@ -39,7 +46,13 @@ def make_search(mesh: SkinnedMesh, config: DeformationConfig) -> ClosestFaces:
             kind = "brute"
     if kind == "brute":
         return BruteForce(mesh.faces, torch.float32)
+    if kind == "tables" and config.mode == "rignerf":
+        raise DeformationError(
+            "deformation.mode 'rignerf' reaches every point: choose search 'bvh' or 'brute'"
+        )
     if not warp_available():
+        if kind == "tables" and triton_serves(device):
+            return _triton_tables(mesh, config)
         raise DeformationError(
             f"deformation.search '{kind}' needs NVIDIA Warp: install portraitgan[warp], or choose 'brute'"
         )
@@ -47,12 +60,19 @@ def make_search(mesh: SkinnedMesh, config: DeformationConfig) -> ClosestFaces:
 
     if kind == "bvh":
         return warp_search.BvhSearch(mesh)
-    if config.mode == "rignerf":
-        raise DeformationError(
-            "deformation.mode 'rignerf' reaches every point: choose search 'bvh' or 'brute'"
-        )
-    # Only the faces' own maps are the same for a whole class; other modes and fades need the closest point.
-    closest_only = config.mode != "face" or config.fade > 0
     return warp_search.TableSearch(
-        mesh, config.table_resolution, config.max_distance, closest_only=closest_only
+        mesh, config.table_resolution, config.max_distance, closest_only=_closest_only(config)
     )
+
+
+def _triton_tables(mesh: SkinnedMesh, config: DeformationConfig) -> ClosestFaces:
+    from portraitgan.deformation.triton_search import TritonTableSearch
+
+    return TritonTableSearch(
+        mesh, config.table_resolution, config.max_distance, closest_only=_closest_only(config)
+    )
+
+
+def _closest_only(config: DeformationConfig) -> bool:
+    """Only the faces' own maps are the same for a whole class; other modes need the point itself."""
+    return config.mode != "face" or config.fade > 0

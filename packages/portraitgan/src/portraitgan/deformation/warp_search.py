@@ -12,7 +12,6 @@ from __future__ import annotations
 import collections
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,11 +22,10 @@ from portraitgan.deformation import warp_kernels
 from portraitgan.deformation.closest import Closest, PosedSearch, tie_table
 from portraitgan.deformation.errors import DeformationError
 from portraitgan.deformation.skinning import FaceClass, SkinnedMesh
+from portraitgan.deformation.tables import CORRECTIVE_TOLERANCE, NodeTable, fill_table
 
 wp.init()
 _LAUNCH_LOCK = threading.Lock()
-CORRECTIVE_TOLERANCE = 1e-3
-"""Faces that correctives may move further than this (metres) are not looked up but searched."""
 _POINTS_PER_THREAD = 4096
 """A CPU launch smaller than this is not worth another thread."""
 
@@ -93,55 +91,17 @@ class TableSearch:
         return _PosedTables(self, trees, corners, rows)
 
 
-@dataclass(frozen=True)
-class NodeTable:
-    """The nearest face of one class at every node of a grid around it."""
-
-    nodes: Tensor  # [X * Y * Z] int16 or int32; -1: none within reach
-    distances: Tensor  # [X * Y * Z] metres; infinite where there is none
-    origin: tuple[float, float, float]  # metres
-    size: tuple[int, int, int]
-
-    def on(self, device: torch.device) -> Tensor:
-        """The nodes on `device`, copied there once."""
-        if device not in self._copies:
-            self._copies[device] = self.nodes.to(device)
-        return self._copies[device]
-
-    def distances_on(self, device: torch.device) -> Tensor:
-        """The distances on `device`, copied there once."""
-        if device not in self._distance_copies:
-            self._distance_copies[device] = self.distances.to(device)
-        return self._distance_copies[device]
-
-    _copies: dict[torch.device, Tensor] = field(default_factory=dict, compare=False)
-    _distance_copies: dict[torch.device, Tensor] = field(default_factory=dict, compare=False)
-
-
 def _fill(mesh: SkinnedMesh, chosen: Tensor, cell: float, max_distance: float) -> NodeTable:
-    """Nearest chosen face at nodes `cell` metres apart, out to `max_distance` around those faces."""
-    numbers = chosen.nonzero()[:, 0]
-    kind = torch.int16 if len(mesh.faces) < 2**15 else torch.int32
-    if len(numbers) == 0:
-        nothing = torch.full((8,), -1, dtype=kind, device=numbers.device)
-        return NodeTable(nothing, torch.full((8,), torch.inf), (0.0, 0.0, 0.0), (2, 2, 2))
-    faces = mesh.faces[numbers]
-    vertices = mesh.vertices[faces].reshape(-1, 3)
-    low = vertices.amin(dim=0) - max_distance - cell
-    high = vertices.amax(dim=0) + max_distance + cell
-    steps = ((high - low) / cell).ceil().int() + 1
-    x, y, z = (low[k] + cell * torch.arange(int(steps[k]), device=low.device) for k in range(3))
-    nodes = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1).reshape(1, -1, 3)
-    tree = _TreePool(mesh.vertices, faces).take(mesh.vertices[None])
-    corners = mesh.vertices[None, faces].contiguous()
-    # Reported per listed face: the tie rule is applied later, to the posed mesh.
-    identity = torch.arange(len(faces), device=low.device, dtype=torch.int32)[:, None].repeat(1, 7)
-    reach = max_distance + 2 * cell
-    found = _run_tree(tree, corners, identity, nodes.contiguous(), reach)
-    face = found.face[0]
-    table = torch.where(face >= 0, numbers[face.long().clamp(min=0)], -1).to(kind)
-    origin, size = low.tolist(), steps.tolist()
-    return NodeTable(table, found.distance[0], (origin[0], origin[1], origin[2]), (size[0], size[1], size[2]))
+    """The table of the chosen faces, filled by a tree over them."""
+
+    def nearest(nodes: Tensor, faces: Tensor, reach: float) -> Closest:
+        tree = _TreePool(mesh.vertices, faces).take(mesh.vertices[None])
+        corners = mesh.vertices[None, faces].contiguous()
+        # Reported per listed face: the tie rule is applied later, to the posed mesh.
+        identity = torch.arange(len(faces), device=nodes.device, dtype=torch.int32)[:, None].repeat(1, 7)
+        return _run_tree(tree, corners, identity, nodes[None], reach)
+
+    return fill_table(mesh, chosen, cell, max_distance, nearest)
 
 
 class _TreePool:
