@@ -136,6 +136,11 @@ class PortraitData:
         return len(self._rows)
 
     @property
+    def split(self) -> str:
+        """Which split it is of."""
+        return self._labels.split
+
+    @property
     def checksum(self) -> str:
         """Digest of the release that the portraits are from."""
         return self.release.manifest.digest

@@ -15,17 +15,21 @@ def test_everything_is_measured_and_written(run, release, tmp_path, capsys, monk
     result = json.loads((run / "metrics" / "kimg-000004.json").read_text())
     printed = capsys.readouterr().out
     assert json.loads(printed.splitlines()[-1]) == result
-    assert set(result["fid"]) == {
+    assert set(result["fid"]["settings"]) == {
         "generator, identical", "generator, independent",
         "discriminator, identical", "discriminator, independent",
     }  # fmt: skip
-    assert result["options"]["seed"] == 0 and result["options"]["count"] == 12
-    assert result["features"]["network"] in printed
-    assert result["features"]["note"] in printed
+    assert result["fid"]["seed"] == 0 and result["fid"]["count"] == 12
+    assert result["fid"]["network"] in printed
+    assert result["fid"]["note"] in printed
     assert result["release"]["digest"]
     assert result["identity"]["network"] == "mobileface (embedded)"
     assert result["real_poses"]["pose_error_labels_deg"] > 0
     assert any((run / "metrics" / "features").iterdir())
+    # Another measurement of the same checkpoint and release stands beside the first ones.
+    assert main(["metrics", str(run), "--data", release, *sizes, "--only", "identity", "--seed", "1"]) == 0
+    later = json.loads((run / "metrics" / "kimg-000004.json").read_text())
+    assert later["identity"]["seed"] == 1 and later["fid"] == result["fid"]
 
 
 @pytest.mark.slow
@@ -46,7 +50,7 @@ def test_a_run_trained_on_coarse_poses(coarse_run, run, release, tmp_path, capsy
     arguments += ["--only", "fid,canonicality,pose", "--out", str(out)]
     assert main(arguments) == 0
     result = json.loads(out.read_text())
-    assert set(result["fid"]) == {"labels, identical", "labels, independent"}
+    assert set(result["fid"]["settings"]) == {"labels, identical", "labels, independent"}
     assert result["canonicality"] is None and "--judge" in capsys.readouterr().out
     assert result["real_poses"]["pose_error_learned_deg"] is None
     assert main([*arguments, "--judge", str(run)]) == 0

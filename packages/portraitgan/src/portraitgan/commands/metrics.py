@@ -101,9 +101,11 @@ def _metrics(options: argparse.Namespace) -> int:
                     return lambda number: bar.update(task, advance=number, description=what)
 
                 cache = options.cache or out.parent / "features"
-                result = report.run(model, data, wanted, world, judge=judge, cache=cache, watch=watch)
+                result = report.run(
+                    model, data, wanted, world, judge=judge, cache=cache, watch=watch,
+                    save=lambda found: report.write(out, found) if world.first else None,
+                )  # fmt: skip
             if world.first:
-                report.write(out, result)
                 print(report.table(result))
                 print(f"-> {out}")
                 if os.environ.get("JSON") == "1":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +56,13 @@ def run(
     judge: Model | None = None,
     cache: Path | None = None,
     watch: Watch = lambda what, total: lambda number: None,
+    save: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Measure; every process of `world` must call this, all get the result.
 
     `judge` predicts poses where the model's own discriminator does not. `cache` keeps features of real
-    portraits.
+    portraits. `save` gets what there is after every part.
     """
-    began = time.monotonic()
     result: dict[str, Any] = {
         "checkpoint": str(model.folder),
         "release": {
@@ -74,10 +73,9 @@ def run(
             "mirrored": data.mirror,
         },
         "resolution": data.resolution,
-        "options": asdict(options),
-        "processes": world.size,
-        "device": _device(world.device),
+        "split": data.split,
     }
+    measured = {"seed": options.seed, "processes": world.size, "device": _device(world.device)}
     has_predictor = model.config.discriminator.pose_predictor is not None
     judging = judge or (model if has_predictor else None)
     size = {"batch": options.batch, "seed": options.seed}
@@ -89,21 +87,26 @@ def run(
                 f"this model has no pose source of {', '.join(options.poses)}; it has "
                 f"{', '.join(dict.fromkeys(s.poses for s in settings_of(model)))}"
             )
-        result["features"] = {
+        result["fid"] = {
+            "settings": quality.measure(
+                model, data, network, settings, options.count, world, cache=cache, watch=watch, **size
+            ),
+            "count": options.count,
+            "batch": options.batch,
             "network": network.name,
-            "sha256": network.sha256,
+            "network_sha256": network.sha256,
             "standard": network.standard,
             "note": network.note,
+            **measured,
         }
-        result["fid"] = quality.measure(
-            model, data, network, settings, options.count, world, cache=cache, watch=watch, **size
-        )
+        save(result)
     if "identity" in options.parts:
         face = open_face_network(options.face)
         result["identity"] = identity.measure(
             model, data, face, world, count=options.people, yaw_limit=options.yaw_limit,
             done=watch("identity", options.people), **size,
         )  # fmt: skip
+        save(result)
     if "canonicality" in options.parts:
         result["canonicality"] = None
         if judging is not None:
@@ -125,14 +128,22 @@ def run(
             )  # fmt: skip
         advance = watch("poses of real portraits", data.portraits)
         result["real_poses"] = poses.real_errors(model, data, world, batch=options.batch, done=advance)
-    result["seconds"] = round(time.monotonic() - began, 1)
+        save(result)
     return result
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """The result as JSON, whole or not at all."""
+    """The result as JSON, whole or not at all.
+
+    What the file already says of the same checkpoint and data and was not measured now stays.
+    """
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    same = all(known.get(name) == result[name] for name in ("checkpoint", "release", "resolution", "split"))
     with writing(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        temporary.write_text(json.dumps({**(known if same else {}), **result}, indent=1) + "\n")
 
 
 def table(result: dict[str, Any]) -> str:
@@ -168,14 +179,12 @@ def _quality_lines(result: dict[str, Any]) -> list[str]:
     middles = [str(middle) for middle in quality.OCTANTS]
     lines = ["", f"{'poses, conditioning':<28}{'FID':>9}{'KID x1000':>11}   FID by yaw, degrees"]
     lines.append(" " * 51 + "".join(f"{middle:>8}" for middle in middles))
-    for name, found in result["fid"].items():
+    for name, found in result["fid"]["settings"].items():
         octants = "".join(_number(found["octants"][middle]["fid"], 8) for middle in middles)
         lines.append(f"{name:<28}{_number(found['fid'], 9)}{_number(found['kid_x1000'], 11)}   {octants}")
-    lines.append(
-        f"{result['options']['count']:,} generated portraits each; network {result['features']['network']}"
-    )
-    if result["features"]["note"]:
-        lines.append(result["features"]["note"])
+    lines.append(f"{result['fid']['count']:,} generated portraits each; network {result['fid']['network']}")
+    if result["fid"]["note"]:
+        lines.append(result["fid"]["note"])
     return lines
 
 
