@@ -119,7 +119,7 @@ def _agreement(found: Mapping[str, Any]) -> None:
         columns[1].metric("Of the same opinion", share(found["agreed"]), border=True, height="stretch")
         columns[2].metric(
             "Fleiss' kappa", number(found["kappa"]), _words(found["kappa"]), delta_color="off",
-            delta_arrow="off", border=True,
+            delta_arrow="off", border=True, height="stretch",
         )  # fmt: skip
         pairs = [
             {

@@ -14,13 +14,13 @@ def show(service: Service) -> None:
     """Filters, pages, portraits."""
     settings = service.get("/api/settings")
     views = {view["name"]: view["bin"] for view in settings["yaw_bins"]}
-    columns = st.columns([2, 2, 2, 1.2])
+    columns = st.columns([2, 2, 2, 1.2], vertical_alignment="bottom")
     state = columns[0].segmented_control("State", STATES, default=None, key="gallery_state")
     view = columns[1].selectbox("View", [None, *views], format_func=lambda name: name or "all views")
     source = columns[2].selectbox(
         "Source", [None, *settings["sources"]], format_func=lambda name: name or "all sources"
     )
-    mesh = columns[3].toggle("Meshes", value=True, help="Draw the mesh over each portrait.")
+    mesh = columns[3].toggle("Meshes", value=False, help="Draw the meshes; takes a few seconds.")
     chosen = (state, view, source)
     if st.session_state.get("gallery_chosen") != chosen:
         st.session_state["gallery_chosen"] = chosen

@@ -25,7 +25,7 @@ def show(service: Service) -> None:
     columns = st.columns([2, 2, 1.5])
     side = columns[0].segmented_control("Propose to", ("accept", "reject"), default="accept") or "accept"
     target = columns[1].slider(
-        "Precision it must reach", 0.90, 0.995, 0.98, 0.005,
+        "Precision it must reach", 0.80, 0.995, 0.97, 0.005,
         help="On decisions that it was not trained on; the lower end of the 95 % interval counts.",
     )  # fmt: skip
     count = columns[2].selectbox("At a time", (24, 48, 96), index=1)
@@ -73,7 +73,12 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
     batch = held["batch"]
     st.subheader(f"Proposed to {side}")
     if not batch:
-        st.caption(sentence(held["why"]) if held["why"] else "Nothing is sure enough to be proposed now.")
+        st.caption(
+            sentence(held["why"])
+            if held["why"]
+            else "Nothing is sure enough to be proposed now. More decisions make it surer; "
+            "asking for less precision makes it bolder."
+        )
         return
     st.caption(f"Take the tick off every portrait that you would not {side}, then take the rest together.")
     pictures = pictures_of(service, batch, mesh=True)

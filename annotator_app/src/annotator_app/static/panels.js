@@ -16,6 +16,10 @@ export class Panels {
     this.miniPhoto = at("mini-photo");
     this.miniBox = at("mini-box");
     this.photoText = at("photo-text");
+    this.miniPhoto.addEventListener("error", () => {
+      this.miniPhoto.removeAttribute("src"); // no broken picture, and no box around nothing
+      this.photoText.textContent = "The original photo is not at hand.";
+    });
     this.evidence = at("evidence");
     this.neighbours = at("neighbours");
     this.strip = at("strip");

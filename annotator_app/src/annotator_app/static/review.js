@@ -254,6 +254,7 @@ class Loop {
       localStorage.setItem("phq-look", JSON.stringify({ overlay, opacity }));
       this.status.looks(this.stage);
     });
+    this.stage.addEventListener("trouble", ({ detail }) => this.status.toast(detail));
     this.feed.addEventListener("ready", () => {
       if (this.stage.entry !== this.feed.current || this.stage.root.classList.contains("waiting")) {
         if (this.feed.current?.ready) this.#advanceTo();

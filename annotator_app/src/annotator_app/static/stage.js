@@ -23,6 +23,11 @@ export class Stage extends EventTarget {
     this.view = "crop"; // crop, photo, mask
     this.overlay = true;
     this.opacity = 0.5;
+    this.photo.addEventListener("error", () => {
+      this.photo.removeAttribute("src");
+      if (this.view === "photo") this.choose("crop");
+      this.dispatchEvent(new CustomEvent("trouble", { detail: "The original photo is not at hand" }));
+    });
     this.#listen();
   }
 

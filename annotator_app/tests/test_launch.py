@@ -1,0 +1,153 @@
+"""`phq review` as a user meets it: starts both parts, says where, ends both, explains itself."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from annotator_app.launch import Address, LaunchError, free_port
+from annotator_app.made_up import make_workspace
+from phq_data.workspace import Workspace, WorkspaceError
+
+PHQ = [sys.executable, "-m", "phq_data.cli"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made-up") / "workspace"
+    make_workspace(folder, 24, pictures=3, size=64, faces=100)
+    return folder
+
+
+def started(*arguments, home, until="Ctrl-C ends the review", seconds=150):
+    """The program, its output up to the line with `until`."""
+    environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [*PHQ, "review", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    lines, deadline = [], time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        line = process.stdout.readline()
+        lines.append(line)
+        if until in line or not line:
+            break
+    return process, "".join(lines)
+
+
+@pytest.mark.slow
+def test_both_parts_run_and_end_together_and_nothing_is_written_to_the_home(workspace, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    ports = [str(free_port("127.0.0.1", 0)) for _ in range(2)]
+    process, said = started(
+        "--workspace", str(workspace), "--no-browser", "--port", ports[0], "--app-port", ports[1], home=home
+    )
+    try:
+        page, app = re.search(r"review +(\S+)", said)[1], re.search(r"app +(\S+)", said)[1]
+        assert (page.split("/")[2], app) == (f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
+        assert "PHQ review" in httpx.get(page, trust_env=False).text
+        assert httpx.get(app, trust_env=False).status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Decisions are kept" in out
+    for address in (page, app):
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address, trust_env=False)
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_killed_launcher_takes_its_children_with_it(workspace, tmp_path):
+    port = free_port("127.0.0.1", 0)
+    process, said = started(
+        "--workspace", str(workspace), "--no-browser", "--service-only", "--port", str(port), home=tmp_path
+    )
+    assert "app  " not in said
+    process.kill()
+    process.communicate(timeout=30)
+    for _ in range(100):
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=1, trust_env=False)
+        except httpx.HTTPError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the service outlived its launcher")
+
+
+def test_a_taken_port_is_replaced_by_a_free_one():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        assert free_port("127.0.0.1", taken) != taken
+    assert free_port("127.0.0.1", taken) == taken
+
+
+def test_an_address_that_is_not_ours_is_explained():
+    with pytest.raises(LaunchError, match=r"cannot listen on 192\.0\.2\.1"):
+        free_port("192.0.2.1", 8765)
+
+
+def test_addresses_for_browsers():
+    assert Address("0.0.0.0", 80).url == "http://127.0.0.1:80"
+    assert Address("::1", 80).url == "http://[::1]:80"
+
+
+@pytest.fixture(scope="module")
+def phq():
+    """The program in this process: (arguments) -> exit code, what it says, error it raised."""
+    from typer.testing import CliRunner
+
+    from phq_data.cli import make_app
+
+    app = make_app()
+
+    def run(*arguments):
+        done = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["review", *arguments])
+        return done.exit_code, done.output, done.exception
+
+    return run
+
+
+def test_mistakes_are_told_with_the_value_that_was_wrong(phq, tmp_path):
+    code, said, _ = phq("--workspace", str(tmp_path), "--order", "mood")
+    assert code == 2 and "mood" in said
+    code, said, _ = phq("--host", "0.0.0.0")
+    assert code == 2 and "--workspace" in said
+    _, _, error = phq("--workspace", str(tmp_path / "no-such-folder"))
+    assert isinstance(error, WorkspaceError) and "no-such-folder" in str(error)
+
+
+def test_an_empty_workspace_says_how_to_fill_it(phq, tmp_path):
+    Workspace.open(tmp_path / "w", create=True)
+    code, said, _ = phq("--workspace", str(tmp_path / "w"))
+    assert code == 1 and "phq build" in said
+
+
+@pytest.mark.slow
+def test_reachable_by_others_without_a_password_is_refused(workspace, tmp_path):
+    process, _ = started(
+        "--workspace", str(workspace), "--host", "0.0.0.0", "--no-browser", "--service-only",
+        "--port", str(free_port("127.0.0.1", 0)), home=tmp_path,
+    )  # fmt: skip
+    _, problem = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "invite" in problem and "Traceback" not in problem
+
+
+def test_help_teaches(phq):
+    _, said, _ = phq("--help")
+    for word in ("--workspace", "--service-only", "--database", "export", "import", "shoulders", "Examples"):
+        assert word in said
