@@ -109,7 +109,7 @@ def _invert(options: argparse.Namespace) -> int:
         shared.say(f"note: continuing after step {int(kept['step'])}, where it was interrupted")
     shared.say(f"{name}: {describe(camera)}, {options.steps} steps, {options.tune} of tuning")
     with shared.progress("invert") as bar:
-        task = bar.add_task("invert", total=options.steps + options.tune)
+        task = bar.add_task("styles", total=options.steps + options.tune)
 
         def keep(tensors: dict[str, Tensor]) -> None:
             save_state(state_path, question, tensors)

@@ -58,7 +58,7 @@ def _mesh(options: argparse.Namespace) -> int:
     for subject in subjects:
         held = pose_of(model, subject, model.neutral_camera) if options.predicted_pose else pose
         target = options.out if single else options.out / f"{subject.name}.glb"
-        with shared.progress(subject.name) as bar:
+        with shared.progress("mesh") as bar:
             task = bar.add_task(subject.name, total=100)
             show = partial(_show, bar, task)
             made = extract(model, subject.ws, None if held is None else held.to(model.device), cut, show)

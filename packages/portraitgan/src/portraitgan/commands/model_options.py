@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from portraitgan.commands.progress import CommandProgress
     from portraitgan.inference.latents import Subject
     from portraitgan.inference.model import Model
 
@@ -149,12 +150,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def progress(description: str) -> Any:
-    """A `rich` progress bar on stderr with an estimate of the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress(title: str) -> CommandProgress:
+    """A progress bar on stderr with an estimate of the time left; lines where that is no terminal."""
+    from portraitgan.commands.progress import CommandProgress
 
-    return Progress(
-        TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=not sys.stderr.isatty(),
-    )  # fmt: skip
+    return CommandProgress(title)

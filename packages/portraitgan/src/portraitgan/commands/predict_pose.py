@@ -43,7 +43,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.limit is not None:
         count = min(count, options.limit)
     with shared.progress("predict-pose") as bar:
-        task = bar.add_task("predict-pose", total=count)
+        task = bar.add_task("portraits", total=count)
         portraits = itertools.islice(source.stream(options.split), count)
         table = predict(model, portraits, options.batch, lambda done: bar.advance(task, done))
     save_poses(options.out, table)

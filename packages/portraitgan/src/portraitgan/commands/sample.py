@@ -84,7 +84,7 @@ def _sample(options: argparse.Namespace) -> int:
         options.resolution, options.samples, options.batch,
     )  # fmt: skip
     with shared.progress("sample") as bar:
-        task = bar.add_task("sample", total=len(subjects) * len(cameras))
+        task = bar.add_task("pictures", total=len(subjects) * len(cameras))
         for shot in shots:
             if shot.view == 0:
                 rows.append([])

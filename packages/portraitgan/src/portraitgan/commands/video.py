@@ -79,7 +79,7 @@ def _video(options: argparse.Namespace) -> int:
         model, subjects, film, options.size, options.resolution, options.samples, options.batch
     )
     with shared.progress("video") as bar:
-        task = bar.add_task("video", total=count)
+        task = bar.add_task("frames", total=count)
 
         def counted() -> Iterator[Pixels]:
             for frame in frames:
