@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from phq_data.rig import PortraitRig
+from portraitgan.cli import main
+from portraitgan.config import official, tiny
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model, open_model
 from portraitgan.inference.views import camera
@@ -24,6 +26,22 @@ def test_run_folder_and_checkpoint_are_the_same_model(run: Path) -> None:
     assert by_run.deforms and by_checkpoint.deforms
     z = by_run.latents([4])
     assert torch.equal(by_run.styles(z), by_checkpoint.styles(z))
+
+
+def test_converted_checkpoints_work_without_a_run(
+    tmp_path: Path, make_run: Callable[..., Path], make_bust: Callable[..., PortraitRig]
+) -> None:
+    """A folder as `portraitgan convert` writes it: weights and config, no run around them, no rig."""
+    made = make_run(tmp_path / "run", None, official(tiny()))
+    converted = (made / "checkpoints" / "kimg-000012").rename(tmp_path / "converted")
+    model = open_model(converted, device="cpu")
+    assert model.folder == converted and not model.deforms
+    make_bust(24, 16).save(tmp_path / "smpl.safetensors")
+    posed = open_model(converted, rig=tmp_path / "smpl.safetensors", device="cpu")
+    assert posed.deforms
+    assert main(["sample", str(converted), str(tmp_path / "a.png"), "--seeds", "1"]) == 0
+    with pytest.raises(InferenceError, match="is one checkpoint"):
+        open_model(converted, checkpoint="12")
 
 
 def test_latest_is_followed_and_another_checkpoint_can_be_named(

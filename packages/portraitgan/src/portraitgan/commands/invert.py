@@ -94,7 +94,7 @@ def _invert(options: argparse.Namespace) -> int:
     fit = InversionOptions(
         steps=options.steps, rate=options.rate, seed=options.seed, refine_camera=options.refine_camera,
         refine_pose=options.refine_pose, tuning_steps=options.tune, sample_factor=options.samples,
-        resolution=options.resolution,
+        resolution=options.resolution, tuning_stop=0.06 if options.vgg else 0.0,
     )  # fmt: skip
     state_path = options.out / STATE_FILE
     question = question_digest(

@@ -48,7 +48,7 @@ class InversionOptions:
     refine_rate: float = 0.1  # of the rate, for camera and pose (radians)
     tuning_steps: int = 0  # of pivotal tuning; the leftover constants of the official code say 350
     tuning_rate: float = 1.5e-3
-    tuning_stop: float = 0.06  # perceptual distance at which tuning ends
+    tuning_stop: float = 0.06  # perceptual distance at which tuning ends; means little for another one
     sample_factor: float = 2.0
     resolution: int | None = None  # rays a side
     keep_every: int = 50  # steps

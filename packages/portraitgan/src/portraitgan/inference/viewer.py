@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera as cameras
-from portraitgan.inference.errors import InferenceError, need
+from portraitgan.inference.errors import KNOWN, InferenceError, need
 from portraitgan.inference.model import Model
 from portraitgan.inference.pictures import PARTS, Pixels
 from portraitgan.inference.view_state import Rendered, ViewRenderer, ViewState, view_of
@@ -172,7 +172,7 @@ class _Worker:
             resolution = self._renderer.moving_resolution(MOVING_SECONDS) if moved else full
             try:
                 done = self._renderer.render(state, resolution)
-            except InferenceError as error:
+            except KNOWN as error:
                 self._panel.status.content = f"**{error}**"
                 complete = True
                 continue
