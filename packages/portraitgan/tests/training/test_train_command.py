@@ -60,9 +60,15 @@ def test_measuring_changes_nothing(small: TrainConfig, data: PortraitData, tmp_p
     after = {k: v for n in run.networks.named().values() for k, v in n.state_dict().items()}
     assert all(torch.equal(before[key], value) for key, value in after.items())
     assert all(p.grad is None for n in run.networks.named().values() for p in n.parameters())
-    assert found.parameters == (104_032, 113_494)
-    assert found.static_gib * 2**30 == pytest.approx(4 * (4 * 217_526 + 113_494))
-    assert found.activations_gib > 0 and found.seconds_per_kimg > 0
+    assert found.resolution == 4 and found.activations_gib > 0 and found.seconds_per_kimg > 0
+    assert estimate.static_gib([104_032, 113_494]) * 2**30 == pytest.approx(4 * (4 * 217_526 + 113_494))
+
+
+def test_time_left_counts_every_stage_at_its_own_pace(small: TrainConfig) -> None:
+    """24 and 16 images at R 4, 24 at R 6; from image 32 on, 8 and 24 of them."""
+    costs = [estimate.Cost(4, 0.0, 1000.0, True), estimate.Cost(6, 0.0, 3000.0, True)]
+    assert estimate.seconds_left(small, costs, 0) == pytest.approx(24 + 16 + 24 * 3)
+    assert estimate.seconds_left(small, costs, 32) == pytest.approx(8 + 24 * 3)
 
 
 def test_a_second_start_with_other_settings_is_refused(

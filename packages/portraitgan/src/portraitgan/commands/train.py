@@ -62,6 +62,8 @@ def add(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    import torch
+
     from phq_data.release.version import ReleaseError
     from phq_data.rig import RigError
     from portraitgan.data import DataError
@@ -85,7 +87,14 @@ def _train(options: argparse.Namespace) -> int:
             return _run(options, config, world)
     except known as error:
         print(f"portraitgan train: {error}", file=sys.stderr)
-        return 1
+    except torch.cuda.OutOfMemoryError:
+        print(
+            "portraitgan train: the GPU's memory is full. What helps: more GPUs (torchrun), fewer rays or a "
+            "smaller preset, model.precision.half=bfloat16; a smaller --micro-batch also changes the method "
+            "(docs/training.md). The same command continues from the last checkpoint",
+            file=sys.stderr,
+        )
+    return 1
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:

@@ -109,35 +109,49 @@ def latest(run: str | Path) -> Path:
 
 
 def save(run: str | Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into the run, whole or not at all, and name it the latest. Returns its folder."""
+    """Write a checkpoint into the run, whole or not at all, and name it the latest. Returns its folder.
+
+    Raises `CheckpointError` when the disk does not take it; earlier checkpoints stay as they are.
+    """
     folder = folder_of(run)
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / name_of(checkpoint.state.images)
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    write_config(temporary, checkpoint.config)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write(temporary, checkpoint)
+        if final.exists():  # an earlier attempt at the same place
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _sync(folder)
+        write_text(Path(run) / LATEST_FILE, final.name + "\n")
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write the checkpoint {final}: {error}. Make room or choose another disk; the ones "
+            "before it are whole, and the same command continues from the newest"
+        ) from error
+    return final
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """A checkpoint's files, synced to the disk."""
+    write_config(folder, checkpoint.config)
     tensors = {**{name: checkpoint.networks[name] for name in NETWORKS}, OPTIMISER: checkpoint.optimiser}
     for name, values in tensors.items():
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in values.items()},
-            temporary / f"{name}.safetensors",
+            folder / f"{name}.safetensors",
         )
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
-        for path in sorted(temporary.iterdir())
+        for path in sorted(folder.iterdir())
     }
     state = {"format": FORMAT, **asdict(checkpoint.state), "files": files}
-    (temporary / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
-    for path in temporary.iterdir():
+    (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+    for path in folder.iterdir():
         _sync(path)
-    _sync(temporary)
-    if final.exists():  # an earlier attempt at the same place
-        shutil.rmtree(final)
-    temporary.rename(final)
     _sync(folder)
-    write_text(Path(run) / LATEST_FILE, final.name + "\n")
-    return final
 
 
 def read_state(folder: str | Path) -> State:

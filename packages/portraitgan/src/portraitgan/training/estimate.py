@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from portraitgan.data import PortraitData
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.run import Run, make_deformation
-from portraitgan.training.schedule import at
+from portraitgan.training.schedule import at, stage_end, stage_start
 from portraitgan.training.statistics import duration
 from portraitgan.training.step import Networks, make_networks
 
@@ -32,24 +32,30 @@ _SHORT = 10.0
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process needs."""
+    """What one process needs, at one number of rays."""
 
-    parameters: tuple[int, int]  # of generator and discriminator
-    static_gib: float  # weights, moving averages, gradients, Adam's moments
+    resolution: int  # rays a side
     activations_gib: float  # kept for the backward pass of the hungriest phase
     seconds_per_kimg: float  # of the whole run, all processes at work
-    checkpoint_gib: float
+    quick: bool  # whole micro-batches were measured, not one portrait
 
 
 def describe(
     config: TrainConfig, data: PortraitData, world: World, out: Path, run: Run | None = None
 ) -> list[str]:
-    """The lines that a run starts with. Every process must call it; measuring takes a few iterations."""
+    """The lines that a run starts with. Every process must call it; measuring takes a few iterations.
+
+    Where it is quick, the rays of the last stage are measured too: they decide whether the memory suffices.
+    """
     images = 0 if run is None else run.images
     moment = at(config, images)
     networks = run.networks if run is not None else _fresh(config, data, world)
-    cost = measure(config, networks, data, world, moment.schedule)
-    last = config.stages[-1].until_kimg
+    now = measure(config, networks, data, world, moment.schedule)
+    costs, most = [now], max(stage.resolution for stage in config.stages[moment.stage_index :])
+    if now.quick and most > now.resolution:
+        later = replace(moment.schedule, resolution=most)
+        costs.append(measure(config, networks, data, world, later))
+    counts = [_count(networks.generator), _count(networks.discriminator)]
     stages = ", ".join(
         f"{s.name} to {s.until_kimg:g} kimg at R {s.resolution_start}"
         + (f"->{s.resolution}" if s.resolution != s.resolution_start else "")
@@ -58,22 +64,38 @@ def describe(
     )
     batch = config.batch
     rounds = batch.size // batch.micro // world.size
-    seconds = cost.seconds_per_kimg * (last - images / 1000)
+    static, checkpoint = static_gib(counts), 16 * sum(counts) / 2**30
+    kept = "; ".join(f"{cost.activations_gib:.2f} for a micro-batch at R {cost.resolution}" for cost in costs)
+    rates = ", ".join(f"{cost.seconds_per_kimg:.1f} s/kimg at R {cost.resolution}" for cost in costs)
+    whole = seconds_left(config, costs, images)
+    mirrored = ", each also mirrored" if data.mirror else ""
     return [
         f"config     {config.name}: {config.model.generator.image_resolution} pixels; stages {stages}",
-        f"data       {data.release.url}: {data.portraits:,} portraits of '{config.data.split}'"
-        + (", each also mirrored" if data.mirror else ""),
+        f"data       {data.release.url}: {data.portraits:,} portraits of '{config.data.split}'{mirrored}",
         f"batch      {batch.size} = {world.size} process(es) x {rounds} x micro-batch {batch.micro}, on "
         f"{world.device}",
-        f"parameters generator {cost.parameters[0]:,}, discriminator {cost.parameters[1]:,}",
-        f"memory     about {cost.static_gib + cost.activations_gib:.2f} GiB a process for tensors "
-        f"({cost.static_gib:.2f} weights and optimisers, {cost.activations_gib:.2f} for a micro-batch at "
-        f"R {moment.schedule.resolution})",
-        f"time       about {cost.seconds_per_kimg:.1f} s/kimg at R {moment.schedule.resolution}: "
-        f"{duration(seconds)} to {last:g} kimg at this pace",
-        f"output     {out}: a checkpoint is {cost.checkpoint_gib:.2f} GiB, one is kept every "
+        f"parameters generator {counts[0]:,}, discriminator {counts[1]:,}",
+        f"memory     about {static + max(cost.activations_gib for cost in costs):.2f} GiB a process: "
+        f"{static:.2f} for weights, averages, gradients and moments; {kept}",
+        f"time       about {rates}: {duration(whole)} to {config.stages[-1].until_kimg:g} kimg",
+        f"output     {out}: a checkpoint is {checkpoint:.2f} GiB, one is kept every "
         f"{config.output.checkpoint_kimg:g} kimg",
-    ]  # fmt: skip
+    ]
+
+
+def static_gib(parameters: Sequence[int]) -> float:
+    """Weights, their averages, two moments each, and the gradients of one network at a time."""
+    return (4 * 4 * sum(parameters) + 4 * max(parameters)) / 2**30
+
+
+def seconds_left(config: TrainConfig, costs: Sequence[Cost], images: int) -> float:
+    """Seconds from `images` to the end: each stage at the pace of the measured rays nearest to its own."""
+    total = 0.0
+    for index, stage in enumerate(config.stages):
+        rest = stage_end(config, index) - max(images, stage_start(config, index))
+        nearest = min(costs, key=lambda cost: abs(cost.resolution - stage.resolution))
+        total += max(rest, 0) / 1000 * nearest.seconds_per_kimg
+    return total
 
 
 def measure(
@@ -84,7 +106,8 @@ def measure(
     size, whole = 1, config.batch.micro
     phases = _phases(config.model, networks, data, schedule, size, world.device)
     seconds, kept = {}, {}
-    if world.device.type == "cuda" or sum(_seconds(phase) for phase in phases.values()) < _SHORT:
+    quick = world.device.type == "cuda" or sum(_seconds(phase) for phase in phases.values()) < _SHORT
+    if quick:
         size = whole
         phases = _phases(config.model, networks, data, schedule, size, world.device)
     for name, phase in phases.items():
@@ -92,23 +115,15 @@ def measure(
             phase()  # kernels are chosen and compiled
             seconds[name], kept[name] = _on_gpu(phase, world.device)
         else:
-            seconds[name] = min(_seconds(phase) for _ in range(2 if size == whole else 1))
+            seconds[name] = min(_seconds(phase) for _ in range(2 if quick else 1))
             kept[name] = _kept_bytes(phase) * whole / size
     networks.generator.backbone.mapping.w_avg.copy_(averages)
     for network in networks.named().values():
         network.zero_grad(set_to_none=True)
     lazy = seconds["r1"] / config.optimiser.r1_interval
     per_image = (seconds["generator"] + seconds["discriminator"] + lazy) / size
-    parameters = (_count(networks.generator), _count(networks.discriminator))
-    weights = 4 * sum(parameters)
-    return Cost(
-        parameters,
-        # Weights, their averages, gradients of one network at a time, two moments.
-        (2 * weights + 4 * max(parameters) + 2 * weights) / 2**30,
-        max(kept.values()) / 2**30,
-        per_image * 1000 / world.size,
-        4 * weights / 2**30,
-    )
+    resolution = schedule.resolution or config.model.generator.render.resolution
+    return Cost(resolution, max(kept.values()) / 2**30, per_image * 1000 / world.size, quick)
 
 
 def _phases(
