@@ -231,7 +231,9 @@ def test_the_first_pass_decodes_each_portrait_once_and_the_second_none(made, tmp
     seen = []
     decode = PortraitData._decode
     monkeypatch.setattr(
-        PortraitData, "_decode", lambda self, row: seen.append(row["portrait_id"]) or decode(self, row)
+        PortraitData,
+        "_decode",
+        lambda self, row, out: seen.append(row["portrait_id"]) or decode(self, row, out),
     )
     for _ in range(2):
         for index in np.random.default_rng(0).permutation(len(data)):
@@ -413,6 +415,37 @@ def test_a_flipped_byte_is_found_before_training(releases):
     shard.write_bytes(data)
     with pytest.raises(DataError, match=f"{shard.name}.*sha256"):
         PortraitData.open(str(releases / "1.0.0"), SIZE)
+
+
+def test_a_whole_cache_needs_no_shard_to_be_right(releases, tmp_path):
+    data = PortraitData.open(str(releases / "1.0.0"), SIZE, cache=tmp_path / "cache")
+    whole = data.batch(range(data.portraits))
+    said = []
+    PortraitData.open(str(releases / "1.0.0"), SIZE, cache=tmp_path / "cache", say=said.append)
+    assert not any(line.startswith("checking") for line in said)
+    # One row less, and the shards count again.
+    state = data.cache.folder / "state"
+    state.write_bytes(bytes(8) + state.read_bytes()[8:])
+    again = PortraitData.open(str(releases / "1.0.0"), SIZE, cache=tmp_path / "cache", say=said.append)
+    assert any(line.startswith("checking") for line in said)
+    assert torch.equal(again.batch(range(data.portraits)).images, whole.images)
+
+
+@pytest.mark.slow
+def test_processes_that_fill_a_cache_at_once_agree(made, tmp_path):
+    script = (
+        "import sys, torch\nfrom portraitgan.data import PortraitData\n"
+        f"data = PortraitData.open({str(made / '1.0.0')!r}, {SIZE}, cache={str(tmp_path)!r})\n"
+        "order = range(len(data)) if sys.argv[1] == '0' else range(len(data) - 1, -1, -1)\n"
+        f"plain = PortraitData.open({str(made / '1.0.0')!r}, {SIZE})\n"
+        "for i in order:\n"
+        "    assert torch.equal(data.batch([i]).images, plain.batch([i]).images)\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(rank)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    data = PortraitData.open(str(made / "1.0.0"), SIZE, cache=tmp_path)
+    assert data.cache.stored == data.portraits
+    assert len(list(tmp_path.glob("*-train-*"))) == 1
 
 
 def test_a_release_without_pictures_says_how_to_fill_it(releases):

@@ -94,6 +94,15 @@ class PixelCache:
             ) from error
         return cls(folder, key)
 
+    @classmethod
+    def is_whole(cls, parent: Path, key: CacheKey, wanted: NDArray[np.bool_]) -> bool:
+        """Whether the cache of `key` is there with all rows of `wanted` [rows] stored."""
+        folder = parent / key.name
+        if _problem(folder, key):
+            return False
+        state = np.fromfile(folder / "state", np.uint64)
+        return bool((state[wanted] >> _SHIFT == _STORED).all())
+
     @property
     def stored(self) -> int:
         """How many rows are there."""

@@ -101,7 +101,7 @@ class PortraitData:
 
         `cache` is a folder for decoded portraits; what it will cost is told to `say` before it is spent.
         `rig` is the rig file that you built where the release brings only a recipe for it. `verify` compares
-        local shards with the release's checksums (ranks after the first need not).
+        local shards with the release's checksums, unless the cache is whole (ranks after the first need not).
 
         Raises `DataError`: no release, damaged, unknown schema, labels that are missing or no labels, no
         portraits in the split or without pictures, smaller than `resolution`, no room for the cache.
@@ -111,7 +111,9 @@ class PortraitData:
         try:
             opened = reader.open(release)
             labels = read_labels(opened, split, resolution)
-            if verify:
+            key = CacheKey(opened.manifest.digest, split, resolution, len(labels.usable))
+            # A whole cache needs no shard.
+            if verify and (cache is None or not PixelCache.is_whole(Path(cache), key, labels.usable)):
                 _verify(opened, labels, say)
             body = _rig(opened, rig)
         except ReleaseError as error:
@@ -120,7 +122,6 @@ class PortraitData:
             say(note)
         kept = None
         if cache is not None:
-            key = CacheKey(opened.manifest.digest, split, resolution, len(labels.usable))
             try:
                 kept = PixelCache.open(Path(cache), key, say)
             except CacheError as error:
@@ -231,15 +232,16 @@ class PortraitData:
         cache = self.cache
         if cache is None:
             for place, found in zip(missing, self._read(rows[missing]), strict=True):
-                pixels[place] = _mirrored(self._decode(found), mirrored[place])
+                self._decode(found, _mirrored(pixels[place], mirrored[place]))
             return
         for group in np.unique(self._labels.groups[rows[missing]]).tolist():
             # Threads that want neighbours wait for the one that decodes their group.
             with self._locks[group % _LOCKS]:
                 wanted = self._labels.rows_of_group(group)
                 absent = [row for row in wanted if self._labels.usable[row] and not cache.has(row)]
+                decoded = np.empty_like(pixels[0])
                 for row, found in zip(absent, self._read(np.array(absent, np.int64)), strict=True):
-                    decoded = self._decode(found)
+                    self._decode(found, decoded)
                     cache.write(row, decoded)
                     for place in missing:
                         if rows[place] == row:
@@ -256,10 +258,9 @@ class PortraitData:
         except ReleaseError as error:
             raise DataError(str(error)) from error
 
-    def _decode(self, row: dict[str, Any]) -> NDArray[np.uint8]:
-        """Picture and mask of a row, [4, H, W]."""
+    def _decode(self, row: dict[str, Any], pixels: NDArray[np.uint8]) -> None:
+        """Picture and mask of a row into `pixels` [4, H, W]."""
         side = self.resolution
-        pixels = np.empty((4, side, side), np.uint8)
         for name, mode, place in (("image", "RGB", slice(0, 3)), ("mask", "L", slice(3, 4))):
             try:
                 with Image.open(io.BytesIO(row[name]["bytes"])) as stored:
@@ -273,7 +274,6 @@ class PortraitData:
                     "`phq release verify --pixels` names all such rows"
                 ) from error
             pixels[place] = values.reshape(side, side, -1).transpose(2, 0, 1)
-        return pixels
 
 
 def _resized(picture: Image.Image, side: int) -> Image.Image:
