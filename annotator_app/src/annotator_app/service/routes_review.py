@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, cast
 
+from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -171,7 +172,7 @@ def history(
 
 
 @router.get("/img/{portrait_id}/{kind}", tags=["pictures"], responses={404: {"model": models.Problem}})
-def picture(
+async def picture(
     request: Request,
     reviewer: AnyReviewer,
     portrait_id: str,
@@ -179,7 +180,15 @@ def picture(
     version: Annotated[str, Query(alias="v", max_length=64)] = "",
 ) -> Response:
     """A picture of a portrait: crop, overlay, mask, photo or thumb."""
+    # In threads of their own: however many pictures are waited for, a decision is saved at once.
     state = State.of(request)
+    return await to_thread.run_sync(
+        _picture, state, portrait_id, kind, version, request.headers.get("if-none-match"),
+        limiter=state.picture_threads,
+    )  # fmt: skip
+
+
+def _picture(state: State, portrait_id: str, kind: str, version: str, known: str | None) -> Response:
     if kind not in KINDS:
         raise HTTPException(404, f"pictures are {', '.join(KINDS)}")
     stamp = state.pictures.rig_version
@@ -187,7 +196,7 @@ def picture(
     lasting = kind != "overlay" or version == stamp
     headers = {"etag": tag, "cache-control": _FOR_EVER if lasting else _A_DAY, "vary": "cookie"}
     try:
-        if request.headers.get("if-none-match") == tag:
+        if known == tag:
             state.pictures.check(portrait_id)
             return Response(status_code=304, headers=headers)
         found = state.pictures.get(portrait_id, cast(Kind, kind))

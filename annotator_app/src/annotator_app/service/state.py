@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 
+from anyio import CapacityLimiter
 from fastapi import Request
 
 from annotator_app.service.security import Tries
@@ -35,6 +36,7 @@ class State:
         self.queue = Queue(self.store)
         items.sync(self.store, self.workspace)
         self.pictures = Pictures(self.workspace, self.store)
+        self.picture_threads = CapacityLimiter(6)
         self.tries = Tries()
         self.screen = _screen(self.workspace)
         name = self.workspace.url.rstrip("/").rpartition("/")[2]

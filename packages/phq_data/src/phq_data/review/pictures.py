@@ -27,6 +27,7 @@ from phq_data import camera as cameras
 from phq_data import render
 from phq_data.build import load_config, read_photo
 from phq_data.images import PhotoError, decode, decode_struct, sniff
+from phq_data.rasterise import rasterise
 from phq_data.report.page import load_rig
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS
@@ -221,16 +222,26 @@ class Pictures:
 
 
 def mesh(rig: PortraitRig, camera: Any, pose: Any, side: int) -> np.ndarray:
-    """The posed rig, shaded, as the portrait's label sees it: RGBA [side, side, 4], straight alpha."""
+    """The posed rig, shaded, as the portrait's label sees it: RGBA [side, side, 4], straight alpha.
+
+    As `render.render_mesh`, but with hard edges, a third of the work: people wait for this one, and a
+    half-transparent layer that the page enlarges shows no steps.
+    """
     cam2world, intrinsics = cameras.from_label(camera)
+    points = rig.posed(pose).astype(np.float64)
     share = np.clip(rig.weights[:, 1:].astype(np.float64), 0, 1)
     colours = (1 - share) * np.array(render.BODY_COLOUR) + share * np.array(render.HEAD_COLOUR)
-    return render.render_mesh(rig.posed(pose), rig.faces, cam2world, intrinsics, side, colours).rgba
+    shaded = np.ones((len(points), 4), np.float32)
+    shaded[:, :3] = colours * render.headlight(points, rig.faces, cam2world[:3, 3])[:, None]
+    at, depth = cameras.project(points, cam2world, intrinsics)
+    seen = rasterise(at * side, depth, rig.faces, (side, side))
+    drawn = seen.image(seen.interpolate(np.clip(shaded, 0, 1), rig.faces))
+    return np.round(drawn * 255).astype(np.uint8)
 
 
 def _webp(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=1)
+    image.save(buffer, "WEBP", quality=quality, method=0)
     return buffer.getvalue()
 
 
