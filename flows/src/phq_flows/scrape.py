@@ -57,7 +57,7 @@ def scrape(
     source: str = "wikimedia",
     path: str = "",
     queries: list[str] | None = None,
-    limit: int = 0,
+    limit: int = 1000,
     permission: str = "",
     retry_failed: bool = False,
     refresh: bool = False,

@@ -53,8 +53,14 @@ def scrape(
         typer.Option(help="What to search for. Repeatable; they take turns. Without any: --queries."),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=0, help="How many photos of these queries to have in all. 0 = all there are.")
-    ] = 0,
+        int,
+        typer.Option(
+            min=-1,
+            help="How many photos of these queries to have in all. 0 = all there are. Without it: 1,000 of a "
+            "search, all of a list or folder.",
+            show_default=False,
+        ),
+    ] = -1,
     permission: Annotated[
         Path | None,
         typer.Option(
@@ -86,7 +92,7 @@ def scrape(
     ] = False,
 ) -> None:
     """Set up and run; the text of `--help` is `HELP`."""
-    from phq_data.scrape import SOURCES, ScrapeRequest
+    from phq_data.scrape import SOURCES, ScrapeRequest, default_limit
 
     if queries:
         _show_queries()
@@ -101,7 +107,7 @@ def scrape(
         source=source,
         path=str(path) if path is not None else "",
         queries=tuple(query or ()),
-        limit=limit,
+        limit=limit if limit >= 0 else default_limit(source),
         permission=str(permission) if permission is not None else "",
         retry_failed=retry_failed,
         refresh=refresh,

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 SOURCES = ("wikimedia", "openverse", "urls", "folder", "unsplash-lite", "pexels", "unsplash")
 
 
+def default_limit(source: str) -> int:
+    """How many photos to have when nobody says: searches have no natural end, lists and folders have."""
+    return 0 if source in ("urls", "folder") else 1000
+
+
 @dataclass(frozen=True)
 class ScrapeRequest:
     """What a user asks for, as plain values: a flow's parameters."""
@@ -89,6 +94,9 @@ class SilentScrape:
     def web(self) -> ScrapeProgress:
         """This one watches web sources too."""
         return self
+
+    def begin(self, had: int, limit: int) -> None:
+        """Ignore."""
 
     def page(self, query: str, state: QueryState, total: int | None) -> None:
         """Ignore."""

@@ -7,7 +7,7 @@ from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from phq_data.build import PartReport
 from phq_data.scrape import ScrapeOutcome
@@ -24,12 +24,13 @@ class TerminalScrape:
             TextColumn("{task.description:<12}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
             console=self.console,
             disable=not self.console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
         self._files: Counter[str] = Counter()
-        self._bytes = self._pages = self._found = self._ingested = self._seen = 0
+        self._bytes = self._pages = self._ingested = self._seen = self._had = self._limit = 0
         self._lock = threading.Lock()
 
     @property
@@ -45,6 +46,11 @@ class TerminalScrape:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def begin(self, had: int, limit: int) -> None:
+        """Know where it ends, if it does."""
+        with self._lock:
+            self._had, self._limit = had, limit
 
     def page(self, query: str, state: QueryState, total: int | None) -> None:
         """Count a page of results."""
@@ -63,6 +69,9 @@ class TerminalScrape:
             self._bytes += size
             counts = ", ".join(f"{count:,} {word}" for word, count in sorted(self._files.items()))
             self._note("photos", f"{counts}; {self._bytes / 2**20:,.1f} MiB")
+            if self._limit:
+                done = self._had + self._files["done"]
+                self._bars.update(self._tasks["photos"], total=self._limit, completed=done)
 
     def file_seen(self, new: bool) -> None:
         """Count a file of a folder."""

@@ -125,6 +125,7 @@ class Gate:
         self._places = threading.BoundedSemaphore(policy.connections) if policy.connections else None
         self._pause = 1.0 / policy.per_second if policy.per_second else 0.0
         self._next = 0.0  # when the next request may start
+        self._told = 0.0  # until when somebody was told that we wait
         self._paid = 0.0  # when the bytes received so far are paid for
 
     @contextmanager
@@ -143,7 +144,6 @@ class Gate:
                 self._places.release()
 
     def _turn(self) -> None:
-        told = False
         while True:
             with self._lock:
                 now, wall = self._clock.now(), self._clock.wall()
@@ -161,10 +161,17 @@ class Gate:
                 raise TransientError(
                     "QuotaUsed", f"{self.host} may be asked again in {for_people(wait)}: go on then", wait
                 )
-            if wait > 5 and not told:
-                self._on_wait(self.host, wait)
-                told = True
+            self._tell(now, wait)
             self._clock.sleep(min(wait, 1.0))  # in pieces, to hear when the work is stopped
+
+    def _tell(self, now: float, wait: float) -> None:
+        """Say once that we wait, however many threads do."""
+        with self._lock:
+            news = wait > 5 and now >= self._told
+            if news:
+                self._told = now + wait
+        if news:
+            self._on_wait(self.host, wait)
 
     def hold(self, seconds: float) -> None:
         """Let nobody pass for so long."""

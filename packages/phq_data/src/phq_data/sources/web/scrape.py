@@ -69,6 +69,10 @@ class ScrapeReport:
 class ScrapeProgress(Protocol):
     """Who wants to see a scrape go on. Called from the thread that called `scrape`, `say` from any."""
 
+    def begin(self, had: int, limit: int) -> None:
+        """So many photos of the queries are here, and so many are to be (0 = as many as there are)."""
+        ...
+
     def page(self, query: str, state: QueryState, total: int | None) -> None:
         """A page of results came in."""
         ...
@@ -187,6 +191,7 @@ class _Run:
             for query in queries:
                 self._journal.restart(provider, query)
         had = {sha256 for _, sha256 in self._journal.had(provider, queries)}
+        self._progress.begin(len(had), self._options.limit)
         turns = deque(queries)
         fresh: deque[File] = deque()
         last = 0  # seq of the newest file taken from the journal
