@@ -84,19 +84,14 @@ def test_zoom_enlarges_the_middle(analytic: Callable, make_ellipsoid: Callable) 
 
 
 def test_moving_pictures_get_the_resolution_that_keeps_up(renderer: ViewRenderer) -> None:
-    assert renderer.moving_resolution(1.0) == 8  # nothing is known yet
+    small, large = ViewState(resolution=8), ViewState(resolution=64)
+    assert renderer.moving_resolution(large, 1.0) == 8  # nothing is known yet
     renderer.render(ViewState())
     renderer._seconds_per_ray = 0.12 / 30**2
-    assert renderer.moving_resolution(0.12) == 8  # never above the full resolution
-    renderer.model.__dict__["config"] = replace(
-        renderer.model.config,
-        generator=replace(
-            renderer.model.config.generator,
-            render=replace(renderer.model.config.generator.render, resolution=64),
-        ),
-    )
-    assert renderer.moving_resolution(0.12) == pytest.approx(30, abs=1)
-    assert renderer.moving_resolution(10) == 64 and renderer.moving_resolution(1e-9) == 8
+    assert renderer.moving_resolution(small, 0.12) == 8  # never above the full resolution
+    assert renderer.moving_resolution(large, 0.12) == pytest.approx(30, abs=1)
+    assert renderer.moving_resolution(large, 10) == 64 and renderer.moving_resolution(large, 1e-9) == 8
+    assert renderer.full_resolution(ViewState()) == 8 and renderer.render(large).resolution == 64
 
 
 def test_square_pictures_stand_in_the_middle_of_any_window() -> None:

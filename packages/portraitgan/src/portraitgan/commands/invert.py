@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from portraitgan.inference.pictures import Pixels
 
 TUNING_STEPS = 350
+SHEET_SIDE = 128
+"""Pixels of a picture of the comparison, at least."""
 STATE_FILE = "unfinished.safetensors"
 
 
@@ -123,7 +125,7 @@ def _invert(options: argparse.Namespace) -> int:
         found = invert(model, picture, camera, pose, distance, fit, told, keep, kept)
     facts = _facts(options, model, name, found)
     save_latent(options.out / "latent.safetensors", _with_facts(found, facts))
-    _pictures(options, model, found, pictures.resized(target, side))
+    _pictures(options, model, found, target)
     state_path.unlink(missing_ok=True)
     best = found.distances[-1]
     print(f"{name}: distance {found.distances[0]:.4f} -> {best:.4f} -> {options.out}/latent.safetensors")
@@ -204,11 +206,12 @@ def _pictures(options: argparse.Namespace, model: Model, found: Inverted, target
     from portraitgan.inference.latents import Subject
     from portraitgan.inference.sample import shoot
 
-    side = model.config.generator.image_resolution
     inverted = pictures.to_pixels(found.picture / 2 + 0.5)[0]
     pictures.save_picture(options.out / "inverted.png", inverted)
+    side = max(model.config.generator.image_resolution, SHEET_SIDE)
     turned = torch.cat([views.camera(yaw) for yaw in (-60, 0, 60, 180)])
     subject = Subject("inverted", found.latent.ws)
     shots = shoot(model, [subject], turned, side=side, sample_factor=options.samples, batch=1)
-    row = [target, inverted, *(shot.pictures["image"] for shot in shots)]
+    both = (pictures.resized(one, side) for one in (target, inverted))
+    row = [*both, *(shot.pictures["image"] for shot in shots)]
     pictures.save_picture(options.out / "comparison.png", pictures.sheet([row]))

@@ -40,6 +40,7 @@ class ViewState:
     predicted_pose: bool = False
     part: str = "image"
     sample_factor: float = 1.0
+    resolution: int | None = None  # rays a side at rest; none: the checkpoint's
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +79,21 @@ class ViewRenderer:
         self._person: tuple[object, Subject, Tensor] | None = None
         self._seconds_per_ray: float | None = None
 
-    @property
-    def full_resolution(self) -> int:
+    def full_resolution(self, state: ViewState) -> int:
         """Rays a side of a picture at rest."""
-        return self.model.config.generator.render.resolution
+        return state.resolution or self.model.config.generator.render.resolution
 
-    def moving_resolution(self, seconds: float) -> int:
+    def moving_resolution(self, state: ViewState, seconds: float) -> int:
         """Rays a side that were lately rendered in about `seconds`, at most the full resolution."""
+        full = self.full_resolution(state)
         if self._seconds_per_ray is None:
-            return min(LOWEST, self.full_resolution)
+            return min(LOWEST, full)
         possible = int((seconds / max(self._seconds_per_ray, 1e-9)) ** 0.5)
-        return max(min(possible, self.full_resolution), min(LOWEST, self.full_resolution))
+        return max(min(possible, full), min(LOWEST, full))
 
     def render(self, state: ViewState, resolution: int | None = None) -> Rendered:
         """The picture of a state; one at a time, whoever asks."""
-        resolution = resolution or self.full_resolution
+        resolution = resolution or self.full_resolution(state)
         with self._lock:
             start = time.perf_counter()
             subject, planes = self._subject(state)

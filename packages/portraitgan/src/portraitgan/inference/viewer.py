@@ -23,6 +23,7 @@ FIELD_OF_VIEW = 2 * np.arctan(0.5 / cameras.FOCAL)
 """Vertical, radians: the portraits'."""
 MOVING_SECONDS, REST_SECONDS = 0.12, 0.25
 """How long a picture may take while things move; how long nothing may change before one at rest."""
+MOST_RAYS = 256
 BEHIND = 24
 """Grey of the window beside the picture."""
 SIDES = {"front": 0.0, "left": 90.0, "back": 180.0, "right": -90.0}
@@ -41,7 +42,9 @@ class Viewer:
                 self.server = viser.ViserServer(host, port, label="portraitgan", verbose=False)
         except OSError as error:
             raise InferenceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-        self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
+        self.server.gui.configure_theme(
+            control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
+        )
         self.server.scene.set_up_direction("+y")
         start = self.server.initial_camera
         start.position, start.look_at = (0.0, 0.0, cameras.RADIUS), tuple(cameras.LOOK_AT)
@@ -84,6 +87,12 @@ class Panel:
         gui = server.gui
         self._server = server
         self.status = gui.add_markdown("")
+        with gui.add_folder("View"):
+            self.part = gui.add_dropdown("Show", PARTS)
+            rays = model.config.generator.render.resolution
+            self.rays = gui.add_slider("Rays a side", 8, max(MOST_RAYS, rays), 1, rays)
+            self.samples = gui.add_slider("Samples a ray", 0.5, 4.0, 0.5, 1.0)
+            sides = gui.add_button_group("Look from", tuple(SIDES))
         with gui.add_folder("Person"):
             usual = dict(min=0, max=2**31, step=1, disabled=fixed_person)
             self.seed = gui.add_number("Seed", 0, **usual)
@@ -101,11 +110,16 @@ class Panel:
             predictor = model.generator.pose_branch is not None and not still
             self.predicted = gui.add_checkbox("Predicted by the model", False, disabled=not predictor)
             neutral = gui.add_button("Neutral", disabled=still)
-        with gui.add_folder("View"):
-            self.part = gui.add_dropdown("Show", PARTS)
-            self.samples = gui.add_slider("Samples a ray", 0.5, 4.0, 0.5, 1.0)
-            sides = gui.add_button_group("Look from", tuple(SIDES))
-        watched = [self.seed, self.second, self.mix, self.layers, self.truncation, self.part, self.samples]
+        watched = [
+            self.seed,
+            self.second,
+            self.mix,
+            self.layers,
+            self.truncation,
+            self.part,
+            self.rays,
+            self.samples,
+        ]
         for control in (*watched, *self.neck, *self.head, self.predicted):
             control.on_update(lambda _: changed())
         neutral.on_click(lambda _: self._neutral())
@@ -120,6 +134,7 @@ class Panel:
             (self.neck[0].value, self.neck[1].value, self.neck[2].value),
             (self.head[0].value, self.head[1].value, self.head[2].value),
             bool(self.predicted.value), self.part.value, float(self.samples.value),
+            int(self.rays.value),
         )  # fmt: skip
 
     def tell(self, state: ViewState, done: Rendered) -> None:
@@ -168,8 +183,8 @@ class _Worker:
             state = self._panel.state(self._client.camera)
             if moved and state == shown and complete:
                 continue
-            full = self._renderer.full_resolution
-            resolution = self._renderer.moving_resolution(MOVING_SECONDS) if moved else full
+            full = self._renderer.full_resolution(state)
+            resolution = self._renderer.moving_resolution(state, MOVING_SECONDS) if moved else full
             try:
                 done = self._renderer.render(state, resolution)
             except KNOWN as error:
