@@ -13,13 +13,12 @@ stored as float16 and widened by a Cast when the file is loaded.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from convert_tfjs import PACKAGE, VERSION, Converter, Recipe, digest, read_graph_model
+from convert_tfjs import Converter, Recipe, options, origin, read_graph_model
 from onnx import TensorProto
 
 OUTPUT = Path(__file__).resolve().parents[1] / "packages/portraitgan/src/portraitgan/metrics/files"
@@ -66,35 +65,14 @@ class FaceConverter(Converter):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("package", type=Path, help="the unpacked npm package (the folder with models/)")
-    parser.add_argument("--tarball", type=Path, help="the packed npm package, to record its checksum")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, OUTPUT)
     source = arguments.package / RECIPE.member
     nodes, weights = read_graph_model(source)
     halves = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in weights.items()}
     model = FaceConverter(RECIPE, nodes, halves).convert()
-    arguments.output.mkdir(parents=True, exist_ok=True)
     target = arguments.output / f"{RECIPE.name}.onnx"
     target.write_bytes(model.SerializeToString(deterministic=True))
-    facts: dict[str, Any] = {
-        "sha256": digest(target),
-        "bytes": target.stat().st_size,
-        "title": RECIPE.title,
-        "licence": RECIPE.licence,
-        "package": PACKAGE,
-        "version": VERSION,
-        "members": {
-            path.relative_to(arguments.package).as_posix(): digest(path)
-            for path in (source, source.with_suffix(".bin"))
-        },
-        "converted_by": "tools/convert_mobileface.py",
-    }
-    if arguments.tarball:
-        facts["package_sha256"] = digest(arguments.tarball)
+    facts = origin(RECIPE, source, target, arguments, "tools/convert_mobileface.py")
     (arguments.output / "checksums.json").write_text(json.dumps({target.name: facts}, indent=2) + "\n")
     print(f"{target.name}: {target.stat().st_size:,} bytes, {len(model.graph.node)} nodes")
 

@@ -368,14 +368,7 @@ def fold_bias(model: onnx.ModelProto) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("package", type=Path, help="the unpacked npm package (the folder with models/)")
-    parser.add_argument("--tarball", type=Path, help="the packed npm package, to record its checksum")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = options(__doc__, OUTPUT)
     checksums: dict[str, Any] = {}
     for recipe in RECIPES:
         source = arguments.package / recipe.member
@@ -384,23 +377,44 @@ def main() -> None:
         fold_bias(model)
         target = arguments.output / f"{recipe.name}.onnx"
         target.write_bytes(model.SerializeToString(deterministic=True))
-        checksums[target.name] = {
-            "sha256": digest(target),
-            "bytes": target.stat().st_size,
-            "title": recipe.title,
-            "licence": recipe.licence,
-            "package": PACKAGE,
-            "version": VERSION,
-            "members": {
-                path.relative_to(arguments.package).as_posix(): digest(path)
-                for path in (source, source.with_suffix(".bin"))
-            },
-            "converted_by": "tools/convert_tfjs.py",
-        }
-        if arguments.tarball:
-            checksums[target.name]["package_sha256"] = digest(arguments.tarball)
+        checksums[target.name] = origin(recipe, source, target, arguments, "tools/convert_tfjs.py")
         print(f"{target.name}: {target.stat().st_size:,} bytes, {len(model.graph.node)} nodes")
     (arguments.output / "checksums.json").write_text(json.dumps(checksums, indent=2) + "\n")
+
+
+def origin(
+    recipe: Recipe, source: Path, target: Path, arguments: argparse.Namespace, tool: str
+) -> dict[str, Any]:
+    """What `checksums.json` says of a converted network."""
+    found = {
+        "sha256": digest(target),
+        "bytes": target.stat().st_size,
+        "title": recipe.title,
+        "licence": recipe.licence,
+        "package": PACKAGE,
+        "version": VERSION,
+        "members": {
+            path.relative_to(arguments.package).as_posix(): digest(path)
+            for path in (source, source.with_suffix(".bin"))
+        },
+        "converted_by": tool,
+    }
+    if arguments.tarball:
+        found["package_sha256"] = digest(arguments.tarball)
+    return found
+
+
+def options(description: str | None, output: Path) -> argparse.Namespace:
+    """The arguments of a conversion."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("package", type=Path, help="the unpacked npm package (the folder with models/)")
+    parser.add_argument("--tarball", type=Path, help="the packed npm package, to record its checksum")
+    parser.add_argument("--output", type=Path, default=output)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    return arguments
 
 
 def digest(path: Path) -> str:
