@@ -18,8 +18,8 @@ export UV
 SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
-.PHONY: help setup-demo setup demo accuracy accuracy-compare test lint types pytest lock clean \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review \
+.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare test lint types pytest lock clean \
+    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review bench-review-load \
     learn
 
 help: ## List the targets
@@ -37,6 +37,9 @@ setup-demo: uv.lock ## Install what the embedded default needs (no torch)
 
 setup: uv.lock ## Install everything, for development
 	$(SYNC) --all-packages --all-extras --group dev --inexact
+
+setup-review: uv.lock ## Install the review with PostgreSQL (no torch)
+	$(SYNC) --package annotator-app --extra postgres --inexact
 
 demo: setup-demo ## Build a small dataset from real and synthetic photos and show where to look
 	$(RUN)/phq build --workspace $(DEMO) --runner inline --set part_size=6 samples synthetic:24
@@ -77,6 +80,9 @@ bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (
 
 bench-review: setup ## From key to next picture in a real browser, 5,000 and 100,000 portraits (JSON=1 for one JSON line)
 	$(RUN)/python -m annotator_app.bench $(if $(JSON),--json)
+
+bench-review-load: setup ## 20 reviewers at a decision a second for two minutes (JSON=1 for one JSON line)
+	$(RUN)/python -m annotator_app.load $(if $(JSON),--json)
 
 bench-fetch: setup-demo ## Photos fetched, verified and hashed a second and core (JSON=1 for one JSON line)
 	$(RUN)/python -m phq_data.sources.web.bench $(if $(JSON),--json)
