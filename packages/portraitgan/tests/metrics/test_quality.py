@@ -41,7 +41,8 @@ def test_a_release_against_itself(data, network, alone):
     assert [part.count for part in found.octants] == np.bincount(yaws, minlength=8).tolist()
 
 
-def test_all_views_together_are_the_octants_together(data, network, alone):
+def test_all_views_together_are_the_octants_together(data, network, alone, monkeypatch):
+    monkeypatch.setattr(quality, "_TOGETHER", 4)
     found = real_features(data, network, alone, batch=7)
     features = network.extract(data.batch(range(len(data))).images).double().numpy()
     np.testing.assert_allclose(found.all.mean, features.mean(0), rtol=1e-6)

@@ -132,10 +132,13 @@ def _opened(
             path = Path(place) / "rig.safetensors"
             rig.save(path)
         model = open_model(folder, path, device)
-    if own is not None and of_data is not None and own.digest != of_data.digest:
+    if own is None and rig is not None:
+        said = f"no rig beside the model: it is posed with the release's ({rig.body})"
+    elif own is not None and of_data is not None and own.digest != of_data.digest:
         said = "the model's rig is not the release's: labels and poses may mean other bodies"
-        return replace(model, notes=(*model.notes, said))
-    return model
+    else:
+        return model
+    return replace(model, notes=(*model.notes, said))
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ OCTANTS = tuple(range(-180, 180, 45))
 """Degrees of yaw in the middle of each octant: -180 is the view from behind, 0 the frontal one."""
 KID_PICTURES = 10_000
 """Features of so many pictures of each kind are kept for KID."""
+_TOGETHER = 256
 _FORMAT = "portraitgan-features/1"
 
 
@@ -44,7 +46,7 @@ class FeatureSet:
     octants: tuple[Moments, ...]  # 8
     some: Tensor  # [N, D] float32
 
-    @property
+    @cached_property
     def all(self) -> Moments:
         """Of all octants together."""
         return joined(self.octants)
@@ -57,6 +59,7 @@ class Collector:
         self._network = network
         self._world = world
         self._octants = [Moments.none(network.size, device) for _ in OCTANTS]
+        self._waiting: list[list[Tensor]] = [[] for _ in OCTANTS]
         self._some: list[Tensor] = []
         self._left = -(-keep // world.size)
 
@@ -65,13 +68,23 @@ class Collector:
         features = self._network.extract(pixels)
         octants = torch.from_numpy(octant_of(cameras.cpu().numpy())).to(features.device)
         for index in octants.unique().tolist():
-            self._octants[index] = self._octants[index] + Moments.of(features[octants == index])
+            self._waiting[index].append(features[octants == index])
+            if sum(map(len, self._waiting[index])) >= _TOGETHER:
+                self._fold(index)
         if self._left > 0:
             self._some.append(features[: self._left].float())
             self._left -= len(self._some[-1])
 
+    def _fold(self, index: int) -> None:
+        """Add what waits to the sums of an octant: the outer products are large, so not one by one."""
+        if self._waiting[index]:
+            self._octants[index] = self._octants[index] + Moments.of(torch.cat(self._waiting[index]))
+            self._waiting[index] = []
+
     def finished(self) -> FeatureSet:
         """The features of all processes; every process must call this."""
+        for index in range(len(OCTANTS)):
+            self._fold(index)
         some = torch.cat(self._some) if self._some else self._octants[0].total.new_zeros(0).float()
         if self._world.size == 1:
             return FeatureSet(tuple(self._octants), some)
