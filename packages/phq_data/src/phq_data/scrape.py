@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from phq_data.sources.web import WebSource
     from phq_data.sources.web.http import Web
     from phq_data.sources.web.journal import File, QueryState
-    from phq_data.sources.web.scrape import ScrapeOptions, ScrapeProgress, ScrapeReport
+    from phq_data.sources.web.options import ScrapeOptions, ScrapeProgress, ScrapeReport
     from phq_data.sources.web.settings import WebSettings
 
 SOURCES = ("wikimedia", "openverse", "urls", "folder", "unsplash-lite", "pexels", "unsplash")
@@ -192,7 +192,8 @@ def _prepared(request: ScrapeRequest, settings: WebSettings | None) -> tuple[Scr
     from phq_data.sources.terms import require
     from phq_data.sources.web import clients
     from phq_data.sources.web import settings as web_settings
-    from phq_data.sources.web.scrape import ScrapeOptions, check_queries
+    from phq_data.sources.web.options import ScrapeOptions
+    from phq_data.sources.web.scrape import check_queries
 
     permission = Permission.load(request.permission) if request.permission else None
     needs_path = request.source in ("urls", "folder", "unsplash-lite")
@@ -206,6 +207,8 @@ def _prepared(request: ScrapeRequest, settings: WebSettings | None) -> tuple[Scr
     chosen = settings or web_settings.load()
     if request.source == "folder":
         queries: tuple[str, ...] = ()
+    elif request.retry_failed and not request.queries and request.source != "urls":
+        queries = ()  # of every query that ever failed
     elif request.source == "urls":
         queries = (clients.url_list(Path(request.path)).query,)
     else:
@@ -232,7 +235,8 @@ def _scrape(
 ) -> ScrapeOutcome:
     from phq_data.sources.web.http import Web
     from phq_data.sources.web.journal import Journal
-    from phq_data.sources.web.scrape import ScrapeReport, scrape
+    from phq_data.sources.web.options import ScrapeReport
+    from phq_data.sources.web.scrape import scrape
 
     running: list[Pending] = []
     outcome = ScrapeOutcome(ScrapeReport())

@@ -139,7 +139,9 @@ def test_retry_failed_asks_only_for_what_may_have_passed_and_mends_the_part(comm
     pages["/photos/7.jpg"] = commons.photos[7]
     pages["/photos/3.jpg"] = commons.photos[3]
     commons.site.requests.clear()
-    run(retry_failed=True)
+    run(retry_failed=True, queries=("another",))
+    assert not commons.site.requests
+    run(retry_failed=True, queries=())  # of whatever query
     assert commons.site.asked("/photos") == ["/photos/7.jpg"] and not commons.site.asked("/w/")
     found = outcomes(run.workspace())
     assert found["wikimedia:7"] == ("kept", "") and found["wikimedia:3"] == ("failed", "gone")
@@ -206,7 +208,7 @@ def test_a_stopped_scrape_goes_on_at_page_and_file_and_ends_with_the_same_plan(c
 
 
 def test_a_dead_network_stops_it_instead_of_failing_every_file(commons, run, monkeypatch):
-    from phq_data.sources.web import scrape as module
+    from phq_data.sources.web import run as module
 
     monkeypatch.setattr(module, "GIVE_UP", 3)
     for index in range(13):
@@ -228,7 +230,7 @@ def test_refresh_finds_what_is_new_and_what_has_changed_and_nothing_else(commons
     commons.photos[2] = jpeg(222)
     for index in (2, 13):
         commons.site.pages[f"/photos/{index}.jpg"] = commons.photos[index]
-    run(refresh=True)
+    run(refresh=True, limit=13)  # counts what this run has
     assert sorted(commons.site.asked("/photos")) == ["/photos/13.jpg", "/photos/2.jpg"]
     assert run.workspace().table("photos").num_rows == 15
 
@@ -287,7 +289,7 @@ def test_two_scrapes_take_turns(commons, run):
 
 
 def test_one_dead_host_in_a_list_does_not_stop_the_others(commons, run, tmp_path, monkeypatch):
-    from phq_data.sources.web import scrape as module
+    from phq_data.sources.web import run as module
 
     monkeypatch.setattr(module, "GIVE_UP", 3)
     path = tmp_path / "list.csv"

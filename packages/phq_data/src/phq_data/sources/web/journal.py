@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -215,16 +215,14 @@ class Journal:
         )
         return [_file(row) for row in rows]
 
-    def had(self, provider: str, queries: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """(seq, sha256) of the photos of these queries that are here."""
+    def had(self, provider: str, queries: Sequence[str]) -> set[str]:
+        """The sha256 of the photos of these queries that are here."""
         marks = ",".join("?" * len(queries))
-        yield from (
-            (row["seq"], row["sha256"])
-            for row in self._db.execute(
-                f"select seq, sha256 from files where provider = ? and query in ({marks}) and sha256 != ''",
-                (provider, *queries),
-            )
+        rows = self._db.execute(
+            f"select sha256 from files where provider = ? and query in ({marks}) and sha256 != ''",
+            (provider, *queries),
         )
+        return {row["sha256"] for row in rows}
 
     def record(self, file: File) -> None:
         """Write down what became of a file."""
