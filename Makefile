@@ -20,7 +20,7 @@ RUN = .venv/bin
 
 .PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare test lint types pytest lock clean \
     bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review bench-review-load \
-    learn
+    learn learn-gpu
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -99,9 +99,12 @@ bench-loader: setup ## Portraits a second and core from a release, against zips 
 learn: setup ## Train on rendered people of known truth and measure what was learned (JSON=1 for one JSON line)
 	$(RUN)/python -m portraitgan.bench learn --folder learn-out
 
+learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
+	$(RUN)/python -m portraitgan.bench learn --folder learn-gpu-out --device cuda --processes 1 --kimg 160 --portraits 6000
+
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock
 	$(PYTHON) tools/lock.py save
 
 clean: ## Remove what the targets made
-	rm -rf .venv .uv uv.lock $(DEMO) accuracy-out learn-out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out .pytest_cache .mypy_cache .ruff_cache

@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load.add_argument("--codec", choices=["png", "webp-lossless", "jpeg-95"], default="png")
     load.add_argument("--folder", type=Path, help="where to work; a temporary folder if not given")
     learn = kinds.add_parser("learn", help="train on rendered people of known truth: does it learn?")
+    learn.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: a larger model")
     learn.add_argument("--folder", type=Path, default=Path("learn-out"), help="where everything goes")
-    learn.add_argument("--kimg", type=float, default=24.0, help="how long to train")
+    learn.add_argument("--kimg", type=float, default=40.0, help="how long to train")
     learn.add_argument("--portraits", type=int, default=2000, help="how many are drawn")
     learn.add_argument("--processes", type=int, default=2)
     learn.add_argument("--samples", type=int, default=2000, help="generated portraits that are judged")
@@ -56,7 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from portraitgan.bench.learn import measure as measure_learning
 
         table, figures = measure_learning(
-            options.folder, options.kimg, options.portraits, options.processes, options.samples
+            options.folder,
+            options.kimg,
+            options.portraits,
+            options.processes,
+            options.samples,
+            options.device,
         )
     elif options.kind == "loader":
         from portraitgan.bench.loader import measure as measure_loader

@@ -34,13 +34,14 @@ from portraitgan.training.config import (
     ScheduleConfig,
     StageConfig,
     TrainConfig,
+    middle,
     tiny,
 )
 from portraitgan.training.distributed import World
 from portraitgan.training.run import TrainingError, open_run
 from portraitgan.training.snapshots import newest
 
-PIXELS, BATCH = 32, 8
+BATCH = 8
 WHEN = ("start", "end")
 FEATURES = "512 features of three fixed random convolutions (metrics/features.py: RandomConvolutions)"
 
@@ -83,36 +84,70 @@ def learn_config(kimg: float) -> TrainConfig:
     )  # fmt: skip
 
 
+def learn_gpu_config(kimg: float) -> TrainConfig:
+    """A larger run for one GPU: 128x128 pictures of the `middle` preset, rays 32x32 growing to 48x48."""
+    base = middle()
+    span = round(kimg * 100)
+    loss = replace(base.model.loss, r1_gamma=0.3, r1_gamma_mask=0.3, pose_regulariser_images=span)
+    return replace(
+        base,
+        name="learn-gpu",
+        model=replace(base.model, name="learn-gpu", loss=loss),
+        stages=(
+            StageConfig("1", 0.6 * kimg, True, 32, 32),
+            StageConfig("2", 0.8 * kimg, False, 32, 32),
+            StageConfig("3", kimg, False, 48, 32, 0.1 * kimg),
+        ),
+        schedule=ScheduleConfig(
+            condition_swap_kimg=0.3 * kimg, blur_sigma=3.0, blur_kimg=0.1 * kimg,
+            density_noise_kimg=0.1 * kimg,
+        ),
+        average=AverageConfig(half_life=2000.0),
+        batch=BatchConfig(16, 8),
+        output=OutputConfig(1.0, 0.25 * kimg, 10.0, kimg / 8, 6),
+    )  # fmt: skip
+
+
 def measure(
-    folder: Path, kimg: float = 24.0, portraits: int = 2000, processes: int = 2, samples: int = 2000
+    folder: Path,
+    kimg: float = 40.0,
+    portraits: int = 2000,
+    processes: int = 2,
+    samples: int = 2000,
+    device: str = "cpu",
 ) -> tuple[str, dict[str, Any]]:
     """(table, figures): draw a release, train on it, measure at the start and at the end.
 
-    Everything stays in `folder`; the same call continues an interrupted one.
+    `device` cpu trains `learn_config`, cuda `learn_gpu_config`. Everything stays in `folder`; the same call
+    continues an interrupted one.
     """
     began = time.monotonic()
+    config = (learn_config if device == "cpu" else learn_gpu_config)(kimg)
+    pixels = config.model.generator.image_resolution
     release = folder / "releases" / "1.0.0"
     if not release.exists():
         shutil.rmtree(folder / "workspace", ignore_errors=True)
         print(f"drawing {portraits} portraits of known truth, with poses noised for their labels", flush=True)
-        make_release(folder, portraits, PIXELS, workers=processes)
+        make_release(folder, portraits, pixels, workers=os.cpu_count() or 1)
     ready = time.monotonic()
-    run, config = folder / "run", learn_config(kimg)
+    run = folder / "run"
     first = run / "start"
-    data = PortraitData.open(release, PIXELS)
+    data = PortraitData.open(release, pixels)
     if not first.exists():
         alone = World(0, 1, torch.device("cpu"))
         begin = open_run(run, config, data, alone, lambda _: None)
         if begin.images:
             raise TrainingError(f"{run} was started by something else: choose another --folder")
         begin.save().rename(first)
+    threads = "1" if device == "cpu" else str(os.cpu_count() or 1)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-        "-m", "portraitgan", "train", "--data", str(release), "--out", str(run), "--device", "cpu",
+        "-m", "portraitgan", "train", "--data", str(release), "--out", str(run), "--device", device,
     ]  # fmt: skip
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": threads})
     trained = time.monotonic()
-    ends = [_judge(path, run / RIG_FILE, data, samples) for path in (first, latest(run))]
+    kept = folder / "features"
+    ends = [_judge(path, run / RIG_FILE, data, samples, kept, device) for path in (first, latest(run))]
     figures = {
         **{_named(name, when): end[name] for name in ends[0] for when, end in zip(WHEN, ends, strict=True)},
         "pose_error_labels_deg": ends[1]["pose_error_labels_deg"],
@@ -130,14 +165,16 @@ def _named(name: str, when: str) -> str:
     return f"{name.removesuffix('_deg')}_{when}_deg" if name.endswith("_deg") else f"{name}_{when}"
 
 
-def _judge(checkpoint: Path, rig: Path, data: PortraitData, samples: int) -> dict[str, float]:
-    """What a checkpoint's moving averages are worth."""
-    model = open_model(checkpoint, rig=rig, device="cpu")
-    alone = World(0, 1, torch.device("cpu"))
+def _judge(
+    checkpoint: Path, rig: Path, data: PortraitData, samples: int, kept: Path, device: str = "cpu"
+) -> dict[str, float]:
+    """What a checkpoint's moving averages are worth. Features of real portraits stay in the folder `kept`."""
+    model = open_model(checkpoint, rig=rig, device=device)
+    alone = World(0, 1, torch.device(device))
     # Each portrait is conditioned on another one's camera and pose, so that a view cannot buy a good score.
     setting = Setting("generator", "independent")
-    network = open_features(None)
-    real = quality.real_features(data, network, alone)
+    network = open_features(None, device)
+    real = quality.real_features(data, network, alone, cache=kept)
     made = quality.made_features(model, data, network, setting, samples, alone, batch=BATCH, seed=0)
     errors = poses.generated_error(model, data, alone, setting=setting, count=samples, batch=BATCH)
     known = poses.real_errors(model, data, alone, batch=BATCH)
