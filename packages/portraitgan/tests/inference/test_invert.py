@@ -110,6 +110,7 @@ def target(model: Model) -> torch.Tensor:
     return model.render(model.styles(model.latents([5])), views.camera(25), POSE, sample_factor=2).image
 
 
+@pytest.mark.slow
 def test_inversion_finds_the_picture(run: Path, target: torch.Tensor) -> None:
     options = InversionOptions(steps=40, rate=0.1, sample_factor=1)
     model = open_model(run, device="cpu", full_precision=True)
