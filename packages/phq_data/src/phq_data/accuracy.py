@@ -35,6 +35,7 @@ OCTANTS = tuple(range(-180, 180, 45))
 
 _HEAD = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "head_top")
 _SHOULDERS = ("left_shoulder", "right_shoulder")
+_VERDICT = ["portrait_id", "kept", "reasons", "doubt", "yaw_error"]
 _ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "neck_deg", "head_deg")
 
 
@@ -66,6 +67,7 @@ class PersonError:
     head_floor: float = float("nan")
     mask_iou: float = float("nan")
     doubt: float = float("nan")  # what the screening thought
+    yaw_error: float = float("nan")  # degrees that it expected at the median
     residual: float = float("nan")
 
     @property
@@ -89,10 +91,7 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
     people = _group(workspace.table("people", ["photo_id", "person_id", "keypoints"]).to_pylist(), "photo_id")
     columns = ["portrait_id", "person_id", "camera", "pose", "window", "size", "residual"]
     portraits = {row["person_id"]: row for row in workspace.table("portraits", columns).to_pylist()}
-    screened = {
-        row["portrait_id"]: row
-        for row in workspace.table("screened", ["portrait_id", "kept", "reasons", "doubt"]).to_pylist()
-    }
+    screened = {row["portrait_id"]: row for row in workspace.table("screened", _VERDICT).to_pylist()}
     found: list[PersonError] = []
     wanted: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {}
     for photo_id, group in sorted(_group(rows, "photo_id").items()):
@@ -202,6 +201,7 @@ def _error(
         shoulder_share=shoulders,
         head_share=face,
         doubt=float(verdict.get("doubt", float("nan"))),
+        yaw_error=_or_nan(verdict.get("yaw_error")),
         residual=float(portrait["residual"]),
     )
 
@@ -289,6 +289,10 @@ def _round(value: Any) -> float | None:
     return None if value is None else round(float(value), 4)
 
 
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
 def _turn(angle: float) -> float:
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
@@ -332,6 +336,7 @@ def write_report(
         "accuracy/conditions.txt": conditions(errors, truth).encode(),
         "accuracy/octants.png": pictures.octants(errors),
         "accuracy/curves.png": pictures.curves(errors),
+        "accuracy/reliability.png": pictures.reliability(errors),
         "accuracy/worst.jpg": pictures.worst_sheet(workspace, truth, worst(errors), rig),
     }
     for key, data in written.items():

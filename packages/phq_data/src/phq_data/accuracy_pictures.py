@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from phq_data import accuracy_doubt
 from phq_data import camera as cameras
 from phq_data.accuracy import OCTANTS, PersonError, by_octant
 from phq_data.render import overlay, render_mesh
@@ -76,6 +77,30 @@ def curves(errors: Sequence[PersonError], width: float = 20.0) -> bytes:
         axis.legend(fontsize=7, loc="upper right")
         _dress(axis, title, aim)
     return _png(figure, "true yaw, degrees: 0 from the front, 90 from the person's left, 180 from behind")
+
+
+def reliability(errors: Sequence[PersonError]) -> bytes:
+    """How often labels of a doubt are wrong, stated and true errors, what limits on doubt keep, as PNG."""
+    figure, (left, middle, right) = _figure(1, 3)
+    found = accuracy_doubt.levels(errors)
+    said = [level.said for level in found]
+    left.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+    left.errorbar(said, [level.wrong for level in found], [level.margin for level in found], fmt="o-", ms=3)
+    for level in found:
+        left.annotate(f"{level.count}", (level.said, level.wrong), fontsize=6, xytext=(4, -8),
+                      textcoords="offset points")  # fmt: skip
+    _dress(left, "share wrong over doubt (labels)", None)
+    middle.plot(said, [level.error for level in found], "o-", ms=3, label="true")
+    middle.plot(said, [level.said_error for level in found], "s:", ms=3, label="stated")
+    middle.legend(fontsize=7)
+    _dress(middle, "median yaw error over doubt, degrees", None)
+    kept = accuracy_doubt.limits(errors)
+    right.plot([at.kept for at in kept], [at.yaw_p95 for at in kept], "o-", ms=3)
+    for at in kept:
+        right.annotate(f"{at.limit:g}", (at.kept, at.yaw_p95), fontsize=6, xytext=(4, -8),
+                       textcoords="offset points")  # fmt: skip
+    _dress(right, "95th percentile of yaw over the share kept (limits)", 15.0)
+    return _png(figure, "before the screening; right: what everything but doubt lets pass")
 
 
 def worst_sheet(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from phq_data import accuracy_doubt
 from phq_data.accuracy import PersonError, by_octant
 
 
@@ -44,22 +45,7 @@ def table(errors: Sequence[PersonError]) -> str:
     ]
     for reason in sorted(set(reasons), key=reasons.count, reverse=True):
         lines.append(f"{reasons.count(reason):>6}  {reason}")
-    lines += ["", calibration(errors)]
-    return "\n".join(lines)
-
-
-def calibration(errors: Sequence[PersonError], wrong: float = 15.0) -> str:
-    """How often labels of a given doubt are wrong (yaw off by more than `wrong` degrees), as text."""
-    labelled = [e for e in errors if e.portrait_id and np.isfinite(e.doubt)]
-    lines = [f"Doubt and how often the yaw is off by more than {wrong:g} degrees:"]
-    for low, high in ((0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.001)):
-        group = [e for e in labelled if low <= e.doubt < high]
-        if group:
-            said, was = np.mean([e.doubt for e in group]), np.mean([e.yaw_deg > wrong for e in group])
-            lines.append(
-                f"  doubt {low:4.2f}..{min(high, 1):4.2f}: {len(group):5d} labels, "
-                f"says {said:.2f}, wrong {was:.2f}"
-            )
+    lines += ["", accuracy_doubt.text(errors)]
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from phq_data import schema
 from phq_data.config import PipelineConfig
 from phq_data.loading import models_for
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
+from phq_data.stages.doubt import load_model
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
 
 
@@ -72,7 +73,7 @@ def fingerprint(spec: StageSpec, config: PipelineConfig, inputs: Iterable[PartIn
     if spec.name == "portray":
         parts += [models.segmenter.fingerprint, models.rig.digest, models.given.fingerprints]
     if spec.name == "screen":
-        parts += [models.rig.digest]
+        parts += [models.rig.digest, load_model().digest]
     return settings.digest(spec.name, spec.version, parts, [info.content for info in inputs])
 
 

@@ -84,6 +84,47 @@ def register(app: typer.Typer) -> None:
             )
         typer.echo("\nWritten: " + ", ".join(opened.path(key) for key in written))
 
+    @app.command("accuracy-compare")
+    def accuracy_compare(
+        photos: Annotated[Path, typer.Argument(help="Folder `photos` of `phq synthesize`.")],
+        truth: Annotated[Path, typer.Option(help="truth.parquet beside it.")],
+        workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder to build in.")],
+        variants: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--set",
+                metavar="NAME=VALUE[,NAME=VALUE]",
+                help="A variant to compare with the default; may be given again. Without: the usual ones.",
+            ),
+        ] = None,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Print one JSON list instead of the table.")
+        ] = False,
+    ) -> None:
+        """Label the same photos under several settings and compare the errors.
+
+        Everything is built in one workspace, setting by setting; do not use it for anything else.
+
+        Example: phq accuracy-compare out/photos --truth out/truth.parquet -w compare --set fit.starts=8
+        """
+        import json
+
+        from phq_data import accuracy_compare as comparing
+
+        wanted = dict(comparing.VARIANTS)
+        if variants:
+            wanted = {"default": ()} | {text: tuple(text.split(",")) for text in variants}
+        if not as_json:
+            typer.echo(comparing.HEADER)
+        results = comparing.compare(
+            photos,
+            truth,
+            workspace,
+            wanted,
+            lambda one: None if as_json else typer.echo(comparing.line(one)),
+        )
+        typer.echo(json.dumps(comparing.as_json(results)) if as_json else comparing.FOOTER)
+
     @app.command()
     def consistency(
         sources: Annotated[

@@ -101,7 +101,7 @@ class ScreenConfig:
     min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
     min_mask_share: float = 0.15
     max_overlap: float = 0.12  # of the picture, by one other person's head; a whole one takes about 0.3
-    max_doubt: float = 0.75
+    max_doubt: float = 0.35  # probability that the yaw is off by 15 degrees (docs/accuracy.md: the trade-off)
     min_laplacian: float = 0.0
     """The reference's blur filter: variance of the Laplacian of the grey crop A. 0 = not looked at."""
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -142,28 +141,6 @@ def test_intrusion_grows_as_the_other_comes_near() -> None:
     unseen = front.copy()
     unseen[:, 2] = 0.05
     assert stage.intrusion(window, own, [unseen]) == 0.0
-
-
-def test_doubt_is_monotone() -> None:
-    fit = works.fit_row(works.facing(), np.array([0.0, 0.0, 3.0]))
-    points = works.keypoints_of(fit)
-
-    def doubt(residual: float = 0.02, score: float = 0.9, coverage: float = 1.0, **more: Any) -> float:
-        seen = points.copy()
-        seen[:, 2] *= score / 0.9
-        return stage.label_doubt(seen, residual, coverage, {**fit, **more})
-
-    assert 0 <= doubt() < doubt(0.05) < doubt(0.2) <= 1
-    assert doubt() < doubt(score=0.3) < doubt(score=0.15)
-    assert doubt() < doubt(coverage=0.9) < doubt(coverage=0.5)
-    bad_fit = {**fit, "residual": 0.2}
-    assert stage.label_doubt(points, 0.02, 1.0, fit) < stage.label_doubt(points, 0.02, 1.0, bad_fit)
-    assert stage.label_doubt(points, 0.02, 1.0, None) <= doubt()
-    sure, unsure = [0.0, 0.1, 3.1, 0.9], [0.0, 0.1, 3.1, 0.11]
-    assert doubt(alternatives=sure) < doubt(alternatives=unsure)
-    assert stage.other_side_gap([0.0, 0.1, 3.1, 0.3]) == pytest.approx(2.0)
-    assert stage.other_side_gap([3.0, 0.1, -3.0, 0.2, 0.5, 0.4]) == pytest.approx(3.0)
-    assert stage.other_side_gap([0.0, 0.1, 0.3, 0.1]) == np.inf
 
 
 def test_coverage_asks_whether_the_rig_lies_on_the_person() -> None:

@@ -106,6 +106,13 @@ def _fit(fit: Row, console: Console) -> None:
     ends = ", ".join(f"yaw {yaw}° costs {cost:.3g}" for yaw, cost in starts.items())
     pose = np.degrees(np.asarray(fit["pose"], np.float64))
     end = "converged" if fit["converged"] else "did not converge"
+    open_yaw, seen = fit.get("yaw_deviation"), fit.get("view_guess")
+    spread = None if open_yaw is None else f"{np.degrees(open_yaw):.1f}° as the fit sees it"
+    guess = None
+    if seen is not None:
+        yaws = [np.degrees(np.arctan2(seen[3 * i], seen[3 * i + 2])) for i in (0, 1)]
+        doubts = [np.degrees(np.arctan(seen[6 + i])) for i in (0, 1)]
+        guess = f"chest yaw {yaws[0]:.0f}° ± {doubts[0]:.0f}°, head yaw {yaws[1]:.0f}° ± {doubts[1]:.0f}°"
     _facts(
         [
             ("by", f"{fit['fitter']}, body {fit['body']}, {end}"),
@@ -113,6 +120,8 @@ def _fit(fit: Row, console: Console) -> None:
             ("camera", f"focal {fit['focal']:.0f} pixels, neck {fit['translation'][2]:.2f} m away"),
             ("neck, head", " ".join(f"{angle:.0f}°" for angle in pose)),
             ("best fits near", ends),
+            ("yaw known to", spread),
+            ("guessed before", guess),
         ],
         console,
     )

@@ -24,6 +24,7 @@ _TITLES: Mapping[str, tuple[str, bool]] = {
     "exposure_high": ("of the person near white", True),
     "contrast": ("contrast", False),
     "doubt": ("doubt about the label", False),
+    "yaw_error": ("degrees of yaw it may be off by", False),
 }
 """What each number is called, and whether it is a share."""
 _ONE_LIMIT = {"exposure_low": "exposure", "exposure_high": "exposure"}

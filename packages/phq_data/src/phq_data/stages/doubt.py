@@ -15,6 +15,7 @@ Calibrated for the embedded models; for others doubt orders labels, but its numb
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,12 @@ class DoubtModel:
     deviation: FloatArray  # [D]
     wrong: FloatArray  # [D + 1] weights of the log odds, constant last
     error: FloatArray  # [D + 1] weights of the logarithm of the median error in degrees, constant last
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all numbers: equal models have equal digests."""
+        numbers = [array.tolist() for array in (self.mean, self.deviation, self.wrong, self.error)]
+        return hashlib.sha256(json.dumps([self.names, numbers]).encode()).hexdigest()[:16]
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> DoubtModel:

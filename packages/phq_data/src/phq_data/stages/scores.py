@@ -16,7 +16,6 @@ from scipy.ndimage import uniform_filter1d
 from phq_data import camera
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.rig import PortraitRig
-from phq_data.stages.base import Row
 from phq_data.stages.crop import Window, trust_in
 
 FloatArray = NDArray[np.float64]
@@ -185,42 +184,6 @@ def rig_evidence(
         coverage=min(shares, default=1.0),
         head_outside=1.0 - float((known & head).sum()) / in_picture if in_picture else 1.0,
     )
-
-
-def label_doubt(keypoints: ArrayLike, residual: float, coverage: float, fit: Row | None) -> float:
-    """How likely the label is wrong, 0..1, from what is known without looking.
-
-    One minus the product of five confidences, each falling with its evidence: the label's distance from the
-    keypoints (`residual`, share of the picture), how much of the label's body lies beside the person
-    (`coverage`), the fit's own residual, how much worse the best explanation from the other side (front for
-    back) would be, and how sure the detector was of head and shoulders. Monotone in each. Not a calibrated
-    probability.
-    """
-    points = np.asarray(keypoints, np.float64).reshape(17, 3)
-    head = float(trust_in(points[_FACE, 2]).max())
-    shoulders = float(trust_in(points[_SHOULDERS, 2]).mean())
-    confidence = np.exp(-((residual / 0.10) ** 2)) * (0.4 + 0.3 * head + 0.3 * shoulders)
-    confidence *= np.exp(-(((1.0 - coverage) / 0.25) ** 2))
-    if fit is not None:
-        confidence *= np.exp(-((float(fit["residual"]) / 0.30) ** 2))
-        confidence *= 1.0 - 0.5 * np.exp(-other_side_gap(fit["alternatives"]) / 0.5)
-    return float(np.clip(1.0 - confidence, 0.0, 1.0))
-
-
-def other_side_gap(alternatives: ArrayLike) -> float:
-    """How much more the best start from the other side cost, as share of the best cost; inf when none did.
-
-    `alternatives` are (yaw, cost) pairs, best first. The other side is more than 90 degrees of yaw away.
-    """
-    pairs = np.asarray(alternatives, np.float64).reshape(-1, 2)
-    if len(pairs) < 2:
-        return float("inf")
-    apart = np.abs(np.angle(np.exp(1j * (pairs[1:, 0] - pairs[0, 0]))))
-    costs = pairs[1:, 1][apart > np.pi / 2]
-    costs = costs[np.isfinite(costs)]
-    if len(costs) == 0 or not np.isfinite(pairs[0, 1]):
-        return float("inf")
-    return float(max(0.0, costs.min() - pairs[0, 1]) / max(pairs[0, 1], 1e-9))
 
 
 def _shrink(values: FloatArray, side: int) -> FloatArray:

@@ -18,9 +18,10 @@ from phq_data.rig import PortraitRig
 from phq_data.schema import SCREENED
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
 from phq_data.stages.crop import TIGHTER, Window
+from phq_data.stages.doubt import WRONG, evidence, load_model
 from phq_data.stages.mask import inside_photo
 from phq_data.stages.realign import CANVAS
-from phq_data.stages.scores import intrusion, label_doubt, laplacian_variance, pixel_scores, rig_evidence
+from phq_data.stages.scores import intrusion, laplacian_variance, pixel_scores, rig_evidence
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
@@ -35,7 +36,7 @@ _SENTENCES = {
     "head_cut": "{head_outside:.0%} of the head lies outside the photo",
     "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
     "crowded": "another person's head takes {overlap:.0%} of the picture",
-    "doubtful": "the label is doubtful ({doubt:.2f})",
+    "doubtful": f"its yaw is off by more than {WRONG:g}° with probability {{doubt:.2f}}",
 }
 
 
@@ -50,8 +51,8 @@ def screen(
 ) -> StageResult:
     """Rows of `screened` for all portraits and one outcome each.
 
-    `people` are all people of the portraits' photos. With the rows of `fits`, doubt knows of front-back
-    ambiguity; without them it rests on keypoints alone.
+    `people` are all people of the portraits' photos. With the rows of `fits`, doubt knows how well keypoints
+    were explained and what else would explain them; without, it rests on keypoints and label alone.
     """
     by_photo: dict[str, list[Row]] = {}
     for person in people:
@@ -136,6 +137,9 @@ def _numbers(
     others = [row["keypoints"] for row in group if row["person_id"] != portrait["person_id"]]
     pixels = pixel_scores(picture, mask, inside, float(portrait["source_pixels"]))
     on_rig = rig_evidence(rig, portrait["camera"], portrait["pose"], mask, inside)
+    residual = float(portrait["residual"])
+    seen = evidence(here, residual, on_rig.coverage, portrait["camera"], portrait["pose"], fit)
+    doubt = load_model().assess(seen)
     return {
         "blur": pixels.blur,
         "exposure_low": pixels.exposure_low,
@@ -143,11 +147,12 @@ def _numbers(
         "contrast": pixels.contrast,
         "source_pixels": float(portrait["source_pixels"]),
         "padding": float(portrait["padding"]),
-        "residual": float(portrait["residual"]),
+        "residual": residual,
         "shoulder_residual": float(portrait["shoulder_residual"]),
         "mask_share": pixels.mask_share,
         "overlap": intrusion(window, target, others),
-        "doubt": label_doubt(here, float(portrait["residual"]), on_rig.coverage, fit),
+        "doubt": doubt.wrong,
+        "yaw_error": doubt.yaw_error,
         "coverage": on_rig.coverage,
         "head_outside": on_rig.head_outside,
     }
