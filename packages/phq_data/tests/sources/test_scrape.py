@@ -354,3 +354,17 @@ def test_a_folder_is_taken_with_a_free_licence_or_a_permission_only(commons, run
     run("folder", path=str(folder), permission=str(path))
     rows = {row["uri"][-5:]: row for row in run.workspace().table("photos").to_pylist()}
     assert len(rows) == 3 and json.loads(rows["1.jpg"]["permission"])["reference"] == "mail"
+
+
+def test_a_damaged_journal_is_told_and_deleting_it_takes_no_photo_twice(commons, run, tmp_path):
+    run()
+    before = plan(run.workspace())
+    for path in (tmp_path / "ws/scrape").iterdir():
+        path.write_bytes(b"no database" * 500)
+    with pytest.raises(SourceError, match="Delete it to search anew"):
+        run()
+    for path in (tmp_path / "ws/scrape").iterdir():
+        path.unlink()
+    run()
+    assert plan(run.workspace())[: len(before)] == before
+    assert run.workspace().table("photos").num_rows == 13

@@ -55,7 +55,7 @@ class Planner:
 
     def append(self, files: Sequence[File]) -> int:
         """A new plan part of these files; its number."""
-        rows = [self._row(file) for file in files]
+        rows = [self._row(file, new=True) for file in files]
         part = self._plan.append(rows)
         self._journal.planned(files, part)
         return part
@@ -63,7 +63,7 @@ class Planner:
     def amend(self, part: int, files: Sequence[File]) -> None:
         """Put what became of files, at another try, into the part that names them."""
         uris = self._plan.workspace.read_part("plan", part, ["uri"])["uri"].to_pylist()
-        self._plan.amend(part, {uris.index(file.candidate.uri): self._row(file) for file in files})
+        self._plan.amend(part, {uris.index(file.candidate.uri): self._row(file, new=False) for file in files})
 
     def reconcile(self, queries: Sequence[str]) -> None:
         """A run that was killed after it wrote a part and before it said so: say so now."""
@@ -82,7 +82,8 @@ class Planner:
                 found = [lost.pop(key) for row in rows if (key := (row["uri"], row["sha256"])) in lost]
                 self._journal.planned(found, part)
 
-    def _row(self, file: File) -> Row:
+    def _row(self, file: File, *, new: bool) -> Row:
+        """The plan row of a file; `new` when the plan has no row of it yet that this one replaces."""
         candidate = file.candidate
         provenance = asdict(candidate.provenance)
         provenance["file_url"] = provenance["file_url"] or candidate.url
@@ -92,8 +93,10 @@ class Planner:
             provenance["permission"] = self._permission.to_json()
         same_as: str | None = None
         if file.sha256:
-            owner = self._plan.owners.setdefault(file.sha256, candidate.uri)
-            same_as = owner if owner != candidate.uri else None
+            same_as = self._plan.owners.get(file.sha256)
+            if same_as == candidate.uri and not new:
+                same_as = None
+            self._plan.owners.setdefault(file.sha256, candidate.uri)
         return {
             "item": file.sha256 or schema.make_id(candidate.uri),
             "size": _size(file),
