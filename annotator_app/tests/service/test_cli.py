@@ -1,0 +1,104 @@
+"""The commands beside `phq review`."""
+
+import csv
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from annotator_app import cli_data
+from phq_data.review import decisions
+from phq_data.review.consensus import ReviewError
+from phq_data.review.store import NewDecision, Store
+from phq_data.workspace import Workspace
+
+
+@pytest.fixture
+def phq(folder):
+    group = typer.Typer()
+    cli_data.add(group)
+
+    def run(*words):
+        done = CliRunner().invoke(group, [*map(str, words), "--workspace", str(folder)])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.output
+
+    return run
+
+
+@pytest.fixture
+def decided(folder, phq):
+    phq("status")  # makes the store and the index
+    place = Workspace.open(folder)
+    store = Store.open(place)
+    ids = place.table("portraits", ["portrait_id"])["portrait_id"].to_pylist()
+    store.record(
+        [NewDecision(f"D{i}", ids[i], "reject" if i % 3 else "accept", "blur" if i % 3 else "", seconds=2.0)
+         for i in range(9)],
+        "=rosa",
+    )  # fmt: skip
+    store.close()
+    return ids
+
+
+def test_a_log_moves_from_one_workspace_to_another(decided, folder, phq, tmp_path, made_workspace):
+    assert "9 decisions in" in phq("export", tmp_path / "log.csv")
+    with (tmp_path / "log.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 9
+    for path in (folder / "review").glob("review.sqlite*"):
+        path.unlink()
+    assert "9 decisions in" in phq("import", tmp_path / "log.csv")
+    assert "9 of them new" not in phq("import", tmp_path / "log.csv")
+    votes = decisions.current(Workspace.open(folder))
+    assert [votes[p].state for p in decided[:3]] == ["accepted", "rejected", "rejected"]
+
+
+def test_the_status_for_people_and_for_programs(decided, phq):
+    text = phq("status")
+    assert "=rosa: 9 decisions" in text and "rejected for blur: 6" in text
+    found = json.loads(phq("status", "--json"))
+    assert found["reasons"] == {"blur": 6}
+    assert sum(view["accepted"] for view in found["views"].values()) == 3
+
+
+def test_an_invitation_is_a_link_with_a_token_that_works(folder, phq):
+    from phq_data.review import reviewers
+
+    text = phq("invite", "Ada L.", "--role", "lead", "--url", "https://review.lab/")
+    token = text.split("https://review.lab/login#token=")[1].split()[0]
+    store = Store.open(Workspace.open(folder))
+    assert reviewers.by_token(store, token).lead
+    phq("dismiss", "Ada L.")
+    assert reviewers.by_token(store, token) is None
+    store.close()
+    with pytest.raises(ReviewError, match=r"there is no reviewer called Bo; there is Ada L\."):
+        phq("dismiss", "Bo")
+
+
+def test_settings_are_shown_and_changed(phq):
+    assert "overlap_share   0.08" in phq("policy")
+    assert "overlap_share   0.25" in phq("policy", "--set", "overlap_share=0.25", "--set", "min_votes=2")
+    assert "min_votes       2" in phq("policy")
+    for wrong, message in (
+        ("overlap=1", "there is no setting 'overlap'"),
+        ("min_votes=two", "wants a number"),
+        ("overlap_share=3", "0..1"),
+    ):
+        with pytest.raises(ReviewError, match=message):
+            phq("policy", "--set", wrong)
+
+
+def test_known_answers(decided, phq):
+    assert "2 portraits with the known answer reject" in phq("known", "reject", *decided[:2])
+    assert "1 of 2 known answers right" in phq("status")
+    with pytest.raises(ReviewError, match="1 of these portraits are not in the workspace"):
+        phq("known", "accept", decided[3], "f" * 32)
+    with pytest.raises(ReviewError, match="accept, reject or none"):
+        phq("known", "maybe", decided[3])
+
+
+def test_a_database_that_cannot_be_used_is_a_sentence(phq):
+    with pytest.raises(ReviewError, match="SQLite or PostgreSQL"):
+        phq("status", "--database", "mysql://x/y")
