@@ -96,3 +96,22 @@ def set_policy(workspace: Path, **values):
     items.sync(store, opened)
     store.set_policy(dataclasses.replace(store.policy(), **values))
     store.close()
+
+
+def phq_review(*arguments, home, until="Ctrl-C ends the review", seconds=150):
+    """The running program `phq review`, and what it said up to the line with `until`."""
+    environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "phq_data.cli", "review", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    lines, deadline = [], time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        line = process.stdout.readline()
+        lines.append(line)
+        if until in line or not line:
+            break
+    return process, "".join(lines)

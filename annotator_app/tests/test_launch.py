@@ -1,21 +1,17 @@
 """`phq review` as a user meets it: starts both parts, says where, ends both, explains itself."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import httpx
 import pytest
+from served import phq_review
 
 from annotator_app.launch import Address, LaunchError, free_port
 from annotator_app.made_up import make_workspace
 from phq_data.workspace import Workspace, WorkspaceError
-
-PHQ = [sys.executable, "-m", "phq_data.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -25,31 +21,12 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def started(*arguments, home, until="Ctrl-C ends the review", seconds=150):
-    """The program, its output up to the line with `until`."""
-    environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [*PHQ, "review", *arguments],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    lines, deadline = [], time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        line = process.stdout.readline()
-        lines.append(line)
-        if until in line or not line:
-            break
-    return process, "".join(lines)
-
-
 @pytest.mark.slow
 def test_both_parts_run_and_end_together_and_nothing_is_written_to_the_home(workspace, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     ports = [str(free_port("127.0.0.1", 0)) for _ in range(2)]
-    process, said = started(
+    process, said = phq_review(
         "--workspace", str(workspace), "--no-browser", "--port", ports[0], "--app-port", ports[1], home=home
     )
     try:
@@ -71,7 +48,7 @@ def test_both_parts_run_and_end_together_and_nothing_is_written_to_the_home(work
 @pytest.mark.slow
 def test_a_killed_launcher_takes_its_children_with_it(workspace, tmp_path):
     port = free_port("127.0.0.1", 0)
-    process, said = started(
+    process, said = phq_review(
         "--workspace", str(workspace), "--no-browser", "--service-only", "--port", str(port), home=tmp_path
     )
     assert "app  " not in said
@@ -138,7 +115,7 @@ def test_an_empty_workspace_says_how_to_fill_it(phq, tmp_path):
 
 @pytest.mark.slow
 def test_reachable_by_others_without_a_password_is_refused(workspace, tmp_path):
-    process, _ = started(
+    process, _ = phq_review(
         "--workspace", str(workspace), "--host", "0.0.0.0", "--no-browser", "--service-only",
         "--port", str(free_port("127.0.0.1", 0)), home=tmp_path,
     )  # fmt: skip

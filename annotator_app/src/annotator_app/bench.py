@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--portraits", type=int, nargs="+", default=[5_000, 100_000])
     parser.add_argument("--decisions", type=int, default=200)
-    parser.add_argument("--pause", type=float, default=0.4, help="seconds between decisions")
+    parser.add_argument("--pause", type=float, default=0.8, help="seconds between decisions")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder if not given")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)

@@ -29,7 +29,8 @@ from phq_data.workspace import Workspace
 SERVICE_PORT = 8765
 """The page keeps unsent decisions by its address, so the port should stay the same from day to day."""
 APP_PORT = 8766
-START_SECONDS = 120.0
+START_SECONDS = 1800.0  # the first look at 100,000 portraits takes a minute or two, on a busy machine more
+PATIENCE_SECONDS = 15.0
 STOP_SECONDS = 8.0
 
 
@@ -77,12 +78,18 @@ class Children:
             raise LaunchError(f"the {name} cannot be started: {error.strerror or error}") from error
         self.running.append(Child(name, process, health))
 
-    def await_healthy(self, stopping: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    def await_healthy(
+        self, stopping: Callable[[], bool], say: Callable[[str], None], seconds: float = START_SECONDS
+    ) -> None:
         """Return when all answer, or when told to stop. Raises `LaunchError` when one ends or is too slow."""
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
+        deadline, patience = began + seconds, began + PATIENCE_SECONDS
         for child in self.running:
             while not stopping() and not _healthy(child.health):
                 self._check_alive()
+                if time.monotonic() > patience:
+                    say(f"the {child.name} is still starting: a large workspace is read once, please wait")
+                    patience += 4 * PATIENCE_SECONDS
                 if time.monotonic() > deadline:
                     raise LaunchError(
                         f"the {child.name} did not answer within {seconds:.0f} s: its messages are above"
@@ -271,7 +278,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> None:
                     "review app", streamlit_command(app),
                     streamlit_environment(service, Path(scratch), plan.order), f"{app.url}/_stcore/health",
                 )  # fmt: skip
-            children.await_healthy(stop)
+            children.await_healthy(stop, say)
             if not stop():
                 _announce(plan, service, app, say)
             children.watch(stop)

@@ -43,12 +43,11 @@ def show(service: Service) -> None:
         st.session_state[f"history {who}"] = len(rows) + _PAGE
         st.rerun()
     _take_back(service, me["name"], [rows[i] for i in picked["selection"]["rows"]], middle)
-    if right.button("Prepare an export", width="stretch", help="All decisions of this list as CSV."):
-        everything = _frame(service, _rows(service, who, _MOST), with_pictures=False).drop(columns="picture")
-        st.download_button(
-            f"Download {len(everything):,} decisions (CSV)", everything.to_csv(index=False),
-            "decisions.csv", "text/csv", type="primary",
-        )  # fmt: skip
+    right.download_button(
+        "Export as CSV", lambda: _frame(service, _rows(service, who, _MOST), with_pictures=False)
+        .drop(columns="picture").to_csv(index=False),
+        "decisions.csv", "text/csv", width="stretch", on_click="ignore", help="All decisions of this list.",
+    )  # fmt: skip
     st.caption(
         "The log only grows: taking back is one more row. For Parquet and everything there is: "
         "`phq review export decisions.parquet --workspace …`"

@@ -54,14 +54,17 @@ def _worth(held: Mapping[str, Any]) -> None:
         st.subheader("What it is worth")
         rows = [
             {
-                "side": one["side"], "precision on held-out decisions": share(one["precision"]),
-                "at least (95 %)": share(one["lower"]), "decisions behind it": one["judged"],
+                "side": one["side"], "precision, held out": share(one["precision"]),
+                "at least": share(one["lower"]), "decisions": one["judged"],
                 "of the queue": share(one["covered"]), "threshold": number(one["threshold"], 3),
             }
             for one in held["sides"]
         ]  # fmt: skip
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
-        st.caption(f"Learned from {held['decisions']:,} decisions, {held['accepts']:,} of them accepts.")
+        st.caption(
+            f"Learned from {held['decisions']:,} decisions, {held['accepts']:,} of them accepts. Precision "
+            "is measured on decisions it has not learned from; “at least” ends its 95 % interval."
+        )
     with right:
         st.subheader("What it goes by")
         weights = {one["name"].replace("_", " "): one["weight"] for one in held["weights"]}
@@ -80,7 +83,10 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
             "asking for less precision makes it bolder."
         )
         return
-    st.caption(f"Take the tick off every portrait that you would not {side}, then take the rest together.")
+    st.caption(
+        f"Take the tick off every portrait that you would not {side}, then take the rest together. "
+        "The number is how sure the model is that people accept it."
+    )
     pictures = pictures_of(service, batch, mesh=True)
     with st.form("triage_form", border=False):
         chosen: dict[str, bool] = {}
@@ -90,8 +96,7 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
                     st.html(tile(shown, pictures))
                     key = shown["portrait_id"]
                     chosen[key] = st.checkbox(
-                        f"{shown['probability']:.1%}", value=True, key=f"take {key}",
-                        help="How sure the model is that a person would accept it.",
+                        _sureness(shown["probability"]), value=True, key=f"take {key}"
                     )  # fmt: skip
         taken = st.form_submit_button(f"{side.capitalize()} the ticked ones", type="primary")
     if st.button("Give these back and propose others"):
@@ -100,6 +105,10 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
         st.rerun()
     if taken:
         _take(service, [key for key, ticked in chosen.items() if ticked], list(chosen), side)
+
+
+def _sureness(probability: float) -> str:
+    return "> 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 
 
 def _take(service: Service, wanted: list[str], all_of_them: list[str], side: str) -> None:

@@ -13,7 +13,7 @@ import streamlit as st
 from annotator_app.app.client import LoginError, Service, ServiceError
 
 STATES = ("accepted", "rejected", "disputed", "undecided")
-COLOURS = ("#1d6f93", "#c9761a", "#7a4fa3", "#b9bcc0")  # in the order of `STATES`; seen on light and dark
+COLOURS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
 _SIGNS = {"accepted": "✓", "rejected": "×", "disputed": "?", "undecided": ""}
 _WORDS = {"accept": "accepted", "reject": "rejected", "flag": "flagged"}
 

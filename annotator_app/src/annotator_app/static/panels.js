@@ -16,7 +16,9 @@ export class Panels {
     this.miniPhoto = at("mini-photo");
     this.miniBox = at("mini-box");
     this.photoText = at("photo-text");
+    this.miniPhoto.addEventListener("load", () => this.entry && this.#box(this.entry.item));
     this.miniPhoto.addEventListener("error", () => {
+      this.miniBox.hidden = true;
       this.miniPhoto.removeAttribute("src"); // no broken picture, and no box around nothing
       this.photoText.textContent = "The original photo is not at hand.";
     });
@@ -49,6 +51,7 @@ export class Panels {
     clearTimeout(this.#timer);
     this.evidence.replaceChildren(...byTrouble(entry?.item.measures ?? []).map(evidenceRow));
     this.miniPhoto.removeAttribute("src");
+    this.miniBox.hidden = true;
     this.photoText.textContent = "";
     this.neighbours.replaceChildren();
     if (entry) this.#timer = setTimeout(() => this.#fill(entry), SETTLED);
@@ -59,7 +62,6 @@ export class Panels {
     const { item } = entry;
     if (this.sections.photo.open) {
       this.miniPhoto.src = item.images.photo;
-      this.#box(item);
       this.photoText.textContent = [item.file || item.source, `${item.photo_width} × ${item.photo_height}`].join(" · ");
     }
     if (this.sections.neighbours.open) {
@@ -74,6 +76,7 @@ export class Panels {
     const { clientWidth: width, clientHeight: height } = this.miniPhoto;
     const scale = Math.min(width / item.photo_width, height / item.photo_height);
     const [x, y, side] = item.window;
+    this.miniBox.hidden = false;
     Object.assign(this.miniBox.style, {
       left: `${(width - item.photo_width * scale) / 2 + x * scale}px`,
       top: `${(height - item.photo_height * scale) / 2 + y * scale}px`,

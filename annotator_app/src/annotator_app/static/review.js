@@ -17,6 +17,7 @@ const MOST_SECONDS = 3600; // a decision that took longer was a pause
 class Loop {
   #history = []; // own standing decisions, oldest first
   #since = null; // when the current portrait was painted
+  #pressed = null; // time stamp of the key that asked for the current portrait
   #away = 0; // milliseconds that the page was hidden since
 
   constructor({ me, settings, outbox }) {
@@ -218,12 +219,13 @@ class Loop {
     this.#since = null;
     this.#away = 0;
     document.body.dataset.ready = "";
-    const pressed = event?.timeStamp;
+    this.#pressed = entry ? (event?.timeStamp ?? this.#pressed) : null; // kept while a picture is on its way
     this.stage.show(entry).then((time) => {
       if (time === null || this.feed.current !== entry) return;
       this.#since = time;
       document.body.dataset.ready = entry.id;
-      if (pressed) this.pace.painted(time - pressed);
+      if (this.#pressed) this.pace.painted(time - this.#pressed);
+      this.#pressed = null;
     });
     this.panels.show(entry);
     this.status.show(entry);

@@ -191,6 +191,7 @@ export class Stage extends EventTarget {
 
   #down(event) {
     if (event.button !== 0 || !this.#entry) return;
+    window.focus(); // of the app's frame
     this.#pointers.set(event.pointerId, this.#point(event));
     this.root.setPointerCapture(event.pointerId);
     clearTimeout(this.#gesture?.timer);

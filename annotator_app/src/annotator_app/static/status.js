@@ -12,6 +12,7 @@ export class Status {
     this.loop = loop;
     this.at("who").textContent = loop.me.name ?? "";
     this.#appLink();
+    this.#keepFocus();
     setInterval(() => this.#progress(), 5000);
     this.at("banner-button").addEventListener("click", () => this.bannerAction?.());
   }
@@ -115,6 +116,16 @@ export class Status {
     toast.hidden = false;
     clearTimeout(this.#toastTimer);
     this.#toastTimer = setTimeout(() => (toast.hidden = true), 2600);
+  }
+
+  /** Within the app's frame, keys come here only when the frame has the focus. */
+  #keepFocus() {
+    if (window.top === window) return;
+    const hint = () => (this.at("focus-hint").hidden = document.hasFocus());
+    addEventListener("focus", hint);
+    addEventListener("blur", hint);
+    window.focus();
+    setTimeout(hint, 300);
   }
 
   #appLink() {
