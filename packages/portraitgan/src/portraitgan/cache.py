@@ -156,8 +156,12 @@ class PixelCache:
 
     def _put(self, row: int, pixels: NDArray[np.uint8]) -> None:
         data = np.ascontiguousarray(pixels).data.cast("B")
-        if os.pwrite(self._file.fileno(), data, row * len(data)) != len(data):
-            raise CacheError(f"{self.folder / 'pixels'} cannot be written: is the disk full?")
+        try:
+            written = os.pwrite(self._file.fileno(), data, row * len(data))
+        except OSError as error:
+            raise CacheError(f"cannot write {self.folder / 'pixels'}: {error.strerror or error}") from error
+        if written != len(data):
+            raise CacheError(f"cannot write {self.folder / 'pixels'}: the disk is full")
 
 
 def _stored(pixels: NDArray[np.uint8]) -> np.uint64:

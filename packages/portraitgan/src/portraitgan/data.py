@@ -187,7 +187,10 @@ class PortraitData:
             if self.cache is None or not self.cache.read(row, pixels[place], bool(mirrored[place])):
                 missing.append(place)
         if missing:
-            self._decode_into(pixels, rows, mirrored, missing)
+            try:
+                self._decode_into(pixels, rows, mirrored, missing)
+            except CacheError as error:
+                raise DataError(f"{error}. Free some room, or train without a cache") from error
         cameras, poses = self.labels(indices)
         found = torch.from_numpy(pixels)
         return Batch(found[:, :3], found[:, 3:], cameras, poses)
