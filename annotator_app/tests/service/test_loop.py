@@ -1,6 +1,7 @@
 """The contract of the review page."""
 
 import sqlite3
+import time
 
 from phq_data.review.rules import Policy
 from phq_data.workspace import Workspace
@@ -167,8 +168,6 @@ def test_new_portraits_of_a_build_are_found(folder, start):
     client = start(sync_seconds=0.0)
     assert client.get("/api/settings").json()["portraits"] == 40
     make_workspace(folder, 60, pictures=3, size=96)
-    import time
-
     deadline = time.monotonic() + 20
     while client.get("/api/settings").json()["portraits"] < 60:
         assert time.monotonic() < deadline
@@ -218,3 +217,14 @@ def test_the_api_describes_itself(client):
     assert {"/api/decisions", "/api/queue/next", "/img/{portrait_id}/{kind}"} <= set(described["paths"])
     page = client.get("/api/docs")
     assert page.status_code == 200 and "POST" in page.text and "http" not in page.text.replace("HTTP", "")
+
+
+def test_decisions_are_published_while_the_service_runs(folder, start):
+    client = start(publish_seconds=0.05)
+    wanted = [decide(client, queue(client, 1)[0]["portrait_id"])["decision_id"] for _ in range(3)]
+    deadline = time.monotonic() + 20
+    while Workspace.open(folder).table("decisions")["decision_id"].to_pylist() != wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    held = client.app.state.phq
+    assert held.publish() == held.publish(all_of_them=True) == 0

@@ -34,6 +34,7 @@ def url():
         yield f"{address}/review"
 
 
+@pytest.mark.slow
 def test_two_services_share_a_queue_and_a_log_and_survive_a_kill(url, folder, start):
     """One in this process, one that is killed; the workspace's tables hold what both saved."""
     here = start(database=url)

@@ -29,7 +29,7 @@ class ServiceSettings:
     embedders: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")  # who may frame the page
     max_body: int = 1 << 20  # bytes of a request
     sync_seconds: float = 30.0  # how often the workspace is looked at for new portraits
-    publish_seconds: float = 60.0  # how often the decisions are written to the workspace's tables
+    publish_seconds: float = 300.0  # how often the decisions are written to the workspace's tables
 
     @property
     def loopback(self) -> bool:

@@ -24,6 +24,8 @@ from phq_data.schema import make_id
 from phq_data.workspace import Workspace, WorkspaceError
 
 log = logging.getLogger(__name__)
+_OVERLAP = 10_000
+"""Log numbers that are looked at again: PostgreSQL may show a decision after one with a higher number."""
 
 
 class State:
@@ -45,6 +47,7 @@ class State:
         self._following = threading.Lock()
         self._unwritten = threading.Event()
         self._unwritten.set()  # what an earlier service may have left
+        self._published = 0  # `seq` of the log up to which the tables have everything
         self._stopping = threading.Event()
         self._writer = threading.Thread(target=self._publish_on, daemon=True, name="phq-publish")
 
@@ -64,7 +67,7 @@ class State:
         if self._writer.is_alive():
             self._writer.join(timeout=30)
         self.pictures.close()
-        self.publish()
+        self.publish(all_of_them=True)
         self.store.close()
 
     def changed(self) -> None:
@@ -81,11 +84,15 @@ class State:
         self._followed = time.monotonic()
         threading.Thread(target=self._follow, daemon=True, name="phq-follow").start()
 
-    def publish(self) -> int:
+    def publish(self, *, all_of_them: bool = False) -> int:
         """Write new decisions to the workspace's tables; returns how many. Logs failures."""
         try:
             self._unwritten.clear()
-            return decisions.synchronise(self.workspace, self.store)
+            last = self.store.last()
+            after = 0 if all_of_them else max(0, self._published - _OVERLAP)
+            count = decisions.synchronise(self.workspace, self.store, after)
+            self._published = last
+            return count
         except (WorkspaceError, StoreError) as error:
             self._unwritten.set()
             log.warning("decisions are safe in the store but not yet in the workspace's tables: %s", error)

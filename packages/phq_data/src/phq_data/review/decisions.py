@@ -73,13 +73,14 @@ def append(workspace: Workspace, decisions: Sequence[Mapping[str, Any]]) -> int:
     return len(fresh)
 
 
-def synchronise(workspace: Workspace, store: Store) -> int:
+def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
     """Write the decisions of the live store that the parts lack as one more part; returns how many.
 
-    Done again, it adds nothing. Raises `WorkspaceError`, `StoreError`; then no part was written.
+    Looks at what arrived after the log's number `after`. Done again, it adds nothing. Raises
+    `WorkspaceError`, `StoreError`; then no part was written.
     """
     with _alone(workspace):
-        return append(workspace, [from_log(row) for row in store.rows()])
+        return append(workspace, [from_log(row) for row in store.rows(after)])
 
 
 def from_log(row: Mapping[str, Any]) -> dict[str, Any]:

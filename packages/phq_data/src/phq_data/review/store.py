@@ -152,6 +152,11 @@ class Store:
             for row in connection.execution_options(yield_per=5000).execute(statement).mappings():
                 yield dict(row)
 
+    def last(self) -> int:
+        """The highest `seq` of the log; 0 when it is empty."""
+        with self.database.read() as connection:
+            return connection.execute(sa.select(sa.func.max(DECISIONS.c.seq))).scalar() or 0
+
     def history(
         self, limit: int = 50, before: int | None = None, reviewer: str | None = None
     ) -> list[dict[str, Any]]:
