@@ -119,8 +119,12 @@ def test_nobody_takes_the_name_of_somebody_invited(team):
 
 
 def test_guessing_is_slowed_down(team):
-    codes = [team.post("/api/login", json={"token": f"guess {i}"}).status_code for i in range(12)]
+    codes = [
+        team.post("/api/login", json={"name": "Bo", "password": f"guess {i}"}).status_code for i in range(12)
+    ]
     assert codes[:10] == [401] * 10 and codes[10:] == [429] * 2
+    # Whoever was invited gets in all the same: the others may share his address.
+    assert team.post("/api/login", json={"token": invited(team, "Ada")}).status_code == 200
 
 
 def test_tokens_and_cookies_are_not_stored_as_they_are(team, folder):
@@ -195,6 +199,14 @@ def test_changes_from_other_pages_are_refused(shared, headers):
     assert answer.status_code == 403
     log = shared.get("/api/history").json()["decisions"]
     assert portrait not in {row["portrait_id"] for row in log}
+
+
+def test_other_sites_cannot_make_the_browser_work_for_them(client):
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    portrait = queue(client, 1)[0]["portrait_id"]
+    for path in ("/api/triage", "/api/history", f"/img/{portrait}/overlay"):
+        assert client.get(path, headers=foreign).status_code == 403
+    assert client.get("/", headers=foreign).status_code == 200
 
 
 def test_a_form_of_another_page_cannot_decide(client):

@@ -39,13 +39,15 @@ def login(request: Request, response: Response, given: models.Login) -> models.M
     """Log in by the token of an invitation, or by a name and the team's password."""
     state = State.of(request)
     address = request.client.host if request.client else ""
-    state.tries.check(address)
+    if not given.token:
+        state.tries.check(address)
     try:
         found = _who(state, given)
     except ReviewError as error:
         raise HTTPException(422, str(error)) from error
     if found is None:
-        state.tries.failed(address)
+        if not given.token:
+            state.tries.failed(address)
         raise HTTPException(401, "that is not right: see the link of your invitation, or the password")
     response.set_cookie(
         COOKIE, reviewers.login(state.store, found.name), max_age=reviewers.SESSION_DAYS * 86_400,
@@ -133,7 +135,7 @@ def one_item(
 def decide(request: Request, reviewer: AnyReviewer, given: models.DecisionsRequest) -> models.DecisionsAnswer:
     """Save decisions, in order. Sending one again does no harm. An answer means: it is on the disk."""
     state = State.of(request)
-    done = state.store.record(
+    return state.record(
         [
             NewDecision(
                 one.decision_id, one.portrait_id, one.verdict, one.reason, one.note, milliseconds(one.time),
@@ -141,15 +143,8 @@ def decide(request: Request, reviewer: AnyReviewer, given: models.DecisionsReque
             )
             for one in given.decisions
         ],
-        reviewer.name,
-        lead=reviewer.lead,
+        reviewer,
     )  # fmt: skip
-    state.changed()
-    return models.DecisionsAnswer(
-        saved=list(done.saved),
-        known=list(done.known),
-        refused=[models.RefusedDecision(decision_id=no.decision_id, why=no.why) for no in done.refused],
-    )
 
 
 @router.get("/api/history", tags=["review"])

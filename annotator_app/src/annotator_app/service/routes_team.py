@@ -136,7 +136,7 @@ def accept_batch(
     """Take a batch: every portrait becomes an ordinary decision, with client "triage", that can be undone."""
     state = State.of(request)
     each = given.seconds / max(1, len(given.decisions))
-    done = state.store.record(
+    return state.record(
         [
             NewDecision(
                 one.decision_id, one.portrait_id, given.verdict, given.reason, None, milliseconds(given.time),
@@ -144,15 +144,8 @@ def accept_batch(
             )
             for one in given.decisions
         ],
-        reviewer.name,
-        lead=reviewer.lead,
+        reviewer,
     )  # fmt: skip
-    state.changed()
-    return models.DecisionsAnswer(
-        saved=list(done.saved),
-        known=list(done.known),
-        refused=[models.RefusedDecision(decision_id=no.decision_id, why=no.why) for no in done.refused],
-    )
 
 
 @router.post("/api/policy", tags=["team"])

@@ -7,10 +7,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from annotator_app.service import models
 from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
 from phq_data.build import load_config
@@ -19,7 +21,8 @@ from phq_data.review import decisions, items
 from phq_data.review.database import StoreError
 from phq_data.review.pictures import Pictures
 from phq_data.review.queue import Queue
-from phq_data.review.store import Store
+from phq_data.review.reviewers import Reviewer
+from phq_data.review.store import NewDecision, Store
 from phq_data.schema import make_id
 from phq_data.workspace import Workspace, WorkspaceError
 
@@ -70,9 +73,15 @@ class State:
         self.publish(all_of_them=True)
         self.store.close()
 
-    def changed(self) -> None:
-        """There are new decisions."""
+    def record(self, given: Sequence[NewDecision], reviewer: Reviewer) -> models.DecisionsAnswer:
+        """Save decisions; what became of each."""
+        done = self.store.record(given, reviewer.name, lead=reviewer.lead)
         self._unwritten.set()
+        return models.DecisionsAnswer(
+            saved=list(done.saved),
+            known=list(done.known),
+            refused=[models.RefusedDecision(decision_id=no.decision_id, why=no.why) for no in done.refused],
+        )
 
     def follow(self, *, at_once: bool = False) -> None:
         """Look for new portraits in the workspace now and then, beside the requests."""
