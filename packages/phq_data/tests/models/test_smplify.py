@@ -199,3 +199,10 @@ def test_fingerprint_follows_the_settings_and_the_protocol_is_met(fitter: Smplif
     assert isinstance(fitter, BodyFitter) and fitter.body == "anny" and not fitter.needs_image
     assert SmplifyFitter(IDEAL).fingerprint == fitter.fingerprint
     assert SmplifyFitter(SmplifyConfig(starts=4)).fingerprint != fitter.fingerprint
+
+
+def test_without_shape_directions_everybody_has_the_mean_shape():
+    people = crowd(20, seed=8)
+    fits = SmplifyFitter(dataclasses.replace(IDEAL, shape_directions=0)).fit(people.requests)
+    assert all(fit.shape.shape == (0,) and np.isfinite(fit.joints).all() for fit in fits)
+    assert np.median(errors(fits, people)[0]) < 15

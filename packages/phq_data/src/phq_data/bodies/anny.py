@@ -208,7 +208,7 @@ class AnnyBody:
     @staticmethod
     def _shaped(base: np.ndarray, directions: np.ndarray, coefficients: FloatArray) -> FloatArray:
         count = coefficients.shape[-1]
-        flat = directions[:count].reshape(count, -1).astype(np.float64)
+        flat = directions[:count].reshape(count, base.size).astype(np.float64)
         return base.astype(np.float64) + (coefficients @ flat).reshape(*coefficients.shape[:-1], *base.shape)
 
     @staticmethod
