@@ -5,6 +5,7 @@ import json
 import pytest
 
 from portraitgan.cli import main
+from portraitgan.metrics.report import table
 
 
 @pytest.mark.slow
@@ -55,6 +56,15 @@ def test_a_run_trained_on_coarse_poses(coarse_run, run, release, tmp_path, capsy
     assert result["real_poses"]["pose_error_learned_deg"] is None
     assert main([*arguments, "--judge", str(run)]) == 0
     assert json.loads(out.read_text())["canonicality"]["judge"].startswith(str(run))
+
+
+def test_the_table_says_what_could_not_be_measured():
+    result = {
+        "checkpoint": "run", "release": {"url": "release", "digest": "d" * 64}, "canonicality": None,
+        "generated_poses": None, "real_poses": None,
+    }  # fmt: skip
+    shown = table(result)
+    assert "knows no truth" in shown and "--judge" in shown
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,8 @@ def _pose_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"  labels   {found['pose_error_labels_deg']:.2f} degrees off")
         if found["pose_error_learned_deg"] is not None:
             lines.append(f"  learned  {found['pose_error_learned_deg']:.2f} degrees off")
+    elif "real_poses" in result:
+        lines.append("poses of real portraits: the release knows no truth to compare with")
     return ["", *lines] if lines else []
 
 
