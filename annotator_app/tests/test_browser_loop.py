@@ -76,6 +76,8 @@ def test_200_decisions_by_keyboard_with_reload_and_20_undone_are_in_the_database
             wanted[decide(page, *keys)] = verdict
             if number == 100:
                 page.reload()
+                wait_ready(page)
+                assert page.locator("#strip button").count() == 12  # from the service's history
         page.reload()
         taken_back = list(wanted)[-20:]
         for portrait in reversed(taken_back):

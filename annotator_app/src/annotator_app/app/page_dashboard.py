@@ -154,7 +154,7 @@ def _disputes(service: Service) -> None:
     if not found["total"]:
         st.caption("Nothing is disputed or flagged.")
         return
-    st.caption(f"{found['total']:,} portraits wait for a ruling: a decision of yours settles them.")
+    st.caption(f"Waiting for a ruling: {found['total']:,}. A decision of yours settles a dispute.")
     pictures = pictures_of(service, found["items"], mesh=True)
     for start in range(0, len(found["items"]), 4):
         for column, shown in zip(st.columns(4), found["items"][start : start + 4], strict=False):

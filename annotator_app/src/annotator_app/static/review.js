@@ -42,6 +42,7 @@ class Loop {
       get("/api/history?limit=200").catch(() => ({ decisions: [] })),
     ]);
     this.#history = standing([...history.decisions].reverse().concat(this.outbox.waiting));
+    this.#showLatest();
     this.#advanceTo();
   }
 
