@@ -123,8 +123,10 @@ def run_scrape(workspace: str, request: ScrapeRequest, *, runner: str, wait: boo
     """Scrape with progress on the terminal and a summary at the end; exits 1 when it had to stop early."""
     from rich.console import Console
 
+    from phq_data.progress import reasons
     from phq_data.scrape import scrape_into
     from phq_data.scrape_progress import TerminalScrape, summary
+    from phq_data.workspace import Workspace
     from phq_flows.cli import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
@@ -136,7 +138,10 @@ def run_scrape(workspace: str, request: ScrapeRequest, *, runner: str, wait: boo
             from phq_flows.scrape import run
 
             report = run(workspace, request, progress=progress, wait=wait)
-    for line in summary(report):
+    lines = summary(report)
+    if request.source == "folder":
+        lines += reasons(Workspace.open(workspace))
+    for line in lines:
         console.print(line, highlight=False, markup=False)
     console.print(f"\nNext: phq build --workspace {shlex.quote(workspace)}", markup=False)
     if report.scrape.stopped:

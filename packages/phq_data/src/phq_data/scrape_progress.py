@@ -113,7 +113,14 @@ def summary(outcome: ScrapeOutcome) -> list[str]:
         f"{report.pages} pages asked, {report.found:,} new files found, {report.downloaded:,} downloaded "
         f"({report.bytes / 2**20:,.1f} MiB{rate}), {kept:,} photos in the workspace now that were not"
     ]
-    if not (report.pages or report.downloaded or report.parts):
+    fresh = [part for part in outcome.ingest if not part.skipped]
+    if fresh and not (report.pages or report.downloaded or report.failed):  # a folder
+        rejected, failed = sum(part.rejected for part in fresh), sum(part.failed for part in fresh)
+        lines = [
+            f"{sum(part.items for part in fresh):,} files in new or changed parts: {kept:,} photos, "
+            f"{rejected:,} rejected, {failed:,} failed"
+        ]
+    elif not (report.pages or report.downloaded or report.parts or report.failed or report.refused):
         lines = ["nothing new: all of it was asked before (--refresh searches from the first page again)"]
     if report.unchanged:
         lines.append(f"{report.unchanged:,} had not changed")
