@@ -16,11 +16,11 @@ from phq_data.workspace import Workspace
 
 from .conftest import PHQ, environment, phq
 
-_HELPERS = Path(__file__).parents[2] / "packages/phq_data/tests/sources/web_server.py"
+_SERVER = Path(__file__).parents[2] / "packages/phq_data/tests/sources/web_server.py"
 
 
-def helpers():
-    spec = importlib.util.spec_from_file_location("web_server", _HELPERS)
+def server_module():
+    spec = importlib.util.spec_from_file_location("web_server", _SERVER)
     module = importlib.util.module_from_spec(spec)
     sys.modules["web_server"] = module
     spec.loader.exec_module(module)
@@ -32,7 +32,7 @@ def server(monkeypatch):
     """A site that a `phq` started here may ask."""
     monkeypatch.setenv("PHQ_CONTACT", "ada@example.org")
     monkeypatch.setenv("PHQ_ALLOW_PRIVATE_HOSTS", "1")
-    module = helpers()
+    module = server_module()
     with module.serving() as site:
         site.module = module
         yield site
