@@ -154,6 +154,7 @@ def test_a_run_gone_wrong_stops_and_keeps_its_checkpoint(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # four processes import torch, on a machine that may be busy
 def test_kill_9_at_any_moment(whole: Path, small: TrainConfig, release: Path, tmp_path: Path) -> None:
     """Real processes, killed at random moments, until one gets through."""
     config = tmp_path / "config.json"

@@ -65,7 +65,7 @@ def learn_config(kimg: float) -> TrainConfig:
         condition_dim=64,
         pose_predictor=PosePredictorConfig((128, 32)),
     )
-    loss = replace(model.loss, r1_gamma=0.1, r1_gamma_mask=0.1, pose_regulariser_images=round(kimg * 100))
+    loss = replace(model.loss, r1_gamma=0.1, r1_gamma_mask=0.1, pose_regulariser_images=round(kimg * 200))
     return replace(
         tiny(),
         name="learn",
@@ -87,7 +87,7 @@ def learn_config(kimg: float) -> TrainConfig:
 def learn_gpu_config(kimg: float) -> TrainConfig:
     """A larger run for one GPU: 128x128 pictures of the `middle` preset, rays 32x32 growing to 48x48."""
     base = middle()
-    span = round(kimg * 100)
+    span = round(kimg * 200)
     loss = replace(base.model.loss, r1_gamma=0.3, r1_gamma_mask=0.3, pose_regulariser_images=span)
     return replace(
         base,
