@@ -178,7 +178,8 @@ def _judge(
     made = quality.made_features(model, data, network, setting, samples, alone, batch=BATCH, seed=0)
     errors = poses.generated_error(model, data, alone, setting=setting, count=samples, batch=BATCH)
     known = poses.real_errors(model, data, alone, batch=BATCH)
-    assert known is not None
+    truth = data.truth(range(data.portraits))
+    assert known is not None and truth is not None
     overlaps, spread = _overlaps(model, data, setting, min(samples, 400), alone)
     return {
         "fid": round(frechet_distance(real.all, made.all), 4),
@@ -186,6 +187,7 @@ def _judge(
         "generated_pose_spread_deg": spread,
         "pose_error_labels_deg": known["pose_error_labels_deg"],
         "pose_error_learned_deg": known["pose_error_learned_deg"],
+        "pose_spread_true_deg": _spread(truth[1].numpy()),
         "mask_overlap": round(float(np.nanmean(overlaps)), 4),
         "mask_overlap_worst_octant": round(float(np.nanmin(overlaps)), 4),
     }
@@ -216,9 +218,13 @@ def _overlaps(
             small = shape.reshape(len(mask), 4, len(mask), 4).mean(axis=(1, 3))
             found[side].append(float(np.minimum(small, mask).sum() / np.maximum(small, mask).sum()))
     together = np.concatenate(rendered)
-    mean = np.broadcast_to(together.mean(axis=0), together.shape)
-    spread = round(float(poses.angle_errors(mean, together).mean()), 3)
-    return np.array([np.mean(values) if values else np.nan for values in found]), spread
+    return np.array([np.mean(values) if values else np.nan for values in found]), _spread(together)
+
+
+def _spread(bodies: NDArray[np.floating]) -> float:
+    """Mean angle of poses [N, 6] from their mean, degrees."""
+    mean = np.broadcast_to(bodies.mean(axis=0), bodies.shape)
+    return round(float(poses.angle_errors(mean, bodies).mean()), 3)
 
 
 def _table(ends: list[dict[str, float]], figures: dict[str, Any], run: Path) -> str:
