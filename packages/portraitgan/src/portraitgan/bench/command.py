@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     learn = kinds.add_parser("learn", help="train on rendered people of known truth: does it learn?")
     learn.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: a larger model")
     learn.add_argument("--folder", type=Path, default=Path("learn-out"), help="where everything goes")
-    learn.add_argument("--kimg", type=float, default=40.0, help="how long to train")
+    learn.add_argument("--kimg", type=float, default=24.0, help="how long to train")
     learn.add_argument("--portraits", type=int, default=2000, help="how many are drawn")
     learn.add_argument("--processes", type=int, default=2)
     learn.add_argument("--samples", type=int, default=2000, help="generated portraits that are judged")

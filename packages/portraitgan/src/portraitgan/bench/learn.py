@@ -110,7 +110,7 @@ def learn_gpu_config(kimg: float) -> TrainConfig:
 
 def measure(
     folder: Path,
-    kimg: float = 40.0,
+    kimg: float = 24.0,
     portraits: int = 2000,
     processes: int = 2,
     samples: int = 2000,
