@@ -19,6 +19,7 @@ export class Entry {
     this.item = item;
     this.id = item.portrait_id;
     this.leased = performance.now();
+    this.here = false; // the bytes of both pictures are in this page
     this.ready = false; // both pictures can be painted at once
     this.crop = null; // HTMLImageElement
     this.overlay = null; // HTMLImageElement, or null when there is no mesh to show
@@ -32,10 +33,16 @@ export class Entry {
         if (error instanceof Unreachable && !error.busy) throw error;
         return null; // no rig, or a mesh that cannot be drawn: the picture alone is shown
       }),
-    ]).catch((error) => {
-      this.#fetched = null;
-      throw error;
-    });
+    ]).then(
+      (pictures) => {
+        this.here = true;
+        return pictures;
+      },
+      (error) => {
+        this.#fetched = null;
+        throw error;
+      },
+    );
     return this.#fetched;
   }
 
@@ -58,7 +65,7 @@ export class Entry {
   close() {
     this.#urls.forEach((url) => URL.revokeObjectURL(url));
     this.#urls = [];
-    this.ready = false;
+    this.ready = this.here = false;
     this.#fetched = this.#decoded = this.crop = this.overlay = null;
   }
 
@@ -97,6 +104,11 @@ export class Feed extends EventTarget {
 
   get held() {
     return this.#entries.length;
+  }
+
+  /** How many can be judged without network. */
+  get ahead() {
+    return this.#entries.filter((entry) => entry.here).length;
   }
 
   /** The portrait to judge, or undefined. */

@@ -311,7 +311,13 @@ async function main() {
     const [me, settings] = await Promise.all([get("/api/me"), get("/api/settings")]);
     const outbox = await new Outbox(`${me.workspace}/${me.name}`).open();
     const loop = new Loop({ me, settings, outbox });
-    window.phqReview = { paints: () => loop.pace.paints, waiting: () => outbox.waiting.length, written: () => outbox.written }; // for measurements and tests
+    window.phqReview = {
+      // for measurements and tests
+      paints: () => loop.pace.paints,
+      ahead: () => loop.feed.ahead,
+      waiting: () => outbox.waiting.length,
+      written: () => outbox.written,
+    };
     await loop.start();
   } catch (error) {
     if (error instanceof LoginNeeded) {
