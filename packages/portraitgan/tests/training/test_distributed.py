@@ -59,7 +59,7 @@ def test_two_gloo_processes_equal_one(
 def test_batches_that_cannot_be_dealt_out(small: TrainConfig, data: PortraitData) -> None:
     cpu = torch.device("cpu")
     networks = make_networks(small.model, None, World(0, 1, cpu), 0)
-    with pytest.raises(ValueError, match="2 micro-batches of 4 cannot be dealt to 3 processes"):
+    with pytest.raises(DistributedError, match="2 micro-batches of 4 cannot be dealt to 3 processes"):
         Stepper(small, networks, data, World(0, 3, cpu))
 
 

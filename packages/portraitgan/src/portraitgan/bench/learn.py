@@ -79,7 +79,7 @@ def learn_config(kimg: float) -> TrainConfig:
             density_noise_kimg=0.1 * kimg,
         ),
         average=AverageConfig(half_life=1000.0),
-        batch=BatchConfig(8, 8),
+        batch=BatchConfig(8, 4),
         output=OutputConfig(0.5, 0.25 * kimg, 2.0, max(kimg / 8, 0.5), 4),
     )  # fmt: skip
 

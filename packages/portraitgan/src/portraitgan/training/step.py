@@ -25,7 +25,7 @@ from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
 from portraitgan.training import chance, ema
 from portraitgan.training.config import TrainConfig
-from portraitgan.training.distributed import World
+from portraitgan.training.distributed import DistributedError, World
 from portraitgan.training.schedule import Moment
 from portraitgan.weights import (
     DISCRIMINATOR,
@@ -160,7 +160,7 @@ class Stepper:
         self.world = world
         micro_batches = config.batch.size // config.batch.micro
         if micro_batches % world.size:
-            raise ValueError(
+            raise DistributedError(
                 f"{micro_batches} micro-batches of {config.batch.micro} cannot be dealt to {world.size} "
                 "processes evenly: change batch.size or the number of processes"
             )
