@@ -152,7 +152,7 @@ class Workspace:
                 if self._fs.exists(temporary):
                     self._fs.rm_file(temporary)
             if isinstance(error, OSError):
-                raise _explained(error, target) from error
+                raise explained(error, target) from error
             raise
 
     def remove(self, key: str) -> None:
@@ -311,7 +311,7 @@ class Workspace:
             )
             guard.acquire()
         except OSError as error:
-            raise _explained(error, self.path(".lock")) from error
+            raise explained(error, self.path(".lock")) from error
         try:
             self._sweep()
             about = {
@@ -364,7 +364,8 @@ def _describe_owner(path: Path) -> str:
         return "another process"
 
 
-def _explained(error: OSError, path: str) -> WorkspaceError:
+def explained(error: OSError, path: str) -> WorkspaceError:
+    """What stands against writing `path`, with advice."""
     if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
         return WorkspaceError(
             f"the disk is full (writing {path}). Nothing finished is lost: free some space and run the same "

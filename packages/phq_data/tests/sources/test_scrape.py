@@ -368,3 +368,46 @@ def test_a_damaged_journal_is_told_and_deleting_it_takes_no_photo_twice(commons,
     run()
     assert plan(run.workspace())[: len(before)] == before
     assert run.workspace().table("photos").num_rows == 13
+
+
+def test_an_address_that_is_none_or_an_error_nobody_foresaw_costs_one_file(
+    commons, run, tmp_path, monkeypatch
+):
+    from phq_data.sources.web.fetch import Fetcher
+
+    original = Fetcher.fetch
+
+    def fetch(self, url, **options):
+        if url.endswith("/3.jpg"):
+            raise ZeroDivisionError("by nought")
+        return original(self, url, **options)
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    bad = ["http://a..b/x.jpg", f"http://{'a' * 300}/x.jpg", "http://xn--zz/x.jpg", "http://[::1"]
+    good = [f"{commons.site.url}/photos/{index}.jpg" for index in range(5)]
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(["url,licence", *(f"{url},CC0" for url in [*bad, *good])]))
+    outcome = run("urls", path=str(path))
+    found = outcomes(run.workspace())
+    assert {found[url] for url in bad} == {("failed", "bad_url")}
+    assert found[good[3]] == ("failed", "unexpected") and outcome.scrape.downloaded == 4
+    assert "ZeroDivisionError: by nought" in {
+        r["message"] for r in run.workspace().table("ledger").to_pylist()
+    }
+
+
+def test_half_letters_from_an_interface_are_written_out():
+    from phq_data.sources import Provenance
+    from phq_data.sources.web import Candidate
+    from phq_data.sources.web.run import judged
+
+    found = judged(Candidate("a:1", "http://h/\ud800.jpg", Provenance(title="x\udfff")), "wikimedia", None)
+    assert (found.refusal, found.url, found.provenance.title) == (
+        "bad_url",
+        "http://h/\\ud800.jpg",
+        "x\\udfff",
+    )
+    assert (
+        judged(Candidate("a:1", "http://h/b.jpg", Provenance(title="x\udfff")), "wikimedia", None).refusal
+        == ""
+    )

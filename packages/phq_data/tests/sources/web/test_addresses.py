@@ -85,3 +85,38 @@ def test_a_redirect_into_the_private_network_and_a_name_that_moves_there_are_sto
     with pytest.raises(FetchError) as caught, Web(clock=FakeClock(), guard=First()).open(f"{site.url}/start"):
         pass
     assert caught.value.reason == "private_host"
+
+
+@pytest.mark.parametrize("allow", [False, True])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a..b/x.jpg", f"http://{'a' * 300}/x.jpg", f"http://{'a.' * 150}b/x.jpg", "http://xn--zz/x.jpg",
+        "http://\ud800/x.jpg", "http://outside/\ud800.jpg", "http://outside/a\x01b", "http://[::1",
+    ],
+)  # fmt: skip
+def test_what_nobody_could_send_is_no_address(url, allow):
+    asked = AddressGuard(allow, names=lambda host, port: ["93.184.216.34"])
+    with pytest.raises(FetchError) as caught:
+        asked.check(url)
+    assert (caught.value.reason, caught.value.transient) == ("bad_url", False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://169.254.169.254/latest", "http://[fe80::1]/", "http://[::ffff:169.254.0.1]/", "http://meta/"],
+)
+def test_addresses_of_the_link_are_never_asked_whatever_is_allowed(url):
+    asked = AddressGuard(True, names=lambda host, port: ["169.254.169.254"])
+    with pytest.raises(FetchError) as caught:
+        asked.check(url)
+    assert caught.value.reason == "private_host"
+    assert AddressGuard(True).check("http://127.0.0.1/a") and AddressGuard(True).check("http://10.0.0.1/a")
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "/a\x01b.jpg", "http://a..b/"])
+def test_a_redirect_to_no_address_is_final(site, web, location):
+    site.pages["/a"] = Answer(b"", 302, headers={"Location": location})
+    with pytest.raises(FetchError) as caught, web.open(f"{site.url}/a"):
+        pass
+    assert (caught.value.reason, caught.value.transient) == ("bad_url", False)

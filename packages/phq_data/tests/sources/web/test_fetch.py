@@ -110,3 +110,19 @@ def test_a_large_photo_is_never_whole_in_memory(site, web, tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.bytes == len(body) > 19_000_000 and peak < 4_000_000
+
+
+def test_a_full_disk_is_told_in_a_sentence(site, web, tmp_path, monkeypatch):
+    import errno
+    import os
+
+    from phq_data.workspace import WorkspaceError
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    site.pages["/a.jpg"] = jpeg(1)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WorkspaceError, match=r"the disk is full.*run the same"):
+        Fetcher(web, Courtesy(web), tmp_path / "photos", 1 << 20).fetch(f"{site.url}/a.jpg")
+    assert not list((tmp_path / "photos").iterdir())

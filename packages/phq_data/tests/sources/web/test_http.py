@@ -233,3 +233,12 @@ def test_whoever_waits_for_a_turn_gives_up_when_the_work_is_stopped(site):
     with pytest.raises(TransientError, match="stopped"):
         read(web, f"{site.url}/a")
     assert web.clock.slept <= 1
+
+
+def test_an_error_of_a_request_with_a_key_does_not_quote_it(site, web):
+    site.pages["/a"] = b"x"
+    with pytest.raises(FetchError) as caught:
+        web.document(f"{site.url}/a", auth=KeyAuth(Secret("topsecret\nmore")))
+    told = f"{caught.value!r} {caught.value} {caught.value.__cause__}"
+    assert "topsecret" not in told and "more" not in told
+    assert not site.requests

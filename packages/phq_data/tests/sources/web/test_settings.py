@@ -62,3 +62,11 @@ def test_other_addresses_of_interfaces(file):
     found = settings.load({**environ, "PHQ_PEXELS_API": "http://localhost:1", "PHQ_ALLOW_PRIVATE_HOSTS": "1"})
     assert found.api == {"wikimedia": "https://wiki.example.org/w/api.php", "pexels": "http://localhost:1"}
     assert found.allow_private
+
+
+@pytest.mark.parametrize("key", ["topsecret\nmore", "top\x00secret", "topsecret\x7f!", "topsecr\xe9t"])
+def test_a_key_that_no_header_can_hold_is_refused_by_name_and_not_shown(file, key):
+    with pytest.raises(SourceError, match="PEXELS_API_KEY") as caught:
+        settings.load({**file(""), "PEXELS_API_KEY": key})
+    assert "secr" not in str(caught.value) and "more" not in str(caught.value)
+    assert settings.load({**file(""), "PEXELS_API_KEY": " good \n"}).key("pexels").reveal() == "good"

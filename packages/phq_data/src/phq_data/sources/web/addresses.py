@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
 from phq_data.sources.web import PermanentError, TransientError
 
 Resolve = Callable[[str, int], list[str]]
@@ -50,25 +52,40 @@ class AddressGuard:
             raise PermanentError("bad_url", f"only http and https are asked, not '{parts.scheme}'")
         if parts.username or parts.password:
             raise PermanentError("bad_url", "an address with a password inside is not asked")
-        if self._allow:
-            return url
+        _require_sendable(url, host)
         literal = _literal(host)
         if literal:
-            _require_public(literal, host)
+            self._require(literal, host)
         elif not self._through_proxy(parts.scheme, host):
             self._check_name(host, port)
         return url
 
     def check_peer(self, url: str, stream: Any) -> None:
         """Look at the address that answered (`network_stream` of an httpx answer)."""
-        if self._allow or stream is None:
+        if stream is None:
             return
         parts = urlsplit(url)
         if self._through_proxy(parts.scheme, parts.hostname or ""):
             return
         peer = stream.get_extra_info("server_addr")
         if peer:
-            _require_public(str(peer[0]), parts.hostname or "")
+            self._require(str(peer[0]), parts.hostname or "")
+
+    def _require(self, address: str, host: str) -> None:
+        """Refuse a private address unless they are allowed, and one of the link always: clouds answer there
+        with the keys of the machine, and no photo lies there.
+        """
+        found = _plain(address)
+        if found.is_link_local:
+            raise PermanentError(
+                "private_host",
+                f"{host} is {found}, an address of this link (a cloud's metadata): never asked",
+            )
+        if not self._allow and (not found.is_global or found.is_multicast or found.is_reserved):
+            raise PermanentError(
+                "private_host",
+                f"{host} is {found}, an address of a private network; allow it in the settings",
+            )
 
     def _check_name(self, host: str, port: int) -> None:
         with self._lock:
@@ -76,10 +93,12 @@ class AddressGuard:
                 return
         try:
             found = self._names(host, port)
-        except (OSError, UnicodeError) as error:
+        except UnicodeError as error:
+            raise PermanentError("bad_url", f"{host} is no name of a host: {error}") from None
+        except OSError as error:
             raise TransientError("NameNotFound", f"the name {host} cannot be resolved: {error}") from None
         for address in found:
-            _require_public(address, host)
+            self._require(address, host)
         with self._lock:
             self._known[host, port] = self._now() + _KEPT
 
@@ -101,11 +120,22 @@ def _literal(host: str) -> str:
     return ""
 
 
-def _require_public(address: str, host: str) -> None:
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that an IPv6 one stands for, where it holds one of IPv4."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        found = found.ipv4_mapped or found.sixtofour or found
-    if not found.is_global or found.is_multicast or found.is_reserved:
+        return found.ipv4_mapped or found.sixtofour or found
+    return found
+
+
+def _require_sendable(url: str, host: str) -> None:
+    """Refuse what httpx or the resolver could only stumble over. Raises `PermanentError` (`bad_url`)."""
+    try:
+        known = httpx.URL(url)
+        name = known.host and known.raw_host.decode("ascii").removesuffix(".")  # both forms must exist
+    except (httpx.InvalidURL, ValueError) as error:
+        raise PermanentError("bad_url", f"it is no address: {error}") from None
+    if ":" not in host and (len(name) > 253 or any(not 0 < len(part) < 64 for part in name.split("."))):
         raise PermanentError(
-            "private_host", f"{host} is {found}, an address of a private network; allow it in the settings"
+            "bad_url", f"'{host[:40]}' is no name of a host: a part of it is empty or too long"
         )

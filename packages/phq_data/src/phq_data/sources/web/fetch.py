@@ -20,6 +20,7 @@ from phq_data.image_formats import PhotoError, check_whole, sniff
 from phq_data.sources.web import PermanentError, TransientError
 from phq_data.sources.web.courtesy import Courtesy
 from phq_data.sources.web.http import Reply, Web
+from phq_data.workspace import explained
 
 TEMPORARY = ".tmp-"
 """Leftovers of a killed download; `Workspace.lock` sweeps them."""
@@ -136,11 +137,14 @@ def _check(path: Path, kind: str, complete: bool) -> None:
 
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    """A path to write; removed when the block raises."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A path to write; removed when the block raises. `WorkspaceError` when it cannot be written."""
     path = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield path
-    except BaseException:
-        path.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # the net's own are `FetchError` by now
+            raise explained(error, str(folder)) from error
         raise

@@ -100,8 +100,8 @@ class Document:
 class Reply:
     """An answer whose body is still on its way."""
 
-    def __init__(self, response: httpx.Response, gate: Gate, clock: Clock) -> None:
-        self._response, self._gate, self._clock = response, gate, clock
+    def __init__(self, response: httpx.Response, gate: Gate, clock: Clock, *, secret: bool = False) -> None:
+        self._response, self._gate, self._clock, self._secret = response, gate, clock, secret
         self.url = str(response.url)
         self.status = response.status_code
         self.headers = response.headers
@@ -127,7 +127,7 @@ class Reply:
             raise PermanentError("unsupported_encoding", f"the body is packed with '{coding[:40]}'")
         unpack = None if coding in ("", "identity") else zlib.decompressobj(47)
         total, began = 0, self._clock.now()
-        with _explained(self.url):
+        with _explained(self.url, self._secret):
             for raw in self._response.iter_raw():
                 self._gate.pay(len(raw))
                 for piece in _unpacked(unpack, raw):
@@ -176,6 +176,7 @@ class Web:
             timeout=httpx.Timeout(timeout, connect=min(timeout, 15.0), pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
             follow_redirects=False,
+            event_hooks={"response": [_keep_location]},
         )
 
     def close(self) -> None:
@@ -263,14 +264,14 @@ class Web:
             own = auth if urlsplit(current)[:2] == urlsplit(url)[:2] else None
             with gate.enter(), self._sent(current, headers or {}, own) as response:
                 self._guard.check_peer(current, response.extensions.get("network_stream"))
-                location = response.headers.get("location", "")
+                location = response.extensions.get("location", "")
                 if response.status_code in _REDIRECTS and location:
                     current = _target(current, location)
                     continue
                 gate.learn(response.headers)
                 if response.status_code != 200 and response.status_code not in accept:
                     raise self._failure(response, current)
-                yield Reply(response, gate, self.clock)
+                yield Reply(response, gate, self.clock, secret=own is not None)
                 return
         raise PermanentError("redirects", f"more than {MAX_HOPS} redirects")
 
@@ -278,7 +279,7 @@ class Web:
     def _sent(
         self, url: str, headers: Mapping[str, str], auth: httpx.Auth | None
     ) -> Iterator[httpx.Response]:
-        with _explained(url):
+        with _explained(url, auth is not None):
             request = self._client.build_request("GET", url, headers=dict(headers))
             response = self._client.send(request, stream=True, auth=auth)
         try:
@@ -298,19 +299,25 @@ class Web:
 
 
 @contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """httpx's errors as ours."""
+def _explained(url: str, secret: bool) -> Iterator[None]:
+    """httpx's errors as ours. Their texts may quote a header: with a key in it only the kind is told."""
     where = _shown(url)
+
+    def told(error: Exception) -> str:
+        return type(error).__name__ if secret else str(error)
+
     try:
         yield
     except httpx.TimeoutException:
         raise TransientError("Timeout", f"{where} did not answer in time") from None
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise PermanentError("bad_url", f"it is no address: {error}") from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+        raise PermanentError("bad_url", f"it is no address: {told(error)}") from None
+    except httpx.LocalProtocolError as error:
+        raise PermanentError("bad_request", f"{where} cannot be asked: {told(error)}") from None
     except (httpx.RemoteProtocolError, httpx.ReadError) as error:
-        raise TransientError("BrokenTransfer", f"{where}: the transfer broke off ({error})") from None
+        raise TransientError("BrokenTransfer", f"{where}: the transfer broke off ({told(error)})") from None
     except (httpx.TransportError, ssl.SSLError, OSError) as error:
-        raise TransientError("ConnectionFailed", f"{where} cannot be reached: {error}") from None
+        raise TransientError("ConnectionFailed", f"{where} cannot be reached: {told(error)}") from None
     except zlib.error as error:
         raise TransientError("BrokenTransfer", f"{where}: the body cannot be unpacked ({error})") from None
 
@@ -324,11 +331,22 @@ def _unpacked(unpack: Any, raw: bytes) -> Iterator[bytes]:
         raw = unpack.unconsumed_tail
 
 
+def _keep_location(response: httpx.Response) -> None:
+    """Take the place of a redirect out of the headers: httpx would read it, and call an unreadable one a
+    transfer that broke off.
+    """
+    response.extensions["location"] = response.headers.pop("location", "")
+
+
 def _target(current: str, location: str) -> str:
     try:
-        return urljoin(current, location)
-    except ValueError as error:
+        target = urljoin(current, location)
+        httpx.URL(target)
+        if any(ord(character) < 32 or ord(character) == 127 for character in location):
+            raise ValueError("it holds a control character")
+    except (httpx.InvalidURL, ValueError) as error:
         raise PermanentError("bad_url", f"it redirects to no address: {error}") from None
+    return target
 
 
 def _shown(url: str) -> str:

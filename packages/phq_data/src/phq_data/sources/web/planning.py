@@ -16,7 +16,7 @@ from phq_data.sources.terms import TERMS, Permission
 from phq_data.sources.web.fetch import Fetched
 from phq_data.sources.web.journal import File, Journal
 from phq_data.stages.base import Row
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, explained
 
 
 class Store:
@@ -37,8 +37,11 @@ class Store:
         key = photo_key(fetched.sha256, fetched.kind)
         if self._workspace.is_local:
             target = Path(self._workspace.path(key))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(fetched.path, target)  # noqa: PTH105
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(fetched.path, target)  # noqa: PTH105
+            except OSError as error:
+                raise explained(error, str(target)) from error
         else:
             if not self._workspace.exists(key):
                 self._workspace.write_bytes(key, fetched.path.read_bytes())

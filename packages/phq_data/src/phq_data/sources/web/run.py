@@ -14,19 +14,21 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from phq_data.config import IngestConfig
 from phq_data.gather import Plan
+from phq_data.sources import SourceError
 from phq_data.sources.terms import COLLECTING, Permission, objections
-from phq_data.sources.web import Candidate, FetchError, Page, TransientError, WebSource
+from phq_data.sources.web import Candidate, FetchError, Page, PermanentError, TransientError, WebSource
 from phq_data.sources.web.courtesy import Courtesy
 from phq_data.sources.web.fetch import Fetched, Fetcher
 from phq_data.sources.web.http import Web
 from phq_data.sources.web.journal import File, Journal
 from phq_data.sources.web.options import ScrapeOptions, ScrapeProgress, ScrapeReport
 from phq_data.sources.web.planning import Planner, Store
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, WorkspaceError
 
 GIVE_UP = 20
 """Downloads that fail one after another for reasons that may pass: then it is the host or the network, not
@@ -233,6 +235,11 @@ class Run:
             fetched = future.result()
         except FetchError as error:
             return self._lost(file, error)
+        except (WorkspaceError, SourceError):  # the disk, the settings: nobody's file
+            raise
+        except Exception as error:  # what no client foresaw costs this file, not the run
+            kind = type(error).__name__
+            return self._lost(file, PermanentError("unexpected", f"{kind}: {error}"))
         self._in_a_row.clear()
         self._down.pop(_host(file), None)
         seen = json.dumps(fetched.seen, sort_keys=True)
@@ -333,14 +340,42 @@ def _search(source: WebSource, query: str, cursor: str) -> tuple[str, Page]:
     return query, source.search(query, cursor)
 
 
+def _writable(candidate: Candidate) -> Candidate:
+    """`candidate` with half letters (lone surrogates, which no table can hold) written out; with one in its
+    address there is none.
+    """
+    text = json.dumps(asdict(candidate), ensure_ascii=False)
+    if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return candidate
+
+    def written(value: Any) -> Any:
+        return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+    values = {name: written(getattr(candidate, name)) for name in ("uri", "url", "version", "sha1", "notify")}
+    bad = values["url"] != candidate.url
+    return replace(
+        candidate,
+        **values,
+        provenance=replace(
+            candidate.provenance, **{k: written(v) for k, v in asdict(candidate.provenance).items()}
+        ),
+        stated={written(k): written(v) for k, v in candidate.stated.items()},
+        refusal="bad_url" if bad else candidate.refusal,
+        message="it is no address: it holds half a letter" if bad else written(candidate.message),
+    )
+
+
 def judged(candidate: Candidate, provider: str, permission: Permission | None) -> Candidate:
     """`candidate` after the gates: the terms of the host it is on, and its licence.
 
     A permission of this provider to store and train stands in for a licence that is missing or not free.
     """
+    candidate = _writable(candidate)
     row = {"provider": provider, "file_url": candidate.url}
     given = [permission] if permission else []
     against = objections(row, COLLECTING, given)
+    if candidate.refusal == "bad_url":
+        return candidate
     if against:
         return replace(candidate, refusal="terms", message=next(iter(against.values())))
     # It must name the provider: a blanket statement is no licence for files that others refuse to license.

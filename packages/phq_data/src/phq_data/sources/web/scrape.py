@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -13,10 +15,10 @@ from phq_data.sources import SourceError
 from phq_data.sources.terms import require
 from phq_data.sources.web import Page, WebSource
 from phq_data.sources.web.http import Web
-from phq_data.sources.web.journal import Journal
+from phq_data.sources.web.journal import KEY, Journal
 from phq_data.sources.web.options import ScrapeOptions, ScrapeProgress, ScrapeReport
 from phq_data.sources.web.run import Run, judged
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, explained
 
 
 def scrape(
@@ -36,7 +38,12 @@ def scrape(
     terms stand against it, `SourceError` for what a user can mend, `WorkspaceError` for a full disk.
     """
     require(source.provider, options.permission)
-    return Run(workspace, source, web, journal, options, config, progress, on_part).run()
+    try:
+        return Run(workspace, source, web, journal, options, config, progress, on_part).run()
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+        raise explained(OSError(errno.ENOSPC, str(error)), workspace.path(KEY)) from error
 
 
 def preview(source: WebSource, options: ScrapeOptions) -> Iterator[tuple[str, Page]]:

@@ -86,7 +86,7 @@ def load(environ: Mapping[str, str] | None = None) -> WebSettings:
     if unknown:
         raise SourceError(f"{path}: [api] knows {', '.join(_PROVIDERS)}, not '{sorted(unknown)[0]}'")
     keys = {
-        name.split("_")[0]: Secret(str(given.get(variable) or content.get(name) or "").strip())
+        name.split("_")[0]: _key(given.get(variable) or content.get(name), variable, name)
         for name, variable in _KEYS.items()
     }
     private = given.get("PHQ_ALLOW_PRIVATE_HOSTS", "")
@@ -100,6 +100,17 @@ def load(environ: Mapping[str, str] | None = None) -> WebSettings:
         private.lower() in ("1", "true", "yes") if private else bool(content.get("allow_private_hosts")),
         path if content else None,
     )
+
+
+def _key(value: object, variable: str, name: str) -> Secret:
+    """A key for a header. What cannot stand in one is told by its name; the value is never shown."""
+    text = str(value or "").strip()
+    if not text.isascii() or not text.isprintable():
+        raise SourceError(
+            f"{variable} ({name} in the settings file) holds a line break, another control character or a "
+            "letter that no key has: copy the key again"
+        )
+    return Secret(text)
 
 
 def _read(path: Path, required: bool) -> dict[str, Any]:
