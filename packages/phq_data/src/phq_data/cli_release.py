@@ -76,10 +76,15 @@ def build(
     from phq_data.release.build import build as make
     from phq_data.release.splits import SplitShares
     from phq_data.review.consensus import ConsensusRule
+    from phq_data.sources import is_web_address
     from phq_data.workspace import Workspace
 
     if images not in ("all", "none"):
         raise typer.BadParameter(f"--images is all or none, not {images!r}")
+    if not creator.isprintable():
+        raise typer.BadParameter("--creator is one line of plain text: it holds a control character")
+    if url and not is_web_address(url):
+        raise typer.BadParameter(f"--url is an http or https address, not {url!r}")
     try:
         parts = [float(part) for part in shares.split(",")]
         if len(parts) != 3:
@@ -226,12 +231,16 @@ def takedown(
     again = " (granted before)" if found.known else ""
     typer.echo(
         f"{len(found.entry.portraits)} portraits of {len(found.entry.photos)} photos are taken down{again}"
-        + (
-            f"; they are in {', '.join(found.versions)}"
-            if found.versions
-            else "; nothing of it was released yet"
-        )
+        + (f"; they are in {', '.join(found.versions)}" if found.versions else "")
     )
+    if not found.versions:
+        what = f"the URL {url!r}" if url else f"the author {author!r}"
+        typer.secho(
+            f"NOTHING MATCHED: no release in {releases} has a portrait of {what}. If that is not what you "
+            "meant, check how it is written in attribution.csv. It is remembered on the list: later releases "
+            "leave it out.",
+            err=True, bold=True,
+        )  # fmt: skip
     if found.versions:
         typer.echo("Tell the copies: phq release push. Then build the next MAJOR version without them.")
 

@@ -3,7 +3,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from phq_data.cli import make_app
 from phq_data.release import reader
 
 from .conftest import DAY
@@ -58,3 +60,25 @@ def test_what_goes_wrong_is_one_sentence(maker, tmp_path):
         "release", "build", "-w", ws, "--version", "1.0.0", "--min-votes", "0", fails=True
     )
     assert "no folder of releases" in phq("release", "list", "-r", tmp_path / "nowhere", fails=True)
+
+
+def test_a_takedown_that_meets_nothing_says_so_loudly(tmp_path):
+    done = CliRunner().invoke(make_app(), ["release", "takedown", "-r", str(tmp_path), "--author", "Nobody"])
+    assert done.exit_code == 0 and "NOTHING MATCHED" in done.output and "'Nobody'" in done.output
+    assert "remembered" in done.output and (tmp_path / "tombstones.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--creator", "Ada\x1b[31m"),
+        ("--creator", "a\nb"),
+        ("--url", "javascript:x"),
+        ("--url", "http://a\x07b/"),
+    ],
+)
+def test_a_creator_or_address_that_is_none_is_refused(tmp_path, option, value):
+    asked = ["release", "build", "-w", str(tmp_path / "ws"), "--version", "1.0.0", option, value]
+    done = CliRunner().invoke(make_app(), asked)
+    assert done.exit_code == 2 and option in done.output
+    assert not (tmp_path / "ws").exists()

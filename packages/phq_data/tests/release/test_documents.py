@@ -62,6 +62,16 @@ def test_every_portrait_is_attributed_and_no_name_becomes_a_formula(made):
     assert not any(value.startswith("=") for row in rows for value in row.values())
 
 
+def test_attribution_points_at_the_file_and_the_licence_where_nothing_else_was_stated(maker, releases):
+    spec = maker.photo(licence="CC-BY-4.0", author="Bo")
+    spec.update(page_url=None, title=None, licence_url=None, file_url="https://h.example.org/7.jpg")
+    ids = maker.add(spec)
+    build(maker.workspace, releases, "1.0.0", options())
+    (row,) = csv.DictReader((releases / "1.0.0/attribution.csv").open(encoding="utf-8"))
+    assert (row["portrait_id"], row["page_url"]) == (ids[0], "https://h.example.org/7.jpg")
+    assert row["licence_url"] == "https://creativecommons.org/licenses/by/4.0/"
+
+
 def test_the_licence_table_counts_every_row(made):
     text = (made / "LICENCES.md").read_text()
     assert "| CC-BY-4.0 | 5 | https://creativecommons.org/licenses/by/4.0/ |" in text

@@ -5,6 +5,7 @@ import pytest
 from phq_data.release import reader
 from phq_data.release.build import build
 from phq_data.release.takedown import take_down
+from phq_data.release.tombstones import Tombstone, Tombstones, mark
 from phq_data.release.verify import verify
 from phq_data.release.version import ReleaseError, VersionError
 
@@ -114,3 +115,28 @@ def test_the_list_is_plain_json(made, releases):
     document = json.loads((releases / "tombstones.json").read_text())
     assert document["format"] == "phq-tombstones/1"
     assert document["tombstones"][0]["date"] == "2026-11-20"
+
+
+def test_two_photos_of_one_endpoint_are_told_apart_by_their_query(maker, releases):
+    specs = [maker.photo(), maker.photo(), maker.photo()]
+    for number, spec in enumerate(specs):
+        spec["page_url"] = f"https://h.example.org/index.php?title=A&curid={number}"
+    ids = maker.add(*specs)
+    build(maker.workspace, releases, "1.0.0", options())
+    found = take_down(
+        releases, url="http://h.example.org/index.php?curid=1&utm_source=mail&title=A&fbclid=9#top"
+    )
+    assert found.entry.portraits == (ids[1],)
+    assert take_down(releases, url="https://h.example.org/index.php").entry.portraits == ()
+    build(maker.workspace, releases, "2.0.0", options())
+    assert left(releases, "2.0.0") == {ids[0], ids[2]}
+
+
+def test_a_mark_of_before_still_means_what_it_meant():
+    import hashlib
+
+    old = hashlib.sha256(b"url:h.example.org/q").hexdigest()
+    row = {"portrait_id": "p", "photo_id": "q", "file_url": "https://www.h.example.org/q?i=15"}
+    assert Tombstones((Tombstone("url", old, "2026-11-01"),)).forbids(row)
+    for asked, meant in (("http://h.example.org/q", False), ("http://h.example.org/q?i=15", True)):
+        assert Tombstones((Tombstone("url", mark("url", asked), "2026-11-24"),)).forbids(row) is meant

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from phq_data.release import rights, statements
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
+from phq_data.sources import is_web_address
 
 _ATTRIBUTION = (
     "portrait_id",
@@ -231,7 +232,10 @@ def _attribution(folder: Path, manifest: Manifest) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_ATTRIBUTION, "changes"])
         for shard in manifest.shards:
-            for row in pq.read_table(folder / shard.path, columns=list(_ATTRIBUTION)).to_pylist():
+            for row in pq.read_table(folder / shard.path, columns=[*_ATTRIBUTION, "file_url"]).to_pylist():
+                if not row["page_url"] and is_web_address(row["file_url"]):
+                    row["page_url"] = row["file_url"]  # nothing else to point at
+                row["licence_url"] = row["licence_url"] or rights.licence_url(row["licence"])
                 writer.writerow([*(_cell(row[name]) for name in _ATTRIBUTION), "cut and resampled"])
 
 

@@ -81,7 +81,7 @@ def take_down(
     )
     fs, folder = LocalFileSystem(), str(releases.resolve())
     before = tombstones.read(fs, folder)
-    known = any((e.kind, e.match) == (entry.kind, entry.match) for e in before.entries)
+    known = any(e.kind == kind and e.match in tombstones.marks(kind, text) for e in before.entries)
     after = before.merged(Tombstones((entry,)))
     tombstones.write(fs, folder, after)
     kept = next(e for e in after.entries if (e.kind, e.match) == (entry.kind, entry.match))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,10 @@ from phq_data.release.version import ReleaseError
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
+_TRACKING = re.compile(
+    r"(utm_\w+|fbclid|gclid|gclsrc|dclid|msclkid|yclid|igshid|mc_cid|mc_eid|_ga)(=|$)", re.IGNORECASE
+)
+"""Parameters that say where a reader came from, never which photo it is."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,11 @@ class Tombstones:
             return True
         matches: frozenset[tuple[str, str]] = self._matches  # type: ignore[attr-defined]
         return bool(matches) and any(
-            (kind, mark(kind, row[name])) in matches
+            (kind, one) in matches
             for kind, names in (("url", ("page_url", "file_url")), ("author", ("author", "author_url")))
             for name in names
             if row.get(name)
+            for one in marks(kind, row[name])
         )
 
     def merged(self, other: Tombstones) -> Tombstones:
@@ -111,13 +117,40 @@ class Tombstones:
 
 
 def mark(kind: str, text: str) -> str:
-    """What stands in a tombstone for a request: an id itself, or the sha256 of a normalised URL or name."""
+    """What stands in a tombstone for a request: an id itself, or the sha256 of a normalised URL or name.
+
+    A URL keeps its query, in the order of its names: many sites tell photos apart by nothing else. What only
+    says where a reader came from (utm_source, fbclid) is dropped.
+    """
     if kind == "id":
         return text
-    plain = " ".join(text.split()).casefold()
+    plain = " ".join(text.split())
     if kind == "url":
-        plain = plain.partition("#")[0].partition("?")[0].rstrip("/")
-        plain = plain.removeprefix("https://").removeprefix("http://").removeprefix("www.")
+        path, _, query = plain.partition("#")[0].partition("?")
+        kept = sorted(part for part in query.split("&") if part and not _TRACKING.match(part))
+        plain = _bare(path) + (f"?{'&'.join(kept)}" if kept else "")
+    return _digest("url2" if kind == "url" else kind, plain.casefold())
+
+
+def marks(kind: str, text: str) -> tuple[str, ...]:
+    """All marks that mean `text`, a URL or author of a row: its own, and that of earlier versions of PHQ.
+
+    Those dropped the whole query of a URL. Their marks are still on lists and mean what they meant then; the
+    two kinds have other prefixes under the digest, so that one of now never means all queries of an address.
+    """
+    own = mark(kind, text)
+    if kind != "url":
+        return (own,)
+    plain = " ".join(text.split())
+    return own, _digest("url", _bare(plain.partition("#")[0].partition("?")[0]))
+
+
+def _bare(address: str) -> str:
+    plain = address.casefold().rstrip("/")
+    return plain.removeprefix("https://").removeprefix("http://").removeprefix("www.")
+
+
+def _digest(kind: str, plain: str) -> str:
     return hashlib.sha256(f"{kind}:{plain}".encode()).hexdigest()
 
 

@@ -5,6 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+from urllib.parse import urlsplit
+
+
+def is_web_address(text: str | None) -> bool:
+    """Is `text` an http or https address with a host, in one piece?"""
+    try:
+        parts = urlsplit(text or "")
+    except ValueError:
+        return False
+    plain = text is not None and text.isprintable() and " " not in text
+    return plain and parts.scheme.lower() in ("http", "https") and bool(parts.netloc)
 
 
 class SourceError(ValueError):
