@@ -138,6 +138,42 @@ def test_without_network_the_loop_goes_on_and_delivers_later_in_order(service, p
     assert page.is_hidden("#banner")
 
 
+SLOW_DISK = """() => {
+  const begin = IDBDatabase.prototype.transaction;
+  IDBDatabase.prototype.transaction = function (names, mode, options) {
+    const made = begin.call(this, names, mode, options);
+    if (mode === "readonly") Object.defineProperty(made, "oncomplete", {
+      set(told) { made.addEventListener("complete", () => setTimeout(told, 150)); },
+    });
+    return made;
+  };
+}"""
+
+
+def test_nothing_decided_while_the_browsers_disk_is_read_is_lost_or_comes_back(service, page):
+    page.add_init_script(f"({SLOW_DISK})()")
+    page.goto(service.url)
+    done = int(page.evaluate("wait => document.getElementById('done').textContent", wait_ready(page)))
+    decided = [decide(page, "a") for _ in range(27)]
+    for portrait in reversed(decided[-3:]):
+        now = wait_ready(page)
+        page.keyboard.press("u")
+        assert wait_ready(page, other_than=now) == portrait
+        assert page.is_hidden("#verdict")  # it is no longer "accepted", whatever the service knows
+    wait_saved(page)
+    wanted = [(portrait, "accept") for portrait in decided]
+    wanted += [(portrait, "undo") for portrait in reversed(decided[-3:])]
+    assert [row[:2] for row in service.log()] == wanted
+    assert int(page.inner_text("#done")) == done + 24
+    page.reload()
+    now = wait_ready(page)
+    until(page, "wanted => document.getElementById('done').textContent === wanted", str(done + 24))
+    page.keyboard.press("u")
+    assert wait_ready(page, other_than=now) == decided[23]
+    wait_saved(page)
+    assert int(page.inner_text("#done")) == done + 23 and len(service.log()) == 31
+
+
 def test_unsent_decisions_survive_a_reload_while_the_service_is_away(service, page):
     page.goto(service.url)
     wait_ready(page)

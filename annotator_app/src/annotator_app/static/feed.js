@@ -142,12 +142,22 @@ export class Feed extends EventTarget {
     return done;
   }
 
+  /** Ask anew: what had ended may have more (undone portraits are asked again). */
+  reopen() {
+    this.ended = false;
+    return this.fill();
+  }
+
   /** Show a portrait again, before everything else. Works without network for the latest ones. */
-  async recall(id) {
+  async recall(id, own) {
     const kept = this.#past.findIndex((entry) => entry.id === id);
     let entry = kept >= 0 ? this.#past.splice(kept, 1)[0] : null;
-    if (entry) get(`/api/items/${id}`).then((item) => (entry.item = item), () => {});
-    else entry = new Entry(await get(`/api/items/${id}`));
+    // The service may not have the latest decision or undo yet: `own` is the verdict that stands for us.
+    const known = (item) => (own === undefined ? item : { ...item, own_verdict: own });
+    if (entry) {
+      entry.item = known(entry.item);
+      get(`/api/items/${id}`).then((item) => (entry.item = known(item)), () => {});
+    } else entry = new Entry(known(await get(`/api/items/${id}`)));
     this.putFirst(entry);
     return entry;
   }

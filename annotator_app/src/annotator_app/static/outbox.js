@@ -13,6 +13,7 @@ const WAITS = [500, 1000, 2000, 4000, 8000, 15000]; // milliseconds between atte
 export class Outbox extends EventTarget {
   #database = null;
   #waiting = new Map(); // decision_id -> decision, in order
+  #kept = new Set(); // ids of those that are on the disk of this computer
   #writes = Promise.resolve();
   #attempt = 0;
   #timer = null;
@@ -33,7 +34,10 @@ export class Outbox extends EventTarget {
     try {
       this.#database = await openDatabase();
       this.durable = true;
-      for (const row of await this.#stored()) this.#waiting.set(row.decision_id, row.decision);
+      for (const row of await this.#stored()) {
+        this.#waiting.set(row.decision_id, row.decision);
+        this.#kept.add(row.decision_id);
+      }
     } catch {
       this.#database = null; // private windows of some browsers: the page still works, and says so
     }
@@ -73,6 +77,8 @@ export class Outbox extends EventTarget {
     } finally {
       this.#sending = false;
     }
+    // What was added after the last look and before this line.
+    if (this.#waiting.size && !this.#timer) this.send();
   }
 
   async #deliver() {
@@ -110,6 +116,7 @@ export class Outbox extends EventTarget {
       if (no) this.refused.push({ decision, why: no.why });
       else this.saved += 1;
       this.#waiting.delete(decision.decision_id);
+      this.#kept.delete(decision.decision_id);
     }
     await this.#drop(batch.map((decision) => decision.decision_id));
     this.dispatchEvent(new CustomEvent("delivered", { detail: { batch, refused } }));
@@ -141,6 +148,7 @@ export class Outbox extends EventTarget {
     try {
       const row = { decision_id: decision.decision_id, owner: this.owner, decision };
       await committed(this.#database, "readwrite", (store) => store.put(row));
+      this.#kept.add(decision.decision_id);
     } catch {
       this.durable = false;
       this.#tell(this.state);
@@ -161,8 +169,14 @@ export class Outbox extends EventTarget {
 
   async #forgetSentElsewhere() {
     if (!this.durable) return;
+    // Only what was on the disk before we look: a decision of this moment may be missing in what we read.
+    const before = [...this.#kept];
     const there = new Set((await this.#stored()).map((row) => row.decision_id));
-    for (const id of this.#waiting.keys()) if (!there.has(id)) this.#waiting.delete(id);
+    for (const id of before) {
+      if (there.has(id)) continue;
+      this.#waiting.delete(id);
+      this.#kept.delete(id);
+    }
   }
 }
 

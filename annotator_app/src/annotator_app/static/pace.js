@@ -8,18 +8,16 @@ export class Pace {
   #paints = [];
 
   constructor() {
-    this.done = 0;
+    this.done = 0; // today's standing decisions; the loop counts them
   }
 
   /** A decision was made. */
   tick(now = performance.now()) {
-    this.done += 1;
     this.#times = [...this.#times.filter((time) => now - time < WINDOW), now];
   }
 
   /** A decision was taken back. */
   back() {
-    this.done -= 1;
     this.#times.pop();
   }
 

@@ -12,9 +12,13 @@ import { Status } from "./status.js";
 import { ulid } from "./ulid.js";
 
 const CLIENT = "phq-review-page/1";
+const PAGE = 500; // decisions asked for at a time
+const STRIP = 12; // latest decisions that are shown
 const MOST_SECONDS = 3600; // a decision that took longer was a pause
 
 class Loop {
+  #log = []; // own decisions and undos that this page knows, oldest first
+  #before = null; // where the service's history goes on; null = there is no more
   #history = []; // own standing decisions, oldest first
   #since = null; // when the current portrait was painted
   #pressed = null; // time stamp of the key that asked for the current portrait
@@ -25,7 +29,7 @@ class Loop {
     this.settings = settings;
     this.outbox = outbox;
     this.pace = new Pace();
-    this.feed = new Feed(() => this.outbox.waiting.map((decision) => decision.portrait_id));
+    this.feed = new Feed(() => standing(this.outbox.waiting).map((decision) => decision.portrait_id));
     this.stage = new Stage(document.getElementById("stage"));
     this.panels = new Panels(document, { recall: (id) => this.recall(id) });
     this.dialogs = new Dialogs(document, settings);
@@ -39,11 +43,32 @@ class Loop {
   async start() {
     const [, history] = await Promise.all([
       this.feed.restart({ order: this.order, filter: this.filter }),
-      get("/api/history?limit=200").catch(() => ({ decisions: [] })),
+      get(`/api/history?limit=${PAGE}`).catch(() => ({ decisions: [], before: null })),
     ]);
-    this.#history = standing([...history.decisions].reverse().concat(this.outbox.waiting));
+    this.#remember(history, this.outbox.waiting);
+    await this.#lookBack(() => this.#history.length < STRIP || isToday(this.#log[0])).catch(() => {});
     this.#showLatest();
     this.#advanceTo();
+  }
+
+  /** A page of the service's history comes before what is known here. */
+  #remember({ decisions, before }, later = []) {
+    this.#log = [...[...decisions].reverse(), ...this.#log, ...later];
+    this.#before = before;
+    this.#history = standing(this.#log);
+    this.#count();
+  }
+
+  /** Go back in the service's history while something is wanted; rows of undone decisions count there too. */
+  async #lookBack(wanted) {
+    while (this.#before !== null && wanted()) {
+      this.#remember(await get(`/api/history?limit=${PAGE}&before=${this.#before}`));
+    }
+  }
+
+  /** What stands of today's decisions, those of earlier pages included. */
+  #count() {
+    this.pace.done = this.#history.filter(isToday).length;
   }
 
   // ---- deciding -------------------------------------------------------------------------------------------
@@ -83,6 +108,7 @@ class Loop {
 
   /** Take back the latest standing decision and show its portrait again. */
   async undo() {
+    if (!this.#history.length) await this.#lookBack(() => !this.#history.length).catch(() => {});
     const last = this.#history.pop();
     if (!last) {
       this.status.toast("Nothing to undo");
@@ -90,11 +116,12 @@ class Loop {
     }
     this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0 });
     this.pace.back();
+    this.#count();
     this.stage.flash("undo");
     this.status.say(`Taken back: ${last.verdict}`);
     this.#showLatest();
     try {
-      await this.feed.recall(last.portrait_id);
+      await this.feed.recall(last.portrait_id, this.#own(last.portrait_id) ?? null);
       this.#advanceTo();
     } catch {
       this.status.toast("Taken back. Its picture is not at hand now: it comes again in the queue");
@@ -104,12 +131,17 @@ class Loop {
   /** Look at a decided portrait again; deciding it anew adds a decision, the last one counts. */
   async recall(id) {
     try {
-      await this.feed.recall(id);
+      await this.feed.recall(id, this.#own(id));
       this.#advanceTo();
       this.stage.root.focus({ preventScroll: true });
     } catch (error) {
       this.status.toast(`It cannot be shown now: ${error.message}`);
     }
+  }
+
+  /** The verdict that stands here, sent or not; undefined when this page does not know. */
+  #own(id) {
+    return this.#history.findLast((one) => one.portrait_id === id)?.verdict;
   }
 
   /** The current portrait, when the person has seen it. */
@@ -129,6 +161,7 @@ class Loop {
     entry.item.own_verdict = verdict;
     this.#history.push(decision);
     this.pace.tick();
+    this.#count();
     this.feed.advance();
     this.stage.flash(verdict);
     this.#advanceTo(event);
@@ -142,6 +175,7 @@ class Loop {
       time: new Date().toISOString(), seconds: Math.round(seconds * 1000) / 1000,
       rules: this.settings.rules, client: CLIENT, order: this.feed.order,
     };
+    this.#log.push(decision);
     this.outbox.add(decision);
     this.channel?.postMessage({ decided: portrait_id });
     return decision;
@@ -209,8 +243,7 @@ class Loop {
 
   /** Ask the queue again after it had ended. */
   again() {
-    this.feed.ended = false;
-    this.feed.fill().then(() => this.#advanceTo());
+    this.feed.reopen().then(() => this.#advanceTo());
   }
 
   // ---- showing --------------------------------------------------------------------------------------------
@@ -235,7 +268,7 @@ class Loop {
   #showLatest() {
     const unsent = new Set(this.outbox.waiting.map((decision) => decision.decision_id));
     this.panels.setLatest(
-      this.#history.slice(-12).reverse().map((one) => ({ ...one, unsent: unsent.has(one.decision_id) })),
+      this.#history.slice(-STRIP).reverse().map((one) => ({ ...one, unsent: unsent.has(one.decision_id) })),
     );
   }
 
@@ -268,7 +301,10 @@ class Loop {
       else this.status.show(this.feed.current);
     });
     this.outbox.addEventListener("change", () => this.status.saving(this.outbox));
-    this.outbox.addEventListener("delivered", () => this.#showLatest());
+    this.outbox.addEventListener("delivered", ({ detail }) => {
+      this.#showLatest();
+      if (detail.batch.some((one) => one.verdict === "undo")) this.feed.reopen().catch(() => {});
+    });
     this.channel?.addEventListener("message", ({ data }) => data.decided && this.feed.forget(data.decided));
     let hidden = null;
     document.addEventListener("visibilitychange", () => {
@@ -290,6 +326,11 @@ class Loop {
     this.stage.setOverlay(overlay);
     this.status.looks(this.stage);
   }
+}
+
+/** Was it decided on this calendar day? */
+function isToday(decision) {
+  return new Date(decision.time).toDateString() === new Date().toDateString();
 }
 
 /** Decisions that no later undo took back: the history that undo walks, oldest first. */

@@ -42,7 +42,7 @@ export class Status {
     this.at("finish-title").textContent = error ? "The queue cannot be reached" : "Nothing left in this queue";
     this.at("finish-text").textContent = error
       ? `${error.message}. What you decided is kept and will be sent; the page goes on by itself.`
-      : `You decided ${done} ${done === 1 ? "portrait" : "portraits"} in this session. Skipped ones and those that others hold may come back.`;
+      : `You decided ${done} ${done === 1 ? "portrait" : "portraits"} today. Skipped ones and those that others hold may come back.`;
   }
 
   #progress() {
