@@ -124,6 +124,10 @@ def summary(outcome: ScrapeOutcome) -> list[str]:
         lines = ["nothing new: all of it was asked before (--refresh searches from the first page again)"]
     if report.unchanged:
         lines.append(f"{report.unchanged:,} had not changed")
+    if report.restated:
+        lines.append(
+            f"{report.restated:,} photos that were here: the rights stated now replace the planned ones"
+        )
     for word, counted in (("refused", report.refused), ("failed", report.failed)):
         if counted:
             lines.append(f"{word}: " + ", ".join(f"{n} {reason}" for reason, n in counted.most_common()))

@@ -411,3 +411,67 @@ def test_half_letters_from_an_interface_are_written_out():
         judged(Candidate("a:1", "http://h/b.jpg", Provenance(title="x\udfff")), "wikimedia", None).refusal
         == ""
     )
+
+
+def listed(commons, path, *rows, header="url,licence,author"):
+    lines = [f"{commons.site.url}/photos/{index}.jpg,{rest}" for index, rest in rows]
+    path.write_text("\n".join([header, *lines]))
+    return str(path)
+
+
+def test_a_list_that_states_a_licence_later_takes_what_was_refused(commons, run, tmp_path):
+    path = tmp_path / "list.csv"
+    assert (
+        run("urls", path=listed(commons, path, (0, ","), (1, "CC0,"))).scrape.refused["licence_unknown"] == 1
+    )
+    outcome = run("urls", path=listed(commons, path, (0, "CC BY 4.0,Bo"), (1, "CC0,")))
+    assert outcome.scrape.downloaded == 1 and outcome.scrape.restated == 0
+    rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
+    row = rows[f"{commons.site.url}/photos/0.jpg"]
+    assert (row["licence"], row["author"]) == ("CC-BY-4.0", "Bo") and len(rows) == 2
+    assert {word for word, _ in outcomes(run.workspace()).values()} == {"kept"}
+    assert run.workspace().table("ledger").num_rows == 2  # the part was mended: no second row
+
+
+def test_a_permission_that_comes_later_takes_what_was_refused(commons, run, tmp_path):
+    commons.licences[1] = "CC BY-NC 4.0"
+    run()
+    path = tmp_path / "permission.json"
+    path.write_text(json.dumps({
+        "who": "Rosa", "scope": ["store", "train"], "date": "2026-11-01", "reference": "letter 12",
+        "provider": "wikimedia",
+    }))  # fmt: skip
+    commons.site.requests.clear()
+    run(permission=str(path))
+    assert commons.site.asked("/photos") == ["/photos/1.jpg"] and not commons.site.asked("/w/")
+    rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
+    assert len(rows) == 13 and json.loads(rows["wikimedia:1"]["permission"])["reference"] == "letter 12"
+
+
+def test_rights_that_a_list_states_later_replace_the_planned_ones(commons, run, tmp_path):
+    path = tmp_path / "list.csv"
+    run("urls", path=listed(commons, path, (0, "CC BY 4.0,Bo"), (1, "CC BY 4.0,Bo"), (2, "CC0,")))
+    commons.site.requests.clear()
+    outcome = run("urls", path=listed(commons, path, (0, "CC BY-NC 4.0,Bo"), (1, ",Cy"), (2, "CC0,")))
+    assert outcome.scrape.restated == 2 and "replace the planned ones" in "\n".join(summary(outcome))
+    rows = {row["uri"][-5:]: row for row in run.workspace().table("photos").to_pylist()}
+    found = {name: (row["licence"], row["author"]) for name, row in rows.items()}
+    assert found["0.jpg"][0] == "CC BY-NC 4.0" and found["1.jpg"] == ("CC-BY-4.0", "Cy")
+    assert found["2.jpg"] == ("CC0-1.0", None) and not commons.site.asked("/photos/0")
+    assert run("urls", path=str(path)).scrape.restated == 0
+    outcome = run("urls", path=listed(commons, path, (2, "CC BY 4.0,Di")))  # asked anew in between
+    rows = {row["uri"][-5:]: row for row in run.workspace().table("photos").to_pylist()}
+    assert outcome.scrape.restated == 1 and rows["2.jpg"]["author"] == "Di"
+
+
+def test_rights_that_commons_states_later_are_taken_over_by_a_refresh(commons, run):
+    run()
+    commons.licences[3] = "CC BY-SA 3.0"
+    commons.licences[4] = "CC BY-NC 4.0"
+    outcome = run(refresh=True)
+    rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
+    assert outcome.scrape.restated == 2 and outcome.scrape.downloaded == 0 and len(rows) == 13
+    assert rows["wikimedia:3"]["licence"] == "CC-BY-SA-3.0"
+    assert "NC" in (rows["wikimedia:4"]["licence"] or "NC")
+    assert json.loads(rows["wikimedia:4"]["rights_evidence"])["LicenseShortName"] == "CC BY-NC 4.0"
+    assert run(refresh=True).scrape.restated == 0

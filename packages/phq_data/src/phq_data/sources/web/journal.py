@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,8 @@ from phq_data.sources.web.limits import QuotaBook
 from phq_data.workspace import Workspace
 
 KEY = "scrape/journal.sqlite"
-State = Literal["waiting", "done", "refused", "failed"]
+State = Literal["waiting", "done", "refused", "failed", "restated"]
+"""`restated`: done and planned, and its rights are stated otherwise since: the plan does not say so yet."""
 
 _VERSION = 1
 _TABLES = """
@@ -174,10 +175,21 @@ class Journal:
             self._db.execute("delete from files where uri = ?", (candidate.uri,))
         elif known is not None:
             before = _candidate(known["candidate"])
-            if known["state"] != "done" or known["part"] is None:
+            if known["state"] == "refused" and before.refusal and not candidate.refusal:
+                self._reopen(candidate, provider, query)
+                return 1
+            if known["state"] not in ("done", "restated") or known["part"] is None:
                 return 0
+            now = restatement(before, candidate, provider) if known["provider"] == provider else None
+            if now is not None:  # the bytes that are here stay; what is recorded of them does not
+                self._db.execute(
+                    "update files set state = 'restated', candidate = ? where uri = ?",
+                    (_json(now), candidate.uri),
+                )
             if before.version and before.version == candidate.version:
                 return 0
+            if candidate.refusal or known["state"] == "restated" or now is not None:
+                return 0  # no new bytes without a licence; restated ones are asked next time
             # Had and planned; now it may have other bytes: ask, and plan it anew if so.
             self._db.execute(
                 "update files set state = 'waiting', candidate = ?, query = ?, part = null, again = 1, "
@@ -193,6 +205,25 @@ class Journal:
         )
         return 1
 
+    def _reopen(self, candidate: Candidate, provider: str, query: str) -> None:
+        self._db.execute(
+            "update files set state = 'waiting', reason = '', message = '', provider = ?, query = ?, "
+            "candidate = ? where uri = ?",
+            (provider, query, _json(candidate), candidate.uri),
+        )
+
+    def reconsider(
+        self, provider: str, queries: Sequence[str], judge: Callable[[Candidate], Candidate]
+    ) -> int:
+        """Judge anew what these queries found and was refused; how many files wait again."""
+        found = 0
+        with self._transaction():
+            for file in self._some("state = 'refused'", provider, queries):
+                if file.candidate.refusal and not (now := judge(file.candidate)).refusal:
+                    self._reopen(now, provider, file.query)
+                    found += 1
+        return found
+
     # ---- files -------------------------------------------------------------------------------------------
 
     def unplanned(self, provider: str, queries: Sequence[str], after: int, count: int = 256) -> list[File]:
@@ -207,10 +238,21 @@ class Journal:
 
     def transient_failures(self, provider: str, queries: Sequence[str]) -> list[File]:
         """What failed for a reason that may have passed; of every query where none is named."""
+        return self._some("state = 'failed' and transient", provider, queries)
+
+    def reopened(self, provider: str, queries: Sequence[str]) -> list[File]:
+        """Files that a plan part has as refused, and that may be taken now."""
+        return self._some("state = 'waiting' and part >= 0", provider, queries)
+
+    def restated(self, provider: str) -> list[File]:
+        """Photos of which the plan does not say yet what is stated of their rights."""
+        return self._some("state = 'restated'", provider, ())
+
+    def _some(self, condition: str, provider: str, queries: Sequence[str]) -> list[File]:
         marks = ",".join("?" * len(queries))
         some = f"and query in ({marks})" if queries else ""
         rows = self._db.execute(
-            f"select * from files where provider = ? and state = 'failed' and transient {some} order by seq",
+            f"select * from files where provider = ? and {condition} {some} order by seq",
             (provider, *queries),
         )
         return [_file(row) for row in rows]
@@ -278,6 +320,27 @@ class _Transaction:
 
     def __exit__(self, kind: object, *rest: object) -> None:
         self._db.execute("rollback" if kind else "commit")
+
+
+_STATED = ("page_url", "title", "author", "author_url", "licence", "licence_url", "rights_evidence")
+
+
+def restatement(before: Candidate, now: Candidate, provider: str) -> Candidate | None:
+    """`before` with the rights that `now` states, when they are others; else None.
+
+    A list that is silent on something does not take back what an earlier one said; a provider's silence does.
+    """
+    old, new = before.provenance, now.provenance
+    stated = {name: getattr(new, name) for name in _STATED}
+    if provider == "urls":
+        licence = ("licence", "licence_url") if new.licence else ()
+        stated = {name: value for name, value in stated.items() if value or name in licence}
+        if new.licence == old.licence and not new.licence_url:
+            stated.pop("licence_url", None)
+    if all(getattr(old, name) == value for name, value in stated.items()):
+        return None
+    changed = replace(old, **stated, rights_checked_at=new.rights_checked_at)
+    return replace(before, provenance=changed, stated=now.stated)
 
 
 def finished(file: File, **changes: Any) -> File:

@@ -33,6 +33,7 @@ class ScrapeReport:
     bytes: int = 0
     unchanged: int = 0
     twins: int = 0  # downloads with the bytes of a photo that was here
+    restated: int = 0  # photos that were here, of which other rights are stated now
     refused: Counter[str] = field(default_factory=Counter)  # reason -> files
     failed: Counter[str] = field(default_factory=Counter)
     transient: int = 0  # failures that another try may mend

@@ -68,6 +68,29 @@ class Planner:
         uris = self._plan.workspace.read_part("plan", part, ["uri"])["uri"].to_pylist()
         self._plan.amend(part, {uris.index(file.candidate.uri): self._row(file, new=False) for file in files})
 
+    def restate(self, files: Sequence[File]) -> list[int]:
+        """Put the rights that are stated now into the rows of photos that are planned; the changed parts.
+        A permission that was recorded with a row stays unless another one is stated.
+        """
+        wanted = {(file.candidate.uri, file.sha256): file for file in files}
+        touched: list[int] = []
+        for part in reversed(self._plan.parts):
+            if not wanted:
+                break
+            changes: dict[int, Row] = {}
+            rows = self._plan.workspace.read_part("plan", part, ["uri", "sha256"]).to_pylist()
+            for position, row in enumerate(rows):
+                file = wanted.pop((row["uri"], row["sha256"]), None)
+                if file is not None:
+                    rights = self._rights(file)
+                    if rights["permission"] is None:
+                        del rights["permission"]
+                    changes[position] = rights
+            if changes:
+                self._plan.amend(part, changes)
+                touched.append(part)
+        return touched
+
     def reconcile(self, queries: Sequence[str]) -> None:
         """A run that was killed after it wrote a part and before it said so: say so now."""
         after = 0
@@ -87,13 +110,7 @@ class Planner:
 
     def _row(self, file: File, *, new: bool) -> Row:
         """The plan row of a file; `new` when the plan has no row of it yet that this one replaces."""
-        candidate = file.candidate
-        provenance = asdict(candidate.provenance)
-        provenance["file_url"] = provenance["file_url"] or candidate.url
-        provenance["rights_checked_at"] = provenance["rights_checked_at"] or self._today
-        provenance["rights_evidence"] = self._evidence(file)
-        if self._permission is not None:
-            provenance["permission"] = self._permission.to_json()
+        candidate, provenance = file.candidate, self._rights(file)
         same_as: str | None = None
         if file.sha256:
             same_as = self._plan.owners.get(file.sha256)
@@ -114,6 +131,16 @@ class Planner:
             "uri": candidate.uri,
             **provenance,
         }
+
+    def _rights(self, file: File) -> Row:
+        """The columns of provenance."""
+        provenance = asdict(file.candidate.provenance)
+        provenance["file_url"] = provenance["file_url"] or file.candidate.url
+        provenance["rights_checked_at"] = provenance["rights_checked_at"] or self._today
+        provenance["rights_evidence"] = self._evidence(file)
+        if self._permission is not None:
+            provenance["permission"] = self._permission.to_json()
+        return provenance
 
     def _evidence(self, file: File) -> str:
         """JSON: what was stated about rights and by whom, and what the site said when we came."""

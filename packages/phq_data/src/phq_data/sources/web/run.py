@@ -20,6 +20,7 @@ from typing import Any
 from phq_data.config import IngestConfig
 from phq_data.gather import Plan
 from phq_data.sources import SourceError
+from phq_data.sources.licences import normalise
 from phq_data.sources.terms import COLLECTING, Permission, objections
 from phq_data.sources.web import Candidate, FetchError, Page, PermanentError, TransientError, WebSource
 from phq_data.sources.web.courtesy import Courtesy
@@ -71,10 +72,12 @@ class Run:
         self._planner.reconcile(self._options.queries)
         with ThreadPoolExecutor(self._options.connections, thread_name_prefix="fetch") as pool:
             try:
+                provider, queries = self._source.provider, self._options.queries
                 if self._options.retry_failed:
-                    self._retry(pool)
+                    self._mend(pool, self._journal.transient_failures(provider, queries))
                 else:
                     self._collect(pool)
+                    self._restate()
             except BaseException:
                 self._stop.set()
                 self._web.stop()
@@ -85,10 +88,12 @@ class Run:
 
     # ---- what failed, once more --------------------------------------------------------------------------
 
-    def _retry(self, pool: ThreadPoolExecutor) -> None:
-        """Part by part: a part is mended in the plan before the journal says so, so a kill loses nothing."""
+    def _mend(self, pool: ThreadPoolExecutor, again: list[File]) -> None:
+        """Try files `again` that are in plan parts, part by part: a part is mended in the plan before the
+        journal says so, so a kill loses nothing.
+        """
         parts: dict[int, list[File]] = {}
-        for file in self._journal.transient_failures(self._source.provider, self._options.queries):
+        for file in again:
             parts.setdefault(-1 if file.part is None else file.part, []).append(file)
         for part, files in sorted(parts.items()):
             if self._stop.is_set():
@@ -107,6 +112,15 @@ class Run:
             for file in tried:
                 self._journal.record(file)
 
+    def _restate(self) -> None:
+        """Write rights that are stated otherwise now into the plan, then tell the journal that it is done."""
+        files = self._journal.restated(self._source.provider)
+        for part in self._planner.restate(files):
+            self._part(part)
+        for file in files:
+            self._journal.record(replace(file, state="done"))
+        self._report.restated = len(files)
+
     # ---- search and download -----------------------------------------------------------------------------
 
     def _collect(self, pool: ThreadPoolExecutor) -> None:
@@ -116,6 +130,11 @@ class Run:
             had = set()
             for query in queries:
                 self._journal.restart(provider, query)
+        permission = self._options.permission
+        if permission is not None:  # it may cover what was refused without it
+            self._journal.reconsider(
+                provider, queries, lambda refused: judged(_unjudged(refused), provider, permission)
+            )
         self._progress.begin(len(had), self._options.limit)
         turns = deque(queries)
         fresh: deque[File] = deque()
@@ -157,6 +176,9 @@ class Run:
                     self._web.stop()
                 searcher.shutdown(wait=False, cancel_futures=True)
         self._flush(last_one=True)
+        reopened = self._journal.reopened(provider, queries)
+        limit = self._options.limit
+        self._mend(pool, reopened[: max(0, limit - len(had))] if limit else reopened)
 
     def _enough(self, had: set[str]) -> bool:
         limit = self._options.limit
@@ -338,6 +360,14 @@ def _host(file: File) -> str:
 
 def _search(source: WebSource, query: str, cursor: str) -> tuple[str, Page]:
     return query, source.search(query, cursor)
+
+
+def _unjudged(candidate: Candidate) -> Candidate:
+    """A candidate that a provider's terms refused, with what its licence says instead."""
+    if candidate.refusal != "terms":
+        return candidate
+    licence = normalise(candidate.provenance.licence, candidate.provenance.licence_url)
+    return replace(candidate, refusal=licence.reason, message=licence.message)
 
 
 def _writable(candidate: Candidate) -> Candidate:
