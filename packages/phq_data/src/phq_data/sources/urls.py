@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phq_data.sources import Provenance, SourceError
+from phq_data.sources import Provenance, SourceError, is_web_address
 from phq_data.sources.licences import normalise
 from phq_data.sources.web import Candidate, Page
 
@@ -65,10 +65,15 @@ class UrlList:
             if self._path.suffix.lower() in (".parquet", ".pq"):
                 file = pq.ParquetFile(self._path)
                 names = _named(file.schema_arrow.names, self._path)
-                wanted = [n for n in file.schema_arrow.names if _ALIASES.get(n.lower(), n.lower()) in _KNOWN]
+                _require_texts(file.schema_arrow, self._path)
+                wanted = [
+                    n
+                    for n in file.schema_arrow.names
+                    if _ALIASES.get(n.strip().lower(), n.strip().lower()) in _KNOWN
+                ]
                 for batch in file.iter_batches(PER_PAGE, columns=wanted):
                     for row in batch.to_pylist():
-                        yield {_ALIASES.get(k.lower(), k.lower()): v for k, v in row.items()}
+                        yield {_ALIASES.get(k.strip().lower(), k.strip().lower()): v for k, v in row.items()}
                 return
             with self._path.open(newline="", encoding="utf-8-sig") as text:
                 delimiter = "\t" if self._path.suffix.lower() == ".tsv" else ","
@@ -86,18 +91,43 @@ _KNOWN = frozenset({"url", "licence", "licence_url", "sha1", *_COPIED})
 def _named(columns: list[str], path: Path) -> list[str]:
     names = [_ALIASES.get(name.strip().lower(), name.strip().lower()) for name in columns]
     if "url" not in names:
-        raise SourceError(f"{path} has no column 'url'; it has {', '.join(columns) or 'none at all'}")
+        hint = ""
+        if len(columns) == 1 and (other := next((c for c in ";\t|," if c in columns[0]), "")):
+            shown = "a tab" if other == "\t" else f"'{other}'"
+            hint = (
+                f". Its first line was read as one column: it seems to be separated by {shown}; use commas, "
+            )
+            hint += "or tabs in a file called .tsv"
+        raise SourceError(f"{path} has no column 'url'; it has {', '.join(columns) or 'none at all'}{hint}")
+    for name in _KNOWN & set(names):
+        same = [column for column, known in zip(columns, names, strict=True) if known == name]
+        if len(same) > 1:
+            raise SourceError(f"{path}: the columns {' and '.join(same)} mean the same: keep one of them")
     return names
+
+
+def _require_texts(columns: pa.Schema, path: Path) -> None:
+    """A column that we read holds texts, days or nothing (floats: pandas' column of nothing but NaN)."""
+    for column in columns:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        fine = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        fine = fine or pa.types.is_null(kind) or pa.types.is_temporal(kind) or pa.types.is_floating(kind)
+        if not fine and _ALIASES.get(column.name.strip().lower(), column.name.strip().lower()) in _KNOWN:
+            raise SourceError(f"{path}: the column {column.name} must hold texts, not {column.type}")
 
 
 def _candidate(row: Mapping[str, Any], name: str) -> Candidate | None:
     """The photo of a row; None for a row without an address."""
-    values = {key: str(value).strip() for key, value in row.items() if value is not None}
+    values = {
+        key: str(value).strip() for key, value in row.items() if value is not None and value == value
+    }  # NaN
     url = values.get("url", "")
     if not url:
         return None
     licence = normalise(values.get("licence"), values.get("licence_url"))
     copied = {key: values.get(key) or None for key in _COPIED}
+    for key in ("page_url", "author_url"):
+        copied[key] = copied[key] if is_web_address(copied[key]) else None
     return Candidate(
         uri=url,
         url=url,
