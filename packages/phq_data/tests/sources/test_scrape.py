@@ -230,7 +230,7 @@ def test_refresh_finds_what_is_new_and_what_has_changed_and_nothing_else(commons
     commons.photos[2] = jpeg(222)
     for index in (2, 13):
         commons.site.pages[f"/photos/{index}.jpg"] = commons.photos[index]
-    run(refresh=True, limit=13)  # counts what this run has
+    run(refresh=True, limit=14)
     assert sorted(commons.site.asked("/photos")) == ["/photos/13.jpg", "/photos/2.jpg"]
     assert run.workspace().table("photos").num_rows == 15
 
@@ -475,3 +475,15 @@ def test_rights_that_commons_states_later_are_taken_over_by_a_refresh(commons, r
     assert "NC" in (rows["wikimedia:4"]["licence"] or "NC")
     assert json.loads(rows["wikimedia:4"]["rights_evidence"])["LicenseShortName"] == "CC BY-NC 4.0"
     assert run(refresh=True).scrape.restated == 0
+
+
+def test_a_refresh_asks_the_first_page_first_and_keeps_the_limit(commons, run):
+    run(limit=4)
+    commons.site.requests.clear()
+    run(refresh=True, limit=4)
+    assert commons.site.asked() and commons.site.asked()[0].startswith("/w/api.php")
+    assert not commons.site.asked("/photos") and run.workspace().table("photos").num_rows == 4
+    commons.site.requests.clear()
+    run(refresh=True, limit=6)
+    assert commons.site.asked()[0].startswith("/w/api.php")
+    assert run.workspace().table("photos").num_rows == 6

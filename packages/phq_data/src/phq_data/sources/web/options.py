@@ -18,7 +18,7 @@ class ScrapeOptions:
     limit: int = 0  # photos of these queries, those of earlier runs included; 0 = as many as there are
     permission: Permission | None = None
     retry_failed: bool = False  # only what failed for a reason that may have passed
-    refresh: bool = False  # begin with the first page again; then `limit` counts what this run has
+    refresh: bool = False  # begin with the first page again and ask known photos whether they changed
     connections: int = 8
     part_size: int = 64
 

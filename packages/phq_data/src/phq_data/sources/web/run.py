@@ -64,6 +64,7 @@ class Run:
         self._in_a_row: list[str] = []  # hosts of the downloads that failed since one did well
         self._down: Counter[str] = Counter()  # host -> failures since one did well there
         self._one_host = source.provider not in ("urls", "openverse")
+        self._seen = 0  # candidates on the pages of this run
         self._stop = threading.Event()
 
     def run(self) -> ScrapeReport:
@@ -127,7 +128,6 @@ class Run:
         provider, queries = self._source.provider, self._options.queries
         had = self._journal.had(provider, queries)
         if self._options.refresh:
-            had = set()
             for query in queries:
                 self._journal.restart(provider, query)
         permission = self._options.permission
@@ -137,6 +137,7 @@ class Run:
             )
         self._progress.begin(len(had), self._options.limit)
         turns = deque(queries)
+        refresh = self._options.refresh  # then the first page goes before what earlier pages left
         fresh: deque[File] = deque()
         last = 0  # seq of the newest file taken from the journal
         searching: Future[tuple[str, Page]] | None = None
@@ -148,19 +149,27 @@ class Run:
                         last = fresh[-1].seq if fresh else last
                     stopped = self._stop.is_set()
                     full = self._enough(had) or stopped
-                    while fresh and not full and self._room():
+                    opened = not refresh or self._report.pages > 0 or not turns
+                    while fresh and opened and not stopped and self._room():
+                        if full and not fresh[0].again:
+                            if not refresh:
+                                break
+                            fresh.popleft()  # a new one beyond the limit: later ones may be known
+                            continue
                         self._take(pool, fresh.popleft())
                         full = self._enough(had)
                     self._flush(last_one=False)
-                    if not full and len(fresh) < 64 and turns and searching is None:
+                    more = not stopped and (not full or (refresh and self._seen < self._options.limit))
+                    if more and len(fresh) < 64 and turns and searching is None:
                         searching = self._next_search(searcher, turns)
                     waiting: list[Future[object]] = [*self._pending]  # type: ignore[list-item]
-                    if searching is not None and not full:
+                    if searching is not None and more:
                         waiting.append(searching)  # type: ignore[arg-type]
                     if not waiting:
-                        if fresh and not full:
+                        going = not stopped and (refresh or not full)
+                        if fresh and going:
                             continue
-                        if not full and self._journal.unplanned(provider, queries, last, 1):
+                        if going and self._journal.unplanned(provider, queries, last, 1):
                             continue
                         break
                     wait(waiting, return_when=FIRST_COMPLETED)
@@ -182,7 +191,7 @@ class Run:
 
     def _enough(self, had: set[str]) -> bool:
         limit = self._options.limit
-        return bool(limit) and len(had) + len(self._pending) >= limit
+        return bool(limit) and len(had) + sum(not f.again for f in self._pending.values()) >= limit
 
     def _room(self) -> bool:
         return (
@@ -239,6 +248,7 @@ class Run:
         provider, permission = self._source.provider, self._options.permission
         found = [judged(candidate, provider, permission) for candidate in page.candidates]
         self._report.pages += 1
+        self._seen += len(page.candidates)
         self._report.found += self._journal.add_page(provider, query, found, page.next, self._options.queries)
         state = self._journal.query(provider, query)
         self._progress.page(query, state, page.total)
