@@ -81,7 +81,7 @@ def review(
 
     phq review --workspace portraits --order random --no-browser
 
-    phq review export --workspace portraits
+    phq review export decisions.csv --workspace portraits
     """
     if context.invoked_subcommand is not None:
         return

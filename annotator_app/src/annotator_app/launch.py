@@ -118,7 +118,12 @@ class Children:
         for child in self.running:
             code = child.process.poll()
             if code is not None:
-                raise LaunchError(f"the {child.name} ended (exit code {code}): its messages are above")
+                how = f"was ended by signal {-code}" if code < 0 else f"ended (exit code {code})"
+                raise LaunchError(
+                    f"the {child.name} {how}; its messages, if any, are above. Decisions are kept: what was "
+                    "shown as saved is in the database, the rest waits in the browser. Run the same command "
+                    "to start again"
+                )
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

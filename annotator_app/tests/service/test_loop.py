@@ -228,3 +228,33 @@ def test_decisions_are_published_while_the_service_runs(folder, start):
         time.sleep(0.05)
     held = client.app.state.phq
     assert held.publish() == held.publish(all_of_them=True) == 0
+
+
+def test_a_deleted_database_is_told_and_its_decisions_come_back_at_the_next_start(start, folder):
+    client = start()
+    kept = [decide(client, one["portrait_id"]) for one in queue(client, 3)]
+    client.app.state.phq.publish()
+    (folder / "review" / "review.sqlite").unlink()
+    late = decision(queue_ids(folder)[-1])
+    answer = client.post("/api/decisions", json={"decisions": [late]})
+    assert answer.status_code == 503 and "was removed or replaced" in answer.json()["detail"]
+    client.app.state.store.close()
+    for file in (folder / "review").glob("review.sqlite*"):
+        file.unlink()
+    again = start()
+    rows = again.get("/api/history").json()["decisions"]
+    assert {row["decision_id"] for row in rows} == {one["decision_id"] for one in kept}
+    assert again.post("/api/decisions", json={"decisions": [late]}).json()["saved"] == [late["decision_id"]]
+
+
+def queue_ids(folder):
+    return Workspace.open(folder).table("portraits", ["portrait_id"])["portrait_id"].to_pylist()
+
+
+def test_a_time_that_no_clock_says_and_half_an_address_are_refused(client):
+    portrait = queue(client, 1)[0]["portrait_id"]
+    one = decision(portrait, time="9999-12-31T23:59:59-23:59")
+    answer = client.post("/api/decisions", json={"decisions": [one]})
+    assert answer.status_code == 200 and "a day ahead" in answer.json()["refused"][0]["why"]
+    assert client.get("/api/health", headers={"host": "[::1"}).status_code == 421
+    assert client.get("/api/history?before=99999999999999999999").status_code == 422

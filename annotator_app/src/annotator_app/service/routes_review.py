@@ -152,7 +152,7 @@ def history(
     request: Request,
     reviewer: AnyReviewer,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    before: Annotated[int | None, Query(ge=0)] = None,
+    before: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
     who: Annotated[str | None, Query(alias="reviewer", max_length=80)] = None,
 ) -> models.History:
     """The last decisions: one's own; leads may name another `reviewer`, or * for everybody's."""

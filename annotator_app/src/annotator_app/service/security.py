@@ -72,7 +72,7 @@ class Gate:
             foreign = site == "cross-site" and scope["path"].startswith(("/api/", "/img/"))
             return (403, "only this service's own pages may ask this") if foreign else None
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].rstrip("/").lower() != host.lower():
             return 403, "changes are only taken from this service's own pages"
         if site not in ("none", "same-origin"):
             return 403, "changes are only taken from this service's own pages"
@@ -111,7 +111,10 @@ class Gate:
 
 def host_allowed(header: str, settings: ServiceSettings) -> bool:
     """Is this Host header one of ours? Addresses in digits always are: no foreign name points to them."""
-    name = (urlsplit(f"//{header}").hostname or "").lower() if header else ""
+    try:
+        name = (urlsplit(f"//{header}").hostname or "").lower() if header else ""
+    except ValueError:  # half an IPv6 address
+        return False
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

@@ -40,6 +40,9 @@ class State:
         self.store = Store.open(self.workspace, settings.database)
         self.queue = Queue(self.store)
         items.sync(self.store, self.workspace)
+        recovered = decisions.recover(self.workspace, self.store)
+        if recovered:
+            log.warning("the database was empty: %d decisions of tables/decisions are taken over", recovered)
         self.pictures = Pictures(self.workspace, self.store)
         self.picture_threads = CapacityLimiter(6)
         self.tries = Tries()

@@ -1,5 +1,6 @@
 import csv
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -81,3 +82,40 @@ def test_other_kinds_of_files_are_refused(store, tmp_path):
     (tmp_path / "no.parquet").write_text("hello")
     with pytest.raises(ReviewError, match="cannot read"):
         load(store, tmp_path / "no.parquet")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"decision_id": 5}, "row 1: 'decision_id' must be text"),
+        ({"reviewer": 7}, "row 1: 'reviewer' must be text"),
+        ({"seconds": [1.0]}, "row 1: 'seconds' is no number"),
+        ({"decision_id": "a b"}, "row 1: 'decision_id' is 1 to 64 letters"),
+        ({"note": "nul\0"}, "row 1: 'note' has characters"),
+        ({"reason": "x" * 501}, "row 1: 'reason' has more than 500"),
+        ({"time": "9999-12-31T23:59:59-23:59"}, "row 1: 'time' is 9999.*more than a day ahead"),
+    ],
+)
+def test_what_the_service_would_refuse_is_not_imported(store, tmp_path, change, says):
+    row = {
+        "decision_id": "D1", "portrait_id": store.ids[0], "verdict": "accept", "reviewer": "rosa",
+        "time": "2024-01-01T00:00:00+00:00", "reason": "", "note": "", "seconds": 1.0,
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row | change]), tmp_path / "wrong.parquet")
+    with pytest.raises(ReviewError, match=says):
+        load(store, tmp_path / "wrong.parquet")
+    assert store.last() == 0
+
+
+@pytest.mark.parametrize("text", ["", ",".join(LOG.names)])
+def test_a_file_without_decisions_says_so(store, tmp_path, text):
+    (tmp_path / "empty.csv").write_text(text)
+    with pytest.raises(ReviewError, match="holds no decisions"):
+        load(store, tmp_path / "empty.csv")
+
+
+def test_an_absurd_stored_time_is_exported(store, tmp_path):
+    store.record([NewDecision("D1", store.ids[0], "accept")], "rosa")
+    store.merge([log(store)[0] | {"decision_id": "D2", "client_time": 253_402_387_140_000}])
+    for kind in ("csv", "parquet"):
+        assert export(store, tmp_path / f"log.{kind}") == 2

@@ -6,11 +6,14 @@ import sqlalchemy as sa
 
 from phq_data.review import decisions
 from phq_data.review.consensus import ADJUDICATION, consensus, standing
+from phq_data.review.database import Database, StoreError
 from phq_data.review.rules import Policy
-from phq_data.review.store import NewDecision
+from phq_data.review.store import NewDecision, Store
 from phq_data.review.tables import ITEMS, STANDINGS
 
-from .conftest import vote
+from .conftest import fill, vote
+
+NOW = 1_700_000_000_000
 
 
 def new(number, portrait, verdict="accept", **more):
@@ -42,6 +45,8 @@ def test_an_id_that_means_something_else_is_refused(store):
         (new(1, store.ids[1]), "rosa"),
         (new(1, store.ids[0], "reject"), "rosa"),
         (new(1, store.ids[0]), "sam"),
+        (new(1, store.ids[0], note="another"), "rosa"),
+        (new(1, store.ids[0], reason="blur"), "rosa"),
     ):  # fmt: skip
         done = store.record([one], who)
         assert done.saved == () and "another decision has this id" in done.refused[0].why
@@ -58,6 +63,19 @@ def test_what_makes_no_sense_is_refused_and_the_rest_saved(store):
     why = {no.decision_id: no.why for no in done.refused}
     assert "no such portrait" in why["D0001"] and "a verdict is one of" in why["D0002"]
     assert "nothing to take back" in why["D0003"] and "letters and digits" in why["a b"]
+
+
+def test_a_database_that_is_removed_confirms_nothing(tmp_path):
+    for name in ("review.sqlite", "review.sqlite-wal"):
+        folder = tmp_path / f"without {name}"
+        store = fill(Store(Database.open(folder / "review.sqlite")), 5)
+        assert store.record([new(1, store.ids[0])], "rosa").saved
+        (folder / name).unlink()
+        for _ in range(2):
+            with pytest.raises(StoreError, match="was removed or replaced"):
+                store.record([new(2, store.ids[1])], "rosa")
+        assert [row["decision_id"] for row in store.rows()] == ["D0001"]  # still readable: to be published
+        store.close()
 
 
 def test_undo_takes_back_one_after_another_and_only_ones_own(store):
@@ -87,16 +105,20 @@ def test_an_undone_portrait_is_open_again(store):
 
 def test_order_of_arrival_rules_when_a_clock_jumps_back(store):
     p = store.ids[0]
-    store.record([new(1, p, "accept", time=2_000_000), new(2, p, "reject", time=1_000_000)], "rosa")
+    store.record([new(1, p, "accept", time=NOW + 2_000), new(2, p, "reject", time=NOW + 1_000)], "rosa")
     assert [row["verdict"] for row in store.standings(p)] == ["reject"]
     first, second = reversed(store.history())
-    assert first["time"] < second["time"] and second["client_time"] == 1_000_000
+    assert first["time"] < second["time"] and second["client_time"] == NOW + 1_000
 
 
 def test_a_clock_that_runs_ahead_does_not_reach_the_log(store):
-    store.record([new(1, store.ids[0], time=9_000_000_000_000)], "rosa", now=5_000_000)
+    store.record([new(1, store.ids[0], time=NOW + 3_600_000)], "rosa", now=NOW)
     row = store.history()[0]
-    assert (row["time"], row["client_time"], row["server_time"]) == (5_000_000, 9_000_000_000_000, 5_000_000)
+    assert (row["time"], row["client_time"], row["server_time"]) == (NOW, NOW + 3_600_000, NOW)
+
+    for wrong, why in ((NOW + 2 * 86_400_000, "day ahead"), (900_000_000_000, "before the year 2000")):
+        done = store.record([new(2, store.ids[1], time=wrong)], "rosa", now=NOW)
+        assert not done.saved and why in done.refused[0].why
 
 
 @pytest.mark.parametrize("seed", range(4))

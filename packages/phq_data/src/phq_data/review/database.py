@@ -51,6 +51,8 @@ class Database:
         self.name = name  # for people: no password
         self.embedded = engine.dialect.name == "sqlite"
         self._writer = threading.Lock()
+        self._seen: dict[Path, tuple[int, int]] = {}  # the file and its WAL as they were when it was opened
+        self._holder: sqlite3.Connection | None = None  # as long as it is open, nobody tidies the WAL away
 
     @classmethod
     def open(cls, where: str | Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
@@ -66,7 +68,31 @@ class Database:
         database = cls(engine, name)
         with _explaining(name):
             _migrate(database)
+        if database.embedded and engine.url.database:
+            database._hold(Path(engine.url.database))
         return database
+
+    def _hold(self, path: Path) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._holder = sqlite3.connect(path, check_same_thread=False)
+            self._holder.execute("SELECT version_num FROM alembic_version").fetchall()
+        for one in (path, path.with_name(f"{path.name}-wal")):
+            with contextlib.suppress(OSError):
+                self._seen[one] = _identity(one)
+
+    def _check_there(self) -> None:
+        """Raise `StoreError` when a restart would not read the files that we write to."""
+        for path, known in self._seen.items():
+            try:
+                same = _identity(path) == known
+            except OSError:
+                same = False
+            if not same:
+                raise StoreError(
+                    f"{path} was removed or replaced while it was in use. Nothing is saved any more: end the "
+                    "review (Ctrl-C) and start it again. It takes over the decisions in the workspace's "
+                    "tables/decisions; what was not confirmed waits in the browser"
+                )
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -92,8 +118,10 @@ class Database:
             with self._writer, self.engine.connect() as connection:
                 _set_durable(connection, durable)
                 connection = connection.execution_options(phq_immediate=True)
+                self._check_there()
                 with connection.begin():
                     yield connection
+                    self._check_there()
 
     def only_one(self, connection: sa.Connection, number: int) -> None:
         """Until the transaction ends, nobody else is in a section of this number (SQLite: anywhere)."""
@@ -102,6 +130,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        if self._holder is not None:
+            self._holder.close()
         self.engine.dispose()
 
 
@@ -130,6 +160,11 @@ def _file(path: Path, busy_seconds: float) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _set_durable(connection: sa.Connection, durable: bool) -> None:

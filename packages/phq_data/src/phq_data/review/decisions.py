@@ -83,6 +83,20 @@ def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
         return append(workspace, [from_log(row) for row in store.rows(after)])
 
 
+def recover(workspace: Workspace, store: Store) -> int:
+    """Take the workspace's decisions over into a live store that is empty; returns how many.
+
+    For a database that was deleted, or is new: what was written to the tables is not lost.
+    """
+    if store.last() or not workspace.parts(FOLDER):
+        return 0
+    rows = workspace.table("decisions").to_pylist()
+    for row in rows:
+        when = round(row["time"].timestamp() * 1000)
+        row |= {"time": when, "client_time": when, "server_time": when, "rules": "", "queue": ""}
+    return store.merge(rows)
+
+
 def from_log(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the live store as a row of `schema.DECISIONS`."""
     found = {name: row[name] for name in schema.DECISIONS.names}

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from phq_data.review.consensus import VERDICTS, ReviewError
 from phq_data.review.reviewers import checked_name
-from phq_data.review.store import Store
+from phq_data.review.store import DECISION_ID, Store, now_ms, storable, time_objection
 
 _TIME = pa.timestamp("ms", tz="UTC")
 LOG = pa.schema(
@@ -44,7 +44,10 @@ LOG = pa.schema(
 
 _NEEDED = ("decision_id", "portrait_id", "verdict", "reviewer", "time")
 _TIMES = ("time", "client_time", "server_time")
-_LONGEST = {"decision_id": 64, "portrait_id": 64, "rules": 64, "client": 120, "queue": 64}
+_LONGEST = {"decision_id": 64, "portrait_id": 64, "rules": 64, "client": 120, "queue": 64,
+            "reason": 500, "note": 4000}  # fmt: skip
+_TEXTS = ("decision_id", "portrait_id", "verdict", "reason", "note", "reviewer", "rules", "client", "queue")
+_LAST = 253_402_300_799_000  # the end of the year 9999, in milliseconds
 _BATCH = 20_000
 # A spreadsheet runs a cell that begins like this; the quote is taken away again on import.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -78,6 +81,8 @@ def load(store: Store, file: Path) -> tuple[int, int]:
         checked = [_checked(number, row) for number, row in enumerate(rows, 1)]
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
         raise ReviewError(f"cannot read {file}: {error}") from error
+    if not checked:
+        raise ReviewError(f"{file} holds no decisions")
     return len(checked), store.merge(checked)
 
 
@@ -92,8 +97,13 @@ def _rows(store: Store) -> Iterator[dict[str, Any]]:
     for row in store.rows():
         found = {name: row[name] for name in LOG.names}
         for name in _TIMES:
-            found[name] = datetime.fromtimestamp(row[name] / 1000, UTC)
+            found[name] = _moment(row[name])
         yield found
+
+
+def _moment(milliseconds: int) -> datetime:
+    """A stored time; one that no calendar has (an absurd clock of a client) becomes the last that it has."""
+    return datetime.fromtimestamp(min(max(milliseconds, 0), _LAST) / 1000, UTC)
 
 
 def _export_parquet(store: Store, path: Path) -> int:
@@ -153,11 +163,17 @@ def _checked(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in _NEEDED if row.get(name) in (None, "")]
     if missing:
         raise ReviewError(f"row {number}: '{missing[0]}' is missing")
+    for name in _TEXTS:
+        value = row.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ReviewError(f"row {number}: '{name}' must be text, not {type(value).__name__} {value!r}")
+        if value and not storable(value):
+            raise ReviewError(f"row {number}: '{name}' has characters that no database takes (NUL)")
     if row["verdict"] not in VERDICTS:
         raise ReviewError(f"row {number}: a verdict is one of {', '.join(VERDICTS)}, not {row['verdict']!r}")
     try:
         seconds = float(row.get("seconds") or 0.0)
-    except ValueError:
+    except (ValueError, TypeError):
         raise ReviewError(f"row {number}: 'seconds' is no number: {row['seconds']!r}") from None
     if not math.isfinite(seconds) or seconds < 0:
         raise ReviewError(f"row {number}: 'seconds' is {seconds}")
@@ -172,8 +188,12 @@ def _checked(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         "queue": row.get("queue") or "",
     }  # fmt: skip
     for name, most in _LONGEST.items():
-        if len(found[name]) > most:
+        if len(found[name] or "") > most:
             raise ReviewError(f"row {number}: '{name}' has more than {most} letters")
+    if not DECISION_ID.fullmatch(row["decision_id"]):
+        raise ReviewError(
+            f"row {number}: 'decision_id' is 1 to 64 letters and digits: {row['decision_id']!r}"
+        )
     return found
 
 
@@ -183,4 +203,11 @@ def _time(number: int, name: str, value: Any) -> int:
     except (ValueError, TypeError):
         raise ReviewError(f"row {number}: '{name}' is no time: {value!r}") from None
     known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(known.timestamp() * 1000)
+    try:
+        found = round(known.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise ReviewError(f"row {number}: '{name}' is no time: {value!r}") from None
+    why = time_objection(found, now_ms())
+    if why:
+        raise ReviewError(f"row {number}: '{name}' is {value}: {why.partition(':')[0]}")
+    return found

@@ -30,7 +30,11 @@ CHUNK = 400  # ids in one IN (...)
 _STANDING = [column.name for column in STANDINGS.columns]
 _VIEW = sa.table("standing_verdicts", *(sa.column(name) for name in _STANDING))
 """What stands by the log alone; the table `standings` holds the same, ready to be searched."""
-_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+EARLIEST = 946_684_800_000  # the year 2000, in milliseconds
+DAY = 86_400_000
+_SAME = ("portrait_id", "verdict", "reviewer", "reason", "note")
+"""What a decision with an id that is known must agree in, to be the same decision."""
+DECISION_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -263,14 +267,15 @@ def _record(
     refused: list[Refusal] = []
     for one in decisions:
         before = earlier.get(one.decision_id) or saved.get(one.decision_id)
+        wanted = {**dataclasses.asdict(one), "reviewer": reviewer}
         if before is not None:
-            same = (before["portrait_id"], before["verdict"], before["reviewer"])
-            if same == (one.portrait_id, one.verdict, reviewer):
+            if all(before[name] == wanted[name] for name in _SAME):
                 known.append(one.decision_id)
             else:
                 refused.append(Refusal(one.decision_id, "another decision has this id"))
             continue
         why = _objection(one, items.get(one.portrait_id), depth.get(one.portrait_id, 0), lead)
+        why = why or time_objection(one.time or now, now)
         if why:
             refused.append(Refusal(one.decision_id, why))
             continue
@@ -299,11 +304,11 @@ def _record(
 
 def _objection(one: NewDecision, active: bool | None, depth: int, lead: bool) -> str:
     """Why a decision cannot be saved, or ""."""
-    if not _ID.fullmatch(one.decision_id):
+    if not DECISION_ID.fullmatch(one.decision_id):
         return "the id of a decision is 1 to 64 letters and digits"
     if one.verdict not in VERDICTS:
         return f"a verdict is one of {', '.join(VERDICTS)}"
-    if not all(_storable(text) for text in (one.reason, one.note or "", one.client, one.queue, one.rules)):
+    if not all(storable(text) for text in (one.reason, one.note or "", one.client, one.queue, one.rules)):
         return "a text has characters that no database takes (NUL, half a surrogate)"
     if active is None:
         return "this workspace has no such portrait"
@@ -316,7 +321,17 @@ def _objection(one: NewDecision, active: bool | None, depth: int, lead: bool) ->
     return ""
 
 
-def _storable(text: str) -> bool:
+def time_objection(moment: int, now: int) -> str:
+    """Why no clock can have said this time (milliseconds since 1970), or ""."""
+    if moment < EARLIEST:
+        return "its time lies before the year 2000: set this computer's clock"
+    if moment > now + DAY:
+        return "its time lies more than a day ahead: set this computer's clock"
+    return ""
+
+
+def storable(text: str) -> bool:
+    """Can every database hold this text?"""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -324,7 +339,7 @@ def _storable(text: str) -> bool:
 
 
 def _existing(connection: sa.Connection, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    columns = (DECISIONS.c.decision_id, DECISIONS.c.portrait_id, DECISIONS.c.verdict, DECISIONS.c.reviewer)
+    columns = (DECISIONS.c.decision_id, *(DECISIONS.c[name] for name in _SAME))
     return {
         row["decision_id"]: dict(row)
         for chunk in chunks(ids)
