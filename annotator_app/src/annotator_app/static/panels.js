@@ -40,7 +40,7 @@ export class Panels {
   /** Open or close one of photo, evidence, neighbours; on a small screen, bring it into view. */
   toggle(name) {
     const section = this.sections[name];
-    section.open = !section.open;
+    section.open = name === "evidence" || !section.open; // the evidence is looked for, never in the way
     if (section.open) section.scrollIntoView({ block: "nearest" });
     return section.open;
   }

@@ -105,9 +105,13 @@ export class Stage extends EventTarget {
       this.#source(this.photo, item.images.photo);
       const [x, y, side] = item.window;
       const { photo_width: width, photo_height: height } = item;
-      const scale = Math.min(this.root.clientWidth / width, this.root.clientHeight / height);
-      place(this.plane, width * scale, height * scale);
-      place(this.frame, side * scale, side * scale, x * scale, y * scale);
+      // The box may reach beyond the photo: both are fitted.
+      const [left, top] = [Math.min(0, x), Math.min(0, y)];
+      const [across, down] = [Math.max(width, x + side) - left, Math.max(height, y + side) - top];
+      const scale = Math.min(this.root.clientWidth / across, this.root.clientHeight / down);
+      place(this.plane, across * scale, down * scale);
+      place(this.photo, width * scale, height * scale, -left * scale, -top * scale);
+      place(this.frame, side * scale, side * scale, (x - left) * scale, (y - top) * scale);
     } else {
       const side = Math.min(this.root.clientWidth, this.root.clientHeight);
       place(this.plane, side, side);
