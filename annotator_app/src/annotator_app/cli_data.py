@@ -122,6 +122,7 @@ def status(
         agreed = agreement.agreement(store)
         reasons = agreement.reject_reasons(store)
         known_of = agreement.known_quality(store)
+        replaced = agreement.on_replaced(store)
         where = store.database.name
     if json_out:
         found = {
@@ -130,6 +131,7 @@ def status(
             "reviewers": [dataclasses.asdict(one) for one in paces],
             "agreement": dataclasses.asdict(agreed),
             "reasons": reasons,
+            "on_replaced_portraits": replaced,
             "known": [dataclasses.asdict(one) for one in known_of],
         }
         typer.echo(json.dumps(found))
@@ -141,6 +143,8 @@ def status(
             f"{rules.bin_name(key):<8}{one.total:>10,}{one.accepted:>10,}{one.rejected:>10,}"
             f"{one.disputed:>10,}{one.undecided:>10,}"
         )
+    if replaced:
+        typer.echo(f"{replaced:,} verdicts are on portraits that newer ones replaced: they count no more")
     for pace in paces:
         speed = f", {pace.median_seconds:.1f} s in the middle" if pace.median_seconds else ""
         typer.echo(f"{pace.reviewer}: {pace.decisions:,} decisions, {pace.undone:,} taken back{speed}")

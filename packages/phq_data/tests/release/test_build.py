@@ -81,6 +81,9 @@ def test_without_an_accepted_portrait_there_is_no_release(maker, releases):
     with pytest.raises(ReleaseError, match="1 review_undecided; nobody has decided"):
         build(maker.workspace, releases, "1.0.0", options(unreviewed=False))
     assert list(releases.glob("[!.]*")) == []
+    maker.decide({"0" * 32: "accept"})  # of a portrait that a newer crop replaced
+    with pytest.raises(ReleaseError, match="1 decided portraits were replaced"):
+        build(maker.workspace, releases, "1.0.0", options(unreviewed=False))
 
 
 def test_one_of_each_cluster_is_released_and_look_alikes_without_a_cluster_are_found(maker, releases):

@@ -1,7 +1,9 @@
 import pytest
+import sqlalchemy as sa
 
 from phq_data.review import agreement, items
 from phq_data.review.agreement import agreement_of, cohen_kappa, fleiss_kappa
+from phq_data.review.tables import ITEMS
 
 from .conftest import vote
 
@@ -99,3 +101,12 @@ def test_days_are_counted_in_utc(store):
     vote(store, "rosa", store.ids[0], time=86_400_000 * 20_000 - 1)
     vote(store, "rosa", store.ids[1], time=86_400_000 * 20_000)
     assert agreement.days(store, 0) == {"2024-10-03": 1, "2024-10-04": 1}
+
+
+def test_verdicts_on_replaced_portraits_are_counted_apart(store):
+    for portrait in store.ids[:3]:
+        vote(store, "rosa", portrait)
+    assert agreement.on_replaced(store) == 0
+    with store.database.write() as connection:
+        connection.execute(sa.update(ITEMS).where(ITEMS.c.portrait_id == store.ids[0]).values(active=0))
+    assert agreement.on_replaced(store) == 1

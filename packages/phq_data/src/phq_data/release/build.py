@@ -213,6 +213,8 @@ def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
     ids = [place.portrait_id for place in selection.places]
     if not ids:
         why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items()) or "it has none"
+        if selection.replaced:
+            why += f"; {selection.replaced} decided portraits were replaced by newer ones: review these"
         hint = (
             ""
             if options.unreviewed

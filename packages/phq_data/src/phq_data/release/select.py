@@ -55,6 +55,7 @@ class Selection:
     left_out: Mapping[str, int]
     refused: Mapping[str, list[str]]  # by the rights gate: reason -> portrait ids
     consensus: Mapping[str, int] = field(default_factory=dict)  # state -> portraits
+    replaced: int = 0  # portraits with a verdict that the workspace no longer has
 
 
 @dataclass
@@ -85,12 +86,14 @@ def select(
     states = Counter(consensus.state for consensus in votes.values())
     left_out: Counter[str] = Counter()
     clusters = {row["portrait_id"]: row for row in workspace.table("duplicates").to_pylist()}
+    present: set[str] = set()
     chosen: list[_Candidate] = []
     gone: list[tuple[int, str]] = []  # hash and cluster of taken-down portraits, whatever became of them
     facts: dict[str, Mapping[str, Any]] = {}  # photo_id -> provenance
     for part, rows, photos, screened in _parts(workspace):
         for position, row in enumerate(rows):
             portrait, photo = row["portrait_id"], photos[row["photo_id"]]
+            present.add(portrait)
             verdict = screened.get(portrait)
             if verdict is None:
                 raise ReleaseError(
@@ -124,7 +127,10 @@ def select(
         "train",
         permissions,
     )
-    return Selection(tuple(places), dict(sorted(left_out.items())), refused, dict(sorted(states.items())))
+    replaced = sum(one.state != "undecided" for name, one in votes.items() if name not in present)
+    return Selection(
+        tuple(places), dict(sorted(left_out.items())), refused, dict(sorted(states.items())), replaced
+    )
 
 
 def day(exif_time: str | None) -> str | None:

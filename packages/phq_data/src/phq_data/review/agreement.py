@@ -225,6 +225,18 @@ def reject_reasons(store: Store) -> dict[str, int]:
         return {reason or "none given": count for reason, count in connection.execute(statement)}
 
 
+def on_replaced(store: Store) -> int:
+    """Standing verdicts on portraits that the workspace no longer has: kept, but they count for nothing."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(STANDINGS)
+        .join(ITEMS, ITEMS.c.portrait_id == STANDINGS.c.portrait_id)
+        .where(ITEMS.c.active == 0)
+    )
+    with store.database.read() as connection:
+        return int(connection.execute(statement).scalar() or 0)
+
+
 def progress(store: Store, by: str = "yaw_bin") -> dict[Any, Progress]:
     """How far the review is, by a column of the items: `yaw_bin`, `source` or `pool`."""
     column = {"yaw_bin": ITEMS.c.yaw_bin, "source": ITEMS.c.source, "pool": ITEMS.c.pool}[by]
