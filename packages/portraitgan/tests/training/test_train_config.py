@@ -55,6 +55,9 @@ def test_setting_fields_by_path() -> None:
         ("batch.size", "many", "batch.size must be int"),
         ("batch.size", "6", "multiple of batch.micro"),
         ("stages.1.until_kimg", "1", "must be more than 40"),
+        ("stages.0.resolution", "100000", "more rays a side than the image's 32 pixels"),
+        ("batch.size", "1000000", "1,000,000 images an iteration are more than the whole run has"),
+        ("data.workers", "-1", "data.workers must be at least 0, not -1"),
         ("model.precision.half", "float8", "float8"),
     ],
 )

@@ -276,15 +276,25 @@ def _check(config: TrainConfig) -> None:
             )
         if min(stage.resolution, stage.resolution_start) < 4:
             raise ConfigError(f"stages.{index}.resolution must be at least 4 rays a side")
+        most = config.model.generator.image_resolution
+        if max(stage.resolution, stage.resolution_start) > most:
+            raise ConfigError(f"stages.{index}.resolution: more rays a side than the image's {most} pixels")
         before = stage.until_kimg
     batch = config.batch
     if batch.micro < 1 or batch.size < 1 or batch.size % batch.micro:
         raise ConfigError(f"batch.size must be a multiple of batch.micro, not {batch.size} and {batch.micro}")
+    if batch.size > 1000 * before:
+        raise ConfigError(f"batch.size: {batch.size:,} images an iteration are more than the whole run has")
     if config.optimiser.r1_interval < 1:
         raise ConfigError("optimiser.r1_interval must be at least 1 iteration")
     output = config.output
     for name in ("status_kimg", "checkpoint_kimg", "latest_kimg", "snapshot_kimg"):
         if getattr(output, name) <= 0:
             raise ConfigError(f"output.{name} must be positive")
-    if config.data.workers < 0 or config.guard.max_bad_steps < 1 or output.snapshot_portraits < 1:
-        raise ConfigError("data.workers, guard.max_bad_steps and output.snapshot_portraits are too small")
+    for name, value, least in (
+        ("data.workers", config.data.workers, 0),
+        ("guard.max_bad_steps", config.guard.max_bad_steps, 1),
+        ("output.snapshot_portraits", output.snapshot_portraits, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, not {value}")
