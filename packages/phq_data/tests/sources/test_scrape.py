@@ -230,7 +230,7 @@ def test_refresh_finds_what_is_new_and_what_has_changed_and_nothing_else(commons
     commons.photos[2] = jpeg(222)
     for index in (2, 13):
         commons.site.pages[f"/photos/{index}.jpg"] = commons.photos[index]
-    run(refresh=True, limit=14)
+    run(refresh=True, limit=15)
     assert sorted(commons.site.asked("/photos")) == ["/photos/13.jpg", "/photos/2.jpg"]
     assert run.workspace().table("photos").num_rows == 15
 
