@@ -6,9 +6,7 @@ import io
 import json
 import os
 import pickle
-import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from phq_data.rig import PortraitRig
 from portraitgan.cli import main
@@ -30,155 +27,15 @@ from portraitgan.config import (
     without_pose,
 )
 from portraitgan.convert import ConvertError, convert, plane_axes
-from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.inert_pickle import PickleRefusedError, read_pickle
 from portraitgan.weights import (
     WeightsError,
     load_discriminator,
     load_generator,
-    make_discriminator,
-    make_generator,
 )
 
 MakeBust = Callable[..., PortraitRig]
 RAN: list[str] = []
-
-
-class Official:
-    """The official code's shape: modules whose classes pickle with their source, and plain ones."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monkeypatch = monkeypatch
-        self.persistence = self.module("torch_utils.persistence")
-        self.dnnlib = self.module("dnnlib.util")
-        self.training = self.module("training.smpl_triplane")
-
-        class EasyDict(dict):  # type: ignore[type-arg]
-            pass
-
-        def _reconstruct_persistent_obj(meta: Any) -> Any:
-            RAN.append("source code of the pickle")
-            raise AssertionError("the official loader would run source code here")
-
-        self.easy = self.place(self.dnnlib, EasyDict)
-        self.rebuild = self.place(self.persistence, _reconstruct_persistent_obj)
-
-        rebuild, easy = self.rebuild, self.easy
-
-        class Persistent(nn.Module):
-            def __reduce__(self) -> Any:
-                meta = easy(
-                    type="class",
-                    version=6,
-                    module_src="raise RuntimeError('source of the pickle was run')",
-                    class_name="SomeNetwork",
-                    state=self.__dict__,
-                )
-                return rebuild, (meta,)
-
-        class Plain(nn.Module):
-            pass
-
-        self.persistent = self.place(self.training, Persistent)
-        self.plain = self.place(self.training, Plain)
-
-    def module(self, name: str) -> types.ModuleType:
-        made = types.ModuleType(name)
-        parts = name.split(".")
-        for count in range(1, len(parts) + 1):
-            part = ".".join(parts[:count])
-            self.monkeypatch.setitem(
-                sys.modules, part, made if count == len(parts) else types.ModuleType(part)
-            )
-        return made
-
-    @staticmethod
-    def place(module: types.ModuleType, thing: Any) -> Any:
-        thing.__module__, thing.__qualname__ = module.__name__, thing.__name__
-        setattr(module, thing.__name__, thing)
-        return thing
-
-    def tree(self, state: dict[str, torch.Tensor], learned: set[str]) -> nn.Module:
-        """Nested modules that hold `state`, every one with the constants of the official ones."""
-        root = self.persistent()
-        for key, value in state.items():
-            *path, name = key.split(".")
-            here: nn.Module = root
-            for depth, part in enumerate(path):
-                if part not in here._modules:
-                    # The renderer, the decoder and the pose branch are not persistent in the official code.
-                    plain = path[0] in ("renderer", "decoder", "pose_branch") or depth > 2
-                    here.add_module(part, self.plain() if plain else self.persistent())
-                here = here._modules[part]  # type: ignore[assignment]
-            if key in learned:
-                here.register_parameter(name, nn.Parameter(value.clone()))
-            else:
-                here.register_buffer(name, value.clone())
-        root.register_buffer("scratch", torch.ones(3), persistent=False)
-        return root
-
-
-@pytest.fixture
-def made(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_bust: MakeBust
-) -> Iterator[Callable[..., tuple[Path, nn.Module, nn.Module, PortraitRig]]]:
-    """A function that writes a checkpoint and returns it with the networks it was made from."""
-
-    def build(
-        config: ModelConfig, cuda: bool = False, options: dict[str, Any] | None = None
-    ) -> tuple[Path, nn.Module, nn.Module, PortraitRig]:
-        torch.manual_seed(0)
-        code = Official(monkeypatch)
-        rig = make_bust(rings=8, around=6)
-        generator, discriminator = make_generator(config), make_discriminator(config)
-        for network in (generator, discriminator):
-            for parameter in network.parameters():
-                parameter.data.normal_()
-        networks = {}
-        for name, network in (("G", generator), ("D", discriminator)):
-            state = {**network.state_dict(), "resample_filter": torch.ones(4, 4)}
-            if name == "G":
-                state["superresolution.block0.conv0.resample_filter"] = torch.ones(4, 4)
-                state["dataset_label_std"] = torch.ones(25)
-                if config.generator.pose_conditioning:
-                    mesh = SkinnedMesh.from_rig(rig)
-                    state["renderer.face_mask"] = mesh.inside_box.clone()
-                    state["renderer.aligned_SMPL.model.v_template"] = torch.ones(5, 3)
-            learned = {key for key, _ in network.named_parameters()}
-            networks[name] = code.tree(state, learned)
-        g = config.generator
-        networks["G"].neural_rendering_resolution = g.render.resolution
-        networks["G"].img_resolution = g.image_resolution
-        networks["G"].avg_c = torch.ones(25)
-        networks["G"].rendering_kwargs = code.easy(
-            depth_resolution=g.render.coarse_samples,
-            depth_resolution_importance=g.render.fine_samples,
-            ray_start=2.25,
-            ray_end=3.3,
-            box_warp=1,
-            decoder_activation=g.decoder.activation,
-            superresolution_module="training.superresolution.SuperresolutionHybrid2X",
-            **(options or {}),
-        )
-        content = {
-            "training_set_kwargs": code.easy(path="somewhere.zip"),
-            "G": networks["G"],
-            "D": networks["D"],
-            "G_ema": networks["G"],
-            "D_ema": networks["D"],
-            "augment_pipe": None,
-        }
-        path = tmp_path / "network.pkl"
-        if cuda:
-            monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
-        with path.open("wb") as file:
-            pickle.dump(content, file)
-        monkeypatch.undo()
-        return path, generator, discriminator, rig
-
-    RAN.clear()
-    yield build
-    assert RAN == []
 
 
 def same(config: ModelConfig) -> ModelConfig:
@@ -192,9 +49,9 @@ def same(config: ModelConfig) -> ModelConfig:
 
 
 @pytest.mark.parametrize("cuda", [False, True])
-def test_official_checkpoint(made: Any, tmp_path: Path, cuda: bool) -> None:
+def test_official_checkpoint(official_pickle: Any, tmp_path: Path, cuda: bool) -> None:
     """Weights, config and the face selection arrive; tensors that lay on a GPU arrive on the CPU."""
-    path, generator, discriminator, rig = made(tiny(), cuda=cuda)
+    path, generator, discriminator, rig = official_pickle(tiny(), cuda=cuda)
     if cuda:
         assert b"cuda:0" in path.read_bytes()
     converted = convert(path, tmp_path / "out", rig)
@@ -215,16 +72,16 @@ def test_official_checkpoint(made: Any, tmp_path: Path, cuda: bool) -> None:
     assert b"v_template" not in written
 
 
-def test_panohead_like_checkpoint(made: Any, tmp_path: Path) -> None:
+def test_panohead_like_checkpoint(official_pickle: Any, tmp_path: Path) -> None:
     config = without_pose(tiny())
-    path, *_ = made(config)
+    path, *_ = official_pickle(config)
     converted = convert(path, tmp_path / "out")
     assert converted.face_selection == "none"
     assert converted.config == same(config)
 
 
-def test_another_body_is_noticed(made: Any, tmp_path: Path, make_bust: MakeBust) -> None:
-    path, _, _, rig = made(tiny())
+def test_another_body_is_noticed(official_pickle: Any, tmp_path: Path, make_bust: MakeBust) -> None:
+    path, _, _, rig = official_pickle(tiny())
     with pytest.raises(ConvertError, match="the rig has"):
         convert(path, tmp_path / "out", make_bust(rings=9, around=6))
     moved = replace(rig, vertices=rig.vertices + np.array([0.3, 0, 0], np.float32))
@@ -233,11 +90,13 @@ def test_another_body_is_noticed(made: Any, tmp_path: Path, make_bust: MakeBust)
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_rendering_options_are_refused(made: Any, tmp_path: Path) -> None:
-    path, *_ = made(tiny(), options={"c_scale": 0.5})
+def test_unknown_rendering_options_are_refused(official_pickle: Any, tmp_path: Path) -> None:
+    path, *_ = official_pickle(tiny(), options={"c_scale": 0.5})
     with pytest.raises(ConvertError, match=r"c_scale is 0\.5: a scaled condition"):
         convert(path, tmp_path / "out")
-    path, *_ = made(tiny(), options={"c_scale": 1.0, "clamp_mode": "softplus", "white_back": False})
+    path, *_ = official_pickle(
+        tiny(), options={"c_scale": 1.0, "clamp_mode": "softplus", "white_back": False}
+    )
     assert convert(path, tmp_path / "out").config == same(tiny())
 
 
@@ -315,8 +174,8 @@ def test_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "no generator" in capsys.readouterr().err
 
 
-def test_command(made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, _, _, rig = made(tiny())
+def test_command(official_pickle: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _, _, rig = official_pickle(tiny())
     rig.save(tmp_path / "rig.safetensors")
     out = tmp_path / "out"
     assert main(["convert", str(path), str(out), "--rig", str(tmp_path / "rig.safetensors")]) == 0
@@ -324,8 +183,8 @@ def test_command(made: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "generator_ema" in printed and "are the checkpoint's" in printed
 
 
-def test_damaged_weights_are_named(made: Any, tmp_path: Path) -> None:
-    path, *_ = made(tiny())
+def test_damaged_weights_are_named(official_pickle: Any, tmp_path: Path) -> None:
+    path, *_ = official_pickle(tiny())
     convert(path, tmp_path / "out")
     config = (tmp_path / "out" / "config.json").read_text()
     changed = json.loads(config)

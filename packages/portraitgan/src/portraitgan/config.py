@@ -82,7 +82,7 @@ class SuperResolutionConfig:
     input_resolution: int = 128
     channels: tuple[int, int] = (128, 64)
     clamp: float | None = 256.0
-    half_precision: bool = True  # both blocks run in `PrecisionConfig.half` on a GPU
+    half_precision: bool = True  # both blocks run in `PrecisionConfig.half`
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,12 @@ class CompatibilityConfig:
 
 @dataclass(frozen=True)
 class PrecisionConfig:
-    """Number formats on a GPU; on a CPU everything runs in float32."""
+    """Number formats. Half precision is for the large resolutions of discriminator and super-resolution;
+    tri-grid, deformation, marching, pose predictors, scores, losses and R1's sums stay in float32, and so do
+    weights, moments and averages.
+    """
 
-    half: HalfPrecision = "float16"
+    half: HalfPrecision = "float16"  # float16 on GPUs only, bfloat16 also in training on a CPU
     tf32: bool = False  # matrix products and convolutions of the float32 parts
     channels_last: bool = True
 
@@ -165,7 +168,7 @@ class DiscriminatorConfig:
     pose_predictor: PosePredictorConfig | None = PosePredictorConfig((2048, 512, 128, 32))
     minibatch_group: int = 4
     clamp: float | None = 256.0
-    half_resolutions: int = 4  # how many of the largest resolutions run in `PrecisionConfig.half` on a GPU
+    half_resolutions: int = 4  # how many of the largest resolutions run in `PrecisionConfig.half`
 
     def channels(self, resolution: int) -> int:
         """Feature channels at `resolution`."""

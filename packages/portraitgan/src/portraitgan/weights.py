@@ -99,10 +99,15 @@ def load_generator(
     return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
 
 
-def load_discriminator(folder: str | Path, average: bool = True) -> Discriminator:
-    """The discriminator of a folder, its moving average by default, in evaluation mode."""
+def load_discriminator(
+    folder: str | Path, average: bool = True, config: ModelConfig | None = None
+) -> Discriminator:
+    """The discriminator of a folder, its moving average by default, in evaluation mode.
+
+    `config` replaces the folder's, to run the same weights in another precision.
+    """
     name = DISCRIMINATOR_EMA if average else DISCRIMINATOR
-    network = make_discriminator(read_config(folder))
+    network = make_discriminator(config or read_config(folder))
     return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
 
 

@@ -72,9 +72,8 @@ def garble(folder: Path) -> None:
     (folder / "state.json").write_text("{")
 
 
-def other_format(folder: Path) -> None:
-    file = folder / "state.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
+def no_format(folder: Path) -> None:
+    (folder / "state.json").write_text("{}")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def other_format(folder: Path) -> None:
         (flip, "optimiser.safetensors is damaged"),
         (lose, "lacks discriminator_ema"),
         (garble, "state.json is damaged"),
-        (other_format, "format 99"),
+        (no_format, "names no format"),
     ],
 )
 def test_a_damaged_latest_falls_back_and_says_so(
@@ -98,6 +97,16 @@ def test_a_damaged_latest_falls_back_and_says_so(
     assert len(said) == 1 and word in said[0] and "falling back" in said[0]
     assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["kimg-000001"]
     assert (tmp_path / "checkpoints" / "damaged-kimg-000002").is_dir()
+
+
+def test_a_checkpoint_of_a_newer_version_stays_where_it_is(tmp_path: Path) -> None:
+    """It is whole: falling back would lose what it holds."""
+    checkpoint.save(tmp_path, made(1000))
+    file = checkpoint.save(tmp_path, made(2000)) / "state.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
+    with pytest.raises(CheckpointError, match=r"format 99, this portraitgan reads 1: .* or update this one"):
+        checkpoint.recover(tmp_path, lambda _: None)
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["kimg-000001", "kimg-000002"]
 
 
 def test_no_whole_checkpoint_is_an_error_and_no_new_start(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     step = kinds.add_parser("step", help="one generator and one discriminator step, by part")
     step.add_argument("--preset", nargs="+", help="default: tiny middle; on a GPU: paper_256 paper_512")
     step.add_argument("--batch", type=int, default=4, help="images")
+    cost = kinds.add_parser("cost", help="arithmetic of an image of training, and hours estimated from it")
+    cost.add_argument("--preset", nargs="+", help="default: all of `portraitgan train`")
     for part in (deformation, step):
         part.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
         part.add_argument("--repeats", type=int, help="how often everything is timed; the median counts")
@@ -53,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.brute_points,
             options.repeats or 3,
         )
+    elif options.kind == "cost":
+        from portraitgan.bench.cost import measure as measure_cost
+
+        table, figures = measure_cost(options.preset)
     elif options.kind == "learn":
         from portraitgan.bench.learn import measure as measure_learning
 

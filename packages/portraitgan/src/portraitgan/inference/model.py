@@ -62,7 +62,7 @@ class Model:
     @cached_property
     def discriminator(self) -> Discriminator:
         """The discriminator's moving average; every portrait is judged by itself (spec Q2)."""
-        network = weights.load_discriminator(self.folder)
+        network = weights.load_discriminator(self.folder, config=self.config)
         _check_finite(network, self.folder)
         network = place(network, self.device, self.config.precision)
         network.b4.group = 1
@@ -148,13 +148,13 @@ def open_model(
 
     `rig` replaces the run's own. `checkpoint` picks one of a run, by folder name or kimg. `average` is where
     truncation pulls to: "file" (the checkpoint's average; computed if that was never set) or "computed".
-    `full_precision` keeps half-precision formats out, for optimising through the generator.
+    `full_precision` keeps half-precision formats out, for optimising through the generator; so does a CPU.
     Raises `InferenceError`, `WeightsError`, `ConfigError` or `RigError`.
     """
     where = pick_device(device)
     folder, run = find_checkpoint(Path(path), checkpoint)
     config = weights.read_config(folder)
-    if full_precision:
+    if full_precision or where.type == "cpu":
         config = replace(config, precision=replace(config.precision, half="float32"))
     notes: list[str] = []
     found = find_rig(folder, run, rig)

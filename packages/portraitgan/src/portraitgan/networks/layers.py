@@ -23,8 +23,11 @@ LRELU_GAIN = math.sqrt(2)
 
 
 def in_precision(features: Tensor, half: torch.dtype = torch.float32) -> Tensor:
-    """`features` in the format a part of the network works in: `half` on a GPU, full precision on a CPU."""
-    if features.is_cuda and half != torch.float32:
+    """`features` in the format a part of the network works in: `half`, but float16 on GPUs only.
+
+    CPUs that know a half format know bfloat16; float16 convolutions are emulated there.
+    """
+    if half == torch.bfloat16 or (half == torch.float16 and features.is_cuda):
         return features.to(half)
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 

@@ -55,6 +55,10 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not belong to the run; the message names it."""
 
 
+class FormatError(CheckpointError):
+    """A checkpoint of another version of this program: whole, and nothing to put aside."""
+
+
 @dataclass(frozen=True)
 class State:
     """Where a run is. The schedules, the sampler's position and all chance follow from it and the config."""
@@ -166,9 +170,14 @@ def read_state(folder: str | Path) -> State:
         raise CheckpointError(f"{folder} has no {STATE_FILE}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / STATE_FILE} is damaged: {error}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else data
-        raise CheckpointError(f"{folder / STATE_FILE} has format {found}, this portraitgan reads {FORMAT}")
+    found = data.get("format") if isinstance(data, dict) else None
+    if isinstance(found, int) and found != FORMAT:
+        raise FormatError(
+            f"{folder / STATE_FILE} has format {found}, this portraitgan reads {FORMAT}: continue with the "
+            f"portraitgan that wrote it{', or update this one' if found > FORMAT else ''}"
+        )
+    if found != FORMAT:
+        raise CheckpointError(f"{folder / STATE_FILE} is damaged: it names no format")
     try:
         files = data["files"]
         state = State(
@@ -207,12 +216,14 @@ def recover(run: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None if the run has none yet.
 
     A damaged one is put aside under another name and `say` tells so. Raises `CheckpointError` when there are
-    checkpoints but none is whole.
+    checkpoints but none is whole, and for one of another version.
     """
     found = list(reversed(checkpoints(run)))
     for folder in found:
         try:
             checkpoint = load(folder)
+        except FormatError:
+            raise
         except (CheckpointError, WeightsError) as error:
             aside = folder.with_name(_DAMAGED + folder.name)
             shutil.rmtree(aside, ignore_errors=True)

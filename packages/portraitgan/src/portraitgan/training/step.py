@@ -7,6 +7,7 @@ whole batch, so neither the number of processes nor that of micro-batches change
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ from portraitgan.weights import (
 
 LARGEST_GRADIENT = 1e5
 """What an infinite gradient becomes; NaN becomes 0."""
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+_OWN_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}
+"""Buffers are not exchanged: `_discriminator` does that. Newer versions of torch renamed the argument."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,7 @@ class Stepper:
         if self.world.size == 1:
             return phase
         # Which weights a phase leaves without gradient differs: super-resolution's noise, R1's pose branch.
-        return DistributedDataParallel(phase, broadcast_buffers=False, find_unused_parameters=True)
+        return DistributedDataParallel(phase, **_OWN_BUFFERS, find_unused_parameters=True)
 
     def _generator(self, iteration: int, moment: Moment, seen: dict[str, list[Tensor]]) -> Tensor:
         networks = self.networks
