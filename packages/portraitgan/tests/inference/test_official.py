@@ -11,6 +11,7 @@ from PIL import Image
 
 from phq_data.release import bench
 from phq_data.release.build import ReleaseOptions, build
+from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
 from portraitgan.cli import main
 from portraitgan.config import tiny
@@ -20,11 +21,13 @@ from portraitgan.inference.view_state import ViewRenderer, ViewState
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> Path:
+def release(tmp_path: Path, make_bust: Callable[..., PortraitRig]) -> Path:
     """A few portraits."""
     bench.make_workspace(tmp_path / "workspace", 8, 48)
+    workspace = Workspace.open(tmp_path / "workspace")
+    workspace.write_bytes("rig.safetensors", make_bust(16, 12).to_bytes())
     options = ReleaseOptions(unreviewed=True, created="2026-01-01")
-    build(Workspace.open(tmp_path / "workspace"), tmp_path / "releases", "1.0.0", options)
+    build(workspace, tmp_path / "releases", "1.0.0", options)
     return tmp_path / "releases" / "1.0.0"
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from phq_data.camera import from_label
 from phq_data.release import reader
 from phq_data.render import render_mesh
 from portraitgan.bench import synthetic
 from portraitgan.bench.command import main
-from portraitgan.bench.learn import learn_config
+from portraitgan.bench.learn import learn_config, learn_gpu_config
 from portraitgan.training.checkpoint import checkpoints
+from portraitgan.training.config import TrainConfig
+from portraitgan.training.schedule import at
 
 
 def test_drawn_portraits_are_where_their_labels_say() -> None:
@@ -68,7 +72,21 @@ def test_learn_measures_start_and_end(
     assert again["fid_end"] == figures["fid_end"]
 
 
-def test_the_config_is_a_run_of_two_stages() -> None:
-    config = learn_config(24.0)
-    assert [stage.train_pose_predictor for stage in config.stages] == [True, False]
+@pytest.mark.parametrize(("make", "trains_poses"), [(learn_config, [1, 0]), (learn_gpu_config, [1, 0, 0])])
+def test_poses_are_frozen_where_the_pull_to_the_labels_ends(
+    make: Callable[[float], TrainConfig], trains_poses: list[int]
+) -> None:
+    """Between the two nothing would hold the canonical body."""
+    config = make(24.0)
+    assert [stage.train_pose_predictor for stage in config.stages] == trains_poses
     assert config.stages[-1].until_kimg == 24.0
+    frozen = round(config.stages[0].until_kimg * 1000)
+    assert 0 < at(config, frozen - 100).schedule.pose_regulariser < 0.05
+    assert at(config, frozen).schedule.pose_regulariser == 0
+
+
+def test_no_gpu_is_said_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no GPU here"):
+        main(["learn", "--device", "cuda", "--folder", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

@@ -75,6 +75,7 @@ def flops_an_image(config: TrainConfig, rays: int) -> float:
         discriminator.requires_grad_(False)
         losses.generator_loss(generator, discriminator, given, schedule, model.loss).total.backward()
         discriminator.requires_grad_(True)
+        generator.requires_grad_(False)  # constant from here on, as torch's counter wants it said
 
     def discriminator_phase() -> None:
         fake = losses.discriminator_fake_loss(generator, discriminator, given, schedule, model.loss)

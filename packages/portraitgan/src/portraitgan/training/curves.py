@@ -49,6 +49,10 @@ CHARTS = (
         (("pose_off_labels_deg", "prediction against label"),),
         "Falls to about the labels' own error, not to zero.",
     ),
+    Chart(
+        "Size of generated poses", " rad", (("pose_size", "neck and head together"),),
+        "Settles near that of the labels. Growing when λ is 0: the canonical body drifts (docs/training.md).",
+    ),
     Chart("R1", "", (("r1", "penalty"),), "Small and bounded; spikes come before a collapse."),
     Chart(
         "Foreground", "", (("mask_share", "mean mask of generated portraits"),),
