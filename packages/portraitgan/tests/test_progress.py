@@ -16,6 +16,21 @@ def test_a_log_gets_lines_with_count_and_estimate(capsys: pytest.CaptureFixture[
     assert lines[0].startswith("video: film 1/4, about ") and lines[1].startswith("video: end 3/4")
 
 
+def test_each_task_is_estimated_by_its_own_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second begins an hour after the first, and its first step of many, start included, says nothing."""
+    now = [0.0]
+    with CommandProgress("metrics", line_seconds=0) as bar:
+        bar.get_time = lambda: now[0]
+        bar.add_task("real", total=1)
+        now[0] = 3600.0
+        task = bar.add_task("made", total=100)
+        now[0] += 120
+        bar.advance(task)
+        bar.advance(task, 19)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["metrics: made 1/100", "metrics: made 20/100, about 8 min left"]
+
+
 def test_quick_work_says_nothing_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     with CommandProgress("video") as bar:
         task = bar.add_task("film", total=2)

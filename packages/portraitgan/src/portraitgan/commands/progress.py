@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 20.0
+LEAST_SHARE = 0.02
+"""How much must be done before the time left is told."""
 
 
 class CommandProgress(Progress):
@@ -19,7 +21,7 @@ class CommandProgress(Progress):
         self._title = title
         self._plain = not sys.stderr.isatty()
         self._line_seconds = line_seconds
-        self._started = self._last = time.monotonic()
+        self._last = time.monotonic()
         super().__init__(
             TextColumn(title + ": {task.description}"),
             BarColumn(),
@@ -46,8 +48,9 @@ class CommandProgress(Progress):
         self._last = now
         task = self._tasks[task_id]
         left = ""
-        if task.total and task.completed:
-            minutes = (now - self._started) / task.completed * (task.total - task.completed) / 60
+        # The first of many takes what starting takes: too little to go by.
+        if task.total and task.elapsed and task.completed >= max(1, task.total * LEAST_SHARE):
+            minutes = task.elapsed / task.completed * (task.total - task.completed) / 60
             left = f", about {minutes:.0f} min left"
         print(
             f"{self._title}: {task.description} {task.completed:g}/{task.total or 0:g}{left}",

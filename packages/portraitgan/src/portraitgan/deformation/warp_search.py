@@ -10,6 +10,7 @@ misses hardly show; the tests hold them to a contract.
 from __future__ import annotations
 
 import collections
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,7 +25,23 @@ from portraitgan.deformation.errors import DeformationError
 from portraitgan.deformation.skinning import FaceClass, SkinnedMesh
 from portraitgan.deformation.tables import CORRECTIVE_TOLERANCE, NodeTable, fill_table
 
-wp.init()
+
+def _start() -> None:
+    """`wp.init`, without its native complaint on stderr about the driver of a GPU that is not there."""
+    if torch.cuda.is_available():
+        wp.init()
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        wp.init()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+_start()
 _LAUNCH_LOCK = threading.Lock()
 _POINTS_PER_THREAD = 4096
 """A CPU launch smaller than this is not worth another thread."""

@@ -191,6 +191,8 @@ class _Worker:
                 self._panel.status.content = f"**{error}**"
                 complete = True
                 continue
+            if self._ended:  # meanwhile; nobody is there to show it to
+                return
             shown, complete = state, resolution == full
             picture = letterbox(done.pixels, float(self._client.camera.aspect or 1.0))
             self._client.scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
