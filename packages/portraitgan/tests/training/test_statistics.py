@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from portraitgan.strict_json import ConfigError
-from portraitgan.training import config, curves, statistics, trackers, watch
+from portraitgan.training import config, curves, loop, statistics, trackers, watch
 from portraitgan.training.distributed import World
 from portraitgan.training.run import TrainingError
 from portraitgan.training.schedule import at
@@ -178,3 +178,17 @@ def test_numbers_are_json(tmp_path: Path) -> None:
     statistics.append(tmp_path, row(1000, loss_real=0.5))
     found = json.loads((tmp_path / statistics.FILE).read_text())
     assert found["kimg"] == 1.0 and found["loss_real"] == 0.5 and found["condition_swap"] == 0.9997
+
+
+def test_time_left_follows_the_pace_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    clock = loop.Clock(1000)
+    found = []
+    for seconds in (10, 10, *[40] * 12):
+        now[0] += seconds
+        images = 1000 + 1000 * (len(found) + 1)
+        found.append(clock.left(images, 20_000) / (20_000 - images))
+    assert found[:2] == pytest.approx([0.01, 0.01])
+    assert found[2] == pytest.approx(0.7 * 0.01 + 0.3 * 0.04)
+    assert found[-1] == pytest.approx(0.04, rel=0.03)

@@ -38,7 +38,7 @@ def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: Fal
     sheet_due = run.images == 0
     made = loader(run.data, run.sampler, config.batch.micro, config.data.workers)
     with closing(cast(Generator[Batch, None, None], made)) as batches:
-        clock = _Clock(run.images)
+        clock = Clock(run.images)
         while run.images < until and not interrupted:
             if sheet_due and writer is not None:
                 writer.sheet()
@@ -74,18 +74,21 @@ def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: Fal
     return Outcome(run.images, not interrupted, checkpoint.latest(run.folder))
 
 
-class _Clock:
+class Clock:
     """Seconds of training, and of everything."""
 
     def __init__(self, images: int) -> None:
-        self._begin, self._first = time.perf_counter(), images
+        self._seen, self._when = images, time.perf_counter()  # at the last estimate
+        self._pace: float | None = None  # seconds an image, checkpoints and sheets included
         self._spent, self._images = 0.0, 0
-        self._started = self._begin
+        self._started = self._when
 
     def start(self) -> None:
+        """An iteration begins."""
         self._started = time.perf_counter()
 
     def stop(self, images: int) -> None:
+        """It ended, and has seen so many images."""
         self._spent += time.perf_counter() - self._started
         self._images += images
 
@@ -96,9 +99,12 @@ class _Clock:
         return rate
 
     def left(self, images: int, until: int) -> float:
-        """Seconds until `until` images at the pace since the start, checkpoints and sheets included."""
-        done = max(images - self._first, 1)
-        return (time.perf_counter() - self._begin) / done * (until - images)
+        """Seconds until `until` images at the pace of late: what was before the last calls fades."""
+        now = time.perf_counter()
+        pace = (now - self._when) / max(images - self._seen, 1)
+        self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
+        self._seen, self._when = images, now
+        return self._pace * (until - images)
 
 
 class _Writer:
@@ -112,7 +118,7 @@ class _Writer:
         )
         self.scene = snapshots.make_scene(config, run.data, run.world.device)
 
-    def row(self, moment: Moment, values: dict[str, float], clock: _Clock) -> None:
+    def row(self, moment: Moment, values: dict[str, float], clock: Clock) -> None:
         run = self.run
         row = statistics.make_row(
             run.images, run.iteration, moment, values, clock.lap(), clock.left(run.images, self.until)
