@@ -52,7 +52,7 @@ def learn_config(kimg: float) -> TrainConfig:
     """A `tiny`-like run for two CPU cores: 32x32 pictures, 12x12 rays, frozen poses from 60 % on.
 
     The pull to the labels' poses fades out just there: a run that still trains poses without it lets the
-    canonical body drift (docs/learning.md).
+    canonical body drift twice as far (docs/learning.md).
     """
     model = tiny_model()
     generator = replace(
