@@ -51,8 +51,8 @@ FEATURES = "512 features of three fixed random convolutions (metrics/features.py
 def learn_config(kimg: float) -> TrainConfig:
     """A `tiny`-like run for two CPU cores: 32x32 pictures, 12x12 rays, frozen poses from 60 % on.
 
-    The pull to the labels' poses fades out just there: a run that still trains poses without it lets the
-    canonical body drift twice as far (docs/learning.md).
+    The pull to the labels' poses lasts until then: a run that trains poses without it lets the canonical
+    body drift away (docs/learning.md).
     """
     model = tiny_model()
     generator = replace(
@@ -71,7 +71,7 @@ def learn_config(kimg: float) -> TrainConfig:
         condition_dim=64,
         pose_predictor=PosePredictorConfig((128, 32)),
     )
-    loss = replace(model.loss, r1_gamma=0.1, r1_gamma_mask=0.1, pose_regulariser_images=round(kimg * 300))
+    loss = replace(model.loss, r1_gamma=0.1, r1_gamma_mask=0.1, pose_regulariser_images=round(kimg * 600))
     return replace(
         tiny(),
         name="learn",
@@ -93,7 +93,7 @@ def learn_config(kimg: float) -> TrainConfig:
 def learn_gpu_config(kimg: float) -> TrainConfig:
     """A larger run for one GPU: 128x128 pictures of the `middle` preset, rays 32x32 growing to 48x48."""
     base = middle()
-    span = round(kimg * 300)  # faded out where poses are frozen, as in `learn_config`
+    span = round(kimg * 600)  # until poses are frozen, as in `learn_config`
     loss = replace(base.model.loss, r1_gamma=0.3, r1_gamma_mask=0.3, pose_regulariser_images=span)
     return replace(
         base,
