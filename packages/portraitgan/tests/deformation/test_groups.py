@@ -140,9 +140,8 @@ def test_faces_that_a_pose_collapses(mesh: SkinnedMesh, points: Tensor) -> None:
     assert (found.distance - wanted.distance)[near].abs().max() <= 1e-6
     corners = posed[0][body.faces][found.face[near].long()].double()
     _, squared = on_triangles(points[:1][near].double(), *corners.unbind(dim=1))
-    assert (
-        squared.sqrt() - wanted.distance[near]
-    ).abs().max() <= 1e-6  # the face itself is one of the nearest
+    # The reported face is itself one of the nearest.
+    assert (squared.sqrt() - wanted.distance[near]).abs().max() <= 1e-6
 
 
 def test_tables_of_both_widths(mesh: SkinnedMesh, points: Tensor) -> None:

@@ -44,12 +44,12 @@ def on_triangle(px, py, pz, corner, wanted):
     on_ac = (vb <= 0.0) & (d2 >= 0.0) & (d6 <= 0.0)
     v, w = tl.where(on_ac, 0.0, v), tl.where(on_ac, along_ac, w)
     along_ab = tl.minimum(tl.maximum(d1 / tl.maximum(ab_ab, 1.0e-30), 0.0), 1.0)
-    on_ab = (vc <= 0.0) & (d1 >= 0.0) & (d3 <= 0.0)
+    on_ab = (vc <= 0.0) & (d1 >= 0.0) & (d3 <= 0.0) & (ab_ab > 0.0)
     v, w = tl.where(on_ab, along_ab, v), tl.where(on_ab, 0.0, w)
     at_c = (d6 >= 0.0) & (d5 <= d6)
     at_b = (d3 >= 0.0) & (d4 <= d3)
     at_a = (d1 <= 0.0) & (d2 <= 0.0)
-    v = tl.where(at_a | at_c, 0.0, tl.where(at_b, 1.0, v))
+    v = tl.where(at_a, 0.0, tl.where(at_b, 1.0, tl.where(at_c, 0.0, v)))  # b and c may coincide
     w = tl.where(at_a | at_b, 0.0, tl.where(at_c, 1.0, w))
     ox = apx - v * abx - w * acx
     oy = apy - v * aby - w * acy

@@ -74,7 +74,7 @@ def on_triangle(p: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.vec3:
     if d6 >= 0.0 and d5 <= d6:
         return wp.vec3(0.0, 0.0, 1.0)
     vc = d1 * d4 - d3 * d2
-    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
+    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0 and ab_ab > 0.0:
         v = d1 / wp.max(ab_ab, 1.0e-30)
         return wp.vec3(1.0 - v, v, 0.0)
     vb = d5 * d2 - d1 * d6
