@@ -102,6 +102,16 @@ def test_triangle_formula_against_a_dense_grid() -> None:
     assert np.allclose(np.sqrt(squared.numpy()), np.sqrt(smallest), atol=0.03)
 
 
+def test_triangle_formula_without_area() -> None:
+    """A triangle two corners of which coincide is a line, whichever two they are."""
+    end = torch.tensor([0.0, 0, 0], dtype=torch.float64), torch.tensor([1.0, 0, 0], dtype=torch.float64)
+    for corners in ((0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1)):
+        for x, expected in ((0.3, 0.04), (1.3, 0.13), (-0.3, 0.13)):
+            point = torch.tensor([x, 0.2, 0.0], dtype=torch.float64)
+            barycentric, squared = on_triangles(point, *(end[k] for k in corners))
+            assert squared == pytest.approx(expected) and barycentric.sum() == pytest.approx(1)
+
+
 def test_tie_table_of_two_triangles() -> None:
     """Faces (0 1 2) and (2 1 3) share the edge 1-2."""
     ties = tie_table(torch.tensor([[2, 1, 3], [0, 1, 2]]))
@@ -146,6 +156,18 @@ def warp(mesh: SkinnedMesh, points: Tensor, closest: Closest) -> Tensor:
     return Deformation(mesh, DeformationConfig(), search).posed(POSES[: len(points)]).warp(points, closest)
 
 
+def correct_where(doubted: Tensor, expected: Closest, mesh: SkinnedMesh, points: Tensor) -> None:
+    """Replace what the tree found for some points by the oracle's choice.
+
+    Within 0.1 mm of where an edge takes over from a face, float32 distances cannot decide, nor the tree's.
+    """
+    oracle = BruteForce(mesh.faces)
+    for sample, here in enumerate(doubted):
+        alone = slice(sample, sample + 1)
+        right = run(oracle, mesh, POSES[alone], points[alone, here])
+        expected.face[sample, here] = right.face[0]
+
+
 @needs_warp
 @pytest.mark.parametrize(("resolution", "share"), [(64, 3e-4), (96, 1.5e-4)])
 @pytest.mark.parametrize(
@@ -154,7 +176,7 @@ def warp(mesh: SkinnedMesh, points: Tensor, closest: Closest) -> Tensor:
 def test_tables_meet_their_contract(
     resolution: int, share: float, correctives: bool, closest_only: bool, make_bust: MakeBust
 ) -> None:
-    """Against the exact tree, which the test above ties to the oracle: many points, four poses."""
+    """Many points, four poses, against the exact tree; where a point ends elsewhere, the oracle decides."""
     mesh = SkinnedMesh.from_rig(make_bust(rings=60, around=40, correctives=correctives))
     points = ray_points(len(POSES), per_side=40, seed=2)
     expected = run(make("bvh", mesh), mesh, POSES, points)
@@ -164,6 +186,8 @@ def test_tables_meet_their_contract(
     both = near & (found.face >= 0)
     cell = 1 / (resolution - 1)
     assert (found.distance - expected.distance)[both].max() <= cell
+    difference = (warp(mesh, points, found) - warp(mesh, points, expected)).norm(dim=-1)
+    correct_where(both & (difference > 1e-5), expected, mesh, points)
     error = (warp(mesh, points, found) - warp(mesh, points, expected)).norm(dim=-1)[both]
     assert error.mean() <= 5e-6
     assert (error > 1e-3).float().mean() <= share

@@ -82,9 +82,10 @@ def on_triangles(points: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tenso
     on_ac = (vb <= 0) & (d2 >= 0) & (d6 <= 0)
     v, w = torch.where(on_ac, 0, v), torch.where(on_ac, along_ac, w)
     along_ab = (d1 / ab_ab.clamp(min=1e-30)).clamp(0, 1)
-    on_ab = (vc <= 0) & (d1 >= 0) & (d3 <= 0)
+    on_ab = (vc <= 0) & (d1 >= 0) & (d3 <= 0) & (ab_ab > 0)  # nothing lies along an edge without length
     v, w = torch.where(on_ab, along_ab, v), torch.where(on_ab, 0, w)
     at_c, at_b, at_a = (d6 >= 0) & (d5 <= d6), (d3 >= 0) & (d4 <= d3), (d1 <= 0) & (d2 <= 0)
+    at_c = at_c & ~at_b  # both, where they coincide
     v = torch.where(at_a | at_c, 0, torch.where(at_b, 1, v))
     w = torch.where(at_a | at_b, 0, torch.where(at_c, 1, w))
     offset = tuple(p - v * e - w * f for p, e, f in zip(ap, ab, ac, strict=True))

@@ -44,12 +44,12 @@ def on_triangle(px, py, pz, corner, wanted):
     on_ac = (vb <= 0.0) & (d2 >= 0.0) & (d6 <= 0.0)
     v, w = tl.where(on_ac, 0.0, v), tl.where(on_ac, along_ac, w)
     along_ab = tl.minimum(tl.maximum(d1 / tl.maximum(ab_ab, 1.0e-30), 0.0), 1.0)
-    on_ab = (vc <= 0.0) & (d1 >= 0.0) & (d3 <= 0.0)
+    on_ab = (vc <= 0.0) & (d1 >= 0.0) & (d3 <= 0.0) & (ab_ab > 0.0)
     v, w = tl.where(on_ab, along_ab, v), tl.where(on_ab, 0.0, w)
     at_c = (d6 >= 0.0) & (d5 <= d6)
     at_b = (d3 >= 0.0) & (d4 <= d3)
     at_a = (d1 <= 0.0) & (d2 <= 0.0)
-    v = tl.where(at_a | at_c, 0.0, tl.where(at_b, 1.0, v))
+    v = tl.where(at_a, 0.0, tl.where(at_b, 1.0, tl.where(at_c, 0.0, v)))  # b and c may coincide
     w = tl.where(at_a | at_b, 0.0, tl.where(at_c, 1.0, w))
     ox = apx - v * abx - w * acx
     oy = apy - v * aby - w * acy
@@ -59,16 +59,17 @@ def on_triangle(px, py, pz, corner, wanted):
 
 @triton.jit
 def node_distance(gx, gy, gz, per_cell, nx, ny, nz, distances, here):
-    """(distance stored at the nearest node, how far that node is), metres; infinite outside the table.
+    """(the nearest node, the distance stored there, how far it is), metres; infinite outside the table.
 
     (gx, gy, gz): positions in cells.
     """
     x, y, z = tl.floor(gx + 0.5), tl.floor(gy + 0.5), tl.floor(gz + 0.5)
     inside = here & (x >= 0) & (y >= 0) & (z >= 0) & (x < nx) & (y < ny) & (z < nz)
     node = (x.to(tl.int32) * ny + y.to(tl.int32)) * nz + z.to(tl.int32)
-    stored = tl.load(distances + tl.where(inside, node, 0), inside, float("inf"))
+    node = tl.where(inside, node, 0)
+    stored = tl.load(distances + node, inside, float("inf"))
     dx, dy, dz = gx - x, gy - y, gz - z
-    return stored, tl.where(inside, tl.sqrt(dx * dx + dy * dy + dz * dz) / per_cell, 0.0)
+    return node, stored, tl.where(inside, tl.sqrt(dx * dx + dy * dy + dz * dz) / per_cell, 0.0)
 
 
 @triton.jit
@@ -139,8 +140,12 @@ def search_tables(
     qz = tl.load(head + 2) * mx + tl.load(head + 5) * my + tl.load(head + 8) * mz
     sgx, sgy, sgz = (px - sx) * per_cell, (py - sy) * per_cell, (pz - sz) * per_cell
     hgx, hgy, hgz = (qx - hx) * per_cell, (qy - hy) * per_cell, (qz - hz) * per_cell
-    static_stored, static_away = node_distance(sgx, sgy, sgz, per_cell, snx, sny, snz, static_distances, here)
-    head_stored, head_away = node_distance(hgx, hgy, hgz, per_cell, hnx, hny, hnz, head_distances, here)
+    static_node, static_stored, static_away = node_distance(
+        sgx, sgy, sgz, per_cell, snx, sny, snz, static_distances, here
+    )
+    head_node, head_stored, head_away = node_distance(
+        hgx, hgy, hgz, per_cell, hnx, hny, hnz, head_distances, here
+    )
     static_low, static_high = static_stored - static_away - slack, static_stored + static_away + slack
     head_low, head_high = head_stored - head_away - slack, head_stored + head_away + slack
 
@@ -172,14 +177,12 @@ def search_tables(
         # No blended face competes. Is one class nearer than the other, and within the limit, for sure?
         alone = here & (face < 0)
         static_sure = alone & (static_high < head_low) & (static_high < max_distance)
-        node, inside = first_corner(sgx, sgy, sgz, snx, sny, snz, static_sure)
-        stored = tl.load(static_table + node, inside, -1).to(tl.int32)
+        stored = tl.load(static_table + static_node, static_sure, -1).to(tl.int32)
         decided = stored >= 0
         quick = tl.where(decided, stored, quick)
         quick_distance = tl.where(decided, static_stored, quick_distance)
         head_sure = alone & (head_high < static_low) & (head_high < max_distance)
-        node, inside = first_corner(hgx, hgy, hgz, hnx, hny, hnz, head_sure)
-        stored = tl.load(head_table + node, inside, -1).to(tl.int32)
+        stored = tl.load(head_table + head_node, head_sure, -1).to(tl.int32)
         decided = decided | (stored >= 0)
         quick = tl.where(stored >= 0, stored, quick)
         quick_distance = tl.where(stored >= 0, head_stored, quick_distance)

@@ -1,4 +1,7 @@
-"""Closest-face kernels in NVIDIA Warp; one source for CPU and CUDA. Needs the extra `portraitgan[warp]`."""
+"""Closest-face kernels in NVIDIA Warp; one source for CPU and CUDA. Needs the extra `portraitgan[warp]`.
+
+What only a CPU can do, searching faces by its vector instructions, is in `group_kernels`.
+"""
 
 # Warp reads the annotations of its kernels: they are its types, not Python's, and must not become strings.
 # mypy: ignore-errors
@@ -30,6 +33,25 @@ class Found:
     bary: wp.vec3
 
 
+@wp.struct
+class Table:
+    """A `tables.NodeTable` without its faces, which may be stored in two widths."""
+
+    distances: wp.array(dtype=float)
+    origin: wp.vec3
+    size: wp.vec3i
+
+
+@wp.struct
+class NodeFacts:
+    """The node of a table nearest to a point, and what it tells about the point's distance to the class."""
+
+    node: int
+    distance: float  # the node's own
+    low: float
+    high: float
+
+
 @wp.func
 def on_triangle(p: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.vec3:
     """Barycentric coordinates of the closest point of a triangle; the regions of `closest.on_triangles`."""
@@ -52,7 +74,7 @@ def on_triangle(p: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.vec3:
     if d6 >= 0.0 and d5 <= d6:
         return wp.vec3(0.0, 0.0, 1.0)
     vc = d1 * d4 - d3 * d2
-    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
+    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0 and ab_ab > 0.0:
         v = d1 / wp.max(ab_ab, 1.0e-30)
         return wp.vec3(1.0 - v, v, 0.0)
     vb = d5 * d2 - d1 * d6
@@ -90,6 +112,20 @@ def feature(bary: wp.vec3) -> int:
     return 0
 
 
+@wp.func
+def test_face(p: wp.vec3, face: int, first_row: int, corners: wp.array2d(dtype=wp.vec3)) -> Found:
+    """A face, how far it is from a point, and where on it."""
+    row = first_row + face
+    a = corners[row, 0]
+    b = corners[row, 1]
+    c = corners[row, 2]
+    found = Found()
+    found.face = face
+    found.bary = on_triangle(p, a, b, c)
+    found.distance = wp.length(p - (a * found.bary[0] + b * found.bary[1] + c * found.bary[2]))
+    return found
+
+
 @wp.kernel
 def search_tree(
     first: int,
@@ -111,24 +147,18 @@ def search_tree(
     distance[i] = wp.inf
     query = wp.mesh_query_point_no_sign(meshes[sample], p, max_distance)
     if query.result:
-        row = sample * faces + query.face
-        a = corners[row, 0]
-        b = corners[row, 1]
-        c = corners[row, 2]
-        bary = on_triangle(p, a, b, c)
-        found = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
-        if found < max_distance:
-            face[i] = ties[query.face, feature(bary)]
-            distance[i] = found
+        found = test_face(p, query.face, sample * faces, corners)
+        if found.distance < max_distance:
+            face[i] = ties[query.face, feature(found.bary)]
+            distance[i] = found.distance
 
 
 @wp.func
-def nodes_around(
-    p: wp.vec3, origin: wp.vec3, per_cell: float, size: wp.vec3i, table: wp.array(dtype=Any)
-) -> candidates:
+def nodes_around(p: wp.vec3, table: Table, nodes: wp.array(dtype=Any), per_cell: float) -> candidates:
     """The faces stored at the eight nodes around a point, each once; -1 for the rest."""
     result = candidates(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
-    g = (p - origin) * per_cell
+    size = table.size
+    g = (p - table.origin) * per_cell
     x = int(wp.floor(g[0]))
     y = int(wp.floor(g[1]))
     z = int(wp.floor(g[2]))
@@ -138,7 +168,7 @@ def nodes_around(
     count = wp.int32(0)
     for k in range(8):
         node = corner + (k // 4) * size[1] * size[2] + ((k // 2) % 2) * size[2] + k % 2
-        candidate = int(table[node])
+        candidate = int(nodes[node])
         known = candidate < 0
         for j in range(count):
             if result[j] == candidate:
@@ -150,18 +180,31 @@ def nodes_around(
 
 
 @wp.func
-def node_distance(
-    p: wp.vec3, origin: wp.vec3, per_cell: float, size: wp.vec3i, distances: wp.array(dtype=float)
-) -> wp.vec2:
-    """(distance stored at the nearest node, how far that node is), metres; infinite outside the table."""
-    g = (p - origin) * per_cell
-    x = int(wp.round(g[0]))
-    y = int(wp.round(g[1]))
-    z = int(wp.round(g[2]))
-    if x < 0 or y < 0 or z < 0 or x >= size[0] or y >= size[1] or z >= size[2]:
-        return wp.vec2(wp.inf, 0.0)
-    away = wp.length(g - wp.vec3(float(x), float(y), float(z))) / per_cell
-    return wp.vec2(distances[(x * size[1] + y) * size[2] + z], away)
+def nearest_node(p: wp.vec3, table: Table, per_cell: float, slack: float) -> NodeFacts:
+    """What the nearest node says; infinite distances outside the table.
+
+    A node knows its distance d to its class, so a point r away from it has a distance in d - r .. d + r.
+    """
+    facts = NodeFacts()
+    facts.node = NOTHING
+    facts.distance = wp.inf
+    facts.low = wp.inf
+    facts.high = wp.inf
+    g = (p - table.origin) * per_cell
+    x = wp.floor(g[0] + 0.5)
+    y = wp.floor(g[1] + 0.5)
+    z = wp.floor(g[2] + 0.5)
+    i = int(x)
+    j = int(y)
+    k = int(z)
+    if i < 0 or j < 0 or k < 0 or i >= table.size[0] or j >= table.size[1] or k >= table.size[2]:
+        return facts
+    away = wp.length(g - wp.vec3(x, y, z)) / per_cell + slack
+    facts.node = (i * table.size[1] + j) * table.size[2] + k
+    facts.distance = table.distances[facts.node]
+    facts.low = facts.distance - away
+    facts.high = facts.distance + away
+    return facts
 
 
 @wp.func
@@ -176,16 +219,66 @@ def nearest_of(
         candidate = near[k]
         if candidate < 0:
             break
-        row = first_row + candidate
-        a = corners[row, 0]
-        b = corners[row, 1]
-        c = corners[row, 2]
-        bary = on_triangle(p, a, b, c)
-        away = wp.length(p - (a * bary[0] + b * bary[1] + c * bary[2]))
-        if away < best.distance:
-            best.distance = away
-            best.face = candidate
-            best.bary = bary
+        found = test_face(p, candidate, first_row, corners)
+        if found.distance < best.distance:
+            best = found
+    return best
+
+
+@wp.func
+def in_head_frame(p: wp.vec3, sample: int, heads: wp.array2d(dtype=wp.vec3)) -> wp.vec3:
+    """Where a point was before the head moved."""
+    moved = p - heads[sample, 3]
+    return heads[sample, 0] * moved[0] + heads[sample, 1] * moved[1] + heads[sample, 2] * moved[2]
+
+
+@wp.func
+def decide(
+    p: wp.vec3,
+    q: wp.vec3,  # p in the head's frame
+    blended: Found,  # the closest blended face that may compete; none: -1
+    static_node: NodeFacts,
+    head_node: NodeFacts,
+    static_table: Table,
+    static_faces: wp.array(dtype=Any),
+    head_table: Table,
+    head_faces: wp.array(dtype=Any),
+    per_cell: float,
+    any_face_will_do: bool,  # of the right class: see TableSearch
+    first_row: int,
+    corners: wp.array2d(dtype=wp.vec3),  # [samples * faces, 3]
+    ties: wp.array2d(dtype=wp.int32),
+    max_distance: float,
+) -> Found:
+    """The closest face after the tie rule; -1 and infinite if there is none within `max_distance`."""
+    best = blended
+    if best.face < 0:
+        best.distance = max_distance
+        if any_face_will_do:
+            # No blended face competes. Is one class nearer than the other, and within the limit, for sure?
+            if static_node.high < head_node.low and static_node.high < max_distance:
+                best.face = int(static_faces[static_node.node])
+                best.distance = static_node.distance
+                return best
+            if head_node.high < static_node.low and head_node.high < max_distance:
+                best.face = int(head_faces[head_node.node])
+                best.distance = head_node.distance
+                return best
+    if static_node.low < best.distance and static_node.low <= head_node.high:
+        near = nodes_around(p, static_table, static_faces, per_cell)
+        found = nearest_of(p, near, first_row, corners, best.distance)
+        if found.face >= 0:
+            best = found
+    if head_node.low < best.distance:
+        near = nodes_around(q, head_table, head_faces, per_cell)
+        found = nearest_of(p, near, first_row, corners, best.distance)
+        if found.face >= 0:
+            best = found
+    if best.face >= 0 and best.distance < max_distance:
+        best.face = ties[best.face, feature(best.bary)]
+    else:
+        best.face = NOTHING
+        best.distance = wp.inf
     return best
 
 
@@ -195,87 +288,43 @@ def search_tables(
     points: wp.array(dtype=wp.vec3),
     per_sample: int,
     heads: wp.array2d(dtype=wp.vec3),  # [samples, 4]: rows of the head's rotation, then its shift
-    static_table: wp.array(dtype=Any),
-    static_distances: wp.array(dtype=float),
-    static_origin: wp.vec3,
-    static_size: wp.vec3i,
-    head_table: wp.array(dtype=Any),
-    head_distances: wp.array(dtype=float),
-    head_origin: wp.vec3,
-    head_size: wp.vec3i,
+    static_table: Table,
+    static_faces: wp.array(dtype=Any),
+    head_table: Table,
+    head_faces: wp.array(dtype=Any),
     per_cell: float,
     slack: float,  # how far correctives may move a face of a table, metres
-    any_face_will_do: bool,  # of the right class: see TableSearch
-    meshes: wp.array(dtype=wp.uint64),  # of the blended faces, one per sample
-    blended: wp.array(dtype=wp.int32),  # their numbers
-    corners: wp.array2d(dtype=wp.vec3),  # [samples * faces, 3]
+    any_face_will_do: bool,
+    corners: wp.array2d(dtype=wp.vec3),
     faces: int,
     ties: wp.array2d(dtype=wp.int32),
     max_distance: float,
+    blended: wp.array(dtype=wp.int32),  # numbers of the blended faces
+    meshes: wp.array(dtype=wp.uint64),  # their trees, one per sample
     face: wp.array(dtype=wp.int32),
     distance: wp.array(dtype=float),
 ):
-    """Which class is nearest is often clear from one node's distance per table; otherwise test exactly.
-
-    A node knows its distance d to a class, so a point r away from it has a distance in d - r .. d + r.
-    """
+    """Tables for the rigid classes, a tree for the blended faces; `group_kernels` has the CPU's form."""
     i = first + wp.tid()
     sample = i // per_sample
     first_row = sample * faces
     p = points[i]
-    face[i] = NOTHING
-    distance[i] = wp.inf
-    moved = p - heads[sample, 3]
-    q = heads[sample, 0] * moved[0] + heads[sample, 1] * moved[1] + heads[sample, 2] * moved[2]
-    static_node = node_distance(p, static_origin, per_cell, static_size, static_distances)
-    head_node = node_distance(q, head_origin, per_cell, head_size, head_distances)
-    static_low = static_node[0] - static_node[1] - slack
-    static_high = static_node[0] + static_node[1] + slack
-    head_low = head_node[0] - head_node[1] - slack
-    head_high = head_node[0] + head_node[1] + slack
-    reach = wp.min(max_distance, wp.min(static_high, head_high))
+    q = in_head_frame(p, sample, heads)
+    static_node = nearest_node(p, static_table, per_cell, slack)
+    head_node = nearest_node(q, head_table, per_cell, slack)
     best = Found()
     best.face = NOTHING
-    best.distance = reach
     if blended.shape[0] > 0:
+        reach = wp.min(max_distance, wp.min(static_node.high, head_node.high))
         query = wp.mesh_query_point_no_sign(meshes[sample], p, reach)
         if query.result:
-            candidate = blended[query.face]
-            a = corners[first_row + candidate, 0]
-            b = corners[first_row + candidate, 1]
-            c = corners[first_row + candidate, 2]
-            best.bary = on_triangle(p, a, b, c)
-            best.distance = wp.length(p - (a * best.bary[0] + b * best.bary[1] + c * best.bary[2]))
-            best.face = candidate
-    if any_face_will_do and best.face < 0:
-        # No blended face competes. Is one class nearer than the other, and within the limit, for sure?
-        if static_high < head_low and static_high < max_distance:
-            near = nodes_around(p, static_origin, per_cell, static_size, static_table)
-            if near[0] >= 0:
-                face[i] = near[0]
-                distance[i] = static_node[0]
-                return
-        if head_high < static_low and head_high < max_distance:
-            near = nodes_around(q, head_origin, per_cell, head_size, head_table)
-            if near[0] >= 0:
-                face[i] = near[0]
-                distance[i] = head_node[0]
-                return
-    if best.face < 0:
-        best.distance = max_distance
-    if static_low < best.distance and static_low <= head_high:
-        near = nodes_around(p, static_origin, per_cell, static_size, static_table)
-        found = nearest_of(p, near, first_row, corners, best.distance)
-        if found.face >= 0:
-            best = found
-    if head_low < best.distance:
-        near = nodes_around(q, head_origin, per_cell, head_size, head_table)
-        found = nearest_of(p, near, first_row, corners, best.distance)
-        if found.face >= 0:
-            best = found
-    if best.face >= 0 and best.distance < max_distance:
-        face[i] = ties[best.face, feature(best.bary)]
-        distance[i] = best.distance
+            best = test_face(p, blended[query.face], first_row, corners)
+    best = decide(
+        p, q, best, static_node, head_node, static_table, static_faces, head_table, head_faces,
+        per_cell, any_face_will_do, first_row, corners, ties, max_distance,
+    )  # fmt: skip
+    face[i] = best.face
+    distance[i] = best.distance
 
 
 @wp.kernel

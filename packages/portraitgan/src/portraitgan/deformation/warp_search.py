@@ -3,13 +3,15 @@
 `tables` uses that only neck and head move. Faces that never move, and faces that move rigidly with the head,
 keep their nearest-face map in the world's and in the head's frame: two grids of face numbers, filled once per
 rig, give a point at most eight candidates each, which are tested exactly on the posed mesh. Only the few
-blended faces between them need a tree. A wrong face of the right class moves a point alike, so the rare
-misses hardly show; the tests hold them to a contract.
+blended faces between them are searched: by groups on a CPU, by a tree on a GPU. A wrong face of the right
+class moves a point alike, so the rare misses hardly show; the tests hold them to a contract.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
+import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +21,14 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from portraitgan.deformation import warp_kernels
+from portraitgan.deformation import group_kernels, warp_kernels
 from portraitgan.deformation.closest import Closest, PosedSearch, tie_table
 from portraitgan.deformation.errors import DeformationError
+from portraitgan.deformation.groups import FaceGroups, PosedGroups
 from portraitgan.deformation.skinning import FaceClass, SkinnedMesh
 from portraitgan.deformation.tables import CORRECTIVE_TOLERANCE, NodeTable, fill_table
+
+log = logging.getLogger(__name__)
 
 
 def _start() -> None:
@@ -75,8 +80,12 @@ class TableSearch:
         max_distance: float = 0.25,
         tolerance: float = 1e-4,
         closest_only: bool = True,
+        trees_only: bool = False,
     ) -> None:
         """Fill the tables: `resolution` nodes a metre. Raises `DeformationError` for a bad resolution.
+
+        Blended faces are searched by groups on a CPU (`group_kernels`) and by a tree on a GPU, or everywhere
+        with `trees_only`.
 
         Without `closest_only`, a point that surely belongs to a rigid class gets any nearby face of that
         class and a distance that may be off by a node's distance: all faces of a class move a point alike,
@@ -95,6 +104,9 @@ class TableSearch:
         self.static = _fill(mesh, classes == FaceClass.STATIC, self.cell, max_distance)
         self.head = _fill(mesh, classes == FaceClass.HEAD, self.cell, max_distance)
         self.trees = _TreePool(mesh.vertices, mesh.faces[self.blended])
+        self.groups: FaceGroups | None = None
+        if not trees_only and len(self.blended) > 0 and self.faces.device.type == "cpu" and groups_run():
+            self.groups = FaceGroups(mesh.vertices, mesh.faces, self.blended)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TableSearch:
         """A copied network (the moving average of weights) shares the search: it holds no pose."""
@@ -102,10 +114,11 @@ class TableSearch:
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
         """See `ClosestFaces`."""
-        trees = self.trees.take(posed)
         corners = posed[:, self.faces.to(posed.device)].contiguous()
         rows = torch.cat([head[:, :, :3], head[:, None, :, 3]], dim=1).contiguous()
-        return _PosedTables(self, trees, corners, rows)
+        if self.groups is not None and posed.device.type == "cpu":
+            return _PosedTables(self, [], self.groups.pose(corners), corners, rows)
+        return _PosedTables(self, self.trees.take(posed), None, corners, rows)
 
 
 def _fill(mesh: SkinnedMesh, chosen: Tensor, cell: float, max_distance: float) -> NodeTable:
@@ -170,8 +183,16 @@ class _PosedTree:
 
 
 class _PosedTables:
-    def __init__(self, backend: TableSearch, trees: list[Any], corners: Tensor, head: Tensor) -> None:
-        self.backend, self.trees, self.corners, self.head = backend, trees, corners, head
+    def __init__(
+        self,
+        backend: TableSearch,
+        trees: list[Any],  # of the blended faces, where `groups` are not used
+        groups: PosedGroups | None,
+        corners: Tensor,
+        head: Tensor,
+    ) -> None:
+        self.backend, self.trees, self.groups = backend, trees, groups
+        self.corners, self.head = corners, head
 
     def __del__(self) -> None:
         self.backend.trees.give(self.trees)
@@ -186,25 +207,49 @@ class _PosedTables:
         device = points.device
         inputs = [
             wp.from_torch(self.head, dtype=wp.vec3),
-            wp.from_torch(backend.static.on(device)),
-            wp.from_torch(backend.static.distances_on(device)),
-            wp.vec3(*backend.static.origin),
-            wp.vec3i(*backend.static.size),
-            wp.from_torch(backend.head.on(device)),
-            wp.from_torch(backend.head.distances_on(device)),
-            wp.vec3(*backend.head.origin),
-            wp.vec3i(*backend.head.size),
+            *_table(backend.static, device),
+            *_table(backend.head, device),
             1.0 / backend.cell,
             backend.slack,
             backend.any_face_will_do,
-            _identifiers(self.trees, device),
-            wp.from_torch(backend.blended.int().to(device), dtype=wp.int32),
             wp.from_torch(self.corners.reshape(-1, 3, 3), dtype=wp.vec3),
             self.corners.shape[1],
             wp.from_torch(backend.ties.to(device)),
             max_distance,
         ]
-        return _launch(warp_kernels.search_tables, points, inputs)
+        groups = self.groups
+        if groups is None or backend.groups is None:
+            numbers = wp.from_torch(backend.blended.int().to(device), dtype=wp.int32)
+            inputs += [numbers, _identifiers(self.trees, device)]
+            return _launch(warp_kernels.search_tables, points, inputs)
+        rows, boxes, tops = (wp.from_torch(t.reshape(-1)) for t in (groups.rows, groups.boxes, groups.tops))
+        numbers = wp.from_torch(backend.groups.numbers)
+        inputs += [numbers, groups.count, rows, boxes, tops, groups.tops.shape[1]]
+        return _launch(group_kernels.search_groups, points, inputs, int(group_kernels.POINTS))
+
+
+def _table(table: NodeTable, device: torch.device) -> tuple[Any, Any]:
+    """(what Warp's kernels know of a table, its faces)."""
+    facts: Any = warp_kernels.Table()
+    facts.distances = wp.from_torch(table.distances_on(device))
+    facts.origin, facts.size = wp.vec3(*table.origin), wp.vec3i(*table.size)
+    return facts, wp.from_torch(table.on(device))
+
+
+@functools.cache
+def groups_run() -> bool:
+    """Whether this Warp compiles the grouped search; if not, the log says so and trees do it."""
+    try:
+        wp.load_module(group_kernels, device="cpu")
+    except Exception as error:  # Warp raises whatever its compiler step ran into, as plain `Exception` too
+        log.warning(
+            "Warp %s cannot compile the grouped search (%s): "
+            "blended faces are searched by trees, which takes about three times as long",
+            wp.__version__,
+            error,
+        )
+        return False
+    return True
 
 
 def move_points(points: Tensor, rows: Tensor, transforms: Tensor) -> Tensor:
@@ -254,8 +299,11 @@ def _identifiers(trees: list[Any], device: torch.device) -> Any:
     return wp.array(numbers, dtype=wp.uint64, device=wp.device_from_torch(device))
 
 
-def _launch(kernel: Any, points: Tensor, inputs: list[Any]) -> Closest:
-    """Run a kernel over all points [B, N, 3]; on a CPU in as many slices as torch has threads."""
+def _launch(kernel: Any, points: Tensor, inputs: list[Any], per_thread: int = 0) -> Closest:
+    """Run a kernel over all points [B, N, 3]; on a CPU in as many slices as torch has threads.
+
+    A kernel with `per_thread` points a launched thread is told where its slice ends.
+    """
     batch, count = points.shape[:2]
     total = batch * count
     face = torch.empty((batch, count), dtype=torch.int32, device=points.device)
@@ -268,7 +316,9 @@ def _launch(kernel: Any, points: Tensor, inputs: list[Any]) -> Closest:
     outputs = [wp.from_torch(face.reshape(-1)), wp.from_torch(distance.reshape(-1))]
 
     def run(first: int, size: int) -> None:
-        wp.launch(kernel, dim=size, inputs=[first, *around], outputs=outputs, device=device)
+        slice_of = [first, first + size] if per_thread else [first]
+        threads = -(-size // max(1, per_thread))
+        wp.launch(kernel, dim=threads, inputs=[*slice_of, *around], outputs=outputs, device=device)
 
     if points.is_cuda:
         with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(points.device))):
@@ -279,7 +329,7 @@ def _launch(kernel: Any, points: Tensor, inputs: list[Any]) -> Closest:
         run(0, total)
         return Closest(face, distance)
     with _LAUNCH_LOCK:  # compile once, before the threads start
-        wp.load_module(warp_kernels, device=device)
+        run(0, 1)
     size = -(-total // threads)
     with ThreadPoolExecutor(threads) as pool:
         parts = [(first, min(size, total - first)) for first in range(0, total, size)]
