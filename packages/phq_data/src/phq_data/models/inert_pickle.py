@@ -74,7 +74,7 @@ class HeldArray:
         if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
             return None
         try:
-            made = np.dtype(kind.code).newbyteorder(kind.order)
+            made = np.dtype(kind.order.strip("=|") + kind.code.lstrip("<>=|"))
             data = self.data.encode("latin1") if isinstance(self.data, str) else bytes(self.data)
             flat = np.frombuffer(data, made)
             return flat.reshape(shape, order="F" if self.fortran else "C")
@@ -265,6 +265,11 @@ class _Machine:
                 raise RefusedError("it has a table whose keys are neither texts nor numbers")
             target[key] = value
 
+    def table(self) -> None:
+        items = self.marked()
+        self.push({})
+        self.set_items(items)
+
     def one_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
         self.set_items([key, value])
@@ -293,7 +298,7 @@ class _Machine:
         line = self._line().strip()
         if len(line) < 2 or line[:1] not in b"'\"" or line[-1:] != line[:1]:
             raise DamagedError("a text has no quotes")
-        self.push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))  # type: ignore[attr-defined]
+        self.push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))
 
     def global_name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
@@ -385,7 +390,7 @@ _STEPS: dict[bytes, _Step] = {
     b"\x86": lambda m: m.tuple_of(2),
     b"\x87": lambda m: m.tuple_of(3),
     b"}": lambda m: m.push({}),
-    b"d": lambda m: (items := m.marked(), m.push({}), m.set_items(items)),
+    b"d": _Machine.table,
     b"s": _Machine.one_item,
     b"u": lambda m: m.set_items(m.marked()),
     b"p": lambda m: m.remember(int(m._line())),

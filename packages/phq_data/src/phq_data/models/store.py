@@ -38,6 +38,7 @@ class Record:
     source: str  # name of the file that it was made from, or its address
     source_sha256: str
     added: str  # when, UTC
+    note: str = ""  # what of the source was left out
 
 
 def root() -> Path:
@@ -90,7 +91,7 @@ def add(
     folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
     try:
         stored = folder / model.stored
-        _convert(model, path, stored, vposer)
+        note = _convert(model, path, stored, vposer)
         made = Record(
             name=name,
             file=model.stored,
@@ -99,6 +100,7 @@ def add(
             source=source or path.name,
             source_sha256=found,
             added=datetime.now(UTC).isoformat(timespec="seconds"),
+            note=note,
         )
         (folder / _RECORD).write_text(json.dumps(dataclasses.asdict(made), indent=2) + "\n")
         folder.chmod(0o755)
@@ -176,8 +178,8 @@ def _needed(name: str) -> Record:
     return kept
 
 
-def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | None) -> None:
-    """Write the checked content of `path` to `stored`."""
+def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | None) -> str:
+    """Write the checked content of `path` to `stored`; say what of it is left out."""
     if vposer is not None and model.kind != "3dcrowdnet":
         raise ModelError(f"a VPoser snapshot belongs to 3dcrowdnet, not to {model.name}")
     if model.kind == "smpl":
@@ -188,7 +190,9 @@ def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | N
         _need_torch(model)
         from phq_data.models.crowdnet import checkpoint
 
-        checkpoint.save(checkpoint.read_official(path, vposer), stored, source=path.name)
+        official = checkpoint.read_official(path, vposer)
+        checkpoint.save(official, stored, source=path.name)
+        return official.note
     else:
         if model.kind == "deeplab":
             _need_torch(model)
@@ -198,6 +202,7 @@ def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | N
         shutil.copyfile(path, stored)
         if model.kind == "yolo":
             _check_yolo(path, stored)
+    return ""
 
 
 def _check_yolo(path: Path, stored: Path) -> None:
