@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 
@@ -142,6 +143,25 @@ def test_the_authors_folder_becomes_tables(authors_folder, tmp_path):
     windows = [row["window"] for row in workspace.table("portraits").to_pylist()]
     assert windows == [[0, 0, SIZE], [10, 20, 90], [10, 20, 90]]
     assert all(photo["licence"] is None for photo in photos)  # nothing is known of rights
+    with pytest.raises(ExchangeError, match="holds photos already"):
+        tables.into_workspace(made, workspace, "again")
+
+
+def test_an_import_that_breaks_off_can_be_done_again(authors_folder, tmp_path, monkeypatch):
+    folder, made, _ = authors_folder
+    workspace = Workspace.open(tmp_path / "workspace", create=True)
+    monkeypatch.setattr(tables, "PART", 1)
+    spoilt = dataclasses.replace(made[2], image=b"no picture")
+    with pytest.raises(ExchangeError, match="cannot be read"):
+        tables.into_workspace([*made[:2], spoilt], workspace, "samples")
+    assert not workspace.parts("tables/photos") and not workspace.exists("photos")
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "_clear", lambda workspace: None)  # a kill leaves what is there
+        with pytest.raises(ExchangeError):
+            tables.into_workspace([*made[:2], spoilt], workspace, "samples")
+    assert len(workspace.parts("tables/photos")) == 2
+    assert tables.into_workspace(reference.read(folder), workspace, "samples") == 3
+    same(list(tables.kept_portraits(workspace)), made)
     with pytest.raises(ExchangeError, match="holds photos already"):
         tables.into_workspace(made, workspace, "again")
 

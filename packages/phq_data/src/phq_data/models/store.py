@@ -1,7 +1,8 @@
 """The user's own model files: added once by name, checked, kept in one folder, found again by every command.
 
-The folder is `PHQ_MODELS`, or `phq/models` in the user's data folder. A model is a folder there with its file
-and `record.json`; it appears whole or not at all.
+The folder is `PHQ_MODELS`, or `phq/models` in the user's data folder. A model is a folder there with its
+file and `record.json`, which comes last: a model is there whole or not at all, also after a kill, and one that
+takes the place of another does so at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ from phq_data.models.registry import ModelError
 
 VARIABLE = "PHQ_MODELS"
 _RECORD = "record.json"
+_STALE = 86_400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,16 @@ def add(
         if not found.startswith(expected):
             raise ModelError(f"{path} is not the right file: its SHA-256 is {found}, expected {expected}")
     root().mkdir(parents=True, exist_ok=True)
+    _sweep(name)
     folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
     try:
         stored = folder / model.stored
         note = _convert(model, path, stored, vposer)
+        sha256_stored = file_sha256(stored)
         made = Record(
             name=name,
-            file=model.stored,
-            sha256=file_sha256(stored),
+            file=_free_name(root() / name, stored, sha256_stored),
+            sha256=sha256_stored,
             bytes=stored.stat().st_size,
             source=source or path.name,
             source_sha256=found,
@@ -103,11 +108,9 @@ def add(
             note=note,
         )
         (folder / _RECORD).write_text(json.dumps(dataclasses.asdict(made), indent=2) + "\n")
-        folder.chmod(0o755)
-        _put(folder, root() / name)
-    except BaseException:
+        _put(stored, folder / _RECORD, root() / name, made.file)
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
-        raise
     _verified.cache_clear()
     return made
 
@@ -153,6 +156,7 @@ def remove(name: str) -> None:
     folder = root() / known_model(name).name
     if not folder.exists():
         raise ModelError(f"the model {name} is not here, so there is nothing to remove")
+    (folder / _RECORD).unlink(missing_ok=True)
     shutil.rmtree(folder)
     _verified.cache_clear()
 
@@ -231,12 +235,25 @@ def _need_torch(model: KnownModel) -> None:
         raise ModelError(f"{model.name} needs the extra 'paper': pip install 'phq-data[paper]'") from error
 
 
-def _put(folder: Path, place: Path) -> None:
-    """Move a finished folder to its place; an older one there goes away."""
-    if place.exists():
-        old = place.with_name(f".{place.name}-old-{os.getpid()}")
-        place.rename(old)
-        folder.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        folder.rename(place)
+def _free_name(place: Path, stored: Path, sha256: str) -> str:
+    """The file's name in its model's folder: another than that of a file of other content there."""
+    if not (place / stored.name).exists():
+        return stored.name
+    return f"{stored.stem}-{sha256[:12]}{stored.suffix}"
+
+
+def _put(stored: Path, note: Path, place: Path, name: str) -> None:
+    """Move a finished file to its model's folder. It counts from when the record, moved last, names it."""
+    place.mkdir(exist_ok=True)
+    stored.replace(place / name)
+    note.replace(place / _RECORD)
+    for old in place.iterdir():
+        if old.name not in (name, _RECORD):
+            old.unlink(missing_ok=True)
+
+
+def _sweep(name: str) -> None:
+    """Clear what an `add` that was killed left, at least a day ago."""
+    for left in root().glob(f".{name}-*"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > _STALE:
+            shutil.rmtree(left, ignore_errors=True)
