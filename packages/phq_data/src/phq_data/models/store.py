@@ -1,8 +1,8 @@
 """The user's own model files: added once by name, checked, kept in one folder, found again by every command.
 
 The folder is `PHQ_MODELS`, or `phq/models` in the user's data folder. A model is a folder there with its
-file and `record.json`, which comes last: a model is there whole or not at all, also after a kill, and one that
-takes the place of another does so at once.
+file and `record.json`, which comes last: a model is there whole or not at all, also after a kill, and one
+that takes the place of another does so at once.
 """
 
 from __future__ import annotations
