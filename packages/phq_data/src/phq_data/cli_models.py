@@ -70,6 +70,8 @@ def register(app: typer.Typer) -> None:
 
         model = known_model(name)
         typer.echo(f"{model.title}. {model.licence}. {model.consequence}")
+        if file is None:
+            store.download_address(model, url)  # before a bar is shown
         if file is not None:
             kept = store.add(name, file, sha256=sha256, vposer=vposer)
         else:

@@ -84,6 +84,8 @@ class HeldArray:
 
 def read(data: bytes) -> Any:
     """What the pickle holds. Raises `RefusedError` or `DamagedError`, both with half a sentence."""
+    if data[:2] == b"PK":
+        raise DamagedError("it is a zip archive, as PyTorch's checkpoints are")
     machine = _Machine(data)
     try:
         return machine.run()

@@ -85,7 +85,8 @@ def add(
     model = known_model(name)
     path = Path(file).expanduser()
     if not path.is_file():
-        raise ModelError(f"there is no file {path}; {name} wants {model.wanted}")
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise ModelError(f"{what}; {name} wants {model.wanted}")
     found = file_sha256(path)
     for expected in (sha256.lower(), model.sha256):
         if not found.startswith(expected):
@@ -122,18 +123,23 @@ def download(name: str, *, progress: Progress = no_progress, url: str = "", sha2
     raise `ModelError`: they come by the user's own hands.
     """
     model = known_model(name)
-    address = url or model.url
-    if not address:
-        raise ModelError(
-            f"{name} cannot be downloaded for you: get it from {model.origin}, then "
-            f"phq models add {name} FILE"
-        )
+    address = download_address(model, url)
     target = root() / ".downloads" / model.stored
     fetch(address, target, sha256 or model.sha256, progress)
     try:
         return add(name, target, sha256=sha256, source=address)
     finally:
         target.unlink(missing_ok=True)
+
+
+def download_address(model: KnownModel, url: str = "") -> str:
+    """Where a model comes from, `url` if given; `ModelError` for one that comes by the user's own hands."""
+    if not (url or model.url):
+        raise ModelError(
+            f"{model.name} cannot be downloaded for you: get it from {model.origin}, then "
+            f"phq models add {model.name} FILE"
+        )
+    return url or model.url
 
 
 def verify(name: str) -> Record:

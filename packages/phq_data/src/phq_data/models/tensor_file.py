@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +28,12 @@ def read(path: str | Path) -> Any:
             warnings.simplefilter("ignore")  # about the pickle's version: it is read or refused all the same
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} is refused: it asks for more than tensors, or is no PyTorch file ({_first_line(error)})"
-        ) from error
+        # The library's own words end in how to load the file without protection: not what a user needs here.
+        asked = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        what = (
+            f"it asks for '{asked[1]}', and only tensors may be in it" if asked else "it is no PyTorch file"
+        )
+        raise ModelError(f"{path} is refused: {what}") from error
     except Exception as error:
         # A damaged or crafted file can fail in any way inside the library; none of them is our bug.
         raise ModelError(f"{path} is damaged or no PyTorch file ({_first_line(error)})") from error
@@ -66,4 +70,4 @@ def tensors_of(content: Any) -> Mapping[str, Any] | None:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:160]
+    return text[0].split(". ")[0][:160] if text else type(error).__name__
