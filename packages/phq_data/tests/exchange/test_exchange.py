@@ -220,3 +220,8 @@ def test_the_commands(make_workspace, tmp_path):
     assert f"{2 * kept} pictures" in done.output
     done = CliRunner().invoke(make_app(), ["import", str(out), "-w", str(again)])
     assert done.exit_code == 0 and f"{2 * kept} portraits" in done.output
+    new = tmp_path / "new"
+    done = CliRunner().invoke(make_app(), ["import", str(tmp_path / "nothing"), "-w", str(new)])
+    assert isinstance(done.exception, ExchangeError) and not new.exists()
+    done = CliRunner().invoke(make_app(), ["export", "-w", str(again), str(out / "dataset.zip")])
+    assert isinstance(done.exception, ExchangeError)
