@@ -184,7 +184,8 @@ def _needed(name: str) -> Record:
         model = known_model(name)
         how = f"phq models add {name}" + ("" if model.url else " FILE")
         get = "" if model.url else f" (get {model.wanted} from {model.origin})"
-        raise ModelError(f"the model {name} is not here; name your file once: {how}{get}")
+        what = "it can be downloaded" if model.url else "name your file once"
+        raise ModelError(f"the model {name} is not here; {what}: {how}{get}")
     return kept
 
 
