@@ -17,6 +17,7 @@ from phq_data import config as settings
 from phq_data import schema
 from phq_data.config import PipelineConfig
 from phq_data.loading import models_for
+from phq_data.models.registry import check_files
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
 from phq_data.stages.doubt import load_model
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
@@ -127,6 +128,9 @@ def prepare(workspace: Workspace, config: PipelineConfig) -> None:
     """Write down what the build is made with: settings and rig. Fails early when one is missing."""
     models = models_for(config)
     _, rig = models.given, models.rig  # raise what they have to raise before anything is written
+    check_files(config.detect.model, config.mask.model)
+    if config.detect.model.startswith("keypoints:"):
+        _ = models.detector
     workspace.write_bytes("config.json", config.to_json().encode())
     workspace.write_bytes("rig.safetensors", rig.to_bytes())
 

@@ -30,7 +30,10 @@ def register(app: typer.Typer) -> None:
 
         if format_ not in ("eg3d-zip", "first-crop"):
             raise ExchangeError(f"there is no format {format_!r}; there are eg3d-zip and first-crop")
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ExchangeError(f"{out} cannot be the folder to write to ({error.strerror})") from error
         if format_ == "first-crop":
             count = first_crop.write(Workspace.open(workspace), out)
             typer.echo(f"{count} pictures in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")

@@ -51,6 +51,8 @@ def register(app: typer.Typer) -> None:
             if kept:
                 typer.echo(f"      {kept.file}, {_size(kept.bytes)}, sha256 {kept.sha256}")
                 typer.echo(f"      made on {kept.added} from {kept.source}, sha256 {kept.source_sha256}")
+                if kept.note:
+                    typer.echo(f"      {kept.note}")
 
     @models.command()
     def add(
@@ -68,11 +70,15 @@ def register(app: typer.Typer) -> None:
 
         model = known_model(name)
         typer.echo(f"{model.title}. {model.licence}. {model.consequence}")
+        if file is None:
+            store.download_address(model, url)  # before a bar is shown
         if file is not None:
             kept = store.add(name, file, sha256=sha256, vposer=vposer)
         else:
             kept = _download(name, url, sha256)
         typer.echo(f"added {name}: {kept.file}, {_size(kept.bytes)}, sha256 {kept.sha256}")
+        if kept.note:
+            typer.echo(kept.note)
 
     @models.command()
     def verify(

@@ -160,6 +160,11 @@ class Workspace:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self.path(key))
 
+    def remove_folder(self, key: str) -> None:
+        """Remove folder `key` and all in it if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm(self.path(key), recursive=True)
+
     # ---- parts -------------------------------------------------------------------------------------------
 
     def write_part(

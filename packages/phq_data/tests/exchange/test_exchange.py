@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 
@@ -146,6 +147,25 @@ def test_the_authors_folder_becomes_tables(authors_folder, tmp_path):
         tables.into_workspace(made, workspace, "again")
 
 
+def test_an_import_that_breaks_off_can_be_done_again(authors_folder, tmp_path, monkeypatch):
+    folder, made, _ = authors_folder
+    workspace = Workspace.open(tmp_path / "workspace", create=True)
+    monkeypatch.setattr(tables, "PART", 1)
+    spoilt = dataclasses.replace(made[2], image=b"no picture")
+    with pytest.raises(ExchangeError, match="cannot be read"):
+        tables.into_workspace([*made[:2], spoilt], workspace, "samples")
+    assert not workspace.parts("tables/photos") and not workspace.exists("photos")
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "_clear", lambda workspace: None)  # a kill leaves what is there
+        with pytest.raises(ExchangeError):
+            tables.into_workspace([*made[:2], spoilt], workspace, "samples")
+    assert len(workspace.parts("tables/photos")) == 2
+    assert tables.into_workspace(reference.read(folder), workspace, "samples") == 3
+    same(list(tables.kept_portraits(workspace)), made)
+    with pytest.raises(ExchangeError, match="holds photos already"):
+        tables.into_workspace(made, workspace, "again")
+
+
 def test_what_is_not_whole_is_named(authors_folder, tmp_path):
     folder, _, entries = authors_folder
 
@@ -200,3 +220,8 @@ def test_the_commands(make_workspace, tmp_path):
     assert f"{2 * kept} pictures" in done.output
     done = CliRunner().invoke(make_app(), ["import", str(out), "-w", str(again)])
     assert done.exit_code == 0 and f"{2 * kept} portraits" in done.output
+    new = tmp_path / "new"
+    done = CliRunner().invoke(make_app(), ["import", str(tmp_path / "nothing"), "-w", str(new)])
+    assert isinstance(done.exception, ExchangeError) and not new.exists()
+    done = CliRunner().invoke(make_app(), ["export", "-w", str(again), str(out / "dataset.zip")])
+    assert isinstance(done.exception, ExchangeError)

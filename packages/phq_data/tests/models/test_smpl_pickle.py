@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phq_data.models import inert_pickle
 from phq_data.models.registry import ModelError
 from phq_data.models.smpl_pickle import read_smpl_pickle
 
@@ -101,3 +102,80 @@ def test_files_that_are_no_smpl_are_named(values, write, tmp_path):
     broken[5, 1, 7] = np.nan
     with pytest.raises(ModelError, match="'posedirs' holds numbers that are not finite"):
         read_smpl_pickle(write(files.python2_pickle(values | {"posedirs": broken})))
+
+
+def _sparse(**changed):
+    """A column matrix of the regressor's size whose parts are these."""
+    from scipy import sparse
+
+    matrix = sparse.csc_matrix((24, 6890))
+    for name, value in changed.items():
+        setattr(matrix, name, value)
+    return matrix
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("J_regressor", _sparse(indptr=np.array([0] + [2**40] * 6890))),
+        ("J_regressor", _sparse(indptr=np.zeros(100_001, np.int64), _shape=(100_000, 100_000))),
+        ("J_regressor", _sparse(indptr=np.array([0] + [1] * 6890), indices=np.array([99]), data=np.ones(1))),
+        ("J_regressor", _sparse(data="text")),
+        ("kintree_table", np.full((2, 24), np.nan)),
+        ("f", np.full((13776, 3), 0.5)),
+        ("v_template", np.full((6890, 3), 1e300)),
+        ("v_template", {"x": 1}),
+    ],
+)
+def test_parts_that_do_not_fit_are_told_before_they_unfold(values, write, key, value):
+    with pytest.raises(ModelError, match=rf"model\.pkl.*({key}|{key.lower()}|no whole numbers)"):
+        read_smpl_pickle(write(files.python2_pickle(values, {key: value})))
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_a_file_saved_again_by_a_newer_python_is_read(values, write, protocol):
+    ordered = {key: np.asfortranarray(array) for key, array in values.items()}
+    body = read_smpl_pickle(write(pickle.dumps(ordered, protocol=protocol)))
+    np.testing.assert_array_equal(body.posedirs, values["posedirs"].astype(np.float32))
+
+
+def test_a_pickle_cannot_make_its_reader_keep_or_do_more_than_its_size(write):
+    end = (2**40).to_bytes(8, "little")
+    bombs = {
+        "a gap in the memory of objects": b"\x80\x02}r\xff\xff\xff\x7f.",
+        "a text of a terabyte": b"\x80\x04\x8d" + end + b"abc.",
+        "bytes of a terabyte": b"\x80\x05\x96" + end + b"abc.",
+        "a frame of a terabyte": b"\x80\x04\x95" + end + b"}.",
+        "a number of a gigabyte": b"\x80\x02\x8b\xff\xff\xff\x7fabc.",
+        "a key whose hash takes 2**60 steps": b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.",
+        "too many objects": b"\x80\x02" + b"]" * (inert_pickle.MOST_STEPS + 1) + b".",
+        "a table inside itself": b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",
+        "another protocol": b"\x80\x09}.",
+    }
+    for data in bombs.values():
+        with pytest.raises(ModelError, match=r"model\.pkl is"):
+            read_smpl_pickle(write(data))
+
+
+def test_an_array_type_cannot_be_given_flags_of_another(write):
+    # A dtype of plain numbers that says it holds references: NumPy itself would follow them.
+    kind = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f8K\x00K\x01tR(K\x03X\x01\x00\x00\x00<NNN"
+    kind += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ftb"
+    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tX\x01\x00\x00\x00btR"
+    state = b"(K\x01(K\x02t" + kind + b"I00\nX\x10\x00\x00\x00" + b"A" * 16 + b"tb"
+    held = inert_pickle.read(b"\x80\x02" + made + state + b".")
+    np.testing.assert_array_equal(held.numbers(), np.frombuffer(b"A" * 16, np.float64))
+    fields = kind.replace(b"<NNN", b"<NN}", 1)
+    with pytest.raises(ModelError, match="unusual kind of array"):
+        read_smpl_pickle(write(b"\x80\x02" + fields + b"."))
+
+
+def test_damage_anywhere_is_one_sentence(write):
+    few = {"v_template": np.arange(6.0).reshape(2, 3), "bs_type": "lrotmin", "f": np.arange(3)}
+    whole = pickle.dumps(few, protocol=2)
+    rng = np.random.default_rng(5)
+    for _ in range(500):
+        data = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+        data[rng.integers(len(data))] = rng.integers(256)
+        with pytest.raises(ModelError, match=r"model\.pkl"):
+            read_smpl_pickle(write(bytes(data)))

@@ -77,6 +77,29 @@ def test_nothing_is_half_registered(tmp_path, own_folder, data):
     assert store.verify("yolo-own") == first
 
 
+def test_another_file_takes_a_models_place_at_once(tmp_path, own_folder, monkeypatch):
+    old, new = tmp_path / "old.pt", tmp_path / "new.pt"
+    old.write_bytes(b"old weights")
+    new.write_bytes(b"new weights")
+    first = store.add("yolo-own", old)
+    assert store.add("yolo-own", old).sha256 == first.sha256  # the same once more
+    first = store.record("yolo-own")
+    moved = Path.replace
+
+    def killed(path, target):
+        if Path(target).name == "record.json":
+            raise KeyboardInterrupt
+        return moved(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        store.add("yolo-own", new)
+    assert store.verify("yolo-own") == first
+    assert store.add("yolo-own", new).sha256 == hashlib.sha256(b"new weights").hexdigest()
+    assert store.verified_file("yolo-own")[0].read_bytes() == b"new weights"
+    assert len([path for path in left_in(own_folder) if "/" in path]) == 2  # the file and its record
+
+
 def test_missing_files_and_unknown_names_are_told(tmp_path):
     with pytest.raises(ModelError, match=r"there is no file .*; smpl wants the neutral model"):
         store.add("smpl", tmp_path / "nothing.pkl")

@@ -47,6 +47,8 @@ def read_any(
 
     `masks` names the segmenter for crop A, which also needs the added SMPL file: `ModelError` without it.
     """
+    if not folder.is_dir():
+        raise ExchangeError(f"there is no folder {folder}")
     if not is_first_crop(folder):
         return reference.read(folder)
     from phq_data.bodies.smpl import default_rig

@@ -23,6 +23,7 @@ IMPORTED = "imported-reference-1"
 """Detector, fitter and segmenter of imported rows: nobody here made them."""
 _MODELS = json.dumps({"detector": IMPORTED, "fitter": IMPORTED, "segmenter": IMPORTED, "rig": ""})
 PART = 64
+_UNFINISHED = "import-unfinished.json"
 _MAX_PIXELS = 150_000_000
 _LARGEST_PHASH_SIDE = 512
 
@@ -34,10 +35,32 @@ def into_workspace(portraits: Iterable[ReferencePortrait], workspace: Workspace,
     row in every table: the photo is the raw one where it is still there, else the picture itself; the fit is
     what the label says, SMPL's neutral body in front of the picture's camera. All count as kept, since the
     authors' tools let them pass. Nothing is known of rights. Raises `ExchangeError` for a workspace that has
-    photos and for pictures that cannot be read.
+    photos and for pictures that cannot be read; then, and in the next import after a kill, what had come in
+    goes out again.
     """
-    if workspace.parts("tables/photos"):
-        raise ExchangeError(f"{workspace.url} holds photos already: import into a new workspace")
+    with workspace.lock(wait=False):
+        if workspace.exists(_UNFINISHED):
+            _clear(workspace)
+        if workspace.parts("tables/photos"):
+            raise ExchangeError(f"{workspace.url} holds photos already: import into a new workspace")
+        workspace.write_bytes(_UNFINISHED, json.dumps({"source": source}).encode())
+        try:
+            count = _write(portraits, workspace, source)
+        except BaseException:
+            _clear(workspace)
+            raise
+        workspace.remove(_UNFINISHED)
+    return count
+
+
+def _clear(workspace: Workspace) -> None:
+    """Take out what an import that did not end brought into a workspace that was empty."""
+    for folder in ("tables", "photos"):
+        workspace.remove_folder(folder)
+    workspace.remove(_UNFINISHED)
+
+
+def _write(portraits: Iterable[ReferencePortrait], workspace: Workspace, source: str) -> int:
     workspace.write_bytes("config.json", config.paper().to_json().encode())
     _write_rig(workspace)
     count, part, batch = 0, 0, []

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from phq_data.models import tensor_file
 from phq_data.models.registry import ModelError
 
 FloatArray = NDArray[np.float64]
@@ -129,18 +128,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights in a torchvision file, checked key by key; nothing in the file is executed."""
     from torchvision.models.segmentation import deeplabv3_resnet101
 
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} is refused: it asks for more than tensors, or is no PyTorch file"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is damaged or no PyTorch file") from error
-    if not isinstance(content, Mapping):
+    content = tensor_file.tensors_of(tensor_file.read(path))
+    if content is None:
         raise ModelError(f"{path} holds no weights of DeepLabV3-ResNet101")
     with torch.device("meta"):
         wanted = deeplabv3_resnet101(
@@ -150,12 +139,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if odd:
         what = "lacks" if odd[0] in wanted else "has the unknown key"
         raise ModelError(f"{path} holds the weights of another network: it {what} {odd[0]!r}")
-    for key, value in content.items():
-        if not isinstance(value, Tensor) or value.shape != wanted[key].shape:
-            raise ModelError(f"{path} holds the weights of another network: {key!r} has another shape")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ModelError(f"{path} is damaged: {key!r} holds numbers that are not finite")
-    return dict(content)
+    return {key: tensor_file.fitting(content[key], tensor, key, str(path)) for key, tensor in wanted.items()}
 
 
 def share(

@@ -109,6 +109,21 @@ def body_fitter(name: str = "smplify", *, config: Any = None) -> BodyFitter:
     return fitter
 
 
+def check_files(detector: str, segmenter: str) -> None:
+    """`ModelError` when the files or packages that these names need are not there. Loads no network."""
+    from phq_data.models import store
+
+    kind, _, weights = detector.partition(":")
+    if kind == "yolo":
+        from phq_data.models import yolo
+
+        yolo.find_weights(weights)
+        _need("yolo", "ultralytics")
+    if segmenter == "deeplab":
+        _need("paper", "torch", "torchvision")
+        store.verified_file("deeplabv3-resnet101")
+
+
 # -- embedded networks -----------------------------------------------------------------------------
 
 

@@ -2,13 +2,13 @@
 
 The file is a Python 2 pickle of chumpy objects, SciPy sparse matrices and NumPy arrays. A pickle is a
 program, so this reader lets it build only these: arrays, and inert holders in the place of chumpy's and
-SciPy's classes, whose numbers are then taken out. Any other name in the file ends the reading.
+SciPy's classes, whose numbers are then taken out (`inert_pickle`). Any other name in the file ends the
+reading.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from phq_data.bodies.anny import BodyError
 from phq_data.bodies.smpl_arrays import PARENTS, SHAPES, SmplArrays
+from phq_data.models import inert_pickle
+from phq_data.models.inert_pickle import Held, HeldArray
 from phq_data.models.registry import ModelError
 
 VERTICES, FACES = 6890, 13776
-LARGEST = 2**30  # bytes of a file that is looked at; the official one has 37 MB
+LARGEST = 2**29  # bytes of a file that is looked at; the official one has 37 MB
+_MOST_CELLS = 10**7  # that a matrix or selection may unfold to; the largest of SMPL has 4 million
 
 
 def read_smpl_pickle(path: str | Path) -> SmplArrays:
@@ -30,7 +33,7 @@ def read_smpl_pickle(path: str | Path) -> SmplArrays:
     or holds another body.
     """
     path = Path(path)
-    values = read_arrays(path)
+    values = read_values(path)
     wanted = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", "kintree_table")
     missing = [key for key in wanted if key not in values]
     if missing:
@@ -42,6 +45,8 @@ def read_smpl_pickle(path: str | Path) -> SmplArrays:
             f"{list(arrays['f'].shape)}, expected [{VERTICES}, 3] and [{FACES}, 3]"
         )
     tree = arrays["kintree_table"]
+    if tree.dtype.kind not in "iu" or arrays["f"].dtype.kind not in "iu":
+        raise ModelError(f"{path} is not SMPL's body: its faces or its tree of joints are no whole numbers")
     if tree.shape != (2, len(PARENTS)) or tuple(tree[0, 1:].astype(np.int64)) != PARENTS[1:]:
         raise ModelError(f"{path} is not SMPL's body: its tree of joints is another (SMPL-H or SMPL-X?)")
     if arrays["shapedirs"].ndim != 3 or arrays["shapedirs"].shape[2] < SHAPES:
@@ -61,154 +66,24 @@ def read_smpl_pickle(path: str | Path) -> SmplArrays:
         raise ModelError(f"{path}: {error}") from error
 
 
-def read_arrays(path: Path) -> Mapping[str, Any]:
-    """The dictionary that a pickle holds, with inert holders for what is no array."""
+def read_values(path: Path) -> Mapping[str, Any]:
+    """The dictionary that a pickle holds, with inert holders for what is no plain value."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise ModelError(f"{path} is far larger than any SMPL model; it is not read")
-        with path.open("rb") as stream:
-            values = _Reader(stream).load()
-    except ModelError as error:
-        raise ModelError(
-            f"{path} is refused: {error}" if "refused" not in str(error) else str(error)
-        ) from None
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise ModelError(f"{path} is far larger than any SMPL model ({size:,} bytes); it is not read")
+        values = inert_pickle.read(path.read_bytes())
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}") from None
-    except Exception as error:
-        # A damaged or crafted pickle can fail in any way; none of them is our bug.
-        raise ModelError(f"{path} is damaged or no pickle ({type(error).__name__}: {error})") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror})") from error
+    except inert_pickle.RefusedError as error:
+        raise ModelError(f"{path} is refused: {error}") from None
+    except inert_pickle.DamagedError as error:
+        raise ModelError(f"{path} is damaged or no pickle ({error})") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is no SMPL model: it holds a {type(values).__name__}")
     return values
-
-
-# ---- what a pickle may build -----------------------------------------------------------------------------
-
-
-class _Held:
-    """Stands for an object of a class that is not loaded: keeps its state and can do nothing."""
-
-    __slots__ = ("state",)
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = {}
-
-    def __new__(cls, *arguments: object) -> _Held:
-        held = super().__new__(cls)
-        held.state = {}
-        return held
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, dict) else {}
-
-
-class _Chumpy(_Held):
-    __slots__ = ()
-
-
-class _Columns(_Held):
-    """A compressed sparse column matrix."""
-
-    __slots__ = ()
-
-
-class _Rows(_Held):
-    """A compressed sparse row matrix."""
-
-    __slots__ = ()
-
-
-class _Call:
-    """A function that a pickle may call, in a wrapping that it cannot change."""
-
-    __slots__ = ("__call",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_Call__call", function)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise ModelError("it tries to change what reads it")
-
-    def __setstate__(self, state: object) -> None:
-        raise ModelError("it tries to change what reads it")
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._Call__call(*arguments)  # type: ignore[attr-defined]
-
-
-class _Reader(pickle.Unpickler):
-    def __init__(self, stream: Any) -> None:
-        # Python 2's strings, also those that hold an array's bytes.
-        super().__init__(stream, fix_imports=False, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Only the names below; everything else ends the reading."""
-        found = _ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
-        if found is not None:
-            return found
-        root = module.split(".")[0]
-        if root == "chumpy":
-            return _Chumpy
-        if module.startswith("scipy.sparse"):
-            if name in ("csc_matrix", "csc_array"):
-                return _Columns
-            if name in ("csr_matrix", "csr_array"):
-                return _Rows
-        raise ModelError(f"it asks for '{module}.{name}', and only arrays may be in it")
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Nothing outside the file."""
-        raise ModelError("it asks for something outside the file")
-
-
-def _empty_array(kind: Any, shape: Any = None, code: Any = None) -> NDArray[Any]:
-    if kind is not _ARRAY:
-        raise ModelError("it asks for an array of another class")
-    return np.ndarray((0,), np.int8)
-
-
-def _array_type(text: Any, align: Any = 0, copy: Any = 1) -> np.dtype[Any]:
-    if not isinstance(text, str) or len(text) > 16:
-        raise ModelError("it asks for an unusual kind of array")
-    made = np.dtype(text)
-    if made.hasobject:
-        raise ModelError("it asks for an array of objects")
-    return np.dtype(text, copy=True)
-
-
-def _held(kind: Any, base: Any = None, state: Any = None) -> _Held:
-    if not (isinstance(kind, type) and issubclass(kind, _Held)):
-        raise ModelError("it asks for an object that is no array")
-    return kind()
-
-
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding != "latin1":
-        raise ModelError("it asks for an unusual text encoding")
-    return text.encode("latin1")
-
-
-def _set(items: Any = ()) -> frozenset[Any]:
-    return frozenset(item for item in items if isinstance(item, str | int))
-
-
-_ARRAY = _Call(lambda *_: _refuse())
-_OBJECT = _Call(lambda *_: _refuse())
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _Call(_empty_array),
-    ("numpy", "ndarray"): _ARRAY,
-    ("numpy", "dtype"): _Call(_array_type),
-    ("copy_reg", "_reconstructor"): _Call(_held),
-    ("copyreg", "_reconstructor"): _Call(_held),
-    ("__builtin__", "object"): _OBJECT,
-    ("builtins", "object"): _OBJECT,
-    ("__builtin__", "set"): _Call(_set),
-    ("_codecs", "encode"): _Call(_encoded),
-}
-
-
-def _refuse() -> None:
-    raise ModelError("it asks for an object that is no array")
 
 
 # ---- numbers out of holders ------------------------------------------------------------------------------
@@ -216,39 +91,61 @@ def _refuse() -> None:
 
 def _numbers(value: Any, key: str, path: Path, depth: int = 0) -> NDArray[Any]:
     """The array that a value stands for."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-        return value
-    if depth < 4 and isinstance(value, _Chumpy):
+    if isinstance(value, HeldArray):
+        array = value.numbers()
+        if array is not None:
+            return array
+    if depth < 4 and isinstance(value, Held) and value.kind == "chumpy":
         state = value.state
         if "x" in state:
             return _numbers(state["x"], key, path, depth + 1)
         if "a" in state and "idxs" in state:  # a selection from another array
             whole = _numbers(state["a"], key, path, depth + 1).reshape(-1)
-            chosen = whole[_numbers(state["idxs"], key, path, depth + 1).astype(np.int64).reshape(-1)]
-            shape = state.get("preferred_shape")
-            return chosen.reshape(shape) if isinstance(shape, tuple) else chosen
-    if isinstance(value, _Columns | _Rows):
+            places = _numbers(state["idxs"], key, path, depth + 1).reshape(-1)
+            return _selected(whole, places, state.get("preferred_shape"), f"{path}: '{key}'")
+    if isinstance(value, Held) and value.kind in ("columns", "rows"):
         return _dense(value, key, path)
     raise ModelError(f"{path}: '{key}' is no array of numbers")
 
 
-def _dense(matrix: _Held, key: str, path: Path) -> NDArray[np.float64]:
-    state = matrix.state
-    shape: Any = state.get("_shape", state.get("shape"))
+def _selected(whole: NDArray[Any], places: NDArray[Any], shape: Any, what: str) -> NDArray[Any]:
+    if (
+        places.dtype.kind not in "iu"
+        or places.size > _MOST_CELLS
+        or (places.size and not 0 <= places.min() <= places.max() < whole.size)
+    ):
+        raise ModelError(f"{what} is damaged: it selects numbers that are not there")
+    chosen = whole[places.astype(np.int64)]
+    if not isinstance(shape, tuple):
+        return chosen
     try:
-        rows, columns = (int(side) for side in shape)
-        data, indices, starts = (np.asarray(state[name]) for name in ("data", "indices", "indptr"))
-        major = columns if isinstance(matrix, _Columns) else rows
-        if not (0 < rows <= 10**5 and 0 < columns <= 10**5 and len(starts) == major + 1):
-            raise ValueError("the sizes do not agree")
-        along = np.repeat(np.arange(major), np.diff(starts))
-        filled = np.zeros((rows, columns))
-        place = (indices, along) if isinstance(matrix, _Columns) else (along, indices)
-        np.add.at(filled, place, data)
-        return filled
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ModelError(f"{path}: the sparse matrix '{key}' is damaged ({error})") from error
+        return chosen.reshape(shape)
+    except (TypeError, ValueError):
+        raise ModelError(f"{what} is damaged: its shape is not that of its numbers") from None
+
+
+def _dense(matrix: Held, key: str, path: Path) -> NDArray[np.float64]:
+    state = matrix.state
+    fault = ModelError(f"{path}: the sparse matrix '{key}' is damaged")
+    shape = state.get("_shape", state.get("shape"))
+    if not isinstance(shape, tuple) or len(shape) != 2 or not all(type(side) is int for side in shape):
+        raise fault
+    data, indices, starts = (
+        _numbers(state.get(name), f"{key}.{name}", path).reshape(-1) for name in ("data", "indices", "indptr")
+    )
+    rows, columns = shape
+    major, minor = (columns, rows) if matrix.kind == "columns" else (rows, columns)
+    if min(shape) < 1 or rows * columns > _MOST_CELLS or not (indices.dtype.kind == starts.dtype.kind == "i"):
+        raise fault
+    whole = len(starts) == major + 1 and starts[0] == 0 and starts[-1] == len(data) == len(indices)
+    if not whole or (np.diff(starts) < 0).any() or ((indices < 0) | (indices >= minor)).any():
+        raise fault
+    along = np.repeat(np.arange(major), np.diff(starts))
+    filled = np.zeros((rows, columns))
+    np.add.at(filled, (indices, along) if matrix.kind == "columns" else (along, indices), data)
+    return filled
 
 
 def _floats(array: NDArray[Any]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found to be
+        return np.ascontiguousarray(array, np.float32)

@@ -1,7 +1,8 @@
 """The user's own model files: added once by name, checked, kept in one folder, found again by every command.
 
-The folder is `PHQ_MODELS`, or `phq/models` in the user's data folder. A model is a folder there with its file
-and `record.json`; it appears whole or not at all.
+The folder is `PHQ_MODELS`, or `phq/models` in the user's data folder. A model is a folder there with its
+file and `record.json`, which comes last: a model is there whole or not at all, also after a kill, and one
+that takes the place of another does so at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ from phq_data.models.registry import ModelError
 
 VARIABLE = "PHQ_MODELS"
 _RECORD = "record.json"
+_STALE = 86_400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Record:
     source: str  # name of the file that it was made from, or its address
     source_sha256: str
     added: str  # when, UTC
+    note: str = ""  # what of the source was left out
 
 
 def root() -> Path:
@@ -81,31 +85,33 @@ def add(
     model = known_model(name)
     path = Path(file).expanduser()
     if not path.is_file():
-        raise ModelError(f"there is no file {path}; {name} wants {model.wanted}")
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise ModelError(f"{what}; {name} wants {model.wanted}")
     found = file_sha256(path)
     for expected in (sha256.lower(), model.sha256):
         if not found.startswith(expected):
             raise ModelError(f"{path} is not the right file: its SHA-256 is {found}, expected {expected}")
     root().mkdir(parents=True, exist_ok=True)
+    _sweep(name)
     folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
     try:
         stored = folder / model.stored
-        _convert(model, path, stored, vposer)
+        note = _convert(model, path, stored, vposer)
+        sha256_stored = file_sha256(stored)
         made = Record(
             name=name,
-            file=model.stored,
-            sha256=file_sha256(stored),
+            file=_free_name(root() / name, stored, sha256_stored),
+            sha256=sha256_stored,
             bytes=stored.stat().st_size,
             source=source or path.name,
             source_sha256=found,
             added=datetime.now(UTC).isoformat(timespec="seconds"),
+            note=note,
         )
         (folder / _RECORD).write_text(json.dumps(dataclasses.asdict(made), indent=2) + "\n")
-        folder.chmod(0o755)
-        _put(folder, root() / name)
-    except BaseException:
+        _put(stored, folder / _RECORD, root() / name, made.file)
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
-        raise
     _verified.cache_clear()
     return made
 
@@ -117,18 +123,23 @@ def download(name: str, *, progress: Progress = no_progress, url: str = "", sha2
     raise `ModelError`: they come by the user's own hands.
     """
     model = known_model(name)
-    address = url or model.url
-    if not address:
-        raise ModelError(
-            f"{name} cannot be downloaded for you: get it from {model.origin}, then "
-            f"phq models add {name} FILE"
-        )
+    address = download_address(model, url)
     target = root() / ".downloads" / model.stored
     fetch(address, target, sha256 or model.sha256, progress)
     try:
         return add(name, target, sha256=sha256, source=address)
     finally:
         target.unlink(missing_ok=True)
+
+
+def download_address(model: KnownModel, url: str = "") -> str:
+    """Where a model comes from, `url` if given; `ModelError` for one that comes by the user's own hands."""
+    if not (url or model.url):
+        raise ModelError(
+            f"{model.name} cannot be downloaded for you: get it from {model.origin}, then "
+            f"phq models add {model.name} FILE"
+        )
+    return url or model.url
 
 
 def verify(name: str) -> Record:
@@ -151,6 +162,7 @@ def remove(name: str) -> None:
     folder = root() / known_model(name).name
     if not folder.exists():
         raise ModelError(f"the model {name} is not here, so there is nothing to remove")
+    (folder / _RECORD).unlink(missing_ok=True)
     shutil.rmtree(folder)
     _verified.cache_clear()
 
@@ -172,12 +184,13 @@ def _needed(name: str) -> Record:
         model = known_model(name)
         how = f"phq models add {name}" + ("" if model.url else " FILE")
         get = "" if model.url else f" (get {model.wanted} from {model.origin})"
-        raise ModelError(f"the model {name} is not here; name your file once: {how}{get}")
+        what = "it can be downloaded" if model.url else "name your file once"
+        raise ModelError(f"the model {name} is not here; {what}: {how}{get}")
     return kept
 
 
-def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | None) -> None:
-    """Write the checked content of `path` to `stored`."""
+def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | None) -> str:
+    """Write the checked content of `path` to `stored`; say what of it is left out."""
     if vposer is not None and model.kind != "3dcrowdnet":
         raise ModelError(f"a VPoser snapshot belongs to 3dcrowdnet, not to {model.name}")
     if model.kind == "smpl":
@@ -188,7 +201,9 @@ def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | N
         _need_torch(model)
         from phq_data.models.crowdnet import checkpoint
 
-        checkpoint.save(checkpoint.read_official(path, vposer), stored, source=path.name)
+        official = checkpoint.read_official(path, vposer)
+        checkpoint.save(official, stored, source=path.name)
+        return official.note
     else:
         if model.kind == "deeplab":
             _need_torch(model)
@@ -198,6 +213,7 @@ def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | N
         shutil.copyfile(path, stored)
         if model.kind == "yolo":
             _check_yolo(path, stored)
+    return ""
 
 
 def _check_yolo(path: Path, stored: Path) -> None:
@@ -226,12 +242,25 @@ def _need_torch(model: KnownModel) -> None:
         raise ModelError(f"{model.name} needs the extra 'paper': pip install 'phq-data[paper]'") from error
 
 
-def _put(folder: Path, place: Path) -> None:
-    """Move a finished folder to its place; an older one there goes away."""
-    if place.exists():
-        old = place.with_name(f".{place.name}-old-{os.getpid()}")
-        place.rename(old)
-        folder.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        folder.rename(place)
+def _free_name(place: Path, stored: Path, sha256: str) -> str:
+    """The file's name in its model's folder: another than that of a file of other content there."""
+    if not (place / stored.name).exists():
+        return stored.name
+    return f"{stored.stem}-{sha256[:12]}{stored.suffix}"
+
+
+def _put(stored: Path, note: Path, place: Path, name: str) -> None:
+    """Move a finished file to its model's folder. It counts from when the record, moved last, names it."""
+    place.mkdir(exist_ok=True)
+    stored.replace(place / name)
+    note.replace(place / _RECORD)
+    for old in place.iterdir():
+        if old.name not in (name, _RECORD):
+            old.unlink(missing_ok=True)
+
+
+def _sweep(name: str) -> None:
+    """Clear what an `add` that was killed left, at least a day ago."""
+    for left in root().glob(f".{name}-*"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > _STALE:
+            shutil.rmtree(left, ignore_errors=True)

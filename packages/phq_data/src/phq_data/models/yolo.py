@@ -135,7 +135,8 @@ def open_weights(path: Path | str) -> Any:
     except Exception as error:
         # The library raises anything from TypeError to AssertionError for a file that is not its own.
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} holds no YOLO pose network ({text[:160]})") from error
+        plain = text.removeprefix("ERROR ").lstrip("\u274c\ufe0f ").split(". ")[0]
+        raise ModelError(f"{path} holds no YOLO pose network ({plain[:160]})") from error
     network = model.model
     points = getattr(network, "kpt_shape", None) or (network.yaml.get("kpt_shape") if network else None)
     if getattr(network, "task", model.task) != "pose" or not points or points[0] != len(COCO_KEYPOINTS):

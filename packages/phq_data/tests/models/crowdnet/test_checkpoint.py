@@ -17,7 +17,7 @@ def write(tmp_path, official_state):
     """Write a checkpoint after `change` has had its way with the state dict."""
 
     def make(change=None, **content):
-        state = dict(official_state)
+        state = {key: value.clone() for key, value in official_state.items()}
         if change is not None:
             change(state)
         path = tmp_path / "snapshot.pth.tar"
@@ -36,6 +36,7 @@ def test_the_official_format_loads_and_names_what_it_does_not_use(write, officia
     assert loaded.epoch == 6
     assert "human_model_layer.th_weights" in loaded.unused
     assert "vposer.vposer.bodyprior_enc_mu.weight" in loaded.unused
+    assert "human_model_layer.* (1 tensors, SMPL's arrays" in loaded.note and "bodyprior_enc_*" in loaded.note
     used = {"module." + key for key in loaded.state} | {"module." + key for key in loaded.unused}
     assert used == set(official_state) | {"module.human_model_layer.th_weights"}
     checkpoint.save(loaded, tmp_path / "weights.safetensors")
@@ -58,6 +59,22 @@ def test_the_official_format_loads_and_names_what_it_does_not_use(write, officia
             lambda s: s.update({"module.position_net.conv.0.bias": torch.full((120,), torch.nan)}),
             "not finite",
         ),
+        (
+            lambda s: s.update(
+                {"module.position_net.conv.0.bias": torch.full((120,), 1e300, dtype=torch.float64)}
+            ),
+            "not finite",  # in float32
+        ),
+        (lambda s: s.update({"module.position_net.conv.0.bias": "text"}), "is str, not"),
+        (
+            lambda s: s.update({"module.position_net.conv.0.bias": torch.zeros(120, dtype=torch.int64)}),
+            "numbers of another kind",
+        ),
+        (
+            lambda s: s.update({"module.position_net.conv.0.bias": torch.zeros(120).to_sparse()}),
+            "numbers of another kind",
+        ),
+        (lambda s: s["module.backbone.bn1.running_var"].neg_(), "negative variances"),
         (
             lambda s: [s.pop(key) for key in list(s) if ".vposer." in key],
             "does not hold VPoser's weights",
@@ -94,6 +111,21 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, write):
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(ModelError, match="half is damaged"):
         checkpoint.read_official(half)
+
+
+def test_damage_anywhere_is_one_sentence(tmp_path):
+    small = {"network": {"module.x": torch.arange(40.0)}, "epoch": 3}
+    rng = torch.Generator().manual_seed(5)
+    for zipped in (True, False):
+        torch.save(small, tmp_path / "small", _use_new_zipfile_serialization=zipped)
+        whole = (tmp_path / "small").read_bytes()
+        for _ in range(150):
+            end, place, value = (int(torch.randint(n, (), generator=rng)) for n in (len(whole), 10**6, 256))
+            data = bytearray(whole[: end + 1])
+            data[place % len(data)] = value
+            (tmp_path / "changed").write_bytes(data)
+            with pytest.raises(ModelError, match="changed"):
+                checkpoint.read_official(tmp_path / "changed")
 
 
 class _Hostile:

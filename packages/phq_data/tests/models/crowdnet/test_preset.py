@@ -55,6 +55,22 @@ def test_a_build_without_the_files_stops_at_once_and_says_what_to_add(tmp_path):
         build.prepare(workspace, config.paper())
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("detect.model=yolo", "phq models add yolo11m-pose"),
+        ("detect.model=yolo:nothing.pt", "there are no YOLO weights"),
+        ("detect.model=keypoints:nothing.json", "there is no keypoint file"),
+        ("mask.model=deeplab", "phq models add deeplabv3-resnet101"),
+    ],
+)
+def test_every_model_that_is_not_there_is_told_before_photos_are_read(tmp_path, setting, message):
+    workspace = Workspace.open(tmp_path / "workspace", create=True)
+    with pytest.raises(ModelError, match=message):
+        build.prepare(workspace, config.default().replace_setting(setting))
+    assert not workspace.exists("config.json")
+
+
 @pytest.fixture
 def added_models(tmp_path, official_state):
     torch.save({"epoch": 1, "network": official_state}, tmp_path / "snapshot.pth.tar")

@@ -7,8 +7,6 @@ what does not fit. This one does not.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from phq_data.models import tensor_file
 from phq_data.models.crowdnet.network import CrowdNet
 from phq_data.models.registry import ModelError
 
@@ -26,7 +25,7 @@ FORMAT = "phq-3dcrowdnet/1"
 PREFIX = "module."
 _VPOSER = "vposer.vposer."
 _UNUSED = {
-    "human_model_layer.": "SMPL's arrays (they come from your SMPL file)",
+    "human_model_layer.": "SMPL's arrays, which come from your SMPL file",
     "vposer.vposer.bodyprior_enc_": "VPoser's encoder",
 }
 _OUTPUTS = ("bn1", "bn2", "mu", "logvar", "fc1", "fc2")
@@ -40,6 +39,16 @@ class Checkpoint:
     unused: tuple[str, ...]  # keys of the file that inference does not need
     epoch: int | None
 
+    @property
+    def note(self) -> str:
+        """For people: what of the file is not used, by name and reason; "" when all is."""
+        parts = []
+        for start, reason in _UNUSED.items():
+            count = sum(key.startswith(start) for key in self.unused)
+            if count:
+                parts.append(f"{start}* ({count} tensors, {reason})")
+        return f"not used: {'; '.join(parts)}" if parts else ""
+
 
 def read_official(path: str | Path, vposer: str | Path | None = None) -> Checkpoint:
     """The weights of an official checkpoint file, checked against the network key by key.
@@ -47,7 +56,7 @@ def read_official(path: str | Path, vposer: str | Path | None = None) -> Checkpo
     `vposer`: a VPoser 1.0 snapshot, for checkpoints that do not hold VPoser's weights themselves. Raises
     `ModelError` with one sentence for a file that is missing, damaged, unsafe or of another network.
     """
-    content = _load(Path(path))
+    content = tensor_file.read(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("network"), Mapping):
         raise ModelError(f"{path} is no 3DCrowdNet checkpoint: it has no entry 'network'")
     network = {str(key): value for key, value in content["network"].items()}
@@ -65,7 +74,7 @@ def read_official(path: str | Path, vposer: str | Path | None = None) -> Checkpo
 
 def checked(tensors: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """(weights, unused keys) of a state dict that must be `CrowdNet`'s; `ModelError` names the fault."""
-    expected = expected_shapes()
+    expected = expected_tensors()
     unused = tuple(key for key in tensors if key not in expected and unused_reason(key))
     foreign = [key for key in tensors if key not in expected and not unused_reason(key)]
     missing = [key for key in expected if key not in tensors]
@@ -78,26 +87,14 @@ def checked(tensors: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor], t
         kind, keys = ("lacks", missing) if missing else ("has the unknown key", foreign)
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
         raise ModelError(f"{name} is a checkpoint of another network: it {kind} {keys[0]!r}{more}")
-    state = {}
-    for key, shape in expected.items():
-        value = tensors[key]
-        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ModelError(
-                f"{name} is a checkpoint of another network: {key!r} is {found}, not {list(shape)}"
-            )
-        if value.is_floating_point():
-            if not bool(torch.isfinite(value).all()):
-                raise ModelError(f"{name} is damaged: {key!r} holds numbers that are not finite")
-            value = value.to(torch.float32)
-        state[key] = value.contiguous()
+    state = {key: tensor_file.fitting(tensors[key], wanted, key, name) for key, wanted in expected.items()}
     return state, unused
 
 
-def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Name and shape of everything that `CrowdNet` loads."""
+def expected_tensors() -> dict[str, Tensor]:
+    """Name, shape and type of everything that `CrowdNet` loads, as tensors without numbers."""
     with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in CrowdNet().state_dict().items()}
+        return dict(CrowdNet().state_dict())
 
 
 def unused_reason(key: str) -> str:
@@ -141,26 +138,8 @@ def load(path: str | Path) -> CrowdNet:
     return build(checked(tensors, str(path))[0])
 
 
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} is refused: it asks for more than tensors, or is no PyTorch file ({_first_line(error)})"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} is damaged or no PyTorch checkpoint ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:160]
-
-
 def _read_vposer(path: Path) -> dict[str, Tensor]:
-    content = _load(path)
+    content = tensor_file.read(path)
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} is no VPoser snapshot")
     found = {
