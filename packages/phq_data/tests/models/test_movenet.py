@@ -12,11 +12,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from phq_data.models import movenet, registry
+from phq_data.models import registry
 from phq_data.models.keypoints import upper_size
-from phq_data.models.movenet import MIRROR, MoveNetConfig, MoveNetDetector
+from phq_data.models.movenet import MoveNetConfig, MoveNetDetector
 from phq_data.models.movenet_decode import decode_multipose, decode_thunder
 from phq_data.models.movenet_heads import loose_heads
+from phq_data.models.movenet_looks import MIRROR, Look, View
 from phq_data.models.movenet_propose import ProposeConfig, network_sides
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson, PersonDetector
 
@@ -187,9 +188,9 @@ def test_large_photos_get_a_finer_look() -> None:
 # -- both looks together ------------------------------------------------------------------------
 
 
-def look_at(points: np.ndarray) -> movenet._Look:
-    view = movenet._View(0.0, 0.0, 256.0, np.array([np.nan, np.nan]))
-    return movenet._Look(view, points)
+def look_at(points: np.ndarray) -> Look:
+    view = View(0.0, 0.0, 256.0, np.array([np.nan, np.nan]))
+    return Look(view, points)
 
 
 def bust(score: float = 0.8) -> np.ndarray:
