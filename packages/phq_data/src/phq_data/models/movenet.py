@@ -231,8 +231,7 @@ class MoveNetDetector:
             not look.missed
             and head_score(keypoints) >= strictness * config.minimum_head
             and shoulder_score(keypoints) >= strictness * config.minimum_shoulder
-            and upper_size(keypoints)
-            >= config.propose.smallest_head  # shoulders are wider than a head is high
+            and upper_size(keypoints) >= config.propose.least_head  # shoulders are wider than a head is high
             and _is_inside(keypoints, photo_size, config.head_inside)
         )
 
