@@ -69,7 +69,7 @@ class MoveNetConfig:
     search_scales: tuple[float, ...] = (0.6, 1.0, 1.6, 2.5)
     """Sides of the search's views over that of the usual one."""
     mirror: bool = True
-    """Look at everybody in the mirror, too, and take the mean of both looks."""
+    """Look at everybody in the mirror, too, from two squares each, and take the mean of all four looks."""
     agreement: float = 0.2
     """Share of the shoulder breadth up to which both looks mean one place; beyond it the surer one counts."""
 
@@ -102,6 +102,7 @@ class MoveNetDetector:
         if self.config.mirror:
             mirrored = self._look(image, [look.view for look in looks], mirrored=True)
             looks = [self._mean(look, other) for look, other in zip(looks, mirrored, strict=True)]
+            looks = self._settled(image, looks, every_head)
         looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
         return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
 
@@ -214,6 +215,19 @@ class MoveNetDetector:
         places = (1 - share) * here[:, :2] + share * there[:, :2]
         scores = (here[:, 2] + there[:, 2]) / 2
         return replace(look, keypoints=np.concatenate([places, scores[:, None]], axis=1))
+
+    def _settled(self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray) -> list[Look]:
+        """The mean with another pair of looks, from where each person was found.
+
+        The first views were placed by a look at one side; these see the photo and its mirror image alike.
+        """
+        views = [self._upper_view(look.keypoints, every_head) for look in looks]
+        pairs = zip(self._look(image, views), self._look(image, views, mirrored=True), strict=True)
+        again = [self._mean(here, there) for here, there in pairs]
+        return [
+            look if other.missed or other.score < 0.9 * look.score else self._mean(look, other)
+            for look, other in zip(looks, again, strict=True)
+        ]
 
     def _gate(
         self, looks: Sequence[Look], photo_size: tuple[int, int], strictness: float = 1.0
