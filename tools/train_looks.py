@@ -27,7 +27,8 @@ from train_views import disturbed, report
 from phq_data import camera as cameras
 from phq_data.accuracy import match_people
 from phq_data.models import registry
-from phq_data.models.movenet import MoveNetDetector, cut_square
+from phq_data.models.movenet import MoveNetDetector
+from phq_data.models.movenet_looks import cut_square
 from phq_data.models.smplify import looks, views
 from phq_data.rig import rotation_matrix
 from phq_data.synthesis.truth import read_truth

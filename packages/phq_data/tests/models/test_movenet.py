@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -12,13 +13,16 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from phq_data.models import movenet, registry
-from phq_data.models.keypoints import upper_size
-from phq_data.models.movenet import MIRROR, MoveNetConfig, MoveNetDetector
+from phq_data.models import registry
+from phq_data.models.keypoints import head_centre, upper_size
+from phq_data.models.movenet import MoveNetConfig, MoveNetDetector
 from phq_data.models.movenet_decode import decode_multipose, decode_thunder
 from phq_data.models.movenet_heads import loose_heads
+from phq_data.models.movenet_looks import MIRROR, Look, View
 from phq_data.models.movenet_propose import ProposeConfig, network_sides
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson, PersonDetector
+from phq_data.synthesis.photograph import take
+from phq_data.synthesis.truth import truth_rows
 
 GOLDEN = (
     Path(os.environ.get("PHQ_GOLDEN", Path(__file__).parents[4] / "tests" / "golden")) / "golden_movenet.npz"
@@ -154,6 +158,24 @@ def test_nobody_where_nobody_is(detector: MoveNetDetector, name: str) -> None:
     assert detector.detect(picture) == []
 
 
+@pytest.mark.parametrize("index", [27, 157])
+def test_search_finds_backs_that_the_proposals_misplace(detector: MoveNetDetector, index: int) -> None:
+    """A hat and a stooping back: somebody is proposed, with a head of the wrong size in the wrong place."""
+    photo = take(201, index)
+    image = np.asarray(Image.open(io.BytesIO(photo.jpeg)).convert("RGB"))
+    assert MoveNetDetector(MoveNetConfig(searched=0)).detect(image) == []
+    (person,) = detector.detect(image)
+    (truth,) = truth_rows(photo, 201, index, "")
+    true = np.array(truth["keypoints"]).reshape(-1, 3)
+    assert np.hypot(*(head_centre(person.keypoints) - true[:5, :2].mean(0))) < 0.4 * truth["head_pixels"]
+
+
+def test_search_does_not_find_anybody_twice(astronaut: np.ndarray) -> None:
+    """With everything searched that was proposed, one person stays one."""
+    (person,) = MoveNetDetector(MoveNetConfig(searched=40)).detect(astronaut)
+    assert_astronaut(person, 0, 0, 1)
+
+
 def test_tiny_and_narrow_photos_do_not_fail(detector: MoveNetDetector, astronaut: np.ndarray) -> None:
     assert detector.detect(np.zeros((1, 1, 3), np.uint8)) == []
     assert detector.detect(np.full((9, 1500, 3), 200, np.uint8)) == []
@@ -187,9 +209,9 @@ def test_large_photos_get_a_finer_look() -> None:
 # -- both looks together ------------------------------------------------------------------------
 
 
-def look_at(points: np.ndarray) -> movenet._Look:
-    view = movenet._View(0.0, 0.0, 256.0, np.array([np.nan, np.nan]))
-    return movenet._Look(view, points)
+def look_at(points: np.ndarray) -> Look:
+    view = View(0.0, 0.0, 256.0, np.array([np.nan, np.nan]))
+    return Look(view, points)
 
 
 def bust(score: float = 0.8) -> np.ndarray:

@@ -6,7 +6,8 @@ import skimage.data
 from PIL import Image
 
 from phq_data.models import registry
-from phq_data.models.movenet import CROP, MoveNetDetector, cut_square
+from phq_data.models.movenet import MoveNetDetector
+from phq_data.models.movenet_looks import CROP, cut_square
 from phq_data.models.protocols import FitRequest, PreparingFitter
 from phq_data.models.smplify import SmplifyConfig, SmplifyFitter, looks, views
 

@@ -3,6 +3,10 @@
 MultiPose's score says little about tight portraits and rear views, and its points are coarse. So every
 proposal gets a look of Thunder's at head and chest, the part a portrait is about, and a second one if the
 first was off the middle. Whether it is a person is decided by the head and the shoulders found there.
+
+What was proposed but found nobody is searched once more, at several sizes: backs, hats and raised arms
+mislead MultiPose about where the head is and how large, and Thunder's score about the same person falls from
+0.5 to 0.1 when the view is a little off.
 """
 
 from __future__ import annotations
@@ -17,8 +21,6 @@ from PIL import Image
 from phq_data.models import registry
 from phq_data.models.keypoints import (
     SHOULDERS,
-    UPPER,
-    box_overlap,
     head_centre,
     head_score,
     keep_best,
@@ -28,13 +30,12 @@ from phq_data.models.keypoints import (
     upper_size,
 )
 from phq_data.models.movenet_decode import decode_thunder
+from phq_data.models.movenet_looks import MIRROR, Look, View, cut_view
 from phq_data.models.movenet_propose import Proposal, ProposeConfig, propose
 from phq_data.models.protocols import DetectedPerson, FloatArray
 
-CODE_VERSION = 2  # raise it when the same config and networks would give other people
+CODE_VERSION = 3  # raise it when the same config and networks would give other people
 NETWORKS = ("movenet-multipose", "movenet-thunder")
-CROP = 256  # Thunder's input side
-MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right exchanged
 BATCH = 8  # views a run of Thunder: bounds memory, does not change the result
 
 
@@ -63,54 +64,14 @@ class MoveNetConfig:
     """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
     same_person: float = 0.45
     """Similarity of head and shoulders above which two finds are one person."""
+    searched: int = 6
+    """Proposals without a person that are searched once more a photo; the best come first."""
+    search_scales: tuple[float, ...] = (0.6, 1.0, 1.6, 2.5)
+    """Sides of the search's views over that of the usual one."""
     mirror: bool = True
-    """Look at everybody in the mirror, too, and take the mean of both looks."""
+    """Look at everybody in the mirror, too, from two squares each, and take the mean of all four looks."""
     agreement: float = 0.2
     """Share of the shoulder breadth up to which both looks mean one place; beyond it the surer one counts."""
-
-
-@dataclass(frozen=True)
-class _View:
-    """A square of the photo for Thunder to look at, and where in the photo the head should be."""
-
-    x0: float
-    y0: float
-    side: float
-    aim: FloatArray  # [2] x, y; nan: unknown
-
-    def overlap(self, other: _View) -> float:
-        """Intersection over union of the two squares."""
-        first, second = (np.array([v.x0, v.y0, v.x0 + v.side, v.y0 + v.side]) for v in (self, other))
-        return box_overlap(first, second)
-
-    def scaled(self, factor: float) -> _View:
-        """The same view with another side; the aimed head keeps its place in it."""
-        fixed = np.where(np.isnan(self.aim), [self.x0 + self.side / 2, self.y0 + self.side / 2], self.aim)
-        corner = fixed + factor * (np.array([self.x0, self.y0]) - fixed)
-        return _View(corner[0], corner[1], factor * self.side, self.aim)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What Thunder saw in a view."""
-
-    view: _View
-    keypoints: FloatArray  # [17, 3] x, y in photo pixels, score
-
-    @property
-    def score(self) -> float:
-        """How sure the look is that this is a person: head and shoulders together, 0..1."""
-        return float(np.sqrt(head_score(self.keypoints) * shoulder_score(self.keypoints)))
-
-    @property
-    def missed(self) -> bool:
-        """Whether it found another head than the one aimed at; never, if the aim is unknown."""
-        return bool(np.hypot(*(head_centre(self.keypoints) - self.view.aim)) > 0.12 * self.view.side)
-
-    def with_lower_body(self, earlier: FloatArray) -> _Look:
-        """This look with hips, legs and hands of an earlier, wider look where that saw them better."""
-        better = (np.arange(17) >= UPPER.stop) & (earlier[:, 2] > self.keypoints[:, 2])
-        return replace(self, keypoints=np.where(better[:, None], earlier, self.keypoints))
 
 
 class MoveNetDetector:
@@ -135,9 +96,13 @@ class MoveNetDetector:
         if loose:
             more, _ = self._examine(image, loose, every_head)
             looks = self._gate(looks + more, photo.size)
+        strays = self._search(image, [*found.people, *found.heads], looks, every_head)
+        if strays:
+            looks = self._gate(looks + strays, photo.size)
         if self.config.mirror:
             mirrored = self._look(image, [look.view for look in looks], mirrored=True)
             looks = [self._mean(look, other) for look, other in zip(looks, mirrored, strict=True)]
+            looks = self._settled(image, looks, every_head)
         looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
         return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
 
@@ -146,7 +111,7 @@ class MoveNetDetector:
         image: NDArray[np.uint8],
         proposals: Sequence[Proposal],
         every_head: FloatArray,  # [K, 3] x, y, size of all heads proposed in the photo
-    ) -> tuple[list[_Look], list[_Look]]:
+    ) -> tuple[list[Look], list[Look]]:
         """The people that Thunder confirms, each once, and what it took for people at first."""
         size = (image.shape[1], image.shape[0])
         looks = self._look(image, [self._view_of(proposal, every_head) for proposal in proposals])
@@ -165,13 +130,10 @@ class MoveNetDetector:
         better = [self._upper_view(look.keypoints, every_head) for look in people]
         moved = [index for index, look in enumerate(people) if look.view.overlap(better[index]) < 0.8]
         self._look_again(image, people, moved, [better[index] for index in moved])
-        doubtful = [index for index, look in enumerate(people) if look.score < self.config.certain]
-        for factor in (0.7, 1.4):
-            self._look_again(image, people, doubtful, [people[i].view.scaled(factor) for i in doubtful])
-        return self._confirm(image, self._gate(people, size), every_head)
+        return self._settle(image, people, every_head)
 
     def _look_again(
-        self, image: NDArray[np.uint8], people: list[_Look], which: Sequence[int], views: Sequence[_View]
+        self, image: NDArray[np.uint8], people: list[Look], which: Sequence[int], views: Sequence[View]
     ) -> None:
         """Replaces the looks `which` of `people` by those at `views`, where they see as much."""
         for index, look in zip(which, self._look(image, views), strict=True):
@@ -180,23 +142,63 @@ class MoveNetDetector:
             if not look.missed and look.score > (1.0 if strayed else 0.9) * earlier.score:
                 people[index] = look.with_lower_body(earlier.keypoints)
 
+    def _search(
+        self,
+        image: NDArray[np.uint8],
+        proposals: Sequence[Proposal],
+        found: Sequence[Look],
+        every_head: FloatArray,
+    ) -> list[Look]:
+        """People at proposals where nobody was found, looked for without an aim and at several sizes."""
+        size = (image.shape[1], image.shape[0])
+        views: list[View] = []
+        for proposal in sorted(proposals, key=lambda p: -p.score):
+            view = self._view_of(proposal, every_head).unaimed()
+            taken = any(_is_taken(proposal, look) for look in found)
+            if not taken and not any(view.resembles(other) for other in views):
+                views.append(view)
+        views = [v.scaled(f) for v in views[: self.config.searched] for f in self.config.search_scales]
+        looks = [look for look in self._look(image, views) if self._passes(look, size, 0.6)]
+        people = [
+            look
+            for look in self._gate(looks, size, strictness=0.6)
+            if all(similarity(look.keypoints, o.keypoints) < self.config.same_person for o in found)
+        ]
+        everybody = range(len(people))
+        for _ in range(2):
+            self._look_again(
+                image, people, everybody, [self._upper_view(p.keypoints, every_head) for p in people]
+            )
+        return self._settle(image, people, every_head)[0]
+
+    def _settle(
+        self, image: NDArray[np.uint8], people: list[Look], every_head: FloatArray
+    ) -> tuple[list[Look], list[Look]]:
+        """The people that Thunder confirms, and what it took for people, after closer and wider looks."""
+        doubtful = [index for index, look in enumerate(people) if look.score < self.config.certain]
+        for factor in (0.7, 1.4):
+            self._look_again(image, people, doubtful, [people[i].view.scaled(factor) for i in doubtful])
+        return self._confirm(image, self._gate(people, (image.shape[1], image.shape[0])), every_head)
+
     def _confirm(
-        self, image: NDArray[np.uint8], looks: list[_Look], every_head: FloatArray
-    ) -> tuple[list[_Look], list[_Look]]:
+        self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray
+    ) -> tuple[list[Look], list[Look]]:
         """Those that are surely people or look so in the mirror too, and the others.
 
-        What only resembles a person seldom does so in both.
+        What only resembles a person seldom does so in both. The mirror shows the same view and the usual one.
         """
         doubtful = [look for look in looks if look.score < self.config.certain]
-        views = [self._upper_view(look.keypoints, every_head) for look in doubtful]
+        usual = [self._upper_view(look.keypoints, every_head) for look in doubtful]
+        same = self._look(image, [look.view for look in doubtful], mirrored=True)
+        others = self._look(image, usual, mirrored=True)
         refuted = [
             look
-            for look, mirrored in zip(doubtful, self._look(image, views, mirrored=True), strict=True)
-            if (look.score + mirrored.score) / 2 < self.config.minimum_person
+            for look, *pair in zip(doubtful, same, others, strict=True)
+            if (look.score + max(_agreement(look, other) for other in pair)) / 2 < self.config.minimum_person
         ]
         return [look for look in looks if all(look is not other for other in refuted)], refuted
 
-    def _mean(self, look: _Look, mirrored: _Look) -> _Look:
+    def _mean(self, look: Look, mirrored: Look) -> Look:
         """Both looks at one person together: the mean of what they see at one place.
 
         Elsewhere the surer one is right, for the left and the right of a pair alike: two shoulders that the
@@ -214,9 +216,22 @@ class MoveNetDetector:
         scores = (here[:, 2] + there[:, 2]) / 2
         return replace(look, keypoints=np.concatenate([places, scores[:, None]], axis=1))
 
+    def _settled(self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray) -> list[Look]:
+        """The mean with another pair of looks, from where each person was found.
+
+        The first views were placed by a look at one side; these see the photo and its mirror image alike.
+        """
+        views = [self._upper_view(look.keypoints, every_head) for look in looks]
+        pairs = zip(self._look(image, views), self._look(image, views, mirrored=True), strict=True)
+        again = [self._mean(here, there) for here, there in pairs]
+        return [
+            look if other.missed or other.score < 0.9 * look.score else self._mean(look, other)
+            for look, other in zip(looks, again, strict=True)
+        ]
+
     def _gate(
-        self, looks: Sequence[_Look], photo_size: tuple[int, int], strictness: float = 1.0
-    ) -> list[_Look]:
+        self, looks: Sequence[Look], photo_size: tuple[int, int], strictness: float = 1.0
+    ) -> list[Look]:
         """Those with a head and a shoulder in the photo, best first, each person once."""
         passed = [look for look in looks if self._passes(look, photo_size, strictness)]
         scores = np.array([look.score for look in passed])
@@ -224,40 +239,39 @@ class MoveNetDetector:
             passed[i] for i in keep_best([look.keypoints for look in passed], scores, self.config.same_person)
         ]
 
-    def _passes(self, look: _Look, photo_size: tuple[int, int], strictness: float = 1.0) -> bool:
+    def _passes(self, look: Look, photo_size: tuple[int, int], strictness: float = 1.0) -> bool:
         config, keypoints = self.config, look.keypoints
         return (
             not look.missed
             and head_score(keypoints) >= strictness * config.minimum_head
             and shoulder_score(keypoints) >= strictness * config.minimum_shoulder
-            and upper_size(keypoints)
-            >= config.propose.smallest_head  # shoulders are wider than a head is high
+            and upper_size(keypoints) >= config.propose.least_head  # shoulders are wider than a head is high
             and _is_inside(keypoints, photo_size, config.head_inside)
         )
 
     # -- views -------------------------------------------------------------------------------------
 
-    def _view_of(self, proposal: Proposal, every_head: FloatArray) -> _View:
+    def _view_of(self, proposal: Proposal, every_head: FloatArray) -> View:
         if np.isnan(proposal.head).any() and proposal.box is not None:
             box = proposal.box
             side = self.config.box_padding * max(box[2] - box[0], box[3] - box[1])
             x0, y0 = (box[:2] + box[2:] - side) / 2
-            return _View(x0, y0, side, proposal.head)
+            return View(x0, y0, side, proposal.head)
         return self._view_at(proposal.head, proposal.shoulders, proposal.size, every_head)
 
-    def _upper_view(self, keypoints: FloatArray, every_head: FloatArray) -> _View:
+    def _upper_view(self, keypoints: FloatArray, every_head: FloatArray) -> View:
         shoulders = keypoints[SHOULDERS, :2].mean(axis=0)
         return self._view_at(head_centre(keypoints), shoulders, upper_size(keypoints), every_head)
 
-    def _view_at(self, head: FloatArray, shoulders: FloatArray, size: float, every_head: FloatArray) -> _View:
+    def _view_at(self, head: FloatArray, shoulders: FloatArray, size: float, every_head: FloatArray) -> View:
         """Head and chest, or in a crowd little more than head and shoulders."""
         crowded = self._is_crowded(head, size, every_head)
         padding = self.config.crowd_padding if crowded else self.config.padding
         centre = head + 0.72 * (padding - 1) * (shoulders - head)
         side = padding * size
-        return _View(centre[0] - side / 2, centre[1] - side / 2, side, head)
+        return View(centre[0] - side / 2, centre[1] - side / 2, side, head)
 
-    def _another_view(self, look: _Look) -> _View:
+    def _another_view(self, look: Look) -> View:
         """A second chance: wider where the view was narrow for that person, narrower where it had room.
 
         And narrower where Thunder went astray: there is too much else to see.
@@ -272,14 +286,12 @@ class MoveNetDetector:
         alike = (every_head[:, 2] > 0.5 * size) & (every_head[:, 2] < 2.5 * size)
         return bool(np.any((away > 0.4) & (away < 1.1) & alike))
 
-    def _look(
-        self, image: NDArray[np.uint8], views: Sequence[_View], *, mirrored: bool = False
-    ) -> list[_Look]:
+    def _look(self, image: NDArray[np.uint8], views: Sequence[View], *, mirrored: bool = False) -> list[Look]:
         """Thunder's look at each view, or at its mirror image; the key points are those of the photo."""
-        looks: list[_Look] = []
+        looks: list[Look] = []
         for start in range(0, len(views), BATCH):
             batch = views[start : start + BATCH]
-            cuts = [_cut(image, view) for view in batch]
+            cuts = [cut_view(image, view) for view in batch]
             corners = np.array([cut[1:] for cut in cuts], np.float64)  # [N, 3] x0, y0, side
             aims = (np.array([view.aim for view in batch]) - corners[:, :2]) / corners[:, 2:]
             crops = np.stack([cut[0] for cut in cuts])
@@ -291,7 +303,7 @@ class MoveNetDetector:
             ):
                 y, x, score = (keypoints[MIRROR] if mirrored else keypoints).astype(np.float64).T
                 x = 1 - x if mirrored else x
-                looks.append(_Look(view, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
+                looks.append(Look(view, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
         return looks
 
 
@@ -301,7 +313,7 @@ def _heads(proposals: Sequence[Proposal]) -> FloatArray:
     return np.array(known, np.float64).reshape(-1, 3)
 
 
-def _without_owner(heads: Sequence[Proposal], looks: Sequence[_Look]) -> list[Proposal]:
+def _without_owner(heads: Sequence[Proposal], looks: Sequence[Look]) -> list[Proposal]:
     """Loose heads that belong to none of the people found, each head once."""
     taken = [(head_centre(look.keypoints), upper_size(look.keypoints)) for look in looks]
     loose = []
@@ -312,32 +324,24 @@ def _without_owner(heads: Sequence[Proposal], looks: Sequence[_Look]) -> list[Pr
     return loose
 
 
+def _agreement(look: Look, other: Look) -> float:
+    """The other look's score if both see the same person, else 0."""
+    return other.score if similarity(look.keypoints, other.keypoints, tolerance=4.0) >= 0.5 else 0.0
+
+
+def _is_taken(proposal: Proposal, look: Look) -> bool:
+    """Whether a person who was found is likely the one proposed."""
+    head, size = head_centre(look.keypoints), upper_size(look.keypoints)
+    if not np.isnan(proposal.head).any():
+        return bool(np.hypot(*(head - proposal.head)) < 0.6 * size)
+    if proposal.box is None:
+        return False
+    low, high = proposal.box[:2], proposal.box[2:]
+    return bool(np.all(low < head) and np.all(head < high) and (high - low).max() < 4 * size)
+
+
 def _is_inside(keypoints: FloatArray, photo_size: tuple[int, int], margin: float) -> bool:
     """Whether the head's middle lies in the photo; a head cut in two at the border is nobody's portrait."""
     room = margin * upper_size(keypoints)
     head = head_centre(keypoints)
     return bool(np.all(head > room) and np.all(head < np.array(photo_size) - room))
-
-
-def _cut(image: NDArray[np.uint8], view: _View) -> tuple[NDArray[np.uint8], int, int, int]:
-    """The view [256, 256, 3] and the whole-pixel square x0, y0, side it became."""
-    x0, y0, side = _whole(view.x0, view.y0, view.side)
-    return cut_square(image, x0, y0, side), x0, y0, side
-
-
-def cut_square(image: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:
-    """A square of a photo [H, W, 3], rounded to whole pixels, as Thunder takes it: [256, 256, 3], black
-    outside the photo.
-    """
-    x0, y0, size = _whole(x, y, side)
-    height, width = image.shape[:2]
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + size, width), min(y0 + size, height)
-    square = np.zeros((size, size, 3), np.uint8)
-    if right > left and bottom > top:
-        square[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
-    crop = Image.fromarray(square).resize((CROP, CROP), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(crop)
-
-
-def _whole(x: float, y: float, side: float) -> tuple[int, int, int]:
-    return round(x), round(y), max(8, round(side))

@@ -34,7 +34,9 @@ class ProposeConfig:
     """Settings of the proposals. Lengths are pixels of the photo unless they say network pixels."""
 
     smallest_head: float = 40.0
-    """People with a smaller head need not be found."""
+    """Pixels of the photo. Looks are made fine enough for people with a head of this size."""
+    least_head: float = 26.0
+    """Smaller heads are left out where a look happens to see them."""
     head_on_network: float = 10.0
     """Height of that smallest head in network pixels: what MultiPose still recognises."""
     base_long_side: int = 384
@@ -120,7 +122,7 @@ def _look(
         points = np.concatenate([keypoints[:, 1::-1] * sides, keypoints[:, 2:]], axis=1).astype(np.float64)
         sees_head = min(head_score(points), shoulder_score(points)) > 0.2
         head = head_centre(points) if sees_head else np.full(2, np.nan)
-        if sees_head and upper_size(points) < 0.8 * config.smallest_head:
+        if sees_head and upper_size(points) < 0.8 * config.least_head:
             continue  # the shoulders, wider than a head is high, already measure less
         shoulders = points[SHOULDERS, :2].mean(axis=0)
         people.append(Proposal(float(score), head, shoulders, upper_size(points), corners, points))
@@ -130,7 +132,7 @@ def _look(
     if long_side > config.tight_long_side:
         for x, y, size, score in loose_heads(maps, config.minimum_loose_head, config.largest_person / 12):
             head = np.array([x, y]) / scale
-            if size / scale >= config.smallest_head:
+            if size / scale >= config.least_head:
                 # Upright, the shoulders are a good half of their breadth below the head's middle.
                 shoulders = head + np.array([0, 0.55 * size / scale])
                 heads.append(Proposal(float(score), head, shoulders, float(size / scale)))

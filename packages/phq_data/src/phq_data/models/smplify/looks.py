@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 
 from phq_data.models import registry
 from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
-from phq_data.models.movenet import CROP, cut_square
+from phq_data.models.movenet_looks import CROP, cut_square
 from phq_data.models.smplify.views import USED, features, load_guesser, mirror
 
 FloatArray = NDArray[np.float64]
