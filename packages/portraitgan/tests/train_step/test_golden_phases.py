@@ -71,10 +71,13 @@ def test_golden_portraitgan_generator_phase(
     tools.close(loss.pose_regulariser, official[f"{prefix}/loss_pose_reg"])
     tools.close(loss.total, official[f"{prefix}/loss_total"])
     tools.close(loss.score, official[f"{prefix}/D_score_fake"])
-    tools.close(loss.generated.image[:, :, ::8, ::8], official[f"{prefix}/image_sub"], 1e-3)
-    tools.close(loss.generated.image_raw, official[f"{prefix}/image_raw"], 1e-3)
-    tools.close(loss.generated.mask, official[f"{prefix}/image_mask"], 1e-3)
-    tools.close(loss.generated.depth, official[f"{prefix}/image_depth"], 1e-3)
+    # One point of the 100,000-image run is as near to two faces, and float32 cannot tell which the official
+    # code took: 7e-4 of the largest number there, and here.
+    tolerance = 1e-3 if images == 100_000 else 1e-4
+    tools.close(loss.generated.image[:, :, ::8, ::8], official[f"{prefix}/image_sub"], tolerance)
+    tools.close(loss.generated.image_raw, official[f"{prefix}/image_raw"], tolerance)
+    tools.close(loss.generated.mask, official[f"{prefix}/image_mask"], tolerance)
+    tools.close(loss.generated.depth, official[f"{prefix}/image_depth"], tolerance)
     to_pose = torch.autograd.grad(loss.total, loss.pose, retain_graph=True)[0]
     tools.close(to_pose, official[f"{prefix}/dL_dpose_total"], 5e-3)
     loss.total.backward()
@@ -98,7 +101,7 @@ def test_golden_portraitgan_generator_phase_without_density_noise(
         tools.chance(official, "Gmain", images, density_noise=False),
     )
     tools.close(loss.adversarial, official[f"{prefix}/loss_adv"])
-    tools.close(loss.generated.image_raw, official[f"{prefix}/image_raw"], 1e-3)
+    tools.close(loss.generated.image_raw, official[f"{prefix}/image_raw"])
     loss.total.backward()
     tools.check_gradients(generator, "G", prefix, official)
 
@@ -139,7 +142,7 @@ def test_golden_portraitgan_discriminator_phase(
         (pose, "D_pose_real"),
     ):
         tools.close(actual, official[f"{prefix}/{name}"])
-    tools.close(fake.generated.image_raw, official[f"{prefix}/image_raw"], 1e-3)
+    tools.close(fake.generated.image_raw, official[f"{prefix}/image_raw"])
     assert all(parameter.grad is None for parameter in generator.parameters())
     tools.check_gradients(discriminator, "D", prefix, official)
     after = generator.backbone.mapping.w_avg
