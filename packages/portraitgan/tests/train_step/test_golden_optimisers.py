@@ -55,9 +55,9 @@ def test_golden_portraitgan_adam_and_ema(
     fake.total.backward()
     loss, _, _ = losses.discriminator_real_loss(discriminator, tools.seen_real(real, images), real[2])
     loss.mean().backward()
-    # After a first step the two runs are no longer at the same weights; 1e-3 still pins the losses.
-    tools.close(fake.adversarial, official["adam/Dmain/loss_fake"], 1e-3)
-    tools.close(fake.pose, official["adam/Dmain/loss_pose"], 1e-3)
+    # After a first step the two runs are no longer quite at the same weights; the losses still agree.
+    tools.close(fake.adversarial, official["adam/Dmain/loss_fake"])
+    tools.close(fake.pose, official["adam/Dmain/loss_pose"])
     optimise_d.step()
     norms, dots = (official[f"adam/Dmain/change_{part}"] for part in ("norm", "dot"))
     tools.check_change(discriminator, starts[1], "D", norms, dots, official)
