@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from phq_data import camera as labels
-from portraitgan.config import EG3D_AXES, TRI_GRID_AXES, RenderConfig, TriGridConfig
-from portraitgan.rendering import marching, rays, trigrid
+from portraitgan.config import EG3D_AXES, TRI_GRID_AXES, DecoderConfig, RenderConfig, TriGridConfig
+from portraitgan.networks.decoder import Decoder
+from portraitgan.rendering import compiled, marching, rays, trigrid
 
 
 def test_rays_project_back_onto_their_pixels() -> None:
@@ -83,6 +84,58 @@ def merged(plain: bool, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     factors = marching.march_merged(densities, depths, fine_densities, fine_depths)
     summed = (factors.coarse[..., None] * colours).sum(2) + (factors.fine[..., None] * fine_colours).sum(2)
     return summed, factors.mask, factors.depth
+
+
+def test_compiled_parts_equal_the_written_ones(caplog: pytest.LogCaptureFixture) -> None:
+    """Values and gradients; where there is no compiler, the warning says so and the same numbers come out."""
+    torch.manual_seed(0)
+    decoder = Decoder(DecoderConfig(), 32)
+    features = torch.randn(2, 3 * 7, 32)
+    depths = torch.rand(2, 3, 7).sort().values
+
+    def run() -> list[Tensor]:
+        leaf = features.clone().requires_grad_()
+        hidden, density = decoder.hidden_and_density(leaf)
+        density = density.reshape(2, 3, 7)
+        pixel = marching.march_merged(density[..., :4], depths[..., :4], density[..., 4:], depths[..., 4:])
+        loss = hidden.square().mean() + pixel.mask.square().sum() + pixel.coarse.square().sum()
+        return [
+            hidden,
+            density,
+            pixel.mask,
+            pixel.depth,
+            *torch.autograd.grad(loss, [leaf, *decoder.parameters()]),
+        ]
+
+    written = run()
+    compiled.use()
+    try:
+        compiled_values = run()
+        assert compiled.is_used() or "torch.compile failed" in caplog.text
+    finally:
+        compiled.use(False)
+    for fast, plain in zip(compiled_values, written, strict=True):
+        assert torch.allclose(fast, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_failing_compiler_is_told_and_done_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> object:
+        def fail(*_: Tensor) -> object:
+            raise RuntimeError("no compiler\nlong story")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken)
+    double = compiled.compilable(lambda x: (2 * x,))
+    compiled.use()
+    try:
+        assert double(torch.ones(1))[0].item() == 2.0
+        assert not compiled.is_used()
+    finally:
+        compiled.use(False)
+    assert "torch.compile failed (no compiler)" in caplog.text
 
 
 def test_merging_without_moving_features() -> None:

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     step = kinds.add_parser("step", help="one generator and one discriminator step, by part")
     step.add_argument("--preset", nargs="+", help="default: tiny middle; on a GPU: paper_256 paper_512")
     step.add_argument("--batch", type=int, default=4, help="images")
+    step.add_argument("--compile", action="store_true", help="with compiled decoder and march")
     cost = kinds.add_parser("cost", help="arithmetic of an image of training, and hours estimated from it")
     cost.add_argument("--preset", nargs="+", help="default: all of `portraitgan train`")
     for part in (deformation, step):
@@ -78,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     else:
         from portraitgan.bench.step import measure as measure_step
+        from portraitgan.rendering import compiled
+
+        compiled.use(options.compile)
 
         table, figures = measure_step(options.preset, options.device, options.batch, options.repeats or 3)
     print(table)

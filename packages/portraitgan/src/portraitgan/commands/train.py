@@ -55,6 +55,9 @@ def add(commands: Any) -> None:
     data.add_argument("--other-data", action="store_true", help="continue RUN on another release")
     train.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
     train.add_argument(
+        "--compile", action="store_true", help="compile decoder and march (for GPUs; not measured on one yet)"
+    )
+    train.add_argument(
         "--dry-run", action="store_true", help="say what it will cost and where it goes, then stop"
     )
     train.add_argument("--print-config", action="store_true", help="print the whole config as JSON and stop")
@@ -68,6 +71,7 @@ def _train(options: argparse.Namespace) -> int:
     from phq_data.rig import RigError
     from portraitgan.data import DataError
     from portraitgan.deformation.errors import DeformationError
+    from portraitgan.rendering import compiled
     from portraitgan.strict_json import ConfigError
     from portraitgan.training.checkpoint import CheckpointError
     from portraitgan.training.distributed import DistributedError, join
@@ -78,6 +82,7 @@ def _train(options: argparse.Namespace) -> int:
         ConfigError, TrainingError, CheckpointError, DistributedError, WeightsError, DataError, ReleaseError,
         RigError, DeformationError,
     )  # fmt: skip
+    compiled.use(options.compile)
     try:
         config = _config(options)
         if options.print_config:

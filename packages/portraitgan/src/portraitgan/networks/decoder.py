@@ -8,12 +8,13 @@ from torch.nn import functional
 
 from portraitgan.config import DecoderConfig
 from portraitgan.networks.layers import FullyConnected
+from portraitgan.rendering.compiled import compilable
 
 
 class Decoder(nn.Module):
     """One hidden layer with softplus; output 0 is the raw density, the others the feature.
 
-    `hidden`, `density` and `colour` are its parts: since the last layer is linear, a renderer may sum hidden
+    `hidden_and_density` and `colour` are its parts: since the last layer is linear, a renderer may sum hidden
     values along a ray and decode the colour once per ray instead of once per sample.
     """
 
@@ -36,14 +37,12 @@ class Decoder(nn.Module):
         output = self.net(features)
         return output[..., 0], self._activate(output[..., 1:])
 
-    def hidden(self, features: Tensor) -> Tensor:
-        """[..., C] to hidden values [..., hidden]."""
-        return self.net[1](self.net[0](features))
-
-    def density(self, hidden: Tensor) -> Tensor:
-        """Hidden values [..., hidden] to raw densities [...]."""
+    def hidden_and_density(self, features: Tensor) -> tuple[Tensor, ...]:
+        """[..., C] to (hidden values [..., hidden], raw densities [...])."""
+        first = self.net[0]
+        assert isinstance(first, FullyConnected)
         weight, bias = self._last()
-        return hidden @ weight[0] + bias[0]
+        return _hidden_and_density(features, *first.scaled(features.dtype), weight[0], bias[0])
 
     def colour(self, hidden: Tensor, amount: Tensor) -> Tensor:
         """Sums of hidden values [..., hidden] with total weight `amount` [...] to summed colours [..., C]."""
@@ -59,3 +58,11 @@ class Decoder(nn.Module):
         if self.activation == "none":
             return colour
         return torch.sigmoid(colour) * 1.002 - 0.001  # EG3D's range, slightly beyond 0..1
+
+
+@compilable
+def _hidden_and_density(
+    features: Tensor, weight: Tensor, bias: Tensor, last_weight: Tensor, last_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    hidden = functional.softplus(functional.linear(features, weight, bias))
+    return hidden, hidden @ last_weight + last_bias

@@ -109,11 +109,13 @@ class FullyConnected(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """[B, inputs] to [B, outputs]."""
-        gain = self.lr_multiplier / math.sqrt(self.weight.shape[1])
-        weight = (self.weight * gain).to(values.dtype)
-        bias = (self.bias * self.lr_multiplier).to(values.dtype)
-        result = functional.linear(values, weight, bias)
+        result = functional.linear(values, *self.scaled(values.dtype))
         return functional.leaky_relu(result, SLOPE) * LRELU_GAIN if self.activation == "lrelu" else result
+
+    def scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(weight [outputs, inputs], bias [outputs]) as they are used."""
+        gain = self.lr_multiplier / math.sqrt(self.weight.shape[1])
+        return (self.weight * gain).to(dtype), (self.bias * self.lr_multiplier).to(dtype)
 
 
 class Convolution(nn.Module):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from portraitgan.rendering.compiled import compilable
+
 DENSITY_BIAS = -1.0
 """Added to the raw density before the softplus."""
 
@@ -81,17 +83,19 @@ def march_merged(
     """
     depths, order = torch.cat([coarse_depths, fine_depths], dim=-1).sort(dim=-1)
     densities = torch.cat([coarse_densities, fine_densities], dim=-1).gather(-1, order)
+    factors, mask, depth = _march(densities, depths)
+    unsorted = torch.empty_like(factors).scatter(-1, order, factors)
+    count = coarse_densities.shape[-1]
+    return SampleWeights(unsorted[..., :count], unsorted[..., count:], mask, depth)
+
+
+@compilable
+def _march(densities: Tensor, depths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(factor of each sample [B, N, S], mask [B, N], depth [B, N]) of samples sorted by depth [B, N, S]."""
     weights = interval_weights(densities, depths)
     padded = functional.pad(weights, (1, 1))
     factors = 0.5 * (padded[..., 1:] + padded[..., :-1])
-    unsorted = torch.empty_like(factors).scatter(-1, order, factors)
-    count = coarse_densities.shape[-1]
-    return SampleWeights(
-        unsorted[..., :count],
-        unsorted[..., count:],
-        weights.sum(dim=-1),
-        expected_depth(weights, depths),
-    )
+    return factors, weights.sum(dim=-1), expected_depth(weights, depths)
 
 
 def clamp_depth(depth: Tensor, nearest: Tensor, farthest: Tensor) -> Tensor:

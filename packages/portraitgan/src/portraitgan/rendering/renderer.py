@@ -119,8 +119,7 @@ def _render_part(
             points = warp(points)
         features = volume.features(points)
         if decoder.linear_colour:
-            values = decoder.hidden(features)
-            density = decoder.density(values)
+            values, density = decoder.hidden_and_density(features)
         else:
             density, values = decoder(features)
         if noise is not None:
