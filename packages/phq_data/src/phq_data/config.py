@@ -34,6 +34,7 @@ class DetectConfig:
 
     model: str = "movenet"
     mirror: bool = True  # movenet: look at everybody in the mirror, too, and take the mean
+    search: bool = True  # movenet: look once more where somebody was proposed and nobody found
 
 
 @dataclass(frozen=True)

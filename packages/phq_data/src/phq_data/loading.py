@@ -78,7 +78,9 @@ class Models:
             return registry.person_detector(wanted.model)
         from phq_data.models.movenet import MoveNetConfig
 
-        return registry.person_detector("movenet", config=MoveNetConfig(mirror=wanted.mirror))
+        searched = MoveNetConfig().searched if wanted.search else 0
+        config = MoveNetConfig(mirror=wanted.mirror, searched=searched)
+        return registry.person_detector("movenet", config=config)
 
     def _make_fitter(self) -> BodyFitter:
         from phq_data.models import registry
