@@ -102,7 +102,7 @@ class MoveNetDetector:
         if self.config.mirror:
             mirrored = self._look(image, [look.view for look in looks], mirrored=True)
             looks = [self._mean(look, other) for look, other in zip(looks, mirrored, strict=True)]
-            looks = self._settled(image, looks, every_head)
+            looks = self._averaged(image, looks, every_head)
         looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
         return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
 
@@ -216,7 +216,7 @@ class MoveNetDetector:
         scores = (here[:, 2] + there[:, 2]) / 2
         return replace(look, keypoints=np.concatenate([places, scores[:, None]], axis=1))
 
-    def _settled(self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray) -> list[Look]:
+    def _averaged(self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray) -> list[Look]:
         """The mean with another pair of looks, from where each person was found.
 
         The first views were placed by a look at one side; these see the photo and its mirror image alike.
