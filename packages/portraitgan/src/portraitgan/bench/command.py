@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     step = kinds.add_parser("step", help="one generator and one discriminator step, by part")
     step.add_argument("--preset", nargs="+", help="default: tiny middle; on a GPU: paper_256 paper_512")
     step.add_argument("--batch", type=int, default=4, help="images")
+    step.add_argument("--rays", type=int, help="rays a side (default: the preset's)")
+    step.add_argument("--tf32", action="store_true", help="TensorFloat-32 in the float32 parts (GPU)")
     step.add_argument("--compile", action="store_true", help="with compiled decoder and march")
     cost = kinds.add_parser("cost", help="arithmetic of an image of training, and hours estimated from it")
     cost.add_argument("--preset", nargs="+", help="default: all of `portraitgan train`")
@@ -83,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         compiled.use(options.compile)
 
-        table, figures = measure_step(options.preset, options.device, options.batch, options.repeats or 3)
+        table, figures = measure_step(
+            options.preset, options.device, options.batch, options.repeats or 3, options.rays, options.tf32
+        )
     print(table)
     if os.environ.get("JSON") == "1":
         print(json.dumps(figures))

@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from phq_data.camera import from_label
 from phq_data.render import render_mesh
+from phq_data.rig import PortraitRig
 from portraitgan.bench.synthetic import make_release
 from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
 from portraitgan.config import tiny as tiny_model
@@ -41,7 +45,8 @@ from portraitgan.training.distributed import World
 from portraitgan.training.run import TrainingError, open_run
 from portraitgan.training.snapshots import newest
 
-BATCH = 8
+BATCH = {"cpu": 8, "cuda": 32}
+"""Portraits judged at once."""
 POSES = 1000
 """Generated portraits whose poses are compared, at most: their mean is known to a quarter of a degree."""
 WHEN = ("start", "end")
@@ -95,10 +100,11 @@ def learn_gpu_config(kimg: float) -> TrainConfig:
     base = middle()
     span = round(kimg * 600)  # until poses are frozen, as in `learn_config`
     loss = replace(base.model.loss, r1_gamma=0.3, r1_gamma_mask=0.3, pose_regulariser_images=span)
+    precision = replace(base.model.precision, tf32=True)
     return replace(
         base,
         name="learn-gpu",
-        model=replace(base.model, name="learn-gpu", loss=loss),
+        model=replace(base.model, name="learn-gpu", loss=loss, precision=precision),
         stages=(
             StageConfig("1", 0.6 * kimg, True, 32, 32),
             StageConfig("2", 0.8 * kimg, False, 32, 32),
@@ -109,7 +115,7 @@ def learn_gpu_config(kimg: float) -> TrainConfig:
             density_noise_kimg=0.1 * kimg,
         ),
         average=AverageConfig(half_life=2000.0),
-        batch=BatchConfig(16, 8),
+        batch=BatchConfig(32, 32),
         output=OutputConfig(1.0, 0.25 * kimg, 10.0, kimg / 8, 6),
     )  # fmt: skip
 
@@ -183,11 +189,12 @@ def _judge(
     setting = Setting("generator", "independent")
     network = open_features(None, device)
     real = quality.real_features(data, network, alone, cache=kept)
-    made = quality.made_features(model, data, network, setting, samples, alone, batch=BATCH, seed=0)
+    batch = BATCH[device]
+    made = quality.made_features(model, data, network, setting, samples, alone, batch=batch, seed=0)
     errors = poses.generated_error(
-        model, data, alone, setting=setting, count=min(samples, POSES), batch=BATCH
+        model, data, alone, setting=setting, count=min(samples, POSES), batch=batch
     )
-    known = poses.real_errors(model, data, alone, batch=BATCH)
+    known = poses.real_errors(model, data, alone, batch=batch)
     truth = data.truth(range(data.portraits))
     assert known is not None and truth is not None
     overlaps, spread = _overlaps(model, data, setting, min(samples, 400), alone)
@@ -212,23 +219,32 @@ def _overlaps(
     of a predictor that has learned nothing but the average.
     """
     assert model.rig is not None
-    found: list[list[float]] = [[] for _ in range(8)]
-    rendered = []
-    for part in drawn(model, data, setting, count, BATCH, 1, world):
+    cameras, bodies, masks = [], [], []
+    for part in drawn(model, data, setting, count, BATCH[model.device.type], 1, world):
         assert part.poses is not None and part.portraits.mask is not None
-        cameras, bodies = part.cameras.cpu().numpy(), part.poses.cpu().numpy()
-        rendered.append(bodies)
-        masks = part.portraits.mask[:, 0].clamp(0, 1).cpu().numpy()
-        for camera, body, mask, side in zip(cameras, bodies, masks, quality.octant_of(cameras), strict=True):
-            cam2world, intrinsics = from_label(camera)
-            size = 4 * len(mask)
-            shape = render_mesh(
-                model.rig.posed(body), model.rig.faces, cam2world, intrinsics, size, backend="software"
-            ).silhouette.astype(np.float64)
-            small = shape.reshape(len(mask), 4, len(mask), 4).mean(axis=(1, 3))
-            found[side].append(float(np.minimum(small, mask).sum() / np.maximum(small, mask).sum()))
-    together = np.concatenate(rendered)
-    return np.array([np.mean(values) if values else np.nan for values in found]), _spread(together)
+        cameras.append(part.cameras.cpu().numpy())
+        bodies.append(part.poses.cpu().numpy())
+        masks.append(part.portraits.mask[:, 0].clamp(0, 1).cpu().numpy())
+    rendered = np.concatenate(bodies)
+    every = [np.concatenate(cameras), rendered, np.concatenate(masks)]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        overlaps = np.array(list(pool.map(partial(_overlap, model.rig), *every, chunksize=8)))
+    sides = quality.octant_of(every[0])
+    means = [overlaps[sides == side].mean() if (sides == side).any() else np.nan for side in range(8)]
+    return np.array(means), _spread(rendered)
+
+
+def _overlap(
+    rig: PortraitRig, camera: NDArray[np.float32], body: NDArray[np.float32], mask: NDArray[np.float32]
+) -> float:
+    """Intersection over union of a soft mask [S, S] and the silhouette of a body in a pose."""
+    cam2world, intrinsics = from_label(camera)
+    finer = max(1, 128 // len(mask)) if len(mask) < 128 else 2
+    shape = render_mesh(
+        rig.posed(body), rig.faces, cam2world, intrinsics, finer * len(mask), backend="software"
+    ).silhouette.astype(np.float64)
+    small = shape.reshape(len(mask), finer, len(mask), finer).mean(axis=(1, 3))
+    return float(np.minimum(small, mask).sum() / np.maximum(small, mask).sum())
 
 
 def _spread(bodies: NDArray[np.floating]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,17 @@ SCHEDULE = losses.Schedule(condition_swap=0.7)
 
 
 def measure(
-    presets: Sequence[str] | None, device_name: str | None, batch: int, repeats: int
+    presets: Sequence[str] | None,
+    device_name: str | None,
+    batch: int,
+    repeats: int,
+    side: int | None = None,
+    tf32: bool = False,
 ) -> tuple[str, dict[str, Any]]:
-    """(table, figures) of the presets. Raises `SystemExit` for an unknown one."""
+    """(table, figures) of the presets, with `side` squared rays instead of their own.
+
+    Raises `SystemExit` for an unknown preset.
+    """
     device = timing.pick_device(device_name)
     names = list(presets or (["paper_256", "paper_512"] if device.type == "cuda" else ["tiny", "middle"]))
     unknown = sorted(set(names) - set(PRESETS))
@@ -39,7 +48,14 @@ def measure(
     lines = [f"device  {timing.describe(device)}"]
     figures: dict[str, Any] = {"device": timing.describe(device), "batch": batch, "presets": {}}
     for name in names:
-        text, found = _preset(PRESETS[name](), device, batch, repeats)
+        config = PRESETS[name]()
+        render = replace(config.generator.render, resolution=side or config.generator.render.resolution)
+        config = replace(
+            config,
+            generator=replace(config.generator, render=render),
+            precision=replace(config.precision, tf32=tf32),
+        )
+        text, found = _preset(config, device, batch, repeats)
         lines += ["", *text]
         figures["presets"][name] = found
     figures["speedup_vs_plain"] = figures["presets"][names[-1]]["speedup_vs_plain"]
