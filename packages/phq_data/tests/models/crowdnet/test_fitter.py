@@ -65,6 +65,17 @@ def test_a_persons_fit_does_not_depend_on_the_batch(fitter):
         np.testing.assert_allclose(fit.residual, alone.residual, rtol=1e-3)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_fits_of_a_cpu(fitter, network, golden_body):
+    there = CrowdNetFitter(network, golden_body[0], "0" * 64, CrowdNetConfig(batch=2, device="cuda"))
+    people = [request(seed) for seed in range(3)]
+    for fit, wanted in zip(there.fit(people), fitter.fit(people), strict=True):
+        np.testing.assert_allclose(fit.joints, wanted.joints, rtol=1e-3)
+        np.testing.assert_allclose(fit.root_orient, wanted.root_orient, atol=1e-3)
+        np.testing.assert_allclose(fit.residual, wanted.residual, rtol=1e-2)
+
+
 def test_hopeless_people_say_so_and_do_not_stop_the_others(fitter):
     good, vague = request(0), request(1)
     keypoints = vague.keypoints.copy()

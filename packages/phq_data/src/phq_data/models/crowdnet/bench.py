@@ -1,4 +1,4 @@
-"""`make bench-crowdnet`: people a second of the batched form against the person-by-person one, on the CPU.
+"""`make bench-crowdnet`: people a second of the batched form against the person-by-person one.
 
 Two ratios, because two things are in the network. `batched_vs_loop` is of what the fast form changes: from
 the image network's features to posed SMPL vertices (joint volumes, the graph with its own layers for every
@@ -41,29 +41,34 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="people (default 16)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each form (default 3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the CPU (default: all)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    result = measure(options.batch, options.rounds)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no GPU here")
+    result = measure(options.batch, options.rounds, options.device)
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads"
+    if options.device == "cuda":
+        result["machine"] = torch.cuda.get_device_name()
     _show(result)
     if options.json:
         sys.stdout.write(json.dumps(result) + "\n")
 
 
-def measure(batch: int, rounds: int) -> dict:
+def measure(batch: int, rounds: int, device: str = "cpu") -> dict:
     """Seconds and people a second of both forms, whole and without the image network; their largest
     difference relative to the meshes' size.
     """
     torch.manual_seed(0)
-    plain = CrowdNet().eval().requires_grad_(False)
-    fast = FastCrowdNet(plain)
-    body = SmplLayer(made_body())
-    image = torch.rand(batch, 3, INPUT_SIZE, INPUT_SIZE)
-    joints = torch.rand(batch, 30, 2) * HEATMAP_SIZE
-    mask = torch.ones(batch, 30, 1)
-    boxes = torch.tensor([[10.0, 20.0, 400.0, 400.0]]).repeat(batch, 1)
-    feature = torch.rand(batch, 2048, 8, 8)
+    plain = CrowdNet().eval().requires_grad_(False).to(device)
+    fast = FastCrowdNet(plain).to(device)
+    body = SmplLayer(made_body()).to(device)
+    image = torch.rand(batch, 3, INPUT_SIZE, INPUT_SIZE).to(device)
+    joints = torch.rand(batch, 30, 2).to(device) * HEATMAP_SIZE
+    mask = torch.ones(batch, 30, 1).to(device)
+    boxes = torch.tensor([[10.0, 20.0, 400.0, 400.0]]).repeat(batch, 1).to(device)
+    feature = torch.rand(batch, 2048, 8, 8).to(device)
 
     def finish(form: CrowdNet | FastCrowdNet, said: Regression, box: Tensor) -> Tensor:
         pose = body_pose(said.root_6d, form.decode(said.latent))
@@ -132,7 +137,8 @@ def _best(rounds: int, *forms: Callable[[], Tensor]) -> list[float]:
         row = []
         for form in forms:
             began = time.perf_counter()
-            form()
+            if form().is_cuda:
+                torch.cuda.synchronize()
             row.append(time.perf_counter() - began)
         seconds.append(row)
     return [min(column) for column in zip(*seconds, strict=True)]
