@@ -159,7 +159,8 @@ def test_it_is_chosen_on_a_gpu_without_warp(make_bust: MakeBust, monkeypatch: py
 @pytest.mark.gpu
 @needs_triton
 @pytest.mark.parametrize("closest_only", [False, True])
-def test_triton_on_a_gpu(make_bust: MakeBust, closest_only: bool) -> None:
+def test_triton_on_a_gpu(make_bust: MakeBust, closest_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     from test_closest import POSES, ray_points, run, warp
 
     from portraitgan.deformation.triton_search import TritonTableSearch

@@ -87,6 +87,19 @@ def losses_and_gradients(config: ModelConfig, rig: PortraitRig, kind: str) -> di
     return {name: value.detach().float().cpu() for name, value in found.items()}
 
 
+def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Values to 5e-4, every phase's gradient to 1e-3, every parameter's to 2e-2."""
+    assert set(found) == set(wanted) and len(wanted) > 150
+    for name, value in wanted.items():
+        tolerance = 2e-2 if " " in name else 5e-4
+        assert (found[name] - value).norm() <= tolerance * value.norm() + 1e-6, name
+    for phase in ("G ", "D ", "R1 "):
+        whole = [
+            torch.cat([v.flatten() for k, v in one.items() if k.startswith(phase)]) for one in (found, wanted)
+        ]
+        assert (whole[0] - whole[1]).norm() <= 1e-3 * whole[1].norm(), phase
+
+
 def in_precision(half: str, tf32: bool = False) -> ModelConfig:
     base = tiny()
     judge = replace(base.discriminator, half_resolutions=2)
@@ -94,14 +107,11 @@ def in_precision(half: str, tf32: bool = False) -> ModelConfig:
 
 
 def test_float32_gives_the_numbers_of_a_cpu(make_bust: Callable[..., PortraitRig]) -> None:
-    """Values and every gradient; the search differs in a handful of tied points (spec deformation, 4)."""
+    """Values and gradients. Gradients of single numbers are sums in which much cancels: hence the slack."""
     rig = make_bust(16, 12)
     there = losses_and_gradients(in_precision("float32"), rig, GPU)
     here = losses_and_gradients(in_precision("float32"), rig, "cpu")
-    assert set(there) == set(here) and len(here) > 150
-    for name, wanted in here.items():
-        tolerance = 2e-3 if " " in name or name in ("depth", "mask") else 5e-4
-        assert (there[name] - wanted).norm() <= tolerance * wanted.norm() + 1e-6, name
+    same(there, here)
 
 
 @pytest.mark.parametrize(("half", "tf32"), [("float16", False), ("bfloat16", False), ("float16", True)])
@@ -128,8 +138,7 @@ def test_compiled_rendering_gives_the_same(make_bust: Callable[..., PortraitRig]
         assert compiled.is_used()
     finally:
         compiled.use(False)
-    for name, wanted in written.items():
-        assert (fast[name] - wanted).norm() <= 2e-3 * wanted.norm() + 1e-6, name
+    same(fast, written)
 
 
 def test_a_run_trains_stops_and_continues(small: TrainConfig, data: PortraitData, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -68,7 +69,9 @@ def test_a_persons_fit_does_not_depend_on_the_batch(fitter):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_fits_of_a_cpu(fitter, network, golden_body):
-    there = CrowdNetFitter(network, golden_body[0], "0" * 64, CrowdNetConfig(batch=2, device="cuda"))
+    there = CrowdNetFitter(
+        copy.deepcopy(network), golden_body[0], "0" * 64, CrowdNetConfig(batch=2, device="cuda")
+    )
     people = [request(seed) for seed in range(3)]
     for fit, wanted in zip(there.fit(people), fitter.fit(people), strict=True):
         np.testing.assert_allclose(fit.joints, wanted.joints, rtol=1e-3)

@@ -177,7 +177,7 @@ class Generator(nn.Module):
 
     def volume(self, planes: Tensor, plain: bool = False) -> Volume:
         """The canonical volume of a tri-grid."""
-        table = None if plain else trigrid.to_table(planes)
+        table = trigrid.to_table(planes) if trigrid.rows_serve(planes.device) and not plain else None
         return Volume(planes, self.decoder, self.config.grid, self.config.render, table)
 
     def sample_volume(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,6 +61,7 @@ def measure(batch: int, rounds: int, device: str = "cpu") -> dict:
     difference relative to the meshes' size.
     """
     torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # as the fitter
     plain = CrowdNet().eval().requires_grad_(False).to(device)
     fast = FastCrowdNet(plain).to(device)
     body = SmplLayer(made_body()).to(device)
