@@ -129,6 +129,7 @@ def test_half_precision_and_tf32_stay_close(
     assert torch.nn.functional.cosine_similarity(whole[0], whole[1], dim=0) > 0.99
 
 
+@pytest.mark.slow
 def test_compiled_rendering_gives_the_same(make_bust: Callable[..., PortraitRig]) -> None:
     rig = make_bust(16, 12)
     written = losses_and_gradients(in_precision("float32"), rig, GPU)

@@ -274,7 +274,8 @@ def _move(points: Tensor, rows: Tensor, transforms: Tensor) -> Tensor:
 
         return warp_search.move_points(points, rows, transforms.reshape(-1, 12))
     chosen = transforms.index_select(0, rows)
-    return torch.einsum("pij,pj->pi", chosen, functional.pad(points, (0, 1), value=1.0))
+    # Not a product of matrices: millions of tiny ones keep a GPU busy for no reason.
+    return (chosen * functional.pad(points, (0, 1), value=1.0)[:, None, :]).sum(dim=-1)
 
 
 def _add_gradients(points: Tensor, rows: Tensor, grad: Tensor, count: int) -> Tensor:

@@ -1,7 +1,6 @@
 """The renderer's elementwise parts through `torch.compile`, for whoever asks: `portraitgan train --compile`.
 
-The decoder's hidden layer with its density, the corners of sample points and the march are many small
-operations on large tensors.
+The decoder's hidden layer with its density, and the march, are many small operations on large tensors.
 Nothing there is differentiated twice, which `torch.compile` cannot do: R1 is the discriminator's. The
 functions as they are written are the reference. Off by default: on a CPU it brings nothing
 (docs/benchmarks.md), on a GPU it has not been measured.
@@ -12,7 +11,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +19,6 @@ from portraitgan.forms import is_plain
 
 log = logging.getLogger(__name__)
 Function = Callable[..., tuple[Tensor, ...]]
-Compilable = TypeVar("Compilable", bound=Function)
 _used = False
 
 
@@ -36,22 +33,22 @@ def is_used() -> bool:
     return _used
 
 
-def compilable(function: Compilable) -> Compilable:
+def compilable(function: Function) -> Function:
     """`function` of tensors, compiled where asked for; a failing compiler is told and done without."""
     compiled: Function | None = None
 
     @functools.wraps(function)
-    def call(*arguments: Any) -> tuple[Tensor, ...]:
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
         nonlocal compiled
         if not _used or is_plain():
-            return function(*arguments)
+            return function(*tensors)
         compiled = compiled or torch.compile(function)
         try:
-            return compiled(*arguments)
+            return compiled(*tensors)
         except RuntimeError as error:
-            result = function(*arguments)  # what is wrong with the arguments themselves is raised here
+            result = function(*tensors)  # what is wrong with the arguments themselves is raised here
             use(False)
             log.warning("torch.compile failed (%s): rendering goes on without it", str(error).split("\n")[0])
             return result
 
-    return cast(Compilable, call)
+    return call

@@ -85,7 +85,7 @@ def render_plain(
 def render(
     volume: Volume, origins: Tensor, directions: Tensor, warp: Warp | None, draws: rays.RayDraws
 ) -> Rendering:
-    """`render_plain`, faster: row sampling, features summed in place, colours decoded once per ray.
+    """`render_plain`, faster: row sampling where it pays, features summed in place, colours decoded late.
 
     Without gradients, rays are worked off in portions of `max_points` samples; the result does not depend
     on that.

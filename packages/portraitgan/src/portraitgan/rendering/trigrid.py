@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from portraitgan.config import PlaneAxes, TriGridConfig
-from portraitgan.rendering import compiled
 
 _INDICES_AT_ONCE = 2**25
 """Rows that one `embedding_bag` may name on a GPU: its gradient counts 32 threads a row in 32 bits."""
@@ -61,7 +60,7 @@ def sample_rows(
     batch, count = points.shape[:2]
     indices, weights = _corners(points, shape, axes)
     corners = indices.shape[-1]
-    portion = _INDICES_AT_ONCE // corners if points.is_cuda else batch * count
+    portion = _INDICES_AT_ONCE // corners if points.is_cuda else max(1, batch * count)
     pairs = zip(
         indices.reshape(-1, corners).split(portion), weights.reshape(-1, corners).split(portion), strict=True
     )
@@ -72,14 +71,10 @@ def sample_rows(
 
 
 def rows_serve(device: torch.device) -> bool:
-    """Whether `sample_rows` is the faster of the two: on a CPU, and on a GPU where it is compiled.
-
-    Uncompiled, it is some hundred small operations, which a GPU waits for (docs/benchmarks.md).
-    """
-    return device.type != "cuda" or compiled.is_used()
+    """Whether `sample_rows` is the faster form: on a CPU. On a GPU `grid_sample` is (docs/benchmarks.md)."""
+    return device.type != "cuda"
 
 
-@compiled.compilable
 def _corners(points: Tensor, shape: tuple[int, int], axes: PlaneAxes) -> tuple[Tensor, Tensor]:
     """Rows [B, N, K] int32 and weights [B, N, K] of the corners around every point on every plane."""
     depth, size = shape
