@@ -100,7 +100,7 @@ learn: setup ## Train on rendered people of known truth and measure what was lea
 	$(RUN)/python -m portraitgan.bench learn --folder learn-out
 
 learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
-	$(RUN)/python -m portraitgan.bench learn --folder learn-gpu-out --device cuda --processes 1 --kimg 160 --portraits 6000
+	$(RUN)/python -m portraitgan.bench learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

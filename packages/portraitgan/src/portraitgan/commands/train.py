@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
     data.add_argument("--other-data", action="store_true", help="continue RUN on another release")
     train.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
     train.add_argument(
-        "--compile", action="store_true", help="compile decoder and march (for GPUs; not measured on one yet)"
+        "--compile", action="store_true", help="compile decoder and march (brought nothing on the GPU tried)"
     )
     train.add_argument(
         "--dry-run", action="store_true", help="say what it will cost and where it goes, then stop"

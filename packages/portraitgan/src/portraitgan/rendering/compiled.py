@@ -2,8 +2,8 @@
 
 The decoder's hidden layer with its density, and the march, are many small operations on large tensors.
 Nothing there is differentiated twice, which `torch.compile` cannot do: R1 is the discriminator's. The
-functions as they are written are the reference. Off by default: on a CPU it brings nothing
-(docs/benchmarks.md), on a GPU it has not been measured.
+functions as they are written are the reference. Off by default: neither on a CPU nor on the one GPU tried
+did it bring anything (docs/benchmarks.md).
 """
 
 from __future__ import annotations
