@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ RIDGE = 2.0
 """Added for every weight: with a thousand labels it matters to those that say little."""
 SMALLEST = 0.3
 """Degrees; smaller errors are luck."""
+FOLDS = 10
 
 
 def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
@@ -63,28 +65,46 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
     return np.stack(found), np.array(off)
 
 
-def train(pairs: list[tuple[Path, Path]], output: Path) -> None:
+def unlikely(weights: FloatArray, values: FloatArray, wrong: FloatArray, ridge: float = RIDGE) -> float:
+    """Minus the log of how likely the labels are, odds being values @ weights."""
+    odds = values @ weights
+    return float(np.sum(np.logaddexp(0, odds) - wrong * odds) + ridge * np.sum(weights[:-1] ** 2) / 2)
+
+
+def away(weights: FloatArray, values: FloatArray, target: FloatArray) -> float:
+    """The absolute error, rounded at the bottom: its least is at the median."""
+    return float(
+        np.sum(np.sqrt((values @ weights - target) ** 2 + 0.01)) + RIDGE * np.sum(weights[:-1] ** 2) / 2
+    )
+
+
+def fit(cost: Callable[..., float], values: FloatArray, target: FloatArray) -> FloatArray:
+    """Weights of least cost; evidence may only raise doubt."""
+    bounds = [(0, None)] * len(doubt.EVIDENCE) + [(None, None)] * (len(doubt.VIEW) + 1)
+    start = np.zeros(values.shape[1])
+    found: FloatArray = minimize(cost, start, args=(values, target), method="L-BFGS-B", bounds=bounds).x
+    return found
+
+
+def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
     """Fit both models and write them."""
-    parts = [labels(*pair) for pair in pairs]
+    parts = [labels(*pair) for pair in workspaces]
     raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     mean, deviation = np.nanmean(raw, axis=0), np.maximum(np.nanstd(raw, axis=0), 1e-3)
     values = np.clip(np.nan_to_num((raw - mean) / deviation), -4, 4)
     values = np.column_stack([values, np.ones(len(values))])
     wrong, target = (off > doubt.WRONG).astype(float), np.log(np.maximum(off, SMALLEST))
 
-    def unlikely(weights: FloatArray) -> float:
-        odds = values @ weights
-        return float(np.sum(np.logaddexp(0, odds) - wrong * odds) + RIDGE * np.sum(weights[:-1] ** 2) / 2)
-
-    def away(weights: FloatArray) -> float:
-        # The absolute error, rounded at the bottom: its least is at the median.
-        return float(
-            np.sum(np.sqrt((values @ weights - target) ** 2 + 0.01)) + RIDGE * np.sum(weights[:-1] ** 2) / 2
-        )
-
-    bounds = [(0, None)] * len(doubt.EVIDENCE) + [(None, None)] * (len(doubt.VIEW) + 1)
-    start = np.zeros(values.shape[1])
-    fitted = [minimize(cost, start, method="L-BFGS-B", bounds=bounds).x.round(4) for cost in (unlikely, away)]
+    fitted = [fit(cost, values, aim).round(4) for cost, aim in ((unlikely, wrong), (away, target))]
+    # A fit believes in itself more than its labels say about others: how much is told by labels left out.
+    fold = np.random.default_rng(0).permutation(len(off)) % FOLDS
+    odds = np.empty(len(off))
+    for k in range(FOLDS):
+        odds[fold == k] = values[fold == k] @ fit(unlikely, values[fold != k], wrong[fold != k])
+    pairs = np.column_stack([odds, np.ones(len(odds))])
+    slope, offset = minimize(unlikely, [1.0, 0.0], args=(pairs, wrong, 0.0), method="L-BFGS-B").x
+    fitted[0] = (fitted[0] * slope + np.r_[np.zeros(len(NAMES)), offset]).round(4)
+    print(f"odds of labels left out: times {slope:.2f} and {offset:+.2f}")
     rows: list[dict[str, Any]] = [
         {"name": name, "mean": round(float(mean[i]), 4), "deviation": round(float(deviation[i]), 4),
          "wrong": float(fitted[0][i]), "error": float(fitted[1][i])}
