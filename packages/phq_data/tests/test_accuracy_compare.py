@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from phq_data import accuracy_compare
 from phq_data.cli import make_app
-from phq_data.config import default
+from phq_data.config import ConfigError, default
 from phq_data.sources.synthetic import synthesize
 
 
@@ -39,3 +39,14 @@ def test_variants_are_measured_on_the_same_people(tmp_path) -> None:
     assert np.isfinite(list(blind["labels"].values())).all()
     # Only what a setting concerns runs again.
     assert reference["seconds"] < usual["seconds"]
+
+
+def test_a_variant_that_does_not_exist_is_told_before_anything_is_labelled(tmp_path) -> None:
+    synthesize(tmp_path / "s", 1, 5)
+    arguments = [
+        "accuracy-compare", str(tmp_path / "s" / "photos"), "--truth", str(tmp_path / "s" / "truth.parquet"),
+        "-w", str(tmp_path / "w"), "--set", "fit.sideways=2",
+    ]  # fmt: skip
+    result = CliRunner().invoke(make_app(), arguments)
+    assert isinstance(result.exception, ConfigError) and "sideways" in str(result.exception)
+    assert not (tmp_path / "w").exists()

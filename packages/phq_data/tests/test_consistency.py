@@ -18,7 +18,7 @@ from phq_data.bodies.template import template_joints
 from phq_data.cli import make_app
 from phq_data.consistency_table import table
 from phq_data.models.protocols import BodyFit, DetectedPerson
-from phq_data.sources import SourceFile
+from phq_data.sources import SourceError, SourceFile
 from phq_data.sources.resolve import resolve
 
 FOCAL, DEPTH = 1000.0, 3.0
@@ -276,3 +276,14 @@ def test_the_command_reports_on_a_real_photo(tmp_path):
     assert numbers["kept"]["count"] == 1 and numbers["kept"]["mirror"] == numbers["mirror"]
     assert "1 people" in (out / "table.txt").read_text()
     assert (out / "changes.parquet").exists()
+
+
+def test_nothing_to_look_at_is_said(tmp_path):
+    folder, out = tmp_path / "none", tmp_path / "out"
+    folder.mkdir()
+    result = CliRunner().invoke(make_app(), ["consistency", str(folder), "--out", str(out)])
+    assert isinstance(result.exception, SourceError) and "no photos" in str(result.exception)
+    (folder / "notes.jpg").write_text("notes")
+    result = CliRunner().invoke(make_app(), ["consistency", str(folder), "--out", str(out)])
+    assert isinstance(result.exception, SourceError) and "none of the 1 files" in str(result.exception)
+    assert not out.exists()

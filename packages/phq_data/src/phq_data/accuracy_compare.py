@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,15 @@ def compare(
     on_variant: Callable[[Compared], object] = lambda _: None,
 ) -> list[Compared]:
     """Build and measure every variant; `on_variant` is called after each. Raises `WorkspaceError`."""
-    opened = Workspace.open(str(workspace), create=True)
     known = read_truth(truth)
+    wanted = {
+        name: reduce(configs.PipelineConfig.replace_setting, settings, configs.default())
+        for name, settings in variants.items()
+    }
+    opened = Workspace.open(str(workspace), create=True)
     first: dict[tuple[str, int], PersonError] = {}
     results = []
-    for name, settings in variants.items():
-        config = configs.default()
-        for assignment in settings:
-            config = config.replace_setting(assignment)
+    for name, config in wanted.items():
         with opened.lock():
             report = run_inline(opened, config, [resolve(str(photos))])
         if report.errors:
@@ -81,7 +83,7 @@ def compare(
         seconds = sum(part.seconds for part in report.reports)
         found = {(e.photo_id, e.order): e for e in errors if e.portrait_id}
         first = first or found
-        results.append(_numbers(name, tuple(settings), errors, found, first, seconds))
+        results.append(_numbers(name, tuple(variants[name]), errors, found, first, seconds))
         on_variant(results[-1])
     return results
 

@@ -16,13 +16,16 @@ def register(app: typer.Typer) -> None:
     def synthesize(
         out: Annotated[Path, typer.Argument(help="Folder to write to: photos/*.jpg and truth.parquet.")],
         count: Annotated[int, typer.Option(min=1, help="Number of photos.")] = 100,
-        seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal photos.")] = 0,
+        seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Equal seeds give equal photos.")] = 0,
         backgrounds: Annotated[
             Path | None, typer.Option(help="Folder of your own photos to put behind half of the people.")
         ] = None,
         jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
     ) -> None:
-        """Render photos of people whose camera, pose and mask are known."""
+        """Render photos of people whose camera, pose and mask are known.
+
+        Stopped, the same command goes on where it was. A folder holds one series.
+        """
         import os
 
         from rich.progress import track
@@ -163,18 +166,24 @@ def register(app: typer.Typer) -> None:
         from phq_data import consistency as measures
         from phq_data.consistency_table import table
         from phq_data.loading import models_for
+        from phq_data.sources import SourceError
         from phq_data.sources.resolve import resolve
 
         config = configs.default()
         for assignment in settings or []:
             config = config.replace_setting(assignment)
         found = [resolve(spec) for spec in sources]
+        total = sum(1 for source in found for _ in source.files())
+        if total == 0:
+            raise SourceError(f"there are no photos in {', '.join(sources)}")
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("Labelling", total=sum(1 for source in found for _ in source.files()))
+            task = bar.add_task("Labelling", total=total)
             changes, tally = measures.measure(
                 found, models_for(config), config, on_photo=lambda: bar.advance(task)
             )
+        if tally.photos == 0:
+            raise SourceError(f"none of the {total} files in {', '.join(sources)} is a usable photo")
         numbers = measures.summary(changes, tally)
         written = measures.write_report(out, changes, numbers) if out is not None else []
         typer.echo(json.dumps(numbers) if as_json else table(numbers))

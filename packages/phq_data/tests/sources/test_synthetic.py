@@ -10,6 +10,7 @@ from PIL import Image
 from phq_data.schema import SchemaError
 from phq_data.sources import SourceError
 from phq_data.sources.synthetic import SyntheticSource, synthesize
+from phq_data.synthesis import photograph
 from phq_data.synthesis.truth import read_truth
 
 
@@ -48,6 +49,48 @@ def test_truth_can_be_made_again_by_several_processes(tmp_path):
     )
 
 
+def test_a_stopped_series_goes_on_and_ends_like_a_whole_one(tmp_path, monkeypatch):
+    synthesize(tmp_path / "whole", 3, 8)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(tmp_path / "out", 3, 8, on_photo=stop)
+    assert not (tmp_path / "out" / "truth.parquet").exists()
+    rendered = []
+    take = photograph.take
+    monkeypatch.setattr(photograph, "take", lambda *given: rendered.append(given[1]) or take(*given))
+    synthesize(tmp_path / "out", 3, 8)
+    assert rendered == [1, 2]
+    assert read_truth(tmp_path / "out" / "truth.parquet").equals(
+        read_truth(tmp_path / "whole" / "truth.parquet")
+    )
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["photos", "series.json", "truth.parquet"]
+
+
+def test_a_folder_holds_one_series(tmp_path):
+    synthesize(tmp_path / "out", 2, 8)
+    with pytest.raises(SourceError, match="another seed"):
+        synthesize(tmp_path / "out", 2, 9)
+    assert read_truth(tmp_path / "out" / "truth.parquet").num_rows > 0
+    synthesize(tmp_path / "out", 1, 8)
+    assert [p.name for p in (tmp_path / "out" / "photos").glob("*.jpg")] == ["000000.jpg"]
+    (tmp_path / "mine" / "photos").mkdir(parents=True)
+    (tmp_path / "mine" / "photos" / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(SourceError, match="other photos"):
+        synthesize(tmp_path / "mine", 1, 8)
+    assert (tmp_path / "mine" / "photos" / "holiday.jpg").read_bytes() == b"mine"
+
+
+def test_a_broken_background_is_named(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"background photo cannot be read .*a\.jpg"):
+        synthesize(tmp_path / "out", 6, 1, backgrounds=folder)
+
+
 def test_backgrounds_of_the_user_appear_and_take_the_licence_away(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -64,6 +107,8 @@ def test_backgrounds_of_the_user_appear_and_take_the_licence_away(tmp_path):
 def test_wrong_requests_say_what_is_wrong(tmp_path):
     with pytest.raises(SourceError, match="starts at 1"):
         synthesize(tmp_path, 0)
+    with pytest.raises(SourceError, match="the seed at 0"):
+        synthesize(tmp_path, 1, 2**63)
     with pytest.raises(SourceError, match="no background photos"):
         synthesize(tmp_path, 1, backgrounds=tmp_path)
     with pytest.raises(SchemaError, match="no truth file"):

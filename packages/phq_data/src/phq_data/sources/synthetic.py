@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from phq_data.sources import Provenance, SourceError, SourceFile
 
@@ -24,6 +26,7 @@ RIGHTS = Provenance(
     rights_evidence="rendered by PHQ from CC0 data; shows no real person",
 )
 """What holds for every synthetic photo that has no photo of the user in its background."""
+LARGEST_SEED = 2**63 - 1
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
@@ -33,8 +36,10 @@ class SyntheticSource:
     provider = "synthetic"
 
     def __init__(self, spec: str, count: int, seed: int) -> None:
-        if count < 1 or seed < 0:
-            raise SourceError(f"'{spec}': the number of photos starts at 1, the seed at 0")
+        if count < 1 or not 0 <= seed <= LARGEST_SEED:
+            raise SourceError(
+                f"'{spec}': the number of photos starts at 1, the seed at 0 and ends at {LARGEST_SEED}"
+            )
         self.spec, self.count, self.seed = spec, count, seed
 
     def files(self) -> Iterator[SourceFile]:
@@ -66,48 +71,94 @@ def synthesize(
 
     `backgrounds` is a folder of the user's own photos; half of the pictures then show one behind the person,
     and they carry no licence, since we know none. Truth is written last: while there is none, the photos are
-    unfinished. Raises `SourceError`.
+    unfinished, and the same call goes on where the last one was stopped. A folder holds one series; a shorter
+    one replaces a longer one of the same seed. Raises `SourceError`.
     """
-    from phq_data.synthesis.truth import write_truth
+    from phq_data.synthesis.truth import read_truth, write_truth
 
-    if count < 1 or seed < 0:
-        raise SourceError(f"the number of photos starts at 1 and the seed at 0, got {count} and {seed}")
+    if count < 1 or not 0 <= seed <= LARGEST_SEED:
+        raise SourceError(
+            f"the number of photos starts at 1, the seed at 0 and ends at {LARGEST_SEED}, "
+            f"got {count} and {seed}"
+        )
     target = Path(out)
-    photos = target / "photos"
+    photos, parts = target / "photos", target / "parts"
     behind = _photos_in(Path(backgrounds)) if backgrounds is not None else []
     try:
         photos.mkdir(parents=True, exist_ok=True)
+        _claim(target, seed, behind)
         (target / "truth.parquet").unlink(missing_ok=True)
+        for path in photos.glob("[0-9]*.jpg"):
+            if path.stem.isdecimal() and int(path.stem) >= count:
+                path.unlink()
+        parts.mkdir(exist_ok=True)
         if behind:
             rights = {"author": "PHQ and the authors of the background photos", "title": RIGHTS.title}
         else:
             rights = {key: value for key, value in vars(RIGHTS).items() if value is not None}
         (photos / "rights.json").write_text(json.dumps(rights, indent=2))
-        work = partial(_one, photos, seed, behind)
-        rows: list[dict[str, Any]] = []
+        work = partial(_one, photos, parts, seed, behind)
         if jobs <= 1:
             for index in range(count):
-                rows += work(index)
+                work(index)
                 on_photo()
         else:
             with ProcessPoolExecutor(jobs) as pool:
-                for found in pool.map(work, range(count), chunksize=4):
-                    rows += found
+                for _ in pool.map(work, range(count), chunksize=4):
                     on_photo()
-        return write_truth(target / "truth.parquet", rows)
+        rows = [row for index in range(count) for row in read_truth(_part(parts, index)).to_pylist()]
+        people = write_truth(target / "truth.parquet", rows)
+        shutil.rmtree(parts, ignore_errors=True)
+        return people
     except OSError as error:
         raise SourceError(f"cannot write to {target}: {error}") from error
 
 
-def _one(photos: Path, seed: int, behind: Sequence[Path], index: int) -> list[dict[str, Any]]:
-    """Take, write and describe one photo."""
-    from phq_data.synthesis.photograph import take
-    from phq_data.synthesis.truth import truth_rows
+def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
+    """Remember whose photos `target` holds. Raises `SourceError` if it holds others."""
+    series = {"seed": seed, "backgrounds": [[path.name, path.stat().st_size] for path in behind]}
+    note = target / "series.json"
+    if note.exists() or any((target / "photos").glob("*.jpg")):
+        try:
+            same = json.loads(note.read_text()) == series
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise SourceError(
+                f"{target} holds other photos, of another seed or with other backgrounds: choose another "
+                "folder, or delete this one"
+            )
+    _replace(note, json.dumps(series).encode())
 
-    photo = take(seed, index, behind)
+
+def _part(parts: Path, index: int) -> Path:
+    """Truth of one photo, until all are there."""
+    return parts / f"{index:06d}.parquet"
+
+
+def _one(photos: Path, parts: Path, seed: int, behind: Sequence[Path], index: int) -> None:
+    """Take, write and describe one photo, unless that was done."""
+    from phq_data.synthesis.photograph import take
+    from phq_data.synthesis.truth import truth_rows, write_truth
+
     path = photos / f"{index:06d}.jpg"
-    path.write_bytes(photo.jpeg)
-    return truth_rows(photo, seed, index, path.name)
+    if path.exists() and _part(parts, index).exists():
+        return
+    try:
+        photo = take(seed, index, behind)
+    except OSError as error:
+        raise SourceError(
+            f"a background photo cannot be read ({error}): take it out of the folder"
+        ) from error
+    _replace(path, photo.jpeg)
+    write_truth(_part(parts, index), truth_rows(photo, seed, index, path.name))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def _photos_in(folder: Path) -> list[Path]:
