@@ -88,9 +88,6 @@ def synthesize(
         photos.mkdir(parents=True, exist_ok=True)
         _claim(target, seed, behind)
         (target / "truth.parquet").unlink(missing_ok=True)
-        for path in photos.glob("[0-9]*.jpg"):
-            if path.stem.isdecimal() and int(path.stem) >= count:
-                path.unlink()
         parts.mkdir(exist_ok=True)
         if behind:
             rights = {"author": "PHQ and the authors of the background photos", "title": RIGHTS.title}
@@ -107,6 +104,7 @@ def synthesize(
                 for _ in pool.map(work, range(count), chunksize=4):
                     on_photo()
         rows = [row for index in range(count) for row in read_truth(_part(parts, index)).to_pylist()]
+        _shorten(photos, count)
         people = write_truth(target / "truth.parquet", rows)
         shutil.rmtree(parts, ignore_errors=True)
         return people
@@ -129,6 +127,13 @@ def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
                 "folder, or delete this one"
             )
     _replace(note, json.dumps(series).encode())
+
+
+def _shorten(photos: Path, count: int) -> None:
+    """Take away what a longer call left, or the workers of a killed one."""
+    for path in photos.glob("[0-9]*.jpg"):
+        if path.stem.isdecimal() and int(path.stem) >= count:
+            path.unlink()
 
 
 def _part(parts: Path, index: int) -> Path:
