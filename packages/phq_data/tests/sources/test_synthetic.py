@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +117,33 @@ def test_wrong_requests_say_what_is_wrong(tmp_path):
         synthesize(tmp_path, 1, backgrounds=tmp_path)
     with pytest.raises(SchemaError, match="no truth file"):
         read_truth(tmp_path / "truth.parquet")
+
+
+def running_still(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+def test_killed_it_leaves_no_worker_behind_and_goes_on(tmp_path):
+    program = (
+        "from phq_data.sources.synthetic import synthesize\n"
+        "import os, multiprocessing as m\n"
+        "said = lambda: print(*[p.pid for p in m.active_children()], flush=True)\n"
+        f"synthesize({str(tmp_path / 'out')!r}, 200, 8, jobs=2, on_photo=said)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        workers = [int(pid) for pid in running.stdout.readline().split()]
+        running.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while any(running_still(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker goes on"
+        time.sleep(0.2)
+    done = len(list((tmp_path / "out" / "parts").glob("*.parquet")))
+    assert 0 < done < 200 and not (tmp_path / "out" / "truth.parquet").exists()
+    synthesize(tmp_path / "out", 2, 8)
+    assert len(list((tmp_path / "out" / "photos").glob("*.jpg"))) == 2

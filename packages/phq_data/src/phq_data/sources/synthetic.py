@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from phq_data.sources import Provenance, SourceError, SourceFile
+from phq_data.workers import end_with_parent
 
 RIGHTS = Provenance(
     title="Synthetic portrait",
@@ -100,7 +101,7 @@ def synthesize(
                 work(index)
                 on_photo()
         else:
-            with ProcessPoolExecutor(jobs) as pool:
+            with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
                 for _ in pool.map(work, range(count), chunksize=4):
                     on_photo()
         rows = [row for index in range(count) for row in read_truth(_part(parts, index)).to_pylist()]

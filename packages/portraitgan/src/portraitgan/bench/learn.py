@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from phq_data.camera import from_label
 from phq_data.render import render_mesh
 from phq_data.rig import PortraitRig
+from phq_data.workers import end_with_parent
 from portraitgan.bench.synthetic import make_release
 from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
 from portraitgan.config import tiny as tiny_model
@@ -227,7 +228,9 @@ def _overlaps(
         masks.append(part.portraits.mask[:, 0].clamp(0, 1).cpu().numpy())
     rendered = np.concatenate(bodies)
     every = [np.concatenate(cameras), rendered, np.concatenate(masks)]
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        os.cpu_count(), mp_context=get_context("spawn"), initializer=end_with_parent
+    ) as pool:
         overlaps = np.array(list(pool.map(partial(_overlap, model.rig), *every, chunksize=8)))
     sides = quality.octant_of(every[0])
     means = [overlaps[sides == side].mean() if (sides == side).any() else np.nan for side in range(8)]

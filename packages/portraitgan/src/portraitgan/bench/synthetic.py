@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data.workers import end_with_parent
 
 if TYPE_CHECKING:
     from phq_data.exchange.portrait import ReferencePortrait
@@ -122,7 +123,7 @@ def _portraits(
     from phq_data.exchange.portrait import ReferencePortrait
 
     noise = np.random.default_rng([seed, 1])
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         for index, drawn in enumerate(pool.map(partial(draw, seed, size=size), range(count), chunksize=16)):
             name = f"{index:08d}.png"
             truth[name] = {"truth_camera": drawn.camera.tolist(), "truth_pose": drawn.pose.tolist()}
