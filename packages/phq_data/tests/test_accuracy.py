@@ -194,3 +194,11 @@ def test_mask_overlap_ignores_what_lies_outside_the_photo():
     half[:, :25] = 0
     assert accuracy.mask_overlap(half, whole, np.array([0.0, 0.0, 100.0])) == pytest.approx(0.5)
     assert accuracy.mask_overlap(half, whole, np.array([50.0, 0.0, 100.0])) == 0.0
+
+
+def test_a_workspace_that_is_not_built_to_its_end_is_not_measured(truth, tmp_path):
+    workspace = workspace_of(tmp_path, truth)
+    row = filled("ledger", item="photo", retryable=False)
+    workspace.write_part("ledger/ingest", 0, schema.to_table("ledger", [row]), "made")
+    with pytest.raises(WorkspaceError, match="not built to its end"):
+        accuracy.measure(workspace, read_truth(truth), default_rig())

@@ -79,7 +79,7 @@ class PersonError:
 def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[PersonError]:
     """Errors of every scored person of `truth` whose photo is in the workspace.
 
-    Raises `WorkspaceError` when the workspace holds none of the photos.
+    Raises `WorkspaceError` when the workspace holds none of the photos or is not built to its end.
     """
     present = set(workspace.table("photos", ["photo_id"])["photo_id"].to_pylist())
     rows = [row for row in truth.to_pylist() if row["photo_id"] in present]
@@ -87,6 +87,11 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
         raise WorkspaceError(
             f"the workspace {workspace.url} holds none of the photos of this truth; build it from the folder "
             "`photos` beside the truth file"
+        )
+    if set(workspace.parts("ledger/ingest")) - set(workspace.parts("ledger/screen")):
+        raise WorkspaceError(
+            f"the workspace {workspace.url} is not built to its end, so people would count as not found: run "
+            "the same `phq build` again"
         )
     people = _group(workspace.table("people", ["photo_id", "person_id", "keypoints"]).to_pylist(), "photo_id")
     columns = ["portrait_id", "person_id", "camera", "pose", "window", "size", "residual"]

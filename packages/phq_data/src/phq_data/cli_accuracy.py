@@ -74,6 +74,14 @@ def register(app: typer.Typer) -> None:
         known = read_truth(truth)
         rig = PortraitRig.load(opened.path("rig.safetensors"))
         errors = measures.measure(opened, known, rig)
+        there = set(opened.table("photos", ["photo_id"])["photo_id"].to_pylist())
+        named = set(known["photo_id"].to_pylist())
+        if not named <= there:
+            typer.echo(
+                f"phq: {len(named & there)} of the {len(named)} photos of {truth} are in {workspace}: only "
+                "they count",
+                err=True,
+            )
         written = measures.write_report(opened, truth, known, errors, rig)
         if as_json:
             typer.echo(json.dumps(measures.summary(errors)))
@@ -173,6 +181,8 @@ def register(app: typer.Typer) -> None:
         for assignment in settings or []:
             config = config.replace_setting(assignment)
         found = [resolve(spec) for spec in sources]
+        if out is not None and out.exists() and not out.is_dir():
+            raise SourceError(f"--out {out} is a file: name a folder")
         total = sum(1 for source in found for _ in source.files())
         if total == 0:
             raise SourceError(f"there are no photos in {', '.join(sources)}")

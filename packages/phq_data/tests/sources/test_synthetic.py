@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from phq_data.schema import SchemaError
@@ -70,7 +72,8 @@ def test_a_stopped_series_goes_on_and_ends_like_a_whole_one(tmp_path, monkeypatc
     assert read_truth(tmp_path / "out" / "truth.parquet").equals(
         read_truth(tmp_path / "whole" / "truth.parquet")
     )
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["photos", "series.json", "truth.parquet"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names - {".lock"} == {"photos", "series.json", "truth.parquet"}
 
 
 def test_a_folder_holds_one_series(tmp_path):
@@ -85,6 +88,20 @@ def test_a_folder_holds_one_series(tmp_path):
     with pytest.raises(SourceError, match="other photos"):
         synthesize(tmp_path / "mine", 1, 8)
     assert (tmp_path / "mine" / "photos" / "holiday.jpg").read_bytes() == b"mine"
+
+
+def test_two_programs_do_not_mix_their_photos(tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(SourceError, match="another program"):
+        synthesize(tmp_path / "out", 1, 8)
+
+
+def test_truth_without_a_column_is_refused(tmp_path):
+    synthesize(tmp_path / "out", 1, 8)
+    path = tmp_path / "out" / "truth.parquet"
+    pq.write_table(read_truth(path).drop_columns(["camera"]), path)
+    with pytest.raises(SchemaError, match="lacks camera"):
+        read_truth(path)
 
 
 def test_a_broken_background_is_named(tmp_path):

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from phq_data.sources import Provenance, SourceError, SourceFile
 from phq_data.workers import end_with_parent
 
@@ -87,30 +89,36 @@ def synthesize(
     behind = _photos_in(Path(backgrounds)) if backgrounds is not None else []
     try:
         photos.mkdir(parents=True, exist_ok=True)
-        _claim(target, seed, behind)
-        (target / "truth.parquet").unlink(missing_ok=True)
-        parts.mkdir(exist_ok=True)
-        if behind:
-            rights = {"author": "PHQ and the authors of the background photos", "title": RIGHTS.title}
-        else:
-            rights = {key: value for key, value in vars(RIGHTS).items() if value is not None}
-        (photos / "rights.json").write_text(json.dumps(rights, indent=2))
-        work = partial(_one, photos, parts, seed, behind)
-        if jobs <= 1:
-            for index in range(count):
-                work(index)
-                on_photo()
-        else:
-            with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
-                for _ in pool.map(work, range(count), chunksize=4):
+        with FileLock(target / ".lock", timeout=0):
+            _claim(target, seed, behind)
+            (target / "truth.parquet").unlink(missing_ok=True)
+            parts.mkdir(exist_ok=True)
+            (photos / "rights.json").write_text(json.dumps(_rights(behind), indent=2))
+            work = partial(_one, photos, parts, seed, behind)
+            if jobs <= 1:
+                for index in range(count):
+                    work(index)
                     on_photo()
-        rows = [row for index in range(count) for row in read_truth(_part(parts, index)).to_pylist()]
-        _shorten(photos, count)
-        people = write_truth(target / "truth.parquet", rows)
-        shutil.rmtree(parts, ignore_errors=True)
-        return people
+            else:
+                with ProcessPoolExecutor(min(jobs, count), initializer=end_with_parent) as pool:
+                    for _ in pool.map(work, range(count), chunksize=4):
+                        on_photo()
+            rows = [row for index in range(count) for row in read_truth(_part(parts, index)).to_pylist()]
+            _shorten(photos, count)
+            people = write_truth(target / "truth.parquet", rows)
+            shutil.rmtree(parts, ignore_errors=True)
+            return people
+    except Timeout:
+        raise SourceError(f"{target} is being written by another program: wait for it") from None
     except OSError as error:
         raise SourceError(f"cannot write to {target}: {error}") from error
+
+
+def _rights(behind: Sequence[Path]) -> dict[str, str]:
+    """What holds for the photos, as `rights.json` says it."""
+    if behind:
+        return {"author": "PHQ and the authors of the background photos", "title": str(RIGHTS.title)}
+    return {key: value for key, value in vars(RIGHTS).items() if value is not None}
 
 
 def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:

@@ -199,6 +199,9 @@ def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:
         found = pq.read_schema(path)
         if (found.metadata or {}).get(b"format", b"").decode() != FORMAT:
             raise SchemaError(f"{path} is no truth file ({FORMAT}); `phq synthesize` makes one")
+        missing = sorted(set(TRUTH.names) - set(found.names))
+        if missing:
+            raise SchemaError(f"{path} lacks {', '.join(missing)}: make it again with `phq synthesize`")
         return pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise SchemaError(f"there is no truth file {path}; `phq synthesize` makes one") from None
