@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from phq_data.sources import Provenance, SourceError, SourceFile
 from phq_data.workers import end_with_parent
 
@@ -77,6 +75,8 @@ def synthesize(
     unfinished, and the same call goes on where the last one was stopped. A folder holds one series; a shorter
     one replaces a longer one of the same seed. Raises `SourceError`.
     """
+    from filelock import FileLock, Timeout
+
     from phq_data.synthesis.truth import read_truth, write_truth
 
     if count < 1 or not 0 <= seed <= LARGEST_SEED:
