@@ -167,3 +167,25 @@ print(len(detector.detect(np.zeros((64, 64, 3), np.uint8))) >= 0)
     assert done.stderr.count("AGPL-3.0") == 1
     left = [str(p.relative_to(tmp_path)) for p in Path(tmp_path).rglob("*") if p.is_file()]
     assert [p for p in left if "yolo" in p.lower() or "ultralytics" in p.lower()] == []
+
+
+def test_the_library_leaves_others_as_they_were():
+    """Also in a process that has not imported it yet."""
+    code = """
+import io
+import cv2, numpy, PIL.Image, torch
+def state():
+    options = numpy.get_printoptions()
+    return (PIL.Image.open, torch.save, cv2.imread, cv2.getNumThreads(), repr(torch.tensor(1 / 3)),
+            options["linewidth"], options["formatter"])
+before = state()
+from phq_data.models import yolo
+yolo.quiet_library()
+assert state() == before, (before, state())
+try:
+    PIL.Image.open(io.BytesIO(b"no picture"))
+except PIL.UnidentifiedImageError:
+    print("as before")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "as before", done.stderr

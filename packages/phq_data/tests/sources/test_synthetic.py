@@ -16,7 +16,7 @@ from PIL import Image
 from phq_data.schema import SchemaError
 from phq_data.sources import SourceError
 from phq_data.sources.synthetic import SyntheticSource, synthesize
-from phq_data.synthesis import photograph
+from phq_data.synthesis import backdrop, photograph
 from phq_data.synthesis.truth import read_truth
 
 
@@ -110,6 +110,20 @@ def test_a_broken_background_is_named(tmp_path):
     (folder / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(SourceError, match=r"background photo cannot be read .*a\.jpg"):
         synthesize(tmp_path / "out", 6, 1, backgrounds=folder)
+
+
+def test_backgrounds_are_upright_whatever_their_kind(tmp_path):
+    """A phone's photo that lies on its side, in CMYK: red is on top when people look at it."""
+    stored = np.zeros((90, 120, 4), np.uint8)
+    stored[:, :60] = (0, 255, 255, 0)  # red: left as stored, on top once turned
+    stored[:, 60:] = (255, 0, 255, 0)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(stored, "CMYK").save(tmp_path / "a.jpg", exif=exif)
+    picture = backdrop.from_photo(tmp_path / "a.jpg", np.random.default_rng(0), 30, 40)
+    assert picture.shape == (40, 30, 3)
+    assert (picture[:10, :, 0] > picture[:10, :, 1] + 0.3).all()
+    assert (picture[-10:, :, 1] > picture[-10:, :, 0] + 0.3).all()
 
 
 def test_backgrounds_of_the_user_appear_and_take_the_licence_away(tmp_path):

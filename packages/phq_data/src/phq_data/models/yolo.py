@@ -16,7 +16,8 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -164,14 +165,14 @@ def quiet_library() -> Any:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     logging.getLogger("ultralytics").setLevel(logging.ERROR)
     try:
-        import ultralytics
+        with _others_untouched():
+            import ultralytics
+            from ultralytics.nn import tasks
     except ImportError as error:
         raise ModelError(
             f"YOLO needs the extra 'yolo': pip install 'phq-data[yolo]'. {LICENCE_NOTE}"
         ) from error
     logging.getLogger("ultralytics").setLevel(logging.ERROR)
-    from ultralytics.nn import tasks
-
     if not hasattr(tasks, "SAFE_LOAD"):
         raise ModelError(
             f"ultralytics {ultralytics.__version__} would run what is in a weights file; "
@@ -179,6 +180,31 @@ def quiet_library() -> Any:
         )
     tasks.SAFE_LOAD = True  # also where somebody imported the library before us
     return ultralytics
+
+
+@contextmanager
+def _others_untouched() -> Iterator[None]:
+    """Put back what the library changes of others when it is imported.
+
+    It replaces `PIL.Image.open` by one that installs packages when a picture is broken and `torch.save` by
+    one of its own, sets how numpy and torch print, and takes OpenCV's threads away.
+    """
+    import cv2
+    import torch
+    from PIL import Image
+
+    kept = [(Image, "open"), (torch, "save"), (cv2, "imread"), (cv2, "imwrite"), (cv2, "imshow")]
+    before = [(module, name, getattr(module, name)) for module, name in kept if hasattr(module, name)]
+    threads = cv2.getNumThreads()
+    shown = vars(torch._tensor_str.PRINT_OPTS).copy()
+    try:
+        with np.printoptions():
+            yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+        cv2.setNumThreads(threads)
+        vars(torch._tensor_str.PRINT_OPTS).update(shown)
 
 
 @cache

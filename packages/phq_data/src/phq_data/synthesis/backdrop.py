@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from phq_data.images import PhotoError, decode
+
 Picture = NDArray[np.float32]
 
 KINDS = ("plain", "gradient", "clouds", "wall", "room", "outdoor", "street", "lights", "texture", "clutter")
+MAX_PIXELS = 150_000_000  # of a user's photo
 
 
 def background(rng: np.random.Generator, width: int, height: int, photos: Sequence[Path] = ()) -> Picture:
@@ -31,9 +34,11 @@ def background(rng: np.random.Generator, width: int, height: int, photos: Sequen
 
 
 def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) -> Picture:
-    """A random cut of a photo, as large as fits, at the wanted size."""
-    with Image.open(path) as opened:
-        source = opened.convert("RGB")
+    """A random cut of a photo, as large as fits, at the wanted size. Raises `OSError` for a file that is none."""
+    try:
+        source = Image.fromarray(decode(path.read_bytes(), max_pixels=MAX_PIXELS).pixels)
+    except PhotoError as error:
+        raise OSError(f"{path}: {error}") from error
     share = rng.uniform(0.6, 1.0)
     scale = share * min(source.width / width, source.height / height)
     w, h = max(int(width * scale), 1), max(int(height * scale), 1)
