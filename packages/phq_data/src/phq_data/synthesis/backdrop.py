@@ -34,7 +34,7 @@ def background(rng: np.random.Generator, width: int, height: int, photos: Sequen
 
 
 def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) -> Picture:
-    """A random cut of a photo, as large as fits, at the wanted size. Raises `OSError` for a file that is none."""
+    """A random cut of a photo, as large as fits, at the wanted size. Raises `OSError` if it is none."""
     try:
         source = Image.fromarray(decode(path.read_bytes(), max_pixels=MAX_PIXELS).pixels)
     except PhotoError as error:
