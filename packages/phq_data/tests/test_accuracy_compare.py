@@ -10,6 +10,7 @@ from phq_data import accuracy_compare
 from phq_data.cli import make_app
 from phq_data.config import ConfigError, default
 from phq_data.sources.synthetic import synthesize
+from phq_data.workspace import Workspace, WorkspaceError
 
 
 def test_every_usual_variant_is_a_setting_that_exists() -> None:
@@ -39,6 +40,39 @@ def test_variants_are_measured_on_the_same_people(tmp_path) -> None:
     assert np.isfinite(list(blind["labels"].values())).all()
     # Only what a setting concerns runs again.
     assert reference["seconds"] < usual["seconds"]
+
+
+def command(photos, truth, workspace, *more):
+    arguments = ["accuracy-compare", str(photos), "--truth", str(truth), "-w", str(workspace), *more]
+    return CliRunner().invoke(make_app(), arguments)
+
+
+def test_what_was_built_for_something_else_is_left_alone(tmp_path) -> None:
+    synthesize(tmp_path / "s", 1, 5)
+    photos, truth = tmp_path / "s" / "photos", tmp_path / "s" / "truth.parquet"
+    mine = tmp_path / "mine"
+    Workspace.open(mine, create=True).write_bytes("portraits/1.png", b"mine")
+    before = sorted(mine.rglob("*"))
+    result = command(photos, truth, mine)
+    assert isinstance(result.exception, WorkspaceError) and "name a new folder" in str(result.exception)
+    assert sorted(mine.rglob("*")) == before
+
+
+def test_photos_that_are_not_those_of_the_truth_are_told_first(tmp_path) -> None:
+    synthesize(tmp_path / "s", 2, 5)
+    synthesize(tmp_path / "other", 1, 6)
+    for photos, there in ((tmp_path / "other" / "photos", 0), (tmp_path / "nowhere", 0)):
+        result = command(photos, tmp_path / "s" / "truth.parquet", tmp_path / "w")
+        assert isinstance(result.exception, WorkspaceError)
+        assert f"holds {there} of the 2 photos" in str(result.exception)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_setting_given_twice_is_told(tmp_path) -> None:
+    result = command(tmp_path, tmp_path, tmp_path / "w", "--set", "fit.starts=2", "--set", "fit.starts=2")
+    assert isinstance(result.exception, ConfigError) and "fit.starts=2 is given twice" in str(
+        result.exception
+    )
 
 
 def test_a_variant_that_does_not_exist_is_told_before_anything_is_labelled(tmp_path) -> None:

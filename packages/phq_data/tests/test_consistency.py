@@ -232,6 +232,9 @@ def test_kept_people_are_counted_apart():
 def test_files_that_are_no_photos_are_counted_and_passed_over():
     _, numbers = report(TWO, b"some notes", photo((100, 0), size=(200, 100)))
     assert (numbers["photos"], numbers["unread_files"]) == (1, 2)
+    assert "first bytes" in numbers["unread"][0]["reason"] and "min_side" in numbers["unread"][1]["reason"]
+    text = table(numbers)
+    assert all(f"{one['file']}: {one['reason']}" in text for one in numbers["unread"])
 
 
 def test_points_of_a_copy_lie_where_they_were_in_the_photo():
@@ -286,4 +289,5 @@ def test_nothing_to_look_at_is_said(tmp_path):
     (folder / "notes.jpg").write_text("notes")
     result = CliRunner().invoke(make_app(), ["consistency", str(folder), "--out", str(out)])
     assert isinstance(result.exception, SourceError) and "none of the 1 files" in str(result.exception)
+    assert "notes.jpg: its first bytes" in str(result.exception)
     assert not out.exists()

@@ -8,23 +8,29 @@ since a mean over others would mix who is found with how good the labels are.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from phq_data import accuracy
 from phq_data import config as configs
 from phq_data.accuracy import PersonError
 from phq_data.accuracy_doubt import WRONG
 from phq_data.rig import PortraitRig
-from phq_data.runner import run_inline
+from phq_data.runner import Progress, SilentProgress, run_inline
 from phq_data.sources.resolve import resolve
 from phq_data.synthesis.truth import read_truth
 from phq_data.workspace import Workspace, WorkspaceError
+
+_MARK = "accuracy-compare.json"
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "default": (),
@@ -63,19 +69,26 @@ def compare(
     workspace: Path,
     variants: Mapping[str, Sequence[str]] = VARIANTS,
     on_variant: Callable[[Compared], object] = lambda _: None,
+    *,
+    workers: int = 1,
+    watch: Callable[[str], AbstractContextManager[Progress]] = lambda _: nullcontext(SilentProgress()),
 ) -> list[Compared]:
-    """Build and measure every variant; `on_variant` is called after each. Raises `WorkspaceError`."""
+    """Build and measure every variant; `on_variant` is called after each.
+
+    `workers` threads label; `watch` gives a variant's progress by its name. The workspace is made here and
+    goes on where it was stopped; one that holds anything else is refused. Raises `WorkspaceError`.
+    """
     known = read_truth(truth)
     wanted = {
         name: reduce(configs.PipelineConfig.replace_setting, settings, configs.default())
         for name, settings in variants.items()
     }
-    opened = Workspace.open(str(workspace), create=True)
+    opened = _claim(photos, truth, known, workspace)
     first: dict[tuple[str, int], PersonError] = {}
     results = []
     for name, config in wanted.items():
-        with opened.lock():
-            report = run_inline(opened, config, [resolve(str(photos))])
+        with opened.lock(), watch(name) as shown:
+            report = run_inline(opened, config, [resolve(str(photos))], workers=workers, progress=shown)
         if report.errors:
             raise WorkspaceError(f"variant '{name}': {report.errors[0]}")
         rig = PortraitRig.load(opened.path("rig.safetensors"))
@@ -86,6 +99,30 @@ def compare(
         results.append(_numbers(name, tuple(variants[name]), errors, found, first, seconds))
         on_variant(results[-1])
     return results
+
+
+def _claim(photos: Path, truth: Path, known: pa.Table, workspace: Path) -> Workspace:
+    """The workspace of a comparison on these photos. Raises `WorkspaceError` where it is another's, or where
+    a photo of the truth is missing."""
+    wanted = dict(zip(known["uri"].to_pylist(), known["photo_id"].to_pylist(), strict=True))
+    found = (path for name in wanted if (path := photos / name).is_file())
+    there = sum(hashlib.sha256(path.read_bytes()).hexdigest() == wanted[path.name] for path in found)
+    if there < len(wanted):
+        raise WorkspaceError(
+            f"{photos} holds {there} of the {len(wanted)} photos of {truth}: name the folder `photos` beside "
+            "the truth file"
+        )
+    mark = json.dumps({"photos": sorted(wanted.values())}).encode()
+    fresh = not workspace.exists() or not any(workspace.iterdir())
+    opened = Workspace.open(str(workspace), create=True)
+    if fresh:
+        opened.write_bytes(_MARK, mark)
+    elif not opened.exists(_MARK) or opened.read_bytes(_MARK) != mark:
+        raise WorkspaceError(
+            f"{workspace} is no workspace of a comparison of these photos, and everything in it would be "
+            "labelled anew several times: name a new folder"
+        )
+    return opened
 
 
 def _numbers(
@@ -154,8 +191,9 @@ def line(one: Compared) -> str:
             ("shoulder_share", "6.3f"), ("head_share", "6.3f"), ("confused", "5.1%"),
         )
     )  # fmt: skip
-    return (
-        f"{one.name:<20} {one.labelled:>6.1%} {one.kept:>6.1%} | {middle} | {kept.get('yaw_deg', nan):5.1f} "
+    text = (
+        f"{one.labelled:>6.1%} {one.kept:>6.1%} | {middle} | {kept.get('yaw_deg', nan):5.1f} "
         f"{kept.get('yaw_deg_p95', nan):6.1f} | {one.moved:5.1f} {one.better:6.0%} {one.worse:6.0%} "
         f"{one.seconds:5.0f}"
     )
+    return f"{one.name:<20} {text.replace('nan%', '   -').replace('nan', '  -')}"

@@ -86,9 +86,11 @@ def reliability(errors: Sequence[PersonError]) -> bytes:
     said = [level.said for level in found]
     left.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
     left.errorbar(said, [level.wrong for level in found], [level.margin for level in found], fmt="o-", ms=3)
-    for level in found:
-        left.annotate(f"{level.count}", (level.said, level.wrong), fontsize=6, xytext=(4, -8),
+    for number, level in enumerate(found):
+        above = number % 2 == 0
+        left.annotate(f"{level.count}", (level.said, level.wrong), fontsize=6, xytext=(4, 6 if above else -9),
                       textcoords="offset points")  # fmt: skip
+    left.set(xlim=(0, 1), ylim=(0, 1))
     _dress(left, "share wrong over doubt (labels)", None)
     middle.plot(said, [level.error for level in found], "o-", ms=3, label="true")
     middle.plot(said, [level.said_error for level in found], "s:", ms=3, label="stated")
@@ -96,9 +98,12 @@ def reliability(errors: Sequence[PersonError]) -> bytes:
     _dress(middle, "median yaw error over doubt, degrees", None)
     kept = accuracy_doubt.limits(errors)
     right.plot([at.kept for at in kept], [at.yaw_p95 for at in kept], "o-", ms=3)
-    for at in kept:
-        right.annotate(f"{at.limit:g}", (at.kept, at.yaw_p95), fontsize=6, xytext=(4, -8),
+    middle.set_ylim(bottom=0)
+    for number, at in enumerate(kept):
+        above = number % 2 == 0
+        right.annotate(f"{at.limit:g}", (at.kept, at.yaw_p95), fontsize=6, xytext=(-6, 6 if above else -10),
                        textcoords="offset points")  # fmt: skip
+    right.set_ylim(bottom=0)
     _dress(right, "95th percentile of yaw over the share kept (limits)", 15.0)
     return _png(figure, "before the screening; right: what everything but doubt lets pass")
 

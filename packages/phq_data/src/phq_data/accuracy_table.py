@@ -30,9 +30,11 @@ def table(errors: Sequence[PersonError]) -> str:
     if errors:
         floor = [np.median([getattr(e, name) for e in errors]) for name in ("shoulder_floor", "head_floor")]
         lines.append(f"{'with the true labels':<34} | {'':>47} {floor[0]:>6.3f} {floor[1]:>6.3f}")
-    lines.append(
-        "Medians in degrees (p95 = 95th percentile), of kept portraits; shares of the picture's side."
-    )
+    lines += [
+        "Medians in degrees (p95 = 95th percentile), of kept portraits; shares of the picture's side.",
+        "gaze: neck and head together. should, head: distance of shoulders and head from the true ones. "
+        "f/b: front and back confused.",
+    ]
     lines += ["", "Not kept, by the first reason:"]
     reasons = [
         "not detected"
@@ -129,8 +131,7 @@ def _errors(group: Sequence[PersonError]) -> str:
     degrees = [middle("yaw_deg"), middle("yaw_deg", 95), middle("pitch_deg"), middle("pitch_deg", 95)]
     degrees += [middle(name) for name in ("roll_deg", "neck_deg", "head_deg", "gaze_deg")]
     confused = float(np.mean([e.confused for e in group])) if group else float("nan")
-    return (
-        " ".join(f"{value:>5.1f}" for value in degrees)
-        + f" {middle('shoulder_share'):>6.3f} {middle('head_share'):>6.3f} {middle('mask_iou'):>5.2f}"
-        + f" {confused:>5.1%}"
-    )
+    cells = [f"{value:>5.1f}" for value in degrees]
+    cells += [f"{middle('shoulder_share'):>6.3f}", f"{middle('head_share'):>6.3f}"]
+    cells += [f"{middle('mask_iou'):>5.2f}", f"{confused:>5.1%}"]
+    return " ".join("-".rjust(len(cell)) if "nan" in cell else cell for cell in cells)

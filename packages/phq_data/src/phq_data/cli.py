@@ -40,8 +40,18 @@ def main() -> None:
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("\nphq: stopped. Finished parts are kept: run the same command to go on.\n")
+        _say_stopped()
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Typer makes this of Ctrl-C
+            _say_stopped()
+        raise
+
+
+def _say_stopped() -> None:
+    goes_on = not {"accuracy", "consistency", "inspect", "report"} & set(sys.argv[1:2])
+    kept = " What is finished is kept: run the same command to go on." if goes_on else ""
+    sys.stderr.write(f"\nphq: stopped.{kept}\n")
 
 
 def make_app() -> typer.Typer:

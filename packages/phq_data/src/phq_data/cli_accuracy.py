@@ -108,20 +108,39 @@ def register(app: typer.Typer) -> None:
                 help="A variant to compare with the default; may be given again. Without: the usual ones.",
             ),
         ] = None,
+        workers: Annotated[int, typer.Option(min=0, help="Parts at a time; 0 = one a core.")] = 0,
         as_json: Annotated[
             bool, typer.Option("--json", help="Print one JSON list instead of the table.")
         ] = False,
     ) -> None:
         """Label the same photos under several settings and compare the errors.
 
-        Everything is built in one workspace, setting by setting; do not use it for anything else.
+        Everything is built in one workspace of its own, setting by setting. Stopped, the same command
+        goes on.
 
         Example: phq accuracy-compare out/photos --truth out/truth.parquet -w compare --set fit.starts=8
         """
         import json
+        import os
+        from contextlib import AbstractContextManager, nullcontext
+
+        from rich.console import Console
 
         from phq_data import accuracy_compare as comparing
+        from phq_data.config import ConfigError
+        from phq_data.progress import TerminalProgress
+        from phq_data.runner import Progress, SilentProgress
 
+        def watch(name: str) -> AbstractContextManager[Progress]:
+            console = Console(stderr=True)
+            if not console.is_terminal:
+                return nullcontext(SilentProgress())
+            console.print(f"labelling: {name}", style="dim", highlight=False, markup=False)
+            return TerminalProgress(console, transient=True)
+
+        doubled = sorted({text for text in variants or [] if (variants or []).count(text) > 1})
+        if doubled:
+            raise ConfigError(f"--set {doubled[0]} is given twice")
         wanted = dict(comparing.VARIANTS)
         if variants:
             wanted = {"default": ()} | {text: tuple(text.split(",")) for text in variants}
@@ -133,6 +152,8 @@ def register(app: typer.Typer) -> None:
             workspace,
             wanted,
             lambda one: None if as_json else typer.echo(comparing.line(one)),
+            workers=workers or os.cpu_count() or 1,
+            watch=watch,
         )
         typer.echo(json.dumps(comparing.as_json(results)) if as_json else comparing.FOOTER)
 
@@ -193,7 +214,10 @@ def register(app: typer.Typer) -> None:
                 found, models_for(config), config, on_photo=lambda: bar.advance(task)
             )
         if tally.photos == 0:
-            raise SourceError(f"none of the {total} files in {', '.join(sources)} is a usable photo")
+            name, reason = tally.unread[0]
+            raise SourceError(
+                f"none of the {total} files in {', '.join(sources)} is a usable photo; {name}: {reason}"
+            )
         numbers = measures.summary(changes, tally)
         written = measures.write_report(out, changes, numbers) if out is not None else []
         typer.echo(json.dumps(numbers) if as_json else table(numbers))

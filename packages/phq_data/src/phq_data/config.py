@@ -244,7 +244,11 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
         return value
     if hint is str and isinstance(value, str):
         return value
-    raise ConfigError(f"setting '{name}' wants a {getattr(hint, '__name__', hint)}, not {value!r}")
+    kind = _KINDS.get(hint, str(hint))
+    raise ConfigError(f"setting '{name}' wants {kind}, not {value!r}")
+
+
+_KINDS: Mapping[Any, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 
 _POSITIVE = frozenset({"part_size", "crop.size", "ingest.max_pixels", "ingest.max_bytes"})

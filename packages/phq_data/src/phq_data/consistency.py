@@ -121,7 +121,7 @@ class Tally:
     """What became of the files."""
 
     photos: int  # read
-    unread: int  # no photo, or damaged, or refused by the ingest settings
+    unread: tuple[tuple[str, str], ...]  # file and why: no photo, or damaged, or refused by ingest settings
     empty: int  # photos without a person who counts
 
 
@@ -166,7 +166,8 @@ def measure(
             "from a file: set detect.model to another one"
         )
     changes: list[Change] = []
-    photos = unread = empty = 0
+    photos = empty = 0
+    unread: list[tuple[str, str]] = []
     for source in sources:
         for file in source.files():
             try:
@@ -176,8 +177,8 @@ def measure(
                     pixels = decode(stream.read(), max_pixels=config.ingest.max_pixels).pixels
                 if min(pixels.shape[:2]) < config.ingest.min_side:
                     raise PhotoError("too_small", "a side is shorter than ingest.min_side")
-            except (PhotoError, OSError):
-                unread += 1
+            except (PhotoError, OSError) as error:
+                unread.append((file_name(file.uri), str(error)))
                 on_photo()
                 continue
             found = changes_of(file_name(file.uri), pixels, models, config)
@@ -185,7 +186,7 @@ def measure(
             empty += not found
             changes += found
             on_photo()
-    return changes, Tally(photos, unread, empty)
+    return changes, Tally(photos, tuple(unread), empty)
 
 
 def changes_of(name: str, pixels: Pixels, models: Labeller, config: PipelineConfig) -> list[Change]:
@@ -248,7 +249,8 @@ def summary(changes: Sequence[Change], tally: Tally) -> dict[str, Any]:
         "kept": _numbers([change for change in changes if change.kept]),
         "photos": tally.photos,
         "photos_without_people": tally.empty,
-        "unread_files": tally.unread,
+        "unread_files": len(tally.unread),
+        "unread": [{"file": name, "reason": reason} for name, reason in tally.unread],
         "worst": [dataclasses.asdict(change) for change in worst(changes)],
     }
 

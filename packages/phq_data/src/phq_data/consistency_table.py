@@ -6,6 +6,9 @@ from typing import Any
 
 from phq_data.consistency import ANGLES, KINDS
 
+SHOWN = 10
+"""Unread files that the table names."""
+
 
 def table(numbers: dict[str, Any]) -> str:
     """`summary` for people: medians and 95th percentiles in degrees."""
@@ -14,6 +17,10 @@ def table(numbers: dict[str, Any]) -> str:
         f"{numbers['photos']} photos, {numbers['photos_without_people']} of them without people large enough "
         f"for a portrait; {numbers['unread_files']} other files"
     ]
+    unread = numbers["unread"]
+    lines += [f"  {one['file']}: {one['reason']}" for one in unread[:SHOWN]]
+    if len(unread) > SHOWN:
+        lines.append(f"  and {len(unread) - SHOWN} more")
     blocks = (("large enough for a portrait", numbers), ("kept by the screening", numbers["kept"]))
     for title, block in blocks:
         lines += ["", f"{block['count']} people {title}", head, "-" * len(head)]

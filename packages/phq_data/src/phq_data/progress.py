@@ -27,7 +27,8 @@ _WORDS = {
 class TerminalProgress:
     """A `runner.Progress` that draws bars on a terminal and plain lines into a file or pipe."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, transient: bool = False) -> None:
+        """`transient` bars go away when they are done."""
         self.console = console or Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:<18}"),
@@ -37,6 +38,7 @@ class TerminalProgress:
             TimeRemainingColumn(compact=True),
             console=self.console,
             disable=not self.console.is_terminal,
+            transient=transient,
         )
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
@@ -104,6 +107,21 @@ def test_truth_without_a_column_is_refused(tmp_path):
         read_truth(path)
 
 
+def test_truth_of_nobody_of_people_twice_and_damaged_is_refused(tmp_path):
+    synthesize(tmp_path / "out", 1, 8)
+    path = tmp_path / "out" / "truth.parquet"
+    good = read_truth(path)
+    pq.write_table(good.slice(0, 0), path)
+    with pytest.raises(SchemaError, match="holds no people"):
+        read_truth(path)
+    pq.write_table(pa.concat_tables([good, good]), path)
+    with pytest.raises(SchemaError, match="people twice"):
+        read_truth(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SchemaError, match=r"cannot be read .* make it again"):
+        read_truth(path)
+
+
 def test_a_broken_background_is_named(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -139,7 +157,28 @@ def test_backgrounds_of_the_user_appear_and_take_the_licence_away(tmp_path):
     assert 1 <= pink <= 5
 
 
+def test_an_interrupted_program_says_how_to_go_on(tmp_path):
+    """Also its workers, to whom the terminal sends Ctrl-C as well, end without a traceback."""
+    code = "from phq_data.cli import main; main()"
+    asked = ["synthesize", str(tmp_path), "--count", "400", "--seed", "3", "--jobs", "2"]
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, *asked], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob("photos/*.jpg")) and time.monotonic() < end:
+            time.sleep(0.1)
+        os.killpg(program.pid, signal.SIGINT)
+        said = program.communicate(timeout=60)[1]
+    finally:
+        program.kill()
+    assert program.returncode == 130
+    assert "phq: stopped" in said and "run the same command" in said and "Traceback" not in said
+
+
 def test_wrong_requests_say_what_is_wrong(tmp_path):
+    with pytest.raises(SourceError, match="there is no folder"):
+        synthesize(tmp_path, 1, backgrounds=tmp_path / "nowhere")
     with pytest.raises(SourceError, match="starts at 1"):
         synthesize(tmp_path, 0)
     with pytest.raises(SourceError, match="the seed at 0"):

@@ -176,6 +176,8 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _photos_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise SourceError(f"there is no folder {folder} of background photos")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
     if not found:
         raise SourceError(f"{folder} holds no background photos ({', '.join(sorted(PHOTO_SUFFIXES))})")

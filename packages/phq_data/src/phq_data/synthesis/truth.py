@@ -202,11 +202,16 @@ def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:
         missing = sorted(set(TRUTH.names) - set(found.names))
         if missing:
             raise SchemaError(f"{path} lacks {', '.join(missing)}: make it again with `phq synthesize`")
+        if pq.read_metadata(path).num_rows == 0:
+            raise SchemaError(f"{path} holds no people: make it again with `phq synthesize`")
+        people = pq.read_table(path, columns=["photo_id", "order"])
+        if people.group_by(["photo_id", "order"]).aggregate([]).num_rows < people.num_rows:
+            raise SchemaError(f"{path} holds people twice: make it again with `phq synthesize`")
         return pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise SchemaError(f"there is no truth file {path}; `phq synthesize` makes one") from None
     except (OSError, pa.ArrowInvalid) as error:
-        raise SchemaError(f"{path} cannot be read: {error}") from error
+        raise SchemaError(f"{path} cannot be read ({error}): make it again with `phq synthesize`") from error
 
 
 def _png(mask: NDArray[np.uint8]) -> bytes:
