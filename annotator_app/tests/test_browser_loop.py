@@ -76,14 +76,11 @@ def test_200_decisions_by_keyboard_with_reload_and_20_undone_are_in_the_database
                 keys, verdict = ("f",), "flag"
             wanted[decide(page, *keys)] = verdict
             if number == 100:
-                # A program reloads faster than a disk writes; nobody's finger does.
-                page.evaluate("window.phqReview.written()")
                 page.reload()
                 wait_ready(page)
                 until(
                     page, "document.querySelectorAll('#strip button').length === 12"
                 )  # the service's history
-        page.evaluate("window.phqReview.written()")
         page.reload()
         taken_back = list(wanted)[-20:]
         for portrait in reversed(taken_back):
@@ -191,6 +188,31 @@ def test_unsent_decisions_survive_a_reload_while_the_service_is_away(service, pa
     wait_saved(page)
     verdicts = [(row[0], row[1]) for row in service.log()]
     assert verdicts == list(zip(decided, ("accept", "reject", "flag"), strict=True))
+
+
+STUCK_DISK = """() => {
+  const make = IDBDatabase.prototype.transaction;
+  IDBDatabase.prototype.transaction = function (stores, mode, options) {
+    if (mode !== "readwrite") return make.call(this, stores, mode, options);
+    return { objectStore: () => ({ put: () => ({}), delete: () => ({}) }) };  // never done
+  };
+}"""
+
+
+def test_decisions_survive_a_reload_before_the_disk_has_them(service, page):
+    page.goto(service.url)
+    wait_ready(page)
+    until(page, AHEAD)
+    page.evaluate(STUCK_DISK)
+    decided = [decide(page, "a"), decide(page, "x", "2"), decide(page, "f")]
+    assert service.log() == []
+    page.reload()
+    assert wait_ready(page) not in decided
+    wait_saved(page)
+    verdicts = [(row[0], row[1]) for row in service.log()]
+    assert verdicts == list(zip(decided, ("accept", "reject", "flag"), strict=True))
+    left = "Object.keys(localStorage).filter(name => name.startsWith('phq-outbox/')).length"
+    assert page.evaluate(left) == 0
 
 
 def test_a_killed_service_loses_nothing_and_saves_nothing_twice(workspace, page):

@@ -1,12 +1,14 @@
 // The outbox: decisions wait here, on this computer's disk, until the service has said that they are saved.
 //
-// A decision is written to IndexedDB (flushed: `durability: "strict"`) and sent in the order of its ULID.
+// A decision is written to IndexedDB (flushed: `durability: "strict"`) and sent in the order of its ULID. Until
+// that is done, which takes milliseconds, localStorage has it at once: a page may be closed in between.
 // It leaves the outbox only when the service confirms it; the service knows decisions by their id, so a
 // decision that is sent twice counts once. Pages of the same browser share the outbox and take turns to send.
 
 import { LoginNeeded, Refused, Unreachable, post } from "./api.js";
 
 const BATCH = 50;
+const NOTES = "phq-outbox/"; // then owner/decision_id: what localStorage has before IndexedDB does
 const WAITS = [500, 1000, 2000, 4000, 8000, 15000]; // milliseconds between attempts
 
 /** `owner` keeps people (and workspaces) who share a browser apart: only their own decisions are sent. */
@@ -41,6 +43,14 @@ export class Outbox extends EventTarget {
     } catch {
       this.#database = null; // private windows of some browsers: the page still works, and says so
     }
+    for (const decision of this.#noted()) {
+      if (this.#kept.has(decision.decision_id)) this.#unnote(decision.decision_id);
+      else {
+        this.#waiting.set(decision.decision_id, decision);
+        this.#writes = this.#writes.then(() => this.#keep(decision));
+      }
+    }
+    this.#waiting = new Map([...this.#waiting].sort(([one], [other]) => (one < other ? -1 : 1)));
     addEventListener("online", () => this.send());
     addEventListener("offline", () => this.#waiting.size && this.#tell("offline"));
     if (this.#waiting.size) this.send();
@@ -55,6 +65,7 @@ export class Outbox extends EventTarget {
   /** Keep a decision and send it as soon as possible. Returns at once. */
   add(decision) {
     this.#waiting.set(decision.decision_id, decision);
+    this.#note(decision);
     this.#writes = this.#writes.then(() => this.#keep(decision));
     this.#tell(this.state === "saved" ? "sending" : this.state);
     // While the service is away its own timer decides; a new decision must not hammer it.
@@ -117,6 +128,7 @@ export class Outbox extends EventTarget {
       else this.saved += 1;
       this.#waiting.delete(decision.decision_id);
       this.#kept.delete(decision.decision_id);
+      this.#unnote(decision.decision_id);
     }
     await this.#drop(batch.map((decision) => decision.decision_id));
     this.dispatchEvent(new CustomEvent("delivered", { detail: { batch, refused } }));
@@ -149,10 +161,49 @@ export class Outbox extends EventTarget {
       const row = { decision_id: decision.decision_id, owner: this.owner, decision };
       await committed(this.#database, "readwrite", (store) => store.put(row));
       this.#kept.add(decision.decision_id);
+      this.#unnote(decision.decision_id);
     } catch {
       this.durable = false;
       this.#tell(this.state);
     }
+  }
+
+  #note(decision) {
+    try {
+      localStorage.setItem(`${NOTES}${this.owner}/${decision.decision_id}`, JSON.stringify(decision));
+    } catch {
+      // Full or switched off: IndexedDB has it in a moment.
+    }
+  }
+
+  #unnote(id) {
+    try {
+      localStorage.removeItem(`${NOTES}${this.owner}/${id}`);
+    } catch {
+      // It was not there either.
+    }
+  }
+
+  /** Decisions of this owner that a page noted and did not write before it was closed. */
+  #noted() {
+    const found = [];
+    let names = [];
+    try {
+      names = Object.keys(localStorage);
+    } catch {
+      // Switched off.
+    }
+    for (const name of names) {
+      const id = name.slice(name.lastIndexOf("/") + 1);
+      if (name !== `${NOTES}${this.owner}/${id}`) continue;
+      try {
+        const decision = JSON.parse(localStorage.getItem(name));
+        if (decision?.decision_id === id) found.push(decision);
+      } catch {
+        this.#unnote(id); // no decision: a page never leaves a part of one
+      }
+    }
+    return found;
   }
 
   async #drop(ids) {
