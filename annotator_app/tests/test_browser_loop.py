@@ -215,6 +215,45 @@ def test_decisions_survive_a_reload_before_the_disk_has_them(service, page):
     assert page.evaluate(left) == 0
 
 
+def test_what_is_delivered_while_the_history_is_on_its_way_can_be_undone_first(service, page):
+    page.goto(service.url)
+    wait_ready(page)
+    until(page, AHEAD)
+    page.evaluate(STUCK_DISK)
+    decided = [decide(page, "a"), decide(page, "f")]
+    kept = []
+
+    def late(route):
+        """The service's history as it was before the delivery, told after it."""
+        if kept:
+            route.continue_()
+            return
+        kept.append(route.fetch())
+        deadline = time.monotonic() + 15
+        while len(service.log()) < 2 and time.monotonic() < deadline:
+            page.wait_for_timeout(20)
+        route.fulfill(response=kept[0])
+
+    page.route("**/api/history*", late)
+    page.route("**/api/decisions", lambda route: (until_true(lambda: kept, page), route.continue_()))
+    page.reload()
+    now = wait_ready(page)
+    wait_saved(page)
+    until(page, "document.querySelectorAll('#strip button').length > 1")
+    page.keyboard.press("u")
+    assert wait_ready(page, other_than=now) == decided[1]
+    wait_saved(page)
+    page.unroute_all(behavior="wait")
+
+
+def until_true(condition, page):
+    """Wait, with the browser served meanwhile, until a condition of this test holds."""
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(20)
+
+
 def test_a_killed_service_loses_nothing_and_saves_nothing_twice(workspace, page):
     with Served(workspace) as service:
         page.goto(service.url)

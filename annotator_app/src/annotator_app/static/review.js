@@ -41,19 +41,20 @@ class Loop {
 
   /** Ask for the queue and what was decided before, and show the first portrait. */
   async start() {
+    const unsent = this.outbox.waiting; // now: it may be delivered after the service looked into its history
     const [, history] = await Promise.all([
       this.feed.restart({ order: this.order, filter: this.filter }),
       get(`/api/history?limit=${PAGE}`).catch(() => ({ decisions: [], before: null })),
     ]);
-    this.#remember(history, this.outbox.waiting);
+    this.#remember(history, unsent);
     await this.#lookBack(() => this.#history.length < STRIP || isToday(this.#log[0])).catch(() => {});
     this.#showLatest();
     this.#advanceTo();
   }
 
-  /** A page of the service's history comes before what is known here. */
-  #remember({ decisions, before }, later = []) {
-    this.#log = [...[...decisions].reverse(), ...this.#log, ...later];
+  /** A page of the service's history, and what an earlier page left unsent, come before what is known here. */
+  #remember({ decisions, before }, unsent = []) {
+    this.#log = [...[...decisions].reverse(), ...unsent, ...this.#log];
     this.#before = before;
     this.#history = standing(this.#log);
     this.#count();
