@@ -1,6 +1,6 @@
 """Train the guess of the view from pictures (`phq_data.models.smplify.looks`) on rendered people, detected.
 
-    phq synthesize FOLDER --count 1000 --seed 41                (and so on to series 48)
+    phq synthesize FOLDER --count 1000 --seed 41                (and so on to series 58)
     python tools/train_looks.py collect CACHE.npz FOLDER        (about 0.5 s a photo and core)
     python tools/train_looks.py train CACHE.npz [CACHE.npz ...] (minutes; holds out one in eight)
     python tools/train_looks.py test WEIGHTS.safetensors CACHE.npz
@@ -35,10 +35,10 @@ from phq_data.synthesis.truth import read_truth
 
 FloatArray = NDArray[np.float64]
 MIRRORED = np.array([-1.0, 1.0, 1.0])
-COMPONENTS, WIDTH, HIDDEN, MEMBERS = 128, 48, 192, 1
+COMPONENTS, WIDTH, HIDDEN, MEMBERS = 192, 64, 256, 1
 CHI = 1.538
 """Median length of three normal numbers: what an error over a true standard deviation is."""
-EPOCHS, BATCH, RATE, DECAY, DROPOUT = 80, 96, 3e-3, 0.1, 0.1
+EPOCHS, BATCH, RATE, DECAY, DROPOUT = 60, 96, 3e-3, 0.1, 0.1
 
 
 @dataclass(frozen=True)
