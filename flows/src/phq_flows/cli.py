@@ -28,8 +28,8 @@ def build(
         list[str] | None,
         typer.Argument(
             help="Where photos come from: folders or files, 'samples' (real photos that come with the "
-            "installed packages), 'synthetic:COUNT[@SEED]' (renders whose truth is known). Without any, "
-            "the build goes on with what the workspace has planned."
+            "installed packages), 'synthetic:COUNT' or 'synthetic:COUNT@SEED' (renders of known truth). "
+            "Without any, the build goes on with what the workspace has planned."
         ),
     ] = None,
     workspace: Annotated[

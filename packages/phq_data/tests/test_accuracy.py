@@ -5,6 +5,7 @@ import io
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -122,6 +123,20 @@ def test_people_who_were_not_detected_count(tmp_path, truth):
     assert len(missing) == 1
     assert accuracy.summary(errors)["detected_share_min_octant"] < 1
     assert "not detected" in accuracy_table.table(errors)
+
+
+def test_a_truth_in_which_nobody_counts_or_whose_masks_are_damaged_is_refused(tmp_path, truth):
+    workspace, known = workspace_of(tmp_path, truth), read_truth(truth)
+    nobody = known.set_column(known.schema.get_field_index("scored"), "scored", [[False] * known.num_rows])
+    with pytest.raises(WorkspaceError, match="well enough to count"):
+        accuracy.measure(workspace, nobody, default_rig())
+    masks = known["mask"].to_pylist()
+    for row in masks:
+        row["bytes"] = row["bytes"][: len(row["bytes"]) // 2]
+    position = known.schema.get_field_index("mask")
+    damaged = known.set_column(position, "mask", pa.array(masks, known.schema.field("mask").type))
+    with pytest.raises(schema.SchemaError, match=r"mask of photo \d cannot be read"):
+        accuracy.measure(workspace, damaged, default_rig())
 
 
 def test_the_truth_of_other_photos_is_refused(tmp_path, truth):

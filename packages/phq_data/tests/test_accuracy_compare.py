@@ -56,6 +56,12 @@ def test_what_was_built_for_something_else_is_left_alone(tmp_path) -> None:
     result = command(photos, truth, mine)
     assert isinstance(result.exception, WorkspaceError) and "name a new folder" in str(result.exception)
     assert sorted(mine.rglob("*")) == before
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "a.txt").write_text("mine")
+    assert "name a new folder" in str(command(photos, truth, notes).exception)
+    assert "is a file" in str(command(photos, truth, notes / "a.txt").exception)
+    assert [path.name for path in notes.iterdir()] == ["a.txt"]
 
 
 def test_photos_that_are_not_those_of_the_truth_are_told_first(tmp_path) -> None:
@@ -65,14 +71,37 @@ def test_photos_that_are_not_those_of_the_truth_are_told_first(tmp_path) -> None
         result = command(photos, tmp_path / "s" / "truth.parquet", tmp_path / "w")
         assert isinstance(result.exception, WorkspaceError)
         assert f"holds {there} of the 2 photos" in str(result.exception)
+    (tmp_path / "s" / "photos" / "000001.jpg").write_bytes(b"another")
+    result = command(tmp_path / "s" / "photos", tmp_path / "s" / "truth.parquet", tmp_path / "w")
+    assert "holds 1 of the 2" in str(result.exception) and "000001.jpg is another one" in str(
+        result.exception
+    )
+    (tmp_path / "s" / "photos" / "000001.jpg").unlink()
+    result = command(tmp_path / "s" / "photos", tmp_path / "s" / "truth.parquet", tmp_path / "w")
+    assert "000001.jpg is missing" in str(result.exception)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_variant_that_leaves_nothing_is_named(tmp_path) -> None:
+    synthesize(tmp_path / "s", 1, 5)
+    result = command(
+        tmp_path / "s" / "photos", tmp_path / "s" / "truth.parquet", tmp_path / "w",
+        "--set", "ingest.min_side=5000,fit.starts=1",
+    )  # fmt: skip
+    assert isinstance(result.exception, WorkspaceError)
+    assert "variant 'ingest.min_side=5000,fit.starts=1' leaves nothing" in str(result.exception)
+    assert result.stdout.splitlines()[1].startswith("default")  # what was done before is shown
 
 
 def test_a_setting_given_twice_is_told(tmp_path) -> None:
     result = command(tmp_path, tmp_path, tmp_path / "w", "--set", "fit.starts=2", "--set", "fit.starts=2")
-    assert isinstance(result.exception, ConfigError) and "fit.starts=2 is given twice" in str(
-        result.exception
-    )
+    assert isinstance(result.exception, ConfigError)
+    assert "fit.starts=2 is given twice" in str(result.exception)
+    synthesize(tmp_path / "s", 1, 5)
+    truth = tmp_path / "s" / "truth.parquet"
+    result = command(tmp_path / "s" / "photos", truth, tmp_path / "w", "--set", "fit.starts=1,fit.starts=2")
+    assert isinstance(result.exception, ConfigError) and "fit.starts is set twice" in str(result.exception)
+    assert result.stdout == ""
 
 
 def test_a_variant_that_does_not_exist_is_told_before_anything_is_labelled(tmp_path) -> None:

@@ -281,6 +281,13 @@ def test_the_command_reports_on_a_real_photo(tmp_path):
     assert (out / "changes.parquet").exists()
 
 
+def test_an_output_folder_that_cannot_be_is_told_first(tmp_path):
+    (tmp_path / "notes").write_text("notes")
+    for out in (tmp_path / "notes", tmp_path / "notes" / "deeper"):
+        result = CliRunner().invoke(make_app(), ["consistency", "synthetic:1@4", "--out", str(out)])
+        assert isinstance(result.exception, SourceError) and "notes is a file" in str(result.exception)
+
+
 def test_nothing_to_look_at_is_said(tmp_path):
     folder, out = tmp_path / "none", tmp_path / "out"
     folder.mkdir()

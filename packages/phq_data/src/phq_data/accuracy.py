@@ -22,6 +22,7 @@ from PIL import Image
 from phq_data import camera as cameras
 from phq_data.bodies import JOINT_NAMES
 from phq_data.rig import PortraitRig, rotation_matrix
+from phq_data.schema import SchemaError
 from phq_data.workspace import Workspace, WorkspaceError
 
 FloatArray = NDArray[np.float64]
@@ -109,6 +110,10 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
             found.append(_error(row, person_id, portrait, verdict, rig))
             if portrait:
                 wanted[portrait["portrait_id"]] = (len(found) - 1, row, portrait)
+    if not found:
+        raise WorkspaceError(
+            "nobody in these photos is seen well enough to count: `phq synthesize` more of them"
+        )
     return _with_masks(workspace, found, wanted)
 
 
@@ -242,7 +247,13 @@ def _with_masks(
                 continue
             position, truth, portrait = wanted[row["portrait_id"]]
             alpha = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])).convert("L"))
-            whole = Image.open(io.BytesIO(truth["mask"]["bytes"]))
+            try:
+                whole = Image.open(io.BytesIO(truth["mask"]["bytes"])).convert("L")
+            except (OSError, TypeError) as error:
+                raise SchemaError(
+                    f"the truth's mask of photo {truth['index']} cannot be read: make the truth again with "
+                    "`phq synthesize`"
+                ) from error
             iou = mask_overlap(alpha, whole, np.array(portrait["window"]))
             result[position] = dataclasses.replace(result[position], mask_iou=iou)
     return result

@@ -79,6 +79,11 @@ def compare(
     goes on where it was stopped; one that holds anything else is refused. Raises `WorkspaceError`.
     """
     known = read_truth(truth)
+    for settings in variants.values():
+        names = [text.split("=")[0].strip() for text in settings]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise configs.ConfigError(f"{doubled[0]} is set twice in one variant")
     wanted = {
         name: reduce(configs.PipelineConfig.replace_setting, settings, configs.default())
         for name, settings in variants.items()
@@ -92,7 +97,10 @@ def compare(
         if report.errors:
             raise WorkspaceError(f"variant '{name}': {report.errors[0]}")
         rig = PortraitRig.load(opened.path("rig.safetensors"))
-        errors = accuracy.measure(opened, known, rig)
+        try:
+            errors = accuracy.measure(opened, known, rig)
+        except WorkspaceError as error:
+            raise WorkspaceError(f"variant '{name}' leaves nothing to measure: {error}") from error
         seconds = sum(part.seconds for part in report.reports)
         found = {(e.photo_id, e.order): e for e in errors if e.portrait_id}
         first = first or found
@@ -103,26 +111,33 @@ def compare(
 
 def _claim(photos: Path, truth: Path, known: pa.Table, workspace: Path) -> Workspace:
     """The workspace of a comparison on these photos. Raises `WorkspaceError` where it is another's, or where
-    a photo of the truth is missing."""
+    a photo of the truth is missing; nothing is written then."""
     wanted = dict(zip(known["uri"].to_pylist(), known["photo_id"].to_pylist(), strict=True))
-    found = (path for name in wanted if (path := photos / name).is_file())
-    there = sum(hashlib.sha256(path.read_bytes()).hexdigest() == wanted[path.name] for path in found)
-    if there < len(wanted):
+    missing = [name for name in wanted if not (photos / name).is_file()]
+    changed = [
+        name
+        for name in wanted.keys() - set(missing)
+        if hashlib.sha256((photos / name).read_bytes()).hexdigest() != wanted[name]
+    ]
+    if missing or changed:
+        word, first = ("missing", min(missing)) if missing else ("another one", min(changed))
         raise WorkspaceError(
-            f"{photos} holds {there} of the {len(wanted)} photos of {truth}: name the folder `photos` beside "
-            "the truth file"
+            f"{photos} holds {len(wanted) - len(missing) - len(changed)} of the {len(wanted)} photos of "
+            f"{truth} ({first} is {word}): name the folder `photos` beside the truth file"
         )
     mark = json.dumps({"photos": sorted(wanted.values())}).encode()
-    fresh = not workspace.exists() or not any(workspace.iterdir())
-    opened = Workspace.open(str(workspace), create=True)
-    if fresh:
+    if workspace.exists() and not workspace.is_dir():
+        raise WorkspaceError(f"the workspace {workspace} is a file: name a folder")
+    held = {path.name for path in workspace.iterdir()} if workspace.exists() else set()
+    if held <= {"workspace.json"}:  # new, or stopped before it was marked
+        opened = Workspace.open(str(workspace), create=True)
         opened.write_bytes(_MARK, mark)
-    elif not opened.exists(_MARK) or opened.read_bytes(_MARK) != mark:
+        return opened
+    if _MARK not in held or (workspace / _MARK).read_bytes() != mark:
         raise WorkspaceError(
-            f"{workspace} is no workspace of a comparison of these photos, and everything in it would be "
-            "labelled anew several times: name a new folder"
+            f"{workspace} holds something else than a comparison of these photos: name a new folder"
         )
-    return opened
+    return Workspace.open(str(workspace))
 
 
 def _numbers(

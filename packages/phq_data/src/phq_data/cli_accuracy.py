@@ -24,7 +24,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Render photos of people whose camera, pose and mask are known.
 
-        Stopped, the same command goes on where it was. A folder holds one series.
+        Stopped, the same command goes on where it was. A folder holds one series: a smaller --count takes its
+        last photos away.
         """
         import os
 
@@ -144,14 +145,20 @@ def register(app: typer.Typer) -> None:
         wanted = dict(comparing.VARIANTS)
         if variants:
             wanted = {"default": ()} | {text: tuple(text.split(",")) for text in variants}
-        if not as_json:
-            typer.echo(comparing.HEADER)
+        shown = [comparing.HEADER]
+
+        def show(one: comparing.Compared) -> None:
+            shown.append(comparing.line(one))
+            if not as_json:
+                typer.echo("\n".join(shown))
+                shown.clear()
+
         results = comparing.compare(
             photos,
             truth,
             workspace,
             wanted,
-            lambda one: None if as_json else typer.echo(comparing.line(one)),
+            show,
             workers=workers or os.cpu_count() or 1,
             watch=watch,
         )
@@ -162,7 +169,8 @@ def register(app: typer.Typer) -> None:
         sources: Annotated[
             list[str],
             typer.Argument(
-                metavar="SOURCE...", help="Folders or photos, 'samples', 'synthetic:COUNT[@SEED]'."
+                metavar="SOURCE...",
+                help="Folders or photos, 'samples', 'synthetic:COUNT' or 'synthetic:COUNT@SEED'.",
             ),
         ],
         settings: Annotated[
@@ -202,8 +210,9 @@ def register(app: typer.Typer) -> None:
         for assignment in settings or []:
             config = config.replace_setting(assignment)
         found = [resolve(spec) for spec in sources]
-        if out is not None and out.exists() and not out.is_dir():
-            raise SourceError(f"--out {out} is a file: name a folder")
+        held = next((path for path in (out, *out.parents) if path.exists()), None) if out else None
+        if held is not None and not held.is_dir():
+            raise SourceError(f"--out {out}: {held} is a file, name a folder")
         total = sum(1 for source in found for _ in source.files())
         if total == 0:
             raise SourceError(f"there are no photos in {', '.join(sources)}")
@@ -219,7 +228,7 @@ def register(app: typer.Typer) -> None:
                 f"none of the {total} files in {', '.join(sources)} is a usable photo; {name}: {reason}"
             )
         numbers = measures.summary(changes, tally)
-        written = measures.write_report(out, changes, numbers) if out is not None else []
         typer.echo(json.dumps(numbers) if as_json else table(numbers))
+        written = measures.write_report(out, changes, numbers) if out is not None else []
         if written and not as_json:
             typer.echo("\nWritten: " + ", ".join(map(str, written)))

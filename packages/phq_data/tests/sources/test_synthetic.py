@@ -117,17 +117,49 @@ def test_truth_of_nobody_of_people_twice_and_damaged_is_refused(tmp_path):
     pq.write_table(pa.concat_tables([good, good]), path)
     with pytest.raises(SchemaError, match="people twice"):
         read_truth(path)
+    yaw = good.schema.get_field_index("yaw")
+    for column in (pa.array([np.nan] * good.num_rows, pa.float32()), pa.array(["1"] * good.num_rows)):
+        pq.write_table(good.set_column(yaw, "yaw", column), path)
+        with pytest.raises(SchemaError, match=r"column yaw .* is damaged"):
+            read_truth(path)
+    pq.write_table(good, path)
+    assert read_truth(path).equals(good)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(SchemaError, match=r"cannot be read .* make it again"):
         read_truth(path)
 
 
-def test_a_broken_background_is_named(tmp_path):
+def test_broken_backgrounds_are_named_before_anything_is_drawn(tmp_path):
     folder = tmp_path / "mine"
-    folder.mkdir()
+    (folder / "no.jpg").mkdir(parents=True)  # a folder is no photo
+    Image.new("RGB", (64, 48), "red").save(folder / "good.png")
     (folder / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(SourceError, match=r"background photo cannot be read .*a\.jpg"):
-        synthesize(tmp_path / "out", 6, 1, backgrounds=folder)
+    (folder / "b.jpg").write_bytes(b"")
+    with pytest.raises(
+        SourceError, match=r"cannot be read.*a\.jpg: its first bytes.*b\.jpg: the file is empty"
+    ):
+        synthesize(tmp_path / "out", 2, 1, backgrounds=folder)
+    assert not list((tmp_path / "out" / "photos").glob("*.jpg"))
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).unlink()
+    assert synthesize(tmp_path / "out", 2, 1, backgrounds=folder) >= 2  # as the message said
+    Image.new("RGB", (64, 48), "blue").save(folder / "good.png")
+    with pytest.raises(SourceError, match="other backgrounds"):
+        synthesize(tmp_path / "out", 3, 1, backgrounds=folder)
+
+
+def test_a_finished_series_is_not_drawn_again(tmp_path, monkeypatch):
+    out, seen = tmp_path / "out", []
+    people = synthesize(out, 2, 5)
+    take = photograph.take
+    monkeypatch.setattr(photograph, "take", lambda *a: pytest.fail("drawn again"))
+    assert synthesize(out, 2, 5, on_photo=lambda: seen.append(1)) == people and len(seen) == 2
+    monkeypatch.setattr(photograph, "take", take)
+    whole = (out / "photos" / "000001.jpg").read_bytes()
+    (out / "photos" / "000001.jpg").write_bytes(whole[:-100])
+    (out / "photos" / "000000.jpg").unlink()
+    assert synthesize(out, 2, 5) == people
+    assert (out / "photos" / "000001.jpg").read_bytes() == whole
 
 
 def test_backgrounds_are_upright_whatever_their_kind(tmp_path):

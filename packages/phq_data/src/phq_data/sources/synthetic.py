@@ -6,6 +6,7 @@ the pictures is made here from the free body model, so they may be used and publ
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -91,6 +92,10 @@ def synthesize(
         photos.mkdir(parents=True, exist_ok=True)
         with FileLock(target / ".lock", timeout=0):
             _claim(target, seed, behind)
+            if people := _finished(target, count):
+                for _ in range(count):
+                    on_photo()
+                return people
             (target / "truth.parquet").unlink(missing_ok=True)
             parts.mkdir(exist_ok=True)
             (photos / "rights.json").write_text(json.dumps(_rights(behind), indent=2))
@@ -123,7 +128,8 @@ def _rights(behind: Sequence[Path]) -> dict[str, str]:
 
 def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
     """Remember whose photos `target` holds. Raises `SourceError` if it holds others."""
-    series = {"seed": seed, "backgrounds": [[path.name, path.stat().st_size] for path in behind]}
+    digests = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in behind]
+    series = {"seed": seed, "backgrounds": digests}
     note = target / "series.json"
     if note.exists() or any((target / "photos").glob("*.jpg")):
         try:
@@ -135,7 +141,42 @@ def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
                 f"{target} holds other photos, of another seed or with other backgrounds: choose another "
                 "folder, or delete this one"
             )
+        return
+    _check(behind)
     _replace(note, json.dumps(series).encode())
+
+
+def _check(behind: Sequence[Path]) -> None:
+    """Can all background photos be read? All that cannot are named at once. Raises `SourceError`."""
+    from phq_data.images import PhotoError, decode
+    from phq_data.synthesis.backdrop import MAX_PIXELS
+
+    broken = []
+    for path in behind:
+        try:
+            decode(path.read_bytes(), max_pixels=MAX_PIXELS, max_side=256)
+        except (PhotoError, OSError) as error:
+            broken.append(f"{path}: {error}")
+    if broken:
+        named = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")
+        raise SourceError(f"background photos cannot be read, take them out of the folder: {named}")
+
+
+def _finished(target: Path, count: int) -> int:
+    """The number of people if the folder holds just these photos and their truth, else 0."""
+    from phq_data.schema import SchemaError
+    from phq_data.synthesis.truth import read_truth
+
+    try:
+        truth = read_truth(target / "truth.parquet", ["uri", "photo_id"])
+    except SchemaError:
+        return 0
+    known = dict(zip(truth["uri"].to_pylist(), truth["photo_id"].to_pylist(), strict=True))
+    photos = target / "photos"
+    if len(known) != count or {path.name for path in photos.glob("[0-9]*.jpg")} != set(known):
+        return 0
+    same = all(hashlib.sha256((photos / name).read_bytes()).hexdigest() == known[name] for name in known)
+    return int(truth.num_rows) if same else 0
 
 
 def _shorten(photos: Path, count: int) -> None:
@@ -178,7 +219,9 @@ def _replace(path: Path, content: bytes) -> None:
 def _photos_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"there is no folder {folder} of background photos")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+    )
     if not found:
         raise SourceError(f"{folder} holds no background photos ({', '.join(sorted(PHOTO_SUFFIXES))})")
     return found
