@@ -160,7 +160,7 @@ def test_a_second_build_says_that_another_is_at_work(finished, photos, tmp_path)
     [
         (["--set", "crop.sise=3"], "there is no setting 'crop.sise'"),
         (["--set", "crop.mode=best"], "is one of fit, reference"),
-        (["--set", "part_size=three"], "wants a int"),
+        (["--set", "part_size=three"], "wants a whole number"),
         (["no/such/folder"], "no/such/folder"),
         (["synthetic:none"], "synthetic"),
     ],
