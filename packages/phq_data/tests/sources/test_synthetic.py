@@ -122,8 +122,8 @@ def test_truth_of_nobody_of_people_twice_and_damaged_is_refused(tmp_path):
         pq.write_table(good.set_column(yaw, "yaw", column), path)
         with pytest.raises(SchemaError, match=r"column yaw .* is damaged"):
             read_truth(path)
-    pq.write_table(good, path)
-    assert read_truth(path).equals(good)
+    pq.write_table(good.append_column("mine", pa.array([1] * good.num_rows)), path)
+    assert read_truth(path).equals(good)  # a column more does no harm
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(SchemaError, match=r"cannot be read .* make it again"):
         read_truth(path)

@@ -93,6 +93,7 @@ def synthesize(
         with FileLock(target / ".lock", timeout=0):
             _claim(target, seed, behind)
             if people := _finished(target, count):
+                shutil.rmtree(parts, ignore_errors=True)
                 for _ in range(count):
                     on_photo()
                 return people

@@ -207,7 +207,7 @@ def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:
         people = pq.read_table(path, columns=["photo_id", "order"])
         if people.group_by(["photo_id", "order"]).aggregate([]).num_rows < people.num_rows:
             raise SchemaError(f"{path} holds people twice: make it again with `phq synthesize`")
-        known = pq.read_table(path, columns=columns)
+        known = pq.read_table(path, columns=columns or TRUTH.names)
         for name in known.column_names:
             if not _sound(known[name], TRUTH.field(name).type):
                 raise SchemaError(f"column {name} of {path} is damaged: make it again with `phq synthesize`")
@@ -222,11 +222,11 @@ def _sound(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
     """Is it of this type, without holes, and finite?"""
     if column.type != kind or column.null_count:
         return False
-    values = column.combine_chunks()
-    while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        values = values.flatten()
-    if pa.types.is_floating(values.type):
-        return bool(np.isfinite(values.to_numpy(zero_copy_only=False)).all())
+    for values in column.chunks:
+        if pa.types.is_fixed_size_list(values.type):
+            values = values.flatten()
+        if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy(zero_copy_only=False)).all():
+            return False
     return True
 
 
