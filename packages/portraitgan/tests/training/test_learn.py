@@ -12,7 +12,7 @@ import torch
 
 from phq_data.camera import from_label
 from phq_data.release import reader
-from phq_data.render import render_mesh
+from phq_data.rendering.renderer import render_mesh
 from portraitgan.bench import synthetic
 from portraitgan.bench.command import main
 from portraitgan.bench.learn import learn_config, learn_gpu_config

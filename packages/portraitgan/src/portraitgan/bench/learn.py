@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from phq_data.camera import from_label
-from phq_data.render import render_mesh
+from phq_data.process_pool import end_with_parent
+from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
-from phq_data.workers import end_with_parent
 from portraitgan.bench.synthetic import make_release
 from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
 from portraitgan.config import tiny as tiny_model
