@@ -8,9 +8,11 @@ import json
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from phq_data import config as configs
 from phq_data.images import decode_struct
@@ -43,7 +45,7 @@ def releases(v1: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(v1 / "releases", tmp_path / "releases"))
 
 
-def sha256(array: np.ndarray) -> str:
+def sha256(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
@@ -51,13 +53,13 @@ def sha256(array: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("name", ["workspace", "scraped"])
-def test_every_table_has_its_rows(v1, name):
+def test_every_table_has_its_rows(v1: Path, name: str) -> None:
     opened = Workspace.open(v1 / name)
     for table, rows in EXPECTED[name]["rows"].items():
         assert opened.table(table).num_rows == rows, table
 
 
-def test_a_portrait_is_what_it_was(workspace):
+def test_a_portrait_is_what_it_was(workspace: Workspace) -> None:
     wanted = EXPECTED["workspace"]["portrait"]
     row = workspace.row("portraits", wanted["portrait_id"])
     np.testing.assert_array_equal(np.float32(row["camera"]), np.float32(wanted["camera"]))
@@ -70,7 +72,7 @@ def test_a_portrait_is_what_it_was(workspace):
     assert sha256(decode_struct(row["mask"])) == wanted["mask"]
 
 
-def test_a_fit_is_what_it_was(workspace):
+def test_a_fit_is_what_it_was(workspace: Workspace) -> None:
     wanted = EXPECTED["workspace"]["fit"]
     row = workspace.row("fits", wanted["fit_id"])
     for name in ("residual", "yaw_deviation"):
@@ -79,7 +81,7 @@ def test_a_fit_is_what_it_was(workspace):
         np.testing.assert_array_equal(np.float32(row[name]), np.float32(wanted[name]))
 
 
-def test_the_screening_is_what_it_was(workspace):
+def test_the_screening_is_what_it_was(workspace: Workspace) -> None:
     """Evidence and verdicts; `yaw_error` was written in degrees."""
     found = {row["portrait_id"]: row for row in workspace.table("screened").to_pylist()}
     assert set(found) == set(EXPECTED["workspace"]["screened"])
@@ -90,7 +92,7 @@ def test_the_screening_is_what_it_was(workspace):
         assert row["yaw_error"] == np.float32(wanted["yaw_error_degrees"])
 
 
-def test_what_is_kept_and_what_is_twice(workspace):
+def test_what_is_kept_and_what_is_twice(workspace: Workspace) -> None:
     assert sorted(workspace.kept(["portrait_id"])["portrait_id"].to_pylist()) == EXPECTED["workspace"]["kept"]
     twins = workspace.table("duplicates").to_pylist()
     assert [row["portrait_id"] for row in twins if not row["representative"]] == EXPECTED["workspace"][
@@ -98,7 +100,7 @@ def test_what_is_kept_and_what_is_twice(workspace):
     ]
 
 
-def test_the_ledger_says_what_became_of_everything(workspace):
+def test_the_ledger_says_what_became_of_everything(workspace: Workspace) -> None:
     counts: dict[str, int] = {}
     for row in workspace.table("ledger").to_pylist():
         name = " ".join(filter(None, (row["stage"], row["outcome"], row["reason"])))
@@ -107,7 +109,7 @@ def test_the_ledger_says_what_became_of_everything(workspace):
 
 
 @pytest.mark.parametrize("name", ["workspace", "scraped"])
-def test_a_build_runs_no_stage_again(v1, tmp_path, name):
+def test_a_build_runs_no_stage_again(v1: Path, tmp_path: Path, name: str) -> None:
     """Both with settings away from the defaults and with the default ones."""
     from phq_data.build import load_config
     from phq_data.runner import run_inline
@@ -120,7 +122,7 @@ def test_a_build_runs_no_stage_again(v1, tmp_path, name):
     assert [part for part in report.reports if not part.skipped] == []
 
 
-def test_settings_of_the_last_build_are_carried_over(workspace):
+def test_settings_of_the_last_build_are_carried_over(workspace: Workspace) -> None:
     from phq_data.build import load_config
 
     found = load_config(workspace)
@@ -130,7 +132,7 @@ def test_settings_of_the_last_build_are_carried_over(workspace):
     assert found.screen.max_doubt == 0.6
 
 
-def test_the_errors_of_a_workspace_are_what_they_were(v1, workspace):
+def test_the_errors_of_a_workspace_are_what_they_were(v1: Path, workspace: Workspace) -> None:
     from phq_data import accuracy
     from phq_data.rig import PortraitRig
     from phq_data.synthesis.truth import read_truth
@@ -148,7 +150,7 @@ def test_the_errors_of_a_workspace_are_what_they_were(v1, workspace):
     assert keys(numbers) == json_keys()["phq accuracy --json"]
 
 
-def test_the_scrape_is_remembered(v1, tmp_path):
+def test_the_scrape_is_remembered(v1: Path, tmp_path: Path) -> None:
     """What was found and what became of it: the same list is not read and nothing is fetched again."""
     from phq_data.sources.web.journal import Journal
 
@@ -163,7 +165,7 @@ def test_the_scrape_is_remembered(v1, tmp_path):
 # ---- the review ------------------------------------------------------------------------------------------
 
 
-def test_the_log_of_a_store_stands(workspace):
+def test_the_log_of_a_store_stands(workspace: Workspace) -> None:
     from phq_data.review.decisions import current
     from phq_data.review.store import Store
 
@@ -178,7 +180,7 @@ def test_the_log_of_a_store_stands(workspace):
     assert {one: found.state for one, found in current(workspace).items()} == wanted["states"]
 
 
-def test_known_answers_and_reviewers_stand(workspace):
+def test_known_answers_and_reviewers_stand(workspace: Workspace) -> None:
     import sqlalchemy as sa
 
     from phq_data.review import reviewers
@@ -194,7 +196,9 @@ def test_known_answers_and_reviewers_stand(workspace):
 
 
 @pytest.mark.parametrize("file", ["decisions.csv", "decisions.parquet"])
-def test_exported_decisions_are_taken_over_once(v1, workspace, tmp_path, file):
+def test_exported_decisions_are_taken_over_once(
+    v1: Path, workspace: Workspace, tmp_path: Path, file: str
+) -> None:
     from phq_data.review import exchange
     from phq_data.review.store import Store
 
@@ -206,7 +210,7 @@ def test_exported_decisions_are_taken_over_once(v1, workspace, tmp_path, file):
     other.close()
 
 
-def test_the_decisions_in_the_tables_replace_a_lost_store(workspace):
+def test_the_decisions_in_the_tables_replace_a_lost_store(workspace: Workspace) -> None:
     from phq_data.review.decisions import current, recover
     from phq_data.review.store import Store
 
@@ -220,7 +224,7 @@ def test_the_decisions_in_the_tables_replace_a_lost_store(workspace):
 # ---- releases --------------------------------------------------------------------------------------------
 
 
-def test_a_release_opens_without_what_was_taken_down(releases):
+def test_a_release_opens_without_what_was_taken_down(releases: Path) -> None:
     from phq_data.release import reader
 
     release = reader.open(releases / "1.0.0", digest=EXPECTED["release"]["digest"])
@@ -230,7 +234,7 @@ def test_a_release_opens_without_what_was_taken_down(releases):
     assert release.find(EXPECTED["release"]["taken_down"]) is None
 
 
-def test_a_released_portrait_is_what_it_was(releases):
+def test_a_released_portrait_is_what_it_was(releases: Path) -> None:
     from phq_data.release import reader
 
     wanted = EXPECTED["release"]["portrait"]
@@ -244,13 +248,13 @@ def test_a_released_portrait_is_what_it_was(releases):
     assert sha256(decode_struct(row["image"])) == wanted["image_pixels"]
 
 
-def test_a_release_verifies(releases):
+def test_a_release_verifies(releases: Path) -> None:
     from phq_data.release.verify import verify
 
     assert verify(releases / "1.0.0", pixels=True) == []
 
 
-def test_a_next_version_is_built_on_a_release(workspace, releases):
+def test_a_next_version_is_built_on_a_release(workspace: Workspace, releases: Path) -> None:
     from phq_data.release.build import ReleaseOptions, build
 
     options = ReleaseOptions(name="phq-portraits-v1", created="2026-02-01")
@@ -260,7 +264,7 @@ def test_a_next_version_is_built_on_a_release(workspace, releases):
     assert (result.changes.added, result.changes.taken_down) == (0, 1)
 
 
-def test_the_list_of_what_was_taken_down_forbids(releases):
+def test_the_list_of_what_was_taken_down_forbids(releases: Path) -> None:
     from fsspec.implementations.local import LocalFileSystem
 
     from phq_data.release import tombstones
@@ -275,7 +279,7 @@ def test_the_list_of_what_was_taken_down_forbids(releases):
 # ---- settings and command lines --------------------------------------------------------------------------
 
 
-def test_a_file_of_settings_is_read():
+def test_a_file_of_settings_is_read() -> None:
     """Every setting has another value than the default one; only `fit.view` has it, under its old name."""
     found = configs.PipelineConfig.from_dict(json.loads((V1 / "settings.json").read_text()))
     assert (found.detect.model, found.detect.mirror, found.detect.search) == ("yolo", False, False)
@@ -287,13 +291,13 @@ def test_a_file_of_settings_is_read():
     assert screen.min_source_pixels == 0.5
 
 
-def test_a_file_of_a_few_settings_leaves_the_others_alone():
+def test_a_file_of_a_few_settings_leaves_the_others_alone() -> None:
     found = configs.PipelineConfig.from_dict(json.loads((V1 / "settings_of_one.json").read_text()))
     changed = configs.default().replace_setting("fit.view=none").replace_setting("mask.everybody=true")
     assert found == changed
 
 
-def test_every_option_is_still_taken():
+def test_every_option_is_still_taken() -> None:
     import typer
 
     from phq_data.cli import make_app
@@ -306,7 +310,7 @@ def test_every_option_is_still_taken():
         assert named <= found[command], command
 
 
-def options_of_click(command, name: str) -> dict[str, set[str]]:
+def options_of_click(command: Any, name: str) -> dict[str, set[str]]:
     """Command -> its options, subcommands included."""
     found = {name: {text for one in command.params for text in (*one.opts, *one.secondary_opts)}}
     for inner, one in getattr(command, "commands", {}).items():
@@ -329,7 +333,7 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_a_command_line_is_understood(line):
+def test_a_command_line_is_understood(line: str) -> None:
     program, *words = shlex.split(line)
     if program == "portraitgan":
         from portraitgan.cli import build_parser
@@ -348,13 +352,13 @@ def test_a_command_line_is_understood(line):
     "screen.max_doubt=0.5", "mask.everybody=true", "crop.as_published=true", "screen.min_source_pixels=0.5",
     "screen.max_residual=0.1", "screen.max_shoulder_residual=0.2",
 ])  # fmt: skip
-def test_a_setting_is_changed_by_the_name_it_had(setting):
+def test_a_setting_is_changed_by_the_name_it_had(setting: str) -> None:
     assert any(f"--set {setting}" in line for line in commands())
     changed = configs.default().replace_setting(setting)
     assert changed != configs.default()
 
 
-def understand(command, name: str, words: list[str]) -> None:
+def understand(command: Any, name: str, words: list[str]) -> None:
     """Parse as the program would; a click error for what it does not know."""
     context = command.make_context(name, list(words))
     rest = [*getattr(context, "_protected_args", []), *context.args]
@@ -366,7 +370,7 @@ def understand(command, name: str, words: list[str]) -> None:
 # ---- training --------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_read(v1):
+def test_a_run_is_read(v1: Path) -> None:
     from portraitgan.training import checkpoint, statistics
     from portraitgan.training.run import read_run_config
 
@@ -381,7 +385,7 @@ def test_a_run_is_read(v1):
     assert [round(row.kimg, 3) for row in rows] == [0.004, 0.008, 0.012, 0.016]
 
 
-def test_a_model_renders_what_it_did(v1):
+def test_a_model_renders_what_it_did(v1: Path) -> None:
     """Within rounding: another processor multiplies in another order."""
     from portraitgan.inference.model import open_model
 
@@ -393,7 +397,7 @@ def test_a_model_renders_what_it_did(v1):
     np.testing.assert_allclose(made.image.std().item(), wanted["deviation"], rtol=1e-2)
 
 
-def test_an_inversion_is_shown(v1):
+def test_an_inversion_is_shown(v1: Path) -> None:
     from portraitgan.inference.latents import from_latent_file
     from portraitgan.inference.model import open_model
 
@@ -402,7 +406,7 @@ def test_an_inversion_is_shown(v1):
     assert subject.ws.mean().item() == pytest.approx(EXPECTED["run"]["latent"]["mean"], abs=1e-6)
 
 
-def test_a_run_goes_on(v1, tmp_path, capsys):
+def test_a_run_goes_on(v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the pixels kept on the disk, and without the portrait that was taken down meanwhile."""
     from portraitgan.cli import main
 
@@ -426,7 +430,7 @@ def json_keys() -> dict[str, list[str]]:
     return found
 
 
-def keys(value, before: str = "") -> list[str]:
+def keys(value: Any, before: str = "") -> list[str]:
     """Dotted names of everything in a JSON value, sorted; `[]` stands for the entries of a list."""
     if isinstance(value, dict):
         inner = {f"{before}.{name}" if before else name: one for name, one in value.items()}
@@ -436,7 +440,7 @@ def keys(value, before: str = "") -> list[str]:
     return []
 
 
-def test_the_keys_of_consistency_stay():
+def test_the_keys_of_consistency_stay() -> None:
     from phq_data import consistency
 
     found = keys(consistency.summary([], consistency.Tally(0, (), 0)))
