@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.training.config import BatchConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World, join
 from portraitgan.training.step import Stepper, make_networks

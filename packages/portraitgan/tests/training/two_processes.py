@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from portraitgan.data import PortraitData
-from portraitgan.loader import loader
-from portraitgan.training import checkpoint, statistics
+from portraitgan.checkpoints import checkpoint
+from portraitgan.data.dataset import PortraitData
+from portraitgan.data.loader import loader
+from portraitgan.training import statistics
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import join
 from portraitgan.training.run import open_run
