@@ -88,19 +88,19 @@ bench-fetch: setup-demo ## Photos fetched, verified and hashed a second and core
 	$(RUN)/python -m benchmarks.fetch $(if $(JSON),--json)
 
 bench-deformation: setup ## Closest-face backends and their share of a render (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench deformation
+	$(RUN)/python -m benchmarks.deformation
 
 bench-step: setup ## One generator + discriminator step by part, against its plain form (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench step
+	$(RUN)/python -m benchmarks.step
 
 bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench loader
+	$(RUN)/python -m benchmarks.loader
 
 learn: setup ## Train on rendered people of known truth and measure what was learned (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench learn --folder learn-out
+	$(RUN)/python -m benchmarks.learn --folder learn-out
 
 learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
-	$(RUN)/python -m portraitgan.bench learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
+	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

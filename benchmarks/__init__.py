@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench-...` runs them; none is in a wheel."""
+"""Benchmarks of all packages, in no wheel: `python -m benchmarks.step`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import timing
+from benchmarks.body import bust
 from phq_data import camera as labels
-from portraitgan import losses
-from portraitgan.bench import timing
-from portraitgan.bench.body import bust
+from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import PRESETS, ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.forms import is_plain, plain_forms
 from portraitgan.networks.discriminator import Discriminator
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
-from portraitgan.rendering import rays
-from portraitgan.weights import make_discriminator, make_generator
+from portraitgan.reference_mode import is_plain, plain_forms
+from portraitgan.rendering import compiled, rays
+from portraitgan.training import losses
 
 SCHEDULE = losses.Schedule(condition_swap=0.7)
 
@@ -174,3 +176,25 @@ def _parts(
 def _warp(generator: Generator, pose: Tensor, points: Tensor) -> Tensor | None:
     warp = generator.warp(pose)
     return None if warp is None else warp(points)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the arguments say; a table on stdout, with JSON=1 one JSON line after it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", nargs="+", help="default: tiny middle; on a GPU: paper_256 paper_512")
+    parser.add_argument("--batch", type=int, default=4, help="images")
+    parser.add_argument("--rays", type=int, help="neural rendering resolution (default: the preset's)")
+    parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in the float32 parts (GPU)")
+    parser.add_argument("--compile", action="store_true", help="with compiled decoder and ray marching")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
+    parser.add_argument("--repeats", type=int, default=3, help="timed so often; the median counts")
+    options = parser.parse_args(arguments)
+    compiled.use(options.compile)
+    timing.show(
+        *measure(options.preset, options.device, options.batch, options.repeats, options.rays, options.tf32)
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

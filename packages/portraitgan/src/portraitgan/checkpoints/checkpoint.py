@@ -10,10 +10,10 @@
         state.json                    images and iterations seen, and size and sha256 of every other file
     RUN/latest                        text: the name of the newest checkpoint
 
-A checkpoint folder is what `portraitgan.weights.load_generator` and `load_discriminator` take. It is written
-under a temporary name, synced to the disk and renamed, so that it is there whole or not at all. Nothing in it
-can run. Random generators need no state: every draw is a function of seed, iteration and micro-batch
-(`chance.py`).
+A checkpoint folder is what `load_generator` and `load_discriminator` of `checkpoints.weights` take. It is
+written under a temporary name, synced to the disk and renamed, so that it is there whole or not at all.
+Nothing in it can run. Random generators need no state: every draw is a function of seed, iteration and
+micro-batch (`training.rng`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from portraitgan.config import ModelConfig
-from portraitgan.weights import (
+from portraitgan.checkpoints.weights import (
     CONFIG_FILE,
     DISCRIMINATOR,
     DISCRIMINATOR_EMA,
@@ -41,6 +40,7 @@ from portraitgan.weights import (
     WeightsError,
     write_config,
 )
+from portraitgan.config import ModelConfig
 
 RIG_FILE = "rig.safetensors"
 LATEST_FILE = "latest"
@@ -67,7 +67,7 @@ class State:
     iteration: int  # optimiser steps of each network
     stage: str
     data: str  # checksum of the release that was trained on
-    sampler: Mapping[str, int]  # `portraitgan.loader.Sampler.state()`
+    sampler: Mapping[str, int]  # `portraitgan.data.loader.Sampler.state()`
     bad_steps: int = 0  # iterations in a row, until now, whose gradients were not finite
 
 

@@ -1,35 +1,31 @@
-"""Generated tensors to pictures: colours, depth, mask and normals, sheets of pictures, files."""
+"""Generated tensors as images: colours, depth, mask and normals; contact sheets of images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from portraitgan.inference.errors import InferenceError
-from portraitgan.inference.files import writing
+from portraitgan.images.files import ImageError, Pixels
 from portraitgan.networks.generator import Generated
 from portraitgan.rendering.rays import camera_rays
 
-Pixels = NDArray[np.uint8]
 PARTS = ("image", "raw", "mask", "depth", "normals")
 NEAR, FAR = 2.4, 2.95
 """Depths in metres drawn white and black; fixed, so that pictures and frames compare."""
 
 
 def parse_parts(text: str) -> list[str]:
-    """`image,depth` as a list of parts. Raises `InferenceError` for one that is not in `PARTS`."""
+    """`image,depth` as a list of parts. Raises `ImageError` for one that is not in `PARTS`."""
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
         if part not in PARTS:
-            raise InferenceError(f"{part!r} cannot be shown; choose from {', '.join(PARTS)}")
+            raise ImageError(f"{part!r} cannot be shown; choose from {', '.join(PARTS)}")
     return parts
 
 
@@ -47,7 +43,7 @@ def draw(made: Generated, camera: Tensor, part: str, side: int) -> Tensor:
     elif part == "normals":
         colours = (normals(made.depth, camera) / 2 + 0.5) * made.mask.clamp(0, 1)
     else:
-        raise InferenceError(f"{part!r} cannot be shown; choose from {', '.join(PARTS)}")
+        raise ImageError(f"{part!r} cannot be shown; choose from {', '.join(PARTS)}")
     colours = colours.float().clamp(0, 1)
     if colours.shape[-1] != side:
         mode = "area" if colours.shape[-1] > side else "bilinear"
@@ -109,21 +105,3 @@ def resized(pixels: Pixels, side: int) -> Pixels:
     if pixels.shape[:2] == (side, side):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
-
-
-def save_picture(path: str | Path, pixels: Pixels) -> None:
-    """Write [H, W, 3] as PNG or JPEG, by the suffix. Raises `InferenceError` for another suffix."""
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise InferenceError(f"{path} is no picture file: name it .png, .jpg or .webp")
-    with writing(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
-
-
-def load_picture(path: str | Path, grey: bool = False) -> Pixels:
-    """A picture file as [H, W, 3] (or [H, W] with `grey`). Raises `InferenceError`."""
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("L" if grey else "RGB"))
-    except (OSError, ValueError) as error:
-        raise InferenceError(f"cannot read the picture {path}: {error}") from None

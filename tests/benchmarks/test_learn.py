@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import synthetic
+from benchmarks.learn import learn_config, learn_gpu_config, main
 from phq_data.camera import from_label
 from phq_data.release import reader
 from phq_data.rendering.renderer import render_mesh
-from portraitgan.bench import synthetic
-from portraitgan.bench.command import main
-from portraitgan.bench.learn import learn_config, learn_gpu_config
-from portraitgan.training.checkpoint import checkpoints
+from portraitgan.checkpoints.checkpoint import checkpoints
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.schedule import at
 
@@ -59,7 +58,7 @@ def test_learn_measures_start_and_end(
 ) -> None:
     monkeypatch.setenv("JSON", "1")
     sizes = ["--kimg", "0.032", "--portraits", "24", "--processes", "1", "--samples", "16"]
-    assert main(["learn", "--folder", str(tmp_path), *sizes]) == 0
+    assert main(["--folder", str(tmp_path), *sizes]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     for name in ("fid_start", "fid_end", "generated_pose_error_start_deg", "generated_pose_error_end_deg"):
         assert figures[name] > 0, name
@@ -67,7 +66,7 @@ def test_learn_measures_start_and_end(
     assert 0 < figures["mask_overlap_start"] <= 1
     assert figures["pose_error_labels_start_deg"] == figures["pose_error_labels_deg"]
     assert checkpoints(tmp_path / "run")[-1].name == "kimg-000000.032"
-    assert main(["learn", "--folder", str(tmp_path), *sizes]) == 0  # nothing left to train: judged again
+    assert main(["--folder", str(tmp_path), *sizes]) == 0  # nothing left to train: judged again
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["fid_end"] == figures["fid_end"]
 
@@ -88,5 +87,5 @@ def test_the_pull_to_the_labels_lasts_until_poses_are_frozen(
 def test_no_gpu_is_said_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="no GPU here"):
-        main(["learn", "--device", "cuda", "--folder", str(tmp_path / "out")])
+        main(["--device", "cuda", "--folder", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from portraitgan.cli import build_parser
+from portraitgan.commands.main import build_parser
 
 
 def test_import_and_help_need_no_torch() -> None:
     code = (
-        "import sys, portraitgan, portraitgan.cli\n"
-        "try: portraitgan.cli.main(['--help'])\n"
+        "import sys, portraitgan, portraitgan.commands.main\n"
+        "try: portraitgan.commands.main.main(['--help'])\n"
         "except SystemExit as stop: assert stop.code == 0\n"
         "assert not {'torch', 'warp', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from portraitgan.bench.body import bust
-from portraitgan.bench.command import main
+from benchmarks import deformation, loader, step
+from benchmarks.body import bust
 
 needs_warp = pytest.mark.skipif(importlib.util.find_spec("warp") is None, reason="needs portraitgan[warp]")
 
@@ -25,7 +25,7 @@ def test_deformation(
     monkeypatch.setenv("JSON", "1")
     bust(20, 16).save(tmp_path / "rig.safetensors")
     sizes = ["--rays", "6", "--brute-points", "100", "--repeats", "1", "--device", "cpu"]
-    assert main(["deformation", "--rig", str(tmp_path / "rig.safetensors"), *sizes]) == 0
+    assert deformation.main(["--rig", str(tmp_path / "rig.safetensors"), *sizes]) == 0
     figures = last_line(capsys)
     assert figures["points"] == 4 * 6 * 6 * 96 and figures["batch"] == 4 and figures["faces"] == 2 * 16 * 20
     wanted = ("tables_vs_torch_brute", "tables_vs_bvh", "share_of_render", "saved_bytes_per_point")
@@ -35,18 +35,18 @@ def test_deformation(
 
 def test_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JSON", "1")
-    monkeypatch.setattr("portraitgan.bench.step.bust", lambda: bust(8, 6))
-    assert main(["step", "--preset", "tiny", "--batch", "2", "--repeats", "1", "--device", "cpu"]) == 0
+    monkeypatch.setattr("benchmarks.step.bust", lambda: bust(8, 6))
+    assert step.main(["--preset", "tiny", "--batch", "2", "--repeats", "1", "--device", "cpu"]) == 0
     figures = last_line(capsys)
     assert isinstance(figures["speedup_vs_plain"], float) and figures["batch"] == 2
     with pytest.raises(SystemExit, match="unknown presets huge"):
-        main(["step", "--preset", "huge"])
+        step.main(["--preset", "huge"])
 
 
 @pytest.mark.slow
 def test_loader(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JSON", "1")
-    assert main(["loader", "--rows", "48", "--size", "64", "--folder", str(tmp_path)]) == 0
+    assert loader.main(["--rows", "48", "--size", "64", "--folder", str(tmp_path)]) == 0
     figures = last_line(capsys)
     # How much faster depends on the machine and the size; a cache that is slower than zips would be broken.
     assert float(str(figures["vs_zip"])) > 1

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T")
+
+
+def show(table: str, figures: dict[str, Any]) -> None:
+    """Print the table and, where the environment says JSON=1, the figures as one JSON line."""
+    print(table)
+    if os.environ.get("JSON") == "1":
+        print(json.dumps(figures))
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from portraitgan.data import Batch, PortraitData
+from portraitgan.data.dataset import Batch, PortraitData
 
 
 class Sampler:

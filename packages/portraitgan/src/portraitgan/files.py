@@ -7,14 +7,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from portraitgan.inference.errors import InferenceError
+from phq_data.errors import PhqError
+
+
+class OutputError(PhqError, ValueError):
+    """A file that cannot be written; the message names it and says why."""
 
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` with its suffix; renamed on success, removed on any error.
 
-    Raises `InferenceError` when the folder or the disk does not take it.
+    Raises `OutputError` when the folder or the disk does not take it.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -26,5 +30,5 @@ def writing(path: str | Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise InferenceError(f"cannot write {path}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         raise

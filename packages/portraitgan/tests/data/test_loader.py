@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from portraitgan.loader import Sampler
+from portraitgan.data.loader import Sampler
 
 
 def test_every_epoch_has_every_index_once_in_another_order():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import timing
+from benchmarks.body import bust
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
-from portraitgan.bench import timing
-from portraitgan.bench.body import bust
 from portraitgan.config import DecoderConfig, DeformationConfig, RenderConfig, TriGridConfig
 from portraitgan.deformation.closest import BruteForce, ClosestFaces
 from portraitgan.deformation.field import Deformation, transform_points
@@ -219,3 +221,27 @@ def _renders(camera: Tensor, config: RenderConfig, device: torch.device, repeats
         name: timing.timed(lambda plain=plain: run(plain), device, repeats)[0]  # type: ignore[misc]
         for name, plain in (("fast", False), ("plain", True))
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the arguments say; a table on stdout, with JSON=1 one JSON line after it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rig", type=Path, help="rig file (default: a body of about 6,000 faces made here)")
+    parser.add_argument("--batch", type=int, help="images (default 4)")
+    parser.add_argument(
+        "--rays", type=int, nargs="+", help="neural rendering resolution (default: 64; GPU: 64 128)"
+    )
+    parser.add_argument("--brute-points", type=int, default=2048, help="points timed by brute force")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
+    parser.add_argument("--repeats", type=int, default=3, help="timed so often; the median counts")
+    options = parser.parse_args(arguments)
+    timing.show(
+        *measure(
+            options.rig, options.device, options.batch, options.rays, options.brute_points, options.repeats
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,10 @@ import pytest
 import torch
 
 from phq_data.rig import PortraitRig
-from portraitgan.cli import main
+from portraitgan.checkpoints.convert import ConvertError, convert, plane_axes
+from portraitgan.checkpoints.restricted_pickle import PickleRefusedError, read_pickle
+from portraitgan.checkpoints.weights import WeightsError, load_discriminator, load_generator
+from portraitgan.commands.main import main
 from portraitgan.config import (
     EG3D_AXES,
     TRI_GRID_AXES,
@@ -25,13 +28,6 @@ from portraitgan.config import (
     official,
     tiny,
     without_pose,
-)
-from portraitgan.convert import ConvertError, convert, plane_axes
-from portraitgan.inert_pickle import PickleRefusedError, read_pickle
-from portraitgan.weights import (
-    WeightsError,
-    load_discriminator,
-    load_generator,
 )
 
 MakeBust = Callable[..., PortraitRig]

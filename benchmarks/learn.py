@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,20 +20,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import timing
+from benchmarks.synthetic import make_release
 from phq_data.camera import from_label
 from phq_data.process_pool import end_with_parent
 from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
-from portraitgan.bench.synthetic import make_release
+from portraitgan.checkpoints.checkpoint import RIG_FILE, latest
 from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
 from portraitgan.config import tiny as tiny_model
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model, open_model
 from portraitgan.metrics import poses, quality
 from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Setting, drawn
 from portraitgan.metrics.statistics import frechet_distance
-from portraitgan.training.checkpoint import RIG_FILE, latest
 from portraitgan.training.config import (
     AverageConfig,
     BatchConfig,
@@ -270,3 +273,30 @@ def _table(ends: list[dict[str, float]], figures: dict[str, Any], run: Path) -> 
         f"pictures: {newest(run)}; curves: portraitgan watch {run}",
     ]
     return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the arguments say; a table on stdout, with JSON=1 one JSON line after it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: a larger model")
+    parser.add_argument("--folder", type=Path, default=Path("learn-out"), help="where everything goes")
+    parser.add_argument("--kimg", type=float, default=24.0, help="how long to train")
+    parser.add_argument("--portraits", type=int, default=2000, help="how many are drawn")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=2000, help="generated portraits that are judged")
+    options = parser.parse_args(arguments)
+    timing.show(
+        *measure(
+            options.folder,
+            options.kimg,
+            options.portraits,
+            options.processes,
+            options.samples,
+            options.device,
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

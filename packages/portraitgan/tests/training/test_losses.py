@@ -11,14 +11,14 @@ import torch
 
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
-from portraitgan import losses
+from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ABLATIONS, LossConfig, ModelConfig, eg3d, panohead, tiny
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
-from portraitgan.weights import make_discriminator, make_generator
+from portraitgan.training import losses
 
 MakeBust = Callable[..., PortraitRig]
 SCHEDULE = losses.Schedule(condition_swap=0.5, blur_sigma=0.4, density_noise=0.3, pose_regulariser=1.0)

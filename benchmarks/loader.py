@@ -9,6 +9,7 @@ count.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import multiprocessing
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from portraitgan.bench.timing import describe
-from portraitgan.data import PortraitData
+from benchmarks import timing
+from benchmarks.timing import describe
+from portraitgan.data.dataset import PortraitData
 
 Read = Callable[[NDArray[np.int64]], object]
 
@@ -205,3 +207,20 @@ def _two_passes(url: str, size: int, batch: int, cache: Path) -> float:
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
     return float("nan")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the arguments say; a table on stdout, with JSON=1 one JSON line after it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=400, help="portraits (fixtures)")
+    parser.add_argument("--size", type=int, default=512, help="pixels a side")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--codec", choices=["png", "webp-lossless", "jpeg-95"], default="png")
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder if not given")
+    options = parser.parse_args(arguments)
+    timing.show(*measure(options.rows, options.size, options.batch, options.codec, options.folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

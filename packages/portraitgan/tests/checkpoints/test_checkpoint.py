@@ -10,9 +10,14 @@ import pytest
 import torch
 
 from portraitgan import config
-from portraitgan.training import checkpoint
-from portraitgan.training.checkpoint import Checkpoint, CheckpointError, State
-from portraitgan.weights import load_discriminator, load_generator, make_discriminator, make_generator
+from portraitgan.checkpoints import checkpoint
+from portraitgan.checkpoints.checkpoint import Checkpoint, CheckpointError, State
+from portraitgan.checkpoints.weights import (
+    load_discriminator,
+    load_generator,
+    make_discriminator,
+    make_generator,
+)
 
 DEFAULT = config.tiny()
 

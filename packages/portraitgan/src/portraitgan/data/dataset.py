@@ -32,8 +32,8 @@ from phq_data import camera
 from phq_data.release import reader
 from phq_data.release.reader import Release, ReleaseError
 from phq_data.rig import PortraitRig, RigError
-from portraitgan.cache import CacheError, CacheKey, PixelCache
-from portraitgan.labels import DataError, Labels, read_labels
+from portraitgan.data.cache import CacheError, CacheKey, PixelCache
+from portraitgan.data.labels import DataError, Labels, read_labels
 
 __all__ = ["Batch", "DataError", "PortraitData"]
 

@@ -7,6 +7,8 @@ hours made of it are an estimate: `portraitgan train --dry-run` measures.
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +17,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import timing
 from phq_data import camera as labels
-from portraitgan import losses
+from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import DeformationConfig
+from portraitgan.training import losses
 from portraitgan.training.config import PRESETS, TrainConfig
-from portraitgan.weights import make_discriminator, make_generator
 
 SHARE = 1 / 3
 """Of the data sheet's rate, which is assumed to be reached."""
@@ -94,3 +97,16 @@ def counted(run: Callable[[], None]) -> float:
     with FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the arguments say; a table on stdout, with JSON=1 one JSON line after it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", nargs="+", help="default: all of `portraitgan train`")
+    options = parser.parse_args(arguments)
+    timing.show(*measure(options.preset))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from portraitgan.cache import CacheError, CacheKey, PixelCache
+from portraitgan.data.cache import CacheError, CacheKey, PixelCache
 
 KEY = CacheKey("a" * 64, "train", 4, 3)
 

@@ -19,9 +19,9 @@ from phq_data.release import bench, reader, takedown
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.manifest import Manifest
 from phq_data.workspace import Workspace
-from portraitgan import cache as caches
-from portraitgan.data import DataError, PortraitData
-from portraitgan.loader import Sampler, loader
+from portraitgan.data import cache as caches
+from portraitgan.data.dataset import DataError, PortraitData
+from portraitgan.data.loader import Sampler, loader
 
 ROWS, SIZE = 18, 32
 
@@ -256,7 +256,7 @@ def test_a_disk_that_fails_later_is_one_sentence(made, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_killed_process_leaves_a_cache_that_is_right(made, tmp_path):
     script = (
-        "import sys, os, signal\nfrom portraitgan.data import PortraitData\n"
+        "import sys, os, signal\nfrom portraitgan.data.dataset import PortraitData\n"
         f"data = PortraitData.open({str(made / '1.0.0')!r}, {SIZE}, cache={str(tmp_path)!r})\n"
         "write = type(data.cache).write\n"
         "def once(self, row, pixels):\n"
@@ -388,7 +388,7 @@ def test_a_whole_cache_needs_no_shard_to_be_right(releases, tmp_path):
 @pytest.mark.slow
 def test_processes_that_fill_a_cache_at_once_agree(made, tmp_path):
     script = (
-        "import sys, torch\nfrom portraitgan.data import PortraitData\n"
+        "import sys, torch\nfrom portraitgan.data.dataset import PortraitData\n"
         f"data = PortraitData.open({str(made / '1.0.0')!r}, {SIZE}, cache={str(tmp_path)!r})\n"
         "order = range(len(data)) if sys.argv[1] == '0' else range(len(data) - 1, -1, -1)\n"
         f"plain = PortraitData.open({str(made / '1.0.0')!r}, {SIZE})\n"
@@ -437,7 +437,7 @@ def test_a_release_on_another_file_system_is_read_too(made):
 def test_reading_needs_only_the_light_core(made):
     """Training must not pull in what builds a dataset."""
     script = (
-        "import sys\nfrom portraitgan.data import PortraitData\n"
+        "import sys\nfrom portraitgan.data.dataset import PortraitData\n"
         f"PortraitData.open({str(made / '1.0.0')!r}, {SIZE}).batch([0])\n"
         "heavy = {'prefect', 'onnxruntime', 'typer', 'streamlit', 'scipy.optimize'} & set(sys.modules)\n"
         "heavy |= {n for n in sys.modules if n.startswith('phq_data.') and n.split('.')[1] not in\n"

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from phq_data.rig import PortraitRig
-from portraitgan import weights
+from portraitgan.checkpoints import weights
+from portraitgan.checkpoints.restricted_pickle import PickleRefusedError, plain_items, read_pickle, state_of
 from portraitgan.config import (
     CAMERA_SIZE,
     POSE_SIZE,
@@ -37,7 +38,6 @@ from portraitgan.config import (
     TriGridConfig,
 )
 from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.inert_pickle import PickleRefusedError, plain_items, read_pickle, state_of
 
 FACTS_FILE = "converted.json"
 NETWORKS = {
