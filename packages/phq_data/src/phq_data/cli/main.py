@@ -22,8 +22,8 @@ def main() -> None:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
     from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
+    from phq_data.errors import ModelError
     from phq_data.interchange.portrait import ExchangeError
-    from phq_data.models.registry import ModelError
     from phq_data.release.version import ReleaseError
     from phq_data.review.consensus import ReviewError
     from phq_data.rig import RigError
