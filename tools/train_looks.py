@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from train_views import disturbed, report
 
 from phq_data import camera as cameras
-from phq_data.evaluation.accuracy import match_people
+from phq_data.evaluation.matching import match_people
 from phq_data.models import onnx
 from phq_data.models.movenet.crops import cut_square
 from phq_data.models.movenet.detector import MoveNetDetector

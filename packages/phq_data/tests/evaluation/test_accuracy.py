@@ -123,7 +123,7 @@ def test_people_who_were_not_detected_count(tmp_path, truth):
     missing = [e for e in errors if not e.person_id]
     assert len(missing) == 1
     assert accuracy.summary(errors)["detected_share_min_octant"] < 1
-    assert "not detected" in tables.table(errors)
+    assert "not detected" in tables.accuracy_table(errors)
 
 
 def test_a_truth_in_which_nobody_counts_or_whose_masks_are_damaged_is_refused(tmp_path, truth):
