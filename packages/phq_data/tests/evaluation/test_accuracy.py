@@ -183,25 +183,6 @@ def test_octants_are_centred_on_the_front_and_wrap_behind():
         assert dataclasses.replace(base, true_yaw=yaw).octant == octant
 
 
-def test_two_people_are_matched_by_place_even_when_sides_are_swapped():
-    def person(x: float, swap: bool = False) -> list[float]:
-        points = np.zeros((17, 3))
-        points[:5] = (x, 50, 0.8)
-        points[5], points[6] = (x + 40, 120, 0.9), (x - 40, 120, 0.9)
-        if swap:
-            points[[5, 6]] = points[[6, 5]]
-        return points.ravel().tolist()
-
-    truth = [{"keypoints": person(100), "head_pixels": 60.0}, {"keypoints": person(300), "head_pixels": 60.0}]
-    seen = [
-        {"person_id": "right", "keypoints": person(305, swap=True)},
-        {"person_id": "far", "keypoints": person(900)},
-        {"person_id": "left", "keypoints": person(95)},
-    ]
-    assert accuracy.match_people(truth, seen) == ["left", "right"]
-    assert accuracy.match_people(truth, seen[1:2]) == ["", ""]
-
-
 def test_mask_overlap_ignores_what_lies_outside_the_photo():
     whole = Image.fromarray(np.full((100, 100), 255, np.uint8))
     alpha = np.full((50, 50), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""What every comparison of labels needs: who is who, angles on the circle and between rotations, percentiles."""
+"""What comparisons of labels share: who is who, angles on the circle and between rotations, percentiles."""
 
 from __future__ import annotations
 

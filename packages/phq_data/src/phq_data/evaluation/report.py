@@ -1,4 +1,4 @@
-"""The files that `phq accuracy` and `phq consistency` leave: tables, numbers, plots and every single error."""
+"""The files that `phq accuracy` and `phq consistency` leave: tables, numbers, plots and every error."""
 
 from __future__ import annotations
 
