@@ -73,7 +73,9 @@ class CropConfig:
     vertex_maps: str = (
         ""  # mode reference: a folder of DensePose vertex maps to re-align heads by (section 10)
     )
-    published_center_formula: bool = False  # re-align with the authors' centre formula instead of the corrected one
+    published_center_formula: bool = (
+        False  # re-align with the authors' centre formula instead of the corrected one
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class ScreenConfig:
     number is made.
     """
 
-    min_effective_resolution: float = 0.25  # photo pixels per picture pixel; below, there is nothing to learn from
+    min_effective_resolution: float = (
+        0.25  # photo pixels per picture pixel; below, there is nothing to learn from
+    )
     min_blur: float = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
     max_padding: float = 0.4
     max_head_outside: float = 0.15  # share of the head that lies outside the photo
@@ -102,7 +106,9 @@ class ScreenConfig:
     min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
     min_mask_share: float = 0.15
     max_overlap: float = 0.12  # of the picture, by one other person's head; a whole one takes about 0.3
-    max_error_probability: float = 0.35  # probability that the yaw is off by 15 degrees (docs/accuracy.md: the trade-off)
+    max_error_probability: float = (
+        0.35  # probability that the yaw is off by 15 degrees (docs/accuracy.md: the trade-off)
+    )
     min_laplacian: float = 0.0
     """The reference's blur filter: variance of the Laplacian of the grey crop A. 0 = not looked at."""
 

@@ -33,7 +33,9 @@ def test_rows_follow_the_schema_and_each_photo_is_opened_once() -> None:
     picture, mask = decode_struct(row["image"]), decode_struct(row["mask"])
     assert picture.shape == (128, 128, 3) and mask.shape == (128, 128)
     assert (row["yaw"], row["pitch"]) == pytest.approx((0.2, 0.1), abs=0.25)  # seen from the side
-    assert row["landmark_error"] < 0.02 and row["effective_resolution"] == pytest.approx(row["window"][2] / 128)
+    assert row["landmark_error"] < 0.02 and row["effective_resolution"] == pytest.approx(
+        row["window"][2] / 128
+    )
 
 
 def test_bystanders_are_the_other_people_of_the_photo_in_picture_pixels() -> None:

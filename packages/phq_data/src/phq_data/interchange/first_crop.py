@@ -54,7 +54,12 @@ def read_any(
     from phq_data.bodies.smpl import default_rig
     from phq_data.models.registry import segmenter
 
-    return finish(folder, default_rig(), segmenter(masks, everybody=True), published_center_formula=published_center_formula)
+    return finish(
+        folder,
+        default_rig(),
+        segmenter(masks, everybody=True),
+        published_center_formula=published_center_formula,
+    )
 
 
 def finish(
@@ -107,7 +112,11 @@ def _portrait(
         ]
         best = nearest(found)
         first = Window(x, y, side)
-        window = first.scaled(TIGHTER) if best is None else best.window(first, published_center_formula=published_center_formula)
+        window = (
+            first.scaled(TIGHTER)
+            if best is None
+            else best.window(first, published_center_formula=published_center_formula)
+        )
         picture = cut(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error

@@ -29,7 +29,8 @@ _PORTRAIT = [
     "padding", "landmark_error", "shoulder_error", "keypoints", "crop_mode", "models",
 ]  # fmt: skip
 _SCREEN = [
-    "portrait_id", "kept", "reasons", "blur", "exposure_low", "exposure_high", "contrast", "effective_resolution",
+    "portrait_id", "kept", "reasons", "blur", "exposure_low", "exposure_high", "contrast",
+    "effective_resolution",
     "padding", "landmark_error", "shoulder_error", "mask_share", "overlap", "error_probability",
 ]  # fmt: skip
 _PHOTO = [
@@ -169,7 +170,8 @@ def _item(
         "portrait_id": portrait, "photo_id": row["photo_id"], "person_id": row["person_id"], "part": part,
         "row": number, "active": 1, "pool": pool, "source": f"{photo['provider']}: {photo['source']}",
         "uri": photo["uri"], "yaw_bin": rules.yaw_bin(row["yaw"]), "yaw": float(row["yaw"]),
-        "error_probability": doubt if np.isfinite(doubt) else 1.0, "dice": dice(portrait), "facts": json.dumps(facts),
+        "error_probability": doubt if np.isfinite(doubt) else 1.0, "dice": dice(portrait),
+        "facts": json.dumps(facts),
     }  # fmt: skip
 
 

@@ -26,7 +26,8 @@ from phq_data.review.tables import ITEMS, STANDINGS
 Array = NDArray[np.float64]
 
 FEATURES: tuple[str, ...] = (
-    "error_probability", "landmark_error", "shoulder_error", "blur", "padding", "effective_resolution", "mask_share", "overlap",
+    "error_probability", "landmark_error", "shoulder_error", "blur", "padding", "effective_resolution",
+    "mask_share", "overlap",
     "contrast", "coverage", "head_outside", "keypoint_score", "shoulder_score",
 )  # fmt: skip
 """Numbers of the evidence; beside them the model is given |yaw| and its cosine's square."""

@@ -159,5 +159,7 @@ def _row(person: Row, fitter: BodyFitter, result: BodyFit) -> Row:
         "hypotheses": np.asarray(result.hypotheses, np.float64).reshape(-1).tolist(),
         "converged": bool(result.converged),
         "yaw_std": float(result.yaw_std) if np.isfinite(result.yaw_std) else None,
-        "orientation_prior": None if result.orientation_prior is None else np.asarray(result.orientation_prior).tolist(),
+        "orientation_prior": None
+        if result.orientation_prior is None
+        else np.asarray(result.orientation_prior).tolist(),
     }
