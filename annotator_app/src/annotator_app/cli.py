@@ -89,7 +89,7 @@ def review(
         raise typer.BadParameter("which workspace? Say --workspace DIR", param_hint="--workspace")
     if order not in (known := ("error_probability", "source", "yaw", "random")):
         raise typer.BadParameter(f"{order!r} is none of {', '.join(known)}", param_hint="--order")
-    from annotator_app.launch import LaunchError, Plan, run
+    from annotator_app.launch import Plan, run
 
     plan = Plan(
         workspace=_absolute(workspace),
@@ -104,11 +104,7 @@ def review(
         with_app=not service_only,
         browser=browser,
     )
-    try:
-        run(plan, typer.echo)
-    except LaunchError as error:
-        typer.echo(f"phq: {error}", err=True)
-        raise typer.Exit(1) from error
+    run(plan, typer.echo)
 
 
 def _absolute(workspace: str) -> str:

@@ -17,11 +17,13 @@ from urllib.parse import urlsplit
 import httpx
 import streamlit as st
 
+from phq_data.errors import PhqError
+
 COOKIE = "phq_session"
 _SECONDS = 60.0
 
 
-class ServiceError(RuntimeError):
+class ServiceError(PhqError, RuntimeError):
     """The service did not do what was asked; the message is for people."""
 
 

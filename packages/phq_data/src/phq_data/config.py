@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
+from phq_data.errors import PhqError
 
-class ConfigError(ValueError):
+
+class ConfigError(PhqError, ValueError):
     """A setting that does not exist or cannot have that value."""
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from phq_data.errors import PhqError
+
 Standing = Literal["accept", "reject", "flag"]
 State = Literal["accepted", "rejected", "disputed", "undecided"]
 
@@ -19,7 +21,7 @@ ADJUDICATION = "adjudication"
 """How the client of a ruling begins. The service lets only leads write it."""
 
 
-class ReviewError(ValueError):
+class ReviewError(PhqError, ValueError):
     """Decisions that cannot be used; the message names the one."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phq_data import schema
+from phq_data.review import DATABASE_VARIABLE, STORE_FILE
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
 from phq_data.workspace import Workspace, WorkspaceError
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from phq_data.review.store import Store
 
 FOLDER = "tables/decisions"
-STORE_FILE = "review/review.sqlite"
-"""The live store of a workspace that has no database of its own."""
-DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
-"""Environment variable with the URL of the live store's database, if it is another one."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 

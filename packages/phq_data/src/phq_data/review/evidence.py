@@ -15,7 +15,7 @@ from phq_data.report.judged import judged
 from phq_data.review import rules
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import ITEMS, REPLACED, STANDINGS
-from phq_data.text import file_name
+from phq_data.text import shown_name
 
 SCORES: Mapping[str, str] = {
     "keypoint_score": "score of the key points",
@@ -112,7 +112,7 @@ def _evidence(
         photo_id=row["photo_id"],
         person_id=row["person_id"],
         source=row["source"],
-        file=file_name(row["uri"]),
+        file=shown_name(row["uri"]),
         provenance={
             "title": photo["title"], "author": photo["author"], "author_url": photo["author_url"],
             "license": photo["license"], "license_url": photo["license_url"],

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data.errors import PhqError
 from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
 from phq_data.pipeline.engine import load_config, read_photo
 from phq_data.rendering import renderer
@@ -46,7 +47,7 @@ _ROWS_KEPT = 256  # portraits whose bytes stay in memory, some 300 kB each
 _MADE_KEPT = 2048  # overlays and thumbnails, some 10 kB each
 
 
-class NoPictureError(LookupError):
+class NoPictureError(PhqError, LookupError):
     """There is no such picture; the message says why."""
 
 

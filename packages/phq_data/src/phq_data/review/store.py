@@ -19,10 +19,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phq_data.review import rules
+from phq_data.review import DATABASE_VARIABLE, STORE_FILE, rules
 from phq_data.review.consensus import ADJUDICATION, VERDICTS, ConsensusRule, settle
 from phq_data.review.database import Database, StoreError
-from phq_data.review.decisions import DATABASE_VARIABLE, STORE_FILE
 from phq_data.review.tables import DECISIONS, ITEMS, LEASES, SETTINGS, STANDINGS
 from phq_data.workspace import Workspace
 
