@@ -63,7 +63,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """Ray sampling and marching (metres along the ray)."""
+    """Ray sampling and ray marching (metres along the ray)."""
 
     ray_start: float = 2.25
     ray_end: float = 3.3
@@ -71,7 +71,7 @@ class RenderConfig:
     fine_samples: int = 48
     box_size: float = 1.0  # side of the tri-grid cube, metres
     crop: float | None = 0.4  # canonical |x| or |z| beyond this has no density
-    resolution: int = 64  # rays per image side unless asked otherwise
+    resolution: int = 64  # neural rendering resolution unless asked otherwise
     max_points: int = 2**21  # points decoded at once when no gradient is needed
 
 
@@ -120,8 +120,8 @@ class CompatibilityConfig:
 @dataclass(frozen=True)
 class PrecisionConfig:
     """Number formats. Half precision is for the large resolutions of discriminator and super-resolution;
-    tri-grid, deformation, marching, pose predictors, scores, losses and R1's sums stay in float32, and so do
-    weights, moments and averages.
+    tri-grid, deformation, ray marching, pose predictors, scores, losses and R1's sums stay in float32, and
+    so do weights, moments and EMA.
     """
 
     half: HalfPrecision = "float16"  # float16 on GPUs only, bfloat16 also in training on a CPU

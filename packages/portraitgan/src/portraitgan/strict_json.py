@@ -7,10 +7,12 @@ import json
 import types
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from phq_data.errors import PhqError
+
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(PhqError, ValueError):
     """A configuration that cannot be built; the message names the field."""
 
 

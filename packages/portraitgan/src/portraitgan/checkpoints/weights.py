@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from phq_data.errors import PhqError
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.networks.discriminator import Discriminator
@@ -22,7 +23,7 @@ DISCRIMINATOR, DISCRIMINATOR_EMA = "discriminator", "discriminator_ema"
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class WeightsError(ValueError):
+class WeightsError(PhqError, ValueError):
     """A folder or file of weights that does not fit; the message names it."""
 
 
@@ -90,23 +91,21 @@ def fit(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     network.load_state_dict(state)
 
 
-def load_generator(
-    folder: str | Path, deformation: Deformation | None = None, average: bool = True
-) -> Generator:
-    """The generator of a folder, its moving average by default, in evaluation mode."""
-    name = GENERATOR_EMA if average else GENERATOR
+def load_generator(folder: str | Path, deformation: Deformation | None = None, ema: bool = True) -> Generator:
+    """The generator of a folder, its EMA by default, in evaluation mode."""
+    name = GENERATOR_EMA if ema else GENERATOR
     network = make_generator(read_config(folder), deformation)
     return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
 
 
 def load_discriminator(
-    folder: str | Path, average: bool = True, config: ModelConfig | None = None
+    folder: str | Path, ema: bool = True, config: ModelConfig | None = None
 ) -> Discriminator:
-    """The discriminator of a folder, its moving average by default, in evaluation mode.
+    """The discriminator of a folder, its EMA by default, in evaluation mode.
 
     `config` replaces the folder's, to run the same weights in another precision.
     """
-    name = DISCRIMINATOR_EMA if average else DISCRIMINATOR
+    name = DISCRIMINATOR_EMA if ema else DISCRIMINATOR
     network = make_discriminator(config or read_config(folder))
     return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
 

@@ -102,7 +102,9 @@ def open_portraits(url: str) -> PortraitSource:
         ) from None
 
 
-def judged(portraits: list[RealPortrait], config: ModelConfig, device: torch.device) -> Portraits:
+def discriminator_inputs(
+    portraits: list[RealPortrait], config: ModelConfig, device: torch.device
+) -> Portraits:
     """What the discriminator sees of real portraits: image at H, raw and mask resized to R (spec 4.5)."""
     size = config.discriminator.image_resolution
     images = [filters.resize(from_pixels(one.image), size) for one in portraits]
@@ -137,11 +139,9 @@ def _numbers(values: list[float]) -> Tensor:
 def _decode(struct: Mapping[str, Any] | None, mode: str, name: str) -> Pixels:
     data = None if struct is None else struct.get("bytes")
     if not data:
-        raise InferenceError(
-            f"portrait {name} comes without its picture: fill the release (phq release fill)"
-        )
+        raise InferenceError(f"portrait {name} comes without its image: fill the release (phq release fill)")
     try:
         with Image.open(io.BytesIO(data)) as opened:
             return np.asarray(opened.convert(mode))
     except (OSError, UnidentifiedImageError) as error:
-        raise InferenceError(f"the picture of portrait {name} cannot be decoded: {error}") from error
+        raise InferenceError(f"the image of portrait {name} cannot be decoded: {error}") from error

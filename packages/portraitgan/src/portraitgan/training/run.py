@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.checkpoint import Checkpoint, State
@@ -36,7 +37,7 @@ CONFIG_FILE = "config.json"
 Say = Callable[[str], None]
 
 
-class TrainingError(ValueError):
+class TrainingError(PhqError, ValueError):
     """A run that cannot be started or continued; the message says what to do."""
 
 
@@ -117,7 +118,7 @@ def open_run(
     *,
     stage: int | None = None,
     weights: Path | None = None,
-    other_data: bool = False,
+    allow_data_change: bool = False,
 ) -> Run:
     """The run in `folder`, where its newest whole checkpoint left it; or a new one.
 
@@ -137,7 +138,7 @@ def open_run(
     sampler = Sampler(len(data), config.seed, world.rank, world.size)
     run = Run(folder, config, data, world, networks, stepper, sampler)
     if found is not None:
-        _continue(run, found, say, other_data)
+        _continue(run, found, say, allow_data_change)
     elif stage is not None and stage > 1:
         if weights is None:
             raise TrainingError(
@@ -169,13 +170,13 @@ def _recover(folder: Path, world: World, say: Say) -> Checkpoint | None:
     return found
 
 
-def _continue(run: Run, found: Checkpoint, say: Say, other_data: bool) -> None:
+def _continue(run: Run, found: Checkpoint, say: Say, allow_data_change: bool) -> None:
     """Put the state of `found` into the run."""
     state = found.state
-    if state.data != run.data.checksum and not other_data:
+    if state.data != run.data.checksum and not allow_data_change:
         raise TrainingError(
             f"the run was trained on a release with the digest {state.data[:12]}, --data has "
-            f"{run.data.checksum[:12]}: give the same release, or --other-data to go on with this one"
+            f"{run.data.checksum[:12]}: give the same release, or --allow-data-change to go on with this one"
         )
     checkpoint.restore_optimisers(run.stepper.optimisers(), found.optimiser)
     note = run.sampler.load(state.sampler) if state.data == run.data.checksum else ""
@@ -188,9 +189,9 @@ def _continue(run: Run, found: Checkpoint, say: Say, other_data: bool) -> None:
 
 
 def _foreign(folder: Path, config: ModelConfig) -> dict[str, dict[str, Tensor]]:
-    """State dicts of weights to start from; where there are only averages, those."""
+    """State dicts of weights to start from; where there is only an EMA, that."""
     theirs = read_config(folder)
-    # The number of rays is a matter of the moment, not of the weights.
+    # The neural rendering resolution is a matter of the schedule, not of the weights.
     render = replace(theirs.generator.render, resolution=config.generator.render.resolution)
     generator = replace(theirs.generator, render=render)
     if (generator, theirs.discriminator) != (config.generator, config.discriminator):
