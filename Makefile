@@ -70,22 +70,22 @@ pytest: setup
 	$(RUN)/pytest
 
 bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.build $(if $(JSON),--json)
 
 bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by one (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.models.crowdnet.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.crowdnet $(if $(JSON),--json)
 
 bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.release.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.release $(if $(JSON),--json)
 
 bench-review: setup ## From key to next picture in a real browser, 5,000 and 100,000 portraits (JSON=1 for one JSON line)
-	$(RUN)/python -m annotator_app.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.review $(if $(JSON),--json)
 
 bench-review-load: setup ## 20 reviewers at a decision a second for two minutes (JSON=1 for one JSON line)
-	$(RUN)/python -m annotator_app.load $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.review_load $(if $(JSON),--json)
 
 bench-fetch: setup-demo ## Photos fetched, verified and hashed a second and core (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.sources.web.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.fetch $(if $(JSON),--json)
 
 bench-deformation: setup ## Closest-face backends and their share of a render (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.deformation

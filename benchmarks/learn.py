@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from benchmarks import timing
 from benchmarks.synthetic import make_release
 from phq_data.camera import from_label
-from phq_data.render import render_mesh
+from phq_data.process_pool import end_with_parent
+from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
-from phq_data.workers import end_with_parent
 from portraitgan.checkpoints.checkpoint import RIG_FILE, latest
 from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
 from portraitgan.config import tiny as tiny_model

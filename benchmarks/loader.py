@@ -115,7 +115,7 @@ def make_release(folder: Path, rows: int, size: int, codec: str) -> str:
 _MAKE = """
 import sys
 from pathlib import Path
-from phq_data.release.bench import make_workspace
+from benchmarks.release import make_workspace
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.workspace import Workspace
 folder, rows, size, codec = sys.argv[1:]

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
-from phq_data.workers import end_with_parent
+from phq_data.process_pool import end_with_parent
 
 if TYPE_CHECKING:
-    from phq_data.exchange.portrait import ReferencePortrait
+    from phq_data.interchange.portrait import ReferencePortrait
 
 FloatArray = NDArray[np.float64]
 PITCH, ROLL = (3.0, 8.0), (0.0, 3.0)
@@ -91,7 +91,7 @@ def make_release(
 ) -> Path:
     """Draw `count` portraits and release them, with `truth_*` columns; returns the release's folder."""
     from phq_data.bodies.anny import default_rig
-    from phq_data.exchange.tables import into_workspace
+    from phq_data.interchange.tables import into_workspace
     from phq_data.release.build import ReleaseOptions, build
     from phq_data.workspace import Workspace
 
@@ -120,7 +120,7 @@ def make_release(
 def _portraits(
     count: int, size: int, seed: int, coarse: Coarse, workers: int, truth: dict[str, dict[str, Any]]
 ) -> Iterator[ReferencePortrait]:
-    from phq_data.exchange.portrait import ReferencePortrait
+    from phq_data.interchange.portrait import ReferencePortrait
 
     noise = np.random.default_rng([seed, 1])
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:

@@ -14,7 +14,7 @@ from benchmarks import synthetic
 from benchmarks.learn import learn_config, learn_gpu_config, main
 from phq_data.camera import from_label
 from phq_data.release import reader
-from phq_data.render import render_mesh
+from phq_data.rendering.renderer import render_mesh
 from portraitgan.checkpoints.checkpoint import checkpoints
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.schedule import at

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from phq_data.release import bench
+from benchmarks import release as bench
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from phq_data.release import bench
+from benchmarks import release as bench
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.splits import SplitShares
 from phq_data.rig import PortraitRig

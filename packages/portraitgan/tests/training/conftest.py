@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from phq_data.release import bench
+from benchmarks import release as bench
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace

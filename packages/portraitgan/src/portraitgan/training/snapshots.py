@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phq_data import camera as labels
-from phq_data.render import render_mesh
+from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
 from portraitgan.data.dataset import PortraitData
 from portraitgan.images.drawing import Pixels, draw, sheet, to_pixels
