@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from portraitgan.training import config
-from portraitgan.training.schedule import at, rays, stage_index, stage_start
+from portraitgan.training.schedule import at, resolution_at, stage_index, stage_start
 
 PAPER = config.paper_512()
 
@@ -52,7 +52,7 @@ def test_stages(images: int, name: str, trains_poses: bool, side: int) -> None:
 
 def test_every_number_of_rays_occurs() -> None:
     last = PAPER.stages[2]
-    assert {rays(last, images) for images in range(0, 1_000_001, 1000)} == set(range(64, 129))
+    assert {resolution_at(last, images) for images in range(0, 1_000_001, 1000)} == set(range(64, 129))
 
 
 def test_stage_starts_where_the_one_before_ends() -> None:

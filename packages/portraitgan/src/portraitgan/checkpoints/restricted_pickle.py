@@ -184,7 +184,8 @@ def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) 
     size, stride = (
         tuple(value.arguments[0] if isinstance(value, StandIn) else value) for value in (size, stride)
     )
-    return torch._utils._rebuild_tensor(storage, offset, size, stride)
+    output: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+    return output
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> Tensor:

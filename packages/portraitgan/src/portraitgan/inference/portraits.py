@@ -18,7 +18,8 @@ from phq_data.release.reader import Release
 from phq_data.release.version import ReleaseError
 from phq_data.workspace import Workspace, WorkspaceError
 from portraitgan.config import ModelConfig
-from portraitgan.images.drawing import Pixels, from_pixels
+from portraitgan.images.drawing import from_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Portraits
@@ -54,7 +55,8 @@ class PortraitSource:
         if self._release is not None:
             return len(self._release.all() if split is None else self._release.split(split))
         assert self._workspace is not None
-        return self._workspace.kept(["portrait_id"]).num_rows
+        count: int = self._workspace.kept(["portrait_id"]).num_rows
+        return count
 
     def find(self, portrait_id: str) -> RealPortrait:
         """The portrait whose id starts so. Raises `InferenceError` when there is none."""

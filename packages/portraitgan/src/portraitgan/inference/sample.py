@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from portraitgan.images.drawing import Pixels, draw, to_pixels
+from portraitgan.images.drawing import draw, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model

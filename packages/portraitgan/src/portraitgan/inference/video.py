@@ -15,7 +15,8 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from portraitgan.files import writing
-from portraitgan.images.drawing import Pixels, draw, to_pixels
+from portraitgan.images.drawing import draw, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference import views
 from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.latents import Subject
@@ -57,7 +58,10 @@ def closed_curve(keys: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], N
     if len(keys) == 1:
         return lambda phase: np.repeat(keys, len(phase), axis=0)
     times = np.arange(len(keys) + 1) / len(keys)
-    return CubicSpline(times, np.concatenate([keys, keys[:1]]), axis=0, bc_type="periodic")
+    curve: Callable[[NDArray[np.float64]], NDArray[np.float64]] = CubicSpline(
+        times, np.concatenate([keys, keys[:1]]), axis=0, bc_type="periodic"
+    )
+    return curve
 
 
 def frames_of(

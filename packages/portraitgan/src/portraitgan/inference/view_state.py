@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from phq_data import camera as cameras
-from portraitgan.images.drawing import Pixels, draw, to_pixels
+from portraitgan.images.drawing import draw, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference import views
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model

@@ -15,7 +15,8 @@ import numpy as np
 
 from phq_data import camera as cameras
 from phq_data.errors import PhqError
-from portraitgan.images.drawing import PARTS, Pixels
+from portraitgan.images.drawing import PARTS
+from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.model import Model
 from portraitgan.inference.view_state import Rendered, ViewRenderer, ViewState, view_of

@@ -52,8 +52,9 @@ class FaceNetwork:
             images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         name = self.session.get_inputs()[0].name
         found = self.session.run(None, {name: images})[0]
-        vectors = found.reshape(len(found), -1).astype(np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors: NDArray[np.float32] = np.array(found, np.float32).reshape(len(found), -1)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
 
 
 def open_face_network(path: str | Path | None = None) -> FaceNetwork:

@@ -51,7 +51,8 @@ class Moments:
     def root(self) -> Tensor:
         """The symmetric square root of the covariance, [D, D]."""
         values, vectors = torch.linalg.eigh(self.covariance)
-        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        return root
 
 
 def frechet_distance(real: Moments, made: Moments) -> float:

@@ -59,7 +59,8 @@ class DiscriminatorBlock(nn.Module):
         if hasattr(self, "fromrgb"):
             features = self.fromrgb(features)
         skipped = self.skip(features, gain=math.sqrt(0.5))
-        return skipped + self.conv1(self.conv0(features), gain=math.sqrt(0.5))
+        output: Tensor = skipped + self.conv1(self.conv0(features), gain=math.sqrt(0.5))
+        return output
 
 
 class Epilogue(nn.Module):
@@ -74,11 +75,13 @@ class Epilogue(nn.Module):
 
     def flat(self, features: Tensor) -> Tensor:
         """[B, C, 4, 4] to [B, 16 C]: the tap that the pose branch reads too."""
-        return self.conv(append_minibatch_deviation(in_precision(features), self.group)).flatten(1)
+        output: Tensor = self.conv(append_minibatch_deviation(in_precision(features), self.group)).flatten(1)
+        return output
 
     def forward(self, flat: Tensor) -> Tensor:
         """[B, 16 C] to [B, outputs]."""
-        return self.out(self.fc(flat))
+        output: Tensor = self.out(self.fc(flat))
+        return output
 
 
 def append_minibatch_deviation(features: Tensor, group: int) -> Tensor:
@@ -165,7 +168,8 @@ class Discriminator(nn.Module):
         if self.pose_branch is None:
             raise ValueError("this discriminator was built without a pose predictor")
         image = _mirror_where(self.assemble(portraits), needs_mirror(camera))
-        return self.pose_branch(self.b4.flat(self.trunk(image)), camera)
+        output: Tensor = self.pose_branch(self.b4.flat(self.trunk(image)), camera)
+        return output
 
     def assemble(self, portraits: Portraits) -> Tensor:
         """The network's input [B, 7 (6 without mask), H, H]: image, raw image, mask in -1..1 (equation 1)."""

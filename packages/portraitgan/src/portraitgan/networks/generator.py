@@ -79,7 +79,8 @@ class Generator(nn.Module):
         """Poses [B, 6] in radians that portraits of z [B, z_dim] have from `camera` [B, 25] (equation 6)."""
         if self.pose_branch is None:
             raise ValueError("this generator was built without a pose predictor: use the coarse poses")
-        return self.pose_branch(z, camera)
+        output: Tensor = self.pose_branch(z, camera)
+        return output
 
     def mapping(
         self,
@@ -96,7 +97,8 @@ class Generator(nn.Module):
             if pose is None:
                 pose = camera.new_zeros(camera.shape[0], 6)
             condition = torch.cat([camera, pose], dim=1)
-        return self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_w_avg)
+        output: Tensor = self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_w_avg)
+        return output
 
     def forward(
         self,
@@ -185,7 +187,8 @@ class Generator(nn.Module):
 
         Neither deformed nor cropped.
         """
-        return self.decoder(self.volume(planes).features(points))
+        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes).features(points))
+        return made
 
     def warp(self, pose: Tensor | None) -> Warp | None:
         """The map from posed to canonical points for `pose` [B, 6], computed once for all passes."""
@@ -201,4 +204,5 @@ class Generator(nn.Module):
         """Features [B, C, H, W] to RGB [B, 3, H, W] of the raw image, about -1..1."""
         if self.torgb is None:
             return features[:, :3] * 2 - 1  # EG3D: the first channels are the colour, 0..1
-        return self.torgb(features, style)
+        output: Tensor = self.torgb(features, style)
+        return output

@@ -21,7 +21,8 @@ from phq_data import camera as labels
 from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
 from portraitgan.data.dataset import PortraitData
-from portraitgan.images.drawing import Pixels, draw, sheet, to_pixels
+from portraitgan.images.drawing import draw, sheet, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.pose import mirror_camera, mirror_pose
