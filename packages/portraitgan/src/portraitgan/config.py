@@ -8,11 +8,13 @@ or missing key is an error, never a silent default.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from portraitgan.strict_json import ConfigError, read_strict, write_json
+from phq_data import typed_json
+from phq_data.typed_json import ConfigError
 
 CAMERA_SIZE = 25
 POSE_SIZE = 6
@@ -213,12 +215,12 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """The config as JSON text."""
-        return write_json(self)
+        return json.dumps(asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        """Read `to_json`'s text. Raises `ConfigError` naming an unknown, missing or ill-typed key."""
-        return read_strict(cls, text)
+        """Read `to_json`'s text. Raises `ConfigError` naming an unknown, missing or ill-typed setting."""
+        return typed_json.read_text(cls, text, complete=True)
 
 
 def paper_512() -> ModelConfig:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from portraitgan.strict_json import ConfigError
+from phq_data.typed_json import ConfigError
 from portraitgan.training import config, curves, loop, statistics, trackers, watch
 from portraitgan.training.distributed import World
 from portraitgan.training.run import TrainingError

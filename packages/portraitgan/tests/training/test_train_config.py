@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from portraitgan.strict_json import ConfigError
+from phq_data.typed_json import ConfigError
 from portraitgan.training import config
 from portraitgan.training.config import PRESETS, TrainConfig, with_values
 
@@ -49,10 +49,10 @@ def test_setting_fields_by_path() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("batch.sise", "1", "batch has no 'sise'; it has size, micro"),
+        ("batch.sise", "1", "no setting 'batch.sise'; did you mean 'batch.size'"),
         ("stages.9.until_kimg", "1", "stages has entries 0 to 2"),
-        ("batch.size.more", "1", "batch.size has no 'more'"),
-        ("batch.size", "many", "batch.size must be int"),
+        ("batch.size.more", "1", "no setting 'batch.size.more'"),
+        ("batch.size", "many", "'batch.size' wants a whole number, not 'many'"),
         ("batch.size", "6", "multiple of batch.micro"),
         ("stages.1.until_kimg", "1", "must be more than 40"),
         ("stages.0.resolution", "100000", "higher than the image's 32 pixels"),

@@ -33,12 +33,12 @@ from torch import Tensor
 
 from phq_data.errors import PhqError
 from portraitgan.checkpoints.weights import (
-    CONFIG_FILE,
     DISCRIMINATOR,
     DISCRIMINATOR_EMA,
     GENERATOR,
     GENERATOR_EMA,
     WeightsError,
+    read_config,
     write_config,
 )
 from portraitgan.config import ModelConfig
@@ -204,7 +204,7 @@ def load(folder: str | Path) -> Checkpoint:
     """A checkpoint with everything needed to continue. Raises `CheckpointError`."""
     folder = Path(folder)
     state = read_state(folder)
-    config = ModelConfig.from_json((folder / CONFIG_FILE).read_text())
+    config = read_config(folder)
     try:
         networks = {name: load_file(folder / f"{name}.safetensors") for name in NETWORKS}
         optimiser = load_file(folder / f"{OPTIMISER}.safetensors")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from phq_data.errors import PhqError
+from phq_data.typed_json import ConfigError
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.networks.discriminator import Discriminator
@@ -51,7 +52,10 @@ def read_config(folder: str | Path) -> ModelConfig:
     path = Path(folder) / CONFIG_FILE
     if not path.is_file():
         raise WeightsError(f"no {CONFIG_FILE} in {folder}: is it a folder written by portraitgan?")
-    return ModelConfig.from_json(path.read_text())
+    try:
+        return ModelConfig.from_json(path.read_text())
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:

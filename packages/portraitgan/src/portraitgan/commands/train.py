@@ -160,7 +160,7 @@ class _Start:
 
 def _config(out: Path, changes: _Changes) -> TrainConfig:
     """The run's config: its own, or the preset's with the changes that the command names."""
-    from portraitgan.strict_json import ConfigError
+    from phq_data.typed_json import ConfigError
     from portraitgan.training.config import PRESETS, with_values
     from portraitgan.training.run import TrainingError, differences, read_run_config
 

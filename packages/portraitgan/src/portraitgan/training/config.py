@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from phq_data import typed_json
+from phq_data.typed_json import ConfigError
 from portraitgan import config as models
 from portraitgan.config import ModelConfig
-from portraitgan.strict_json import ConfigError, read_strict, write_json
 
 VERSION = 2
 
@@ -134,15 +135,12 @@ class TrainConfig:
 
     def to_json(self) -> str:
         """The config as JSON text."""
-        return write_json(self)
+        return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
         """Read `to_json`'s text, of this version or an older one. Raises `ConfigError` saying why not."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"the config is not JSON: {error}") from error
+        data = typed_json.parsed(text)
         version = data.get("version") if isinstance(data, dict) else None
         if not isinstance(version, int):
             raise ConfigError("the config has no version: is it the config.json of a training run?")
@@ -157,7 +155,7 @@ class TrainConfig:
                     "cannot be carried over: continue the run with the portraitgan that started it"
                 )
             data = {**MIGRATIONS[number](data), "version": number + 1}
-        return read_strict(cls, json.dumps(data))
+        return typed_json.read(cls, data, complete=True)
 
 
 def with_values(config: TrainConfig, values: Mapping[str, str]) -> TrainConfig:
@@ -165,34 +163,10 @@ def with_values(config: TrainConfig, values: Mapping[str, str]) -> TrainConfig:
 
     Values are JSON; what is not JSON is text. Raises `ConfigError` naming an unknown path or a wrong type.
     """
-    data = dataclasses.asdict(config)
+    data = typed_json.plain(config)
     for path, text in values.items():
-        target: Any = data
-        steps = path.split(".")
-        for depth, step in enumerate(steps):
-            where = ".".join(steps[:depth]) or "the config"
-            key: str | int = step
-            if isinstance(target, tuple | list):
-                if not (step.isdigit() and int(step) < len(target)):
-                    raise ConfigError(f"{where} has entries 0 to {len(target) - 1}, no '{step}'")
-                key = int(step)
-            elif not isinstance(target, dict) or step not in target:
-                known = ", ".join(target) if isinstance(target, dict) else "nothing below it"
-                raise ConfigError(f"{where} has no '{step}'; it has {known}")
-            if depth + 1 < len(steps):
-                if isinstance(target[key], tuple):
-                    target[key] = list(target[key])
-                target = target[key]
-            else:
-                target[key] = _value(text)
-    return read_strict(TrainConfig, json.dumps(data))
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+        typed_json.assign(TrainConfig, data, path, text)
+    return typed_json.read(TrainConfig, data)
 
 
 def _paper(model: ModelConfig) -> TrainConfig:

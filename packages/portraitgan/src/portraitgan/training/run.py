@@ -12,6 +12,7 @@ from torch import Tensor
 
 from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig
+from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.checkpoint import Checkpoint, State
 from portraitgan.checkpoints.weights import (
@@ -74,7 +75,10 @@ class Run:
 def read_run_config(folder: str | Path) -> TrainConfig | None:
     """The config of a run's folder; None where no run was started. Raises `ConfigError`."""
     path = Path(folder) / CONFIG_FILE
-    return TrainConfig.from_json(path.read_text()) if path.is_file() else None
+    try:
+        return TrainConfig.from_json(path.read_text()) if path.is_file() else None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from portraitgan.strict_json import ConfigError
+from phq_data.typed_json import ConfigError
 from portraitgan.training.statistics import Row
 
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
