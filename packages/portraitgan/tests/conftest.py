@@ -22,7 +22,7 @@ from portraitgan.config import ModelConfig
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.weights import make_discriminator, make_generator
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("PHQ_TEST_THREADS", "1")))
 
 REPOSITORY = Path(__file__).parents[3]
 
