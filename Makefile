@@ -70,37 +70,37 @@ pytest: setup
 	$(RUN)/pytest
 
 bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.build $(if $(JSON),--json)
 
 bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by one (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.models.crowdnet.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.crowdnet $(if $(JSON),--json)
 
 bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.release.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.release $(if $(JSON),--json)
 
 bench-review: setup ## From key to next picture in a real browser, 5,000 and 100,000 portraits (JSON=1 for one JSON line)
-	$(RUN)/python -m annotator_app.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.review $(if $(JSON),--json)
 
 bench-review-load: setup ## 20 reviewers at a decision a second for two minutes (JSON=1 for one JSON line)
-	$(RUN)/python -m annotator_app.load $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.review_load $(if $(JSON),--json)
 
 bench-fetch: setup-demo ## Photos fetched, verified and hashed a second and core (JSON=1 for one JSON line)
-	$(RUN)/python -m phq_data.sources.web.bench $(if $(JSON),--json)
+	$(RUN)/python -m benchmarks.fetch $(if $(JSON),--json)
 
 bench-deformation: setup ## Closest-face backends and their share of a render (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench deformation
+	$(RUN)/python -m benchmarks.deformation
 
 bench-step: setup ## One generator + discriminator step by part, against its plain form (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench step
+	$(RUN)/python -m benchmarks.step
 
 bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench loader
+	$(RUN)/python -m benchmarks.loader
 
 learn: setup ## Train on rendered people of known truth and measure what was learned (JSON=1 for one JSON line)
-	$(RUN)/python -m portraitgan.bench learn --folder learn-out
+	$(RUN)/python -m benchmarks.learn --folder learn-out
 
 learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
-	$(RUN)/python -m portraitgan.bench learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
+	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

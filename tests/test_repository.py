@@ -35,7 +35,9 @@ def test_the_lock_template_holds_hashes_and_placeholders_but_no_address():
     assert '"@FILES@/' in text
 
 
-@pytest.mark.parametrize("module", ["phq_data.camera", "phq_data.rig", "phq_data.schema", "phq_data.cli"])
+@pytest.mark.parametrize(
+    "module", ["phq_data.camera", "phq_data.rig", "phq_data.schema", "phq_data.cli.main"]
+)
 def test_the_light_core_and_the_program_import_nothing_heavy(module):
     heavy = ["torch", "prefect", "ultralytics", "streamlit", "scipy", "onnxruntime", "PIL", "pandas"]
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
@@ -46,7 +48,7 @@ def test_the_light_core_and_the_program_import_nothing_heavy(module):
 def test_help_is_quick_to_load_and_lists_the_jobs():
     code = (
         "import sys; sys.argv = ['phq', '--help']\n"
-        "from phq_data.cli import main\n"
+        "from phq_data.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "assert 'torch' not in sys.modules and 'prefect' not in sys.modules, 'heavy import in --help'"
     )

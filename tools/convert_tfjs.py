@@ -11,7 +11,7 @@ What comes out differs from the original graph in four ways, none of which chang
 
 * Feature maps are channels-first; the only transpose is the one at the image input.
 * MoveNet is cut at its heads (centre, box, key point heat map, regression, offset). What follows in the
-  original (arg-max, gather, clip) lives in `phq_data.models.movenet_decode`, where it takes any batch size
+  original (arg-max, gather, clip) lives in `phq_data.models.movenet.decode`, where it takes any batch size
   and more than six people.
 * Weights stay float16 in the file and are widened by a Cast, which the runtime folds when it loads the model:
   exactly what TFJS does with them.

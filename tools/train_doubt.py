@@ -1,4 +1,4 @@
-"""Calibrate the doubt about labels (`phq_data.stages.doubt`) on rendered people, whose errors are known.
+"""Calibrate the doubt about labels (`stages.uncertainty`) on rendered people, whose errors are known.
 
     phq synthesize doubt --count 800 --seed 71
     phq build --workspace doubt-workspace --runner inline doubt/photos
@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from phq_data import accuracy
+from phq_data.evaluation import accuracy
 from phq_data.rig import PortraitRig
-from phq_data.stages import doubt
+from phq_data.stages import uncertainty
 from phq_data.synthesis.truth import read_truth
 from phq_data.workspace import Workspace
 
 FloatArray = NDArray[np.float64]
-NAMES = doubt.EVIDENCE + doubt.VIEW
+NAMES = uncertainty.EVIDENCE + uncertainty.VIEW
 RIDGE = 2.0
 """Added for every weight: with a thousand labels it matters to those that say little."""
 SMALLEST = 0.3
@@ -57,10 +57,10 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
             continue
         coverage = float(numbers[error.portrait_id]["coverage"])
         fit = fits[row["fit_id"]]
-        seen = doubt.evidence(
+        seen = uncertainty.evidence(
             row["keypoints"], float(row["residual"]), coverage, row["camera"], row["pose"], fit
         )
-        found.append(doubt.known(NAMES, seen))
+        found.append(uncertainty.known(NAMES, seen))
         off.append(error.yaw_deg)
     return np.stack(found), np.array(off)
 
@@ -80,7 +80,7 @@ def away(weights: FloatArray, values: FloatArray, target: FloatArray) -> float:
 
 def fit(cost: Callable[..., float], values: FloatArray, target: FloatArray) -> FloatArray:
     """Weights of least cost; evidence may only raise doubt."""
-    bounds = [(0, None)] * len(doubt.EVIDENCE) + [(None, None)] * (len(doubt.VIEW) + 1)
+    bounds = [(0, None)] * len(uncertainty.EVIDENCE) + [(None, None)] * (len(uncertainty.VIEW) + 1)
     start = np.zeros(values.shape[1])
     found: FloatArray = minimize(cost, start, args=(values, target), method="L-BFGS-B", bounds=bounds).x
     return found
@@ -93,7 +93,7 @@ def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
     mean, deviation = np.nanmean(raw, axis=0), np.maximum(np.nanstd(raw, axis=0), 1e-3)
     values = np.clip(np.nan_to_num((raw - mean) / deviation), -4, 4)
     values = np.column_stack([values, np.ones(len(values))])
-    wrong, target = (off > doubt.WRONG).astype(float), np.log(np.maximum(off, SMALLEST))
+    wrong, target = (off > uncertainty.WRONG).astype(float), np.log(np.maximum(off, SMALLEST))
 
     fitted = [fit(cost, values, aim).round(4) for cost, aim in ((unlikely, wrong), (away, target))]
     # A fit believes in itself more than its labels say about others: how much is told by labels left out.
@@ -125,7 +125,7 @@ def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
 
 def test(pairs: list[tuple[Path, Path]], weights: Path) -> None:
     """Print how true the doubt is on labels that it was not fitted to."""
-    model = doubt.DoubtModel.load(weights)
+    model = uncertainty.DoubtModel.load(weights)
     parts = [labels(*pair) for pair in pairs]
     raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     said = [model.assess(dict(zip(NAMES, row, strict=True))) for row in raw]
@@ -133,12 +133,12 @@ def test(pairs: list[tuple[Path, Path]], weights: Path) -> None:
     order = np.argsort(wrong)
     for group in np.array_split(order, 8):
         print(
-            f"  says {wrong[group].mean():.2f}, wrong {np.mean(off[group] > doubt.WRONG):.2f}; error "
+            f"  says {wrong[group].mean():.2f}, wrong {np.mean(off[group] > uncertainty.WRONG):.2f}; error "
             f"{np.median(error[group]):5.1f}, was {np.median(off[group]):5.1f} ({len(group)} labels)"
         )
-    brier, base = np.mean((wrong - (off > doubt.WRONG)) ** 2), np.mean(off > doubt.WRONG)
-    bad = wrong[off > doubt.WRONG]
-    good = wrong[off <= doubt.WRONG]
+    brier, base = np.mean((wrong - (off > uncertainty.WRONG)) ** 2), np.mean(off > uncertainty.WRONG)
+    bad = wrong[off > uncertainty.WRONG]
+    good = wrong[off <= uncertainty.WRONG]
     area = np.mean(bad[:, None] > good[None])
     print(
         f"  Brier score {brier:.3f} ({base * (1 - base):.3f} for the mean), area under the curve {area:.3f}"
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("verb", choices=("train", "test"))
     parser.add_argument("pairs", type=Path, nargs="+", metavar="WORKSPACE TRUTH")
-    parser.add_argument("--weights", type=Path, default=doubt.DATA_FILE)
+    parser.add_argument("--weights", type=Path, default=uncertainty.DATA_FILE)
     arguments = parser.parse_args()
     if len(arguments.pairs) % 2:
         parser.error("workspaces and truth files go in pairs")

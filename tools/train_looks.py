@@ -1,4 +1,4 @@
-"""Train the guess of the view from pictures (`phq_data.models.smplify.looks`) on rendered people, detected.
+"""Train the guess of the view from pictures (`models.orientation.image_prior`) on rendered people, detected.
 
     phq synthesize FOLDER --count 1000 --seed 41                (and so on to series 58)
     python tools/train_looks.py collect CACHE.npz FOLDER        (about 0.5 s a photo and core)
@@ -25,11 +25,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 from train_views import disturbed, report
 
 from phq_data import camera as cameras
-from phq_data.accuracy import match_people
+from phq_data.evaluation.accuracy import match_people
 from phq_data.models import registry
-from phq_data.models.movenet import MoveNetDetector
-from phq_data.models.movenet_looks import cut_square
-from phq_data.models.smplify import looks, views
+from phq_data.models.movenet.crops import cut_square
+from phq_data.models.movenet.detector import MoveNetDetector
+from phq_data.models.orientation import image_prior, keypoint_prior
 from phq_data.rig import rotation_matrix
 from phq_data.synthesis.truth import read_truth
 
@@ -46,7 +46,7 @@ class People:
     """Detected people whose view is known."""
 
     keypoints: FloatArray  # [N, 17, 3]
-    views: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
+    keypoint_prior: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
     photos: NDArray[np.int64]  # [N] index of the photo
     maps: NDArray[np.float16]  # [N, 4, C, 8, 8] features: straight, mirrored; disturbed straight, mirrored
 
@@ -95,13 +95,13 @@ def _views(row: dict[str, Any]) -> FloatArray:
 
 
 def _maps(image: NDArray[np.uint8], points: FloatArray, rng: np.random.Generator) -> NDArray[np.float16]:
-    x, y, side = looks.square_around(points)
+    x, y, side = image_prior.square_around(points)
     factor, shift = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.04, 2) * side
     corner = np.array([x, y]) + shift - (factor - 1) * side / 2
     other = cut_square(image, corner[0], corner[1], side * factor)
     crops = [cut_square(image, x, y, side), _spoilt(other, rng)]
     pairs = np.stack([crop for one in crops for crop in (one, one[:, ::-1])])
-    return registry.run(looks.NETWORK, {"image": pairs})["features"].astype(np.float16)
+    return registry.run(image_prior.NETWORK, {"image": pairs})["features"].astype(np.float16)
 
 
 def _spoilt(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -129,7 +129,7 @@ def train(people: People, output: Path) -> None:
     out = people.photos % 8 == 0
     held, people = people.take(out), people.take(~out)
     basis, centre, maps = _components(people.maps)
-    known = looks.known(people.keypoints)
+    known = image_prior.known(people.keypoints)
     mean, deviation = known.mean(0), known.std(0) + 1e-2
     members = [_member(people, maps, mean, deviation, seed) for seed in range(MEMBERS)]
     arrays = {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
@@ -139,7 +139,7 @@ def train(people: People, output: Path) -> None:
     arrays["squeeze_bias"] = arrays["squeeze_bias"] - centre @ arrays["squeeze"]
     _write(output, arrays)
     # Doubt as large as the errors of people who were not trained on: two factors.
-    guess, doubt = looks.PictureGuesser.load(output).guess(held.keypoints, _as_seen(held))
+    guess, doubt = image_prior.PictureGuesser.load(output).guess(held.keypoints, _as_seen(held))
     ratio = np.median(np.linalg.norm(guess - held.views, axis=2) / doubt, axis=0) / CHI
     arrays["last_bias"][:, 6:] += np.log(ratio)
     _write(output, arrays)
@@ -182,9 +182,14 @@ def _member(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     shapes = {"squeeze": (COMPONENTS, WIDTH), "cells": (WIDTH * 64, HIDDEN), "points": (len(mean), HIDDEN),
-              "second": (HIDDEN, HIDDEN), "last": (HIDDEN, views.OUTPUTS)}  # fmt: skip
+              "second": (HIDDEN, HIDDEN), "last": (HIDDEN, keypoint_prior.OUTPUTS)}  # fmt: skip
     weights = {k: torch.nn.Parameter(torch.randn(s) / s[0] ** 0.5) for k, s in shapes.items()}
-    names = {"squeeze_bias": WIDTH, "first_bias": HIDDEN, "second_bias": HIDDEN, "last_bias": views.OUTPUTS}
+    names = {
+        "squeeze_bias": WIDTH,
+        "first_bias": HIDDEN,
+        "second_bias": HIDDEN,
+        "last_bias": keypoint_prior.OUTPUTS,
+    }
     biases = {k: torch.nn.Parameter(torch.zeros(n)) for k, n in names.items()}
     with torch.no_grad():
         weights["last"].mul_(0.1)
@@ -194,10 +199,12 @@ def _member(
     optimiser = torch.optim.AdamW(groups, lr=RATE)
     steps = EPOCHS * len(maps) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-    mirrored = np.concatenate([views.mirror(people.keypoints), people.keypoints[:, views.USED :]], axis=1)
+    mirrored = np.concatenate(
+        [keypoint_prior.mirror(people.keypoints), people.keypoints[:, keypoint_prior.USED :]], axis=1
+    )
     # What keypoints alone tell is asked once: anew for every disturbed copy would take most of the time.
-    plain = views.features(people.keypoints).shape[1]
-    guesses = np.stack([looks.known(points)[:, plain:] for points in (people.keypoints, mirrored)])
+    plain = keypoint_prior.features(people.keypoints).shape[1]
+    guesses = np.stack([image_prior.known(points)[:, plain:] for points in (people.keypoints, mirrored)])
     for step in range(steps):
         rows, look = rng.integers(0, len(maps), BATCH), rng.integers(0, 4, BATCH)
         turned = look % 2 == 1
@@ -206,7 +213,7 @@ def _member(
         target = torch.tensor(
             np.where(turned[:, None, None], people.views[rows] * MIRRORED, people.views[rows]).astype("f4")
         )
-        said = np.concatenate([views.features(points), guess], axis=1)
+        said = np.concatenate([keypoint_prior.features(points), guess], axis=1)
         known = torch.tensor(((said - mean) / deviation).astype("f4"))
         cells = dropout(torch.from_numpy(maps[rows, look]), DROPOUT)
         squeezed = silu(weights["squeeze"].T @ cells + biases["squeeze_bias"][:, None])
@@ -229,8 +236,8 @@ def _member(
 
 def test(weights: Path, people: People) -> None:
     """Print how far the guess is off, beside that from keypoints alone."""
-    guesser = looks.PictureGuesser.load(weights)
-    report("keypoints", *views.load_guesser().guess(people.keypoints), people.views)
+    guesser = image_prior.PictureGuesser.load(weights)
+    report("keypoints", *keypoint_prior.load_guesser().guess(people.keypoints), people.views)
     report("pictures", *guesser.guess(people.keypoints, _as_seen(people)), people.views)
 
 
@@ -242,7 +249,7 @@ def main() -> None:
     verb.add_argument("folder", type=Path)
     verb = verbs.add_parser("train")
     verb.add_argument("caches", type=Path, nargs="+")
-    verb.add_argument("--output", type=Path, default=looks.DATA_FILE)
+    verb.add_argument("--output", type=Path, default=image_prior.DATA_FILE)
     verb = verbs.add_parser("test")
     verb.add_argument("weights", type=Path)
     verb.add_argument("caches", type=Path, nargs="+")

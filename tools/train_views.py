@@ -1,4 +1,4 @@
-"""Train the guess of the view (`phq_data.models.smplify.views`) on rendered people, detected.
+"""Train the guess of the view (`phq_data.models.orientation.keypoint_prior`) on rendered people, detected.
 
     python tools/train_views.py collect CACHE.npz --seed 21 --photos 2000     (about 0.4 s a photo and core)
     python tools/train_views.py train CACHE.npz [CACHE.npz ...]               (about a minute)
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from phq_data.models.movenet import MoveNetDetector
+from phq_data.models.movenet.detector import MoveNetDetector
+from phq_data.models.orientation import keypoint_prior
 from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.models.smplify import views
 from phq_data.rig import rotation_matrix
 
 FloatArray = NDArray[np.float64]
@@ -33,7 +33,7 @@ class People:
     """Detected people whose view is known."""
 
     keypoints: FloatArray  # [N, 17, 3]
-    views: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
+    keypoint_prior: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
     photos: NDArray[np.int64]  # [N] index of the photo
 
     def save(self, path: Path, upto: int, seed: int) -> None:
@@ -87,10 +87,10 @@ def _match(points: FloatArray, unit: float, detected: list[FloatArray]) -> Float
     from phq_data.bodies.anny import load_body
 
     body = load_body()
-    truth = points[[body.landmark(name) for name in COCO_KEYPOINTS[: views.CORE]]]
+    truth = points[[body.landmark(name) for name in COCO_KEYPOINTS[: keypoint_prior.CORE]]]
     best: tuple[float, FloatArray | None] = (0.15, None)
     for keypoints in detected:
-        for order in (np.arange(views.CORE), views.MIRROR[: views.CORE]):
+        for order in (np.arange(keypoint_prior.CORE), keypoint_prior.MIRROR[: keypoint_prior.CORE]):
             distance = np.median(np.linalg.norm(keypoints[order, :2] - truth, axis=1)) / unit
             if distance < best[0]:
                 best = (float(distance), keypoints)
@@ -103,17 +103,17 @@ def train(paths: list[Path], output: Path) -> None:
     from safetensors.numpy import save_file
 
     parts = [load(path)[0] for path in paths]
-    keypoints = np.concatenate([p.keypoints for p in parts])[:, : views.USED]
+    keypoints = np.concatenate([p.keypoints for p in parts])[:, : keypoint_prior.USED]
     directions = np.concatenate([p.views for p in parts]).reshape(-1, 6)
-    keypoints = np.concatenate([keypoints, views.mirror(keypoints)])
+    keypoints = np.concatenate([keypoints, keypoint_prior.mirror(keypoints)])
     target = torch.tensor(
         np.concatenate([directions, directions * (-1, 1, 1, -1, 1, 1)]), dtype=torch.float32
     )
-    values = views.features(keypoints)
+    values = keypoint_prior.features(keypoints)
     mean, deviation = values.mean(0), values.std(0) + 1e-2
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
-    sizes = [values.shape[1], WIDTH, WIDTH, views.OUTPUTS]
+    sizes = [values.shape[1], WIDTH, WIDTH, keypoint_prior.OUTPUTS]
     weights = [torch.nn.Parameter(torch.randn(MEMBERS, a, b) / a**0.5) for a, b in itertools.pairwise(sizes)]
     biases = [torch.nn.Parameter(torch.zeros(MEMBERS, b)) for b in sizes[1:]]
     with torch.no_grad():
@@ -125,7 +125,7 @@ def train(paths: list[Path], output: Path) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     for step in range(steps):
         chosen = rng.integers(0, len(values), (MEMBERS, BATCH))
-        noisy = (views.features(disturbed(keypoints[chosen.ravel()], rng)) - mean) / deviation
+        noisy = (keypoint_prior.features(disturbed(keypoints[chosen.ravel()], rng)) - mean) / deviation
         layer = torch.tensor(noisy.reshape(MEMBERS, BATCH, -1), dtype=torch.float32)
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             layer = layer @ weight + bias[:, None]
@@ -152,7 +152,7 @@ def train(paths: list[Path], output: Path) -> None:
 def disturbed(keypoints: FloatArray, rng: np.random.Generator) -> FloatArray:
     """A little of what real photos add: other noise, other scores, lost points."""
     result = keypoints.copy()
-    core = result[:, : views.CORE, :2]
+    core = result[:, : keypoint_prior.CORE, :2]
     size = np.sqrt(np.mean(np.sum((core - core.mean(1, keepdims=True)) ** 2, -1), 1))[:, None, None]
     result[..., :2] += rng.normal(size=result[..., :2].shape) * size * 0.03
     score = result[..., 2] * rng.uniform(0.85, 1.1, (len(result), 1)) + rng.normal(0, 0.04, result.shape[:2])
@@ -164,7 +164,9 @@ def test(weights: Path, paths: list[Path]) -> None:
     """Print how far the guess is off on people that it was not trained on."""
     parts = [load(path)[0] for path in paths]
     truth = np.concatenate([p.views for p in parts])
-    guess, deviation = views.ViewGuesser.load(weights).guess(np.concatenate([p.keypoints for p in parts]))
+    guess, deviation = keypoint_prior.ViewGuesser.load(weights).guess(
+        np.concatenate([p.keypoints for p in parts])
+    )
     report(weights.name, guess, deviation, truth)
 
 
@@ -198,7 +200,7 @@ def main() -> None:
     verb.add_argument("--photos", type=int, required=True)
     verb = verbs.add_parser("train")
     verb.add_argument("caches", type=Path, nargs="+")
-    verb.add_argument("--output", type=Path, default=views.DATA_FILE)
+    verb.add_argument("--output", type=Path, default=keypoint_prior.DATA_FILE)
     verb = verbs.add_parser("test")
     verb.add_argument("weights", type=Path)
     verb.add_argument("caches", type=Path, nargs="+")

@@ -102,7 +102,7 @@ def phq_review(*arguments, home, until="Ctrl-C ends the review", seconds=150):
     """The running program `phq review`, and what it said up to the line with `until`."""
     environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "phq_data.cli", "review", *arguments],
+        [sys.executable, "-m", "phq_data.cli.main", "review", *arguments],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from browser import LAPTOP, chromium, until
 from served import Served, phq_review, set_policy
 
 from annotator_app.launch import free_port
-from annotator_app.made_up import make_workspace
+from benchmarks.review_fixtures import make_workspace
 
 pytestmark = pytest.mark.slow
 

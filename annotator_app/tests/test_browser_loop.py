@@ -10,7 +10,7 @@ import pytest
 from browser import CHROMIUM, FLAGS, LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
-from annotator_app.made_up import make_workspace
+from benchmarks.review_fixtures import make_workspace
 
 PORTRAITS = 240
 AHEAD = "window.phqReview.ahead() >= 11"  # pictures are at hand for a while without network

@@ -10,7 +10,7 @@ import pytest
 from served import phq_review
 
 from annotator_app.launch import Address, LaunchError, free_port
-from annotator_app.made_up import make_workspace
+from benchmarks.review_fixtures import make_workspace
 from phq_data.workspace import Workspace, WorkspaceError
 
 
@@ -87,7 +87,7 @@ def phq():
     """The program in this process: (arguments) -> exit code, what it says, error it raised."""
     from typer.testing import CliRunner
 
-    from phq_data.cli import make_app
+    from phq_data.cli.main import make_app
 
     app = make_app()
 

@@ -1,30 +1,19 @@
 """`phq scrape` as a person runs it: the program, killed and run again, and the flow."""
 
-import importlib.util
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import web_server
 import yaml
 
 from phq_data.workspace import Workspace
 
 from .conftest import PHQ, environment, phq
-
-_SERVER = Path(__file__).parents[2] / "packages/phq_data/tests/sources/web_server.py"
-
-
-def server_module():
-    spec = importlib.util.spec_from_file_location("web_server", _SERVER)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["web_server"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -32,7 +21,7 @@ def server(monkeypatch):
     """A site that a `phq` started here may ask."""
     monkeypatch.setenv("PHQ_CONTACT", "ada@example.org")
     monkeypatch.setenv("PHQ_ALLOW_PRIVATE_HOSTS", "1")
-    module = server_module()
+    module = web_server
     with module.serving() as site:
         site.module = module
         yield site

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pytest
 from fastapi.testclient import TestClient
 
-from annotator_app.made_up import make_workspace
 from annotator_app.service import ServiceSettings, create_app
+from benchmarks.review_fixtures import make_workspace
 from phq_data.review.decisions import ulid
 
 HEADERS = {"X-PHQ": "1"}

@@ -121,8 +121,8 @@ def test_settings_of_the_team_can_be_changed(client):
 def test_triage_proposes_and_every_portrait_of_a_batch_is_an_ordinary_decision(start, tmp_path):
     from fastapi.testclient import TestClient
 
-    from annotator_app.made_up import make_workspace
     from annotator_app.service import ServiceSettings, create_app
+    from benchmarks.review_fixtures import make_workspace
 
     make_workspace(tmp_path / "many", 400, pictures=3, size=64, photos=False)
     app = create_app(ServiceSettings(str(tmp_path / "many"), reviewer="ann"))
@@ -163,7 +163,7 @@ def test_triage_proposes_and_every_portrait_of_a_batch_is_an_ordinary_decision(s
 
 
 def test_new_portraits_of_a_build_are_found(folder, start):
-    from annotator_app.made_up import make_workspace
+    from benchmarks.review_fixtures import make_workspace
 
     client = start(sync_seconds=0.0)
     assert client.get("/api/settings").json()["portraits"] == 40

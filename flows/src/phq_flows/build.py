@@ -22,10 +22,10 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.futures import PrefectFuture, as_completed  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
-from phq_data.build import STAGE_NAMES, PartReport, finish, prepare, run_part  # noqa: E402
 from phq_data.config import PipelineConfig  # noqa: E402
-from phq_data.gather import gather  # noqa: E402
-from phq_data.runner import BuildReport, Progress  # noqa: E402
+from phq_data.pipeline.engine import STAGE_NAMES, PartReport, finish, prepare, run_part  # noqa: E402
+from phq_data.pipeline.gather import gather  # noqa: E402
+from phq_data.pipeline.local import BuildReport, Progress  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
 
@@ -37,7 +37,7 @@ def stage_part(
     workspace: str, settings: str, stage: str, part: int, retry_failed: bool, before: PartReport | None
 ) -> PartReport:
     """One part of one stage; `before` is the same part's report of the stage before, to wait for it."""
-    from phq_data import cli  # noqa: F401 (one numeric thread a worker)
+    from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
     return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
 

@@ -82,7 +82,7 @@ def build(
     if not workspace:
         raise typer.BadParameter("name the workspace: --workspace DIR")
     if from_reference is not None:
-        from phq_data.exchange import first_crop, tables
+        from phq_data.interchange import first_crop, tables
         from phq_data.workspace import Workspace
 
         if sources:
@@ -110,7 +110,7 @@ def build(
 def _settings(workspace: str, preset: str, file: Path | None, assignments: list[str]) -> PipelineConfig:
     """The settings asked for; those of the workspace's last build where nothing else is."""
     from phq_data import config as settings
-    from phq_data.build import load_config
+    from phq_data.pipeline.engine import load_config
     from phq_data.workspace import Workspace, WorkspaceError
 
     if file is not None:
@@ -145,8 +145,8 @@ def run_build(
     """Build with progress on the terminal and a summary at the end; exits 1 when parts broke."""
     from rich.console import Console
 
-    from phq_data.progress import TerminalProgress, reasons, summary
-    from phq_data.runner import run_inline
+    from phq_data.cli.build_progress import TerminalProgress, reasons, summary
+    from phq_data.pipeline.local import run_inline
     from phq_data.sources.resolve import resolve
     from phq_data.workspace import Workspace, WorkspaceError
 

@@ -18,8 +18,8 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
-from phq_data.build import PartReport, load_config, run_part  # noqa: E402
-from phq_data.scrape import Progress, ScrapeOutcome, ScrapeRequest, scrape_into  # noqa: E402
+from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
+from phq_data.pipeline.scrape import Progress, ScrapeOutcome, ScrapeRequest, scrape_into  # noqa: E402
 from phq_data.workspace import Workspace  # noqa: E402
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from phq_data.scrape import ScrapeRequest
+    from phq_data.pipeline.scrape import ScrapeRequest
 
 HELP = """Photos from the web into a workspace, with their provenance; phq build goes on from there.
 
@@ -92,7 +92,7 @@ def scrape(
     ] = False,
 ) -> None:
     """Set up and run; the text of `--help` is `HELP`."""
-    from phq_data.scrape import SOURCES, ScrapeRequest, default_limit
+    from phq_data.pipeline.scrape import SOURCES, ScrapeRequest, default_limit
 
     if queries:
         _show_queries()
@@ -123,9 +123,9 @@ def run_scrape(workspace: str, request: ScrapeRequest, *, runner: str, wait: boo
     """Scrape with progress on the terminal and a summary at the end; exits 1 when it had to stop early."""
     from rich.console import Console
 
-    from phq_data.progress import reasons
-    from phq_data.scrape import scrape_into
-    from phq_data.scrape_progress import TerminalScrape, summary
+    from phq_data.cli.build_progress import reasons
+    from phq_data.cli.scrape_progress import TerminalScrape, summary
+    from phq_data.pipeline.scrape import scrape_into
     from phq_data.workspace import Workspace
     from phq_flows.cli import stop_at_once_on_interrupt
 
@@ -159,7 +159,7 @@ def _show_queries() -> None:
 
 
 def _dry_run(request: ScrapeRequest) -> None:
-    from phq_data.scrape import preview_lines
+    from phq_data.pipeline.scrape import preview_lines
 
     for line in preview_lines(request):
         typer.echo(line)

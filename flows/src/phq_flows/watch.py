@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from phq_data.runner import Progress, SilentProgress
-from phq_data.scrape import Progress as ScrapeProgress
-from phq_data.scrape import SilentScrape
+from phq_data.pipeline.local import Progress, SilentProgress
+from phq_data.pipeline.scrape import Progress as ScrapeProgress
+from phq_data.pipeline.scrape import SilentScrape
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.body import bust
 from phq_data.rig import PortraitRig
-from portraitgan.bench.body import bust
+from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.weights import make_discriminator, make_generator
 
 torch.set_num_threads(int(os.environ.get("PHQ_TEST_THREADS", "1")))
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ABLATIONS, EG3D_AXES, PRESETS, ModelConfig, eg3d, panohead, tiny
 from portraitgan.strict_json import ConfigError
-from portraitgan.weights import make_discriminator, make_generator
 
 
 @pytest.mark.parametrize("name", PRESETS)

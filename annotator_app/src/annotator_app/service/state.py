@@ -15,8 +15,8 @@ from fastapi import Request
 from annotator_app.service import models
 from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
-from phq_data.build import load_config
 from phq_data.config import ConfigError, ScreenConfig
+from phq_data.pipeline.engine import load_config
 from phq_data.review import decisions, items
 from phq_data.review.database import StoreError
 from phq_data.review.pictures import Pictures

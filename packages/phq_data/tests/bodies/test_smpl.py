@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+import smpl_files as files
 
 from phq_data.bodies import JOINT_NAMES, SMPL_JOINT_INDEX
 from phq_data.bodies.smpl import SmplBody, load_body, portrait_rig
@@ -17,12 +16,6 @@ from phq_data.rig import PortraitRig
 
 pytest.importorskip("smplx", reason="SMPL's mesh needs the extra 'smpl'")
 torch = pytest.importorskip("torch")
-
-_SPEC = importlib.util.spec_from_file_location(
-    "smpl_files", Path(__file__).parents[1] / "models" / "smpl_files.py"
-)
-files = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(files)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +87,7 @@ def test_our_batched_layer_is_smplx(arrays):
 
 def test_an_added_file_gives_the_rig_of_the_official_one(arrays, tmp_path, monkeypatch):
     from phq_data.bodies import smpl
-    from phq_data.models import store
+    from phq_data.weights import store
 
     monkeypatch.setenv("PHQ_MODELS", str(tmp_path / "models"))
     official = tmp_path / "official.pkl"

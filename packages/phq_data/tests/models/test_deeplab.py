@@ -12,9 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="DeepLabV3 needs the extra 'paper'")
 deeplab = importlib.import_module("phq_data.models.deeplab")
-from phq_data.models import registry, store  # noqa: E402
+from phq_data.models import registry  # noqa: E402
 from phq_data.models.protocols import Segmenter  # noqa: E402
 from phq_data.models.registry import ModelError  # noqa: E402
+from phq_data.weights import store  # noqa: E402
 
 SIZE = 96
 

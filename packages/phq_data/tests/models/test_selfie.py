@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from phq_data.models import matting, ownership
-from phq_data.models.movenet import MoveNetDetector
+from phq_data.models import matting, person_assignment
+from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.protocols import Segmenter
 from phq_data.models.selfie import SelfieConfig, SelfieSegmenter, _attached
 
@@ -175,7 +175,7 @@ def standing_at(x: float) -> np.ndarray:
 def test_two_people_share_the_ground_between_them() -> None:
     person = np.ones((256, 256), np.float32)
     plain = np.full((256, 256, 3), 128, np.uint8)
-    share = ownership.share_of(standing_at(70), [standing_at(190)], person, plain)
+    share = person_assignment.share_of(standing_at(70), [standing_at(190)], person, plain)
     assert share[:, :60].min() > 0.95 and share[:, 200:].max() < 0.05
     np.testing.assert_allclose(share[100, 128:132].mean(), 0.5, atol=0.15)
 
@@ -185,12 +185,12 @@ def test_claims_stop_at_edges() -> None:
     person = np.ones((256, 256), np.float32)
     picture = np.full((256, 256, 3), 60, np.uint8)
     picture[:, 150:] = 200
-    share = ownership.share_of(standing_at(70), [standing_at(190)], person, picture)
+    share = person_assignment.share_of(standing_at(70), [standing_at(190)], person, picture)
     assert share[40, 143] > 0.8 and share[40, 158] < 0.2
 
 
 def test_nobody_else_means_all_of_it() -> None:
-    share = ownership.share_of(
+    share = person_assignment.share_of(
         standing_at(70), [], np.ones((64, 64), np.float32), np.zeros((256, 256, 3), np.uint8)
     )
     np.testing.assert_array_equal(share, 1)

@@ -14,9 +14,10 @@ import pytest
 # Not imported here: the detector's own way of importing it is what is tested.
 if importlib.util.find_spec("ultralytics") is None:
     pytest.skip("YOLO needs the extra 'yolo'", allow_module_level=True)
-from phq_data.models import store, yolo
+from phq_data.models import yolo
 from phq_data.models.protocols import PersonDetector
 from phq_data.models.registry import ModelError, person_detector
+from phq_data.weights import store
 
 CONFIG = yolo.YoloConfig(min_score=1e-4, size=160, max_people=6, batch=2)
 

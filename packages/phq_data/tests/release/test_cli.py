@@ -5,7 +5,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from phq_data.cli import make_app
+from phq_data.cli.main import make_app
 from phq_data.release import reader
 
 from .conftest import DAY
@@ -13,7 +13,10 @@ from .conftest import DAY
 
 def phq(*args, fails=False):
     done = subprocess.run(
-        [sys.executable, "-m", "phq_data.cli", *map(str, args)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "phq_data.cli.main", *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode != 0) is fails, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -1,11 +1,9 @@
 import hashlib
-import importlib.util
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import web_server
 from PIL import Image
 
 from phq_data.release import fill as filling
@@ -14,7 +12,7 @@ from phq_data.release.build import build
 from phq_data.release.verify import verify
 from phq_data.release.version import ReleaseError
 from phq_data.stages.crop import Window
-from phq_data.stages.cut import cut
+from phq_data.stages.resample import cut
 
 from .conftest import SIDE, options
 
@@ -122,12 +120,8 @@ def test_a_full_release_needs_no_filling(maker, releases, photos):
 @pytest.fixture
 def site():
     """A server on this machine that answers as told."""
-    path = Path(__file__).parents[1] / "sources/web_server.py"
-    spec = importlib.util.spec_from_file_location("web_server_of_fill", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.serving() as site:
-        site.Answer = module.Answer
+    with web_server.serving() as site:
+        site.Answer = web_server.Answer
         yield site
 
 

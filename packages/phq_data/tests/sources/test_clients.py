@@ -7,14 +7,13 @@ import tracemalloc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from web_server import Answer, Commons, FakeClock, serving
 
 from phq_data.sources import SourceError, openverse, pexels, unsplash, wikimedia
 from phq_data.sources.unsplash_lite import UnsplashLite
 from phq_data.sources.urls import UrlList
 from phq_data.sources.web import TransientError
 from phq_data.sources.web.http import Secret, Web
-
-from .web_server import Answer, Commons, FakeClock, serving
 
 
 @pytest.fixture

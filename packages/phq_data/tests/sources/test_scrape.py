@@ -5,17 +5,16 @@ import threading
 from dataclasses import replace
 
 import pytest
+from web_server import Answer, Commons, FakeClock, jpeg, serving
 
-from phq_data.scrape import ScrapeRequest, preview_lines, scrape_into
-from phq_data.scrape_progress import summary
+from phq_data.cli.scrape_progress import summary
+from phq_data.pipeline.scrape import ScrapeRequest, preview_lines, scrape_into
 from phq_data.sources import SourceError
 from phq_data.sources.terms import TermsError
 from phq_data.sources.web import http
 from phq_data.sources.web.limits import HostPolicy
 from phq_data.sources.web.settings import WebSettings
 from phq_data.workspace import Workspace
-
-from .web_server import Answer, Commons, FakeClock, jpeg, serving
 
 
 class Silent:

@@ -193,7 +193,7 @@ def test_an_interrupted_program_says_how_to_go_on(tmp_path):
     """Also its workers, to whom the terminal sends Ctrl-C as well, end without a traceback."""
     # Programs that a script started in the background ignore Ctrl-C; these tests may run there.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code = heard + "from phq_data.cli import main; main()"
+    code = heard + "from phq_data.cli.main import main; main()"
     asked = ["synthesize", str(tmp_path), "--count", "400", "--seed", "3", "--jobs", "2"]
     program = subprocess.Popen(
         [sys.executable, "-c", code, *asked], stderr=subprocess.PIPE, text=True, start_new_session=True

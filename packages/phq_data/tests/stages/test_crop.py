@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
+import bodyworks as works
 import numpy as np
 import pytest
 
@@ -13,9 +13,6 @@ from phq_data.config import AlignConfig
 from phq_data.stages import crop
 from phq_data.stages.align import Alignment, align, posed_template
 from phq_data.stages.crop import Window
-
-sys.path.insert(0, str(Path(__file__).parent))
-import bodyworks as works
 
 GOLDEN = Path(os.environ.get("PHQ_GOLDEN", Path(__file__).parents[4] / "tests" / "golden"))
 RIG = works.make_rig()

@@ -1,23 +1,19 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import bodyworks as works
 import numpy as np
 import pytest
 
 from phq_data import schema
 from phq_data.bodies import JOINT_NAMES
 from phq_data.config import DetectConfig, FitConfig
-from phq_data.images import PhotoError
+from phq_data.images.codecs import PhotoError
 from phq_data.models.protocols import BodyFit, DetectedPerson, FitRequest
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
-
-sys.path.insert(0, str(Path(__file__).parent))
-import bodyworks as works
 
 PHOTOS = [{"photo_id": name, "width": 64, "height": 48, "uri": f"file:///{name}"} for name in ("a", "b", "c")]
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from phq_data import schema
 from phq_data.config import IngestConfig
-from phq_data.gather import gather
-from phq_data.images import PhotoError, decode, perceptual_hash
+from phq_data.images.codecs import PhotoError, decode, perceptual_hash
+from phq_data.pipeline.gather import gather
 from phq_data.sources.folder import FolderSource
 from phq_data.stages.ingest import ingest, open_photo
 from phq_data.workspace import Workspace

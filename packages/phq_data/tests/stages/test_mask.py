@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import bodyworks as works
 import numpy as np
 import pytest
 
-from phq_data.stages import cut, mask
+from phq_data.stages import mask, resample
 from phq_data.stages.crop import Window
-
-sys.path.insert(0, str(Path(__file__).parent))
-import bodyworks as works
 
 
 class Bright:
@@ -26,7 +21,7 @@ class Bright:
 def test_a_window_inside_the_photo_keeps_the_segmenters_mask() -> None:
     photo = works.photo_of()
     window = Window(10, 20, 300)
-    picture = cut.cut(photo, window, 128).pixels
+    picture = resample.cut(photo, window, 128).pixels
     segmenter = Bright()
     alpha = mask.person_mask(picture, window, (640, 480), np.zeros((17, 3)), [np.ones((17, 3))], segmenter)
     assert np.array_equal(alpha, np.where(picture[..., 0] > 127, 255, 0))

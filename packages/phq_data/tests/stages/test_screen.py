@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
+import align_crop_bench
+import bodyworks as works
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,14 +11,10 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from phq_data import schema
 from phq_data.config import ScreenConfig
-from phq_data.images import decode_struct, encode_image, image_struct
-from phq_data.stages import scores as stage
+from phq_data.images.codecs import decode_struct, encode_image, image_struct
+from phq_data.stages import quality as stage
 from phq_data.stages.crop import Window
 from phq_data.stages.screen import judge, screen
-
-sys.path.insert(0, str(Path(__file__).parent))
-import bodyworks as works
-import test_portray
 
 EVERYWHERE = np.ones((256, 256), bool)
 
@@ -82,14 +78,14 @@ def test_the_references_blur_score_is_the_variance_of_the_laplacian() -> None:
 
 
 def test_a_flat_portrait_fails_the_references_blur_filter_only_when_asked() -> None:
-    rows = test_portray.Bench().run().rows
+    rows = align_crop_bench.Bench().run().rows
     flat = np.full((128, 128, 3), 90, np.uint8)
     rows[0]["image"] = image_struct(encode_image(flat, "png")[0], "flat.png")
     lenient = {"min_blur": 0.0, "min_contrast": 0.0, "max_head_outside": 1.0, "max_overlap": 1.0}
-    people = test_portray.Bench().people
+    people = align_crop_bench.Bench().people
     for least, wanted in ((4.0, ["blurry"]), (0.0, [])):
         config = ScreenConfig(**lenient, min_mask_share=0.0, max_doubt=1.0, min_laplacian=least)
-        result = screen(rows[:1], people, config, test_portray.RIG)
+        result = screen(rows[:1], people, config, align_crop_bench.RIG)
         assert result.rows[0]["reasons"] == wanted
         if least:
             assert json.loads(result.outcomes[0].row("screen")["evidence"])["laplacian"] == 0.0
@@ -163,7 +159,7 @@ def test_coverage_asks_whether_the_rig_lies_on_the_person() -> None:
 
 
 def portraits() -> tuple[list[dict], list[dict], list[dict]]:
-    bench = test_portray.Bench()
+    bench = align_crop_bench.Bench()
     return bench.run().rows, bench.people, bench.fits
 
 

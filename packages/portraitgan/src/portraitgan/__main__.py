@@ -2,6 +2,6 @@
 
 import sys
 
-from portraitgan.cli import main
+from portraitgan.commands.main import main
 
 sys.exit(main())

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.deformation import POSES as POSE_LIST
 from phq_data.rig import PortraitRig
-from portraitgan.bench.deformation import POSES as POSE_LIST
 from portraitgan.config import DeformationConfig
 from portraitgan.deformation.closest import BruteForce, Closest, ClosestFaces, on_triangles
 from portraitgan.deformation.field import Deformation

@@ -30,9 +30,9 @@ SCRIPT = """
 import importlib.util, sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_closest import LIMIT, POSES, ray_points, run, warp
-from portraitgan.bench.body import bust
+from benchmarks.body import bust
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.deformation.triton_search import TritonTableSearch
@@ -97,7 +97,7 @@ def test_interpreted_on_a_cpu_it_meets_the_contract(tmp_path: Path) -> None:
     script.write_text(SCRIPT)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(script), str(Path(__file__).parent)],
+        [sys.executable, str(script), str(Path(__file__).parent), str(Path(__file__).parents[4])],
         env=environment,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from phq_data.rig import PortraitRig
-from portraitgan import weights
+from portraitgan.checkpoints import weights
 from portraitgan.config import ModelConfig, tiny
 from portraitgan.inference.model import Model, open_model
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from portraitgan.cli import main
+from portraitgan.commands.main import main
 
 
 @pytest.mark.parametrize(

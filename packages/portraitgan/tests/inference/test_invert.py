@@ -14,7 +14,9 @@ from PIL import Image
 from torch import nn
 
 from phq_data import camera as cameras
-from portraitgan.cli import main
+from portraitgan.commands.main import main
+from portraitgan.images.drawing import to_pixels
+from portraitgan.images.files import save_image
 from portraitgan.inference import views
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.inversion_loss import (
@@ -28,7 +30,6 @@ from portraitgan.inference.invert import InversionOptions, Inverted, invert, rat
 from portraitgan.inference.latents import from_latent_file, load_latent
 from portraitgan.inference.model import Model, open_model
 from portraitgan.inference.orbit import angles_of, camera_at
-from portraitgan.inference.pictures import save_picture, to_pixels
 
 POSE = views.body_pose((0, 10, 0), (5, 15, 0))
 
@@ -162,7 +163,7 @@ def test_the_command_continues_and_a_changed_question_starts_anew(
 ) -> None:
     import portraitgan.inference.inversion_state as states
 
-    save_picture(tmp_path / "target.png", to_pixels(target / 2 + 0.5)[0])
+    save_image(tmp_path / "target.png", to_pixels(target / 2 + 0.5)[0])
     command = [
         "invert",
         str(run),
@@ -242,7 +243,7 @@ def test_perceptual_network_gets_bytes_and_pictures_no_larger_than_256(tmp_path:
 
 
 def test_command_writes_a_latent_that_sample_shows(run: Path, target: torch.Tensor, tmp_path: Path) -> None:
-    save_picture(tmp_path / "target.png", to_pixels(target / 2 + 0.5)[0])
+    save_image(tmp_path / "target.png", to_pixels(target / 2 + 0.5)[0])
     out = tmp_path / "found"
     base = ["invert", str(run), str(out), "--image", str(tmp_path / "target.png"), "--yaw", "25"]
     pose = ["--neck", "0", "10", "0", "--head", "5", "15", "0"]

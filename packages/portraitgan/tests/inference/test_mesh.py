@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from phq_data import camera as cameras
-from portraitgan.cli import main
+from portraitgan.commands.main import main
 from portraitgan.inference import views
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.mesh import (

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from phq_data.rig import PortraitRig
-from portraitgan.cli import main
+from portraitgan.commands.main import main
 from portraitgan.config import official, tiny
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model, open_model

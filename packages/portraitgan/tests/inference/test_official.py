@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from phq_data.release import bench
+from benchmarks import release as bench
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
-from portraitgan.cli import main
+from portraitgan.commands.main import main
 from portraitgan.config import tiny
 from portraitgan.inference.model import open_model
 from portraitgan.inference.portraits import open_portraits

@@ -14,7 +14,7 @@ from PIL import Image
 from phq_data.release import bench, reader
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.workspace import Workspace
-from portraitgan.cli import main
+from portraitgan.commands.main import main
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model
 from portraitgan.inference.portraits import judged, open_portraits

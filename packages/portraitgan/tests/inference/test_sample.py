@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from phq_data import camera as cameras
-from portraitgan.cli import main
+from portraitgan.commands.main import main
+from portraitgan.images.drawing import PARTS, draw, normals, sheet
 from portraitgan.inference import views
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import from_seeds, parse_seeds
 from portraitgan.inference.model import Model
-from portraitgan.inference.pictures import PARTS, draw, normals, sheet
 from portraitgan.inference.sample import shoot
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from phq_data import camera as cameras
-from portraitgan.cli import main
+from portraitgan.commands.main import main
+from portraitgan.images.drawing import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import from_seeds
 from portraitgan.inference.model import Model
-from portraitgan.inference.pictures import Pixels
 from portraitgan.inference.video import Film, camera_path, closed_curve, frames_of, write_video
 
 av = pytest.importorskip("av")

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from phq_data import camera as cameras
+from portraitgan.images.drawing import PARTS
 from portraitgan.inference import views
 from portraitgan.inference.latents import from_seeds
 from portraitgan.inference.model import Model
-from portraitgan.inference.pictures import PARTS
 from portraitgan.inference.sample import shoot
 from portraitgan.inference.view_state import ViewRenderer, ViewState, mixed_layers, view_of
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from phq_data.release import bench
+from benchmarks import release as bench
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.splits import SplitShares
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
-from portraitgan import weights
+from portraitgan.checkpoints import weights
 from portraitgan.config import ModelConfig, tiny, without_pose_predictors
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model, open_model
 from portraitgan.training.distributed import World
 

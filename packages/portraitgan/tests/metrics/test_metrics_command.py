@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from portraitgan.cli import main
+from portraitgan.commands.main import main
 from portraitgan.metrics.report import table
 
 

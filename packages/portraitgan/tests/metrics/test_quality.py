@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from phq_data import camera
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.metrics import quality
 from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Setting, drawn, settings_of

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
-from portraitgan import losses
+from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ModelConfig, tiny
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import DiscriminatorBlock
 from portraitgan.networks.layers import Convolution, SynthesisLayer, ToRGB, in_precision
-from portraitgan.weights import make_discriminator, make_generator
+from portraitgan.training import losses
 
 HALF = [(torch.float16, 1.5e-2), (torch.bfloat16, 3e-2)]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from portraitgan.checkpoints.convert import is_dropped, official_key
 from portraitgan.config import ModelConfig, paper_256, paper_512
-from portraitgan.convert import is_dropped, official_key
 from portraitgan.networks.discriminator import Discriminator
 from portraitgan.networks.generator import Generator
 

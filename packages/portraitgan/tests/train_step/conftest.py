@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from portraitgan import losses
 from portraitgan.config import (
     CompatibilityConfig,
     DiscriminatorConfig,
@@ -35,6 +34,7 @@ from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.rendering.rays import RayDraws, fixed_draws
+from portraitgan.training import losses
 
 BATCH, RESOLUTION, SAMPLES = 4, 16, 8
 

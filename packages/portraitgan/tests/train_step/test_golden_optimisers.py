@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from portraitgan import losses
 from portraitgan.config import LossConfig
 from portraitgan.networks.discriminator import Discriminator
 from portraitgan.networks.generator import Generator
+from portraitgan.training import losses
 
 pytestmark = pytest.mark.slow
 

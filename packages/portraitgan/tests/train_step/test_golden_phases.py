@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from portraitgan import losses
 from portraitgan.config import LossConfig
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Discriminator
 from portraitgan.networks.generator import Generator
+from portraitgan.training import losses
 
 pytestmark = pytest.mark.slow
 

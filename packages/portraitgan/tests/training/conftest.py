@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from phq_data.release import bench
+from benchmarks import release as bench
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.training.config import (
     BatchConfig,
     OutputConfig,

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.training.config import BatchConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World, join
 from portraitgan.training.step import Stepper, make_networks

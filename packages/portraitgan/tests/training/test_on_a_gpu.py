@@ -14,21 +14,21 @@ from torch import Tensor
 
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
-from portraitgan import losses
-from portraitgan.cli import main
+from portraitgan.checkpoints import checkpoint
+from portraitgan.checkpoints.weights import make_discriminator, make_generator
+from portraitgan.commands.main import main
 from portraitgan.config import ModelConfig, tiny
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.inference.model import open_model
 from portraitgan.networks.placing import place
 from portraitgan.rendering import compiled, rays
-from portraitgan.training import checkpoint, statistics
+from portraitgan.training import losses, statistics
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.loop import train
 from portraitgan.training.run import open_run
-from portraitgan.weights import make_discriminator, make_generator
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraitgan.data import PortraitData
-from portraitgan.training import checkpoint, statistics
+from portraitgan.checkpoints import checkpoint
+from portraitgan.data.dataset import PortraitData
+from portraitgan.training import statistics
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.loop import train

@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from portraitgan import losses
-from portraitgan.data import Batch, PortraitData
-from portraitgan.loader import Sampler, loader
-from portraitgan.training import ema
+from portraitgan.data.dataset import Batch, PortraitData
+from portraitgan.data.loader import Sampler, loader
+from portraitgan.training import ema, losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.run import make_deformation

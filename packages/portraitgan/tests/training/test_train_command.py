@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from portraitgan.cli import main
-from portraitgan.data import PortraitData
-from portraitgan.training import checkpoint, estimate, snapshots
+from portraitgan.checkpoints import checkpoint
+from portraitgan.commands.main import main
+from portraitgan.data.dataset import PortraitData
+from portraitgan.training import estimate, snapshots
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.run import open_run, read_run_config

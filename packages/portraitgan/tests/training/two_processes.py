@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from portraitgan.data import PortraitData
-from portraitgan.loader import loader
-from portraitgan.training import checkpoint, statistics
+from portraitgan.checkpoints import checkpoint
+from portraitgan.data.dataset import PortraitData
+from portraitgan.data.loader import loader
+from portraitgan.training import statistics
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World, join
 from portraitgan.training.run import Run, open_run

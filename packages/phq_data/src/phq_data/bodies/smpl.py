@@ -125,7 +125,7 @@ def load_body(path: str | Path | None = None) -> SmplBody:
     Raises `BodyError` or `ModelError` that say what to do.
     """
     if path is None:
-        from phq_data.models import store
+        from phq_data.weights import store
 
         path = store.verified_file("smpl")[0]
     return _load(str(path))
@@ -135,7 +135,7 @@ def load_body(path: str | Path | None = None) -> SmplBody:
 def _load(path: str) -> SmplBody:
     if path.endswith(".safetensors"):
         return SmplBody(SmplArrays.load(path))
-    from phq_data.models.smpl_pickle import read_smpl_pickle
+    from phq_data.bodies.smpl_pickle import read_smpl_pickle
 
     return SmplBody(read_smpl_pickle(path))
 

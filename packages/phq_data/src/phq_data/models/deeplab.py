@@ -18,8 +18,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from phq_data.models import tensor_file
 from phq_data.models.registry import ModelError
+from phq_data.weights import tensor_file
 
 FloatArray = NDArray[np.float64]
 CODE_VERSION = 1  # raise it when the same config would give other masks
@@ -58,7 +58,7 @@ class DeepLabSegmenter:
     @classmethod
     def open(cls, config: DeepLabConfig | None = None) -> DeepLabSegmenter:
         """The segmenter with the added weights; `ModelError` says how to add them."""
-        from phq_data.models import store
+        from phq_data.weights import store
 
         path, sha256 = store.verified_file("deeplabv3-resnet101")
         return cls(build(read_weights(path)), sha256, config)

@@ -71,7 +71,7 @@ def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = No
 
         return KeypointFileDetector(weights)
     _check_choice("person detector", name, PERSON_DETECTORS)
-    from phq_data.models.movenet import MoveNetConfig, MoveNetDetector
+    from phq_data.models.movenet.detector import MoveNetConfig, MoveNetDetector
 
     return MoveNetDetector(config if config is not None else MoveNetConfig(), threads=threads)
 
@@ -95,9 +95,9 @@ def body_fitter(name: str = "smplify", *, config: Any = None) -> BodyFitter:
     if name == "3dcrowdnet":
         _need("paper", "torch", "torchvision")
         from phq_data.bodies.smpl import load_body
-        from phq_data.models import store
         from phq_data.models.crowdnet import checkpoint
         from phq_data.models.crowdnet.fitter import CrowdNetConfig, CrowdNetFitter
+        from phq_data.weights import store
 
         weights, sha256 = store.verified_file("3dcrowdnet")
         arrays = load_body().arrays
@@ -111,7 +111,7 @@ def body_fitter(name: str = "smplify", *, config: Any = None) -> BodyFitter:
 
 def check_files(detector: str, segmenter: str) -> None:
     """`ModelError` when the files or packages that these names need are not there. Loads no network."""
-    from phq_data.models import store
+    from phq_data.weights import store
 
     kind, _, weights = detector.partition(":")
     if kind == "yolo":

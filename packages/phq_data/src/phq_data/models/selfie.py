@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from phq_data.models import registry
 from phq_data.models.matting import Plane, refine, resize_picture, resize_plane
-from phq_data.models.ownership import body_of, share_of
+from phq_data.models.person_assignment import body_of, share_of
 from phq_data.models.protocols import FloatArray
 
 CODE_VERSION = 1  # raise it when the same config and network would give another mask

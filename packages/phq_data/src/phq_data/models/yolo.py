@@ -108,8 +108,8 @@ class YoloDetector:
 
 def find_weights(weights: str) -> tuple[Path, str]:
     """(file, SHA-256) of weights by name or path; "" takes the user's own, then the default, then any."""
-    from phq_data.models import store
-    from phq_data.models.catalogue import KNOWN
+    from phq_data.weights import store
+    from phq_data.weights.catalogue import KNOWN
 
     names = [model.name for model in KNOWN if model.kind == "yolo"]
     if weights in names:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import __version__, schema
-from phq_data.build import load_config
+from phq_data.pipeline.engine import load_config
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
 from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry, encoded_digest

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from phq_data.release import rights, statements
+from phq_data.release import datasheet_text as wording
+from phq_data.release import rights
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
 from phq_data.sources import is_web_address
@@ -40,7 +41,7 @@ def write(folder: Path, manifest: Manifest, summary: Summary, changelog: str) ->
 
 def readme(manifest: Manifest, summary: Summary) -> str:
     """The dataset card with Hugging Face's front matter."""
-    licence = statements.licence_name(summary)
+    licence = wording.licence_name(summary)
     configs = [{"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.counts()]
     front: dict[str, Any] = {
         "pretty_name": manifest.name,
@@ -65,7 +66,7 @@ def readme(manifest: Manifest, summary: Summary) -> str:
 
 # {manifest.name} {manifest.version}
 
-{statements.summary_sentence(manifest, summary)}
+{wording.summary_sentence(manifest, summary)}
 
 {warning}{pictures}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
 
@@ -118,7 +119,7 @@ sha256 of every file; cite its digest to name these bytes.
 
 def datasheet(manifest: Manifest, summary: Summary) -> str:
     """Questions of "Datasheets for Datasets" (Gebru et al.), answered from what the release knows."""
-    said = statements.rai(manifest, summary)
+    said = wording.rai(manifest, summary)
 
     def text(*names: str) -> str:
         parts: list[str] = []
@@ -144,7 +145,7 @@ def datasheet(manifest: Manifest, summary: Summary) -> str:
 
 ## Composition
 
-{statements.summary_sentence(manifest, summary)} {text("dataCollectionRawData", "dataCollectionMissingData")}
+{wording.summary_sentence(manifest, summary)} {text("dataCollectionRawData", "dataCollectionMissingData")}
 
 Left out of this release:
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from phq_data import schema
-from phq_data.release import statements
+from phq_data.release import datasheet_text
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
 
@@ -60,14 +60,14 @@ def write(folder: Path, manifest: Manifest, summary: Summary) -> None:
 def document(manifest: Manifest, summary: Summary) -> dict[str, Any]:
     """The JSON-LD document."""
     url = manifest.about["url"] or f"urn:phq:{manifest.name}:{manifest.version}"
-    licences = statements.licence_urls(summary)
-    others = [name for name in summary.licences if statements.rights.licence_url(name) is None]
+    licences = datasheet_text.licence_urls(summary)
+    others = [name for name in summary.licences if datasheet_text.rights.licence_url(name) is None]
     return {
         "@context": _context(),
         "@type": "sc:Dataset",
         "conformsTo": [CROISSANT, RAI],
         "name": manifest.name,
-        "description": statements.summary_sentence(manifest, summary),
+        "description": datasheet_text.summary_sentence(manifest, summary),
         "version": manifest.version,
         "datePublished": manifest.created,
         "creator": {"@type": "sc:Organization", "name": manifest.about["creator"]},
@@ -78,7 +78,7 @@ def document(manifest: Manifest, summary: Summary) -> dict[str, Any]:
         "isLiveDataset": False,
         "distribution": _distribution(manifest),
         "recordSet": [_splits(manifest), _portraits(manifest)],
-        **{f"rai:{name}": value for name, value in statements.rai(manifest, summary).items()},
+        **{f"rai:{name}": value for name, value in datasheet_text.rai(manifest, summary).items()},
     }
 
 

@@ -128,10 +128,10 @@ def from_web(
     except ImportError as error:
         raise ReleaseError(f"fetching needs {error.name}: pip install 'phq-data[scrape]'") from error
     from phq_data.sources.web import FetchError, RefusedError
-    from phq_data.sources.web.courtesy import Courtesy
     from phq_data.sources.web.fetch import Fetcher
     from phq_data.sources.web.http import Web
     from phq_data.sources.web.limits import HostPolicy
+    from phq_data.sources.web.robots import Courtesy
 
     web = Web(
         contact,
@@ -183,9 +183,9 @@ def _all_filled(
 
 def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, Any], str]:
     """The row with its picture, and why it has none."""
-    from phq_data.images import PhotoError, decode, encode_image, image_struct
+    from phq_data.images.codecs import PhotoError, decode, encode_image, image_struct
     from phq_data.stages.crop import CropError, Window
-    from phq_data.stages.cut import cut
+    from phq_data.stages.resample import cut
 
     try:
         photo = _photo(row, fetchers)
@@ -203,7 +203,7 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
         data, extension = encode_image(picture, row["codec"])
         struct = image_struct(data, f"{row['portrait_id']}.{extension}")
         if row["codec"].startswith("jpeg"):
-            from phq_data.images import decode_struct
+            from phq_data.images.codecs import decode_struct
 
             picture = decode_struct(struct)
     except (PhotoError, CropError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from phq_data.release import statements
+from phq_data.release import datasheet_text
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import PITCH_STEP, YAW_STEP, Summary
 
@@ -53,7 +53,7 @@ def page(folder: Path, manifest: Manifest, summary: Summary) -> str:
 <title>{title}</title><style>{_STYLE}</style></head><body>
 <h1>{title}</h1>
 <p class="soft">{manifest.created} · made with phq-data {manifest.about["code_version"]}</p>
-<p>{html.escape(statements.summary_sentence(manifest, summary))}</p>{warning}
+<p>{html.escape(datasheet_text.summary_sentence(manifest, summary))}</p>{warning}
 <h2>Cameras</h2>
 <p>Where the camera stands around the person: yaw across (0 = in front, 90 = on the person's left), elevation
 up. The stronger the colour, the more portraits.</p>

@@ -4,7 +4,7 @@ Checked row by row when a release is built (`train`) and again when it is pushed
 `publish-ids` for a release without pictures). What is not known to be allowed is refused, unless somebody
 states a permission; the statement is recorded in the manifest.
 
-What providers' terms say is in `phq_data.sources.terms`, what counts as free in `phq_data.sources.licences`.
+What providers' terms say is in `phq_data.sources.terms`, what counts as free in `phq_data.sources.licenses`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from phq_data.release.version import ReleaseError
-from phq_data.sources.licences import is_free, licence_url
+from phq_data.sources.licenses import is_free, licence_url
 from phq_data.sources.terms import TERMS, USES, Permission, Use, recorded, terms_of
 
 __all__ = [

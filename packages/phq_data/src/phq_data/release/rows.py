@@ -129,7 +129,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
 
 def pixel_digests(portrait: Mapping[str, Any]) -> tuple[str, str]:
     """(picture, mask) digests of a row of `portraits`, decoded. Raises `ReleaseError` naming the row."""
-    from phq_data.images import PhotoError, decode_struct
+    from phq_data.images.codecs import PhotoError, decode_struct
 
     try:
         image, mask = decode_struct(portrait["image"]), decode_struct(portrait["mask"])

@@ -212,7 +212,7 @@ def _check_group(
 
 
 def _check_pixels(path: str, row: dict[str, Any], here: tuple[int, str]) -> Iterator[Problem]:
-    from phq_data.images import PhotoError, decode_struct
+    from phq_data.images.codecs import PhotoError, decode_struct
     from phq_data.release.rows import pixel_digest
 
     for name, digest in (("image", row["pixels"]), ("mask", row["mask_pixels"])):

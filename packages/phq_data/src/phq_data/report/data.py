@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from phq_data.build import STAGE_NAMES
 from phq_data.config import ConfigError, PipelineConfig, default
+from phq_data.pipeline.engine import STAGE_NAMES
 from phq_data.workspace import Workspace
 
 PORTRAIT_COLUMNS = [

@@ -20,7 +20,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
 from phq_data.rig import PortraitRig
-from phq_data.words import file_name, printable
+from phq_data.text import file_name, printable
 from phq_data.workspace import Workspace, WorkspaceError
 
 PICTURES = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "cameras.png")

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from phq_data.images import decode_struct
+from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace, WorkspaceError
 
@@ -85,7 +85,7 @@ def kept_cards(
     workspace: Workspace, portraits: pd.DataFrame, ids: Sequence[str], rig: PortraitRig | None, budget: Budget
 ) -> list[Card]:
     """Portrait, mesh overlay and mask of each of `ids`, in that order, as long as the budget lasts."""
-    from phq_data import render
+    from phq_data.rendering import renderer
 
     cards = {}
     columns = ["portrait_id", "camera", "pose", "image", "mask"]
@@ -94,7 +94,7 @@ def kept_cards(
         alpha = shrink(decode_struct(row["mask"]), SIDE)
         tiles = {"portrait": image, "mask": cut_out(image, alpha)}
         if rig is not None:
-            tiles["overlay"] = render.overlay(image, rig, row["camera"], row["pose"])
+            tiles["overlay"] = renderer.overlay(image, rig, row["camera"], row["pose"])
         uris = {name: data_uri(tile) for name, tile in tiles.items()}
         card = Card(row["portrait_id"], **uris, tiles=tiles)
         if not budget.take(card.uris):

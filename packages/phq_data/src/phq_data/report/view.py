@@ -13,7 +13,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, sheets
 from phq_data.report.data import ReportData
 from phq_data.report.judged import Judged, judged
-from phq_data.words import file_name, printable
+from phq_data.text import file_name, printable
 
 MAX_TROUBLES = 200
 STAGE_TITLES = {

@@ -15,7 +15,7 @@ from phq_data.report.judged import judged
 from phq_data.review import rules
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import ITEMS, REPLACED, STANDINGS
-from phq_data.words import file_name
+from phq_data.text import file_name
 
 SCORES: Mapping[str, str] = {
     "keypoint_score": "score of the key points",

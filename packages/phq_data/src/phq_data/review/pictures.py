@@ -24,10 +24,10 @@ import sqlalchemy as sa
 from PIL import Image
 
 from phq_data import camera as cameras
-from phq_data import render
-from phq_data.build import load_config, read_photo
-from phq_data.images import PhotoError, decode, decode_struct, sniff
-from phq_data.rasterise import rasterise
+from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
+from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.rendering import renderer
+from phq_data.rendering.rasterizer import rasterise
 from phq_data.report.page import load_rig
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS
@@ -230,9 +230,9 @@ def mesh(rig: PortraitRig, camera: Any, pose: Any, side: int) -> np.ndarray:
     cam2world, intrinsics = cameras.from_label(camera)
     points = rig.posed(pose).astype(np.float64)
     share = np.clip(rig.weights[:, 1:].astype(np.float64), 0, 1)
-    colours = (1 - share) * np.array(render.BODY_COLOUR) + share * np.array(render.HEAD_COLOUR)
+    colours = (1 - share) * np.array(renderer.BODY_COLOUR) + share * np.array(renderer.HEAD_COLOUR)
     shaded = np.ones((len(points), 4), np.float32)
-    shaded[:, :3] = colours * render.headlight(points, rig.faces, cam2world[:3, 3])[:, None]
+    shaded[:, :3] = colours * renderer.headlight(points, rig.faces, cam2world[:3, 3])[:, None]
     at, depth = cameras.project(points, cam2world, intrinsics)
     seen = rasterise(at * side, depth, rig.faces, (side, side))
     drawn = seen.image(seen.interpolate(np.clip(shaded, 0, 1), rig.faces))

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from phq_data.sources import Provenance
-from phq_data.sources.licences import normalise
+from phq_data.sources.licenses import normalise
 from phq_data.sources.pexels import refused
 from phq_data.sources.web import Candidate, Page, PermanentError
 from phq_data.sources.web.http import KeyAuth, Secret, Web

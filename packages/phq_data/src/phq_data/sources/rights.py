@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from phq_data.sources import Provenance, SourceError
-from phq_data.sources.licences import normalise
+from phq_data.sources.licenses import normalise
 
 RIGHTS_NAMES = ("rights.json", "rights.toml")
 _FIELDS = tuple(field.name for field in dataclasses.fields(Provenance))

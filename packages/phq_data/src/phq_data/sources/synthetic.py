@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from phq_data.process_pool import end_with_parent
 from phq_data.sources import Provenance, SourceError, SourceFile
-from phq_data.workers import end_with_parent
 
 RIGHTS = Provenance(
     title="Synthetic portrait",
@@ -149,7 +149,7 @@ def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
 
 def _check(behind: Sequence[Path]) -> None:
     """Can all background photos be read? All that cannot are named at once. Raises `SourceError`."""
-    from phq_data.images import PhotoError, decode
+    from phq_data.images.codecs import PhotoError, decode
     from phq_data.synthesis.backdrop import MAX_PIXELS
 
     broken = []

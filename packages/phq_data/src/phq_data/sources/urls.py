@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phq_data.sources import Provenance, SourceError, is_web_address
-from phq_data.sources.licences import normalise
+from phq_data.sources.licenses import normalise
 from phq_data.sources.web import Candidate, Page
 
 PER_PAGE = 1000

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from phq_data.sources import Provenance, SourceError
-from phq_data.sources.licences import Licence, licence_url, normalise, plain
+from phq_data.sources.licenses import Licence, licence_url, normalise, plain
 from phq_data.sources.web import Candidate, Page, TransientError
 from phq_data.sources.web.http import Document, Web
 from phq_data.sources.web.limits import HostPolicy, retry_after

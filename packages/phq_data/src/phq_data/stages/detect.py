@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.config import DetectConfig
-from phq_data.images import PhotoError
+from phq_data.images.codecs import PhotoError
 from phq_data.models.protocols import BatchDetector, DetectedPerson, NamedPhotoDetector, PersonDetector
 from phq_data.schema import make_id
 from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, file_name, no_tick

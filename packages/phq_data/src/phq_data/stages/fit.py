@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from phq_data.config import FitConfig
-from phq_data.images import PhotoError
+from phq_data.images.codecs import PhotoError
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, BodyFitter, FitRequest, PreparingFitter
 from phq_data.schema import make_id
 from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from phq_data import schema
 from phq_data.config import IngestConfig
-from phq_data.images import PhotoError, decode, perceptual_hash
-from phq_data.sources.licences import REASONS
+from phq_data.images.codecs import PhotoError, decode, perceptual_hash
+from phq_data.sources.licenses import REASONS
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
 
 _RIGHTS = frozenset({*REASONS, "terms", "robots", "opt_out"})

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phq_data.models.protocols import BatchSegmenter, FloatArray, Segmenter
 from phq_data.stages.crop import Window
-from phq_data.stages.cut import fade
+from phq_data.stages.resample import fade
 
 
 @dataclass(frozen=True, eq=False)

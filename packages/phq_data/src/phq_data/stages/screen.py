@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data.config import ScreenConfig
-from phq_data.images import PhotoError, decode_struct, encode_image, image_struct, perceptual_hash
+from phq_data.images.codecs import PhotoError, decode_struct, encode_image, image_struct, perceptual_hash
 from phq_data.rig import PortraitRig
 from phq_data.schema import SCREENED
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
 from phq_data.stages.crop import TIGHTER, Window
-from phq_data.stages.doubt import WRONG, evidence, load_model
 from phq_data.stages.mask import inside_photo
+from phq_data.stages.quality import intrusion, laplacian_variance, pixel_scores, rig_evidence
 from phq_data.stages.realign import CANVAS
-from phq_data.stages.scores import intrusion, laplacian_variance, pixel_scores, rig_evidence
+from phq_data.stages.uncertainty import WRONG, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
@@ -159,7 +159,7 @@ def _numbers(
 
 
 def _overlay(portrait: Row, picture: NDArray[np.uint8], rig: PortraitRig) -> Row:
-    from phq_data.render import overlay
+    from phq_data.rendering.renderer import overlay
 
     if len(picture) > _OVERLAY_SIDE:
         small = Image.fromarray(picture).resize((_OVERLAY_SIDE, _OVERLAY_SIDE), Image.Resampling.BOX)

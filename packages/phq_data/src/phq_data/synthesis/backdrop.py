@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from phq_data.images import PhotoError, decode
+from phq_data.images.codecs import PhotoError, decode
 
 Picture = NDArray[np.float32]
 

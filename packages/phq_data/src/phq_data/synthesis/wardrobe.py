@@ -409,7 +409,7 @@ def _head_part(points: FloatArray, faces: NDArray[np.int32], paint: str, soft: b
 
 
 def _normals() -> FloatArray:
-    from phq_data.render import vertex_normals
+    from phq_data.rendering.renderer import vertex_normals
 
     model = body()
     return vertex_normals(model.vertices.astype(np.float64), model.faces)

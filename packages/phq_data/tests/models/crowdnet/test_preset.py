@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+import smpl_files as files
 import torch
 
-from phq_data import build, camera, config
-from phq_data.exchange import first_crop
-from phq_data.exchange.portrait import ExchangeError
-from phq_data.images import decode_struct, encode_image, image_struct
-from phq_data.loading import models_for
-from phq_data.models import store
+from phq_data import camera, config
+from phq_data.images.codecs import decode_struct, encode_image, image_struct
+from phq_data.interchange import first_crop
+from phq_data.interchange.portrait import ExchangeError
 from phq_data.models.registry import ModelError
+from phq_data.pipeline import engine
+from phq_data.pipeline.local import run_inline
+from phq_data.pipeline.model_set import models_for
 from phq_data.rig import PortraitRig
-from phq_data.runner import run_inline
 from phq_data.sources.resolve import resolve
 from phq_data.stages.crop import CANVAS_FOCAL
 from phq_data.stages.realign import HEAD_HEIGHT, MOST
+from phq_data.weights import store
 from phq_data.workspace import Workspace
-
-_SPEC = importlib.util.spec_from_file_location("smpl_files", Path(__file__).parents[1] / "smpl_files.py")
-files = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(files)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +48,7 @@ def test_the_preset_names_the_papers_models_and_survives_its_json():
 def test_a_build_without_the_files_stops_at_once_and_says_what_to_add(tmp_path):
     workspace = Workspace.open(tmp_path / "workspace", create=True)
     with pytest.raises(ModelError, match="phq models add 3dcrowdnet FILE"):
-        build.prepare(workspace, config.paper())
+        engine.prepare(workspace, config.paper())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +63,7 @@ def test_a_build_without_the_files_stops_at_once_and_says_what_to_add(tmp_path):
 def test_every_model_that_is_not_there_is_told_before_photos_are_read(tmp_path, setting, message):
     workspace = Workspace.open(tmp_path / "workspace", create=True)
     with pytest.raises(ModelError, match=message):
-        build.prepare(workspace, config.default().replace_setting(setting))
+        engine.prepare(workspace, config.default().replace_setting(setting))
     assert not workspace.exists("config.json")
 
 

@@ -1,8 +1,7 @@
 import pytest
+from web_server import FakeClock, serving
 
 from phq_data.sources.web.http import Web
-
-from ..web_server import FakeClock, serving
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@ import hashlib
 import tracemalloc
 
 import pytest
+from web_server import Answer, jpeg, serving
 
 from phq_data.sources.web import FetchError, PermanentError, RefusedError, TransientError
-from phq_data.sources.web.courtesy import Courtesy
 from phq_data.sources.web.fetch import Fetcher
-
-from ..web_server import Answer, jpeg, serving
+from phq_data.sources.web.robots import Courtesy
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import zlib
 from functools import partial
 
 import pytest
+from web_server import Answer, FakeClock, serving
 
 from phq_data.sources.web import FetchError, PermanentError, TransientError
 from phq_data.sources.web.http import KeyAuth, Secret, Web
 from phq_data.sources.web.limits import HostPolicy, Quota
-
-from ..web_server import Answer, FakeClock, serving
 
 
 def read(web, url, limit=1 << 20, **options):

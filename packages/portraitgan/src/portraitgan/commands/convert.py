@@ -26,10 +26,10 @@ def add(commands: Any) -> None:
 
 def _convert(options: argparse.Namespace) -> int:
     from phq_data.rig import PortraitRig, RigError
-    from portraitgan.convert import ConvertError, PickleRefusedError, convert
+    from portraitgan.checkpoints.convert import ConvertError, PickleRefusedError, convert
+    from portraitgan.checkpoints.weights import WeightsError
     from portraitgan.deformation.errors import DeformationError
     from portraitgan.strict_json import ConfigError
-    from portraitgan.weights import WeightsError
 
     known = (ConvertError, PickleRefusedError, ConfigError, WeightsError, RigError, DeformationError)
     try:

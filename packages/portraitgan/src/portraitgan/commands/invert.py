@@ -11,9 +11,9 @@ from portraitgan.commands import model_options as shared
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from portraitgan.images.drawing import Pixels
     from portraitgan.inference.invert import Inverted, Step
     from portraitgan.inference.model import Model
-    from portraitgan.inference.pictures import Pixels
 
 TUNING_STEPS = 350
 SHEET_SIDE = 128
@@ -74,7 +74,8 @@ def _invert(options: argparse.Namespace) -> int:
     import hashlib
     from dataclasses import asdict
 
-    from portraitgan.inference import inversion_loss, pictures
+    from portraitgan.images import drawing, files
+    from portraitgan.inference import inversion_loss
     from portraitgan.inference.errors import InferenceError
     from portraitgan.inference.inversion_state import load_state, question_digest, save_state
     from portraitgan.inference.invert import InversionOptions, invert
@@ -87,7 +88,7 @@ def _invert(options: argparse.Namespace) -> int:
     model = shared.open_from(options, full_precision=True)
     name, target, camera, pose = _portrait(options, model)
     side = model.config.generator.image_resolution
-    picture = pictures.from_pixels(pictures.resized(target, side)).to(model.device)
+    picture = drawing.from_pixels(drawing.resized(target, side)).to(model.device)
     if options.vgg is None:
         shared.say("note: no --vgg FILE: colours and gradients at several scales are compared instead")
         distance = inversion_loss.pixel_distance(picture)
@@ -119,8 +120,8 @@ def _invert(options: argparse.Namespace) -> int:
         def told(step: Step) -> None:
             bar.update(task, completed=step.number, description=f"{step.phase} {step.distance:.4f}")
             if step.number % options.preview_every == 0:
-                seen = pictures.to_pixels(step.picture / 2 + 0.5)
-                pictures.save_picture(options.out / f"step-{step.number:05d}.png", seen[0])
+                seen = drawing.to_pixels(step.picture / 2 + 0.5)
+                files.save_image(options.out / f"step-{step.number:05d}.png", seen[0])
 
         found = invert(model, picture, camera, pose, distance, fit, told, keep, kept)
     facts = _facts(options, model, name, found)
@@ -137,7 +138,8 @@ def _portrait(options: argparse.Namespace, model: Model) -> tuple[str, Pixels, T
     import numpy as np
     import torch
 
-    from portraitgan.inference import pictures, views
+    from portraitgan.images import files
+    from portraitgan.inference import views
     from portraitgan.inference.errors import InferenceError
     from portraitgan.inference.portraits import RealPortrait, open_portraits
     from portraitgan.inference.sample import predicted_poses
@@ -151,14 +153,14 @@ def _portrait(options: argparse.Namespace, model: Model) -> tuple[str, Pixels, T
     else:
         if (options.camera is None) == (options.yaw is None):
             raise InferenceError("--image needs its camera: --camera LABEL or --yaw (and --pitch, --roll)")
-        pixels = pictures.load_picture(options.image)
+        pixels = files.load_image(options.image)
         if pixels.shape[0] != pixels.shape[1]:
             raise InferenceError(f"{options.image} is {pixels.shape[1]}x{pixels.shape[0]}; it must be square")
         if options.pose == "label":
             raise InferenceError("--pose label needs a portrait of a dataset (--data, --portrait)")
         mask = np.full(pixels.shape[:2], 255, np.uint8)
         if options.mask is not None:
-            mask = pictures.load_picture(options.mask, grey=True)
+            mask = files.load_image(options.mask, grey=True)
         camera = (
             views.camera(options.yaw, options.pitch, options.roll)
             if options.camera is None
@@ -202,16 +204,17 @@ def _pictures(options: argparse.Namespace, model: Model, found: Inverted, target
     """The portrait, its inversion, and the person from other sides."""
     import torch
 
-    from portraitgan.inference import pictures, views
+    from portraitgan.images import drawing, files
+    from portraitgan.inference import views
     from portraitgan.inference.latents import Subject
     from portraitgan.inference.sample import shoot
 
-    inverted = pictures.to_pixels(found.picture / 2 + 0.5)[0]
-    pictures.save_picture(options.out / "inverted.png", inverted)
+    inverted = drawing.to_pixels(found.picture / 2 + 0.5)[0]
+    files.save_image(options.out / "inverted.png", inverted)
     side = max(model.config.generator.image_resolution, SHEET_SIDE)
     turned = torch.cat([views.camera(yaw) for yaw in (-60, 0, 60, 180)])
     subject = Subject("inverted", found.latent.ws)
     shots = shoot(model, [subject], turned, side=side, sample_factor=options.samples, batch=1)
-    both = (pictures.resized(one, side) for one in (target, inverted))
+    both = (drawing.resized(one, side) for one in (target, inverted))
     row = [*both, *(shot.pictures["image"] for shot in shots)]
-    pictures.save_picture(options.out / "comparison.png", pictures.sheet([row]))
+    files.save_image(options.out / "comparison.png", drawing.sheet([row]))

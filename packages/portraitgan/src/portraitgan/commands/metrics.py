@@ -62,12 +62,12 @@ def _metrics(options: argparse.Namespace) -> int:
     import json
     import os
 
-    from portraitgan.data import DataError, PortraitData
+    from portraitgan.checkpoints.weights import read_config
+    from portraitgan.data.dataset import DataError, PortraitData
     from portraitgan.inference.model import find_checkpoint, find_rig, open_model
     from portraitgan.metrics import report
     from portraitgan.metrics.errors import MetricError
     from portraitgan.training.distributed import DistributedError, join
-    from portraitgan.weights import read_config
 
     try:
         wanted = report.MetricOptions(

@@ -11,8 +11,8 @@ from portraitgan.commands import model_options as shared
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from portraitgan.images.drawing import Pixels
     from portraitgan.inference.model import Model
-    from portraitgan.inference.pictures import Pixels
 
 SHEET_ROWS = 256
 
@@ -61,13 +61,13 @@ def add(commands: Any) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from portraitgan.inference import pictures
+    from portraitgan.images import drawing, files
     from portraitgan.inference.errors import InferenceError
     from portraitgan.inference.sample import shoot
     from portraitgan.inference.views import describe
 
     shared.check_quality(options)
-    parts = pictures.parse_parts(options.show)
+    parts = drawing.parse_parts(options.show)
     if options.size is not None and not 8 <= options.size <= 4096:
         raise InferenceError(f"--size must lie between 8 and 4096, not {options.size}")
     model = shared.open_from(options)
@@ -78,7 +78,7 @@ def _sample(options: argparse.Namespace) -> int:
     if seen_pose is not None:
         pose = seen_pose if pose is None else pose
     as_folder = not options.out.suffix
-    rows: list[list[pictures.Pixels]] = [] if real is None else [[real]]
+    rows: list[list[drawing.Pixels]] = [] if real is None else [[real]]
     shots = shoot(
         model, subjects, cameras, pose, options.predicted_pose, parts, side,
         options.resolution, options.samples, options.batch,
@@ -93,10 +93,10 @@ def _sample(options: argparse.Namespace) -> int:
                     rows[-1].append(pixels)
                 if as_folder:
                     name = "-".join(n for n in (subjects[shot.subject].name, names[shot.view], part) if n)
-                    pictures.save_picture(options.out / f"{name}.png", pixels)
+                    files.save_image(options.out / f"{name}.png", pixels)
             bar.advance(task)
     target = options.out / "sheet.png" if as_folder else options.out
-    pictures.save_picture(target, pictures.sheet(pictures.arrange([row for row in rows if row])))
+    files.save_image(target, drawing.sheet(drawing.arrange([row for row in rows if row])))
     if len(rows) > SHEET_ROWS:
         shared.say(f"note: the sheet shows the first {SHEET_ROWS} of {len(rows)} rows")
     views = ", ".join(describe(one[None]) for one in cameras[:4]) + (" ..." if len(cameras) > 4 else "")
@@ -134,7 +134,7 @@ def _like(
     """The view of a real portrait: its camera, and its pose as the discriminator sees it."""
     import numpy as np
 
-    from portraitgan.inference import pictures
+    from portraitgan.images import drawing
     from portraitgan.inference.errors import InferenceError
     from portraitgan.inference.portraits import open_portraits
     from portraitgan.inference.sample import predicted_poses
@@ -151,4 +151,4 @@ def _like(
         pose = predicted_poses(model, [portrait])
     degrees = ", ".join(f"{value:.1f}" for value in np.degrees(pose[0].cpu().numpy()))
     shared.say(f"portrait {portrait.portrait_id}: pose {degrees} degrees (neck, head axis-angle)")
-    return portrait.camera, [""], pictures.resized(portrait.image, side), pose
+    return portrait.camera, [""], drawing.resized(portrait.image, side), pose

@@ -69,14 +69,14 @@ def _train(options: argparse.Namespace) -> int:
 
     from phq_data.release.version import ReleaseError
     from phq_data.rig import RigError
-    from portraitgan.data import DataError
+    from portraitgan.checkpoints.checkpoint import CheckpointError
+    from portraitgan.checkpoints.weights import WeightsError
+    from portraitgan.data.dataset import DataError
     from portraitgan.deformation.errors import DeformationError
     from portraitgan.rendering import compiled
     from portraitgan.strict_json import ConfigError
-    from portraitgan.training.checkpoint import CheckpointError
     from portraitgan.training.distributed import DistributedError, join
     from portraitgan.training.run import TrainingError
-    from portraitgan.weights import WeightsError
 
     known = (
         ConfigError, TrainingError, CheckpointError, DistributedError, WeightsError, DataError, ReleaseError,
@@ -136,7 +136,7 @@ def _config(options: argparse.Namespace) -> TrainConfig:
 
 
 def _run(options: argparse.Namespace, config: TrainConfig, world: World) -> int:
-    from portraitgan.data import PortraitData
+    from portraitgan.data.dataset import PortraitData
     from portraitgan.training import estimate
     from portraitgan.training.loop import train
     from portraitgan.training.run import TrainingError, open_run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from portraitgan.commands import model_options as shared
 
 if TYPE_CHECKING:
-    from portraitgan.inference.pictures import Pixels
+    from portraitgan.images.drawing import Pixels
 
 
 def add(commands: Any) -> None:
@@ -50,8 +50,8 @@ def add(commands: Any) -> None:
 
 
 def _video(options: argparse.Namespace) -> int:
+    from portraitgan.images.drawing import parse_parts
     from portraitgan.inference.errors import InferenceError
-    from portraitgan.inference.pictures import parse_parts
     from portraitgan.inference.video import Film, frames_of, write_video
 
     shared.check_quality(options)

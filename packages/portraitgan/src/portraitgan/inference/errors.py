@@ -8,10 +8,10 @@ from phq_data.camera import CameraError
 from phq_data.release.version import ReleaseError
 from phq_data.rig import RigError
 from phq_data.workspace import WorkspaceError
+from portraitgan.checkpoints.checkpoint import CheckpointError
+from portraitgan.checkpoints.weights import WeightsError
 from portraitgan.deformation.errors import DeformationError
 from portraitgan.strict_json import ConfigError
-from portraitgan.training.checkpoint import CheckpointError
-from portraitgan.weights import WeightsError
 
 
 class InferenceError(ValueError):

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from portraitgan.files import writing
 from portraitgan.inference.errors import InferenceError
-from portraitgan.inference.files import writing
 from portraitgan.inference.model import Model
 
 LATENT_FORMAT = "portraitgan-latent/1"
@@ -146,7 +146,7 @@ def weights_digest(model: Model) -> str:
     """A short digest of a generator's own numbers as they lie in its file."""
     import hashlib
 
-    from portraitgan.weights import GENERATOR_EMA
+    from portraitgan.checkpoints.weights import GENERATOR_EMA
 
     with (model.folder / f"{GENERATOR_EMA}.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from phq_data.camera import LOOK_AT
+from portraitgan.files import writing
 from portraitgan.inference.errors import InferenceError, need
-from portraitgan.inference.files import writing
 from portraitgan.inference.model import Model
 from portraitgan.rendering.marching import interval_weights
 from portraitgan.rendering.renderer import OUTSIDE_DENSITY, Volume, Warp

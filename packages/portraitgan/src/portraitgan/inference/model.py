@@ -22,7 +22,8 @@ from torch import Tensor
 
 from phq_data import camera as cameras
 from phq_data.rig import PortraitRig
-from portraitgan import weights
+from portraitgan.checkpoints import checkpoint as runs
+from portraitgan.checkpoints import weights
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
@@ -31,7 +32,6 @@ from portraitgan.networks.discriminator import Discriminator
 from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.placing import place
 from portraitgan.rendering.rays import RayDraws, fixed_draws
-from portraitgan.training import checkpoint as runs
 
 AVERAGE_SEED = 123
 """Seed of the latents from which a missing truncation average is computed."""

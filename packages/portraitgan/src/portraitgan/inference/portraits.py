@@ -18,11 +18,11 @@ from phq_data.release.reader import Release
 from phq_data.release.version import ReleaseError
 from phq_data.workspace import Workspace, WorkspaceError
 from portraitgan.config import ModelConfig
+from portraitgan.images.drawing import Pixels, from_pixels
 from portraitgan.inference.errors import InferenceError
-from portraitgan.inference.pictures import Pixels, from_pixels
-from portraitgan.losses import prepare_real
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Portraits
+from portraitgan.training.losses import prepare_real
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from phq_data import camera as cameras
+from portraitgan.files import writing
 from portraitgan.inference.errors import InferenceError
-from portraitgan.inference.files import writing
 from portraitgan.inference.model import Model
 from portraitgan.inference.portraits import RealPortrait
 from portraitgan.inference.sample import predicted_poses

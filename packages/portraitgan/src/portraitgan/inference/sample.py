@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from portraitgan.images.drawing import Pixels, draw, to_pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
-from portraitgan.inference.pictures import Pixels, draw, to_pixels
 from portraitgan.inference.portraits import RealPortrait, cameras_of, judged
 
 PoseSource = Literal["given", "predicted"]

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from portraitgan.files import writing
+from portraitgan.images.drawing import Pixels, draw, to_pixels
 from portraitgan.inference import views
 from portraitgan.inference.errors import InferenceError, need
-from portraitgan.inference.files import writing
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
-from portraitgan.inference.pictures import Pixels, draw, to_pixels
 from portraitgan.inference.sample import pose_of
 
 Motion = Literal["sway", "turn", "still"]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from phq_data import camera as cameras
+from portraitgan.images.drawing import Pixels, draw, to_pixels
 from portraitgan.inference import views
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
-from portraitgan.inference.pictures import Pixels, draw, to_pixels
 from portraitgan.inference.sample import pose_of
 
 MixedLayers = Literal["all", "coarse", "fine"]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera as cameras
+from portraitgan.images.drawing import PARTS, Pixels
 from portraitgan.inference.errors import KNOWN, InferenceError, need
 from portraitgan.inference.model import Model
-from portraitgan.inference.pictures import PARTS, Pixels
 from portraitgan.inference.view_state import Rendered, ViewRenderer, ViewState, view_of
 
 FIELD_OF_VIEW = 2 * np.arctan(0.5 / cameras.FOCAL)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
-from portraitgan.data import Batch, PortraitData
+from portraitgan.data.dataset import Batch, PortraitData
 from portraitgan.inference.model import Model
 from portraitgan.metrics.errors import MetricError
 from portraitgan.networks import filters

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from phq_data import camera as cameras
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.faces import FaceNetwork, aligned, face_points

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phq_data import camera as cameras
 from phq_data.rig import rotation_matrix
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.generate import (

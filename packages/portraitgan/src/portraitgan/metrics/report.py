@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from portraitgan.data import PortraitData
-from portraitgan.inference.files import writing
+from portraitgan.data.dataset import PortraitData
+from portraitgan.files import writing
 from portraitgan.inference.model import Model
 from portraitgan.metrics import identity, poses, quality
 from portraitgan.metrics.errors import MetricError

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from portraitgan.config import CAMERA_SIZE, DiscriminatorConfig
-from portraitgan.forms import is_plain
 from portraitgan.networks import filters
 from portraitgan.networks.layers import Convolution, FullyConnected, in_precision
 from portraitgan.networks.mapping import MappingNetwork
 from portraitgan.networks.pose import DiscriminatorPosePredictor, needs_mirror
+from portraitgan.reference_mode import is_plain
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitgan.forms import is_plain
+from portraitgan.reference_mode import is_plain
 
 _TAPS = (1.0, 3.0, 3.0, 1.0)
 

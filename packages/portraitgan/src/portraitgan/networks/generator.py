@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from portraitgan.config import CAMERA_SIZE, ModelConfig
 from portraitgan.deformation.field import Deformation
-from portraitgan.forms import is_plain
 from portraitgan.networks import filters
 from portraitgan.networks.backbone import Backbone, SynthesisNetwork
 from portraitgan.networks.decoder import Decoder
@@ -20,6 +19,7 @@ from portraitgan.networks.discriminator import Portraits
 from portraitgan.networks.layers import NoiseMode, ToRGB
 from portraitgan.networks.pose import GeneratorPosePredictor
 from portraitgan.networks.superresolution import SuperResolution
+from portraitgan.reference_mode import is_plain
 from portraitgan.rendering import rays, trigrid
 from portraitgan.rendering.renderer import Rendering, Volume, Warp, render, render_plain
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from portraitgan.forms import is_plain
 from portraitgan.networks import filters
+from portraitgan.reference_mode import is_plain
 
 Activation = Literal["linear", "lrelu"]
 NoiseMode = Literal["random", "const", "none"]

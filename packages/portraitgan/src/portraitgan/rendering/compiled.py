@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from portraitgan.forms import is_plain
+from portraitgan.reference_mode import is_plain
 
 log = logging.getLogger(__name__)
 Function = Callable[..., tuple[Tensor, ...]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from portraitgan.config import RenderConfig, TriGridConfig
-from portraitgan.networks.decoder import Decoder
 from portraitgan.rendering import marching, rays, trigrid
 
 Warp = Callable[[Tensor], Tensor]
@@ -17,6 +17,23 @@ Warp = Callable[[Tensor], Tensor]
 
 OUTSIDE_DENSITY = -1000.0
 """Raw density of cropped points: nothing is there."""
+
+
+class Decoder(Protocol):
+    """What a tri-grid feature looks like; `networks.decoder.Decoder` is the one that is trained."""
+
+    @property
+    def linear_colour(self) -> bool:
+        """Whether hidden values may be summed along a ray before colours are decoded."""
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [..., C] to (raw density [...], colour feature [..., C])."""
+
+    def hidden_and_density(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Features [..., C] to (hidden values [..., hidden], raw densities [...])."""
+
+    def colour(self, hidden: Tensor, amount: Tensor) -> Tensor:
+        """Sums of hidden values [..., hidden] of total weight `amount` [...] to colours [..., C]."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from portraitgan import losses
 from portraitgan.config import ModelConfig
-from portraitgan.data import PortraitData
+from portraitgan.data.dataset import PortraitData
+from portraitgan.training import losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.run import Run, make_deformation

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from portraitgan.data import Batch
-from portraitgan.loader import loader
-from portraitgan.training import checkpoint, snapshots, statistics, trackers
+from portraitgan.checkpoints import checkpoint
+from portraitgan.data.dataset import Batch
+from portraitgan.data.loader import loader
+from portraitgan.training import snapshots, statistics, trackers
 from portraitgan.training.run import Run, Say, TrainingError
 from portraitgan.training.schedule import Moment, at
 from portraitgan.training.trackers import Tracker

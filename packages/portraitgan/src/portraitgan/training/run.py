@@ -11,18 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from phq_data.rig import PortraitRig
-from portraitgan.config import ModelConfig
-from portraitgan.data import PortraitData
-from portraitgan.deformation.field import Deformation
-from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.loader import Sampler
-from portraitgan.training import checkpoint, statistics
-from portraitgan.training.checkpoint import Checkpoint, State
-from portraitgan.training.config import TrainConfig
-from portraitgan.training.distributed import World
-from portraitgan.training.schedule import at, model_at, stage_index, stage_start
-from portraitgan.training.step import Networks, Stepper, make_networks
-from portraitgan.weights import (
+from portraitgan.checkpoints import checkpoint
+from portraitgan.checkpoints.checkpoint import Checkpoint, State
+from portraitgan.checkpoints.weights import (
     DISCRIMINATOR,
     DISCRIMINATOR_EMA,
     GENERATOR,
@@ -30,6 +21,16 @@ from portraitgan.weights import (
     WeightsError,
     read_config,
 )
+from portraitgan.config import ModelConfig
+from portraitgan.data.dataset import PortraitData
+from portraitgan.data.loader import Sampler
+from portraitgan.deformation.field import Deformation
+from portraitgan.deformation.skinning import SkinnedMesh
+from portraitgan.training import statistics
+from portraitgan.training.config import TrainConfig
+from portraitgan.training.distributed import World
+from portraitgan.training.schedule import at, model_at, stage_index, stage_start
+from portraitgan.training.step import Networks, Stepper, make_networks
 
 CONFIG_FILE = "config.json"
 Say = Callable[[str], None]

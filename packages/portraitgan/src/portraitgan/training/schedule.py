@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, replace
 
 from portraitgan.config import ModelConfig
-from portraitgan.losses import Schedule, pose_regulariser_strength
 from portraitgan.training.config import StageConfig, TrainConfig
+from portraitgan.training.losses import Schedule, pose_regulariser_strength
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phq_data import camera as labels
-from phq_data.render import render_mesh
+from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
-from portraitgan.data import PortraitData
-from portraitgan.inference.pictures import Pixels, draw, sheet, to_pixels
-from portraitgan.losses import prepare_real
+from portraitgan.data.dataset import PortraitData
+from portraitgan.images.drawing import Pixels, draw, sheet, to_pixels
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.pose import mirror_camera, mirror_pose
-from portraitgan.training import chance
+from portraitgan.training import rng
 from portraitgan.training.config import TrainConfig
+from portraitgan.training.losses import prepare_real
 from portraitgan.training.schedule import Moment
 from portraitgan.training.step import Networks
 
@@ -55,10 +55,10 @@ class Scene:
 def make_scene(config: TrainConfig, data: PortraitData, device: torch.device) -> Scene:
     """The run's scene: a function of its seed and data."""
     count = config.output.snapshot_portraits
-    numbers = chance.numpy_random(config.seed, "sheet")
+    numbers = rng.numpy_random(config.seed, "sheet")
     cameras, poses = data.draw_labels(count, numbers)
     batch = data.batch(numbers.integers(0, len(data), count)).to(device)
-    random = chance.torch_random(torch.device("cpu"), config.seed, "sheet")
+    random = rng.torch_random(torch.device("cpu"), config.seed, "sheet")
     z = torch.randn(count, config.model.generator.z_dim, generator=random)
     image = batch.images.float() / 127.5 - 1
     return Scene(
@@ -121,7 +121,7 @@ def _generated(
         shown = pose if generator.deformation is not None else None
         made: Generated = generator.synthesis(
             ws, camera, shown, resolution=resolution, noise_mode="const",
-            random=chance.torch_random(z.device, 0, "sheet rays", index),
+            random=rng.torch_random(z.device, 0, "sheet rays", index),
         )  # fmt: skip
         row = [to_pixels(draw(made, camera, part, size))[0] for part in _PARTS]
         row.append(_with_body(row[0], scene.rig, camera, pose, _GENERATED))

@@ -17,18 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from portraitgan import losses
-from portraitgan.config import ModelConfig
-from portraitgan.data import Batch, PortraitData
-from portraitgan.deformation.field import Deformation
-from portraitgan.networks.discriminator import Discriminator, Portraits
-from portraitgan.networks.generator import Generator
-from portraitgan.networks.placing import place
-from portraitgan.training import chance, ema
-from portraitgan.training.config import TrainConfig
-from portraitgan.training.distributed import DistributedError, World
-from portraitgan.training.schedule import Moment
-from portraitgan.weights import (
+from portraitgan.checkpoints.weights import (
     DISCRIMINATOR,
     DISCRIMINATOR_EMA,
     GENERATOR,
@@ -37,6 +26,16 @@ from portraitgan.weights import (
     make_discriminator,
     make_generator,
 )
+from portraitgan.config import ModelConfig
+from portraitgan.data.dataset import Batch, PortraitData
+from portraitgan.deformation.field import Deformation
+from portraitgan.networks.discriminator import Discriminator, Portraits
+from portraitgan.networks.generator import Generator
+from portraitgan.networks.placing import place
+from portraitgan.training import ema, losses, rng
+from portraitgan.training.config import TrainConfig
+from portraitgan.training.distributed import DistributedError, World
+from portraitgan.training.schedule import Moment
 
 LARGEST_GRADIENT = 1e5
 """What an infinite gradient becomes; NaN becomes 0."""
@@ -78,7 +77,7 @@ def make_networks(
     A moving average that `states` lacks starts as a copy. Raises `WeightsError` for weights that do not fit.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(chance.seed_of(seed, "weights").generate_state(1)[0]))
+        torch.manual_seed(int(rng.seed_of(seed, "weights").generate_state(1)[0]))
         generator, discriminator = make_generator(config, deformation), make_discriminator(config)
     made: dict[str, nn.Module] = {GENERATOR: generator, DISCRIMINATOR: discriminator}
     for name, network in made.items():
@@ -224,15 +223,15 @@ class Stepper:
         """Latents, and labels of portraits drawn uniformly, for one micro-batch of the whole run."""
         place = (phase, iteration, micro_batch)
         device, size = self.world.device, self.config.batch.micro
-        cameras, poses = self.data.draw_labels(size, chance.numpy_random(self.config.seed, "labels", *place))
-        random = chance.torch_random(torch.device("cpu"), self.config.seed, "z", *place)
+        cameras, poses = self.data.draw_labels(size, rng.numpy_random(self.config.seed, "labels", *place))
+        random = rng.torch_random(torch.device("cpu"), self.config.seed, "z", *place)
         z = torch.randn(size, self.config.model.generator.z_dim, generator=random)
         return losses.Conditions(z.to(device), cameras.to(device), poses.to(device))
 
     def draws(self, iteration: int, phase: str, micro_batch: int, moment: Moment) -> losses.Pass:
         """The other chance of one micro-batch: swaps, rays, noise."""
         device, seed = self.world.device, self.config.seed
-        random = chance.torch_random(device, seed, "draws", phase, iteration, micro_batch)
+        random = rng.torch_random(device, seed, "draws", phase, iteration, micro_batch)
         loss, size = self.config.model.loss, self.config.batch.micro
         chosen = torch.rand(2, size, generator=random, device=device)
         swaps = losses.Swaps(chosen[0] < moment.schedule.condition_swap, chosen[1] < loss.background_swap)

@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from portraitgan.training import checkpoint, curves, snapshots, statistics
+from portraitgan.checkpoints import checkpoint
+from portraitgan.training import curves, snapshots, statistics
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.run import TrainingError, read_run_config
 from portraitgan.training.statistics import Row, duration

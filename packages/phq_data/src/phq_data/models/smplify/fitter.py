@@ -13,14 +13,14 @@ from scipy.spatial.transform import Rotation
 
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
+from phq_data.models.orientation.image_prior import PictureGuesser, load_picture_guesser, look
+from phq_data.models.orientation.keypoint_prior import ViewGuesser, load_guesser
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
-from phq_data.models.smplify.looks import PictureGuesser, load_picture_guesser, look
-from phq_data.models.smplify.problem import Observations, Problem, State, observe
+from phq_data.models.smplify.initializations import picture_tilt, pixels_per_metre, starting_states
+from phq_data.models.smplify.objective import Observations, Problem, State, observe
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
-from phq_data.models.smplify.starts import picture_tilt, pixels_per_metre, starting_states
-from phq_data.models.smplify.views import ViewGuesser, load_guesser
 
 FloatArray = NDArray[np.float64]
 CODE_VERSION = 2  # raise it when the same config would give other fits

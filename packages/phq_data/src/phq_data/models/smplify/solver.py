@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phq_data.models.smplify.problem import Problem, State
+from phq_data.models.smplify.objective import Problem, State
 
 FloatArray = NDArray[np.float64]
 

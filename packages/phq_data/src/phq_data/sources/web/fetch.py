@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from phq_data.image_formats import PhotoError, check_whole, sniff
+from phq_data.images.formats import PhotoError, check_whole, sniff
 from phq_data.sources.web import PermanentError, TransientError
-from phq_data.sources.web.courtesy import Courtesy
 from phq_data.sources.web.http import Reply, Web
+from phq_data.sources.web.robots import Courtesy
 from phq_data.workspace import explained
 
 TEMPORARY = ".tmp-"

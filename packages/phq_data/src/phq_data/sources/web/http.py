@@ -22,7 +22,7 @@ import httpx
 
 from phq_data import __version__
 from phq_data.sources.web import FetchError, PermanentError, TransientError
-from phq_data.sources.web.addresses import AddressGuard
+from phq_data.sources.web.address_guard import AddressGuard
 from phq_data.sources.web.limits import Clock, Gate, HostPolicy, QuotaBook, SystemClock, retry_after
 
 AGENT = "phq-data"

@@ -18,17 +18,17 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from phq_data.config import IngestConfig
-from phq_data.gather import Plan
+from phq_data.pipeline.gather import Plan
 from phq_data.sources import SourceError
-from phq_data.sources.licences import normalise
+from phq_data.sources.licenses import normalise
 from phq_data.sources.terms import COLLECTING, Permission, objections
 from phq_data.sources.web import Candidate, FetchError, Page, PermanentError, TransientError, WebSource
-from phq_data.sources.web.courtesy import Courtesy
 from phq_data.sources.web.fetch import Fetched, Fetcher
 from phq_data.sources.web.http import Web
 from phq_data.sources.web.journal import File, Journal
 from phq_data.sources.web.options import ScrapeOptions, ScrapeProgress, ScrapeReport
 from phq_data.sources.web.planning import Planner, Store
+from phq_data.sources.web.robots import Courtesy
 from phq_data.workspace import Workspace, WorkspaceError
 
 GIVE_UP = 20

@@ -1,0 +1,1 @@
+"""Benchmarks of all packages, in no wheel: `python -m benchmarks.step`."""

@@ -1,0 +1,1 @@
+"""The `phq` program: one module a group of commands."""

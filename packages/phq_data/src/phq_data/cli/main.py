@@ -1,0 +1,100 @@
+"""The program `phq`. Commands live beside what they run; other packages add theirs through entry points."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+# Parts run side by side, one a core: a numeric library that starts its own threads only makes them wait.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+
+def main() -> None:
+    """Run `phq`. Errors that a user can mend are one sentence and exit code 1; others are our bugs."""
+    try:
+        import typer  # noqa: F401
+    except ImportError:
+        sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
+    from phq_data.bodies.anny import BodyError
+    from phq_data.config import ConfigError
+    from phq_data.interchange.portrait import ExchangeError
+    from phq_data.models.registry import ModelError
+    from phq_data.release.version import ReleaseError
+    from phq_data.review.consensus import ReviewError
+    from phq_data.rig import RigError
+    from phq_data.schema import SchemaError
+    from phq_data.sources import SourceError
+    from phq_data.workspace import WorkspaceError
+
+    try:
+        make_app()()
+    except (
+        WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
+        ModelError, BodyError, ExchangeError,
+    ) as error:  # fmt: skip
+        sys.stderr.write(f"phq: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say_stopped()
+        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Typer makes this of Ctrl-C
+            _say_stopped()
+        raise
+
+
+def _say_stopped() -> None:
+    goes_on = not {"accuracy", "consistency", "inspect", "report"} & set(sys.argv[1:2])
+    kept = " What is finished is kept: run the same command to go on." if goes_on else ""
+    sys.stderr.write(f"\nphq: stopped.{kept}\n")
+
+
+def make_app() -> typer.Typer:
+    """The Typer application with our own commands and those of installed packages."""
+    from importlib.metadata import entry_points
+
+    import typer
+
+    from phq_data import __version__
+    from phq_data.cli import evaluation, interchange, models, release, report
+
+    app = typer.Typer(
+        name="phq",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Photos of people to a reviewed, versioned 360-degree portrait dataset.\n\n"
+        "Start with: phq build --workspace DIR FOLDER_OF_PHOTOS, then: phq report --workspace DIR",
+    )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            typer.echo(f"phq {__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version and stop."
+        ),
+    ) -> None:
+        """Options of every command."""
+
+    found = {point.name: point for point in entry_points(group="phq.commands")}
+    for name in sorted(found):
+        found[name].load()(app)
+    report.register(app)
+    release.register(app)
+    evaluation.register(app)
+    models.register(app)
+    interchange.register(app)
+    return app
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""`phq report`, `phq inspect` and `phq doctor`: commands that look and change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from phq_data.cli.doctor import Check
+
+WorkspaceOption = Annotated[
+    str, typer.Option("--workspace", "-w", help="The folder (or fsspec URL) that holds the dataset.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the phq program."""
+    app.command("report")(report)
+    app.command("inspect")(inspect)
+    app.command("doctor")(doctor)
+
+
+def report(
+    workspace: WorkspaceOption = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder, or the name of an .html file. Default: report/ in the workspace."),
+    ] = None,
+) -> None:
+    """Write one HTML page about a workspace: what was kept and why not, cameras, pictures, speed, rights.
+
+    The page needs nothing but itself: open it in a browser, send it to somebody. Contact sheets of portraits,
+    mesh overlays, masks and rejects lie beside it as PNG files. Works during a build, too.
+
+    Example: phq report --workspace portraits
+    """
+    from phq_data.report import report_pictures, write_report
+    from phq_data.workspace import Workspace
+
+    page = write_report(Workspace.open(_named(workspace)), out)
+    typer.echo(f"report    {page}")
+    for picture in report_pictures(page):
+        typer.echo(f"pictures  {picture}")
+
+
+def inspect(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A photo, person, fit or portrait: its id or the first digits of it (the report shows "
+            "them under every picture), or a part of a file's name.",
+        ),
+    ],
+    workspace: WorkspaceOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print every row as one JSON object.")] = False,
+    picture: Annotated[
+        bool, typer.Option(help="Draw the picture: people and windows on the photo, portraits, rig, masks.")
+    ] = True,
+) -> None:
+    """Tell everything about one photo, person or portrait: rows, verdicts, numbers, and a picture.
+
+    The picture goes to inspect/ in the workspace.
+
+    Examples: phq inspect 3fa94c1b --workspace portraits; phq inspect holiday.jpg --workspace portraits
+    """
+    from rich.console import Console
+
+    from phq_data.pipeline.engine import load_config
+    from phq_data.report import inspection
+    from phq_data.workspace import Workspace
+
+    opened = Workspace.open(_named(workspace))
+    found = inspection.inspect(opened, what)
+    path = inspection.write_picture(opened, found) if picture else ""
+    if as_json:
+        typer.echo(json.dumps({**found.to_dict(), "picture": path}, indent=2))
+    else:
+        inspection.show(found, Console(), load_config(opened).screen, path)
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print all checks as one JSON list.")] = False,
+) -> None:
+    """Check this machine: packages, models and their licences, drawing, Prefect, memory and space.
+
+    Says what is missing and how to get it. Exit code 1 when the default pipeline lacks something, else 0.
+    """
+    from phq_data.cli.doctor import diagnose, healthy
+
+    checks = diagnose()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
+    else:
+        _show(checks)
+    if not healthy(checks):
+        raise typer.Exit(1)
+
+
+def _named(workspace: str) -> str:
+    if not workspace:
+        raise typer.BadParameter("name the workspace: --workspace DIR")
+    return workspace
+
+
+def _show(checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"ok": "green", "optional": "dim", "attention": "yellow", "missing": "bold red"}
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("", "what", "state", "found"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("", "state"))
+    group = ""
+    for check in checks:
+        words = Text(check.found)
+        if check.licence:
+            words.append(f"\nlicence: {check.licence}", "cyan")
+        if check.advice:
+            words.append(f"\n{check.advice}", "yellow" if check.status != "optional" else "dim")
+        if group and check.group != group:
+            table.add_section()
+        shown = check.group if check.group != group else ""
+        table.add_row(Text(shown, "bold"), check.name, Text(check.status, styles[check.status]), words)
+        group = check.group
+    console = Console()
+    console.print(table)
+    console.print()
+    missing = [check.name for check in checks if check.status == "missing"]
+    if missing:
+        console.print(Text(f"The default pipeline lacks: {', '.join(missing)}.", "bold red"))
+    else:
+        console.print(Text("The default pipeline has all it needs.", "green"))

@@ -1,0 +1,1 @@
+"""How wrong the labels are: against known truth, and against themselves."""

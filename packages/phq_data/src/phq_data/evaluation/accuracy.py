@@ -1,0 +1,360 @@
+"""How far cameras, poses, windows and masks of a workspace are off, where the truth is known.
+
+A person of the truth counts (`scored`) when enough is seen to ask for a portrait: most of the head, and a
+shoulder. Every such person is looked for among the detected people, then followed to the portrait and the
+verdict of the screening. Shares and angles of the summary are those of kept portraits, because they are what
+a dataset would contain; `accuracy_table` shows them before the screening, too.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from phq_data import camera as cameras
+from phq_data.bodies import JOINT_NAMES
+from phq_data.rig import PortraitRig, rotation_matrix
+from phq_data.schema import SchemaError
+from phq_data.workspace import Workspace, WorkspaceError
+
+FloatArray = NDArray[np.float64]
+
+MATCH_DISTANCE = 0.8
+"""Head heights between true and detected head and shoulders, above which it is somebody else."""
+CONFUSED = np.radians(45.0)
+"""A front taken for a back: the facing is wrong and the yaw is off by more than this."""
+OCTANTS = tuple(range(-180, 180, 45))
+"""Degrees of yaw in the middle of each octant; -180 is the view from behind, 0 the frontal one."""
+
+_HEAD = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "head_top")
+_SHOULDERS = ("left_shoulder", "right_shoulder")
+_VERDICT = ["portrait_id", "kept", "reasons", "doubt", "yaw_error"]
+_ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "neck_deg", "head_deg")
+
+
+@dataclass(frozen=True)
+class PersonError:
+    """One scored person of the truth and what became of them. Angles in degrees; nan where there is none."""
+
+    photo_id: str
+    index: int  # of the photo in its series
+    order: int
+    true_yaw: float
+    true_pitch: float
+    head_pixels: float
+    person_id: str = ""  # "" = not detected
+    portrait_id: str = ""  # "" = no portrait
+    kept: bool = False
+    reasons: str = ""  # why it was not kept
+    yaw: float = float("nan")  # as labelled
+    yaw_deg: float = float("nan")  # errors from here on
+    pitch_deg: float = float("nan")
+    roll_deg: float = float("nan")
+    neck_deg: float = float("nan")
+    head_deg: float = float("nan")
+    gaze_deg: float = float("nan")  # of neck and head together
+    confused: bool = False  # front and back taken for each other
+    shoulder_share: float = float("nan")  # of the picture's side
+    head_share: float = float("nan")
+    shoulder_floor: float = float("nan")  # the same with the true label: the rig is not the person
+    head_floor: float = float("nan")
+    mask_iou: float = float("nan")
+    doubt: float = float("nan")  # what the screening thought
+    yaw_error: float = float("nan")  # degrees that it expected at the median
+    residual: float = float("nan")
+
+    @property
+    def octant(self) -> int:
+        """Middle of the octant of the true yaw, one of `OCTANTS`."""
+        return OCTANTS[int((self.true_yaw + 202.5) // 45) % 8]
+
+
+def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[PersonError]:
+    """Errors of every scored person of `truth` whose photo is in the workspace.
+
+    Raises `WorkspaceError` when the workspace holds none of the photos or is not built to its end.
+    """
+    present = set(workspace.table("photos", ["photo_id"])["photo_id"].to_pylist())
+    rows = [row for row in truth.to_pylist() if row["photo_id"] in present]
+    if not rows:
+        raise WorkspaceError(
+            f"the workspace {workspace.url} holds none of the photos of this truth; build it from the folder "
+            "`photos` beside the truth file"
+        )
+    if set(workspace.parts("ledger/ingest")) - set(workspace.parts("ledger/screen")):
+        raise WorkspaceError(
+            f"the workspace {workspace.url} is not built to its end, so people would count as not found: run "
+            "the same `phq build` again"
+        )
+    people = _group(workspace.table("people", ["photo_id", "person_id", "keypoints"]).to_pylist(), "photo_id")
+    columns = ["portrait_id", "person_id", "camera", "pose", "window", "size", "residual"]
+    portraits = {row["person_id"]: row for row in workspace.table("portraits", columns).to_pylist()}
+    screened = {row["portrait_id"]: row for row in workspace.table("screened", _VERDICT).to_pylist()}
+    found: list[PersonError] = []
+    wanted: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {}
+    for photo_id, group in sorted(_group(rows, "photo_id").items()):
+        matches = match_people(group, people.get(photo_id, []))
+        for row, person_id in zip(group, matches, strict=True):
+            if not row["scored"]:
+                continue
+            portrait = portraits.get(person_id)
+            verdict = screened.get(portrait["portrait_id"], {}) if portrait else {}
+            found.append(_error(row, person_id, portrait, verdict, rig))
+            if portrait:
+                wanted[portrait["portrait_id"]] = (len(found) - 1, row, portrait)
+    if not found:
+        raise WorkspaceError(
+            "nobody in these photos is seen well enough to count: `phq synthesize` more of them"
+        )
+    return _with_masks(workspace, found, wanted)
+
+
+def match_people(truth: Sequence[dict[str, Any]], detected: Sequence[dict[str, Any]]) -> list[str]:
+    """The `person_id` of each true person of one photo, "" where nobody was detected.
+
+    Optimal one-to-one assignment of middles of shoulders and faces, so that swapped sides still match.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not truth or not detected:
+        return ["" for _ in truth]
+    cost = np.empty((len(truth), len(detected)))
+    for i, row in enumerate(truth):
+        for j, person in enumerate(detected):
+            cost[i, j] = _apart(row, person)
+    matched = ["" for _ in truth]
+    for i, j in zip(*linear_sum_assignment(np.minimum(cost, 10.0)), strict=True):
+        if cost[i, j] <= MATCH_DISTANCE:
+            matched[i] = detected[j]["person_id"]
+    return matched
+
+
+def summary(errors: Sequence[PersonError]) -> dict[str, Any]:
+    """The numbers of `phq accuracy --json`: errors of kept portraits, None where there are none."""
+    kept = [e for e in errors if e.kept]
+    detected = [
+        float(np.mean([bool(e.person_id) for e in group])) for group in by_octant(errors).values() if group
+    ]
+    result: dict[str, Any] = {
+        "count": len(errors),
+        "detected_share_min_octant": _round(min(detected) if detected else None),
+    }
+    for name in _ANGLES:
+        result[name] = _spread([getattr(e, name) for e in kept])
+    for name in ("shoulder_share", "head_share"):
+        result[name] = _spread([getattr(e, name) for e in kept])
+    result["front_back_confusion_share"] = _round(np.mean([e.confused for e in kept]) if kept else None)
+    result["mask_iou"] = _spread([e.mask_iou for e in kept], low=True)
+    result["kept_share"] = _round(len(kept) / len(errors) if errors else None)
+    return result
+
+
+def by_octant(errors: Sequence[PersonError]) -> dict[int, list[PersonError]]:
+    """People by the octant of their true yaw."""
+    groups: dict[int, list[PersonError]] = {middle: [] for middle in OCTANTS}
+    for error in errors:
+        groups[error.octant].append(error)
+    return groups
+
+
+def worst(errors: Sequence[PersonError], count: int = 20) -> list[PersonError]:
+    """The labelled people whose cameras are most wrong, kept ones first."""
+    labelled = [e for e in errors if e.portrait_id]
+    return sorted(labelled, key=lambda e: (not e.kept, -e.yaw_deg - e.pitch_deg))[:count]
+
+
+def _error(
+    row: dict[str, Any],
+    person_id: str,
+    portrait: dict[str, Any] | None,
+    verdict: dict[str, Any],
+    rig: PortraitRig,
+) -> PersonError:
+    best = _off_joints(row, row["camera"], row["pose"], row["window"], rig)
+    base: dict[str, Any] = {
+        "photo_id": row["photo_id"], "index": row["index"], "order": row["order"],
+        "true_yaw": float(np.degrees(row["yaw"])), "true_pitch": float(np.degrees(row["pitch"])),
+        "head_pixels": row["head_pixels"], "person_id": person_id,
+        "shoulder_floor": best[0], "head_floor": best[1],
+    }  # fmt: skip
+    if portrait is None:
+        return PersonError(**base)
+    cam2world, _ = cameras.from_label(portrait["camera"])
+    yaw, pitch, roll = (float(a) for a in cameras.angles(cam2world))
+    turned = _turn(yaw - row["yaw"])
+    facing = np.cos(yaw) * np.cos(row["yaw"]) < 0
+    pose, true_pose = np.array(portrait["pose"], np.float64), np.array(row["pose"], np.float64)
+    neck, true_neck = rotation_matrix(pose[:3]), rotation_matrix(true_pose[:3])
+    head, true_head = rotation_matrix(pose[3:]), rotation_matrix(true_pose[3:])
+    shoulders, face = _off_joints(row, portrait["camera"], portrait["pose"], portrait["window"], rig)
+    return PersonError(
+        **base,
+        portrait_id=portrait["portrait_id"],
+        kept=bool(verdict.get("kept", False)),
+        reasons=", ".join(verdict.get("reasons") or [])[:60],
+        yaw=float(np.degrees(yaw)),
+        yaw_deg=float(np.degrees(abs(turned))),
+        pitch_deg=float(np.degrees(abs(pitch - row["pitch"]))),
+        roll_deg=float(np.degrees(abs(_turn(roll - row["roll"])))),
+        neck_deg=_angle(neck, true_neck),
+        head_deg=_angle(head, true_head),
+        gaze_deg=_angle(neck @ head, true_neck @ true_head),
+        confused=bool(facing and abs(turned) > CONFUSED),
+        shoulder_share=shoulders,
+        head_share=face,
+        doubt=float(verdict.get("doubt", float("nan"))),
+        yaw_error=_or_nan(verdict.get("yaw_error")),
+        residual=float(portrait["residual"]),
+    )
+
+
+def _off_joints(
+    row: dict[str, Any], label: ArrayLike, pose: ArrayLike, window: ArrayLike, rig: PortraitRig
+) -> tuple[float, float]:
+    """Mean distance of the rig's shoulders and of its head from the true ones, as shares of the side."""
+    corner = np.asarray(window, np.float64)
+    seen, _ = cameras.project(rig.posed_landmarks(pose), *cameras.from_label(label))
+    truth = (np.array(row["joints"]).reshape(-1, 2) - corner[:2]) / corner[2]
+
+    def apart(names: Sequence[str]) -> float:
+        rows = [JOINT_NAMES.index(name) for name in names]
+        ours = seen[[rig.landmark(name) for name in names]]
+        return float(np.linalg.norm(ours - truth[rows], axis=1).mean())
+
+    return apart(_SHOULDERS), apart(_HEAD)
+
+
+def _with_masks(
+    workspace: Workspace,
+    errors: list[PersonError],
+    wanted: dict[str, tuple[int, dict[str, Any], dict[str, Any]]],
+) -> list[PersonError]:
+    """The errors with `mask_iou`; masks are read part by part, since all at once would not fit."""
+    import dataclasses
+
+    result = list(errors)
+    for part in workspace.parts("tables/portraits"):
+        for row in workspace.read_part("tables/portraits", part, ["portrait_id", "mask"]).to_pylist():
+            if row["portrait_id"] not in wanted:
+                continue
+            position, truth, portrait = wanted[row["portrait_id"]]
+            alpha = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])).convert("L"))
+            try:
+                whole = Image.open(io.BytesIO(truth["mask"]["bytes"])).convert("L")
+            except (OSError, TypeError) as error:
+                raise SchemaError(
+                    f"the truth's mask of photo {truth['index']} cannot be read: make the truth again with "
+                    "`phq synthesize`"
+                ) from error
+            iou = mask_overlap(alpha, whole, np.array(portrait["window"]))
+            result[position] = dataclasses.replace(result[position], mask_iou=iou)
+    return result
+
+
+def mask_overlap(alpha: NDArray[np.uint8], truth: Image.Image, window: FloatArray) -> float:
+    """Intersection over union of a portrait's mask and the true one, inside the photo; 1 when both are empty.
+
+    `alpha` [S, S] is the portrait's, `truth` the whole photo's, `window` (x, y, side) in photo pixels.
+    """
+    size = alpha.shape[0]
+    x, y, side = window
+    low = np.floor([x, y]).astype(int)
+    high = np.ceil([x + side, y + side]).astype(int) + 1
+    region = truth.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1])))
+    box = (x - low[0], y - low[1], x - low[0] + side, y - low[1] + side)
+    true = np.asarray(region.resize((size, size), Image.Resampling.BILINEAR, box=box)) >= 128
+    centres = (np.arange(size) + 0.5) * side / size
+    inside = ((x + centres > 0) & (x + centres < truth.width))[None] & (
+        (y + centres > 0) & (y + centres < truth.height)
+    )[:, None]
+    ours = (alpha >= 128) & inside
+    true = true & inside
+    union = int((ours | true).sum())
+    return float((ours & true).sum() / union) if union else 1.0
+
+
+def _apart(row: dict[str, Any], person: dict[str, Any]) -> float:
+    """Mean distance of the middles of shoulders and faces, in head heights."""
+    true = np.array(row["keypoints"]).reshape(17, 3)[:, :2]
+    seen = np.array(person["keypoints"]).reshape(17, 3)
+    shoulders = np.linalg.norm(true[5:7].mean(axis=0) - seen[5:7, :2].mean(axis=0))
+    score = seen[:5, 2] + 1e-3
+    face = (seen[:5, :2] * score[:, None]).sum(axis=0) / score.sum()
+    head = np.linalg.norm(true[:5].mean(axis=0) - face)
+    return float((shoulders + head) / 2 / row["head_pixels"])
+
+
+def _spread(values: Sequence[float], low: bool = False) -> dict[str, float | None]:
+    finite = np.array(values, float)
+    finite = finite[np.isfinite(finite)]
+    name, percentile = ("p05", 5) if low else ("p95", 95)
+    if len(finite) == 0:
+        return {"median": None, name: None}
+    return {"median": _round(np.median(finite)), name: _round(np.percentile(finite, percentile))}
+
+
+def _round(value: Any) -> float | None:
+    return None if value is None else round(float(value), 4)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _turn(angle: float) -> float:
+    return float((angle + np.pi) % (2 * np.pi) - np.pi)
+
+
+def _angle(a: FloatArray, b: FloatArray) -> float:
+    """Degrees between two rotations."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1))))
+
+
+def _group(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
+
+
+def to_rows(errors: Sequence[PersonError]) -> pa.Table:
+    """The errors as a table, for further looks."""
+    import dataclasses
+
+    return pa.Table.from_pylist([{**dataclasses.asdict(e), "octant": e.octant} for e in errors])
+
+
+def write_report(
+    workspace: Workspace, truth_path: Path, truth: pa.Table, errors: list[PersonError], rig: PortraitRig
+) -> list[str]:
+    """Write table, plots and the sheet of the worst into the workspace's folder `accuracy`; their keys."""
+    import json
+
+    import pyarrow.parquet as pq
+
+    from phq_data.evaluation import plots as pictures
+    from phq_data.evaluation.tables import conditions, table
+
+    sink = io.BytesIO()
+    pq.write_table(to_rows(errors), sink)
+    written = {
+        "accuracy/errors.parquet": sink.getvalue(),
+        "accuracy/summary.json": json.dumps({"truth": str(truth_path), **summary(errors)}, indent=2).encode(),
+        "accuracy/table.txt": table(errors).encode(),
+        "accuracy/conditions.txt": conditions(errors, truth).encode(),
+        "accuracy/octants.png": pictures.octants(errors),
+        "accuracy/curves.png": pictures.curves(errors),
+        "accuracy/reliability.png": pictures.reliability(errors),
+        "accuracy/worst.jpg": pictures.worst_sheet(workspace, truth, worst(errors), rig),
+    }
+    for key, data in written.items():
+        workspace.write_bytes(key, data)
+    return list(written)

@@ -1,0 +1,212 @@
+"""The accuracy report's pictures: errors by yaw, and the worst labels with the truth beside them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from phq_data import camera as cameras
+from phq_data.evaluation import calibration
+from phq_data.evaluation.accuracy import OCTANTS, PersonError, by_octant
+from phq_data.rendering.renderer import overlay, render_mesh
+from phq_data.rig import PortraitRig
+from phq_data.workspace import Workspace
+
+_PANELS: tuple[tuple[str, str, float | None], ...] = (
+    ("yaw_deg", "yaw error, degrees", 5.0),
+    ("pitch_deg", "pitch error, degrees", 5.0),
+    ("roll_deg", "roll error, degrees", None),
+    ("gaze_deg", "neck and head error, degrees", None),
+    ("shoulder_share", "shoulder distance, share of side", 0.02),
+    ("mask_iou", "mask IoU", 0.9),
+)
+"""Field, title, and the aim for the median."""
+
+
+def octants(errors: Sequence[PersonError]) -> bytes:
+    """Box plots by octant of yaw, and the shares detected and kept, as PNG."""
+    figure, axes = _figure(3, 3)
+    groups = by_octant(errors)
+    names = [f"{middle}" for middle in OCTANTS]
+    for axis, (field, title, aim) in zip(axes.flat, _PANELS, strict=False):
+        values = [_finite([getattr(e, field) for e in groups[middle] if e.kept]) for middle in OCTANTS]
+        axis.boxplot([v if len(v) else np.array([np.nan]) for v in values], whis=(5, 95), showfliers=False)
+        axis.set_xticks(range(1, 9), names)
+        _dress(axis, title, aim)
+    shares = (
+        ("detected", lambda e: bool(e.person_id), 0.95),
+        ("kept", lambda e: e.kept, None),
+        ("front and back confused (before screening)", lambda e: e.confused, 0.02),
+    )
+    for axis, (title, test, aim) in zip(axes.flat[6:], shares, strict=True):
+        counts = [[test(e) for e in groups[middle]] for middle in OCTANTS]
+        axis.bar(range(1, 9), [np.mean(c) if c else 0 for c in counts], color="#5b8db8")
+        axis.set_xticks(range(1, 9), names)
+        _dress(axis, f"share {title}", aim)
+    return _png(figure, "octant of the true yaw, degrees")
+
+
+def curves(errors: Sequence[PersonError], width: float = 20.0) -> bytes:
+    """Median and 95th percentile over the true yaw in a sliding window of `width` degrees, as PNG."""
+    figure, axes = _figure(2, 3)
+    yaw = np.array([e.true_yaw for e in errors])
+    kept = np.array([e.kept for e in errors], bool)
+    grid = np.arange(-180, 181, 5)
+    for axis, (field, title, aim) in zip(axes.flat, _PANELS, strict=True):
+        value = np.array([getattr(e, field) for e in errors], float)
+        far = 5 if field == "mask_iou" else 95
+        for percentile, style, name in ((50, "-", "median"), (far, ":", f"p{far:02d}")):
+            line = []
+            for at in grid:
+                near = kept & (np.abs((yaw - at + 180) % 360 - 180) <= width / 2) & np.isfinite(value)
+                line.append(np.percentile(value[near], percentile) if near.sum() >= 3 else np.nan)
+            axis.plot(grid, line, style, color="#31688e", label=name)
+        axis.scatter(yaw[kept], value[kept], s=3, color="#bbbbbb", zorder=0)
+        shown = value[kept & np.isfinite(value)]
+        if field == "mask_iou":
+            axis.set_ylim(min([0.5, *shown]), 1.01)
+        elif len(shown) and np.percentile(shown, 98) > 0:
+            axis.set_ylim(0, 1.3 * np.percentile(shown, 98))
+        axis.set_xticks(range(-180, 181, 45))
+        axis.legend(fontsize=7, loc="upper right")
+        _dress(axis, title, aim)
+    return _png(figure, "true yaw, degrees: 0 from the front, 90 from the person's left, 180 from behind")
+
+
+def reliability(errors: Sequence[PersonError]) -> bytes:
+    """How often labels of a doubt are wrong, stated and true errors, what limits on doubt keep, as PNG."""
+    figure, (left, middle, right) = _figure(1, 3)
+    found = calibration.levels(errors)
+    said = [level.said for level in found]
+    left.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+    left.errorbar(said, [level.wrong for level in found], [level.margin for level in found], fmt="o-", ms=3)
+    for number, level in enumerate(found):
+        above = number % 2 == 0
+        left.annotate(f"{level.count}", (level.said, level.wrong), fontsize=6, xytext=(4, 6 if above else -9),
+                      textcoords="offset points")  # fmt: skip
+    left.set(xlim=(0, 1), ylim=(0, 1))
+    _dress(left, "share wrong over doubt (labels)", None)
+    middle.plot(said, [level.error for level in found], "o-", ms=3, label="true")
+    middle.plot(said, [level.said_error for level in found], "s:", ms=3, label="stated")
+    middle.legend(fontsize=7)
+    _dress(middle, "median yaw error over doubt, degrees", None)
+    kept = calibration.limits(errors)
+    right.plot([at.kept for at in kept], [at.yaw_p95 for at in kept], "o-", ms=3)
+    middle.set_ylim(bottom=0)
+    for number, at in enumerate(kept):
+        above = number % 2 == 0
+        right.annotate(f"{at.limit:g}", (at.kept, at.yaw_p95), fontsize=6, xytext=(-6, 6 if above else -10),
+                       textcoords="offset points")  # fmt: skip
+    right.set_ylim(bottom=0)
+    _dress(right, "95th percentile of yaw over the share kept (limits)", 15.0)
+    return _png(figure, "before the screening; right: what everything but doubt lets pass")
+
+
+def worst_sheet(
+    workspace: Workspace, truth: pa.Table, chosen: Sequence[PersonError], rig: PortraitRig, size: int = 224
+) -> bytes:
+    """A sheet of portraits, each beside its label and the true label drawn over it, as JPEG."""
+    known = {(row["photo_id"], row["order"]): row for row in truth.drop_columns(["mask"]).to_pylist()}
+    images = _images(workspace, {e.portrait_id for e in chosen})
+    tiles = []
+    for error in chosen:
+        portrait = images.get(error.portrait_id)
+        if portrait is not None:
+            tiles.append(_tile(error, portrait, known[(error.photo_id, error.order)], rig, size))
+    columns = 3
+    sheet = Image.new(
+        "RGB", (columns * (3 * size + 8), max(-(-len(tiles) // columns), 1) * (size + 34)), "white"
+    )
+    for position, tile in enumerate(tiles):
+        sheet.paste(tile, (position % columns * (3 * size + 8), position // columns * (size + 34)))
+    out = io.BytesIO()
+    sheet.save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def true_overlay(
+    picture: NDArray[np.uint8], rig: PortraitRig, row: dict[str, Any], window: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """The rig as the truth has it, over a portrait [S, S, 3] that shows `window` (x, y, side)."""
+    true = np.array(row["window"])
+    share = true[2] / window[2]
+    inner = cameras.INTRINSICS.copy()
+    inner[:2, :2] *= share
+    inner[:2, 2] = (0.5 * true[2] + true[:2] - window[:2]) / window[2]
+    cam2world, _ = cameras.from_label(row["camera"])
+    drawn = render_mesh(
+        rig.posed(row["pose"]), rig.faces, cam2world, inner, len(picture), np.array([0.55, 0.8, 0.5])
+    )
+    alpha = drawn.rgba[..., 3:] * np.float32(0.6 / 255)
+    return np.asarray(np.round(picture * (1 - alpha) + drawn.rgba[..., :3] * alpha), np.uint8)
+
+
+def _tile(
+    error: PersonError, portrait: dict[str, Any], row: dict[str, Any], rig: PortraitRig, size: int
+) -> Image.Image:
+    opened = Image.open(io.BytesIO(portrait["image"]["bytes"])).convert("RGB").resize((size, size))
+    picture = np.asarray(opened)
+    ours = overlay(picture, rig, portrait["camera"], portrait["pose"])
+    theirs = true_overlay(picture, rig, row, np.array(portrait["window"]))
+    tile = Image.new("RGB", (3 * size, size + 30), "white")
+    tile.paste(Image.fromarray(np.concatenate([picture, ours, theirs], axis=1)), (0, 0))
+    draw = ImageDraw.Draw(tile)
+    draw.text(
+        (3, size + 2),
+        f"photo {error.index} person {error.order}: yaw {error.yaw:.0f}, true {error.true_yaw:.0f}; "
+        f"pitch off {error.pitch_deg:.0f}; shoulders {error.shoulder_share:.3f}",
+        fill="black",
+    )
+    verdict = "kept" if error.kept else f"rejected: {error.reasons}"
+    draw.text((3, size + 15), f"{verdict}; doubt {error.doubt:.2f}; {error.portrait_id[:10]}", fill="black")
+    return tile
+
+
+def _images(workspace: Workspace, wanted: set[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    columns = ["portrait_id", "image", "camera", "pose", "window"]
+    for part in workspace.parts("tables/portraits"):
+        ids = workspace.read_part("tables/portraits", part, ["portrait_id"])["portrait_id"].to_pylist()
+        rows = [i for i, name in enumerate(ids) if name in wanted]
+        if rows:
+            for row in workspace.read_part("tables/portraits", part, columns).take(rows).to_pylist():
+                found[row["portrait_id"]] = row
+    return found
+
+
+def _figure(rows: int, columns: int) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(rows, columns, figsize=(4.6 * columns, 2.9 * rows), layout="constrained")
+
+
+def _dress(axis: Any, title: str, aim: float | None) -> None:
+    axis.set_title(title, fontsize=9)
+    axis.tick_params(labelsize=7)
+    axis.grid(alpha=0.25)
+    if aim is not None:
+        axis.axhline(aim, color="#c44e52", linewidth=0.8, linestyle="--")
+
+
+def _png(figure: Any, below: str) -> bytes:
+    from matplotlib import pyplot
+
+    figure.supxlabel(below, fontsize=9)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    pyplot.close(figure)
+    return out.getvalue()
+
+
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    array = np.array(values, float)
+    return array[np.isfinite(array)]

@@ -1,0 +1,1 @@
+"""Photos and portraits as bytes and as pixels: formats, color, codecs."""

@@ -1,7 +1,0 @@
-"""Everything known about one file, photo, person, fit or portrait of a workspace, and a picture of it."""
-
-from phq_data.inspection.find import Inspection, InspectionError, inspect
-from phq_data.inspection.picture import draw, write_picture
-from phq_data.inspection.text import show
-
-__all__ = ["Inspection", "InspectionError", "draw", "inspect", "show", "write_picture"]

@@ -1,0 +1,1 @@
+"""MoveNet: MultiPose proposes people, Thunder finds their keypoints."""

@@ -1,0 +1,347 @@
+"""The embedded person detector: MoveNet MultiPose proposes people, MoveNet Thunder looks closely at each.
+
+MultiPose's score says little about tight portraits and rear views, and its points are coarse. So every
+proposal gets a look of Thunder's at head and chest, the part a portrait is about, and a second one if the
+first was off the middle. Whether it is a person is decided by the head and the shoulders found there.
+
+What was proposed but found nobody is searched once more, at several sizes: backs, hats and raised arms
+mislead MultiPose about where the head is and how large, and Thunder's score about the same person falls from
+0.5 to 0.1 when the view is a little off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from phq_data.models import registry
+from phq_data.models.keypoints import (
+    SHOULDERS,
+    head_centre,
+    head_score,
+    keep_best,
+    person_box,
+    shoulder_score,
+    similarity,
+    upper_size,
+)
+from phq_data.models.movenet.crops import MIRROR, Look, View, cut_view
+from phq_data.models.movenet.decode import decode_thunder
+from phq_data.models.movenet.proposals import Proposal, ProposeConfig, propose
+from phq_data.models.protocols import DetectedPerson, FloatArray
+
+CODE_VERSION = 3  # raise it when the same config and networks would give other people
+NETWORKS = ("movenet-multipose", "movenet-thunder")
+BATCH = 8  # views a run of Thunder: bounds memory, does not change the result
+
+
+@dataclass(frozen=True)
+class MoveNetConfig:
+    """Settings of the detector."""
+
+    propose: ProposeConfig = field(default_factory=ProposeConfig)
+    maximum_looks: int = 36
+    """Proposals looked at a photo: bounds the time of dense crowds; the best come first."""
+    padding: float = 2.8
+    """Side of Thunder's view over the breadth of the shoulders."""
+    crowd_padding: float = 2.0
+    """The same where another head is near: a view without bystanders matters more than one with hips."""
+    box_padding: float = 1.25
+    """Side of Thunder's view over the long side of a proposed box, where MultiPose saw no head."""
+    minimum_head: float = 0.25
+    """Mean score of the two best head points."""
+    minimum_shoulder: float = 0.20
+    """Score of the better shoulder."""
+    certain: float = 0.5
+    """Score of head and shoulders together from which a person needs no confirmation."""
+    minimum_person: float = 0.34
+    """The same score, of a look and one at the mirrored view on average, for all others."""
+    head_inside: float = 0.10
+    """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
+    same_person: float = 0.45
+    """Similarity of head and shoulders above which two finds are one person."""
+    searched: int = 6
+    """Proposals without a person that are searched once more a photo; the best come first."""
+    search_scales: tuple[float, ...] = (0.6, 1.0, 1.6, 2.5)
+    """Sides of the search's views over that of the usual one."""
+    mirror: bool = True
+    """Look at everybody in the mirror, too, from two squares each, and take the mean of all four looks."""
+    agreement: float = 0.2
+    """Share of the shoulder breadth up to which both looks mean one place; beyond it the surer one counts."""
+
+
+class MoveNetDetector:
+    """Finds people and their COCO-17 key points: a `PersonDetector`, cheap to make or to send away."""
+
+    def __init__(self, config: MoveNetConfig | None = None, *, threads: int = 1) -> None:
+        self.config = config if config is not None else MoveNetConfig()
+        self.threads = threads
+        self.fingerprint = registry.fingerprint("movenet", CODE_VERSION, self.config, NETWORKS)
+
+    def detect(self, image: NDArray[np.uint8]) -> list[DetectedPerson]:
+        """People of one upright sRGB photo `image` [H, W, 3], ordered left to right by their heads."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"a photo is uint8 [H, W, 3]; this one is {image.dtype} {image.shape}")
+        photo = Image.fromarray(image)
+        found = propose(photo, self.config.propose, self.threads)
+        budget = self.config.maximum_looks
+        every_head = _heads(found.people + found.heads)
+
+        looks, refuted = self._examine(image, found.people[:budget], every_head)
+        loose = _without_owner(found.heads, looks + refuted)[: budget - len(found.people[:budget])]
+        if loose:
+            more, _ = self._examine(image, loose, every_head)
+            looks = self._gate(looks + more, photo.size)
+        strays = self._search(image, [*found.people, *found.heads], looks, every_head)
+        if strays:
+            looks = self._gate(looks + strays, photo.size)
+        if self.config.mirror:
+            mirrored = self._look(image, [look.view for look in looks], mirrored=True)
+            looks = [self._mean(look, other) for look, other in zip(looks, mirrored, strict=True)]
+            looks = self._averaged(image, looks, every_head)
+        looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
+        return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
+
+    def _examine(
+        self,
+        image: NDArray[np.uint8],
+        proposals: Sequence[Proposal],
+        every_head: FloatArray,  # [K, 3] x, y, size of all heads proposed in the photo
+    ) -> tuple[list[Look], list[Look]]:
+        """The people that Thunder confirms, each once, and what it took for people at first."""
+        size = (image.shape[1], image.shape[0])
+        looks = self._look(image, [self._view_of(proposal, every_head) for proposal in proposals])
+        weak = [index for index, look in enumerate(looks) if not self._passes(look, size)]
+        again = self._look(image, [self._another_view(looks[index]) for index in weak])
+        for index, look in zip(weak, again, strict=True):
+            if looks[index].missed or (not look.missed and look.score > looks[index].score):
+                looks[index] = look
+        first = [
+            look if proposal.keypoints is None else look.with_lower_body(proposal.keypoints)
+            for proposal, look in zip(proposals, looks, strict=True)
+            if not look.missed
+        ]
+        people = self._gate(first, size, strictness=0.6)
+
+        better = [self._upper_view(look.keypoints, every_head) for look in people]
+        moved = [index for index, look in enumerate(people) if look.view.overlap(better[index]) < 0.8]
+        self._look_again(image, people, moved, [better[index] for index in moved])
+        return self._settle(image, people, every_head)
+
+    def _look_again(
+        self, image: NDArray[np.uint8], people: list[Look], which: Sequence[int], views: Sequence[View]
+    ) -> None:
+        """Replaces the looks `which` of `people` by those at `views`, where they see as much."""
+        for index, look in zip(which, self._look(image, views), strict=True):
+            earlier = people[index]
+            strayed = similarity(earlier.keypoints, look.keypoints, tolerance=4.0) < 0.5
+            if not look.missed and look.score > (1.0 if strayed else 0.9) * earlier.score:
+                people[index] = look.with_lower_body(earlier.keypoints)
+
+    def _search(
+        self,
+        image: NDArray[np.uint8],
+        proposals: Sequence[Proposal],
+        found: Sequence[Look],
+        every_head: FloatArray,
+    ) -> list[Look]:
+        """People at proposals where nobody was found, looked for without an aim and at several sizes."""
+        size = (image.shape[1], image.shape[0])
+        views: list[View] = []
+        for proposal in sorted(proposals, key=lambda p: -p.score):
+            view = self._view_of(proposal, every_head).unaimed()
+            taken = any(_is_taken(proposal, look) for look in found)
+            if not taken and not any(view.resembles(other) for other in views):
+                views.append(view)
+        views = [v.scaled(f) for v in views[: self.config.searched] for f in self.config.search_scales]
+        looks = [look for look in self._look(image, views) if self._passes(look, size, 0.6)]
+        people = [
+            look
+            for look in self._gate(looks, size, strictness=0.6)
+            if all(similarity(look.keypoints, o.keypoints) < self.config.same_person for o in found)
+        ]
+        everybody = range(len(people))
+        for _ in range(2):
+            self._look_again(
+                image, people, everybody, [self._upper_view(p.keypoints, every_head) for p in people]
+            )
+        return self._settle(image, people, every_head)[0]
+
+    def _settle(
+        self, image: NDArray[np.uint8], people: list[Look], every_head: FloatArray
+    ) -> tuple[list[Look], list[Look]]:
+        """The people that Thunder confirms, and what it took for people, after closer and wider looks."""
+        doubtful = [index for index, look in enumerate(people) if look.score < self.config.certain]
+        for factor in (0.7, 1.4):
+            self._look_again(image, people, doubtful, [people[i].view.scaled(factor) for i in doubtful])
+        return self._confirm(image, self._gate(people, (image.shape[1], image.shape[0])), every_head)
+
+    def _confirm(
+        self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray
+    ) -> tuple[list[Look], list[Look]]:
+        """Those that are surely people or look so in the mirror too, and the others.
+
+        What only resembles a person seldom does so in both. The mirror shows the same view and the usual one.
+        """
+        doubtful = [look for look in looks if look.score < self.config.certain]
+        usual = [self._upper_view(look.keypoints, every_head) for look in doubtful]
+        same = self._look(image, [look.view for look in doubtful], mirrored=True)
+        others = self._look(image, usual, mirrored=True)
+        refuted = [
+            look
+            for look, *pair in zip(doubtful, same, others, strict=True)
+            if (look.score + max(_agreement(look, other) for other in pair)) / 2 < self.config.minimum_person
+        ]
+        return [look for look in looks if all(look is not other for other in refuted)], refuted
+
+    def _mean(self, look: Look, mirrored: Look) -> Look:
+        """Both looks at one person together: the mean of what they see at one place.
+
+        Elsewhere the surer one is right, for the left and the right of a pair alike: two shoulders that the
+        looks exchange would meet in the middle. It keeps what the person was found by: the order of scores.
+        """
+        if mirrored.missed or similarity(look.keypoints, mirrored.keypoints, tolerance=4.0) < 0.5:
+            return look
+        here, there = look.keypoints, mirrored.keypoints
+        apart = np.linalg.norm(here[:, :2] - there[:, :2], axis=1)
+        far = apart > self.config.agreement * upper_size(here)
+        far |= far[MIRROR]
+        surer = there[:, 2] + there[MIRROR, 2] > here[:, 2] + here[MIRROR, 2]
+        share = np.where(far, surer, there[:, 2] / np.maximum(here[:, 2] + there[:, 2], 1e-6))[:, None]
+        places = (1 - share) * here[:, :2] + share * there[:, :2]
+        scores = (here[:, 2] + there[:, 2]) / 2
+        return replace(look, keypoints=np.concatenate([places, scores[:, None]], axis=1))
+
+    def _averaged(self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray) -> list[Look]:
+        """The mean with another pair of looks, from where each person was found.
+
+        The first views were placed by a look at one side; these see the photo and its mirror image alike.
+        """
+        views = [self._upper_view(look.keypoints, every_head) for look in looks]
+        pairs = zip(self._look(image, views), self._look(image, views, mirrored=True), strict=True)
+        again = [self._mean(here, there) for here, there in pairs]
+        return [
+            look if other.missed or other.score < 0.9 * look.score else self._mean(look, other)
+            for look, other in zip(looks, again, strict=True)
+        ]
+
+    def _gate(
+        self, looks: Sequence[Look], photo_size: tuple[int, int], strictness: float = 1.0
+    ) -> list[Look]:
+        """Those with a head and a shoulder in the photo, best first, each person once."""
+        passed = [look for look in looks if self._passes(look, photo_size, strictness)]
+        scores = np.array([look.score for look in passed])
+        return [
+            passed[i] for i in keep_best([look.keypoints for look in passed], scores, self.config.same_person)
+        ]
+
+    def _passes(self, look: Look, photo_size: tuple[int, int], strictness: float = 1.0) -> bool:
+        config, keypoints = self.config, look.keypoints
+        return (
+            not look.missed
+            and head_score(keypoints) >= strictness * config.minimum_head
+            and shoulder_score(keypoints) >= strictness * config.minimum_shoulder
+            and upper_size(keypoints) >= config.propose.least_head  # shoulders are wider than a head is high
+            and _is_inside(keypoints, photo_size, config.head_inside)
+        )
+
+    # -- views -------------------------------------------------------------------------------------
+
+    def _view_of(self, proposal: Proposal, every_head: FloatArray) -> View:
+        if np.isnan(proposal.head).any() and proposal.box is not None:
+            box = proposal.box
+            side = self.config.box_padding * max(box[2] - box[0], box[3] - box[1])
+            x0, y0 = (box[:2] + box[2:] - side) / 2
+            return View(x0, y0, side, proposal.head)
+        return self._view_at(proposal.head, proposal.shoulders, proposal.size, every_head)
+
+    def _upper_view(self, keypoints: FloatArray, every_head: FloatArray) -> View:
+        shoulders = keypoints[SHOULDERS, :2].mean(axis=0)
+        return self._view_at(head_centre(keypoints), shoulders, upper_size(keypoints), every_head)
+
+    def _view_at(self, head: FloatArray, shoulders: FloatArray, size: float, every_head: FloatArray) -> View:
+        """Head and chest, or in a crowd little more than head and shoulders."""
+        crowded = self._is_crowded(head, size, every_head)
+        padding = self.config.crowd_padding if crowded else self.config.padding
+        centre = head + 0.72 * (padding - 1) * (shoulders - head)
+        side = padding * size
+        return View(centre[0] - side / 2, centre[1] - side / 2, side, head)
+
+    def _another_view(self, look: Look) -> View:
+        """A second chance: wider where the view was narrow for that person, narrower where it had room.
+
+        And narrower where Thunder went astray: there is too much else to see.
+        """
+        usual = (self.config.crowd_padding + self.config.padding) / 2
+        narrow = look.view.side < usual * upper_size(look.keypoints)
+        return look.view.scaled(1.5 if narrow and not look.missed else 0.65)
+
+    def _is_crowded(self, head: FloatArray, size: float, every_head: FloatArray) -> bool:
+        """Whether another head of about that size is near."""
+        away = np.hypot(*(every_head[:, :2] - head).T) / size
+        alike = (every_head[:, 2] > 0.5 * size) & (every_head[:, 2] < 2.5 * size)
+        return bool(np.any((away > 0.4) & (away < 1.1) & alike))
+
+    def _look(self, image: NDArray[np.uint8], views: Sequence[View], *, mirrored: bool = False) -> list[Look]:
+        """Thunder's look at each view, or at its mirror image; the key points are those of the photo."""
+        looks: list[Look] = []
+        for start in range(0, len(views), BATCH):
+            batch = views[start : start + BATCH]
+            cuts = [cut_view(image, view) for view in batch]
+            corners = np.array([cut[1:] for cut in cuts], np.float64)  # [N, 3] x0, y0, side
+            aims = (np.array([view.aim for view in batch]) - corners[:, :2]) / corners[:, 2:]
+            crops = np.stack([cut[0] for cut in cuts])
+            if mirrored:
+                crops, aims[:, 0] = np.ascontiguousarray(crops[:, :, ::-1]), 1 - aims[:, 0]
+            maps = registry.run("movenet-thunder", {"image": crops}, self.threads)
+            for view, keypoints, (x0, y0, side) in zip(
+                batch, decode_thunder(maps, aims[:, ::-1]), corners, strict=True
+            ):
+                y, x, score = (keypoints[MIRROR] if mirrored else keypoints).astype(np.float64).T
+                x = 1 - x if mirrored else x
+                looks.append(Look(view, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
+        return looks
+
+
+def _heads(proposals: Sequence[Proposal]) -> FloatArray:
+    """Known heads [K, 3]: x, y, size."""
+    known = [[*p.head, p.size] for p in proposals if not np.isnan(p.head).any()]
+    return np.array(known, np.float64).reshape(-1, 3)
+
+
+def _without_owner(heads: Sequence[Proposal], looks: Sequence[Look]) -> list[Proposal]:
+    """Loose heads that belong to none of the people found, each head once."""
+    taken = [(head_centre(look.keypoints), upper_size(look.keypoints)) for look in looks]
+    loose = []
+    for head in heads:
+        if all(np.hypot(*(head.head - place)) > 0.35 * max(head.size, size) for place, size in taken):
+            taken.append((head.head, head.size))
+            loose.append(head)
+    return loose
+
+
+def _agreement(look: Look, other: Look) -> float:
+    """The other look's score if both see the same person, else 0."""
+    return other.score if similarity(look.keypoints, other.keypoints, tolerance=4.0) >= 0.5 else 0.0
+
+
+def _is_taken(proposal: Proposal, look: Look) -> bool:
+    """Whether a person who was found is likely the one proposed."""
+    head, size = head_centre(look.keypoints), upper_size(look.keypoints)
+    if not np.isnan(proposal.head).any():
+        return bool(np.hypot(*(head - proposal.head)) < 0.6 * size)
+    if proposal.box is None:
+        return False
+    low, high = proposal.box[:2], proposal.box[2:]
+    return bool(np.all(low < head) and np.all(head < high) and (high - low).max() < 4 * size)
+
+
+def _is_inside(keypoints: FloatArray, photo_size: tuple[int, int], margin: float) -> bool:
+    """Whether the head's middle lies in the photo; a head cut in two at the border is nobody's portrait."""
+    room = margin * upper_size(keypoints)
+    head = head_centre(keypoints)
+    return bool(np.all(head > room) and np.all(head < np.array(photo_size) - room))

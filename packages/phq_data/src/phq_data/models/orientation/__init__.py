@@ -1,0 +1,1 @@
+"""Orientation priors: where the camera stands, from keypoints or from the image."""

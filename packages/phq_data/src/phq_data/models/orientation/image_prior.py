@@ -1,0 +1,141 @@
+"""A guess at where the camera stands, from the picture: sharper than what keypoints alone can tell.
+
+Nine points leave the turn of a torso open; a picture shows a collar, a chin, the back of a head. Thunder, the
+embedded keypoint network, has learned from photos to see all that before it asks for points. Its features of
+a square around head and chest, and of the mirrored square, go with the keypoints and with what those tell
+into small networks, trained by `tools/train_looks.py` on rendered people. Like `views`, they give two
+directions to the camera, in the frames of chest and head, each with its own doubt, and the guess of the
+mirrored features is the mirrored guess, exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from phq_data.models import registry
+from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
+from phq_data.models.movenet.crops import CROP, cut_square
+from phq_data.models.orientation.keypoint_prior import USED, features, load_guesser, mirror
+
+FloatArray = NDArray[np.float64]
+Maps = NDArray[np.float32]
+DATA_FILE = Path(__file__).parents[2] / "data" / "picture_views.safetensors"
+NETWORK = "movenet-thunder"
+PADDING = 2.3
+"""Side of the square over the breadth of the shoulders: head and chest, closer than the detector looks."""
+CODE_VERSION = 1  # raise it when the same weights would give other guesses
+
+
+@dataclass(frozen=True)
+class PictureGuesser:
+    """An ensemble of E networks: maps to W channels cell by cell, then H hidden numbers twice."""
+
+    mean: FloatArray  # [D] of what is `known` without the picture
+    deviation: FloatArray  # [D]
+    squeeze: Maps  # [E, C, W]
+    squeeze_bias: Maps  # [E, W]
+    cells: Maps  # [E, W * 64, H]
+    points: Maps  # [E, D, H]
+    first_bias: Maps  # [E, H]
+    second: Maps  # [E, H, H]
+    second_bias: Maps  # [E, H]
+    last: Maps  # [E, H, 8]
+    last_bias: Maps  # [E, 8]
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all numbers and of how the picture is looked at."""
+        state = hashlib.sha256(f"{CODE_VERSION} {PADDING} {registry.embedded_model(NETWORK).sha256}".encode())
+        for array in vars(self).values():
+            state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()
+
+    @classmethod
+    def load(cls, path: Path = DATA_FILE) -> PictureGuesser:
+        """The networks of a file written by `tools/train_looks.py`."""
+        arrays: dict[str, Any] = load_file(path)
+        double = ("mean", "deviation")
+        return cls(**{k: v.astype(np.float64 if k in double else np.float32) for k, v in arrays.items()})
+
+    def guess(
+        self,
+        keypoints: FloatArray,  # [N, 17, 3] COCO-17 with scores
+        maps: Maps,  # [N, 2, C, 8, 8] Thunder's features of the square and of its mirror image
+    ) -> tuple[FloatArray, FloatArray]:
+        """(directions [N, 2, 3] of chest and head to the camera, standard deviations [N, 2] per coordinate).
+
+        A direction shorter than one is an undecided guess.
+        """
+        turned = np.array(keypoints)
+        turned[:, :USED] = mirror(keypoints)
+        straight, spread = self._look(known(keypoints), maps[:, 0])
+        mirrored, other = self._look(known(turned), maps[:, 1])
+        mirrored = mirrored * (-1, 1, 1)
+        # Where the two looks disagree there is doubt, as between the members of the ensemble.
+        apart = np.sum((straight - mirrored) ** 2, axis=-1) / 12
+        return (straight + mirrored) / 2, np.sqrt((spread + other) / 2 + apart)
+
+    def _look(self, points: FloatArray, maps: Maps) -> tuple[FloatArray, FloatArray]:
+        """(mean directions [N, 2, 3], variances [N, 2])."""
+        standard = ((points - self.mean) / self.deviation).astype(np.float32)
+        cells = maps.reshape(*maps.shape[:2], -1)  # [N, C, 64]
+        found = []
+        for e in range(len(self.last)):
+            squeezed = _silu(self.squeeze[e].T @ cells + self.squeeze_bias[e][:, None])  # [N, W, 64]
+            hidden = squeezed.reshape(len(maps), -1) @ self.cells[e] + standard @ self.points[e]
+            hidden = _silu(hidden + self.first_bias[e])
+            hidden = _silu(hidden @ self.second[e] + self.second_bias[e])
+            found.append(hidden @ self.last[e] + self.last_bias[e])
+        layer = np.stack(found).astype(np.float64)  # [E, N, 8]
+        directions = layer[..., :6].reshape(*layer.shape[:2], 2, 3)
+        mean = directions.mean(0)
+        between = np.mean(np.sum((directions - mean) ** 2, axis=-1), axis=0) / 3
+        return mean, np.mean(np.exp(2 * np.clip(layer[..., 6:], -5, 1)), axis=0) + between
+
+
+def known(keypoints: FloatArray) -> FloatArray:
+    """[N, 47]: keypoints relative to the person and their scores, and what `views` makes of them."""
+    directions, deviation = load_guesser().guess(keypoints)
+    return np.concatenate([features(keypoints), directions.reshape(-1, 6), np.log(deviation)], axis=1)
+
+
+def look(
+    image: NDArray[np.uint8],  # [H, W, 3]
+    people: Sequence[FloatArray],  # keypoints [17, 3] in pixels of the image
+    threads: int = 1,
+) -> Maps:
+    """Thunder's features [N, 2, C, 8, 8] of the squares around people, straight and mirrored."""
+    crops = np.empty((len(people), 2, CROP, CROP, 3), np.uint8)
+    for crop, keypoints in zip(crops, people, strict=True):
+        crop[0] = cut_square(image, *square_around(keypoints))
+        crop[1] = crop[0][:, ::-1]
+    # One person at a time: what is seen of one must not depend on who else is there.
+    maps = [registry.run(NETWORK, {"image": crop}, threads)["features"] for crop in crops]
+    return np.stack(maps)
+
+
+def square_around(keypoints: FloatArray) -> tuple[float, float, float]:
+    """(x, y, side) in pixels of the square of head and chest of a person with keypoints [17, 3]."""
+    shoulders, head = keypoints[SHOULDERS, :2].mean(axis=0), head_centre(keypoints)
+    side = PADDING * upper_size(keypoints)
+    x, y = head + 0.72 * (PADDING - 1) * (shoulders - head) - side / 2
+    return float(x), float(y), float(side)
+
+
+def _silu(values: Maps) -> Maps:
+    return (values / (1.0 + np.exp(-np.clip(values, -40, 40)))).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def load_picture_guesser() -> PictureGuesser:
+    """The shipped networks, read once a process."""
+    return PictureGuesser.load()

@@ -1,0 +1,1 @@
+"""From sources to tables: which files, which parts, which stage next."""

@@ -1,0 +1,112 @@
+"""The models a config names, loaded once a process and shared by all the parts it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phq_data.config import PipelineConfig
+from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
+from phq_data.rig import PortraitRig
+
+if TYPE_CHECKING:
+    from phq_data.models.reference_inputs import Given
+
+
+class Models:
+    """The networks and bodies that a config names, each loaded once a process, when first needed."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
+        self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    @property
+    def detector(self) -> PersonDetector:
+        """The `PersonDetector`."""
+
+        return self._once("detector", self._make_detector)
+
+    @property
+    def fitter(self) -> BodyFitter:
+        """The `BodyFitter`."""
+
+        return self._once("fitter", self._make_fitter)
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The `Segmenter`."""
+        from phq_data.models import registry
+
+        mask = self._config.mask
+        return self._once("segmenter", lambda: registry.segmenter(mask.model, everybody=mask.everybody))
+
+    @property
+    def rig(self) -> PortraitRig:
+        """The `PortraitRig` of the fitter's body."""
+        from phq_data.bodies import anny, smpl
+
+        makers = {"anny": anny.default_rig, "smpl": smpl.default_rig}
+        if self.fitter.body not in makers:
+            raise anny.BodyError(f"the body '{self.fitter.body}' has no rig; there are 'anny' and 'smpl'")
+        return self._once("rig", makers[self.fitter.body])
+
+    @property
+    def template(self) -> NDArray[np.float64]:
+        """Neutral joints [13, 3] of the fitter's body around the neck, metres."""
+        from phq_data.bodies.template import template_joints
+
+        return self._once("template", lambda: template_joints(self.fitter.body))
+
+    @property
+    def given(self) -> Given:
+        """Head boxes and vertex maps that the user brought for the reference's crop."""
+        from phq_data.models import reference_inputs
+
+        return self._once("given", lambda: reference_inputs.load(self._config))
+
+    def _make_detector(self) -> PersonDetector:
+        from phq_data.models import registry
+
+        wanted = self._config.detect
+        if wanted.model != "movenet":
+            return registry.person_detector(wanted.model)
+        from phq_data.models.movenet.detector import MoveNetConfig
+
+        searched = MoveNetConfig().searched if wanted.search else 0
+        config = MoveNetConfig(mirror=wanted.mirror, searched=searched)
+        return registry.person_detector("movenet", config=config)
+
+    def _make_fitter(self) -> BodyFitter:
+        from phq_data.models import registry
+
+        wanted = self._config.fit
+        if wanted.model != "smplify":
+            return registry.body_fitter(wanted.model)
+        from phq_data.models.smplify import SmplifyConfig
+
+        usual = SmplifyConfig()
+        chosen = SmplifyConfig(
+            starts=max(1, wanted.starts),
+            shape_directions=wanted.shape_directions,
+            view_trust=0.0 if wanted.view == "none" else usual.view_trust,
+            view_picture=wanted.view == "picture" and usual.view_picture,
+        )
+        return registry.body_fitter("smplify", config=chosen)
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
+
+
+@lru_cache(maxsize=4)
+def models_for(config: PipelineConfig) -> Models:
+    """The `Models` of a config, shared by all parts that this process runs."""
+    return Models(config)

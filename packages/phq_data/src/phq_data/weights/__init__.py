@@ -1,0 +1,1 @@
+"""Files of models: where they lie, checksums, licenses, safe reading. Knows no network that uses them."""

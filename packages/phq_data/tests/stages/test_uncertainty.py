@@ -1,0 +1,119 @@
+"""Doubt: more evidence against a label never makes it look better, and what is unknown counts as average."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import bodyworks as works
+import numpy as np
+import pytest
+
+from phq_data import camera, schema
+from phq_data.stages import uncertainty
+
+
+@pytest.fixture(scope="module")
+def model() -> uncertainty.DoubtModel:
+    return uncertainty.load_model()
+
+
+GUESS = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.1, 0.1]
+KNOWN = {"alternatives": [0.0, 4.0, 3.1, 40.0], "yaw_deviation": 0.1, "view_guess": GUESS, "converged": True}
+
+
+def assess(
+    model: uncertainty.DoubtModel,
+    residual: float = 0.02,
+    score: float = 0.8,
+    coverage: float = 0.98,
+    yaw: float = 0.0,
+    fitted: bool = True,
+    **more: Any,
+) -> uncertainty.Doubt:
+    fit = works.fit_row(works.facing(), np.array([0.0, 0.0, 3.0])) | KNOWN | more
+    points = works.keypoints_of(fit)
+    points[:, 2] = score
+    label = camera.to_label(camera.from_angles(yaw, 0.0))
+    found = uncertainty.evidence(points, residual, coverage, label, np.zeros(6), fit if fitted else None)
+    return model.assess(found)
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        {"residual": 0.06},
+        {"score": 0.4},
+        {"coverage": 0.7},
+        {"alternatives": [0.0, 4.0, 3.1, 5.0]},
+        {"yaw_deviation": 0.4},
+        {"view_guess": [*GUESS[:6], 0.5, 0.5]},
+        {"view_guess": [1.0, 0.0, 0.0, *GUESS[3:]]},
+        {"converged": False},
+    ],
+)
+def test_worse_evidence_never_lowers_doubt(model: uncertainty.DoubtModel, worse: dict[str, Any]) -> None:
+    good, bad = assess(model), assess(model, **worse)
+    assert 0 < good.wrong <= bad.wrong < 1
+    assert 0 < good.yaw_error <= bad.yaw_error
+
+
+def test_all_evidence_together_tells_good_labels_from_bad(model: uncertainty.DoubtModel) -> None:
+    good = assess(model)
+    bad = assess(
+        model, residual=0.07, score=0.35, coverage=0.7, alternatives=[0.0, 4.0, 3.1, 4.5],
+        yaw_deviation=0.5, view_guess=[-1.0, 0.0, 0.2, 0.0, 0.0, 1.0, 0.5, 0.4],
+    )  # fmt: skip
+    assert good.wrong < 0.2 and bad.wrong > 0.6
+    assert bad.yaw_error > 2 * good.yaw_error
+
+
+def test_no_weight_of_evidence_is_negative(model: uncertainty.DoubtModel) -> None:
+    assert model.names == uncertainty.EVIDENCE + uncertainty.VIEW
+    count = len(uncertainty.EVIDENCE)
+    assert (model.wrong[:count] >= 0).all() and (model.error[:count] >= 0).all()
+    assert (model.deviation > 0).all()
+    table = json.loads(uncertainty.DATA_FILE.read_text())
+    assert table["made_by"] == "tools/train_doubt.py" and table["labels"] >= 300
+
+
+def test_what_is_not_known_counts_as_average(model: uncertainty.DoubtModel) -> None:
+    average = dict(zip(model.names, model.mean, strict=True))
+    assert model.assess({}) == model.assess(average) == model.assess({"guess_apart": float("nan")})
+    bare = assess(model, yaw_deviation=None, view_guess=None)  # a fitter that tells no more
+    unfitted = assess(model, fitted=False)
+    assert 0 < bare.wrong < 1 and 0 < unfitted.wrong < 1
+
+
+def test_evidence_beyond_all_experience_stays_finite(model: uncertainty.DoubtModel) -> None:
+    found = model.assess(dict.fromkeys(model.names, 1e12))
+    assert 0.5 < found.wrong <= 1 and np.isfinite(found.yaw_error)
+
+
+def test_model_is_the_formula_that_the_page_states(model: uncertainty.DoubtModel) -> None:
+    """By hand: one deviation above the mean in one piece of evidence adds its weight to the log odds."""
+    name = model.names[int(np.argmax(model.wrong[: len(uncertainty.EVIDENCE)]))]
+    place = model.names.index(name)
+    found = model.assess({name: model.mean[place] + model.deviation[place]})
+    odds = model.wrong[-1] + model.wrong[place]
+    assert found.wrong == pytest.approx(1 / (1 + np.exp(-odds)))
+    assert found.yaw_error == pytest.approx(np.exp(model.error[-1] + model.error[place]))
+
+
+def test_gap_to_another_explanation() -> None:
+    assert uncertainty.cost_gap([0.0, 4.0, 3.1, 9.0], np.pi / 2) == pytest.approx(5.0)
+    assert uncertainty.cost_gap([3.0, 1.0, -3.0, 2.0, 0.5, 4.0], np.pi / 2) == pytest.approx(3.0)
+    assert uncertainty.cost_gap([0.0, 1.0, 0.3, 1.0], np.pi / 2) == np.inf
+    assert uncertainty.cost_gap([0.0, 1.0], 0.1) == np.inf
+    assert uncertainty.cost_gap([0.0, 1.0, 0.5, 3.0, 3.0, 2.0], 0.4) == pytest.approx(1.0)
+
+
+def test_a_table_without_the_new_columns_is_completed_with_null() -> None:
+    """Workspaces of earlier versions are still read."""
+    import pyarrow as pa
+
+    wanted = schema.SCHEMAS["screened"]
+    older = wanted.empty_table().drop_columns(["yaw_error"])
+    assert schema.complete(older, wanted).schema.equals(wanted)
+    with pytest.raises((pa.ArrowInvalid, KeyError)):
+        schema.complete(older.drop_columns(["doubt"]), wanted)

@@ -1,1 +1,0 @@
-"""Measurements: `python -m portraitgan.bench deformation` and `step`."""

@@ -1,0 +1,1 @@
+"""Networks on disk: weights, checkpoints of a run, official checkpoints converted."""

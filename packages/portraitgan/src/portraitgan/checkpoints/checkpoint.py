@@ -1,0 +1,316 @@
+"""Checkpoints: what a run leaves on disk, and how it comes back from it.
+
+    RUN/config.json                   the whole TrainConfig
+    RUN/rig.safetensors               the body that the poses refer to (not there for a run without poses)
+    RUN/checkpoints/kimg-NNNNNN/      a checkpoint; kimg-NNNNNN.MMM between whole thousands of images
+        config.json                   the ModelConfig, as in a converted official checkpoint, with the rays
+                                      of that moment
+        generator.safetensors         generator_ema, discriminator, discriminator_ema alike
+        optimiser.safetensors         Adam's moments and step counts of both networks
+        state.json                    images and iterations seen, and size and sha256 of every other file
+    RUN/latest                        text: the name of the newest checkpoint
+
+A checkpoint folder is what `load_generator` and `load_discriminator` of `checkpoints.weights` take. It is
+written under a temporary name, synced to the disk and renamed, so that it is there whole or not at all.
+Nothing in it can run. Random generators need no state: every draw is a function of seed, iteration and
+micro-batch (`training.rng`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from portraitgan.checkpoints.weights import (
+    CONFIG_FILE,
+    DISCRIMINATOR,
+    DISCRIMINATOR_EMA,
+    GENERATOR,
+    GENERATOR_EMA,
+    WeightsError,
+    write_config,
+)
+from portraitgan.config import ModelConfig
+
+RIG_FILE = "rig.safetensors"
+LATEST_FILE = "latest"
+STATE_FILE = "state.json"
+OPTIMISER = "optimiser"
+NETWORKS = (GENERATOR, GENERATOR_EMA, DISCRIMINATOR, DISCRIMINATOR_EMA)
+FORMAT = 1
+_FOLDER, _PREFIX, _DAMAGED = "checkpoints", "kimg-", "damaged-"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or does not belong to the run; the message names it."""
+
+
+class FormatError(CheckpointError):
+    """A checkpoint of another version of this program: whole, and nothing to put aside."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is. The schedules, the sampler's position and all chance follow from it and the config."""
+
+    images: int  # portraits seen since the run's first
+    iteration: int  # optimiser steps of each network
+    stage: str
+    data: str  # checksum of the release that was trained on
+    sampler: Mapping[str, int]  # `portraitgan.data.loader.Sampler.state()`
+    bad_steps: int = 0  # iterations in a row, until now, whose gradients were not finite
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory."""
+
+    config: ModelConfig
+    state: State
+    networks: Mapping[str, Mapping[str, Tensor]]  # state dicts by name, see NETWORKS
+    optimiser: Mapping[str, Tensor]
+
+
+def name_of(images: int) -> str:
+    """The folder name of a checkpoint after `images`; names sort like numbers."""
+    rest = f".{images % 1000:03d}" if images % 1000 else ""
+    return f"{_PREFIX}{images // 1000:06d}{rest}"
+
+
+def folder_of(run: str | Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return Path(run) / _FOLDER
+
+
+def checkpoints(run: str | Path) -> list[Path]:
+    """Folders of finished checkpoints, oldest first."""
+    return sorted(path for path in folder_of(run).glob(f"{_PREFIX}*") if path.is_dir())
+
+
+def latest(run: str | Path) -> Path:
+    """The newest checkpoint's folder. Raises `CheckpointError` where there is none."""
+    run = Path(run)
+    try:
+        named = folder_of(run) / (run / LATEST_FILE).read_text().strip()
+        if named.is_dir() and named.parent == folder_of(run):
+            return named
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    found = checkpoints(run)
+    if not found:
+        raise CheckpointError(f"no checkpoint in {folder_of(run)}: has the run {run} written one yet?")
+    return found[-1]
+
+
+def save(run: str | Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint into the run, whole or not at all, and name it the latest. Returns its folder.
+
+    Raises `CheckpointError` when the disk does not take it; earlier checkpoints stay as they are.
+    """
+    folder = folder_of(run)
+    final = folder / name_of(checkpoint.state.images)
+    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write(temporary, checkpoint)
+        if final.exists():  # an earlier attempt at the same place
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _sync(folder)
+        write_text(Path(run) / LATEST_FILE, final.name + "\n")
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write the checkpoint {final}: {error}. Make room or choose another disk; the ones "
+            "before it are whole, and the same command continues from the newest"
+        ) from error
+    return final
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """A checkpoint's files, synced to the disk."""
+    write_config(folder, checkpoint.config)
+    tensors = {**{name: checkpoint.networks[name] for name in NETWORKS}, OPTIMISER: checkpoint.optimiser}
+    for name, values in tensors.items():
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in values.items()},
+            folder / f"{name}.safetensors",
+        )
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        for path in sorted(folder.iterdir())
+    }
+    state = {"format": FORMAT, **asdict(checkpoint.state), "files": files}
+    (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def read_state(folder: str | Path) -> State:
+    """Where the run was, after checking that every file is the one that was written.
+
+    Raises `CheckpointError` for a folder that is incomplete or was changed.
+    """
+    folder = Path(folder)
+    try:
+        data = json.loads((folder / STATE_FILE).read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {STATE_FILE}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / STATE_FILE} is damaged: {error}") from error
+    found = data.get("format") if isinstance(data, dict) else None
+    if isinstance(found, int) and found != FORMAT:
+        raise FormatError(
+            f"{folder / STATE_FILE} has format {found}, this portraitgan reads {FORMAT}: continue with the "
+            f"portraitgan that wrote it{', or update this one' if found > FORMAT else ''}"
+        )
+    if found != FORMAT:
+        raise CheckpointError(f"{folder / STATE_FILE} is damaged: it names no format")
+    try:
+        files = data["files"]
+        state = State(
+            int(data["images"]),
+            int(data["iteration"]),
+            data["stage"],
+            data["data"],
+            {key: int(value) for key, value in data["sampler"].items()},
+            int(data["bad_steps"]),
+        )
+        entries = [(folder / name, int(entry["bytes"]), entry["sha256"]) for name, entry in files.items()]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder / STATE_FILE} is damaged: {error!r}") from error
+    for path, size, digest in entries:
+        if not path.is_file():
+            raise CheckpointError(f"{folder} lacks {path.name}")
+        if path.stat().st_size != size or _digest(path) != digest:
+            raise CheckpointError(f"{path} is damaged: it is not the file that was written")
+    return state
+
+
+def load(folder: str | Path) -> Checkpoint:
+    """A checkpoint with everything needed to continue. Raises `CheckpointError`."""
+    folder = Path(folder)
+    state = read_state(folder)
+    config = ModelConfig.from_json((folder / CONFIG_FILE).read_text())
+    try:
+        networks = {name: load_file(folder / f"{name}.safetensors") for name in NETWORKS}
+        optimiser = load_file(folder / f"{OPTIMISER}.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}") from error
+    return Checkpoint(config, state, networks, optimiser)
+
+
+def recover(run: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None if the run has none yet.
+
+    A damaged one is put aside under another name and `say` tells so. Raises `CheckpointError` when there are
+    checkpoints but none is whole, and for one of another version.
+    """
+    found = list(reversed(checkpoints(run)))
+    for folder in found:
+        try:
+            checkpoint = load(folder)
+        except FormatError:
+            raise
+        except (CheckpointError, WeightsError) as error:
+            aside = folder.with_name(_DAMAGED + folder.name)
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            say(f"{error}; put aside as {aside.name}, falling back to the checkpoint before it")
+        else:
+            write_text(Path(run) / LATEST_FILE, folder.name + "\n")
+            return checkpoint
+    if found:
+        raise CheckpointError(f"no checkpoint of {run} is whole: they were put aside in {folder_of(run)}")
+    return None
+
+
+def tidy(run: str | Path) -> None:
+    """Remove what a killed process left half written."""
+    for path in folder_of(run).glob(f".{_PREFIX}*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(run: str | Path, every: int, rolling: int = 2) -> None:
+    """Remove checkpoints except the first one at or after each multiple of `every` images and the newest."""
+    before = 0
+    for path in checkpoints(run)[:-rolling]:
+        if _images_in(path) // every > before // every:
+            before = _images_in(path)
+        else:
+            shutil.rmtree(path)
+
+
+def optimiser_tensors(
+    optimisers: Mapping[str, tuple[torch.optim.Optimizer, Mapping[str, Tensor]]],
+) -> dict[str, Tensor]:
+    """Adam's state of each named optimiser with its parameters by name, as flat tensors."""
+    tensors: dict[str, Tensor] = {}
+    for owner, (optimiser, parameters) in optimisers.items():
+        for name, parameter in parameters.items():
+            for key, value in optimiser.state.get(parameter, {}).items():
+                tensors[f"{owner}/{name}/{key}"] = torch.as_tensor(value)
+    return tensors
+
+
+def restore_optimisers(
+    optimisers: Mapping[str, tuple[torch.optim.Optimizer, Mapping[str, Tensor]]],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Put `optimiser_tensors` back. Raises `CheckpointError` for tensors of other parameters."""
+    known: set[str] = set()
+    for owner, (optimiser, parameters) in optimisers.items():
+        for name, parameter in parameters.items():
+            prefix = f"{owner}/{name}/"
+            state = {
+                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+            }
+            known.update(prefix + key for key in state)
+            if not state:
+                continue
+            optimiser.state[parameter] = {
+                key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
+                for key, value in state.items()
+            }
+    unknown = sorted(set(tensors) - known)
+    if unknown:
+        raise CheckpointError(f"the optimiser's state is of another network: it holds {unknown[0]}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small file at once: a reader sees the old text or the new."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def _images_in(path: Path) -> int:
+    whole, _, rest = path.name.removeprefix(_PREFIX).partition(".")
+    return int(whole) * 1000 + int(rest or 0)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

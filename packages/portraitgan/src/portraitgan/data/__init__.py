@@ -1,0 +1,1 @@
+"""Portraits of a release for training: labels, decoded pixels, their order, batches."""

@@ -1,0 +1,1 @@
+"""Generated tensors as images: drawn, arranged in sheets, written to files."""

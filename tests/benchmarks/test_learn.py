@@ -1,0 +1,91 @@
+"""The proof of learning, at a size that proves nothing but that it measures what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import synthetic
+from benchmarks.learn import learn_config, learn_gpu_config, main
+from phq_data.camera import from_label
+from phq_data.release import reader
+from phq_data.rendering.renderer import render_mesh
+from portraitgan.checkpoints.checkpoint import checkpoints
+from portraitgan.training.config import TrainConfig
+from portraitgan.training.schedule import at
+
+
+def test_drawn_portraits_are_where_their_labels_say() -> None:
+    """The drawn person covers the posed neutral body, seen with the true camera, from all sides."""
+    from phq_data.bodies.anny import default_rig
+
+    rig = default_rig()
+    for index in range(6):
+        drawn = synthetic.draw(3, index, 48)
+        cam2world, intrinsics = from_label(drawn.camera)
+        body = render_mesh(rig.posed(drawn.pose), rig.faces, cam2world, intrinsics, 48, backend="software")
+        mask = drawn.mask >= 128
+        assert (mask & body.silhouette).sum() > 0.85 * body.silhouette.sum()
+        assert drawn.image.shape == (48, 48, 3) and 0.2 < mask.mean() < 0.9
+
+
+def test_a_series_begins_with_the_shorter_one() -> None:
+    assert np.array_equal(synthetic.draw(0, 5, 16).image, synthetic.draw(0, 5, 16).image)
+    assert not np.array_equal(synthetic.draw(0, 5, 16).image, synthetic.draw(1, 5, 16).image)
+
+
+@pytest.mark.slow
+def test_labels_are_off_by_what_is_said(tmp_path: Path) -> None:
+    """Per component: a spread of 10 degrees around a bias of 5; cameras exactly true."""
+    made = synthetic.make_release(tmp_path, 200, 8, workers=2)
+    rows = reader.open(made).all().metadata(["pose", "truth_pose", "camera", "truth_camera", "body"])
+    off = np.degrees(np.array(rows["pose"].to_pylist()) - np.array(rows["truth_pose"].to_pylist()))
+    assert off.shape == (200, 6)
+    assert np.abs(off.mean(axis=0) - 5).max() < 4 * 10 / np.sqrt(200)
+    assert np.abs(off.std(axis=0) - 10).max() < 4 * 10 / np.sqrt(400)
+    assert rows["camera"].to_pylist() == rows["truth_camera"].to_pylist()
+    assert set(rows["body"].to_pylist()) == {"anny"}
+
+
+@pytest.mark.slow
+def test_learn_measures_start_and_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JSON", "1")
+    sizes = ["--kimg", "0.032", "--portraits", "24", "--processes", "1", "--samples", "16"]
+    assert main(["--folder", str(tmp_path), *sizes]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for name in ("fid_start", "fid_end", "generated_pose_error_start_deg", "generated_pose_error_end_deg"):
+        assert figures[name] > 0, name
+    assert figures["fid_start"] != figures["fid_end"]
+    assert 0 < figures["mask_overlap_start"] <= 1
+    assert figures["pose_error_labels_start_deg"] == figures["pose_error_labels_deg"]
+    assert checkpoints(tmp_path / "run")[-1].name == "kimg-000000.032"
+    assert main(["--folder", str(tmp_path), *sizes]) == 0  # nothing left to train: judged again
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again["fid_end"] == figures["fid_end"]
+
+
+@pytest.mark.parametrize(("make", "trains_poses"), [(learn_config, [1, 0]), (learn_gpu_config, [1, 0, 0])])
+def test_the_pull_to_the_labels_lasts_until_poses_are_frozen(
+    make: Callable[[float], TrainConfig], trains_poses: list[int]
+) -> None:
+    """Where poses are trained without it, nothing holds the canonical body."""
+    config = make(24.0)
+    assert [stage.train_pose_predictor for stage in config.stages] == trains_poses
+    assert config.stages[-1].until_kimg == 24.0
+    frozen = round(config.stages[0].until_kimg * 1000)
+    assert at(config, frozen - 1).schedule.pose_regulariser == 1.0
+    assert at(config, frozen + 1000).schedule.pose_regulariser < 1.0
+
+
+def test_no_gpu_is_said_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no GPU here"):
+        main(["--device", "cuda", "--folder", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
