@@ -6,8 +6,8 @@
     python tools/train_image_prior.py test WEIGHTS.safetensors CACHE.npz
 
 Thunder's features of every detected person are collected from the crop as the fit takes it and from an
-augmented one: light, contrast, color, blur, noise, JPEG, and a square that is a little off. Needs torch. Seeds
-that accuracy is reported on, or the error probability calibrated on, must not be collected.
+augmented one: light, contrast, color, blur, noise, JPEG, and a square that is a little off. Needs torch.
+Seeds that accuracy is reported on, or the error probability calibrated on, must not be collected.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def test(weights: Path, paths: list[Path]) -> None:
 
 
 def report(title: str, guess: FloatArray, deviation: FloatArray, truth: FloatArray) -> None:
-    """Print errors of predicted directions [N, 2, 3] of chest and head, and how true `deviation` [N, 2] is."""
+    """Print errors of predicted directions [N, 2, 3] of chest and head, and how true their `deviation` is."""
     for which, name in enumerate(("chest", "head")):
         yaw, true = (np.arctan2(v[:, which, 0], v[:, which, 2]) for v in (guess, truth))
         off = np.degrees(np.abs((yaw - true + np.pi) % (2 * np.pi) - np.pi))
@@ -188,7 +188,7 @@ def report(title: str, guess: FloatArray, deviation: FloatArray, truth: FloatArr
             f"{title}, {name}: {len(off)} people, yaw off by {np.median(off):.1f} (median) and "
             f"{np.percentile(off, 95):.1f} degrees (95 %), {100 * np.mean(off > 90):.1f} % front-back, "
             f"pitch by {np.median(lift):.1f} and {np.percentile(lift, 95):.1f}, "
-            f"error over stated deviation {np.median(ratio):.2f} (median) {np.percentile(ratio, 95):.2f} (95 %)"
+            f"error over deviation {np.median(ratio):.2f} (median) {np.percentile(ratio, 95):.2f} (95 %)"
         )
 
 
