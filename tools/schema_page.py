@@ -25,12 +25,12 @@ COLUMN = re.compile(r"""^\s*(?:\*?pa\.field\("(\w+)"|"(\w+)":|(\w+)=(?=pa\.|_|[A
 COMMENT = re.compile(r"  #\s*(.*)$|^\s*#\s*(.*)$")
 INTRODUCTION = """# Tables and columns
 
-Made by `python tools/schema_page.py` from `phq_data/schema.py`; do not edit it here. Schema version {version}.
+Made by `python tools/schema_page.py` from `phq_data/schema.py`: do not edit it here. Schema version {version}.
 
-Pixel positions are pixels of the upright photo (EXIF orientation applied): x right, y down, 0 at the left or top
-edge of the first pixel. Angles are radians, lengths metres, shares 0 to 1, unless a column says otherwise. Camera:
-25 numbers, see [architecture](architecture.md#the-camera-label). Which stage writes which table:
-[architecture](architecture.md#the-datas-way). "May be null" is marked with `?`.
+Pixel positions are pixels of the upright photo (EXIF orientation applied): x right, y down, 0 at the left or
+top edge of the first pixel. Unless a column says otherwise, angles are radians, lengths metres, shares 0 to 1.
+`camera` and `pose` are explained in [architecture](architecture.md#the-camera-label), and so is
+[which stage writes which table](architecture.md#the-datas-way). A type with `?` may be null.
 """
 TABLES: Mapping[str, str] = {
     "plan": "One row a source file, in fixed order; part i of the plan becomes part i of `photos`.",
