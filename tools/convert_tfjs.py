@@ -390,7 +390,7 @@ def origin(
         "sha256": digest(target),
         "bytes": target.stat().st_size,
         "title": recipe.title,
-        "licence": recipe.license,
+        "license": recipe.license,
         "package": PACKAGE,
         "version": VERSION,
         "members": {
