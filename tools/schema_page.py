@@ -4,8 +4,8 @@
     python tools/schema_page.py check     end with an error when the page is not current
 
 Names, order, types and whether a value may be missing come from the schemas themselves; what a column means
-comes from the comment behind it in `schema.py`. Where a table repeats a column of another without a comment,
-the first table's comment holds. A column that is explained nowhere is an error.
+comes from its comment in `schema.py`, behind it or above it. Where a table repeats a column of another and
+says nothing, the first table's comment holds. A column that is explained nowhere is an error.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ COLUMN = re.compile(r"""^\s*(?:\*?pa\.field\("(\w+)"|"(\w+)":|(\w+)=(?=pa\.|_|[A
 COMMENT = re.compile(r"  #\s*(.*)$|^\s*#\s*(.*)$")
 INTRODUCTION = """# Tables and columns
 
-Made by `python tools/schema_page.py` from `phq_data/schema.py`: do not edit it here. Schema version {version}.
+Schema version {version}. Made from `phq_data/schema.py` by `make schema-page`: edit the comments there.
 
 Pixel positions are pixels of the upright photo (EXIF orientation applied): x right, y down, 0 at the left or
-top edge of the first pixel. Unless a column says otherwise, angles are radians, lengths metres, shares 0 to 1.
+top edge of the first pixel. Angles are radians, lengths metres, shares 0 to 1, where nothing else is said.
 `camera` and `pose` are explained in [architecture](architecture.md#the-camera-label), and so is
 [which stage writes which table](architecture.md#the-datas-way). A type with `?` may be null.
 """
@@ -64,7 +64,7 @@ def main() -> None:
 def page(source: str) -> str:
     """The page's text. `source` is the text of schema.py; raises `PageError`."""
     comments = comments_by_table(source)
-    anywhere = {name: text for table in reversed(comments.values()) for name, text in table.items()}
+    anywhere = {name: text for table in reversed(comments.values()) for name, text in table.items() if text}
     parts = [INTRODUCTION.format(version=schema.SCHEMA_VERSION)]
     for table, columns in schema.SCHEMAS.items():
         if table not in TABLES:
@@ -81,7 +81,7 @@ def page(source: str) -> str:
 
 
 def comments_by_table(source: str) -> dict[str, dict[str, str]]:
-    """{name of the assignment in schema.py: {column: comment}}; comments may go on over several lines."""
+    """{assignment in schema.py: {column: the comment behind it, and that on lines of its own above it}}."""
     lines = source.splitlines()
     found: dict[str, dict[str, str]] = {}
     for statement in ast.parse(source).body:
@@ -93,18 +93,16 @@ def comments_by_table(source: str) -> dict[str, dict[str, str]]:
 
 
 def _comments(lines: list[str]) -> Iterator[tuple[str, str]]:
-    name, text = "", ""
+    above: list[str] = []
     for line in lines:
         column, comment = COLUMN.match(line), COMMENT.search(line)
-        words = next((group for group in comment.groups() if group), "") if comment else ""
+        text = next((group for group in comment.groups() if group), "") if comment else ""
         if column:
-            if name and text:
-                yield name, text
-            name, text = next(group for group in column.groups() if group), words
+            name = next(group for group in column.groups() if group)
+            yield name, " ".join([*above, text]).strip()
+            above = []
         elif line.strip().startswith("#"):
-            text = f"{text} {words}"
-    if name and text:
-        yield name, text
+            above.append(text)
 
 
 def describe(kind: pa.DataType) -> str:

@@ -2,8 +2,8 @@
 
 What is known of a label without looking at it (how sure the detector was, how well the fit explains what was
 seen, what other explanations cost, whether the guess of the view agrees) enters a logistic model with a dozen
-weights, and a second one of the same form for the size of the error. `tools/calibrate_error_probability.py` fits both on
-rendered people, where errors are known, and writes them to `data/error_probability.json`, for everybody to read.
+weights, and a second one of the same form for the size of the error. `tools/calibrate_error_probability.py`
+fits both on rendered people, whose errors are known, and writes them to `data/error_probability.json`.
 
     wrong      probability that the yaw is off by more than 15 degrees
     expected_yaw_error  radians; half of such labels are off by less
