@@ -3,8 +3,8 @@
 Reprojection leaves the turn of a torso open by some ten degrees, and detectors exchange shoulders in views
 from behind. But scores tell what was hidden, and elbows and hips take part. A small network, trained by
 `tools/train_keypoint_prior.py` on rendered people seen by the embedded detector, turns all of that into two
-directions to the camera, in the frames of chest and head, each with a standard deviation. The fit takes them as
-a prior.
+directions to the camera, in the frames of chest and head, each with a standard deviation. The fit takes them
+as a prior.
 
 The guess of a mirrored person is the mirrored guess, exactly: both are looked at and averaged.
 """
