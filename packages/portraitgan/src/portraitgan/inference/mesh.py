@@ -225,5 +225,5 @@ def _colors(
     weights = torch.where(total > 1e-3, weights / total.clamp(min=1e-3), 1 / (_STEPS - 1))
     mean = (weights[..., None] * between).sum(dim=1)
     image = mean.T[None, :, :, None]
-    raw = model.generator.raw_colours(image, ws[:, -1])[0, :, :, 0].T
+    raw = model.generator.raw_colors(image, ws[:, -1])[0, :, :, 0].T
     return functional.hardtanh(raw * 127.5 + 128, 0, 255).to(torch.uint8).cpu().numpy()

@@ -203,6 +203,6 @@ class Generator(nn.Module):
     def raw_colors(self, features: Tensor, style: Tensor) -> Tensor:
         """Features [B, C, H, W] to RGB [B, 3, H, W] of the raw image, about -1..1."""
         if self.torgb is None:
-            return features[:, :3] * 2 - 1  # EG3D: the first channels are the colour, 0..1
+            return features[:, :3] * 2 - 1  # EG3D: the first channels are the color, 0..1
         output: Tensor = self.torgb(features, style)
         return output

@@ -87,12 +87,12 @@ def render_plain(
         return color.reshape(*depths.shape, -1), density.reshape(depths.shape)
 
     coarse_depths = rays.stratified_depths(volume.config, draws.jitter)
-    colours, densities = look(coarse_depths, draws.coarse_noise)
+    colors, densities = look(coarse_depths, draws.coarse_noise)
     weights = ray_marching.interval_weights(densities, coarse_depths)
     fine_depths = rays.importance_depths(coarse_depths, weights.detach(), draws.importance)
-    fine_colours, fine_densities = look(fine_depths, draws.fine_noise)
+    fine_colors, fine_densities = look(fine_depths, draws.fine_noise)
     merged = ray_marching.merge_plain(
-        (colours, densities, coarse_depths), (fine_colours, fine_densities, fine_depths)
+        (colors, densities, coarse_depths), (fine_colors, fine_densities, fine_depths)
     )
     pixel = ray_marching.march_plain(*merged)
     depth = ray_marching.clamp_depth(pixel.depth, merged[2].min(), merged[2].max())
