@@ -6,7 +6,7 @@ weights, and a second one of the same form for the size of the error. `tools/tra
 rendered people, where errors are known, and writes them to `data/doubt.json`, for everybody to read.
 
     wrong      probability that the yaw is off by more than 15 degrees
-    yaw_error  degrees; half of such labels are off by less
+    expected_yaw_error  radians; half of such labels are off by less
 
 Every piece of evidence grows with doubt, and no weight but those of the view itself is negative: more
 evidence against a label never makes it look better. Evidence that a fitter does not give counts as average.
