@@ -162,6 +162,14 @@ def first_names(value: Any) -> Any:
     return value
 
 
+def first_text(value: Any) -> str:
+    """`repr` of a config under the names that its fields had first; `str` of anything else."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return str(value)
+    told = ", ".join(f"{name}={member!r}" for name, member in first_names(value).items())
+    return f"{type(value).__qualname__}({told})"
+
+
 def first_stage_name(name: str) -> str:
     """What a stage was called first: its name in fingerprints."""
     return next((old for old, new in STAGES.items() if new == name), name)

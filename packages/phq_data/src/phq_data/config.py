@@ -233,8 +233,10 @@ PRESETS = {"default": default, "paper": paper}
 
 def digest(*parts: Any) -> str:
     """A short hex digest of configs, strings and JSON-able values; a renamed setting changes none."""
-    plain = compatibility.first_names(parts)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    plain = [compatibility.first_names(p) if dataclasses.is_dataclass(p) else p for p in parts]
+    # A config inside of a list counts by its text: so version 1 had it, whose parts stay up to date.
+    text = json.dumps(plain, sort_keys=True, default=compatibility.first_text)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _checked(values: Mapping[str, Any]) -> PipelineConfig:

@@ -190,9 +190,7 @@ class Workspace:
             "content": content,
             "extra": dict(extra or {}),
         }
-        stamped = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), FOOTER: json.dumps(footer)}
-        )
+        stamped = table.replace_schema_metadata({**(table.schema.metadata or {}), FOOTER: json.dumps(footer)})
         has_images = any(name in table.column_names for name in ("image", "overlay"))
         with self.writing(_part_key(folder, index)) as path, self._fs.open(path, "wb") as file:
             pq.write_table(stamped, file, compression="zstd", row_group_size=16 if has_images else 65_536)
@@ -375,7 +373,9 @@ class Workspace:
         header = json.loads(self.read_bytes(_MARKER))
         if header["schema_version"] == schema.SCHEMA_VERSION and not header.get(_UNFINISHED):
             return
-        say(f"the workspace {self.url} is carried over to schema {schema.SCHEMA_VERSION}; no stage runs again")
+        say(
+            f"the workspace {self.url} is carried over to schema {schema.SCHEMA_VERSION}; no stage runs again"
+        )
         self._mark(**{_UNFINISHED: True})  # first, so that an older PHQ leaves it alone from now on
         for folder in ["plan", *(f"tables/{name}" for name in self._names("tables")), *self._stages()]:
             for index in self.parts(folder):
@@ -383,19 +383,25 @@ class Workspace:
             if former := _former(folder):
                 self.remove_folder(former)
         if self.exists("config.json"):
-            with contextlib.suppress(ValueError, AttributeError):  # one that is damaged is told of by the build
+            with contextlib.suppress(
+                ValueError, AttributeError
+            ):  # one that is damaged is told of by the build
                 values, _ = compatibility.upgrade_settings(json.loads(self.read_bytes("config.json")))
                 self.write_bytes("config.json", json.dumps(values, sort_keys=True, indent=2).encode())
         self._mark()
 
     def _carry_over_part(self, folder: str, index: int) -> None:
-        with contextlib.suppress(WorkspaceError):  # a damaged part stays: the build makes it again
-            info = self.part_info(folder, index)
-            with self._parquet(self._place(folder, index)) as file:
-                old = compatibility.version_of(file) < schema.SCHEMA_VERSION
-            if info is not None and (old or self._place(folder, index) != self.path(_part_key(folder, index))):
+        info, place = self.part_info(folder, index), self._place(folder, index)
+        if info is None:  # damaged: the build makes it again
+            return
+        with self._parquet(place) as file:
+            old = compatibility.version_of(file) < schema.SCHEMA_VERSION
+        if old or place != self.path(_part_key(folder, index)):
+            try:
                 rows = self.read_part(folder, index)
-                self.write_part(folder, index, rows, info.fingerprint, info.extra, info.content)
+            except WorkspaceError:  # its footer is whole, its pages are not
+                return
+            self.write_part(folder, index, rows, info.fingerprint, info.extra, info.content)
 
 
 def content_digest(table: pa.Table) -> str:
