@@ -319,7 +319,7 @@ class Loop {
 
   #restorePreferences() {
     const kept = (name, otherwise) => JSON.parse(localStorage.getItem(name) ?? "null") ?? otherwise;
-    const { order, filter } = kept("phq-queue", { order: "doubt", filter: {} });
+    const { order, filter } = kept("phq-queue", { order: "error_probability", filter: {} });
     const asked = new URLSearchParams(location.search).get("order"); // of the command line
     [this.order, this.filter] = [this.settings.orders.includes(asked) ? asked : order, filter];
     const { overlay, opacity } = kept("phq-look", { overlay: true, opacity: 0.5 });

@@ -70,11 +70,14 @@ def row(number, part=0, **changes):
     """A row of the index, as the workspace's tables would give it."""
     random = np.random.default_rng(number)
     portrait = schema.make_id("test portrait", number)
-    numbers = {name: float(random.random()) for name in ("blur", "residual", "shoulder_residual", "doubt")}
+    numbers = {
+        name: float(random.random())
+        for name in ("blur", "landmark_error", "shoulder_error", "error_probability")
+    }
     facts = {
         "pitch": 0.1, "roll": 0.0, "window": [1.0, 2.0, 64.0], "size": 64, "crop_mode": "fit",
         "models": "{}", "kept": True, "reasons": [], "numbers": numbers,
-        "photo": dict.fromkeys(["key", "title", "author", "author_url", "licence", "licence_url", "page_url",
+        "photo": dict.fromkeys(["key", "title", "author", "author_url", "license", "license_url", "page_url",
                                 "exif_time", "provider"]) | {"width": 100, "height": 80},
     }  # fmt: skip
     found = {
@@ -82,7 +85,7 @@ def row(number, part=0, **changes):
         "person_id": schema.make_id("person", number), "part": part, "row": number % 10, "active": 1,
         "pool": 0, "source": f"folder: {number % 3}", "uri": f"file:///{number:06d}.jpg",
         "yaw_bin": number % 12, "yaw": float(np.radians(30 * (number % 12) - 150)),
-        "doubt": numbers["doubt"], "dice": items.dice(portrait), "facts": json.dumps(facts),
+        "error_probability": numbers["error_probability"], "dice": items.dice(portrait), "facts": json.dumps(facts),
     }  # fmt: skip
     return {**found, **changes}
 

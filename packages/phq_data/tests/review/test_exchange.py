@@ -19,7 +19,7 @@ def full(store):
     for number, text in enumerate(NASTY):
         one = NewDecision(
             f"D{number}", store.ids[number], "reject", text, text or None, time=1_700_000_000_000 + number,
-            seconds=1.5, client="c", queue="doubt",
+            seconds=1.5, client="c", queue="error_probability",
         )  # fmt: skip
         store.record([one], "=rosa" if number % 2 else "sam")
     store.record([NewDecision("U1", store.ids[0], "undo")], "sam")

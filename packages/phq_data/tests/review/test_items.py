@@ -108,8 +108,15 @@ def test_evidence_shows_limits_and_neighbours(made):
     table = {row["portrait_id"]: row for row in made.portraits}
     assert one.window == pytest.approx(tuple(table[one.portrait_id]["window"]))
     by_name = {measure.name: measure for measure in one.measures}
-    assert {"residual", "shoulder_residual", "blur", "padding", "doubt", "shoulder_score"} <= set(by_name)
-    assert "at most" in by_name["shoulder_residual"].limit
+    assert {
+        "landmark_error",
+        "shoulder_error",
+        "blur",
+        "padding",
+        "error_probability",
+        "shoulder_score",
+    } <= set(by_name)
+    assert "at most" in by_name["shoulder_error"].limit
     rejected = [each for each in found if not each.kept]
     assert len(rejected) == 2 and all(each.reasons for each in rejected)
 

@@ -26,7 +26,7 @@ def doubts(store):
 
 def test_the_most_doubtful_come_first(store, waiting):
     facts = doubts(store)
-    found = [facts[p]["doubt"] for p in waiting.lease("rosa", Wish(40)).portrait_ids]
+    found = [facts[p]["error_probability"] for p in waiting.lease("rosa", Wish(40)).portrait_ids]
     assert len(found) == 40 and found == sorted(found, reverse=True)
 
 

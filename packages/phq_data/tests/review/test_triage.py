@@ -60,7 +60,7 @@ def test_what_people_decide_at_random_is_never_sure():
 
 def test_the_weights_name_what_the_model_goes_by():
     found = learn_from(*world(1000, 0.5))
-    assert {name for name, _ in found.weights()[:2]} == {"doubt", "shoulder_residual"}
+    assert {name for name, _ in found.weights()[:2]} == {"error_probability", "shoulder_error"}
     assert all(weight < 0 for _, weight in found.weights()[:2])
 
 
@@ -91,7 +91,7 @@ def judged(empty_store):
     store = fill(empty_store, 400)
     store.set_policy(Policy(overlap_share=0.1, known_share=0))
     facts = {one["portrait_id"]: one for one in (row(i) for i in range(400))}
-    verdicts = [(p, "accept" if facts[p]["doubt"] < 0.6 else "reject") for p in store.ids[:300]]
+    verdicts = [(p, "accept" if facts[p]["error_probability"] < 0.6 else "reject") for p in store.ids[:300]]
     store.record([NewDecision(f"D{i}", *pair) for i, pair in enumerate(verdicts)], "rosa")
     return store, facts
 
@@ -103,7 +103,7 @@ def test_a_batch_holds_open_sure_portraits_and_none_that_measure_people(judged):
     batch = propose(store, found, "accept", 30, "sam")
     assert 10 <= len(batch) <= 30
     assert [chance for _, chance in batch] == sorted((chance for _, chance in batch), reverse=True)
-    assert all(p in store.ids[300:] and facts[p]["doubt"] < 0.65 for p, _ in batch)
+    assert all(p in store.ids[300:] and facts[p]["error_probability"] < 0.65 for p, _ in batch)
     with store.database.read() as connection:
         import sqlalchemy as sa
 

@@ -6,7 +6,7 @@ label should say, so every change of a label is an error of somebody; no change 
 may be wrong every time. `torso` and `reference` alignment of the same fit are compared, too.
 
 Counted are people of the unchanged photo who get a label and whom the screening would not call too small
-(`screen.min_source_pixels`): otherwise a few crowds would decide every number. The same is told of those
+(`screen.min_effective_resolution`): otherwise a few crowds would decide every number. The same is told of those
 whom the whole screening keeps, since they are what a dataset would contain.
 """
 
@@ -31,7 +31,7 @@ from phq_data.models.protocols import BodyFitter, NamedPhotoDetector, PersonDete
 from phq_data.rig import PortraitRig, rotation_matrix
 from phq_data.sources import Source, SourceError
 from phq_data.stages.align import AlignError, Alignment, Template, align
-from phq_data.stages.align_crop import portray
+from phq_data.stages.align_crop import align_crop
 from phq_data.stages.base import Row
 from phq_data.stages.crop import CropError, choose_window
 from phq_data.stages.detect import detect
@@ -194,7 +194,7 @@ def changes_of(name: str, pixels: Pixels, models: Labeller, config: PipelineConf
     people = _label(pixels, models, config)
     sides = [_side(person, models, config) for person in people]
     counted = [
-        i for i, side in enumerate(sides) if side / config.crop.size >= config.screen.min_source_pixels
+        i for i, side in enumerate(sides) if side / config.crop.size >= config.screen.min_effective_resolution
     ]
     if not counted:
         return []
@@ -330,7 +330,7 @@ def _kept(
     """Which of `wanted` the screening keeps, by their order, by the stages of the pipeline."""
     people = [one.person for one in everybody]
     fits = [one.fit for one in wanted if one.fit is not None]
-    portraits = portray(
+    portraits = align_crop(
         fits, people, [_photo_row(pixels)], lambda _: pixels, models.segmenter, models.rig, models.template,
         config,
     ).rows  # fmt: skip

@@ -38,10 +38,10 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec("ingest", 1, "photos", "item", ("plan",)),
     StageSpec("detect", 2, "people", "photo_id", ("tables/photos",)),
     StageSpec("fit", 2, "fits", "person_id", ("tables/people", "tables/photos")),
-    StageSpec("portray", 1, "portraits", "fit_id", ("tables/fits", "tables/people", "tables/photos")),
+    StageSpec("align_crop", 1, "portraits", "fit_id", ("tables/fits", "tables/people", "tables/photos")),
     StageSpec("screen", 2, "screened", "portrait_id", ("tables/portraits", "tables/people", "tables/fits")),
 )
-"""In order. `portray` is align, crop and mask: one pass over a photo's pixels."""
+"""In order. `align_crop` is align, crop and mask: one pass over a photo's pixels."""
 STAGE_NAMES: tuple[str, ...] = tuple(spec.name for spec in STAGES)
 
 
@@ -67,11 +67,11 @@ def fingerprint(spec: StageSpec, config: PipelineConfig, inputs: Iterable[PartIn
         "detect": [config.detect, models.detector.fingerprint] if spec.name == "detect" else [],
         "fit": [config.fit, models.fitter.fingerprint] if spec.name == "fit" else [],
         # What was given counts by its content, wherever it lies.
-        "portray": [config.align, replace(config.crop, head_boxes="", vertex_maps=""), config.mask],
+        "align_crop": [config.align, replace(config.crop, head_boxes="", vertex_maps=""), config.mask],
         "screen": [config.screen],
     }
     parts = list(made_with[spec.name])
-    if spec.name == "portray":
+    if spec.name == "align_crop":
         parts += [models.segmenter.fingerprint, models.rig.digest, models.given.fingerprints]
     if spec.name == "screen":
         parts += [models.rig.digest, load_model().digest]
@@ -144,7 +144,7 @@ def finish(workspace: Workspace, config: PipelineConfig) -> None:
     done = workspace.part_info("tables/duplicates", 0)
     if done is not None and done.fingerprint == expected:
         return
-    columns = ["portrait_id", "photo_id", "phash", "kept", "source_pixels"]
+    columns = ["portrait_id", "photo_id", "phash", "kept", "effective_resolution"]
     rows = workspace.table("screened", columns).to_pylist()
     found = duplicates([row for row in rows if row["kept"]], config.dedup)
     workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", found), expected)
@@ -192,9 +192,9 @@ def _call(
     if spec.name == "fit":
         people, photos = tables
         return fit.fit(people, models.fitter, config.fit, photos=photos, open_photo=open_photo, tick=tick)
-    if spec.name == "portray":
+    if spec.name == "align_crop":
         fits, people, photos = tables
-        return align_crop.portray(
+        return align_crop.align_crop(
             fits, people, photos, open_photo, models.segmenter, models.rig, models.template, config,
             tick=tick, given=models.given,
         )  # fmt: skip

@@ -51,13 +51,13 @@ class Evidence:
     person_id: str
     source: str
     file: str
-    provenance: Mapping[str, str | None]  # title, author, author_url, licence, licence_url, page_url, time
+    provenance: Mapping[str, str | None]  # title, author, author_url, license, license_url, page_url, time
     yaw: float
     pitch: float
     roll: float
     yaw_bin: int
     view: str
-    doubt: float
+    error_probability: float
     kept: bool  # by the screening
     reasons: tuple[str, ...]  # of the screening, when it rejected
     measures: tuple[Measure, ...]
@@ -115,7 +115,7 @@ def _evidence(
         file=file_name(row["uri"]),
         provenance={
             "title": photo["title"], "author": photo["author"], "author_url": photo["author_url"],
-            "licence": photo["licence"], "licence_url": photo["licence_url"],
+            "license": photo["license"], "license_url": photo["license_url"],
             "page_url": photo["page_url"], "taken": photo["exif_time"],
         },
         yaw=_degrees(row["yaw"]),
@@ -123,7 +123,7 @@ def _evidence(
         roll=_degrees(facts["roll"]),
         yaw_bin=row["yaw_bin"],
         view=rules.bin_name(row["yaw_bin"]),
-        doubt=row["doubt"],
+        error_probability=row["error_probability"],
         kept=facts["kept"],
         reasons=tuple(facts["reasons"]),
         measures=(*_measures(said, screen), *_scores(numbers)),

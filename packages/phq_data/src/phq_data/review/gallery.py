@@ -12,7 +12,7 @@ from phq_data.review.consensus import State
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
 
-_COLUMNS = (ITEMS.c.portrait_id, ITEMS.c.state, ITEMS.c.source, ITEMS.c.yaw_bin, ITEMS.c.doubt)
+_COLUMNS = (ITEMS.c.portrait_id, ITEMS.c.state, ITEMS.c.source, ITEMS.c.yaw_bin, ITEMS.c.error_probability)
 STATES = ("accepted", "rejected", "disputed", "undecided")
 
 
@@ -36,7 +36,7 @@ class Shown:
     state: State
     source: str
     yaw_bin: int
-    doubt: float
+    error_probability: float
     votes: tuple[GalleryVote, ...]
 
 
@@ -57,7 +57,7 @@ def page(
     ):  # fmt: skip
         if value is not None:
             terms.append(column == value)
-    order = (ITEMS.c.doubt.desc(), ITEMS.c.portrait_id.desc())
+    order = (ITEMS.c.error_probability.desc(), ITEMS.c.portrait_id.desc())
     with store.database.read() as connection:
         total = int(
             connection.execute(sa.select(sa.func.count()).select_from(ITEMS).where(*terms)).scalar_one()
@@ -71,7 +71,7 @@ def page(
 def disputes(store: Store, limit: int = 60) -> tuple[list[Shown], int]:
     """(disputed portraits, how many there are in all), those first that most people looked at."""
     terms = (ITEMS.c.active == 1, ITEMS.c.state == "disputed")
-    order = (ITEMS.c.votes.desc(), ITEMS.c.doubt.desc(), ITEMS.c.portrait_id)
+    order = (ITEMS.c.votes.desc(), ITEMS.c.error_probability.desc(), ITEMS.c.portrait_id)
     with store.database.read() as connection:
         total = int(
             connection.execute(sa.select(sa.func.count()).select_from(ITEMS).where(*terms)).scalar_one()
@@ -94,7 +94,7 @@ def _items(connection: sa.Connection, statement: Any) -> list[Shown]:
     votes = _votes(connection, [row["portrait_id"] for row in rows])
     return [
         Shown(
-            row["portrait_id"], row["state"], row["source"], row["yaw_bin"], row["doubt"],
+            row["portrait_id"], row["state"], row["source"], row["yaw_bin"], row["error_probability"],
             tuple(votes.get(row["portrait_id"], ())),
         )
         for row in rows

@@ -25,16 +25,16 @@ ASKED, SCREENED_OUT, DUPLICATE = 0, 1, 2
 """Pools: what the screening kept, what it rejected, near-duplicates of what it kept."""
 
 _PORTRAIT = [
-    "portrait_id", "photo_id", "person_id", "yaw", "pitch", "roll", "window", "size", "source_pixels",
-    "padding", "residual", "shoulder_residual", "keypoints", "crop_mode", "models",
+    "portrait_id", "photo_id", "person_id", "yaw", "pitch", "roll", "window", "size", "effective_resolution",
+    "padding", "landmark_error", "shoulder_error", "keypoints", "crop_mode", "models",
 ]  # fmt: skip
 _SCREEN = [
-    "portrait_id", "kept", "reasons", "blur", "exposure_low", "exposure_high", "contrast", "source_pixels",
-    "padding", "residual", "shoulder_residual", "mask_share", "overlap", "doubt",
+    "portrait_id", "kept", "reasons", "blur", "exposure_low", "exposure_high", "contrast", "effective_resolution",
+    "padding", "landmark_error", "shoulder_error", "mask_share", "overlap", "error_probability",
 ]  # fmt: skip
 _PHOTO = [
     "photo_id", "key", "width", "height", "uri", "provider", "source", "title", "author", "author_url",
-    "licence", "licence_url", "page_url", "exif_time",
+    "license", "license_url", "page_url", "exif_time",
 ]  # fmt: skip
 _SHOULDERS = (COCO_KEYPOINTS.index("left_shoulder"), COCO_KEYPOINTS.index("right_shoulder"))
 
@@ -164,12 +164,12 @@ def _item(
         "reasons": list(verdict["reasons"]), "numbers": {k: _finite(v) for k, v in numbers.items()},
         "photo": {name: photo[name] for name in _PHOTO if name not in ("photo_id", "source", "uri")},
     }  # fmt: skip
-    doubt = float(verdict["doubt"])
+    doubt = float(verdict["error_probability"])
     return {
         "portrait_id": portrait, "photo_id": row["photo_id"], "person_id": row["person_id"], "part": part,
         "row": number, "active": 1, "pool": pool, "source": f"{photo['provider']}: {photo['source']}",
         "uri": photo["uri"], "yaw_bin": rules.yaw_bin(row["yaw"]), "yaw": float(row["yaw"]),
-        "doubt": doubt if np.isfinite(doubt) else 1.0, "dice": dice(portrait), "facts": json.dumps(facts),
+        "error_probability": doubt if np.isfinite(doubt) else 1.0, "dice": dice(portrait), "facts": json.dumps(facts),
     }  # fmt: skip
 
 

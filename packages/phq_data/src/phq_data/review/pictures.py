@@ -230,9 +230,9 @@ def mesh(rig: PortraitRig, camera: Any, pose: Any, side: int) -> np.ndarray:
     cam2world, intrinsics = cameras.from_label(camera)
     points = rig.posed(pose).astype(np.float64)
     share = np.clip(rig.weights[:, 1:].astype(np.float64), 0, 1)
-    colours = (1 - share) * np.array(renderer.BODY_COLOUR) + share * np.array(renderer.HEAD_COLOUR)
+    colors = (1 - share) * np.array(renderer.BODY_COLOR) + share * np.array(renderer.HEAD_COLOR)
     shaded = np.ones((len(points), 4), np.float32)
-    shaded[:, :3] = colours * renderer.headlight(points, rig.faces, cam2world[:3, 3])[:, None]
+    shaded[:, :3] = colors * renderer.headlight(points, rig.faces, cam2world[:3, 3])[:, None]
     at, depth = cameras.project(points, cam2world, intrinsics)
     seen = rasterise(at * side, depth, rig.faces, (side, side))
     drawn = seen.image(seen.interpolate(np.clip(shaded, 0, 1), rig.faces))

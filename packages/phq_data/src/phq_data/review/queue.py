@@ -22,7 +22,7 @@ from phq_data.review.items import ASKED
 from phq_data.review.store import Store, now_ms, read_policy
 from phq_data.review.tables import ITEMS, LEASES, STANDINGS
 
-Order = Literal["doubt", "source", "yaw", "random"]
+Order = Literal["error_probability", "source", "yaw", "random"]
 ORDERS: tuple[str, ...] = get_args(Order)
 MOST = 100
 _MANY, _STALE_SECONDS = 2000, 10.0  # how old a count of more than so many portraits may be
@@ -33,7 +33,7 @@ class Wish:
     """What a reviewer wants to be asked."""
 
     count: int = 20
-    order: Order = "doubt"
+    order: Order = "error_probability"
     source: str | None = None
     yaw_bin: int | None = None
     pool: int = ASKED
@@ -200,7 +200,7 @@ def _wanted(wish: Wish) -> list[Any]:
 
 
 def _sorted_by(order: str) -> Sequence[Any]:
-    doubt = [ITEMS.c.doubt.desc(), ITEMS.c.portrait_id.desc()]
+    doubt = [ITEMS.c.error_probability.desc(), ITEMS.c.portrait_id.desc()]
     if order == "source":
         return [ITEMS.c.source.desc(), *doubt]
     if order == "yaw":

@@ -73,7 +73,7 @@ ITEMS = Table(
     Column("uri", Text, nullable=False),
     Column("yaw_bin", SmallInteger, nullable=False),
     Column("yaw", Float, nullable=False),  # radians
-    Column("doubt", Float, nullable=False),
+    Column("error_probability", Float, nullable=False),
     Column("dice", Float, nullable=False),  # 0..1 by the id: below the overlap share, several are asked
     Column("facts", Text, nullable=False),  # JSON: what the page shows, see `items.py`
     Column("required", SmallInteger, nullable=False),  # votes that are asked for
@@ -81,13 +81,13 @@ ITEMS = Table(
     Column("open", SmallInteger, nullable=False),  # 1: active and votes < required
     Column("state", String(12), nullable=False),  # consensus: accepted, rejected, disputed, undecided
     Column("known", String(8)),  # the known answer: accept, reject
-    Index("items_doubt", "open", "pool", "doubt", "portrait_id"),
-    Index("items_source", "open", "pool", "source", "doubt", "portrait_id"),
-    Index("items_yaw", "open", "pool", "yaw_bin", "doubt", "portrait_id"),
+    Index("items_doubt", "open", "pool", "error_probability", "portrait_id"),
+    Index("items_source", "open", "pool", "source", "error_probability", "portrait_id"),
+    Index("items_yaw", "open", "pool", "yaw_bin", "error_probability", "portrait_id"),
     Index("items_any", "open", "pool", "portrait_id"),
     Index("items_waiting", "open", "pool", "votes", "portrait_id"),
-    Index("items_state", "active", "state", "doubt", "portrait_id"),
-    Index("items_active", "active", "doubt", "portrait_id"),
+    Index("items_state", "active", "state", "error_probability", "portrait_id"),
+    Index("items_active", "active", "error_probability", "portrait_id"),
     Index("items_known", "known", "portrait_id"),
     Index("items_place", "source", "uri", "portrait_id"),
     Index("items_part", "part"),

@@ -26,7 +26,7 @@ from phq_data.review.tables import ITEMS, STANDINGS
 Array = NDArray[np.float64]
 
 FEATURES: tuple[str, ...] = (
-    "doubt", "residual", "shoulder_residual", "blur", "padding", "source_pixels", "mask_share", "overlap",
+    "error_probability", "landmark_error", "shoulder_error", "blur", "padding", "effective_resolution", "mask_share", "overlap",
     "contrast", "coverage", "head_outside", "keypoint_score", "shoulder_score",
 )  # fmt: skip
 """Numbers of the evidence; beside them the model is given |yaw| and its cosine's square."""
@@ -139,7 +139,7 @@ def propose(store: Store, triage: Triage, side: str, count: int, reviewer: str) 
         ITEMS.c.open == 1, ITEMS.c.pool == ASKED, ITEMS.c.votes == 0, ITEMS.c.known.is_(None),
         ITEMS.c.required == sa.select(sa.func.min(ITEMS.c.required)).scalar_subquery(), ~mine,
     )  # fmt: skip
-    likely = ITEMS.c.doubt if side == "accept" else ITEMS.c.doubt.desc()
+    likely = ITEMS.c.error_probability if side == "accept" else ITEMS.c.error_probability.desc()
     with store.database.read() as connection:
         found_rows = connection.execute(statement.order_by(likely).limit(MOST)).mappings()
         rows = [dict(row) for row in found_rows]

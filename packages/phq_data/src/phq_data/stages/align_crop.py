@@ -41,7 +41,7 @@ LOSSY = ("jpeg-95",)
 """Codecs that change what a reviewer sees, and therefore the portrait's id."""
 
 
-def portray(
+def align_crop(
     fits: Sequence[Row],
     people: Sequence[Row],
     photos: Sequence[Row],
@@ -200,7 +200,7 @@ def _portrait(
     bystanders = [
         window.keypoints(np.asarray(row["keypoints"], np.float64).reshape(17, 3), size) for row in others
     ]
-    residual, shoulder_residual = label_residuals(aligned, rig, keypoints, fit, window)
+    residual, shoulder_error = label_residuals(aligned, rig, keypoints, fit, window)
     yaw, pitch, roll = camera.angles(aligned.camera)
     name = portrait_id(fit["photo_id"], window, label, aligned.pose, size, config.crop.codec)
     models = {
@@ -222,12 +222,12 @@ def _portrait(
         "roll": float(roll),
         "window": [window.x, window.y, window.side],
         "size": size,
-        "source_pixels": picture.source_pixels,
+        "effective_resolution": picture.effective_resolution,
         "padding": picture.padding,
         "crop_mode": config.crop.mode,
         "keypoints": here.reshape(-1).tolist(),
-        "residual": residual,
-        "shoulder_residual": shoulder_residual,
+        "landmark_error": residual,
+        "shoulder_error": shoulder_error,
         "codec": config.crop.codec,
         "models": json.dumps(models, sort_keys=True),
         "image": _stored(picture.pixels, config.crop.codec, name),
@@ -261,7 +261,7 @@ def _reference_window(
             [realign(decode_vertex_map(one), makers.rig, aligned.camera, aligned.pose) for one in maps]
         )
         if best is not None:
-            return best.window(first, as_published=crop.as_published), best
+            return best.window(first, published_center_formula=crop.published_center_formula), best
     return first.scaled(TIGHTER), None
 
 

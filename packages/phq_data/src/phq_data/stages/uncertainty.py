@@ -50,7 +50,7 @@ class Doubt:
     """What is to be expected of a label."""
 
     wrong: float  # probability that the yaw is off by more than `WRONG` degrees
-    yaw_error: float  # degrees: the median error of labels with this evidence
+    expected_yaw_error: float  # degrees: the median error of labels with this evidence
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,14 @@ def evidence(
 
 
 def _of_fit(fit: Row, direction: FloatArray) -> dict[str, float]:
-    pairs = np.asarray(fit["alternatives"], np.float64).reshape(-1, 2)
+    pairs = np.asarray(fit["hypotheses"], np.float64).reshape(-1, 2)
     found = {
         "fit_residual": float(np.log(float(fit["residual"]) + 0.01)),
         "unfinished": float(not fit["converged"]),
         "other_side": float(np.exp(-cost_gap(pairs, np.pi / 2) / 8.0)),
         "elsewhere": float(np.exp(-cost_gap(pairs, np.pi / 9) / 8.0)),
     }
-    deviation, guess = fit.get("yaw_deviation"), fit.get("view_guess")
+    deviation, guess = fit.get("yaw_std"), fit.get("orientation_prior")
     if deviation is not None and np.isfinite(deviation):
         found["yaw_open"] = float(np.log(deviation + 0.01))
     if guess is not None:
@@ -147,7 +147,7 @@ def _of_fit(fit: Row, direction: FloatArray) -> dict[str, float]:
     return found
 
 
-def cost_gap(alternatives: ArrayLike, apart: float) -> float:
+def cost_gap(hypotheses: ArrayLike, apart: float) -> float:
     """How much more the best explanation cost whose yaw is `apart` radians or more away; inf when none did.
 
     `alternatives` are (yaw, cost) pairs, best first. Costs are -2 log likelihoods.
