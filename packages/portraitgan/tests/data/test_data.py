@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import release as bench
 from phq_data import camera
-from phq_data.release import bench, reader, takedown
+from phq_data.release import reader, takedown
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.manifest import Manifest
 from phq_data.workspace import Workspace

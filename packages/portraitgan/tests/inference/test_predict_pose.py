@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from phq_data.release import bench, reader
+from benchmarks import release as bench
+from phq_data.release import reader
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.workspace import Workspace
 from portraitgan.commands.main import main

@@ -6,7 +6,7 @@ weights, and a second one of the same form for the size of the error. `tools/tra
 rendered people, where errors are known, and writes them to `data/doubt.json`, for everybody to read.
 
     wrong      probability that the yaw is off by more than 15 degrees
-    yaw_error  degrees; half of such labels are off by less
+    expected_yaw_error  radians; half of such labels are off by less
 
 Every piece of evidence grows with doubt, and no weight but those of the view itself is negative: more
 evidence against a label never makes it look better. Evidence that a fitter does not give counts as average.
@@ -94,7 +94,8 @@ class DoubtModel:
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
         return Doubt(
-            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))), float(np.exp(np.clip(error, -5, 5.2)))
+            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
+            float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
         )
 
 
@@ -150,9 +151,9 @@ def _of_fit(fit: Row, direction: FloatArray) -> dict[str, float]:
 def cost_gap(hypotheses: ArrayLike, apart: float) -> float:
     """How much more the best explanation cost whose yaw is `apart` radians or more away; inf when none did.
 
-    `alternatives` are (yaw, cost) pairs, best first. Costs are -2 log likelihoods.
+    `hypotheses` are (yaw, cost) pairs, best first. Costs are -2 log likelihoods.
     """
-    pairs = np.asarray(alternatives, np.float64).reshape(-1, 2)
+    pairs = np.asarray(hypotheses, np.float64).reshape(-1, 2)
     if len(pairs) < 2 or not np.isfinite(pairs[0, 1]):
         return float("inf")
     away = np.abs(np.angle(np.exp(1j * (pairs[1:, 0] - pairs[0, 0])))) >= apart
