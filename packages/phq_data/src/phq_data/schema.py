@@ -148,7 +148,8 @@ PORTRAITS = pa.schema(
         padding=pa.float32(),  # share of the picture that lies outside the photo
         crop_mode=pa.string(),  # fit, reference
         keypoints=_numbers(51),  # in picture pixels
-        landmark_error=pa.float32(),  # rig landmarks to fitted joints and the fit's own error, share of the side
+        # rig landmarks to fitted joints and the fit's own error, share of the side
+        landmark_error=pa.float32(),
         shoulder_error=pa.float32(),  # the same at the shoulders
         codec=pa.string(),  # png, webp-lossless, jpeg-95, ...
         models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
@@ -173,7 +174,8 @@ SCREENED = pa.schema(
         shoulder_error=pa.float32(),
         mask_share=pa.float32(),  # share of the picture that the mask covers
         overlap=pa.float32(),  # share of the picture that the largest other head takes
-        error_probability=pa.float32(),  # 0..1: how likely the yaw is off by more than 15 degrees (`stages.doubt`)
+        # 0..1: how likely the yaw is off by more than 15 degrees (`stages.doubt`)
+        error_probability=pa.float32(),
         expected_yaw_error=pa.float32(),  # radians: half of the labels with this evidence are off by less
         phash=pa.uint64(),  # of the picture
         overlay=IMAGE,  # rejected portraits only

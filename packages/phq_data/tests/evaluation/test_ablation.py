@@ -27,7 +27,8 @@ def test_variants_are_measured_on_the_same_people(tmp_path) -> None:
     synthesize(tmp_path / "s", 4, 5)
     arguments = [
         "accuracy-compare", str(tmp_path / "s" / "photos"), "--truth", str(tmp_path / "s" / "truth.parquet"),
-        "-w", str(tmp_path / "w"), "--set", "align.joints=reference", "--set", "fit.orientation_prior=none,fit.initializations=2",
+        "-w", str(tmp_path / "w"), "--set", "align.joints=reference", "--set",
+        "fit.orientation_prior=none,fit.initializations=2",
         "--json",
     ]  # fmt: skip
     result = CliRunner().invoke(make_app(), arguments)

@@ -15,7 +15,9 @@ def people(
     return [
         PersonError(
             "photo", i, 0, 0.0, 0.0, 100.0, person_id="p", portrait_id="q", kept=kept, reasons=reasons,
-            yaw=0.0, yaw_deg=float(value), pitch_deg=1.0, error_probability=doubt, expected_yaw_error=5.0, confused=value > 100,
+            yaw=0.0, yaw_deg=float(value), pitch_deg=1.0, error_probability=error_probability,
+            expected_yaw_error_deg=5.0,
+            confused=value > 100,
         )
         for i, value in enumerate(off)
     ]  # fmt: skip

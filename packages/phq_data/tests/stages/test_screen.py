@@ -165,14 +165,17 @@ def portraits() -> tuple[list[dict], list[dict], list[dict]]:
 
 def test_every_portrait_gets_a_row_and_rejects_an_overlay() -> None:
     rows, people, fits = portraits()
-    lenient = ScreenConfig(min_effective_resolution=0, min_blur=0, max_padding=1, max_exposure=1, min_contrast=0,
-                           min_mask_share=0, max_overlap=1, max_error_probability=1, max_head_outside=1)  # fmt: skip
+    lenient = ScreenConfig(min_effective_resolution=0, min_blur=0, max_padding=1, max_exposure=1,
+    min_contrast=0,
+                           min_mask_share=0, max_overlap=1, max_error_probability=1,
+                           max_head_outside=1)  # fmt: skip
     ticks: list[int] = []
     kept = screen(rows, people, lenient, works.make_rig(), tick=lambda: ticks.append(1), fits=fits)
     schema.to_table("screened", kept.rows)
     assert [row["kept"] for row in kept.rows] == [True] * 3 and len(ticks) == 3
     assert all(row["overlay"] is None and row["reasons"] == [] for row in kept.rows)
-    strict = ScreenConfig(min_effective_resolution=1e6, max_error_probability=-1, max_padding=1, min_blur=0, max_exposure=1,
+    strict = ScreenConfig(min_effective_resolution=1e6, max_error_probability=-1, max_padding=1, min_blur=0,
+    max_exposure=1,
                           min_contrast=0, min_mask_share=0, max_overlap=1, max_head_outside=1)  # fmt: skip
     found = screen(rows, people, strict, works.make_rig(), fits=fits)
     schema.to_table("screened", found.rows)

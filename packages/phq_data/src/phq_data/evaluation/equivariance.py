@@ -6,7 +6,8 @@ label should say, so every change of a label is an error of somebody; no change 
 may be wrong every time. `torso` and `reference` alignment of the same fit are compared, too.
 
 Counted are people of the unchanged photo who get a label and whom the screening would not call too small
-(`screen.min_effective_resolution`): otherwise a few crowds would decide every number. The same is told of those
+(`screen.min_effective_resolution`): otherwise a few crowds would decide every number. The same is told of
+those
 whom the whole screening keeps, since they are what a dataset would contain.
 """
 

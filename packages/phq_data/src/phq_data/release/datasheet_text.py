@@ -54,7 +54,8 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ],
         "dataManipulationProtocol": "No picture was retouched; faces are not blurred.",
         "dataImputationProtocol": (
-            "Cameras and poses are estimates of a fit, not measurements; the column 'error_probability' says how "
+            "Cameras and poses are estimates of a fit, not measurements; the column 'error_probability' says "
+            "how "
             "unsure one is. "
             + (
                 f"{summary.truth:,} rows also have the truth."

@@ -31,7 +31,8 @@ _CHUNK = 1 << 22  # candidate pairs looked at together
 def duplicates(rows: Sequence[Row], config: DedupConfig) -> list[Row]:
     """Rows of `duplicates`, one a member of every cluster of two or more, sorted by portrait id.
 
-    `rows` need portrait_id, photo_id, phash and effective_resolution; `kept` is taken as true where it is missing.
+    `rows` need portrait_id, photo_id, phash and effective_resolution; `kept` is taken as true where it is
+    missing.
     """
     if not rows:
         return []
