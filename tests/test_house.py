@@ -5,6 +5,7 @@ package counts as its module where there is one (`from phq_data.weights import s
 """
 
 import ast
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +120,7 @@ OURS = [one for one in IMPORTS if one.imported in MODULES and one.imported != on
 
 def room(module: str) -> str:
     """`phq_data.stages.fit` -> `stages`; the package itself has no room: ''."""
-    return (module.split(".") + [""])[1]
+    return module.split(".")[1] if "." in module else ""
 
 
 def floor_of(module: str) -> int:
@@ -161,7 +162,7 @@ def test_no_modules_import_each_other_in_a_circle():
     for start in sorted(graph):
         circle = find_circle(graph, start, done)
         if circle:
-            steps = [f"  {graph[a][b]}: {a} imports {b}" for a, b in zip(circle, circle[1:], strict=False)]
+            steps = [f"  {graph[a][b]}: {a} imports {b}" for a, b in itertools.pairwise(circle)]
             circles.append("\n".join(steps))
     assert not circles, "circles of imports:\n" + "\n\n".join(circles)
 

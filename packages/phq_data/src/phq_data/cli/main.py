@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from phq_data import compatibility
 from phq_data.errors import PhqError
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def main() -> None:
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
 
+    compatibility.print_notices()
     try:
-        make_app()()
+        make_app()(compatibility.upgrade_command_line(sys.argv[1:]))
     except PhqError as error:
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
