@@ -121,7 +121,8 @@ def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 
 
 def notice(what: str, renamed: Renames) -> None:
-    """Warn, in one line, of old names that were read (of `what`: "settings", "columns"); silent about none."""
+    """Warn, in one line, of old names that were read (of `what`: "settings", "columns"); silent about "
+    "none."""
     if renamed:
         said = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
         warnings.warn(f"{what} renamed: {said}. The old name is read until version 3", RenamedWarning, 3)

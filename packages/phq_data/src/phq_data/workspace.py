@@ -11,7 +11,8 @@ A part's footer carries the fingerprint of everything it was made from and a dig
 part is done when its table part and then its ledger part are there with the expected fingerprint: the ledger
 part is written last and is the mark.
 
-A workspace of an older schema is read as it is (`compatibility`); whoever locks it carries it over first, part
+A workspace of an older schema is read as it is (`compatibility`); whoever locks it carries it over first,
+part
 by part, with the fingerprints that the parts have: no stage runs again.
 """
 
@@ -315,7 +316,8 @@ class Workspace:
         self, *, wait: bool = True, on_wait: Callable[[str], None] = lambda text: None
     ) -> Iterator[None]:
         """Hold the workspace for writing. A second holder waits (telling `on_wait` who is in) or, with
-        `wait=False`, gets a `WorkspaceBusyError`. Leftover temporary files are cleared on entry, and a workspace
+        `wait=False`, gets a `WorkspaceBusyError`. Leftover temporary files are cleared on entry,
+        and a workspace
         of an older schema is carried over.
 
         Only local workspaces are locked: object stores have no lock to offer.

@@ -23,8 +23,8 @@ def main() -> None:
     from phq_data import compatibility
     from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
+    from phq_data.errors import ModelError
     from phq_data.interchange.portrait import ExchangeError
-    from phq_data.models.registry import ModelError
     from phq_data.release.version import ReleaseError
     from phq_data.review.consensus import ReviewError
     from phq_data.rig import RigError
