@@ -35,13 +35,14 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import schema
+from phq_data.errors import PhqError
 
 FORMAT = "phq-workspace/1"
 _FOOTER = b"phq"
 _TEMPORARY = ".tmp-"
 
 
-class WorkspaceError(RuntimeError):
+class WorkspaceError(PhqError, RuntimeError):
     """The workspace cannot be used; the message says why and what to do."""
 
 

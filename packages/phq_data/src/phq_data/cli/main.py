@@ -22,6 +22,7 @@ def main() -> None:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
     from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
+    from phq_data.errors import PhqError
     from phq_data.interchange.portrait import ExchangeError
     from phq_data.models.registry import ModelError
     from phq_data.release.version import ReleaseError
@@ -34,7 +35,7 @@ def main() -> None:
     try:
         make_app()()
     except (
-        WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
+        PhqError, WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
         ModelError, BodyError, ExchangeError,
     ) as error:  # fmt: skip
         sys.stderr.write(f"phq: {error}\n")
