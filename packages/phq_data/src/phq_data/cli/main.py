@@ -23,7 +23,7 @@ def main() -> None:
     from phq_data import compatibility
     from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
-    from phq_data.errors import ModelError
+    from phq_data.errors import ModelError, PhqError
     from phq_data.interchange.portrait import ExchangeError
     from phq_data.release.version import ReleaseError
     from phq_data.review.consensus import ReviewError
@@ -36,7 +36,7 @@ def main() -> None:
     try:
         make_app()(compatibility.upgrade_command_line(sys.argv[1:]))
     except (
-        WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
+        PhqError, WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
         ModelError, BodyError, ExchangeError,
     ) as error:  # fmt: skip
         sys.stderr.write(f"phq: {error}\n")
