@@ -18,17 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.errors import PhqError
+
 MOST_STEPS = 1_000_000
 """Operations of a pickle; SMPL's file has a few thousand."""
 _NUMERIC = re.compile(r"[<>=|]?[fiu][1248]")
 _PROTOCOLS = range(6)
 
 
-class RefusedError(ValueError):
+class RefusedError(PhqError, ValueError):
     """The pickle asks for more than data."""
 
 
-class DamagedError(ValueError):
+class DamagedError(PhqError, ValueError):
     """These bytes are no whole pickle."""
 
 
