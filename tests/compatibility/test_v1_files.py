@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from phq_data import config as configs
-from phq_data.images.codecs import decode_struct
 from phq_data.compatibility import COLUMNS, SETTINGS, RenamedWarning
+from phq_data.images.codecs import decode_struct
 from phq_data.workspace import Workspace
 
 V1 = Path(__file__).parent / "v1"
