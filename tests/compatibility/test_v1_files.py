@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shlex
@@ -313,12 +312,15 @@ def test_every_option_is_still_taken() -> None:
     import typer
 
     from phq_data.cli.main import make_app
-    from portraitgan.cli import build_parser
+    from portraitgan.commands import main as generator
+    from portraitgan.commands.former_options import translated
 
-    found = {**options_of_click(typer.main.get_command(make_app()), "phq")}
-    found |= options_of_argparse(build_parser(), "portraitgan")
+    found = options_of_click(typer.main.get_command(make_app()), "phq")
+    found |= options_of_click(typer.main.get_command(generator.make_app()), "portraitgan")
     for command, options in json.loads((V1 / "options.json").read_text()).items():
         named = {option for option in options if option.startswith("-")}
+        if command.startswith("portraitgan "):
+            named = {translated([command.split()[1], option], print)[1] for option in named}
         assert named <= found[command], command
 
 
@@ -330,15 +332,6 @@ def options_of_click(command: Any, name: str) -> dict[str, set[str]]:
     return found
 
 
-def options_of_argparse(parser: argparse.ArgumentParser, name: str) -> dict[str, set[str]]:
-    found = {name: {text for action in parser._actions for text in action.option_strings}}
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner, one in action.choices.items():
-                found |= options_of_argparse(one, f"{name} {inner}")
-    return found
-
-
 def commands() -> list[str]:
     lines = (V1 / "command_lines.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
@@ -346,17 +339,17 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_a_command_line_is_understood(line: str) -> None:
+    import typer
+
     program, *words = shlex.split(line)
     if program == "portraitgan":
-        from portraitgan.cli import build_parser
+        from portraitgan.commands.former_options import translated
+        from portraitgan.commands.main import make_app
 
-        assert build_parser().parse_args(words).command == words[0]
+        words = translated(words, print)
     else:
-        import typer
-
         from phq_data.cli.main import make_app
-
-        understand(typer.main.get_command(make_app()), program, words)
+    understand(typer.main.get_command(make_app()), program, words)
 
 
 @pytest.mark.parametrize("setting", [
@@ -385,12 +378,13 @@ def understand(command: Any, name: str, words: list[str]) -> None:
 
 
 def test_a_run_is_read(v1: Path) -> None:
-    from portraitgan.training import checkpoint, statistics
+    from portraitgan.checkpoints import checkpoint
+    from portraitgan.training import statistics
     from portraitgan.training.run import read_run_config
 
     found = read_run_config(v1 / "run")
     assert found is not None
-    assert (found.name, found.batch.size, found.average.half_life) == ("smallest", 4, 500.0)
+    assert (found.name, found.batch.size, found.ema.half_life) == ("smallest", 4, 500.0)
     loaded = checkpoint.load(checkpoint.latest(v1 / "run"))
     assert loaded.config == found.model
     assert (loaded.state.images, loaded.state.iteration, loaded.state.stage) == (16, 4, "3")
@@ -422,7 +416,7 @@ def test_an_inversion_is_shown(v1: Path) -> None:
 
 def test_a_run_goes_on(v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the pixels kept on the disk, and without the portrait that was taken down meanwhile."""
-    from portraitgan.cli import main
+    from portraitgan.commands.main import main
 
     for name in ("run", "releases", "cache"):
         shutil.copytree(v1 / name, tmp_path / name)

@@ -1,8 +1,8 @@
 """What version 1 called things: renames as data, and reading what it wrote under the names of today.
 
 Version 2 of the schema gave columns, settings, stages and options the field's words, and every angle in a
-column radians. What version 1 wrote is adapted where it is read: tables and releases by `old_schema`, settings
-in `config`, command lines by `upgrade_command_line`. Digests (ids, fingerprints of
+column radians. What version 1 wrote is adapted where it is read: tables and releases by `old_schema`,
+settings in `config`, command lines by `upgrade_command_line`. Digests (ids, fingerprints of
 parts and models, digests of released rows) are made from the first names (`first_names`), so that a renaming
 changes no id and makes no part be done again.
 """

@@ -11,8 +11,8 @@ A part's footer carries the fingerprint of everything it was made from and a dig
 part is done when its table part and then its ledger part are there with the expected fingerprint: the ledger
 part is written last and is the mark.
 
-A workspace of an older schema is read as it is (`old_schema`). Whoever locks it carries it over first, part by
-part, with the fingerprints that the parts have: no stage runs again.
+A workspace of an older schema is read as it is (`old_schema`). Whoever locks it carries it over first, part
+by part, with the fingerprints that the parts have: no stage runs again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import compatibility, old_schema, schema
+from phq_data.errors import PhqError
 from phq_data.old_schema import FOOTER
 
 FORMAT = "phq-workspace/1"
@@ -45,7 +46,7 @@ _UNFINISHED = "carrying_over"  # in the marker: parts of an older schema are lef
 _TEMPORARY = ".tmp-"
 
 
-class WorkspaceError(RuntimeError):
+class WorkspaceError(PhqError, RuntimeError):
     """The workspace cannot be used; the message says why and what to do."""
 
 
