@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Raised when a table changes so that older readers would misread it."""
+SCHEMA_VERSION = 2
+"""Raised when a table changes so that older readers would misread it; `compatibility` reads older ones."""
 
 
 class SchemaError(ValueError):

@@ -31,7 +31,7 @@ def test_opening_again_keeps_what_is_there(where):
     first = fill(Store(Database.open(where)), 3)
     vote(first, "rosa", first.ids[0])
     second = Store(Database.open(where))
-    assert [row["reviewer"] for row in second.history()] == ["rosa"]
+    assert [one.reviewer for one in second.history()] == ["rosa"]
     first.close()
     second.close()
 
@@ -57,7 +57,7 @@ def test_the_database_itself_refuses_to_change_the_log(store, statement):
     vote(store, "rosa", store.ids[0])
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), store.database.write() as connection:
         connection.execute(sa.text(statement))
-    assert [row["verdict"] for row in store.history()] == ["accept"]
+    assert [one.verdict for one in store.history()] == ["accept"]
 
 
 def test_a_database_of_a_newer_version_is_left_alone(where):

@@ -20,6 +20,7 @@ def main() -> None:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
+    from phq_data import compatibility
     from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
     from phq_data.interchange.portrait import ExchangeError
@@ -31,8 +32,9 @@ def main() -> None:
     from phq_data.sources import SourceError
     from phq_data.workspace import WorkspaceError
 
+    compatibility.print_notices()
     try:
-        make_app()()
+        make_app()(compatibility.upgrade_command_line(sys.argv[1:]))
     except (
         WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
         ModelError, BodyError, ExchangeError,

@@ -6,7 +6,6 @@ checked against its checksum before its first use in a process.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.compatibility import first_names
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def fingerprint(kind: str, version: int, config: Any, models: tuple[str, ...]) -
     facts = {
         "kind": kind,
         "version": version,
-        "config": dataclasses.asdict(config),
+        "config": first_names(config),
         "models": {name: embedded_model(name).sha256 for name in models},
     }
     return f"{kind}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
