@@ -31,13 +31,15 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_safetensors
 
+from phq_data.errors import PhqError
+
 FloatArray = NDArray[np.float64]
 FORMAT = "phq-portrait-rig/1"
 FORMAT_WITH_NECK = "phq-portrait-rig/2"
 """Of rigs whose neck turns about another point than the origin: readers that do not know it must refuse."""
 
 
-class RigError(ValueError):
+class RigError(PhqError, ValueError):
     """A rig file or arrays that cannot be a `PortraitRig`."""
 
 

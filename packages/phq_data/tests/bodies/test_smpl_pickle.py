@@ -11,7 +11,7 @@ import pytest
 import smpl_files as files
 
 from phq_data.bodies.smpl_pickle import read_smpl_pickle
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
 from phq_data.weights import restricted_pickle
 
 

@@ -56,7 +56,7 @@ def test_official_checkpoint(official_pickle: Any, tmp_path: Path, cuda: bool) -
     assert converted.dropped == 2 * (3 + 2) + 2 * 1
     for ours, theirs in (
         (load_generator(tmp_path / "out"), generator),
-        (load_generator(tmp_path / "out", average=False), generator),
+        (load_generator(tmp_path / "out", ema=False), generator),
         (load_discriminator(tmp_path / "out"), discriminator),
     ):
         expected = theirs.state_dict()

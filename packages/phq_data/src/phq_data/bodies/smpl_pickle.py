@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from phq_data.bodies.anny import BodyError
 from phq_data.bodies.smpl_arrays import PARENTS, SHAPES, SmplArrays
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
 from phq_data.weights import restricted_pickle
 from phq_data.weights.restricted_pickle import Held, HeldArray
 

@@ -20,11 +20,11 @@ def main() -> None:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
+    from phq_data import compatibility
     from phq_data.bodies.anny import BodyError
     from phq_data.config import ConfigError
-    from phq_data.errors import PhqError
+    from phq_data.errors import ModelError, PhqError
     from phq_data.interchange.portrait import ExchangeError
-    from phq_data.models.registry import ModelError
     from phq_data.release.version import ReleaseError
     from phq_data.review.consensus import ReviewError
     from phq_data.rig import RigError
@@ -32,8 +32,9 @@ def main() -> None:
     from phq_data.sources import SourceError
     from phq_data.workspace import WorkspaceError
 
+    compatibility.print_notices()
     try:
-        make_app()()
+        make_app()(compatibility.upgrade_command_line(sys.argv[1:]))
     except (
         PhqError, WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
         ModelError, BodyError, ExchangeError,

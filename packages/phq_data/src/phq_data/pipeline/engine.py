@@ -15,6 +15,7 @@ from typing import Any
 
 from phq_data import config as settings
 from phq_data import schema
+from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
 from phq_data.models.registry import check_files
 from phq_data.pipeline.model_set import models_for
@@ -75,7 +76,9 @@ def fingerprint(spec: StageSpec, config: PipelineConfig, inputs: Iterable[PartIn
         parts += [models.segmenter.fingerprint, models.rig.digest, models.given.fingerprints]
     if spec.name == "screen":
         parts += [models.rig.digest, load_model().digest]
-    return settings.digest(spec.name, spec.version, parts, [info.content for info in inputs])
+    return settings.digest(
+        first_stage_name(spec.name), spec.version, parts, [info.content for info in inputs]
+    )
 
 
 def run_part(
@@ -239,8 +242,9 @@ def load_config(workspace: Workspace) -> PipelineConfig:
     if not workspace.exists("config.json"):
         return settings.default()
     try:
-        return PipelineConfig.from_dict(json.loads(workspace.read_bytes("config.json")))
-    except ValueError as error:
+        values, _ = upgrade_settings(json.loads(workspace.read_bytes("config.json")))
+        return PipelineConfig.from_dict(values)
+    except (ValueError, AttributeError) as error:
         raise settings.ConfigError(
             f"cannot use the settings of the last build, {workspace.path('config.json')}: {error}. "
             "Build with --preset default or --config FILE"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from phq_data import camera
 from phq_data.config import PipelineConfig
+from phq_data.errors import ModelError
 from phq_data.images.codecs import PhotoError, encode_image, image_struct
 from phq_data.models.protocols import FloatArray, Segmenter
 from phq_data.models.reference_inputs import Given, read_vertex_map
-from phq_data.models.registry import ModelError
 from phq_data.rig import PortraitRig
 from phq_data.schema import make_id
 from phq_data.stages.align import AlignError, Alignment, Template, align

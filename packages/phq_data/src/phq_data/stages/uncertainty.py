@@ -2,8 +2,8 @@
 
 What is known of a label without looking at it (how sure the detector was, how well the fit explains what was
 seen, what other explanations cost, whether the guess of the view agrees) enters a logistic model with a dozen
-weights, and a second one of the same form for the size of the error. `tools/train_doubt.py` fits both on
-rendered people, where errors are known, and writes them to `data/doubt.json`, for everybody to read.
+weights, and a second one of the same form for the size of the error. `tools/calibrate_error_probability.py`
+fits both on rendered people, whose errors are known, and writes them to `data/error_probability.json`.
 
     wrong      probability that the yaw is off by more than 15 degrees
     expected_yaw_error  radians; half of such labels are off by less
@@ -32,7 +32,7 @@ from phq_data.rig import rotation_matrix
 from phq_data.stages.base import Row
 
 FloatArray = NDArray[np.float64]
-DATA_FILE = Path(__file__).parents[1] / "data" / "doubt.json"
+DATA_FILE = Path(__file__).parents[1] / "data" / "error_probability.json"
 WRONG = 15.0
 """Degrees of yaw from which on a label is called wrong."""
 
@@ -71,7 +71,7 @@ class DoubtModel:
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> DoubtModel:
-        """The model that `tools/train_doubt.py` wrote."""
+        """The model that `tools/calibrate_error_probability.py` wrote."""
         table = json.loads(path.read_text())
         rows = table["evidence"]
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import weights
 from portraitgan.checkpoints.restricted_pickle import PickleRefusedError, plain_items, read_pickle, state_of
@@ -58,7 +59,7 @@ UNSUPPORTED: dict[str, tuple[object, str]] = {
 """Rendering options of the family that change the images, with the only value known here."""
 
 
-class ConvertError(ValueError):
+class ConvertError(PhqError, ValueError):
     """A checkpoint that cannot be converted; the message says what is in the way."""
 
 
@@ -197,18 +198,18 @@ def read_config(
             max_distance=float(_number(attributes.get("thickness"), options.get("thickness"), 0.25)),
         ),
     )
-    judge = DiscriminatorConfig(
+    critic = DiscriminatorConfig(
         image_resolution=size,
         use_mask=network.raw_rgb == "to_rgb",
         pose_conditioning=posed,
         pose_predictor=None,
     )
     if discriminator is not None:
-        judge = _discriminator(discriminator, size)
+        critic = _discriminator(discriminator, size)
     return ModelConfig(
         name="converted",
         generator=network,
-        discriminator=judge,
+        discriminator=critic,
         compatibility=CompatibilityConfig(
             discriminator_pose_camera_unmirrored=True, superresolution_overwrites_raw=True
         ),

@@ -18,12 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phq_data.errors import PhqError
+
 STAND_IN_MODULES = ("torch", "torch_utils", "training", "dnnlib", "smplx", "numpy", "legacy", "camera_utils")
 """Libraries whose names may occur; what they name becomes a stand-in."""
 STAND_IN_BUILTINS = ("object", "set", "frozenset", "slice", "range", "complex", "bytearray", "int", "float")
 
 
-class PickleRefusedError(ValueError):
+class PickleRefusedError(PhqError, ValueError):
     """A pickle that asks for something a checkpoint has no use for, or that is damaged."""
 
 
@@ -182,7 +184,8 @@ def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) 
     size, stride = (
         tuple(value.arguments[0] if isinstance(value, StandIn) else value) for value in (size, stride)
     )
-    return torch._utils._rebuild_tensor(storage, offset, size, stride)
+    output: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+    return output
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> Tensor:
