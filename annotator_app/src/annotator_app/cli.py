@@ -35,9 +35,7 @@ def review(
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(
-            min=1, max=65_535, help="Port of the review page. If it is in use, a free one is taken."
-        ),
+        typer.Option(min=1, max=65_535, help="Port of the review page; a free one if it is in use."),
     ] = 8765,
     app_port: Annotated[
         int, typer.Option(min=1, max=65_535, help="Port of the app: dashboard, gallery, settings.")
@@ -52,7 +50,7 @@ def review(
     ] = "",
     reviewer: Annotated[
         str,
-        typer.Option(help="Your name in the log when there is no login. Default: the user of this computer."),
+        typer.Option(help="Your name in the log without a login. Default: the user of this computer."),
     ] = "",
     name: Annotated[
         list[str] | None,

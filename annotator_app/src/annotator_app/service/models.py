@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from phq_data.review import rules
 from phq_data.review.evidence import Evidence
 from phq_data.review.queue import RENAMED_ORDERS, Order
+from phq_data.review.rules import Policy
 
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
@@ -70,7 +70,7 @@ class Settings(Model):
     yaw_bins: list[YawBin]
     sources: list[str]
     orders: list[str]
-    policy: rules.Policy
+    policy: Policy
     portraits: int  # active items
 
 
