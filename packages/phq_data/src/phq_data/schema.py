@@ -360,6 +360,26 @@ def check_table(name: str, table: pa.Table) -> pa.Table:
         raise SchemaError(f"table '{name}': {error}") from error
 
 
+def content_digest(table: pa.Table) -> str:
+    """Hex digest of a table's rows: equal rows in equal order give equal digests."""
+    state = hashlib.sha256()
+
+    class _Sink:
+        closed = False
+
+        def write(self, data: Any) -> int:
+            state.update(data)
+            return len(data)
+
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
+        writer.write_table(plain)
+    return state.hexdigest()[:32]
+
+
 def make_id(*parts: str | int | float | bytes | Sequence[float]) -> str:
     """A content id: the first 32 hex digits of sha256 over a canonical form of `parts`.
 
