@@ -15,11 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from phq_data.errors import PhqError
+
 SCHEMA_VERSION = 2
 """Raised when a table changes so that older readers would misread it; `compatibility` reads older ones."""
 
 
-class SchemaError(ValueError):
+class SchemaError(PhqError, ValueError):
     """Rows or a file that do not follow the schema."""
 
 
