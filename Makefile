@@ -21,7 +21,7 @@ RUN = .venv/bin
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))(0))))")
 PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock clean \
+.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage \
     bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review bench-review-load \
     learn learn-gpu
@@ -117,6 +117,9 @@ learn: setup ## Train on rendered people of known truth and measure what was lea
 
 learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
 	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
+
+schema-page: setup-demo ## Write docs/schema.md, the reference of tables and columns, from schema.py
+	$(RUN)/python tools/schema_page.py
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ABLATIONS, EG3D_AXES, PRESETS, ModelConfig, eg3d, panohead, tiny
-from portraitgan.strict_json import ConfigError
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -44,9 +44,9 @@ def test_baselines() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("generator", "grid", "depth"), "3", r"config\.generator\.grid\.depth must be int"),
-        (("generator", "deformation", "mode"), "bones", "must be one of face"),
-        (("generator", "superresolution", "channels"), [1, 2, 3], "must have 2 entries"),
+        (("generator", "grid", "depth"), "3", "'generator.grid.depth' wants a whole number"),
+        (("generator", "deformation", "mode"), "bones", "'generator.deformation.mode' is one of face"),
+        (("generator", "superresolution", "channels"), [1, 2, 3], "channels' has too few or too many"),
         (("generator", "image_resolution"), 48, "power of two"),
         (("discriminator", "image_resolution"), 64, "disagree"),
         (("generator", "superresolution", "input_resolution"), 32, "2 or 4 times"),
@@ -67,9 +67,12 @@ def test_bad_values_are_named(path: tuple[str, ...], value: object, message: str
 
 def test_unknown_and_missing_keys() -> None:
     data = json.loads(tiny().to_json())
-    data["generator"]["colour"] = 1
+    data["generator"]["color"] = 1
     del data["generator"]["w_dim"]
-    with pytest.raises(ConfigError, match=r"unknown keys \['colour'\], missing keys \['w_dim'\]"):
+    with pytest.raises(ConfigError, match=r"no setting 'generator\.color'"):
+        ModelConfig.from_json(json.dumps(data))
+    del data["generator"]["color"]
+    with pytest.raises(ConfigError, match=r"lack 'generator\.w_dim'"):
         ModelConfig.from_json(json.dumps(data))
     with pytest.raises(ConfigError, match="not JSON"):
         ModelConfig.from_json("{")

@@ -13,7 +13,8 @@ from phq_data.stages.dedup import close_pairs, duplicates
 
 def row(name: str, phash: int, photo: str | None = None, pixels: float = 1.0, kept: bool = True) -> dict:
     return {
-        "portrait_id": name, "photo_id": photo or name, "phash": phash, "source_pixels": pixels, "kept": kept,
+        "portrait_id": name, "photo_id": photo or name, "phash": phash, "effective_resolution": pixels,
+        "kept": kept,
     }  # fmt: skip
 
 

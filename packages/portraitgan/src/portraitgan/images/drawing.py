@@ -1,4 +1,4 @@
-"""Generated tensors as images: colours, depth, mask and normals; contact sheets of images."""
+"""Generated tensors as images: colors, depth, mask and normals; contact sheets of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portraitgan.rendering.rays import camera_rays
 
 PARTS = ("image", "raw", "mask", "depth", "normals")
 NEAR, FAR = 2.4, 2.95
-"""Depths in metres drawn white and black; fixed, so that pictures and frames compare."""
+"""Depths in metres drawn white and black; fixed, so that images and frames compare."""
 
 
 def parse_parts(text: str) -> list[str]:
@@ -30,31 +30,31 @@ def parse_parts(text: str) -> list[str]:
 
 
 def draw(made: Generated, camera: Tensor, part: str, side: int) -> Tensor:
-    """One part of portraits seen from `camera` [B, 25] as colours [B, 3, side, side] in 0..1."""
+    """One part of portraits seen from `camera` [B, 25] as colors [B, 3, side, side] in 0..1."""
     if part == "image":
-        colours = made.image / 2 + 0.5
+        colors = made.image / 2 + 0.5
     elif part == "raw":
-        colours = made.image_raw / 2 + 0.5
+        colors = made.image_raw / 2 + 0.5
     elif part == "mask":
-        colours = made.mask.expand(-1, 3, -1, -1)
+        colors = made.mask.expand(-1, 3, -1, -1)
     elif part == "depth":
         nearness = ((FAR - made.depth) / (FAR - NEAR)).clamp(0, 1)
-        colours = (nearness * made.mask.clamp(0, 1)).expand(-1, 3, -1, -1)
+        colors = (nearness * made.mask.clamp(0, 1)).expand(-1, 3, -1, -1)
     elif part == "normals":
-        colours = (normals(made.depth, camera) / 2 + 0.5) * made.mask.clamp(0, 1)
+        colors = (normals(made.depth, camera) / 2 + 0.5) * made.mask.clamp(0, 1)
     else:
         raise ImageError(f"{part!r} cannot be shown; choose from {', '.join(PARTS)}")
-    colours = colours.float().clamp(0, 1)
-    if colours.shape[-1] != side:
-        mode = "area" if colours.shape[-1] > side else "bilinear"
-        colours = functional.interpolate(colours, (side, side), mode=mode)
-    return colours
+    colors = colors.float().clamp(0, 1)
+    if colors.shape[-1] != side:
+        mode = "area" if colors.shape[-1] > side else "bilinear"
+        colors = functional.interpolate(colors, (side, side), mode=mode)
+    return colors
 
 
 def normals(depth: Tensor, camera: Tensor) -> Tensor:
     """Unit surface normals [B, 3, R, R] in the viewer's frame (x right, y up, z to the viewer).
 
-    From the points of a depth picture [B, 1, R, R] (metres along the ray) and its camera [B, 25].
+    From the points of a depth image [B, 1, R, R] (metres along the ray) and its camera [B, 25].
     """
     batch, _, side, _ = depth.shape
     origins, directions = camera_rays(camera, side)
@@ -69,9 +69,9 @@ def normals(depth: Tensor, camera: Tensor) -> Tensor:
     return local * local.new_tensor([1.0, -1.0, -1.0])[:, None, None]
 
 
-def to_pixels(colours: Tensor) -> Pixels:
+def to_pixels(colors: Tensor) -> Pixels:
     """[B, 3, H, W] in 0..1 to bytes [B, H, W, 3]."""
-    return (colours * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return (colors * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def from_pixels(pixels: Pixels) -> Tensor:
@@ -80,19 +80,19 @@ def from_pixels(pixels: Pixels) -> Tensor:
 
 
 def sheet(rows: Sequence[Sequence[Pixels]], gap: int = 2) -> Pixels:
-    """Equally large pictures [H, W, 3] in rows and columns with white gaps between them."""
+    """Equally large images [H, W, 3] in rows and columns with white gaps between them."""
     height, width = rows[0][0].shape[:2]
     columns = max(len(row) for row in rows)
     canvas = np.full((len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     for r, row in enumerate(rows):
-        for c, picture in enumerate(row):
+        for c, image in enumerate(row):
             top, left = r * (height + gap), c * (width + gap)
-            canvas[top : top + height, left : left + width] = picture
+            canvas[top : top + height, left : left + width] = image
     return canvas
 
 
 def arrange(rows: Sequence[Sequence[Pixels]]) -> list[list[Pixels]]:
-    """The same rows; single pictures a row are wrapped to about a square instead of a tall column."""
+    """The same rows; single images a row are wrapped to about a square instead of a tall column."""
     if any(len(row) != 1 for row in rows):
         return [list(row) for row in rows]
     flat = [row[0] for row in rows]

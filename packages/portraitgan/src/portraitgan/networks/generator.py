@@ -19,7 +19,7 @@ from portraitgan.networks.discriminator import Portraits
 from portraitgan.networks.layers import NoiseMode, ToRGB
 from portraitgan.networks.pose import GeneratorPosePredictor
 from portraitgan.networks.superresolution import SuperResolution
-from portraitgan.reference_mode import is_plain
+from portraitgan.reference_mode import in_reference_mode
 from portraitgan.rendering import rays, trigrid
 from portraitgan.rendering.renderer import Rendering, Volume, Warp, render, render_plain
 
@@ -79,7 +79,8 @@ class Generator(nn.Module):
         """Poses [B, 6] in radians that portraits of z [B, z_dim] have from `camera` [B, 25] (equation 6)."""
         if self.pose_branch is None:
             raise ValueError("this generator was built without a pose predictor: use the coarse poses")
-        return self.pose_branch(z, camera)
+        output: Tensor = self.pose_branch(z, camera)
+        return output
 
     def mapping(
         self,
@@ -88,7 +89,7 @@ class Generator(nn.Module):
         pose: Tensor | None = None,  # [B, 6] conditioning pose; none: zeros
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
-        update_average: bool = False,
+        update_w_avg: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]."""
         condition = camera
@@ -96,7 +97,8 @@ class Generator(nn.Module):
             if pose is None:
                 pose = camera.new_zeros(camera.shape[0], 6)
             condition = torch.cat([camera, pose], dim=1)
-        return self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_average)
+        output: Tensor = self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_w_avg)
+        return output
 
     def forward(
         self,
@@ -117,7 +119,7 @@ class Generator(nn.Module):
         camera: Tensor,  # [B, 25]
         pose: Tensor | None = None,  # [B, 6] radians; none: the canonical pose, not deformed
         background_ws: Tensor | None = None,  # [B, styles, w_dim]; none: `ws`
-        resolution: int | None = None,  # rays per side; none: the config's
+        resolution: int | None = None,  # neural rendering resolution; none: the config's
         noise_mode: NoiseMode = "random",
         draws: rays.RayDraws | None = None,  # none: fresh ones from `random`
         random: torch.Generator | None = None,  # on the generator's device
@@ -131,7 +133,7 @@ class Generator(nn.Module):
         for an empty batch.
         """
         side = resolution or self.config.render.resolution
-        plain = plain or is_plain()
+        plain = plain or in_reference_mode()
         batch = camera.shape[0]
         if batch == 0:
             raise ValueError("an empty batch cannot be rendered")
@@ -148,8 +150,8 @@ class Generator(nn.Module):
             styles = background_ws[:, : self.bcg_synthesis.config.styles]
             behind = filters.resize(self.bcg_synthesis(styles, noise_mode, random), side)
             features = features + (1 - coverage) * behind  # equation 9, on features
-            background = self.raw_colours(behind, styles[:, -1])
-        raw = self.raw_colours(features, ws[:, -1])
+            background = self.raw_colors(behind, styles[:, -1])
+        raw = self.raw_colors(features, ws[:, -1])
         image, raw = self.superresolution(features, raw, ws[:, -1])
         mask = coverage * 1.002 - 0.001
         return Generated(image, raw, mask, seen.depth.reshape(batch, 1, side, side), background)
@@ -181,11 +183,12 @@ class Generator(nn.Module):
         return Volume(planes, self.decoder, self.config.grid, self.config.render, table)
 
     def sample_volume(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(raw densities [B, N], colour features [B, N, C]) at canonical points [B, N, 3] in metres.
+        """(raw densities [B, N], color features [B, N, C]) at canonical points [B, N, 3] in metres.
 
         Neither deformed nor cropped.
         """
-        return self.decoder(self.volume(planes).features(points))
+        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes).features(points))
+        return made
 
     def warp(self, pose: Tensor | None) -> Warp | None:
         """The map from posed to canonical points for `pose` [B, 6], computed once for all passes."""
@@ -197,8 +200,9 @@ class Generator(nn.Module):
             raise DeformationError("rendering a pose needs a rig: build the generator with a Deformation")
         return self.deformation.posed(pose).warp
 
-    def raw_colours(self, features: Tensor, style: Tensor) -> Tensor:
+    def raw_colors(self, features: Tensor, style: Tensor) -> Tensor:
         """Features [B, C, H, W] to RGB [B, 3, H, W] of the raw image, about -1..1."""
         if self.torgb is None:
-            return features[:, :3] * 2 - 1  # EG3D: the first channels are the colour, 0..1
-        return self.torgb(features, style)
+            return features[:, :3] * 2 - 1  # EG3D: the first channels are the color, 0..1
+        output: Tensor = self.torgb(features, style)
+        return output
