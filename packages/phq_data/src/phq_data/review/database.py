@@ -216,7 +216,7 @@ def _migrate(database: Database) -> None:
         database.only_one(connection, 0)
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, _HEAD)
         except CommandError as error:
             raise StoreError(
                 f"the database {database.name} was made by a newer PHQ ({_version(connection)}): use that one"

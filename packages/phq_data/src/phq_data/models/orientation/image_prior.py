@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
 from phq_data.models.movenet.crops import CROP, cut_square
 from phq_data.models.orientation.keypoint_prior import USED, features, load_guesser, mirror
@@ -54,7 +54,7 @@ class PictureGuesser:
     @property
     def digest(self) -> str:
         """Hex digest of all numbers and of how the picture is looked at."""
-        state = hashlib.sha256(f"{CODE_VERSION} {PADDING} {registry.embedded_model(NETWORK).sha256}".encode())
+        state = hashlib.sha256(f"{CODE_VERSION} {PADDING} {onnx.embedded_model(NETWORK).sha256}".encode())
         for array in vars(self).values():
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()
@@ -119,7 +119,7 @@ def look(
         crop[0] = cut_square(image, *square_around(keypoints))
         crop[1] = crop[0][:, ::-1]
     # One person at a time: what is seen of one must not depend on who else is there.
-    maps = [registry.run(NETWORK, {"image": crop}, threads)["features"] for crop in crops]
+    maps = [onnx.run(NETWORK, {"image": crop}, threads)["features"] for crop in crops]
     return np.stack(maps)
 
 
