@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import sniff
+from phq_data.records import Row
 from phq_data.sources import Provenance, RefusedFileError, Source, SourceFile
-from phq_data.stages.base import Row
 from phq_data.workspace import Workspace, WorkspaceError
 
 PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes"})

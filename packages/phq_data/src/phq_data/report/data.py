@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from phq_data.config import ConfigError, PipelineConfig, default
-from phq_data.pipeline.engine import STAGE_NAMES
+from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace
 
 PORTRAIT_COLUMNS = [

@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw, ImageFont
 from phq_data.images.codecs import PhotoError, decode_struct
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.records import Row
 from phq_data.report.inspection.find import Inspection
 from phq_data.report.page import load_rig
 from phq_data.report.sheets import cut_out, shrink
-from phq_data.stages.base import Row
 from phq_data.text import file_name
 from phq_data.workspace import Workspace, WorkspaceError
 
@@ -89,7 +89,7 @@ def _photo(workspace: Workspace, inspection: Inspection) -> Image.Image:
     assert photo is not None
     limit = load_config(workspace).ingest.max_pixels
     try:
-        pixels = open_photo(photo, read_photo(workspace, photo["key"]), limit)
+        pixels = open_photo(photo["photo_id"], read_photo(workspace, photo["key"]), limit)
     except (PhotoError, WorkspaceError, OSError) as error:
         return _words("the photo cannot be shown", str(error))
     height, width = pixels.shape[:2]
