@@ -192,7 +192,7 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
     """The row with its picture, and why it has none."""
     from phq_data.images.codecs import PhotoError, decode, encode_image, image_struct
     from phq_data.stages.crop import CropError, Window
-    from phq_data.stages.resample import cut
+    from phq_data.stages.resample import resample
 
     try:
         photo = _photo(row, fetchers)
@@ -206,7 +206,7 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
         return row, "another_photo"
     try:
         pixels = decode(photo, max_pixels=150_000_000).pixels
-        picture = cut(pixels, Window(*row["window"]), row["size"]).pixels
+        picture = resample(pixels, Window(*row["window"]), row["size"]).pixels
         data, extension = encode_image(picture, row["codec"])
         struct = image_struct(data, f"{row['portrait_id']}.{extension}")
         if row["codec"].startswith("jpeg"):

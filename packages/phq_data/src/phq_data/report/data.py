@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from phq_data.compatibility import upgrade_settings
 from phq_data.config import ConfigError, PipelineConfig, default
-from phq_data.pipeline.engine import STAGE_NAMES
+from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace
 
 PORTRAIT_COLUMNS = [
