@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import __version__, schema
+from phq_data.errors import ReleaseError
 from phq_data.pipeline.engine import load_config
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
@@ -31,7 +32,7 @@ from phq_data.release.rows import Facts, Joined, Truth, joined, pixel_digests
 from phq_data.release.select import Place, Selection, select
 from phq_data.release.shards import Before, ShardPlan
 from phq_data.release.splits import SplitShares
-from phq_data.release.version import ReleaseError, Version, VersionError, check_step
+from phq_data.release.version import Version, VersionError, check_step
 from phq_data.review.consensus import ConsensusRule
 from phq_data.rig import PortraitRig, RigError
 from phq_data.workspace import Workspace

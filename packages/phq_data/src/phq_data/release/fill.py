@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import pixel_digest
 from phq_data.release.shards import file_sha256, write_rows
-from phq_data.release.version import ReleaseError
 from phq_data.sources import RefusedFileError
 
 MARK = "filled"

@@ -21,10 +21,10 @@ from typing import Any, BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phq_data.errors import ReleaseError
 from phq_data.release.manifest import SPLITS, Images, ShardEntry
 from phq_data.release.rows import Facts, Truth, joined, stored_schema
 from phq_data.release.select import Place
-from phq_data.release.version import ReleaseError
 from phq_data.workspace import Workspace
 
 ROW_BYTES = 1_500  # about what a row takes beside its pictures

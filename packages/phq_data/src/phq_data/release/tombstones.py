@@ -18,7 +18,7 @@ from typing import Any
 
 import fsspec
 
-from phq_data.release.version import ReleaseError
+from phq_data.errors import ReleaseError
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"

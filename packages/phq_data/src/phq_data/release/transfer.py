@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, tombstones
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
 from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError, Use
 from phq_data.release.select import PROVENANCE
-from phq_data.release.version import ReleaseError
 
 INCOMPLETE = ".incomplete.json"
 _CHUNK = 4 << 20

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phq_data import camera, schema
+from phq_data.errors import ReleaseError
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.reader import PICTURES, Folder, Release
 from phq_data.release.splits import near_duplicates
-from phq_data.release.version import ReleaseError
 from phq_data.rig import RigError
 
 _CHUNK = 4 << 20
