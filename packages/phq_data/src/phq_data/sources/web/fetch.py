@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from phq_data.files import TEMPORARY
 from phq_data.images.formats import PhotoError, check_whole, sniff
 from phq_data.sources.web import PermanentError, TransientError
 from phq_data.sources.web.http import Reply, Web
 from phq_data.sources.web.robots import Courtesy
 from phq_data.workspace import explained
 
-TEMPORARY = ".tmp-"
-"""Leftovers of a killed download; `Workspace.lock` sweeps them."""
 _HEAD = 64
 _CHUNK_HEADERS = {"Accept": "image/jpeg,image/png,image/webp,image/*;q=0.8,*/*;q=0.5"}
 
