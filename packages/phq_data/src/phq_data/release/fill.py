@@ -132,7 +132,7 @@ def from_web(
     from phq_data.sources.web.fetch import Fetcher
     from phq_data.sources.web.http import Web
     from phq_data.sources.web.limits import HostPolicy
-    from phq_data.sources.web.robots import Courtesy
+    from phq_data.sources.web.robots import RobotsPolicy
 
     web = Web(
         contact,
@@ -141,7 +141,7 @@ def from_web(
         attempts=attempts,
         allow_private=allow_private,
     )
-    courtesy = Courtesy(web)
+    robots = RobotsPolicy(web)
 
     def fetch(row: Mapping[str, Any]) -> bytes | None:
         url = row["file_url"]
@@ -149,7 +149,7 @@ def from_web(
             return None
         with tempfile.TemporaryDirectory(prefix="phq-fill-") as folder:
             try:
-                found = Fetcher(web, courtesy, Path(folder), limit).fetch(url)
+                found = Fetcher(web, robots, Path(folder), limit).fetch(url)
             except RefusedError as error:
                 raise RefusedFileError(error.reason, f"{url} is not fetched: {error}") from None
             except FetchError as error:
