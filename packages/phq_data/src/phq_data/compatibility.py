@@ -202,9 +202,16 @@ OPTIONS: Mapping[str, Renames] = {
 }
 """Options of `phq`, by command."""
 
+COMMANDS: Mapping[str, tuple[str, ...]] = {"accuracy-compare": ("accuracy", "ablate")}
+"""Commands of `phq`."""
+
 
 def upgrade_command_line(words: Sequence[str]) -> list[str]:
-    """The words after `phq` with the options of today; warns of old ones."""
+    """The words after `phq` with the command and the options of today; warns of old ones."""
+    if words and words[0] in COMMANDS:
+        command = COMMANDS[words[0]]
+        notice("commands", {words[0]: " ".join(command)})
+        words = [*command, *words[1:]]
     options = OPTIONS.get(words[0], {}) if words else {}
     end = list(words).index("--") if "--" in words else len(words)  # what follows are no options
     notice("options", {word: options[word] for word in words[:end] if word in options})
