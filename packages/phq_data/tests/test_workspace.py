@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from phq_data import schema
-from phq_data.workspace import Workspace, WorkspaceBusyError, WorkspaceError, content_digest
+from phq_data.schema import content_digest
+from phq_data.workspace import Workspace, WorkspaceBusyError, WorkspaceError
 
 
 def duplicates(*ids):

@@ -1,8 +1,8 @@
 """What version 1 called things: renames as data, and reading what it wrote under the names of today.
 
 Version 2 of the schema gave columns, settings, stages and options the field's words, and every angle in a
-column radians. What version 1 wrote is adapted where it is read: tables in `workspace`, releases in
-`release.reader`, settings in `config`, command lines in `upgrade_command_line`. Digests (ids, fingerprints of
+column radians. What version 1 wrote is adapted where it is read: tables and releases by `old_schema`,
+settings in `config`, command lines by `upgrade_command_line`. Digests (ids, fingerprints of
 parts and models, digests of released rows) are made from the first names (`first_names`), so that a renaming
 changes no id and makes no part be done again.
 """
@@ -10,21 +10,10 @@ changes no id and makes no part be done again.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from phq_data import schema
-
-FOOTER = b"phq"
-"""Key of a Parquet file's metadata: JSON with the `schema_version` that it was written with."""
 
 Renames = Mapping[str, str]
 """Old name -> new name."""
@@ -50,7 +39,7 @@ COLUMNS: Mapping[str, Renames] = {
 EVIDENCE: Mapping[str, Renames] = {"ingest": PROVENANCE, "screen": _SCREENED}
 """Keys of the ledger's evidence, by stage."""
 
-_DEGREES = frozenset({"expected_yaw_error"})
+DEGREES = frozenset({"expected_yaw_error"})
 """Angles that version 1 wrote in degrees, by their new name."""
 
 STAGES: Renames = {"portray": "align_crop"}
@@ -120,9 +109,14 @@ def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return found, renamed
 
 
+def upgrade_provenance(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stated of a photo's rights under today's names; an old name beside its new one stays."""
+    return {new if (new := PROVENANCE.get(name, name)) not in values else name: value
+            for name, value in values.items()}  # fmt: skip
+
+
 def notice(what: str, renamed: Renames) -> None:
-    """Warn, in one line, of old names that were read (of `what`: "settings", "columns"); silent about "
-    "none."""
+    """Warn in one line of old names that were read (of `what`: "settings", ...); without any, be silent."""
     if renamed:
         said = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
         warnings.warn(f"{what} renamed: {said}. The old name is read until version 3", RenamedWarning, 3)
@@ -198,121 +192,20 @@ def _first_value(kind: str, name: str, value: Any) -> Any:
     return first.get(value, value) if isinstance(value, str) else first_names(value)
 
 
-# ---- tables ------------------------------------------------------------------------------------------------
-
-
-def old_columns(table: str, names: Iterable[str]) -> list[str]:
-    """What version 1 called columns of a table; a part of a column (`image.path`) keeps its rest."""
-    old = {new: name for name, new in COLUMNS.get(table, {}).items()}
-    return [old.get(name, name) for name in names]
-
-
-def upgrade_table(table: str, rows: pa.Table, stage: str = "") -> pa.Table:
-    """Rows that version 1 wrote (some or all columns of them) under today's names and in today's units.
-
-    `stage` (of either name) wrote these rows of the table "ledger".
-    """
-    renames = COLUMNS.get(table, {})
-    rows = rows.rename_columns([renames.get(name, name) for name in rows.column_names])
-    for name in _DEGREES & set(rows.column_names):
-        radians = pc.multiply(rows[name].cast(pa.float64()), math.pi / 180.0)
-        rows = _replaced(rows, name, radians.cast(rows.schema.field(name).type))
-    words = {"plan": {"error": REASONS}, "ledger": {"stage": STAGES, "reason": REASONS}}
-    for name, renamed in words.get(table, {}).items():
-        if name in rows.column_names:
-            values = [renamed.get(value, value) for value in rows[name].to_pylist()]
-            rows = _replaced(rows, name, pa.array(values, pa.string()))
-    if table == "ledger" and stage in EVIDENCE and "evidence" in rows.column_names:
-        evidence = [_upgrade_evidence(stage, text) for text in rows["evidence"].to_pylist()]
-        rows = _replaced(rows, "evidence", pa.array(evidence, pa.string()))
-    return rows
-
-
-def version_of(file: pq.ParquetFile) -> int:
-    """The schema version that a part or a shard was written with; a file that says nothing is of today."""
-    footer = (file.metadata.metadata or {}).get(FOOTER)
-    try:
-        return int(json.loads(footer)["schema_version"]) if footer else schema.SCHEMA_VERSION
-    except (ValueError, KeyError, TypeError):
-        return schema.SCHEMA_VERSION
-
-
-def read(
-    file: pq.ParquetFile,
-    table: str,
-    columns: Sequence[str] | None = None,
-    *,
-    stage: str = "",
-    group: int | None = None,
-    use_threads: bool = False,
-) -> pa.Table:
-    """Rows of a part or a shard (of one row group of it) as they are called today, whoever wrote them."""
-    old = version_of(file) < schema.SCHEMA_VERSION
-    names = None if columns is None else old_columns(table, columns) if old else list(columns)
-    if group is None:
-        rows = file.read(names, use_threads=use_threads)
-    else:
-        rows = file.read_row_group(group, names, use_threads=use_threads)
-    return upgrade_table(table, rows, stage) if old else rows
-
-
-def upgrade_schema(table: str, found: pa.Schema) -> pa.Schema:
-    """A schema of version 1 with today's names."""
-    renames = COLUMNS.get(table, {})
-    fields = [field.with_name(renames.get(field.name, field.name)) for field in found]
-    return pa.schema(fields, metadata=found.metadata)
-
-
-def _upgrade_evidence(stage: str, text: str) -> str:
-    found = {EVIDENCE[stage].get(name, name): value for name, value in json.loads(text).items()}
-    for name in _DEGREES & set(found):
-        if found[name] is not None:
-            found[name] = round(math.radians(found[name]), 6)
-    return json.dumps(found, sort_keys=True)
-
-
-def _replaced(rows: pa.Table, name: str, values: Any) -> pa.Table:
-    return rows.set_column(rows.column_names.index(name), rows.schema.field(name), values)
-
-
 # ---- command lines -----------------------------------------------------------------------------------------
-
-COMMANDS: Mapping[str, Sequence[str]] = {"accuracy-compare": ("accuracy", "ablate")}
-"""Commands of `phq`."""
 
 OPTIONS: Mapping[str, Renames] = {
     "import": {
         "--as-published": "--published-center-formula",
         "--no-as-published": "--no-published-center-formula",
     },
-    "review": {"--order=doubt": "--order=error_probability"},
 }
-"""Options of `phq` by command; `--option=value` renames a value."""
+"""Options of `phq`, by command."""
 
 
 def upgrade_command_line(words: Sequence[str]) -> list[str]:
-    """The words after `phq` with the commands and options of today; warns of old ones."""
-    if not words:
-        return []
-    command, *rest = words
-    renamed: dict[str, str] = {}
-    found: list[str] = [command]
-    if command in COMMANDS:
-        found = list(COMMANDS[command])
-        renamed[f"phq {command}"] = f"phq {' '.join(found)}"
-    options = OPTIONS.get(command, {})
-    for position, word in enumerate(rest):
-        if word == "--":
-            found += rest[position:]
-            break
-        joined = f"{found[-1]}={word}"
-        if word in options:
-            renamed[word] = options[word]
-            found.append(options[word])
-        elif joined in options:
-            renamed[f"{found[-1]} {word}"] = options[joined].replace("=", " ")
-            found.append(options[joined].partition("=")[2])
-        else:
-            found.append(word)
-    notice("command line", renamed)
-    return found
+    """The words after `phq` with the options of today; warns of old ones."""
+    options = OPTIONS.get(words[0], {}) if words else {}
+    end = list(words).index("--") if "--" in words else len(words)  # what follows are no options
+    notice("options", {word: options[word] for word in words[:end] if word in options})
+    return [*(options.get(word, word) for word in words[:end]), *words[end:]]

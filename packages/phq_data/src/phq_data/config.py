@@ -110,8 +110,7 @@ class ScreenConfig(_Settings):
     """When a portrait is not good enough. Shares are of the portrait's side or area.
 
     Chosen on real photos, by looking at portraits on either side of each limit. `stages.quality` says how
-    each
-    number is made.
+    each number is made.
     """
 
     min_effective_resolution: Number = 0.25  # photo pixels per portrait pixel; below, there is no detail

@@ -15,11 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from phq_data.errors import PhqError
+
 SCHEMA_VERSION = 2
 """Raised when a table changes so that older readers would misread it; `compatibility` reads older ones."""
 
 
-class SchemaError(ValueError):
+class SchemaError(PhqError, ValueError):
     """Rows or a file that do not follow the schema."""
 
 
@@ -356,6 +358,26 @@ def check_table(name: str, table: pa.Table) -> pa.Table:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise SchemaError(f"table '{name}': {error}") from error
+
+
+def content_digest(table: pa.Table) -> str:
+    """Hex digest of a table's rows: equal rows in equal order give equal digests."""
+    state = hashlib.sha256()
+
+    class _Sink:
+        closed = False
+
+        def write(self, data: Any) -> int:
+            state.update(data)
+            return len(data)
+
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
+        writer.write_table(plain)
+    return state.hexdigest()[:32]
 
 
 def make_id(*parts: str | int | float | bytes | Sequence[float]) -> str:

@@ -11,8 +11,7 @@ A part's footer carries the fingerprint of everything it was made from and a dig
 part is done when its table part and then its ledger part are there with the expected fingerprint: the ledger
 part is written last and is the mark.
 
-A workspace of an older schema is read as it is (`compatibility`); whoever locks it carries it over first,
-part
+A workspace of an older schema is read as it is (`old_schema`). Whoever locks it carries it over first, part
 by part, with the fingerprints that the parts have: no stage runs again.
 """
 
@@ -20,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -38,9 +36,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import compatibility, schema
-from phq_data.compatibility import FOOTER
+from phq_data import compatibility, old_schema, schema
 from phq_data.errors import PhqError
+from phq_data.old_schema import FOOTER
 
 FORMAT = "phq-workspace/1"
 _MARKER = "workspace.json"
@@ -185,7 +183,7 @@ class Workspace:
 
         `content` is the digest of rows that were only renamed: what depends on them stays up to date.
         """
-        content = content or content_digest(table)
+        content = content or schema.content_digest(table)
         footer: dict[str, Any] = {
             "schema_version": schema.SCHEMA_VERSION,
             "fingerprint": fingerprint,
@@ -219,7 +217,7 @@ class Workspace:
         table_name, stage = (name, "") if first == "tables" else (first, name)
         try:
             with self._parquet(path) as file:
-                table = compatibility.read(file, table_name, columns or None, stage=stage)
+                table = old_schema.read(file, table_name, columns or None, stage=stage)
         except (OSError, pa.ArrowInvalid) as error:
             raise WorkspaceError(
                 f"cannot read {path}: {error}; run `phq build` again to make it anew"
@@ -316,9 +314,8 @@ class Workspace:
         self, *, wait: bool = True, on_wait: Callable[[str], None] = lambda text: None
     ) -> Iterator[None]:
         """Hold the workspace for writing. A second holder waits (telling `on_wait` who is in) or, with
-        `wait=False`, gets a `WorkspaceBusyError`. Leftover temporary files are cleared on entry,
-        and a workspace
-        of an older schema is carried over.
+        `wait=False`, gets a `WorkspaceBusyError`. On entry leftover temporary files are cleared, and a
+        workspace of an older schema is carried over (`on_wait` is told).
 
         Only local workspaces are locked: object stores have no lock to offer.
         """
@@ -398,33 +395,13 @@ class Workspace:
         if info is None:  # damaged: the build makes it again
             return
         with self._parquet(place) as file:
-            old = compatibility.version_of(file) < schema.SCHEMA_VERSION
+            old = old_schema.version_of(file) < schema.SCHEMA_VERSION
         if old or place != self.path(_part_key(folder, index)):
             try:
                 rows = self.read_part(folder, index)
             except WorkspaceError:  # its footer is whole, its pages are not
                 return
             self.write_part(folder, index, rows, info.fingerprint, info.extra, info.content)
-
-
-def content_digest(table: pa.Table) -> str:
-    """Hex digest of a table's rows: equal rows in equal order give equal digests."""
-    state = hashlib.sha256()
-
-    class _Sink:
-        closed = False
-
-        def write(self, data: Any) -> int:
-            state.update(data)
-            return len(data)
-
-        def flush(self) -> None: ...
-        def close(self) -> None: ...
-
-    plain = table.replace_schema_metadata(None).combine_chunks()
-    with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
-        writer.write_table(plain)
-    return state.hexdigest()[:32]
 
 
 def _former(folder: str) -> str:

@@ -37,7 +37,7 @@ from phq_data.stages.crop import CropError, choose_window
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
 from phq_data.stages.screen import screen
-from phq_data.text import file_name
+from phq_data.text import shown_name
 
 Pixels = NDArray[np.uint8]
 
@@ -177,10 +177,10 @@ def measure(
                 if min(pixels.shape[:2]) < config.ingest.min_side:
                     raise PhotoError("too_small", "a side is shorter than ingest.min_side")
             except (PhotoError, OSError) as error:
-                unread.append((file_name(file.uri), str(error)))
+                unread.append((shown_name(file.uri), str(error)))
                 on_photo()
                 continue
-            found = changes_of(file_name(file.uri), pixels, models, config)
+            found = changes_of(shown_name(file.uri), pixels, models, config)
             photos += 1
             empty += not found
             changes += found

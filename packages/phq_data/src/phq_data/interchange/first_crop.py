@@ -19,13 +19,14 @@ from phq_data.interchange import reference
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 from phq_data.models.protocols import FloatArray, Segmenter
 from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.records import Row
 from phq_data.rig import PortraitRig
-from phq_data.stages.base import Row, file_name
 from phq_data.stages.crop import TIGHTER, CropError, Window
 from phq_data.stages.ingest import open_photo
 from phq_data.stages.mask import person_mask
 from phq_data.stages.realign import CANVAS, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import cut
+from phq_data.text import file_name
 from phq_data.workspace import Workspace
 
 _MAX_PIXELS = 150_000_000

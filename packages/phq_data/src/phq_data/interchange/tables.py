@@ -15,8 +15,8 @@ from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.template import template_joints
 from phq_data.images.codecs import PhotoError, decode, decode_struct, image_struct, perceptual_hash
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait
+from phq_data.records import Row
 from phq_data.stages.align import posed_template
-from phq_data.stages.base import Row
 from phq_data.workspace import Workspace
 
 IMPORTED = "imported-reference-1"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phq_data import camera, schema
-from phq_data.compatibility import upgrade_schema
+from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.reader import PICTURES, Folder, Release

@@ -14,7 +14,7 @@ from phq_data.review import rules
 from phq_data.review.records import Item, PhotoFacts
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import ITEMS, REPLACED, STANDINGS
-from phq_data.text import file_name
+from phq_data.text import shown_name
 
 SCORES: Mapping[str, str] = {
     "keypoint_score": "mean keypoint score",
@@ -132,7 +132,7 @@ def _evidence(
         photo_id=item.photo_id,
         person_id=item.person_id,
         source=item.source,
-        file=file_name(item.uri),
+        file=shown_name(item.uri),
         provenance=Provenance.of(photo),
         yaw=_degrees(item.yaw),
         pitch=_degrees(facts.pitch),

@@ -22,7 +22,7 @@ from phq_data.models.reference_inputs import Given, read_vertex_map
 from phq_data.rig import PortraitRig
 from phq_data.schema import make_id
 from phq_data.stages.align import AlignError, Alignment, Template, align
-from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, file_name, no_tick
+from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
 from phq_data.stages.crop import (
     TIGHTER,
     CropError,
@@ -35,6 +35,7 @@ from phq_data.stages.crop import (
 from phq_data.stages.mask import MaskRequest, person_masks, pictures_a_pass
 from phq_data.stages.realign import Realignment, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import cut
+from phq_data.text import file_name
 
 _NOTHING = Given()
 LOSSY = ("jpeg-95",)

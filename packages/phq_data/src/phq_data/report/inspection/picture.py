@@ -16,11 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 from phq_data.images.codecs import PhotoError, decode_struct
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.records import Row
 from phq_data.report.inspection.find import Inspection
 from phq_data.report.page import load_rig
 from phq_data.report.sheets import cut_out, shrink
-from phq_data.stages.base import Row
-from phq_data.text import file_name
+from phq_data.text import shown_name
 from phq_data.workspace import Workspace, WorkspaceError
 
 FOLDER = "inspect"
@@ -72,7 +72,7 @@ def draw(workspace: Workspace, inspection: Inspection) -> bytes:
 
 
 def _heading(inspection: Inspection) -> Image.Image:
-    name = file_name(inspection.uri)
+    name = shown_name(inspection.uri)
     if inspection.photo is None:
         why = next((row["reason"] for row in inspection.ledger if row["reason"]), "was never read")
         return _words(

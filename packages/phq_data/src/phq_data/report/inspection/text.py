@@ -13,9 +13,9 @@ from rich.text import Text
 
 from phq_data.config import ScreenConfig
 from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.records import Row
 from phq_data.report.inspection.find import Inspection
 from phq_data.report.judged import judged
-from phq_data.stages.base import Row
 from phq_data.text import printable
 
 _STYLES = {"kept": "green", "rejected": "yellow", "failed": "red"}
