@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from annotator_app import cli_data
+from phq_data.compatibility import RenamedWarning
 from phq_data.review import decisions
 from phq_data.review.consensus import ReviewError
 from phq_data.review.database import StoreError
@@ -102,10 +103,10 @@ def test_gold_items(decided, phq):
 
 
 def test_the_names_of_version_1_work_with_a_notice(decided, phq):
-    said = phq("known", "reject", decided[0])
-    assert "is called phq review gold now" in said and "1 gold items" in said
-    said = phq("policy", "--set", "known_share=0.2")
-    assert "known_share is called gold_share now" in said and "gold_share      0.2" in said
+    with pytest.warns(RenamedWarning, match="phq review known is now phq review gold"):
+        assert "1 gold items" in phq("known", "reject", decided[0])
+    with pytest.warns(RenamedWarning, match="known_share is now gold_share"):
+        assert "gold_share      0.2" in phq("policy", "--set", "known_share=0.2")
 
 
 def test_a_database_that_cannot_be_used_is_a_sentence(phq):
