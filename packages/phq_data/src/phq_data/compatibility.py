@@ -65,6 +65,12 @@ SETTINGS: Renames = {
 VALUES: Mapping[str, Renames] = {"fit.orientation_prior": {"picture": "image"}}
 """Values of settings, by the setting's new name."""
 
+REVIEW_ORDERS: Renames = {"doubt": "error_probability"}
+"""Orders of the review queue: on command lines, in bookmarks and in open pages."""
+
+REVIEW_SETTINGS: Renames = {"known_share": "gold_share"}
+"""Settings of `phq review policy`; the store's own are renamed by its migration."""
+
 _NETWORKS: Mapping[str, Renames] = {}
 """Fields of the networks' own settings, by class: old name -> new name."""
 
