@@ -1,4 +1,4 @@
-"""`phq review`: start the review of a workspace; its subcommands move decisions in and out."""
+"""`phq review`: start the review of a workspace; its subcommands are in `cli_data`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def review(
     host: Annotated[
         str,
         typer.Option(
-            help="Where to listen. Other than loopback, people must log in: invite them (phq review invite) "
-            f"or set a password that they share in {_PASSWORD}."
+            help="Address to listen on. Beyond loopback people must log in: invite them (phq review invite) "
+            f"or set a shared password in {_PASSWORD}."
         ),
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(min=1, max=65_535, help="Port of the review page; another one when it is in use."),
+        typer.Option(
+            min=1, max=65_535, help="Port of the review page. If it is in use, a free one is taken."
+        ),
     ] = 8765,
     app_port: Annotated[
         int, typer.Option(min=1, max=65_535, help="Port of the app: dashboard, gallery, settings.")
@@ -44,20 +46,22 @@ def review(
         str,
         typer.Option(
             envvar="PHQ_REVIEW_DATABASE",
-            help="Where decisions are stored: a PostgreSQL URL for teams on several machines. "
-            "Default: an embedded database in the workspace.",
+            help="Database of the decisions: a PostgreSQL URL for teams on several machines. "
+            "Default: SQLite in the workspace.",
         ),
     ] = "",
     reviewer: Annotated[
-        str, typer.Option(help="Your name in the log, without a login. Default: the user of this computer.")
+        str,
+        typer.Option(help="Your name in the log when there is no login. Default: the user of this computer."),
     ] = "",
     name: Annotated[
         list[str] | None,
-        typer.Option(help="A host name under which the service is reached, beside --host. May be repeated."),
+        typer.Option(help="A further host name of the service, besides --host. May be repeated."),
     ] = None,
     order: Annotated[
-        str, typer.Option(help="Order of the queue at the start: doubt, source, yaw or random.")
-    ] = "doubt",
+        str,
+        typer.Option(help="Order of the queue at the start: error_probability, source, yaw or random."),
+    ] = "error_probability",
     service_only: Annotated[
         bool, typer.Option("--service-only", help="Only the review page, without dashboard and gallery.")
     ] = False,
@@ -65,15 +69,15 @@ def review(
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,
 ) -> None:
-    """Accept or reject portraits in the browser, by keyboard, mouse or touch; nothing you decide is lost.
+    """Accept or reject portraits in the browser, by keyboard, mouse or touch.
 
     Starts the review page and an app around it (dashboard, gallery, triage,
     history, settings), opens the browser and runs until Ctrl-C. Decisions go
-    to an append-only log; releases are made from it.
+    to an append-only log, from which releases are made.
 
-    A accepts, X and a reason's key rejects, U takes back, ? shows all keys.
-    The question: is the mesh aligned with the person's shoulders, and is the
-    photo neither blurry nor noisy?
+    Keys: A accepts, X and a reason's key rejects, U undoes, ? shows them all.
+    The criterion: the mesh is aligned with the person's shoulders, and the
+    photo is neither blurry nor noisy.
 
     Examples:
 
@@ -86,10 +90,15 @@ def review(
     if context.invoked_subcommand is not None:
         return
     if not workspace:
-        raise typer.BadParameter("which workspace? Say --workspace DIR", param_hint="--workspace")
-    if order not in (known := ("doubt", "source", "yaw", "random")):
-        raise typer.BadParameter(f"{order!r} is none of {', '.join(known)}", param_hint="--order")
-    from annotator_app.launch import LaunchError, Plan, run
+        raise typer.BadParameter("the workspace is missing: --workspace DIR", param_hint="--workspace")
+    from annotator_app.launch import Plan, run
+    from phq_data.review.queue import ORDERS, RENAMED_ORDERS
+
+    if order in RENAMED_ORDERS:
+        typer.echo(f"--order {order} is called --order {RENAMED_ORDERS[order]} now", err=True)
+        order = RENAMED_ORDERS[order]
+    if order not in ORDERS:
+        raise typer.BadParameter(f"{order!r} is none of {', '.join(ORDERS)}", param_hint="--order")
 
     plan = Plan(
         workspace=_absolute(workspace),
@@ -104,11 +113,7 @@ def review(
         with_app=not service_only,
         browser=browser,
     )
-    try:
-        run(plan, typer.echo)
-    except LaunchError as error:
-        typer.echo(f"phq: {error}", err=True)
-        raise typer.Exit(1) from error
+    run(plan, typer.echo)
 
 
 def _absolute(workspace: str) -> str:

@@ -24,6 +24,7 @@ import httpx
 
 from annotator_app import serve
 from annotator_app.service.settings import ServiceSettings
+from phq_data.errors import PhqError
 from phq_data.workspace import Workspace
 
 SERVICE_PORT = 8765
@@ -34,7 +35,7 @@ PATIENCE_SECONDS = 15.0
 STOP_SECONDS = 8.0
 
 
-class LaunchError(RuntimeError):
+class LaunchError(PhqError, RuntimeError):
     """The review cannot be started; the message says why and what to do."""
 
 
@@ -168,7 +169,7 @@ def _taken(error: OSError) -> bool:
 
 
 def streamlit_command(address: Address) -> list[str]:
-    """How the app is started: quiet, without telemetry or file watcher, in the colours of the house."""
+    """How the app is started: quiet, without telemetry or file watcher, in the colors of the house."""
     script = Path(__file__).with_name("app") / "main.py"
     options = {
         "server.address": address.host,
@@ -251,7 +252,7 @@ class Plan:
     password: str | None = None
     reviewer: str = ""
     names: tuple[str, ...] = ()
-    order: str = "doubt"
+    order: str = "error_probability"
     with_app: bool = True
     browser: bool = True
 

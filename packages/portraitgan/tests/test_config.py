@@ -67,11 +67,11 @@ def test_bad_values_are_named(path: tuple[str, ...], value: object, message: str
 
 def test_unknown_and_missing_keys() -> None:
     data = json.loads(tiny().to_json())
-    data["generator"]["colour"] = 1
+    data["generator"]["color"] = 1
     del data["generator"]["w_dim"]
-    with pytest.raises(ConfigError, match=r"no setting 'generator\.colour'"):
+    with pytest.raises(ConfigError, match=r"no setting 'generator\.color'"):
         ModelConfig.from_json(json.dumps(data))
-    del data["generator"]["colour"]
+    del data["generator"]["color"]
     with pytest.raises(ConfigError, match=r"lack 'generator\.w_dim'"):
         ModelConfig.from_json(json.dumps(data))
     with pytest.raises(ConfigError, match="not JSON"):

@@ -1,4 +1,4 @@
-"""What several pages of the app share: tiles of portraits, colours, headings, errors."""
+"""What several pages of the app share: tiles of portraits, colors, headings, errors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import streamlit as st
 from annotator_app.app.client import LoginError, Service, ServiceError
 
 STATES = ("accepted", "rejected", "disputed", "undecided")
-COLOURS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
+COLORS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
 _SIGNS = {"accepted": "✓", "rejected": "×", "disputed": "?", "undecided": ""}
-_WORDS = {"accept": "accepted", "reject": "rejected", "flag": "flagged"}
+_PAST = {"accept": "accepted", "reject": "rejected", "flag": "flagged"}
 
 STYLE = """
 <style>
@@ -59,29 +59,29 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def pictures_of(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> dict[str, str]:
-    """The pictures that `tile` needs for these portraits."""
+def images_of(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> dict[str, str]:
+    """The images that `tile` needs for these portraits: path -> data URL."""
     kinds = ("thumb", "overlay") if mesh else ("thumb",)
-    with st.spinner("Drawing the meshes" if mesh else "Fetching the pictures"):
-        return service.pictures([shown[kind] for shown in tiles for kind in kinds])
+    with st.spinner("Drawing the meshes" if mesh else "Loading the images"):
+        return service.images([shown[kind] for shown in tiles for kind in kinds])
 
 
-def tile(shown: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """HTML of one portrait, with its mesh if that is among the pictures, and what became of it."""
+def tile(shown: Mapping[str, Any], images: Mapping[str, str]) -> str:
+    """HTML of one portrait, with its mesh if that is among the images, and its state."""
     name = f"portrait {shown['portrait_id'][:8]}, {shown['state']}"
-    portrait, mesh = pictures.get(shown["thumb"], ""), pictures.get(shown["overlay"])
+    portrait, mesh = images.get(shown["thumb"], ""), images.get(shown["overlay"])
     over = f'<img src="{mesh}" alt="" style="opacity:.5">' if mesh else ""
     return (
         f'<div class="phq-tile" title="{name}"><img src="{portrait}" alt="{name}">{over}'
-        f'<b style="background:{COLOURS[STATES.index(shown["state"])]}">{_SIGNS[shown["state"]]}</b></div>'
+        f'<b style="background:{COLORS[STATES.index(shown["state"])]}">{_SIGNS[shown["state"]]}</b></div>'
     )
 
 
 def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> None:
     """A contact sheet."""
-    pictures = pictures_of(service, tiles, mesh=mesh)
+    images = images_of(service, tiles, mesh=mesh)
     cells = [
-        f"<div>{tile(shown, pictures)}<p>{shown['portrait_id'][:8]} · doubt {shown['doubt']:.2f}"
+        f"<div>{tile(shown, images)}<p>{shown['portrait_id'][:8]} · error probability {shown['error_probability']:.2f}"
         f"{_votes(shown['votes'])}</p></div>"
         for shown in tiles
     ]
@@ -90,7 +90,7 @@ def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) ->
 
 def _votes(votes: Sequence[Mapping[str, Any]]) -> str:
     said = [
-        html.escape(f"{vote['reviewer']}: {_WORDS.get(vote['verdict'], vote['verdict'])}")
+        html.escape(f"{vote['reviewer']}: {_PAST.get(vote['verdict'], vote['verdict'])}")
         + (html.escape(f" ({vote['reason']})") if vote["reason"] else "")
         + (f"<br>“{html.escape(vote['note'])}”" if vote["note"] else "")
         for vote in votes
@@ -115,7 +115,7 @@ def progress_chart(rows: Sequence[Mapping[str, Any]], title: str, *, height: int
             y=alt.Y("portraits:Q", title="portraits"),
             color=alt.Color(
                 "state:N",
-                scale=alt.Scale(domain=list(STATES), range=list(COLOURS)),
+                scale=alt.Scale(domain=list(STATES), range=list(COLORS)),
                 legend=alt.Legend(orient="top", title=None),
             ),
             order="order:Q",
@@ -126,12 +126,12 @@ def progress_chart(rows: Sequence[Mapping[str, Any]], title: str, *, height: int
     st.altair_chart(chart, width="stretch")
 
 
-def bars(counts: Mapping[str, float], title: str, *, colour: str = COLOURS[0]) -> None:
+def bars(counts: Mapping[str, float], title: str, *, color: str = COLORS[0]) -> None:
     """Horizontal bars, largest first."""
     frame = pd.DataFrame({"name": list(counts), "value": list(counts.values())})
     chart = (
         alt.Chart(frame)
-        .mark_bar(color=colour)
+        .mark_bar(color=color)
         .encode(
             x=alt.X("value:Q", title=title),
             y=alt.Y("name:N", sort="-x", title=None, axis=alt.Axis(labelLimit=220, labelOverlap=False)),
@@ -148,7 +148,7 @@ def days(counts: Mapping[str, int]) -> None:
     scale = alt.Scale(domain=[frame["day"].max() - pd.Timedelta(days=20), frame["day"].max()])
     chart = (
         alt.Chart(frame)
-        .mark_bar(color=COLOURS[0], size=14, clip=True)
+        .mark_bar(color=COLORS[0], size=14, clip=True)
         .encode(
             x=alt.X("day:T", title=None, scale=scale, axis=alt.Axis(format="%d %b")),
             y=alt.Y("decisions:Q", title="decisions"),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from phq_data.review import rules
+from phq_data.review.evidence import Evidence
+from phq_data.review.queue import RENAMED_ORDERS, Order
 
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
-OrderName = Literal["doubt", "source", "yaw", "random"]
-Verdict = Literal["accept", "reject", "flag"]
+
+
+def current_order(given: object) -> object:
+    """An order of the queue by its name today: pages and bookmarks of version 1 say `doubt`."""
+    return RENAMED_ORDERS.get(given, given) if isinstance(given, str) else given
 
 
 class Model(BaseModel):
@@ -44,23 +52,12 @@ class Reason(Model):
     key: str  # on the keyboard
 
 
-class View(Model):
+class YawBin(Model):
     """A bin of yaw."""
 
     bin: int
     name: str
     centre: float  # degrees
-
-
-class Policy(Model):
-    """How the team reviews. See `phq_data.review.rules.Policy`."""
-
-    overlap_share: float
-    overlap_votes: int
-    known_share: float
-    lease_seconds: int
-    min_votes: int
-    min_share: float
 
 
 class Settings(Model):
@@ -70,10 +67,10 @@ class Settings(Model):
     rules: str
     criterion: str
     reasons: list[Reason]
-    yaw_bins: list[View]
+    yaw_bins: list[YawBin]
     sources: list[str]
     orders: list[str]
-    policy: Policy
+    policy: rules.Policy
     portraits: int  # active items
 
 
@@ -89,24 +86,14 @@ class QueueRequest(Model):
     """What to be asked next."""
 
     count: int = Field(20, ge=1, le=100)
-    order: OrderName = "doubt"
+    order: Annotated[Order, BeforeValidator(current_order)] = "error_probability"
     filter: Filter = Field(default_factory=lambda: Filter.model_validate({}))
     exclude: list[PortraitId] = Field(default=[], max_length=1000)  # what the client has already
     seed: str = Field("", max_length=100)  # of the random order
 
 
-class Measure(Model):
-    """A number of the evidence."""
-
-    name: str
-    title: str
-    value: str
-    limit: str
-    broken: bool
-
-
 class Images(Model):
-    """Addresses of pictures. They hold for ever: a changed picture has another address."""
+    """Addresses of images. They hold for ever: a changed image has another address."""
 
     crop: str
     overlay: str  # transparent; the whole frame of the crop
@@ -115,43 +102,10 @@ class Images(Model):
     thumb: str
 
 
-class EarlierCrop(Model):
-    """The portrait of the same person that a new build replaced."""
+@dataclass(frozen=True)
+class Item(Evidence):
+    """A portrait with its evidence. Angles in degrees; the window in pixels of the upright photo."""
 
-    portrait_id: str
-    verdicts: list[str]
-
-
-class Item(Model):
-    """A portrait with its evidence. Angles in degrees."""
-
-    portrait_id: str
-    photo_id: str
-    person_id: str
-    source: str
-    file: str
-    provenance: dict[str, str | None]
-    yaw: float
-    pitch: float
-    roll: float
-    yaw_bin: int
-    view: str
-    doubt: float
-    kept: bool
-    reasons: list[str]
-    measures: list[Measure]
-    window: tuple[float, float, float]  # x, y of the corner and side, in pixels of the upright photo
-    photo_width: int
-    photo_height: int
-    size: int
-    crop_mode: str
-    models: dict[str, str]
-    previous: str | None
-    next: str | None
-    own_verdict: Verdict | None
-    own_decision_id: str | None
-    earlier: EarlierCrop | None
-    active: bool
     images: Images
 
 
@@ -258,7 +212,7 @@ class Tile(Model):
     state: Literal["accepted", "rejected", "disputed", "undecided"]
     source: str
     yaw_bin: int
-    doubt: float
+    error_probability: float
     votes: list[Vote]  # leads only; otherwise one's own
 
 

@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_safetensors
 
+from phq_data.compatibility import upgrade_provenance
 from phq_data.errors import PhqError
 
 FloatArray = NDArray[np.float64]
@@ -60,7 +61,7 @@ class PortraitRig:
     landmark_names: tuple[str, ...]  # L names
     correctives: NDArray[np.float32] | None = None  # [18, V, 3] metres
     body: str = "anny"  # which body model it was made from
-    metadata: Mapping[str, str] = field(default_factory=dict)  # origin, licence, ...
+    metadata: Mapping[str, str] = field(default_factory=dict)  # origin, license, ...
     neck_joint: NDArray[np.float32] = field(default_factory=lambda: np.zeros(3, np.float32))  # [3] metres
 
     def __post_init__(self) -> None:
@@ -161,7 +162,9 @@ class PortraitRig:
                 landmark_names=_names(header["landmark_names"]),
                 correctives=arrays.get("correctives"),
                 body=header["body"],
-                metadata={k.removeprefix("meta."): v for k, v in header.items() if k.startswith("meta.")},
+                metadata=upgrade_provenance(
+                    {k.removeprefix("meta."): v for k, v in header.items() if k.startswith("meta.")}
+                ),
                 neck_joint=(
                     arrays["neck_joint"] if header["format"] == FORMAT_WITH_NECK else np.zeros(3, np.float32)
                 ),

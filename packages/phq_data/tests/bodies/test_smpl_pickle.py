@@ -12,7 +12,7 @@ import smpl_files as files
 
 from phq_data import restricted_pickle
 from phq_data.bodies.smpl_pickle import read_smpl_pickle
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
 from phq_data.weights import array_pickle
 
 

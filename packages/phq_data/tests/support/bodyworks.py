@@ -77,7 +77,7 @@ def fit_row(
         "fit_id": "fit", "person_id": "person", "photo_id": "photo", "fitter": "test/1", "body": body,
         "focal": focal, "principal": list(principal), "root_orient": list(root_orient),
         "translation": list(neck), "pose": list(pose), "shape": [], "joints": list(joints.reshape(-1)),
-        "residual": 0.02, "residuals": [0.02] * 17, "alternatives": [0.0, 0.1, 3.1, 0.5], "converged": True,
+        "residual": 0.02, "residuals": [0.02] * 17, "hypotheses": [0.0, 0.1, 3.1, 0.5], "converged": True,
         **more,
     }  # fmt: skip
 
@@ -147,7 +147,7 @@ def person_row(points: np.ndarray, **more: Any) -> dict[str, Any]:
 
 
 def photo_of(width: int = 640, height: int = 480, seed: int = 0) -> np.ndarray:
-    """A smooth, colourful, asymmetric picture [H, W, 3]."""
+    """A smooth, colorful, asymmetric picture [H, W, 3]."""
     y, x = np.mgrid[:height, :width]
     rng = np.random.default_rng(seed)
     layers = []

@@ -268,7 +268,7 @@ def test_a_killed_process_leaves_a_cache_that_is_right(made, tmp_path):
         "type(data.cache).write = once\n"
         "data.batch([0])\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script], timeout=120)
+    ended = subprocess.run([sys.executable, "-c", script], timeout=300)
     assert ended.returncode == -9
     data = PortraitData.open(str(made / "1.0.0"), SIZE, cache=tmp_path)
     assert data.cache.stored == 1
@@ -397,7 +397,7 @@ def test_processes_that_fill_a_cache_at_once_agree(made, tmp_path):
         "    assert torch.equal(data.batch([i]).images, plain.batch([i]).images)\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", script, str(rank)]) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
     data = PortraitData.open(str(made / "1.0.0"), SIZE, cache=tmp_path)
     assert data.cache.stored == data.portraits
     assert len(list(tmp_path.glob("*-train-*"))) == 1
@@ -445,5 +445,5 @@ def test_reading_needs_only_the_light_core(made):
         "          ('camera', 'rig', 'schema', 'release')}\n"
         "sys.exit(str(sorted(heavy)) if heavy else 0)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr

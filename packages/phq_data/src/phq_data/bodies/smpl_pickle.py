@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from phq_data.bodies.anny import BodyError
 from phq_data.bodies.smpl_arrays import PARENTS, SHAPES, SmplArrays
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
 from phq_data.restricted_pickle import DamagedError, RefusedError
 from phq_data.weights import array_pickle
 from phq_data.weights.array_pickle import Chumpy, Columns, HeldArray, Rows

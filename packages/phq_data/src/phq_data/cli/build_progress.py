@@ -19,7 +19,7 @@ _WORDS = {
     "ingest": "read photos",
     "detect": "find people",
     "fit": "fit bodies",
-    "portray": "align, crop, mask",
+    "align_crop": "align, crop, mask",
     "screen": "screen portraits",
 }
 

@@ -6,18 +6,16 @@ label should say, so every change of a label is an error of somebody; no change 
 may be wrong every time. `torso` and `reference` alignment of the same fit are compared, too.
 
 Counted are people of the unchanged photo who get a label and whom the screening would not call too small
-(`screen.min_source_pixels`): otherwise a few crowds would decide every number. The same is told of those
-whom the whole screening keeps, since they are what a dataset would contain.
+(`screen.min_effective_resolution`): otherwise a few crowds would decide every number. The same is told of
+those whom the whole screening keeps, since they are what a dataset would contain.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,21 +23,22 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data.arrays import FloatArray
 from phq_data.config import AlignConfig, ConfigError, PipelineConfig
+from phq_data.evaluation.matching import angle_between, match, middles, share, spread, wrapped
 from phq_data.images.codecs import PhotoError, decode
 from phq_data.models.protocols import BodyFitter, NamedPhotoDetector, PersonDetector, Segmenter
 from phq_data.rig import PortraitRig, rotation_matrix
-from phq_data.sources import Source, SourceError
+from phq_data.sources import Source
 from phq_data.stages.align import AlignError, Alignment, Template, align
-from phq_data.stages.align_crop import portray
+from phq_data.stages.align_crop import align_crop
 from phq_data.stages.base import Row
 from phq_data.stages.crop import CropError, choose_window
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
 from phq_data.stages.screen import screen
-from phq_data.text import file_name
+from phq_data.text import shown_name
 
-FloatArray = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 CUT = 0.04
@@ -54,7 +53,7 @@ FLIPPED = 90.0
 KINDS = ("mirror", "shift", "rescale", "reencode", "alignments")
 ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "neck_deg", "head_deg")
 
-_HEAD, _SHOULDERS, _BUST = slice(0, 5), slice(5, 7), slice(0, 7)
+_BUST = slice(0, 7)
 _NAN = float("nan")
 
 
@@ -178,10 +177,10 @@ def measure(
                 if min(pixels.shape[:2]) < config.ingest.min_side:
                     raise PhotoError("too_small", "a side is shorter than ingest.min_side")
             except (PhotoError, OSError) as error:
-                unread.append((file_name(file.uri), str(error)))
+                unread.append((shown_name(file.uri), str(error)))
                 on_photo()
                 continue
-            found = changes_of(file_name(file.uri), pixels, models, config)
+            found = changes_of(shown_name(file.uri), pixels, models, config)
             photos += 1
             empty += not found
             changes += found
@@ -194,7 +193,7 @@ def changes_of(name: str, pixels: Pixels, models: Labeller, config: PipelineConf
     people = _label(pixels, models, config)
     sides = [_side(person, models, config) for person in people]
     counted = [
-        i for i, side in enumerate(sides) if side / config.crop.size >= config.screen.min_source_pixels
+        i for i, side in enumerate(sides) if side / config.crop.size >= config.screen.min_effective_resolution
     ]
     if not counted:
         return []
@@ -230,10 +229,10 @@ def label_change(
     """Differences of two labels in degrees by the names in `ANGLES`: angles on the circle, and the angles
     between the two rotations of the neck and of the head."""
     one, two = cameras.angles(camera), cameras.angles(other_camera)
-    turned = [abs(_turn(float(a) - float(b))) for a, b in zip(one, two, strict=True)]
+    turned = [abs(wrapped(float(a) - float(b))) for a, b in zip(one, two, strict=True)]
     a, b = np.asarray(pose, np.float64), np.asarray(other_pose, np.float64)
     turned += [
-        _between(rotation_matrix(a[part]), rotation_matrix(b[part])) for part in (slice(3), slice(3, 6))
+        angle_between(rotation_matrix(a[part]), rotation_matrix(b[part])) for part in (slice(3), slice(3, 6))
     ]
     return {name: float(np.degrees(angle)) for name, angle in zip(ANGLES, turned, strict=True)}
 
@@ -262,9 +261,9 @@ def _numbers(changes: Sequence[Change]) -> dict[str, Any]:
         found = [c for c in group if not c.lost]
         names = ANGLES[:3] if kind == "alignments" else ANGLES
         result[kind] = {
-            **{name: _spread([getattr(c, name) for c in found]) for name in names},
-            "flipped_share": _share([c.yaw_deg > FLIPPED for c in found]),
-            "lost_share": _share([c.lost for c in group]),
+            **{name: spread([getattr(c, name) for c in found]) for name in names},
+            "flipped_share": share([c.yaw_deg > FLIPPED for c in found]),
+            "lost_share": share([c.lost for c in group]),
         }
     return result
 
@@ -279,25 +278,6 @@ def worst(changes: Sequence[Change], count: int = 10) -> list[Change]:
         if key not in largest or _camera(change) > _camera(largest[key]):
             largest[key] = change
     return sorted(largest.values(), key=_camera, reverse=True)[:count]
-
-
-def write_report(out: Path, changes: Sequence[Change], numbers: dict[str, Any]) -> list[Path]:
-    """Write table.txt, summary.json and changes.parquet into the folder `out`; their paths."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from phq_data.evaluation.equivariance_table import table
-
-    names = [field.name for field in dataclasses.fields(Change)]
-    columns = {name: [getattr(change, name) for change in changes] for name in names}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "table.txt").write_text(table(numbers) + "\n", encoding="utf-8")
-        (out / "summary.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
-        pq.write_table(pa.table(columns), out / "changes.parquet")
-    except OSError as error:
-        raise SourceError(f"cannot write to {out}: {error}") from error
-    return [out / name for name in ("table.txt", "summary.json", "changes.parquet")]
 
 
 def _label(pixels: Pixels, models: Labeller, config: PipelineConfig) -> list[_Labelled]:
@@ -330,7 +310,7 @@ def _kept(
     """Which of `wanted` the screening keeps, by their order, by the stages of the pipeline."""
     people = [one.person for one in everybody]
     fits = [one.fit for one in wanted if one.fit is not None]
-    portraits = portray(
+    portraits = align_crop(
         fits, people, [_photo_row(pixels)], lambda _: pixels, models.segmenter, models.rig, models.template,
         config,
     ).rows  # fmt: skip
@@ -375,57 +355,17 @@ def _keypoints_back(keypoints: FloatArray, copy: Copy) -> FloatArray:
 
 
 def _match(people: Sequence[_Labelled], again: Sequence[FloatArray]) -> list[int | None]:
-    """For each of `people`, who of `again` [17, 3] it is: the best one-to-one assignment, by the middles of
-    shoulders and faces, so that exchanged sides still match. Everybody takes part, also who does not count:
-    a neighbour's keypoints belong to the neighbour."""
-    from scipy.optimize import linear_sum_assignment
-
-    matches: list[int | None] = [None] * len(people)
-    if not people or not again:
-        return matches
-    cost = np.array([[_apart(person.keypoints, points) for points in again] for person in people])
-    for i, j in zip(*linear_sum_assignment(np.minimum(cost, 10.0)), strict=True):
-        if cost[i, j] <= MATCH_DISTANCE:
-            matches[i] = int(j)
-    return matches
+    """For each of `people`, who of `again` [17, 3] it is. Everybody takes part, also who does not count: a
+    neighbour's keypoints belong to the neighbour."""
+    ours, theirs = [middles(person.keypoints) for person in people], [middles(points) for points in again]
+    return match(ours, theirs, [_bust(person.keypoints) for person in people], MATCH_DISTANCE)
 
 
-def _apart(one: FloatArray, other: FloatArray) -> float:
-    """Mean distance of shoulders' and faces' middles, in spreads of `one`'s face and shoulders."""
-    bust = one[_BUST, :2]
-    spread = float(np.linalg.norm(bust[:, None] - bust[None], axis=-1).max())
-    shoulders = one[_SHOULDERS, :2].mean(axis=0) - other[_SHOULDERS, :2].mean(axis=0)
-    head = _face(one) - _face(other)
-    return float(np.linalg.norm(shoulders) + np.linalg.norm(head)) / 2 / max(spread, 1e-6)
-
-
-def _face(points: FloatArray) -> FloatArray:
-    weights = points[_HEAD, 2] + 1e-3
-    middle: FloatArray = weights @ points[_HEAD, :2] / weights.sum()
-    return middle
-
-
-def _between(a: FloatArray, b: FloatArray) -> float:
-    """Radians between two rotations; exactly 0 for equal ones, unlike the arc cosine of the trace."""
-    return float(2 * np.arcsin(min(1.0, float(np.linalg.norm(a - b)) / np.sqrt(8.0))))
-
-
-def _turn(angle: float) -> float:
-    return float((angle + np.pi) % (2 * np.pi) - np.pi)
+def _bust(points: FloatArray) -> float:
+    """Spread of face and shoulders, pixels."""
+    bust = points[_BUST, :2]
+    return max(float(np.linalg.norm(bust[:, None] - bust[None], axis=-1).max()), 1e-6)
 
 
 def _camera(change: Change) -> float:
     return change.yaw_deg + change.pitch_deg
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    if not values:
-        return {"median": None, "p95": None}
-    return {
-        "median": round(float(np.median(values)), 4),
-        "p95": round(float(np.percentile(values, 95)), 4),
-    }
-
-
-def _share(values: Sequence[bool]) -> float | None:
-    return round(float(np.mean(values)), 4) if values else None

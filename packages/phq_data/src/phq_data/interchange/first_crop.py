@@ -19,13 +19,14 @@ from phq_data.interchange import reference
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 from phq_data.models.protocols import FloatArray, Segmenter
 from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.records import Row
 from phq_data.rig import PortraitRig
-from phq_data.stages.base import Row, file_name
 from phq_data.stages.crop import TIGHTER, CropError, Window
 from phq_data.stages.ingest import open_photo
 from phq_data.stages.mask import person_mask
 from phq_data.stages.realign import CANVAS, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import cut
+from phq_data.text import file_name
 from phq_data.workspace import Workspace
 
 _MAX_PIXELS = 150_000_000
@@ -41,7 +42,7 @@ def is_first_crop(folder: Path) -> bool:
 
 
 def read_any(
-    folder: Path, *, masks: str = "selfie", as_published: bool = False
+    folder: Path, *, masks: str = "selfie", published_center_formula: bool = False
 ) -> Iterator[ReferencePortrait]:
     """The portraits of a folder of the reference tools, whichever of their crops it holds.
 
@@ -54,7 +55,12 @@ def read_any(
     from phq_data.bodies.smpl import default_rig
     from phq_data.models.registry import segmenter
 
-    return finish(folder, default_rig(), segmenter(masks, everybody=True), as_published=as_published)
+    return finish(
+        folder,
+        default_rig(),
+        segmenter(masks, everybody=True),
+        published_center_formula=published_center_formula,
+    )
 
 
 def finish(
@@ -63,7 +69,7 @@ def finish(
     segmenter: Segmenter,
     *,
     size: int = 1024,
-    as_published: bool = False,
+    published_center_formula: bool = False,
 ) -> Iterator[ReferencePortrait]:
     """The final portraits of a crop-A folder with `result.json`, `images` and, where they are, maps in `seg`.
 
@@ -73,7 +79,7 @@ def finish(
     path = folder / "result.json"
     entries = json.loads(path.read_text())
     for name in sorted(entries):
-        yield _portrait(folder, name, entries[name], rig, segmenter, size, as_published)
+        yield _portrait(folder, name, entries[name], rig, segmenter, size, published_center_formula)
 
 
 def _portrait(
@@ -83,7 +89,7 @@ def _portrait(
     rig: PortraitRig,
     segmenter: Segmenter,
     size: int,
-    as_published: bool,
+    published_center_formula: bool,
 ) -> ReferencePortrait:
     try:
         pose = np.asarray(entry["smpl_pose"], np.float64).reshape(72)
@@ -107,7 +113,11 @@ def _portrait(
         ]
         best = nearest(found)
         first = Window(x, y, side)
-        window = first.scaled(TIGHTER) if best is None else best.window(first, as_published=as_published)
+        window = (
+            first.scaled(TIGHTER)
+            if best is None
+            else best.window(first, published_center_formula=published_center_formula)
+        )
         picture = cut(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error

@@ -15,6 +15,7 @@ from typing import Any
 
 from phq_data import config as settings
 from phq_data import schema
+from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
 from phq_data.models.registry import check_files
 from phq_data.pipeline.model_set import models_for
@@ -38,10 +39,10 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec("ingest", 1, "photos", "item", ("plan",)),
     StageSpec("detect", 2, "people", "photo_id", ("tables/photos",)),
     StageSpec("fit", 2, "fits", "person_id", ("tables/people", "tables/photos")),
-    StageSpec("portray", 1, "portraits", "fit_id", ("tables/fits", "tables/people", "tables/photos")),
+    StageSpec("align_crop", 1, "portraits", "fit_id", ("tables/fits", "tables/people", "tables/photos")),
     StageSpec("screen", 2, "screened", "portrait_id", ("tables/portraits", "tables/people", "tables/fits")),
 )
-"""In order. `portray` is align, crop and mask: one pass over a photo's pixels."""
+"""In order. `align_crop` is align, crop and mask: one pass over a photo's pixels."""
 STAGE_NAMES: tuple[str, ...] = tuple(spec.name for spec in STAGES)
 
 
@@ -67,15 +68,17 @@ def fingerprint(spec: StageSpec, config: PipelineConfig, inputs: Iterable[PartIn
         "detect": [config.detect, models.detector.fingerprint] if spec.name == "detect" else [],
         "fit": [config.fit, models.fitter.fingerprint] if spec.name == "fit" else [],
         # What was given counts by its content, wherever it lies.
-        "portray": [config.align, replace(config.crop, head_boxes="", vertex_maps=""), config.mask],
+        "align_crop": [config.align, replace(config.crop, head_boxes="", vertex_maps=""), config.mask],
         "screen": [config.screen],
     }
     parts = list(made_with[spec.name])
-    if spec.name == "portray":
+    if spec.name == "align_crop":
         parts += [models.segmenter.fingerprint, models.rig.digest, models.given.fingerprints]
     if spec.name == "screen":
         parts += [models.rig.digest, load_model().digest]
-    return settings.digest(spec.name, spec.version, parts, [info.content for info in inputs])
+    return settings.digest(
+        first_stage_name(spec.name), spec.version, parts, [info.content for info in inputs]
+    )
 
 
 def run_part(
@@ -144,7 +147,7 @@ def finish(workspace: Workspace, config: PipelineConfig) -> None:
     done = workspace.part_info("tables/duplicates", 0)
     if done is not None and done.fingerprint == expected:
         return
-    columns = ["portrait_id", "photo_id", "phash", "kept", "source_pixels"]
+    columns = ["portrait_id", "photo_id", "phash", "kept", "effective_resolution"]
     rows = workspace.table("screened", columns).to_pylist()
     found = duplicates([row for row in rows if row["kept"]], config.dedup)
     workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", found), expected)
@@ -192,9 +195,9 @@ def _call(
     if spec.name == "fit":
         people, photos = tables
         return fit.fit(people, models.fitter, config.fit, photos=photos, open_photo=open_photo, tick=tick)
-    if spec.name == "portray":
+    if spec.name == "align_crop":
         fits, people, photos = tables
-        return align_crop.portray(
+        return align_crop.align_crop(
             fits, people, photos, open_photo, models.segmenter, models.rig, models.template, config,
             tick=tick, given=models.given,
         )  # fmt: skip
@@ -239,8 +242,9 @@ def load_config(workspace: Workspace) -> PipelineConfig:
     if not workspace.exists("config.json"):
         return settings.default()
     try:
-        return PipelineConfig.from_dict(json.loads(workspace.read_bytes("config.json")))
-    except ValueError as error:
+        values, _ = upgrade_settings(json.loads(workspace.read_bytes("config.json")))
+        return PipelineConfig.from_dict(values)
+    except (ValueError, AttributeError) as error:
         raise settings.ConfigError(
             f"cannot use the settings of the last build, {workspace.path('config.json')}: {error}. "
             "Build with --preset default or --config FILE"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from phq_data import schema
+from phq_data import old_schema, schema
 from phq_data.release.manifest import Images, encoded_digest, row_digest
 from phq_data.release.select import PROVENANCE, Place, day
 from phq_data.release.version import ReleaseError
@@ -23,7 +23,8 @@ from phq_data.workspace import Workspace
 _BATCH = 16  # rows read at once: one row group of the workspace
 _FROM_PORTRAIT = (
     "portrait_id", "photo_id", "person_id", "camera", "pose", "yaw", "pitch", "roll", "keypoints", "window",
-    "size", "source_pixels", "padding", "residual", "shoulder_residual", "crop_mode", "codec", "models",
+    "size", "effective_resolution", "padding", "landmark_error", "shoulder_error", "crop_mode", "codec",
+    "models",
 )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ class Joined:
             "photo_width": self.photo["width"],
             "photo_height": self.photo["height"],
             "day": day(self.photo["exif_time"]),
-            "doubt": self.screened["doubt"],
+            "error_probability": self.screened["error_probability"],
             "phash": self.screened["phash"],
             "body": self.body,
             "split": split,
@@ -91,7 +92,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
     for part in sorted(places):
         wanted = places[part]
         photos = _by_key(workspace, "photos", part, ["photo_id", "width", "height", "exif_time", *PROVENANCE])
-        screened = _by_key(workspace, "screened", part, ["portrait_id", "doubt", "phash"])
+        screened = _by_key(workspace, "screened", part, ["portrait_id", "error_probability", "phash"])
         bodies = _by_key(workspace, "fits", part, ["fit_id", "body"])
         path = workspace.path(f"tables/portraits/part-{part:05d}.parquet")
         columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]
@@ -104,7 +105,8 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
                     rows = [row for row in range(start, start + count) if row in wanted]
                     for low in range(0, len(rows), _BATCH):
                         some = rows[low : low + _BATCH]
-                        found = table.read_row_group(group, columns=columns).take([r - start for r in some])
+                        found = old_schema.read(table, "portraits", columns, group=group)
+                        found = found.take([r - start for r in some])
                         yield [
                             Joined(
                                 wanted[position],

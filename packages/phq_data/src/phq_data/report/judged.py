@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 from phq_data.config import ScreenConfig
 
 _TITLES: Mapping[str, tuple[str, bool]] = {
-    "residual": ("key points off by", True),
-    "shoulder_residual": ("shoulders off by", True),
-    "source_pixels": ("photo pixels per pixel", False),
+    "landmark_error": ("key points off by", True),
+    "shoulder_error": ("shoulders off by", True),
+    "effective_resolution": ("photo pixels per pixel", False),
     "blur": ("sharpness", False),
     "padding": ("outside the photo", True),
     "head_outside": ("of the head outside the photo", True),
@@ -23,8 +24,8 @@ _TITLES: Mapping[str, tuple[str, bool]] = {
     "exposure_low": ("of the person near black", True),
     "exposure_high": ("of the person near white", True),
     "contrast": ("contrast", False),
-    "doubt": ("doubt about the label", False),
-    "yaw_error": ("degrees of yaw it may be off by", False),
+    "error_probability": ("doubt about the label", False),
+    "expected_yaw_error": ("degrees of yaw it may be off by", False),
 }
 """What each number is called, and whether it is a share."""
 _ONE_LIMIT = {"exposure_low": "exposure", "exposure_high": "exposure"}
@@ -43,8 +44,9 @@ class Judged:
 def judged(numbers: Mapping[str, Any], screen: ScreenConfig) -> tuple[Judged, ...]:
     """`numbers` (the evidence of a ledger row) with the limits of `screen`.
 
-    A number and its limit belong together by name: `doubt` and `max_doubt`, `blur` and `min_blur`. Numbers
-    that nobody has named yet are shown under their own name.
+    A number and its limit belong together by name: `error_probability` and `max_error_probability`, `blur`
+    and
+    `min_blur`. Numbers that nobody has named yet are shown under their own name.
     """
     return tuple(
         _judge(name, float(numbers[name]), screen)
@@ -58,6 +60,8 @@ def _order(numbers: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _judge(name: str, value: float, screen: ScreenConfig) -> Judged:
+    if name == "expected_yaw_error":
+        value = math.degrees(value)
     title, percent = _TITLES.get(name, (name.replace("_", " "), False))
     of = _ONE_LIMIT.get(name, name)
     most, least = getattr(screen, f"max_{of}", None), getattr(screen, f"min_{of}", None)

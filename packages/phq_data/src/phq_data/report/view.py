@@ -13,14 +13,14 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, sheets
 from phq_data.report.data import ReportData
 from phq_data.report.judged import Judged, judged
-from phq_data.text import file_name, printable
+from phq_data.text import printable, shown_name
 
 MAX_TROUBLES = 200
 STAGE_TITLES = {
     "ingest": "read photos",
     "detect": "find people",
     "fit": "fit bodies",
-    "portray": "align, crop, mask",
+    "align_crop": "align, crop, mask",
     "screen": "screen portraits",
     "dedup": "drop near-duplicates",
 }
@@ -28,7 +28,7 @@ STAGE_ITEMS = {
     "ingest": "files",
     "detect": "photos",
     "fit": "people",
-    "portray": "fits",
+    "align_crop": "fits",
     "screen": "portraits",
     "dedup": "kept portraits",
 }
@@ -162,12 +162,13 @@ def shown_card(data: ReportData, card: sheets.Card, evidence: Mapping[str, Any])
     uri = str(row["uri"])
     tooltip = (
         f"{card.portrait_id}\n{uri}\nyaw {yaw}°, pitch {pitch}°, roll {roll}°\n"
-        f"key points off by {100 * row['residual']:.1f} % of the side, "
-        f"{row['source_pixels']:.2f} photo pixels a pixel, {100 * row['padding']:.0f} % outside the photo"
+        f"key points off by {100 * row['landmark_error']:.1f} % of the side, "
+        f"{row['effective_resolution']:.2f} photo pixels a pixel, "
+        f"{100 * row['padding']:.0f} % outside the photo"
     )
     return ShownCard(
         card=card,
-        name=file_name(uri),
+        name=shown_name(uri),
         uri=uri,
         yaw=yaw,
         pitch=pitch,
@@ -197,7 +198,7 @@ def troubles(data: ReportData) -> tuple[list[Trouble], int]:
             outcome=str(row.outcome),
             reason=str(row.reason),
             message=printable(str(row.message)),
-            name=file_name(str(row.uri)),
+            name=shown_name(str(row.uri)),
             uri=str(row.uri),
             retryable=bool(row.retryable),
         )

@@ -3,17 +3,17 @@
 Such a file speaks for its own folder and everything below; a folder further down overrides it field by field.
 
     {
-      "licence": "CC-BY-4.0",
+      "license": "CC-BY-4.0",
       "author": "Ada Example",
       "rights_evidence": "written agreement of 2026-03-01",
       "files": {
         "studio/*.jpg": {"author": "Bo Example"},
-        "portrait.png": {"licence": "CC0-1.0", "title": "A portrait"}
+        "portrait.png": {"license": "CC0-1.0", "title": "A portrait"}
       }
     }
 
-The names are those of `Provenance`. A licence may be spelled as one likes ("CC BY 4.0"): it is recorded under
-its one name. `phq build` takes photos without a free licence too, and a release stops at them; `phq scrape
+The names are those of `Provenance`. A license may be spelled as one likes ("CC BY 4.0"): it is recorded under
+its one name. `phq build` takes photos without a free license too, and a release stops at them; `phq scrape
 folder` does not take them. Keys of `files` are paths below the folder; `*` and `?` stand for
 anything, also for `/`. Later entries win over earlier ones. `permission` may be a text or an object.
 """
@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phq_data.compatibility import PROVENANCE, notice, upgrade_provenance
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
 
@@ -77,8 +78,10 @@ def read_rights(folder: Path) -> FolderRights | None:
     )
 
 
-def _checked(values: Mapping[str, Any], path: Path) -> dict[str, str]:
+def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     result: dict[str, str] = {}
+    values = upgrade_provenance(stated)
+    notice(f"{path}: names", {old: new for old, new in PROVENANCE.items() if old in stated})
     for name, value in values.items():
         if name not in _FIELDS:
             close = difflib.get_close_matches(name, _FIELDS, n=1)
@@ -96,9 +99,9 @@ def _checked(values: Mapping[str, Any], path: Path) -> dict[str, str]:
             except ValueError:
                 raise SourceError(f"{path}: '{name}' is a date like 2026-03-01, not {value!r}") from None
         result[name] = value
-    if "licence" in result:
-        found = normalise(result["licence"], result.get("licence_url"))
+    if "license" in result:
+        found = normalise(result["license"], result.get("license_url"))
         if found.name:
-            result["licence"] = found.name
+            result["license"] = found.name
         result.setdefault("rights_evidence", f"stated in {path.name} beside the files")
     return result

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from phq_data import camera
 from phq_data.bodies import JOINT_NAMES
 from phq_data.config import AlignConfig
+from phq_data.errors import PhqError
 from phq_data.rig import rotation_matrix
 from phq_data.stages.base import Row
 
@@ -41,7 +42,7 @@ UPPER_JOINTS = ("left_shoulder", "right_shoulder", "neck", "head", *_HEAD_JOINTS
 """What a portrait shows of a body."""
 
 
-class AlignError(ValueError):
+class AlignError(PhqError, ValueError):
     """A fit that no camera can be derived from."""
 
 

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from phq_data import camera
 from phq_data.config import PipelineConfig
+from phq_data.errors import ModelError
 from phq_data.images.codecs import PhotoError, encode_image, image_struct
 from phq_data.models.protocols import FloatArray, Segmenter
 from phq_data.models.reference_inputs import Given, read_vertex_map
-from phq_data.models.registry import ModelError
 from phq_data.rig import PortraitRig
 from phq_data.schema import make_id
 from phq_data.stages.align import AlignError, Alignment, Template, align
-from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, file_name, no_tick
+from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
 from phq_data.stages.crop import (
     TIGHTER,
     CropError,
@@ -35,13 +35,14 @@ from phq_data.stages.crop import (
 from phq_data.stages.mask import MaskRequest, person_masks, pictures_a_pass
 from phq_data.stages.realign import Realignment, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import cut
+from phq_data.text import file_name
 
 _NOTHING = Given()
 LOSSY = ("jpeg-95",)
 """Codecs that change what a reviewer sees, and therefore the portrait's id."""
 
 
-def portray(
+def align_crop(
     fits: Sequence[Row],
     people: Sequence[Row],
     photos: Sequence[Row],
@@ -200,7 +201,7 @@ def _portrait(
     bystanders = [
         window.keypoints(np.asarray(row["keypoints"], np.float64).reshape(17, 3), size) for row in others
     ]
-    residual, shoulder_residual = label_residuals(aligned, rig, keypoints, fit, window)
+    residual, shoulder_error = label_residuals(aligned, rig, keypoints, fit, window)
     yaw, pitch, roll = camera.angles(aligned.camera)
     name = portrait_id(fit["photo_id"], window, label, aligned.pose, size, config.crop.codec)
     models = {
@@ -222,12 +223,12 @@ def _portrait(
         "roll": float(roll),
         "window": [window.x, window.y, window.side],
         "size": size,
-        "source_pixels": picture.source_pixels,
+        "effective_resolution": picture.effective_resolution,
         "padding": picture.padding,
         "crop_mode": config.crop.mode,
         "keypoints": here.reshape(-1).tolist(),
-        "residual": residual,
-        "shoulder_residual": shoulder_residual,
+        "landmark_error": residual,
+        "shoulder_error": shoulder_error,
         "codec": config.crop.codec,
         "models": json.dumps(models, sort_keys=True),
         "image": _stored(picture.pixels, config.crop.codec, name),
@@ -261,7 +262,7 @@ def _reference_window(
             [realign(decode_vertex_map(one), makers.rig, aligned.camera, aligned.pose) for one in maps]
         )
         if best is not None:
-            return best.window(first, as_published=crop.as_published), best
+            return best.window(first, published_center_formula=crop.published_center_formula), best
     return first.scaled(TIGHTER), None
 
 

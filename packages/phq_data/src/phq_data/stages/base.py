@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,11 +70,6 @@ class StageResult:
 
     rows: list[Row]
     outcomes: list[Outcome]
-
-
-def file_name(uri: str) -> str:
-    """The file name at the end of an address."""
-    return unquote(urlsplit(uri).path).rsplit("/", 1)[-1]
 
 
 def plain(value: Any) -> Any:

@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
 from phq_data.bodies import JOINT_NAMES
+from phq_data.errors import PhqError
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.rig import PortraitRig
 from phq_data.stages.align import Alignment, Template, by_name, named_joints
@@ -73,7 +74,7 @@ _SHOULDERS = ("left_shoulder", "right_shoulder")
 _ROUNDS = 30
 
 
-class CropError(ValueError):
+class CropError(PhqError, ValueError):
     """A person for whom no window can be found."""
 
 

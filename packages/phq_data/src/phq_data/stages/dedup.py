@@ -31,7 +31,8 @@ _CHUNK = 1 << 22  # candidate pairs looked at together
 def duplicates(rows: Sequence[Row], config: DedupConfig) -> list[Row]:
     """Rows of `duplicates`, one a member of every cluster of two or more, sorted by portrait id.
 
-    `rows` need portrait_id, photo_id, phash and source_pixels; `kept` is taken as true where it is missing.
+    `rows` need portrait_id, photo_id, phash and effective_resolution; `kept` is taken as true where it is
+    missing.
     """
     if not rows:
         return []
@@ -39,7 +40,7 @@ def duplicates(rows: Sequence[Row], config: DedupConfig) -> list[Row]:
         range(len(rows)),
         key=lambda i: (
             not rows[i].get("kept", True),
-            -float(rows[i].get("source_pixels") or 0.0),
+            -float(rows[i].get("effective_resolution") or 0.0),
             rows[i]["portrait_id"],
         ),
     )

@@ -11,7 +11,8 @@ from phq_data.config import DetectConfig
 from phq_data.images.codecs import PhotoError
 from phq_data.models.protocols import BatchDetector, DetectedPerson, NamedPhotoDetector, PersonDetector
 from phq_data.schema import make_id
-from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, file_name, no_tick
+from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
+from phq_data.text import file_name
 
 
 def detect(

@@ -156,8 +156,10 @@ def _row(person: Row, fitter: BodyFitter, result: BodyFit) -> Row:
         "joints": np.asarray(result.joints, np.float64).reshape(-1).tolist(),
         "residual": float(result.residual),
         "residuals": np.asarray(result.residuals, np.float64).tolist(),
-        "alternatives": np.asarray(result.alternatives, np.float64).reshape(-1).tolist(),
+        "hypotheses": np.asarray(result.hypotheses, np.float64).reshape(-1).tolist(),
         "converged": bool(result.converged),
-        "yaw_deviation": float(result.yaw_deviation) if np.isfinite(result.yaw_deviation) else None,
-        "view_guess": None if result.view_guess is None else np.asarray(result.view_guess).tolist(),
+        "yaw_std": float(result.yaw_std) if np.isfinite(result.yaw_std) else None,
+        "orientation_prior": None
+        if result.orientation_prior is None
+        else np.asarray(result.orientation_prior).tolist(),
     }

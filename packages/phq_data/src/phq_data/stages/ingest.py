@@ -23,7 +23,7 @@ from phq_data.sources.licenses import REASONS
 from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
 
 _RIGHTS = frozenset({*REASONS, "terms", "robots", "opt_out"})
-"""Reasons of photos from the web that may not be taken (`sources.licences`, `sources.web`)."""
+"""Reasons of photos from the web that may not be taken (`sources.licenses`, `sources.web`)."""
 _VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file"}
 """Reasons that are a choice of ours, not a defect of the file: such files are rejected, not failed."""
 _MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "changed"})
@@ -105,7 +105,7 @@ def _photo(planned: Row, data: bytes, config: IngestConfig) -> Row:
         "format": photo.format,
         "bytes": len(data),
         "orientation": photo.orientation,
-        "colour": photo.colour,
+        "color": photo.color,
         "phash": perceptual_hash(photo.pixels),
         "exif_time": photo.exif_time,
     }
@@ -118,7 +118,7 @@ def _unreadable(planned: Row, config: IngestConfig) -> Outcome:
     reason, message = planned["error"], planned["message"] or planned["error"]
     if reason in _VERDICTS:
         if reason in _RIGHTS:
-            names = ("provider", "page_url", "file_url", "licence", "rights_evidence")
+            names = ("provider", "page_url", "file_url", "license", "rights_evidence")
             evidence = {name: planned.get(name) for name in names}
         else:
             evidence = {"bytes": planned["size"], "max_bytes": config.max_bytes}

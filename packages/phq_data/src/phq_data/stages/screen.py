@@ -25,18 +25,19 @@ from phq_data.stages.uncertainty import WRONG, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
-    "too_small": "the photo shows this person too small: {source_pixels:.2f} photo pixels a picture pixel",
+    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels a picture "
+    "pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
     "too_dark": "{exposure_low:.0%} of the person is black",
     "too_bright": "{exposure_high:.0%} of the person is white",
     "low_contrast": "the person has hardly any contrast ({contrast:.2f})",
     "too_much_padding": "{padding:.0%} of the picture lies outside the photo",
-    "off_keypoints": "label and keypoints are {residual:.1%} of the picture apart",
-    "off_shoulders": "label and shoulders are {shoulder_residual:.1%} of the picture apart",
+    "off_keypoints": "label and keypoints are {landmark_error:.1%} of the picture apart",
+    "off_shoulders": "label and shoulders are {shoulder_error:.1%} of the picture apart",
     "head_cut": "{head_outside:.0%} of the head lies outside the photo",
     "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
     "crowded": "another person's head takes {overlap:.0%} of the picture",
-    "doubtful": f"its yaw is off by more than {WRONG:g}° with probability {{doubt:.2f}}",
+    "doubtful": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
 }
 
 
@@ -98,9 +99,9 @@ def screen(
 def judge(numbers: dict[str, float], config: ScreenConfig) -> list[str]:
     """The reasons to reject a portrait with these numbers, most telling first; empty when it is good."""
     checks = [
-        ("too_small", numbers["source_pixels"] < config.min_source_pixels),
-        ("off_shoulders", numbers["shoulder_residual"] > config.max_shoulder_residual),
-        ("off_keypoints", numbers["residual"] > config.max_residual),
+        ("too_small", numbers["effective_resolution"] < config.min_effective_resolution),
+        ("off_shoulders", numbers["shoulder_error"] > config.max_shoulder_error),
+        ("off_keypoints", numbers["landmark_error"] > config.max_landmark_error),
         ("crowded", numbers["overlap"] > config.max_overlap),
         ("too_much_padding", numbers["padding"] > config.max_padding),
         ("head_cut", numbers["head_outside"] > config.max_head_outside),
@@ -110,7 +111,7 @@ def judge(numbers: dict[str, float], config: ScreenConfig) -> list[str]:
         ("too_dark", numbers["exposure_low"] > config.max_exposure),
         ("too_bright", numbers["exposure_high"] > config.max_exposure),
         ("low_contrast", numbers["contrast"] < config.min_contrast),
-        ("doubtful", numbers["doubt"] > config.max_doubt),
+        ("doubtful", numbers["error_probability"] > config.max_error_probability),
     ]
     return list(dict.fromkeys(reason for reason, bad in checks if bad))
 
@@ -135,9 +136,9 @@ def _numbers(
     target = here.copy()
     target[:, :2] = window.to_photo(here[:, :2], size)
     others = [row["keypoints"] for row in group if row["person_id"] != portrait["person_id"]]
-    pixels = pixel_scores(picture, mask, inside, float(portrait["source_pixels"]))
+    pixels = pixel_scores(picture, mask, inside, float(portrait["effective_resolution"]))
     on_rig = rig_evidence(rig, portrait["camera"], portrait["pose"], mask, inside)
-    residual = float(portrait["residual"])
+    residual = float(portrait["landmark_error"])
     seen = evidence(here, residual, on_rig.coverage, portrait["camera"], portrait["pose"], fit)
     doubt = load_model().assess(seen)
     return {
@@ -145,14 +146,14 @@ def _numbers(
         "exposure_low": pixels.exposure_low,
         "exposure_high": pixels.exposure_high,
         "contrast": pixels.contrast,
-        "source_pixels": float(portrait["source_pixels"]),
+        "effective_resolution": float(portrait["effective_resolution"]),
         "padding": float(portrait["padding"]),
-        "residual": residual,
-        "shoulder_residual": float(portrait["shoulder_residual"]),
+        "landmark_error": residual,
+        "shoulder_error": float(portrait["shoulder_error"]),
         "mask_share": pixels.mask_share,
         "overlap": intrusion(window, target, others),
-        "doubt": doubt.wrong,
-        "yaw_error": doubt.yaw_error,
+        "error_probability": doubt.wrong,
+        "expected_yaw_error": doubt.expected_yaw_error,
         "coverage": on_rig.coverage,
         "head_outside": on_rig.head_outside,
     }

@@ -2,11 +2,11 @@
 
 What is known of a label without looking at it (how sure the detector was, how well the fit explains what was
 seen, what other explanations cost, whether the guess of the view agrees) enters a logistic model with a dozen
-weights, and a second one of the same form for the size of the error. `tools/train_doubt.py` fits both on
-rendered people, where errors are known, and writes them to `data/doubt.json`, for everybody to read.
+weights, and a second one of the same form for the size of the error. `tools/calibrate_error_probability.py`
+fits both on rendered people, whose errors are known, and writes them to `data/error_probability.json`.
 
     wrong      probability that the yaw is off by more than 15 degrees
-    yaw_error  degrees; half of such labels are off by less
+    expected_yaw_error  radians; half of such labels are off by less
 
 Every piece of evidence grows with doubt, and no weight but those of the view itself is negative: more
 evidence against a label never makes it look better. Evidence that a fitter does not give counts as average.
@@ -32,7 +32,7 @@ from phq_data.rig import rotation_matrix
 from phq_data.stages.base import Row
 
 FloatArray = NDArray[np.float64]
-DATA_FILE = Path(__file__).parents[1] / "data" / "doubt.json"
+DATA_FILE = Path(__file__).parents[1] / "data" / "error_probability.json"
 WRONG = 15.0
 """Degrees of yaw from which on a label is called wrong."""
 
@@ -50,7 +50,7 @@ class Doubt:
     """What is to be expected of a label."""
 
     wrong: float  # probability that the yaw is off by more than `WRONG` degrees
-    yaw_error: float  # degrees: the median error of labels with this evidence
+    expected_yaw_error: float  # radians: the median error of labels with this evidence
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DoubtModel:
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> DoubtModel:
-        """The model that `tools/train_doubt.py` wrote."""
+        """The model that `tools/calibrate_error_probability.py` wrote."""
         table = json.loads(path.read_text())
         rows = table["evidence"]
 
@@ -94,7 +94,8 @@ class DoubtModel:
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
         return Doubt(
-            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))), float(np.exp(np.clip(error, -5, 5.2)))
+            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
+            float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
         )
 
 
@@ -128,14 +129,14 @@ def evidence(
 
 
 def _of_fit(fit: Row, direction: FloatArray) -> dict[str, float]:
-    pairs = np.asarray(fit["alternatives"], np.float64).reshape(-1, 2)
+    pairs = np.asarray(fit["hypotheses"], np.float64).reshape(-1, 2)
     found = {
         "fit_residual": float(np.log(float(fit["residual"]) + 0.01)),
         "unfinished": float(not fit["converged"]),
         "other_side": float(np.exp(-cost_gap(pairs, np.pi / 2) / 8.0)),
         "elsewhere": float(np.exp(-cost_gap(pairs, np.pi / 9) / 8.0)),
     }
-    deviation, guess = fit.get("yaw_deviation"), fit.get("view_guess")
+    deviation, guess = fit.get("yaw_std"), fit.get("orientation_prior")
     if deviation is not None and np.isfinite(deviation):
         found["yaw_open"] = float(np.log(deviation + 0.01))
     if guess is not None:
@@ -147,12 +148,12 @@ def _of_fit(fit: Row, direction: FloatArray) -> dict[str, float]:
     return found
 
 
-def cost_gap(alternatives: ArrayLike, apart: float) -> float:
+def cost_gap(hypotheses: ArrayLike, apart: float) -> float:
     """How much more the best explanation cost whose yaw is `apart` radians or more away; inf when none did.
 
-    `alternatives` are (yaw, cost) pairs, best first. Costs are -2 log likelihoods.
+    `hypotheses` are (yaw, cost) pairs, best first. Costs are -2 log likelihoods.
     """
-    pairs = np.asarray(alternatives, np.float64).reshape(-1, 2)
+    pairs = np.asarray(hypotheses, np.float64).reshape(-1, 2)
     if len(pairs) < 2 or not np.isfinite(pairs[0, 1]):
         return float("inf")
     away = np.abs(np.angle(np.exp(1j * (pairs[1:, 0] - pairs[0, 0])))) >= apart

@@ -5,7 +5,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.movenet.crops import CROP, cut_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
@@ -96,9 +96,9 @@ def test_fitter_looks_at_pictures_where_there_are_any(
     np.testing.assert_allclose(bare.views, expected[0])
     assert np.abs(seen.views - bare.views).max() > 1e-3
     (fit,) = fitter.fit_prepared([seen])
-    assert fit.view_guess is not None and fit.view_guess.shape == (8,)
-    np.testing.assert_allclose(fit.view_guess[:6], seen.views.ravel())
-    assert 0.005 < fit.yaw_deviation < 0.6
+    assert fit.orientation_prior is not None and fit.orientation_prior.shape == (8,)
+    np.testing.assert_allclose(fit.orientation_prior[:6], seen.views.ravel())
+    assert 0.005 < fit.yaw_std < 0.6
 
 
 def test_what_is_seen_of_one_person_does_not_depend_on_the_others(
@@ -121,5 +121,5 @@ def test_fingerprints_follow_what_is_looked_at(fitter: SmplifyFitter) -> None:
 
 def test_the_network_tells_its_features() -> None:
     picture = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((CROP, CROP)))
-    maps = registry.run(image_prior.NETWORK, {"image": picture[None]})["features"]
+    maps = onnx.run(image_prior.NETWORK, {"image": picture[None]})["features"]
     assert maps.shape == (1, image_prior.load_picture_guesser().squeeze.shape[1], 8, 8)

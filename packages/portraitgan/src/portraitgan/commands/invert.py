@@ -85,7 +85,7 @@ def invert(
         typer.Option(
             metavar="FILE",
             help="StyleGAN2's vgg16.pt for the perceptual distance (LPIPS); its TorchScript is run. Without "
-            "it, colours and gradients at several scales are compared.",
+            "it, colors and gradients at several scales are compared.",
             rich_help_panel=FITTING,
         ),
     ] = None,
@@ -226,7 +226,7 @@ def _fit(
     side = model.config.generator.image_resolution
     image = drawing.from_pixels(drawing.resized(target.image, side)).to(model.device)
     if vgg is None:
-        shared.say("note: no --vgg FILE: colours and gradients at several scales are compared instead")
+        shared.say("note: no --vgg FILE: colors and gradients at several scales are compared instead")
         distance = inversion_loss.pixel_distance(image)
     else:
         distance = inversion_loss.perceptual_distance(image, vgg, model.device)
@@ -282,7 +282,7 @@ def _facts(
         "steps": options.steps,
         "pti_steps": options.pti_steps,
         "seed": options.seed,
-        "distance": "VGG16 LPIPS features" if vgg else "colours and gradients at several scales",
+        "distance": "VGG16 LPIPS features" if vgg else "colors and gradients at several scales",
         "distance_start": found.distances[0],
         "distance_end": found.distances[-1],
     }

@@ -36,7 +36,7 @@ def mesh(
         bool, typer.Option("--largest-part", help="Drop what floats beside the person.")
     ] = False,
 ) -> None:
-    """The shape of a person as PLY or GLB, in metres, with colours.
+    """The shape of a person as PLY or GLB, in metres, with colors.
 
     Marching cubes over the density of the canonical body, or of the body in a pose. Metres, y up, facing +z,
     the neck joint at the origin.

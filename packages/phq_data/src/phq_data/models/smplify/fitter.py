@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
+from phq_data.compatibility import first_names
 from phq_data.models.orientation.image_prior import PictureGuesser, load_picture_guesser, look
 from phq_data.models.orientation.keypoint_prior import ViewGuesser, load_guesser
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
@@ -63,7 +64,7 @@ class SmplifyFitter:
         skeleton = b"".join(array.tobytes() for array in vars(self._skeleton).values())
         facts = {
             "version": CODE_VERSION,
-            "config": asdict(self.config),
+            "config": first_names(self.config),
             "skeleton": hashlib.sha256(skeleton).hexdigest(),
             "views": self._guesser.digest if self._guesser else "",
             "looks": self._looker.digest if self._looker else "",
@@ -143,12 +144,12 @@ class SmplifyFitter:
         chosen, picked = state.take(winner), problem.take(winner)
         exchanged = best >= config.starts
         fits = self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
-        spread = picked.yaw_deviation(chosen)
+        spread = picked.yaw_std(chosen)
         return [
             replace(
                 fit,
-                yaw_deviation=float(spread[i]),
-                view_guess=np.concatenate([one.views.ravel(), one.deviation])
+                yaw_std=float(spread[i]),
+                orientation_prior=np.concatenate([one.views.ravel(), one.deviation])
                 if np.isfinite(one.deviation).all()
                 else None,
             )
@@ -208,7 +209,7 @@ class SmplifyFitter:
                 joints=joints[i],
                 residuals=residuals[i],
                 residual=float(mean[i]) if seen[i] else UNSEEN,
-                alternatives=alternatives[i],
+                hypotheses=alternatives[i],
                 converged=bool(finished[i] and seen[i]),
             )
             for i in range(count)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from phq_data.compatibility import REASONS, upgrade_provenance
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.web import Candidate
 from phq_data.sources.web.limits import QuotaBook
@@ -189,7 +190,7 @@ class Journal:
             if before.version and before.version == candidate.version:
                 return 0
             if candidate.refusal or known["state"] == "restated" or now is not None:
-                return 0  # no new bytes without a licence; restated ones are asked next time
+                return 0  # no new bytes without a license; restated ones are asked next time
             # Had and planned; now it may have other bytes: ask, and plan it anew if so.
             self._db.execute(
                 "update files set state = 'waiting', candidate = ?, query = ?, part = null, again = 1, "
@@ -322,7 +323,7 @@ class _Transaction:
         self._db.execute("rollback" if kind else "commit")
 
 
-_STATED = ("page_url", "title", "author", "author_url", "licence", "licence_url", "rights_evidence")
+_STATED = ("page_url", "title", "author", "author_url", "license", "license_url", "rights_evidence")
 
 
 def restatement(before: Candidate, now: Candidate, provider: str) -> Candidate | None:
@@ -333,10 +334,10 @@ def restatement(before: Candidate, now: Candidate, provider: str) -> Candidate |
     old, new = before.provenance, now.provenance
     stated = {name: getattr(new, name) for name in _STATED}
     if provider == "urls":
-        licence = ("licence", "licence_url") if new.licence else ()
-        stated = {name: value for name, value in stated.items() if value or name in licence}
-        if new.licence == old.licence and not new.licence_url:
-            stated.pop("licence_url", None)
+        license = ("license", "license_url") if new.license else ()
+        stated = {name: value for name, value in stated.items() if value or name in license}
+        if new.license == old.license and not new.license_url:
+            stated.pop("license_url", None)
     if all(getattr(old, name) == value for name, value in stated.items()):
         return None
     changed = replace(old, **stated, rights_checked_at=new.rights_checked_at)
@@ -354,7 +355,9 @@ def _json(candidate: Candidate) -> str:
 
 def _candidate(text: str) -> Candidate:
     values = json.loads(text)
-    return Candidate(**{**values, "provenance": Provenance(**values["provenance"])})
+    provenance = Provenance(**upgrade_provenance(values["provenance"]))
+    refusal = REASONS.get(values["refusal"], values["refusal"])
+    return Candidate(**{**values, "provenance": provenance, "refusal": refusal})
 
 
 def _file(row: sqlite3.Row) -> File:
@@ -365,10 +368,11 @@ def _file(row: sqlite3.Row) -> File:
         state=row["state"],
         transient=bool(row["transient"]),
         again=bool(row["again"]),
+        reason=REASONS.get(row["reason"], row["reason"]),
         **{
             name: row[name]
             for name in (
-                "reason", "message", "attempts", "sha256", "key", "bytes", "etag", "modified", "seen", "part",
+                "message", "attempts", "sha256", "key", "bytes", "etag", "modified", "seen", "part",
             )
         },
     )  # fmt: skip
