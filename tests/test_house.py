@@ -40,7 +40,7 @@ FLOORS = {
         {"cli"},
     ),
     "portraitgan": (
-        {"reference_mode", "strict_json", "files"},
+        {"reference_mode", "files"},
         {"config"},
         {"deformation", "rendering"},
         {"networks"},
