@@ -23,7 +23,9 @@ FLOORS = {
     # From the ground up. A room imports rooms of lower floors and itself, never one of its own floor.
     "phq_data": (
         {"errors", "arrays", "text", "process_pool", "compatibility"},
-        {"camera", "config", "files", "restricted_pickle", "schema", "typed_json", "old_schema"},
+        {"files", "restricted_pickle", "typed_json"},
+        {"camera", "config", "schema"},
+        {"old_schema"},
         {"records", "rig", "workspace"},
         {"images", "rendering", "weights"},
         {"bodies"},
@@ -38,7 +40,7 @@ FLOORS = {
         {"cli"},
     ),
     "portraitgan": (
-        {"reference_mode", "files"},
+        {"reference_mode"},
         {"config"},
         {"deformation", "rendering"},
         {"networks"},
