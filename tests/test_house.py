@@ -24,8 +24,10 @@ FLOORS = {
     # From the ground up. A room imports rooms of lower floors and itself, never one of its own floor.
     "phq_data": (
         {"errors", "arrays", "text", "process_pool", "compatibility"},
-        {"camera", "config", "files", "schema", "typed_json", "restricted_pickle"},
-        {"records", "rig", "old_schema"},
+        {"files", "restricted_pickle", "typed_json"},
+        {"camera", "config", "schema"},
+        {"old_schema"},
+        {"records", "rig"},
         {"workspace"},
         {"images", "rendering", "weights"},
         {"bodies"},
@@ -40,7 +42,7 @@ FLOORS = {
         {"cli"},
     ),
     "portraitgan": (
-        {"reference_mode", "files"},
+        {"reference_mode"},
         {"config"},
         {"deformation", "rendering"},
         {"networks"},
