@@ -84,7 +84,7 @@ def _measure(folder: Path, workers: int) -> None:
             "worker_seconds": round(spent, 2),
             "items_per_worker_s": round(report.count(name, "items") / max(spent, 1e-9), 2),
         }
-    portraits = report.count("portray", "kept")
+    portraits = report.count("align_crop", "kept")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     if sys.platform == "darwin":
         peak /= 1024

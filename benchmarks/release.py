@@ -164,16 +164,16 @@ def _write_part(
         yaw = float(rng.uniform(-3.1, 3.1))
         pitch, roll = float(rng.normal(0, 0.2)), float(rng.normal(0, 0.1))
         label = camera.to_label(camera.from_angles(yaw, pitch, roll)).tolist()
-        common = {"portrait_id": one, "photo_id": photo, "source_pixels": 1.5, "padding": 0.0,
-                  "residual": 0.02, "shoulder_residual": 0.01}  # fmt: skip
+        common = {"portrait_id": one, "photo_id": photo, "effective_resolution": 1.5, "padding": 0.0,
+                  "residual": 0.02, "shoulder_error": 0.01}  # fmt: skip
         tables["photos"].append(
             {
                 "photo_id": photo, "key": "", "width": 2000, "height": 1500, "format": "JPEG", "bytes": 1,
-                "orientation": 1, "colour": "sRGB", "phash": number, "exif_time": None,
+                "orientation": 1, "color": "sRGB", "phash": number, "exif_time": None,
                 "provider": "wikimedia", "source": "bench", "uri": f"bench:{number}",
                 "page_url": f"https://example.org/{number}", "file_url": None, "title": None,
-                "author": f"Author {number // 3}", "author_url": None, "licence": "CC-BY-4.0",
-                "licence_url": None, "rights_checked_at": "2026-01-01", "rights_evidence": "bench",
+                "author": f"Author {number // 3}", "author_url": None, "license": "CC-BY-4.0",
+                "license_url": None, "rights_checked_at": "2026-01-01", "rights_evidence": "bench",
                 "permission": None,
             }
         )  # fmt: skip
@@ -182,7 +182,7 @@ def _write_part(
                 "fit_id": f"fit {one}", "person_id": f"person {one}", "photo_id": photo, "fitter": "bench",
                 "body": "anny", "focal": 1.0, "principal": [0.0] * 2, "root_orient": [0.0] * 3,
                 "translation": [0.0] * 3, "pose": [0.0] * 6, "shape": [0.0] * 8, "joints": [0.0] * 39,
-                "residual": 0.0, "residuals": [0.0] * 17, "alternatives": [0.0], "converged": True,
+                "residual": 0.0, "residuals": [0.0] * 17, "hypotheses": [0.0], "converged": True,
             }
         )  # fmt: skip
         tables["portraits"].append(
@@ -197,7 +197,7 @@ def _write_part(
         tables["screened"].append(
             {
                 **common, "kept": True, "reasons": [], "blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0,
-                "contrast": 1.0, "mask_share": 0.4, "overlap": 0.0, "doubt": 0.1,
+                "contrast": 1.0, "mask_share": 0.4, "overlap": 0.0, "error_probability": 0.1,
                 "phash": int.from_bytes(hashlib.sha256(one.encode()).digest()[:8], "big"), "overlay": None,
             }
         )  # fmt: skip

@@ -78,7 +78,7 @@ def draw(seed: int, index: int, size: int) -> Drawn:
         x, y = layer.corner
         h, w = layer.cover.shape
         part = picture[y : y + h, x : x + w]
-        part += layer.cover[..., None] * (layer.colour - part)
+        part += layer.cover[..., None] * (layer.color - part)
         cover[y : y + h, x : x + w] = layer.cover
     return Drawn(
         _halved(picture), _halved(cover[..., None])[..., 0],

@@ -51,7 +51,7 @@ class Recipe:
 
     name: str
     title: str
-    licence: str
+    license: str
     outputs: dict[str, str]  # ONNX output name -> GraphDef node
     input_dims: tuple[str | int, str | int, str | int]  # batch, height, width
     image_dtype: int  # ONNX type of the image [N, H, W, 3]
@@ -65,7 +65,7 @@ RECIPES = (
     Recipe(
         name="movenet-multipose",
         title="MoveNet MultiPose Lightning (Google), person proposals",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         outputs={
             "center": ROOT + "Sigmoid",
             "box_scale": ROOT + "box_scale_0/conv2d_5/BiasAdd",
@@ -80,7 +80,7 @@ RECIPES = (
     Recipe(
         name="movenet-thunder",
         title="MoveNet SinglePose Thunder (Google), key points of one person",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         outputs={
             "center": ROOT + "Sigmoid_1",
             "heatmap": ROOT + "Sigmoid",
@@ -95,7 +95,7 @@ RECIPES = (
     Recipe(
         name="selfie",
         title="MediaPipe Selfie Segmentation (Google), people against background",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         outputs={"person": "activation_10"},
         input_dims=("batch", 256, 256),
         image_dtype=TensorProto.FLOAT,
@@ -149,7 +149,7 @@ class Converter:
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
         model.producer_name = "phq tools/convert_tfjs.py"
-        model.doc_string = f"{self.recipe.title}. {self.recipe.licence}. From {PACKAGE} {VERSION}."
+        model.doc_string = f"{self.recipe.title}. {self.recipe.license}. From {PACKAGE} {VERSION}."
         onnx.checker.check_model(model)
         return model
 
@@ -390,7 +390,7 @@ def origin(
         "sha256": digest(target),
         "bytes": target.stat().st_size,
         "title": recipe.title,
-        "licence": recipe.licence,
+        "license": recipe.license,
         "package": PACKAGE,
         "version": VERSION,
         "members": {

@@ -42,7 +42,7 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
     workspace = Workspace.open(str(folder))
     rig = PortraitRig.load(workspace.path("rig.safetensors"))
     errors = accuracy.measure(workspace, read_truth(truth), rig)
-    columns = ["portrait_id", "fit_id", "keypoints", "residual", "camera", "pose"]
+    columns = ["portrait_id", "fit_id", "keypoints", "landmark_error", "camera", "pose"]
     portraits = {row["portrait_id"]: row for row in workspace.table("portraits", columns).to_pylist()}
     fits = {row["fit_id"]: row for row in workspace.table("fits").to_pylist()}
     numbers = {
@@ -58,7 +58,7 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
         coverage = float(numbers[error.portrait_id]["coverage"])
         fit = fits[row["fit_id"]]
         seen = uncertainty.evidence(
-            row["keypoints"], float(row["residual"]), coverage, row["camera"], row["pose"], fit
+            row["keypoints"], float(row["landmark_error"]), coverage, row["camera"], row["pose"], fit
         )
         found.append(uncertainty.known(NAMES, seen))
         off.append(error.yaw_deg)
@@ -129,7 +129,7 @@ def test(pairs: list[tuple[Path, Path]], weights: Path) -> None:
     parts = [labels(*pair) for pair in pairs]
     raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     said = [model.assess(dict(zip(NAMES, row, strict=True))) for row in raw]
-    wrong, error = np.array([d.wrong for d in said]), np.array([d.yaw_error for d in said])
+    wrong, error = np.array([d.wrong for d in said]), np.array([d.expected_yaw_error for d in said])
     order = np.argsort(wrong)
     for group in np.array_split(order, 8):
         print(

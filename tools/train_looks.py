@@ -6,7 +6,7 @@
     python tools/train_looks.py test WEIGHTS.safetensors CACHE.npz
 
 Every person is looked at twice, as the fit will and with what cameras and photographers do to pictures:
-light, contrast, colour, blur, noise, JPEG, and a square that is a little off. Needs torch. The seeds of
+light, contrast, color, blur, noise, JPEG, and a square that is a little off. Needs torch. The seeds of
 accuracy reports and of the calibration of doubt must not be collected.
 """
 

@@ -26,7 +26,7 @@ def fill(folder):
     store = Store.open(Workspace.open(folder))
     with store.database.read() as connection:
         rows = connection.execute(
-            sa.select(ITEMS.c.portrait_id, ITEMS.c.doubt).order_by(ITEMS.c.portrait_id)
+            sa.select(ITEMS.c.portrait_id, ITEMS.c.error_probability).order_by(ITEMS.c.portrait_id)
         ).all()
     random, start = np.random.default_rng(0), now_ms() - 3_600_000
     for reviewer, most in (("ann", 260), ("bea", 60), ("cem", 30)):

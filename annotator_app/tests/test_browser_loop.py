@@ -483,9 +483,9 @@ def test_light_and_dark_are_readable_and_every_control_has_a_name(service, brows
 
 
 CONTRAST = """selector => {
-  const numbers = colour => {
+  const numbers = color => {
     const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-    canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
   };
   const light = rgb => rgb.slice(0, 3).map(v => v / 255)

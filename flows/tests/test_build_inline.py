@@ -36,7 +36,7 @@ def test_outcomes_and_rows_agree_in_every_stage(finished):
     for stage, given, made, key in [
         ("detect", "photos", "people", "photo_id"),
         ("fit", "people", "fits", "person_id"),
-        ("portray", "fits", "portraits", "fit_id"),
+        ("align_crop", "fits", "portraits", "fit_id"),
         ("screen", "portraits", "screened", "portrait_id"),
     ]:
         ledger = [row for row in tables["ledger"] if row["stage"] == stage]
@@ -104,7 +104,7 @@ def test_a_changed_setting_redoes_what_depends_on_it_and_nothing_else(finished, 
     folder = tmp_path / "ws"
     shutil.copytree(finished, folder)
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("part-*.parquet")}
-    done = build(folder, photos, "--set", "screen.min_source_pixels=100")
+    done = build(folder, photos, "--set", "screen.min_effective_resolution=100")
     assert done.returncode == 0, done.stderr
     touched = {p.parent.name for p, stamp in stamps.items() if p.stat().st_mtime_ns != stamp}
     assert touched <= {"screened", "screen", "duplicates"}

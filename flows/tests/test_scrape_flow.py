@@ -32,7 +32,7 @@ def url_list(site, folder, count):
         site.pages[f"/{index}.jpg"] = site.module.jpeg(index)
     path = folder / "list.csv"
     lines = [f"{site.url}/{index}.jpg,CC0,Ada" for index in range(count)]
-    path.write_text("\n".join(["url,licence,author", *lines]))
+    path.write_text("\n".join(["url,license,author", *lines]))
     return path
 
 
@@ -60,7 +60,7 @@ def test_a_scrape_that_is_killed_goes_on_and_a_build_follows(server, tmp_path):
     assert sum(counts[f"/{index}.jpg"] for index in range(24)) <= 24 + 4  # those in flight at the kill
     opened = Workspace.open(workspace)
     photos = opened.table("photos").to_pylist()
-    assert len(photos) == 24 and {row["licence"] for row in photos} == {"CC0-1.0"}
+    assert len(photos) == 24 and {row["license"] for row in photos} == {"CC0-1.0"}
     assert [row["uri"] for row in photos] == [f"{server.url}/{index}.jpg" for index in range(24)]
     assert not [path for path in (workspace / "photos").rglob(".tmp-*")]
     server.requests.clear()

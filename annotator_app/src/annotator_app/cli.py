@@ -57,7 +57,7 @@ def review(
     ] = None,
     order: Annotated[
         str, typer.Option(help="Order of the queue at the start: doubt, source, yaw or random.")
-    ] = "doubt",
+    ] = "error_probability",
     service_only: Annotated[
         bool, typer.Option("--service-only", help="Only the review page, without dashboard and gallery.")
     ] = False,
@@ -87,7 +87,7 @@ def review(
         return
     if not workspace:
         raise typer.BadParameter("which workspace? Say --workspace DIR", param_hint="--workspace")
-    if order not in (known := ("doubt", "source", "yaw", "random")):
+    if order not in (known := ("error_probability", "source", "yaw", "random")):
         raise typer.BadParameter(f"{order!r} is none of {', '.join(known)}", param_hint="--order")
     from annotator_app.launch import LaunchError, Plan, run
 

@@ -168,7 +168,7 @@ def _taken(error: OSError) -> bool:
 
 
 def streamlit_command(address: Address) -> list[str]:
-    """How the app is started: quiet, without telemetry or file watcher, in the colours of the house."""
+    """How the app is started: quiet, without telemetry or file watcher, in the colors of the house."""
     script = Path(__file__).with_name("app") / "main.py"
     options = {
         "server.address": address.host,
@@ -251,7 +251,7 @@ class Plan:
     password: str | None = None
     reviewer: str = ""
     names: tuple[str, ...] = ()
-    order: str = "doubt"
+    order: str = "error_probability"
     with_app: bool = True
     browser: bool = True
 

@@ -67,7 +67,7 @@ def decision(portrait, verdict="accept", /, **more):
     found = {
         "decision_id": ulid(), "portrait_id": portrait, "verdict": verdict, "reason": "", "note": None,
         "time": datetime.now(UTC).isoformat(), "seconds": 1.25, "rules": "shoulders-1", "client": "test",
-        "order": "doubt",
+        "order": "error_probability",
     }  # fmt: skip
     return {**found, **more}
 

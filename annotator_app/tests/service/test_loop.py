@@ -19,7 +19,7 @@ def test_who_i_am_and_what_i_need_to_know(client):
 
 def test_an_item_has_what_the_page_shows(client):
     item = queue(client, 1)[0]
-    assert {measure["name"] for measure in item["measures"]} >= {"shoulder_residual", "blur", "doubt"}
+    assert {measure["name"] for measure in item["measures"]} >= {"shoulder_error", "blur", "error_probability"}
     assert len(item["window"]) == 3 and item["photo_width"] > 0 and item["own_verdict"] is None
     assert client.get(f"/api/items/{item['portrait_id']}").json() == item
     for address in item["images"].values():
@@ -136,7 +136,7 @@ def test_triage_proposes_and_every_portrait_of_a_batch_is_an_ordinary_decision(s
                 item["portrait_id"]: item for item in queue(client, 50, order="random", exclude=list(seen))
             }
         batch = [
-            decision(portrait, "accept" if item["doubt"] < 0.35 else "reject")
+            decision(portrait, "accept" if item["error_probability"] < 0.35 else "reject")
             for portrait, item in list(seen.items())[:250]
         ]
         client.post("/api/decisions", json={"decisions": batch})
@@ -144,9 +144,9 @@ def test_triage_proposes_and_every_portrait_of_a_batch_is_an_ordinary_decision(s
         assert found["ready"] and found["decisions"] == 250 and found["batch"]
         side = found["sides"][0]
         assert side["precision"] > 0.9 and found["weights"][0]["name"] in (
-            "doubt",
-            "shoulder_residual",
-            "residual",
+            "error_probability",
+            "shoulder_error",
+            "landmark_error",
         )
         tiles = found["batch"]
         assert all(tile["probability"] >= side["threshold"] for tile in tiles)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 HELP = """Photos from the web into a workspace, with their provenance; phq build goes on from there.
 
 SOURCE is one of
-wikimedia (Wikimedia Commons: no key, free licences; the one to start with),
+wikimedia (Wikimedia Commons: no key, free licenses; the one to start with),
 openverse (finds free photos on many sites; no key),
-urls FILE (a CSV or Parquet list with a column url, and licence, author, page_url, ...),
+urls FILE (a CSV or Parquet list with a column url, and license, author, page_url, ...),
 folder DIR (photos here, with a rights.json or rights.toml beside them),
 unsplash-lite DIR (the Lite data set's TSV files: for internal training, never published),
 pexels and unsplash (their terms stand against data sets: they need --permission, and a key).
@@ -30,7 +30,7 @@ Examples
   phq build -w ws
 
 It may be stopped at any time; the same command goes on where it was, and nothing is downloaded twice. Only
-free licences are taken (CC0, public domain, CC BY, CC BY-SA); what is refused is recorded with the reason.
+free licenses are taken (CC0, public domain, CC BY, CC BY-SA); what is refused is recorded with the reason.
 robots.txt, X-Robots-Tag noai and TDM reservations are honoured. Keys come from PEXELS_API_KEY,
 UNSPLASH_ACCESS_KEY and OPENVERSE_TOKEN, or from the settings file. More: docs/sources.md"""
 

@@ -32,7 +32,7 @@ def changed(value, name):
     choices = {
         "ingest.store": "reference",
         "align.joints": "reference",
-        "fit.view": "none",
+        "fit.orientation_prior": "none",
         "crop.mode": "reference",
         "crop.codec": "jpeg-95",
     }
@@ -71,9 +71,9 @@ def test_text_needs_no_quotes_and_spaces_do_not_matter():
 
 
 def test_a_whole_number_will_do_for_a_float_and_is_the_same_setting():
-    config = default().replace_setting("screen.max_doubt=1")
-    assert config.screen.max_doubt == 1.0 and isinstance(config.screen.max_doubt, float)
-    assert digest(config) == digest(default().replace_setting("screen.max_doubt=1.0"))
+    config = default().replace_setting("screen.max_error_probability=1")
+    assert config.screen.max_error_probability == 1.0 and isinstance(config.screen.max_error_probability, float)
+    assert digest(config) == digest(default().replace_setting("screen.max_error_probability=1.0"))
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_a_whole_number_will_do_for_a_float_and_is_the_same_setting():
         ("crop.size=null", "'crop.size' wants a whole number"),
         ("crop.size=", "'crop.size' wants a whole number"),
         ("crop.min_window=true", "'crop.min_window' wants a number"),
-        ("screen.max_doubt=NaN", "'screen.max_doubt'"),
-        ("mask.everybody=1", "'mask.everybody' wants true or false"),
+        ("screen.max_error_probability=NaN", "'screen.max_error_probability'"),
+        ("mask.include_bystanders=1", "'mask.include_bystanders' wants true or false"),
         ("mask.model=3", "'mask.model' wants a text"),
         ("crop.codec=gif", "'crop.codec' is one of webp-lossless, png, jpeg-95, not 'gif'"),
         ("crop.codec=[1]", "'crop.codec' is one of"),

@@ -114,9 +114,9 @@ def test_equality_sees_every_field_and_takes_nan_for_nan() -> None:
     assert one == record_of("fits", 1)
     unused = dataclasses.replace(one, residuals=np.full(17, np.nan), residual=float("nan"))
     assert unused == dataclasses.replace(unused, residuals=np.full(17, np.nan))
-    for name in ("fit_id", "joints", "residual", "view_guess"):
+    for name in ("fit_id", "joints", "residual", "orientation_prior"):
         assert one != dataclasses.replace(one, **{name: getattr(record_of("fits", 2), name)}), name
-    assert one != dataclasses.replace(one, view_guess=None)
+    assert one != dataclasses.replace(one, orientation_prior=None)
     assert one != record_of("people", 1)
 
 
@@ -136,8 +136,8 @@ def test_a_smaller_class_reads_some_columns() -> None:
 
 
 def test_a_table_older_than_an_optional_column_has_none() -> None:
-    table = records.to_table(records.Fit, [record_of("fits", 1)]).drop_columns("view_guess")
-    assert records.from_table(records.Fit, table)[0].view_guess is None
+    table = records.to_table(records.Fit, [record_of("fits", 1)]).drop_columns("orientation_prior")
+    assert records.from_table(records.Fit, table)[0].orientation_prior is None
 
 
 def test_a_value_that_does_not_fit_is_named() -> None:

@@ -36,7 +36,7 @@ def make_rig(corrected=True, count=60, seed=0, **changes):
     fields = {
         "faces": faces,
         "landmark_names": ("neck", "head", "left_eye", "right_eye"),
-        "metadata": {"licence": "CC0-1.0", "origin": "made up: ü"},
+        "metadata": {"license": "CC0-1.0", "origin": "made up: ü"},
     }
     return PortraitRig(**(arrays | fields | changes))
 
@@ -199,7 +199,7 @@ def test_the_body_and_the_landmark_names_are_in_the_digest_and_the_notes_are_not
     rig = make_rig()
     assert make_rig(body="smpl").digest != rig.digest
     assert make_rig(landmark_names=("head", "neck", "left_eye", "right_eye")).digest != rig.digest
-    assert make_rig(metadata={"licence": "other"}).digest == rig.digest
+    assert make_rig(metadata={"license": "other"}).digest == rig.digest
 
 
 def test_a_missing_file_is_named(tmp_path):

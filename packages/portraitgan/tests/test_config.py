@@ -67,9 +67,9 @@ def test_bad_values_are_named(path: tuple[str, ...], value: object, message: str
 
 def test_unknown_and_missing_keys() -> None:
     data = json.loads(tiny().to_json())
-    data["generator"]["colour"] = 1
+    data["generator"]["color"] = 1
     del data["generator"]["w_dim"]
-    with pytest.raises(ConfigError, match=r"unknown keys \['colour'\], missing keys \['w_dim'\]"):
+    with pytest.raises(ConfigError, match=r"unknown keys \['color'\], missing keys \['w_dim'\]"):
         ModelConfig.from_json(json.dumps(data))
     with pytest.raises(ConfigError, match="not JSON"):
         ModelConfig.from_json("{")

@@ -37,7 +37,7 @@ def show(service: Service) -> None:
     with left:
         st.subheader("Why portraits are rejected")
         if stats["reasons"]:
-            bars(stats["reasons"], "rejected", colour="#c9761a")
+            bars(stats["reasons"], "rejected", color="#c9761a")
         else:
             st.caption("Nothing was rejected yet.")
     with right:

@@ -22,5 +22,5 @@ def show(service: Service) -> None:
     """The review page."""
     service.get("/api/me")  # a login that is missing is told here, not inside the frame
     st.html(_STYLE)
-    order = quote(os.environ.get("PHQ_QUEUE_ORDER", "doubt"))
+    order = quote(os.environ.get("PHQ_QUEUE_ORDER", "error_probability"))
     st.iframe(f"{service.public}/?order={order}", height=700, alt="Review page: judge portraits by keyboard")

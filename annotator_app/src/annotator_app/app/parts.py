@@ -1,4 +1,4 @@
-"""What several pages of the app share: tiles of portraits, colours, headings, errors."""
+"""What several pages of the app share: tiles of portraits, colors, headings, errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import streamlit as st
 from annotator_app.app.client import LoginError, Service, ServiceError
 
 STATES = ("accepted", "rejected", "disputed", "undecided")
-COLOURS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
+COLORS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
 _SIGNS = {"accepted": "✓", "rejected": "×", "disputed": "?", "undecided": ""}
 _WORDS = {"accept": "accepted", "reject": "rejected", "flag": "flagged"}
 
@@ -73,7 +73,7 @@ def tile(shown: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     over = f'<img src="{mesh}" alt="" style="opacity:.5">' if mesh else ""
     return (
         f'<div class="phq-tile" title="{name}"><img src="{portrait}" alt="{name}">{over}'
-        f'<b style="background:{COLOURS[STATES.index(shown["state"])]}">{_SIGNS[shown["state"]]}</b></div>'
+        f'<b style="background:{COLORS[STATES.index(shown["state"])]}">{_SIGNS[shown["state"]]}</b></div>'
     )
 
 
@@ -81,7 +81,7 @@ def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) ->
     """A contact sheet."""
     pictures = pictures_of(service, tiles, mesh=mesh)
     cells = [
-        f"<div>{tile(shown, pictures)}<p>{shown['portrait_id'][:8]} · doubt {shown['doubt']:.2f}"
+        f"<div>{tile(shown, pictures)}<p>{shown['portrait_id'][:8]} · doubt {shown['error_probability']:.2f}"
         f"{_votes(shown['votes'])}</p></div>"
         for shown in tiles
     ]
@@ -115,7 +115,7 @@ def progress_chart(rows: Sequence[Mapping[str, Any]], title: str, *, height: int
             y=alt.Y("portraits:Q", title="portraits"),
             color=alt.Color(
                 "state:N",
-                scale=alt.Scale(domain=list(STATES), range=list(COLOURS)),
+                scale=alt.Scale(domain=list(STATES), range=list(COLORS)),
                 legend=alt.Legend(orient="top", title=None),
             ),
             order="order:Q",
@@ -126,12 +126,12 @@ def progress_chart(rows: Sequence[Mapping[str, Any]], title: str, *, height: int
     st.altair_chart(chart, width="stretch")
 
 
-def bars(counts: Mapping[str, float], title: str, *, colour: str = COLOURS[0]) -> None:
+def bars(counts: Mapping[str, float], title: str, *, color: str = COLORS[0]) -> None:
     """Horizontal bars, largest first."""
     frame = pd.DataFrame({"name": list(counts), "value": list(counts.values())})
     chart = (
         alt.Chart(frame)
-        .mark_bar(color=colour)
+        .mark_bar(color=color)
         .encode(
             x=alt.X("value:Q", title=title),
             y=alt.Y("name:N", sort="-x", title=None, axis=alt.Axis(labelLimit=220, labelOverlap=False)),
@@ -148,7 +148,7 @@ def days(counts: Mapping[str, int]) -> None:
     scale = alt.Scale(domain=[frame["day"].max() - pd.Timedelta(days=20), frame["day"].max()])
     chart = (
         alt.Chart(frame)
-        .mark_bar(color=COLOURS[0], size=14, clip=True)
+        .mark_bar(color=COLORS[0], size=14, clip=True)
         .encode(
             x=alt.X("day:T", title=None, scale=scale, axis=alt.Axis(format="%d %b")),
             y=alt.Y("decisions:Q", title="decisions"),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
-OrderName = Literal["doubt", "source", "yaw", "random"]
+OrderName = Literal["error_probability", "source", "yaw", "random"]
 Verdict = Literal["accept", "reject", "flag"]
 
 
@@ -89,7 +89,7 @@ class QueueRequest(Model):
     """What to be asked next."""
 
     count: int = Field(20, ge=1, le=100)
-    order: OrderName = "doubt"
+    order: OrderName = "error_probability"
     filter: Filter = Field(default_factory=lambda: Filter.model_validate({}))
     exclude: list[PortraitId] = Field(default=[], max_length=1000)  # what the client has already
     seed: str = Field("", max_length=100)  # of the random order
@@ -136,7 +136,7 @@ class Item(Model):
     roll: float
     yaw_bin: int
     view: str
-    doubt: float
+    error_probability: float
     kept: bool
     reasons: list[str]
     measures: list[Measure]
@@ -258,7 +258,7 @@ class Tile(Model):
     state: Literal["accepted", "rejected", "disputed", "undecided"]
     source: str
     yaw_bin: int
-    doubt: float
+    error_probability: float
     votes: list[Vote]  # leads only; otherwise one's own
 
 

@@ -204,7 +204,7 @@ def _tiles(state: State, rows: Sequence[Shown], reviewer: Reviewer) -> list[mode
             models.Tile(
                 portrait_id=row.portrait_id, thumb=pictures.thumb, overlay=pictures.overlay,
                 crop=pictures.crop, state=row.state, source=row.source, yaw_bin=row.yaw_bin,
-                doubt=row.doubt, votes=votes,
+                error_probability=row.error_probability, votes=votes,
             )
         )  # fmt: skip
     return found

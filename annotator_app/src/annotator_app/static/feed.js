@@ -94,7 +94,7 @@ export class Feed extends EventTarget {
   constructor(decided) {
     super();
     this.decided = decided;
-    this.order = "doubt";
+    this.order = "error_probability";
     this.filter = {};
     this.remaining = null; // portraits of this queue, those held here included
     this.ended = false;

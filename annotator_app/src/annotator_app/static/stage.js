@@ -87,7 +87,7 @@ export class Stage extends EventTarget {
     return this.#zoom.scale > 1;
   }
 
-  /** A short coloured frame: what was decided. */
+  /** A short colored frame: what was decided. */
   flash(verdict) {
     this.root.dataset.flash = "";
     void this.root.offsetWidth; // restarts the animation

@@ -142,7 +142,7 @@ function tells(item) {
   const degrees = (angle) => `${Math.round(angle)}°`.replace("-", "−");
   const size = Math.abs(item.yaw);
   const side = size < 45 ? "front" : size > 135 ? "rear" : item.yaw > 0 ? "from their left" : "from their right";
-  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · doubt ${item.doubt.toFixed(2)}`;
+  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · doubt ${item.error_probability.toFixed(2)}`;
 }
 
 function number(value) {

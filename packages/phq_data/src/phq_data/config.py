@@ -33,8 +33,8 @@ class DetectConfig:
     """Who finds people."""
 
     model: str = "movenet"
-    mirror: bool = True  # movenet: look at everybody in the mirror, too, and take the mean
-    search: bool = True  # movenet: look once more where somebody was proposed and nobody found
+    flip_tta: bool = True  # movenet: look at everybody in the mirror, too, and take the mean
+    second_pass: bool = True  # movenet: look once more where somebody was proposed and nobody found
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class FitConfig:
     min_shoulder_score: float = 0.2  # of the better shoulder
     max_residual: float = 0.15  # shoulder breadths; larger fits are rejected
     # Of smplify alone (see `models.smplify.settings`):
-    starts: int = 4  # yaws around the circle that everybody is fitted from
+    initializations: int = 4  # yaws around the circle that everybody is fitted from
     shape_directions: int = 5  # of the body; 0 = everybody has the mean shape
-    view: Literal["picture", "keypoints", "none"] = "picture"
+    orientation_prior: Literal["image", "keypoints", "none"] = "image"
     """What the guess of the view looks at, that steadies the fit. A picture costs two passes of Thunder."""
 
 
@@ -73,7 +73,7 @@ class CropConfig:
     vertex_maps: str = (
         ""  # mode reference: a folder of DensePose vertex maps to re-align heads by (section 10)
     )
-    as_published: bool = False  # re-align with the authors' centre formula instead of the corrected one
+    published_center_formula: bool = False  # re-align with the authors' centre formula instead of the corrected one
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class MaskConfig:
     """Who separates the person from the background."""
 
     model: str = "selfie"
-    everybody: bool = False  # keep the bystanders too, as the paper did
+    include_bystanders: bool = False  # keep the bystanders too, as the paper did
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ class ScreenConfig:
     number is made.
     """
 
-    min_source_pixels: float = 0.25  # photo pixels per picture pixel; below, there is nothing to learn from
+    min_effective_resolution: float = 0.25  # photo pixels per picture pixel; below, there is nothing to learn from
     min_blur: float = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
     max_padding: float = 0.4
     max_head_outside: float = 0.15  # share of the head that lies outside the photo
-    max_residual: float = 0.08  # of the side; 0.08 is 3 cm on the body
-    max_shoulder_residual: float = 0.15  # raised arms lift shoulders that the rig cannot lift
+    max_landmark_error: float = 0.08  # of the side; 0.08 is 3 cm on the body
+    max_shoulder_error: float = 0.15  # raised arms lift shoulders that the rig cannot lift
     max_exposure: float = 0.6  # share of the person's pixels near black, or near white
     min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
     min_mask_share: float = 0.15
     max_overlap: float = 0.12  # of the picture, by one other person's head; a whole one takes about 0.3
-    max_doubt: float = 0.35  # probability that the yaw is off by 15 degrees (docs/accuracy.md: the trade-off)
+    max_error_probability: float = 0.35  # probability that the yaw is off by 15 degrees (docs/accuracy.md: the trade-off)
     min_laplacian: float = 0.0
     """The reference's blur filter: variance of the Laplacian of the grey crop A. 0 = not looked at."""
 
@@ -182,19 +182,19 @@ def paper() -> PipelineConfig:
         fit=FitConfig(model="3dcrowdnet", min_head_score=0.0, min_shoulder_score=0.0, max_residual=1.0),
         align=AlignConfig(joints="reference"),
         crop=CropConfig(mode="reference", size=1024, min_window=50.0 * 0.75),
-        mask=MaskConfig(model="deeplab", everybody=True),
+        mask=MaskConfig(model="deeplab", include_bystanders=True),
         screen=ScreenConfig(
-            min_source_pixels=0.0,
+            min_effective_resolution=0.0,
             min_blur=0.0,
             max_padding=1.0,
             max_head_outside=1.0,
-            max_residual=150.0 / 1024.0 / 0.75,
-            max_shoulder_residual=1.0,
+            max_landmark_error=150.0 / 1024.0 / 0.75,
+            max_shoulder_error=1.0,
             max_exposure=1.0,
             min_contrast=0.0,
             min_mask_share=0.0,
             max_overlap=1.0,
-            max_doubt=1.0,
+            max_error_probability=1.0,
             min_laplacian=4.0,
         ),
         dedup=DedupConfig(max_distance=0),

@@ -71,8 +71,8 @@ class WithProvenance(Record):
     title: str | None = None
     author: str | None = None
     author_url: str | None = None
-    licence: str | None = None
-    licence_url: str | None = None
+    license: str | None = None
+    license_url: str | None = None
     rights_checked_at: str | None = None
     rights_evidence: str | None = None
     permission: str | None = None
@@ -109,7 +109,7 @@ class Photo(WithProvenance):
     format: str
     bytes: int
     orientation: int
-    colour: str
+    color: str
     phash: int
     exif_time: str | None = None
 
@@ -149,10 +149,10 @@ class Fit(Record):
     joints: Annotated[Numbers, (13, 3)]
     residual: float
     residuals: Annotated[Numbers, (17,)]
-    alternatives: Annotated[Numbers, (-1, 2)]
+    hypotheses: Annotated[Numbers, (-1, 2)]
     converged: bool
-    yaw_deviation: float | None = None
-    view_guess: Annotated[Numbers, (8,)] | None = None
+    yaw_std: float | None = None
+    orientation_prior: Annotated[Numbers, (8,)] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,12 +171,12 @@ class Portrait(Record):
     roll: float
     window: Corner
     size: int
-    source_pixels: float
+    effective_resolution: float
     padding: float
     crop_mode: str
     keypoints: Keypoints
-    residual: float
-    shoulder_residual: float
+    landmark_error: float
+    shoulder_error: float
     codec: str
     models: str
     image: EncodedImage
@@ -196,14 +196,14 @@ class Screened(Record):
     exposure_low: float
     exposure_high: float
     contrast: float
-    source_pixels: float
+    effective_resolution: float
     padding: float
-    residual: float
-    shoulder_residual: float
+    landmark_error: float
+    shoulder_error: float
     mask_share: float
     overlap: float
-    doubt: float
-    yaw_error: float | None = None
+    error_probability: float
+    expected_yaw_error: float | None = None
     phash: int
     overlay: EncodedImage | None = None
 

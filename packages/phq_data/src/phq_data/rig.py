@@ -58,7 +58,7 @@ class PortraitRig:
     landmark_names: tuple[str, ...]  # L names
     correctives: NDArray[np.float32] | None = None  # [18, V, 3] metres
     body: str = "anny"  # which body model it was made from
-    metadata: Mapping[str, str] = field(default_factory=dict)  # origin, licence, ...
+    metadata: Mapping[str, str] = field(default_factory=dict)  # origin, license, ...
     neck_joint: NDArray[np.float32] = field(default_factory=lambda: np.zeros(3, np.float32))  # [3] metres
 
     def __post_init__(self) -> None:

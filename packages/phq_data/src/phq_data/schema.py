@@ -38,9 +38,9 @@ def _fields(**columns: pa.DataType) -> list[pa.Field]:
 
 _OPTIONAL = frozenset(
     {
-        "author", "author_url", "page_url", "file_url", "licence", "licence_url", "title", "description",
+        "author", "author_url", "page_url", "file_url", "license", "license_url", "title", "description",
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
-        "yaw_deviation", "view_guess", "yaw_error",
+        "yaw_std", "orientation_prior", "expected_yaw_error",
     }
 )  # fmt: skip
 
@@ -53,10 +53,10 @@ _PROVENANCE: dict[str, pa.DataType] = {
     "title": pa.string(),
     "author": pa.string(),
     "author_url": pa.string(),
-    "licence": pa.string(),  # normalised name, e.g. CC0-1.0, CC-BY-4.0; null = unknown
-    "licence_url": pa.string(),
+    "license": pa.string(),  # normalised name, e.g. CC0-1.0, CC-BY-4.0; null = unknown
+    "license_url": pa.string(),
     "rights_checked_at": pa.string(),  # ISO 8601 date
-    "rights_evidence": pa.string(),  # how the licence is known
+    "rights_evidence": pa.string(),  # how the license is known
     "permission": pa.string(),  # JSON of a recorded permission
 }
 
@@ -84,7 +84,7 @@ PHOTOS = pa.schema(
         format=pa.string(),  # JPEG, PNG, ...
         bytes=pa.int64(),
         orientation=pa.int32(),  # EXIF orientation of the stored bytes, 1..8
-        colour=pa.string(),  # what it was converted from: sRGB, "ICC <name>", CMYK, grey, ...
+        color=pa.string(),  # what it was converted from: sRGB, "ICC <name>", CMYK, grey, ...
         phash=pa.uint64(),  # 64-bit perceptual hash of the upright picture
         exif_time=pa.string(),
         **_PROVENANCE,
@@ -121,10 +121,10 @@ FITS = pa.schema(
         joints=_numbers(39),  # 13 joints of bodies.JOINT_NAMES, camera frame
         residual=pa.float32(),  # share of the person's size
         residuals=_numbers(17),  # per keypoint; nan = not used
-        alternatives=pa.list_(pa.float32()),  # (yaw, cost) pairs of all starts, best first
+        hypotheses=pa.list_(pa.float32()),  # (yaw, cost) pairs of all starts, best first
         converged=pa.bool_(),
-        yaw_deviation=pa.float32(),  # standard deviation that the fit leaves the yaw, radians; null = unknown
-        view_guess=_numbers(8),  # directions to the camera in the frames of chest and head, as guessed from
+        yaw_std=pa.float32(),  # standard deviation that the fit leaves the yaw, radians; null = unknown
+        orientation_prior=_numbers(8),  # directions to the camera in the frames of chest and head, as guessed from
         # the picture before the fit, and their standard deviations; null = not guessed
     )
 )
@@ -142,12 +142,12 @@ PORTRAITS = pa.schema(
         roll=pa.float32(),
         window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
         size=pa.int32(),  # side of the picture in pixels
-        source_pixels=pa.float32(),  # photo pixels per picture pixel; below 1 the photo was enlarged
+        effective_resolution=pa.float32(),  # photo pixels per picture pixel; below 1 the photo was enlarged
         padding=pa.float32(),  # share of the picture that lies outside the photo
         crop_mode=pa.string(),  # fit, reference
         keypoints=_numbers(51),  # in picture pixels
-        residual=pa.float32(),  # rig landmarks to fitted joints and the fit's own error, share of the side
-        shoulder_residual=pa.float32(),  # the same at the shoulders
+        landmark_error=pa.float32(),  # rig landmarks to fitted joints and the fit's own error, share of the side
+        shoulder_error=pa.float32(),  # the same at the shoulders
         codec=pa.string(),  # png, webp-lossless, jpeg-95, ...
         models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
         image=IMAGE,
@@ -165,14 +165,14 @@ SCREENED = pa.schema(
         exposure_low=pa.float32(),  # share of the person's pixels near black
         exposure_high=pa.float32(),  # ... near white
         contrast=pa.float32(),
-        source_pixels=pa.float32(),
+        effective_resolution=pa.float32(),
         padding=pa.float32(),
-        residual=pa.float32(),
-        shoulder_residual=pa.float32(),
+        landmark_error=pa.float32(),
+        shoulder_error=pa.float32(),
         mask_share=pa.float32(),  # share of the picture that the mask covers
         overlap=pa.float32(),  # share of the picture that the largest other head takes
-        doubt=pa.float32(),  # 0..1: how likely the yaw is off by more than 15 degrees (`stages.doubt`)
-        yaw_error=pa.float32(),  # degrees: half of the labels with this evidence are off by less
+        error_probability=pa.float32(),  # 0..1: how likely the yaw is off by more than 15 degrees (`stages.doubt`)
+        expected_yaw_error=pa.float32(),  # radians: half of the labels with this evidence are off by less
         phash=pa.uint64(),  # of the picture
         overlay=IMAGE,  # rejected portraits only
     )
@@ -233,11 +233,11 @@ RELEASE = pa.schema(
             size=pa.int32(),
             photo_width=pa.int32(),
             photo_height=pa.int32(),
-            source_pixels=pa.float32(),
+            effective_resolution=pa.float32(),
             padding=pa.float32(),
-            residual=pa.float32(),
-            shoulder_residual=pa.float32(),
-            doubt=pa.float32(),
+            landmark_error=pa.float32(),
+            shoulder_error=pa.float32(),
+            error_probability=pa.float32(),
             phash=pa.uint64(),  # of the picture, to find near-duplicates
             crop_mode=pa.string(),
             codec=pa.string(),

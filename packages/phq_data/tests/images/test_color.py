@@ -1,4 +1,4 @@
-"""Colours: profiles against closed forms in float64, bit depths, alpha, CMYK, Lab."""
+"""Colors: profiles against closed forms in float64, bit depths, alpha, CMYK, Lab."""
 
 import struct
 from io import BytesIO
@@ -84,7 +84,7 @@ def cmyk_profile(name, corner):
     return profile(name, b"CMYK", b"Lab ", [(b"A2B0", table)], kind=b"prtr")
 
 
-# ---- what the colours must be -----------------------------------------------------------------------------
+# ---- what the colors must be -----------------------------------------------------------------------------
 
 
 def srgb_from_xyz(values):
@@ -98,8 +98,8 @@ def srgb_from_lab(lightness, a, b):
     return srgb_from_xyz(D50 * np.where(f > 6 / 29, f**3, (f - 4 / 29) * 3 * (6 / 29) ** 2))
 
 
-def colours():
-    """[16, 16, 3] of everyday and extreme colours."""
+def colors():
+    """[16, 16, 3] of everyday and extreme colors."""
     levels = np.array([0, 40, 128, 255], np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
     return np.repeat(np.repeat(grid.reshape(8, 8, 3), 2, axis=0), 2, axis=1)
@@ -114,10 +114,10 @@ def decoded(image, kind="PNG", **options):
 @pytest.mark.parametrize(("name", "primaries"), [("Display P3", DISPLAY_P3), ("Swapped", SWAPPED)])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_a_matrix_profile_is_applied_as_its_formula_says(kind, name, primaries):
-    pixels = colours()
+    pixels = colors()
     photo = decoded(Image.fromarray(pixels), kind, icc_profile=matrix_profile(name, primaries))
     expected = srgb_from_xyz((pixels / 255) ** 2.2 @ primaries_matrix(primaries).T)
-    assert photo.colour == f"ICC {name}"
+    assert photo.color == f"ICC {name}"
     assert np.abs(photo.pixels - expected).max() <= 3
     assert np.abs(photo.pixels - pixels.astype(float)).max() > 10  # so it is not just left alone
 
@@ -132,50 +132,50 @@ def test_profiles_reach_through_every_container():
 
 
 def test_an_srgb_profile_changes_nothing():
-    pixels = colours()
+    pixels = colors()
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     photo = decoded(Image.fromarray(pixels), icc_profile=icc)
-    assert photo.colour == "sRGB" and (photo.pixels == pixels).all()
+    assert photo.color == "sRGB" and (photo.pixels == pixels).all()
 
 
 @pytest.mark.parametrize("icc", [b"no profile at all", matrix_profile("Cut", DISPLAY_P3)[:200], b""])
 def test_a_broken_profile_is_ignored_and_noted(icc):
-    pixels = colours()
+    pixels = colors()
     photo = decoded(Image.fromarray(pixels), icc_profile=icc)
     assert (photo.pixels == pixels).all()
-    assert ("ICC profile ignored" in photo.colour) == bool(icc)
+    assert ("ICC profile ignored" in photo.color) == bool(icc)
 
 
 def test_a_profile_for_another_kind_of_picture_is_ignored_and_noted():
-    pixels = colours()
+    pixels = colors()
     photo = decoded(Image.fromarray(pixels), icc_profile=grey_profile("Grey", 1.8))
     assert (photo.pixels == pixels).all()
-    assert photo.colour == "sRGB, ICC profile ignored (it is for GRAY pictures, this one is RGB)"
+    assert photo.color == "sRGB, ICC profile ignored (it is for GRAY pictures, this one is RGB)"
 
 
 def test_a_grey_profile_is_applied_to_a_grey_picture():
     ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
     photo = decoded(Image.fromarray(ramp), icc_profile=grey_profile("Dot gain", 1.2))
     expected = srgb_from_xyz((ramp / 255)[..., None] ** 1.2 * D50)
-    assert photo.colour == "ICC Dot gain"
+    assert photo.color == "ICC Dot gain"
     assert np.abs(photo.pixels - expected).max() <= 3
 
 
 def test_grey_without_profile_is_itself():
     ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
     photo = decoded(Image.fromarray(ramp))
-    assert photo.colour == "grey" and (photo.pixels == ramp[..., None]).all()
+    assert photo.color == "grey" and (photo.pixels == ramp[..., None]).all()
 
 
 def test_adobe_cmyk_jpegs_are_not_inverted():
-    for colour in ((0, 255, 255), (255, 255, 255), (20, 20, 20), (250, 200, 30)):
-        image = Image.new("RGB", (32, 32), colour).convert("CMYK")
+    for color in ((0, 255, 255), (255, 255, 255), (20, 20, 20), (250, 200, 30)):
+        image = Image.new("RGB", (32, 32), color).convert("CMYK")
         buffer = BytesIO()
         image.save(buffer, "JPEG", quality=95)
         assert b"Adobe" in buffer.getvalue()[:400]
         photo = decode(buffer.getvalue(), max_pixels=LIMIT)
-        assert photo.colour == "CMYK"
-        assert np.abs(photo.pixels.astype(int) - colour).max() <= 3
+        assert photo.color == "CMYK"
+        assert np.abs(photo.pixels.astype(int) - color).max() <= 3
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -189,18 +189,18 @@ def test_a_cmyk_profile_decides_what_the_inks_look_like(kind):
     for inks, lab in looks.items():
         image = Image.new("CMYK", (32, 32), tuple(255 * ink for ink in inks))
         photo = decoded(image, kind, icc_profile=icc, **({"quality": 98} if kind == "JPEG" else {}))
-        assert photo.colour == "ICC Odd press"
+        assert photo.color == "ICC Odd press"
         assert np.abs(photo.pixels - srgb_from_lab(*lab)).max() <= 5, inks
 
 
 def test_16_bit_grey_is_scaled_over_its_whole_range():
     ramp = np.linspace(0, 65535, 4096).round().astype(np.uint16).reshape(64, 64)
     photo = decoded(Image.fromarray(ramp))
-    assert photo.colour == "grey 16-bit"
+    assert photo.color == "grey 16-bit"
     assert np.abs(photo.pixels - (ramp / 257)[..., None]).max() <= 0.5001
 
 
-def test_16_bit_colour_png_is_scaled_over_its_whole_range():
+def test_16_bit_color_png_is_scaled_over_its_whole_range():
     from zlib import compress, crc32
 
     ramp = np.linspace(0, 65535, 64).round().astype(">u2")
@@ -254,12 +254,12 @@ def test_transparency_is_laid_on_white(kind):
     pixels[..., 0], pixels[:, 16:, 3], pixels[:16, 16:, 3] = 200, 255, 128
     options = {"lossless": True, "exact": True} if kind == "WebP" else {}
     photo = decoded(Image.fromarray(pixels), kind, **options)
-    assert photo.colour == "sRGB, alpha on white"
+    assert photo.color == "sRGB, alpha on white"
     alpha = pixels[..., 3:] / 255
     assert np.abs(photo.pixels - (pixels[..., :3] * alpha + 255 * (1 - alpha))).max() <= 1
 
 
-def test_grey_with_alpha_palettes_and_see_through_colours_are_laid_on_white():
+def test_grey_with_alpha_palettes_and_see_through_colors_are_laid_on_white():
     grey = np.zeros((32, 32, 2), np.uint8)
     grey[..., 0], grey[16:, :, 1] = 100, 255
     photo = decoded(Image.fromarray(grey, "LA"))
@@ -269,9 +269,9 @@ def test_grey_with_alpha_palettes_and_see_through_colours_are_laid_on_white():
     palette.putpalette([0, 0, 0, 10, 120, 30, 200, 0, 0])
     palette.paste(2, (0, 0, 16, 32))
     photo = decoded(palette)
-    assert photo.colour == "palette" and (photo.pixels[:, 20] == (10, 120, 30)).all()
+    assert photo.color == "palette" and (photo.pixels[:, 20] == (10, 120, 30)).all()
     photo = decoded(palette, transparency=2)
-    assert photo.colour == "palette, alpha on white"
+    assert photo.color == "palette, alpha on white"
     assert (photo.pixels[:, :16] == 255).all() and (photo.pixels[:, 16:] == (10, 120, 30)).all()
 
     plain = np.full((32, 32, 3), (9, 8, 7), np.uint8)
@@ -281,23 +281,23 @@ def test_grey_with_alpha_palettes_and_see_through_colours_are_laid_on_white():
 
 
 def test_an_opaque_alpha_channel_is_no_transparency():
-    pixels = np.dstack([colours(), np.full((16, 16), 255, np.uint8)])
+    pixels = np.dstack([colors(), np.full((16, 16), 255, np.uint8)])
     photo = decoded(Image.fromarray(pixels))
-    assert photo.colour == "sRGB" and (photo.pixels == colours()).all()
+    assert photo.color == "sRGB" and (photo.pixels == colors()).all()
 
 
 def test_alpha_is_laid_on_white_after_the_profile_not_before():
     pixels = np.zeros((16, 16, 4), np.uint8)
     pixels[...] = (200, 60, 60, 128)
     photo = decoded(Image.fromarray(pixels), icc_profile=matrix_profile("Swapped", SWAPPED))
-    colour = srgb_from_xyz((pixels[0, 0, :3] / 255) ** 2.2 @ primaries_matrix(SWAPPED).T)
-    assert np.abs(photo.pixels[0, 0] - (colour * 128 + 255 * 127) / 255).max() <= 3
+    color = srgb_from_xyz((pixels[0, 0, :3] / 255) ** 2.2 @ primaries_matrix(SWAPPED).T)
+    assert np.abs(photo.pixels[0, 0] - (color * 128 + 255 * 127) / 255).max() <= 3
 
 
 def test_one_bit_pictures_are_black_and_white():
     bits = np.indices((32, 32)).sum(0) % 2 == 0
     photo = decoded(Image.fromarray(bits))
-    assert photo.colour == "1-bit" and (photo.pixels == np.where(bits, 255, 0)[..., None]).all()
+    assert photo.color == "1-bit" and (photo.pixels == np.where(bits, 255, 0)[..., None]).all()
 
 
 def test_lab_tiffs_are_converted():
@@ -305,16 +305,16 @@ def test_lab_tiffs_are_converted():
     buffer = BytesIO()
     tifffile.imwrite(buffer, stored, photometric="cielab")
     photo = decode(buffer.getvalue(), max_pixels=LIMIT)
-    assert photo.colour == "Lab"
+    assert photo.color == "Lab"
     assert np.abs(photo.pixels - srgb_from_lab(60, -30, 25)).max() <= 4
 
 
-def test_a_reduced_photo_has_the_same_colours():
-    pixels = np.kron(colours(), np.ones((40, 40, 1), np.uint8))
+def test_a_reduced_photo_has_the_same_colors():
+    pixels = np.kron(colors(), np.ones((40, 40, 1), np.uint8))
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=98, icc_profile=matrix_profile("P3", DISPLAY_P3))
     whole = decode(buffer.getvalue(), max_pixels=LIMIT)
     small = decode(buffer.getvalue(), max_pixels=LIMIT, max_side=160)
-    assert small.colour == whole.colour == "ICC P3"
+    assert small.color == whole.color == "ICC P3"
     blocks = whole.pixels.reshape(160, 4, 160, 4, 3).mean((1, 3))
     assert np.abs(small.pixels - blocks).mean() < 1

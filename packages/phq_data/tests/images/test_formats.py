@@ -44,13 +44,13 @@ def file_of(kind, pixels=None, **options):
     return buffer.getvalue()
 
 
-def png_of(width, height, bits, colour, rows, *more):
+def png_of(width, height, bits, color, rows, *more):
     """A PNG by hand; `more` are (type, data) chunks before the pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
     middle = b"".join(chunk(kind, data) for kind, data in more)
     return b"\x89PNG\r\n\x1a\n" + head + middle + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 

@@ -142,7 +142,7 @@ def test_the_authors_folder_becomes_tables(authors_folder, tmp_path):
     assert [(p["width"], p["height"]) for p in photos] == [(SIZE, SIZE), (200, 120)]
     windows = [row["window"] for row in workspace.table("portraits").to_pylist()]
     assert windows == [[0, 0, SIZE], [10, 20, 90], [10, 20, 90]]
-    assert all(photo["licence"] is None for photo in photos)  # nothing is known of rights
+    assert all(photo["license"] is None for photo in photos)  # nothing is known of rights
     with pytest.raises(ExchangeError, match="holds photos already"):
         tables.into_workspace(made, workspace, "again")
 

@@ -53,7 +53,7 @@ def test_the_realigned_window_puts_the_head_where_the_label_has_it(rig, scale, s
     raw = FIRST.to_photo(at[head], CANVAS)
     seen, wanted = window.to_picture(raw, CANVAS), projected(rig, camera.FOCAL)[head]
     assert np.abs((seen - wanted).mean(axis=0)).max() < 3  # of 1024 pixels
-    published = found.window(FIRST, as_published=True)
+    published = found.window(FIRST, published_center_formula=True)
     off = (found.scale * 512 + found.shift - 512) * FIRST.side / CANVAS
     error = np.array([published.x - window.x, published.y - window.y])
     np.testing.assert_allclose(error, -off * (1 - 1 / found.scale), atol=1e-9)

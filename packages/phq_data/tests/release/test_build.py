@@ -39,7 +39,7 @@ def test_rows_carry_picture_labels_and_provenance_but_no_path_of_the_makers_disk
     source = maker.workspace.row("portraits", portrait)
     assert row["image"] == source["image"] and row["mask"] == source["mask"]
     assert row["camera"] == source["camera"] and row["window"] == source["window"]
-    assert (row["author"], row["licence"], row["day"]) == ("Author 1", "CC-BY-4.0", "2025-06-07")
+    assert (row["author"], row["license"], row["day"]) == ("Author 1", "CC-BY-4.0", "2025-06-07")
     assert not {"uri", "source", "key"} & set(row)
 
 
@@ -171,7 +171,7 @@ def test_a_licensed_body_is_released_as_a_recipe(tmp_path, releases):
 
 
 def test_renders_are_not_tied_together_by_their_maker(maker, releases):
-    maker.add(*(maker.photo(provider="synthetic", author="PHQ", licence="CC0-1.0") for _ in range(150)))
+    maker.add(*(maker.photo(provider="synthetic", author="PHQ", license="CC0-1.0") for _ in range(150)))
     build(maker.workspace, releases, "1.0.0", options())
     assert set(reader.open(releases / "1.0.0").splits) == {"train", "validation", "test"}
     assert verify(releases / "1.0.0") == []

@@ -52,9 +52,9 @@ def test_the_life_of_a_release_on_the_command_line(maker, tmp_path):
 
 @pytest.mark.slow
 def test_what_goes_wrong_is_one_sentence(maker, tmp_path):
-    maker.add(maker.photo(provider="folder", licence=None))
+    maker.add(maker.photo(provider="folder", license=None))
     ws = maker.workspace.url
-    assert "nothing is known about the licence" in phq(
+    assert "nothing is known about the license" in phq(
         "release", "build", "-w", ws, "--unreviewed", "--version", "1.0.0", fails=True
     )
     assert "written MAJOR" in phq("release", "build", "-w", ws, "--version", "1", fails=True)

@@ -17,7 +17,7 @@ def two(maker, releases):
     specs = [maker.photo() for _ in range(6)]
     ids = maker.add(*specs)
     build(maker.workspace, releases, "1.0.0", options(shard_bytes=10_000))
-    specs[1]["doubt"] = 0.5
+    specs[1]["error_probability"] = 0.5
     specs[2]["picture"] = picture(4242)
     specs[3]["kept"] = False
     maker.add(*specs, part=0)
@@ -31,12 +31,12 @@ def test_every_kind_of_change_is_named_with_its_columns(two, tmp_path):
     found = diff(old, now)
     assert found.added == tuple(new) and found.removed == (ids[3],)
     assert set(found.changed) == {ids[1], ids[2]}
-    assert found.changed[ids[1]] == ("doubt",)
+    assert found.changed[ids[1]] == ("error_probability",)
     assert set(found.changed[ids[2]]) == {"pixels", "mask_pixels"}
     found.save(tmp_path / "diff.parquet")
     rows = {row["portrait_id"]: row for row in pq.read_table(tmp_path / "diff.parquet").to_pylist()}
-    assert json.loads(rows[ids[1]]["before"])["doubt"] == pytest.approx(0.1)
-    assert json.loads(rows[ids[1]]["after"])["doubt"] == pytest.approx(0.5)
+    assert json.loads(rows[ids[1]]["before"])["error_probability"] == pytest.approx(0.1)
+    assert json.loads(rows[ids[1]]["after"])["error_probability"] == pytest.approx(0.5)
     assert rows[new[0]]["change"] == "added" and rows[ids[3]]["change"] == "removed"
     assert found.table.schema == DIFF_SCHEMA
 

@@ -14,8 +14,8 @@ from .conftest import options
 def made(maker, releases):
     maker.add(
         *(maker.photo() for _ in range(5)),
-        maker.photo(licence="CC0-1.0", author='=HYPERLINK("x")'),
-        maker.photo(licence="CC-BY-SA-3.0", time="2025:01:02 03:04:05"),
+        maker.photo(license="CC0-1.0", author='=HYPERLINK("x")'),
+        maker.photo(license="CC-BY-SA-3.0", time="2025:01:02 03:04:05"),
     )
     build(
         maker.workspace,
@@ -31,9 +31,9 @@ def front_matter(text):
     return {k: json.loads(v) for k, v in (line.split(": ", 1) for line in front.strip().splitlines())}
 
 
-def test_the_card_names_every_split_file_and_an_honest_licence(made):
+def test_the_card_names_every_split_file_and_an_honest_license(made):
     front = front_matter((made / "README.md").read_text())
-    assert front["license"] == "other" and front["license_link"] == "LICENCES.md"
+    assert front["license"] == "other" and front["license_link"] == "LICENSES.md"
     files = front["configs"][0]["data_files"]
     assert {f["split"] for f in files} == set(reader.open(made).splits)
     assert front["size_categories"] == ["n<1K"]
@@ -41,7 +41,7 @@ def test_the_card_names_every_split_file_and_an_honest_licence(made):
 
 
 @pytest.mark.parametrize(
-    ("licences", "name"),
+    ("licenses", "name"),
     [
         (["CC0-1.0"], "cc0-1.0"),
         (["CC-BY-4.0", "CC0-1.0"], "cc-by-4.0"),
@@ -49,8 +49,8 @@ def test_the_card_names_every_split_file_and_an_honest_licence(made):
         (["CC-BY-SA-4.0", "CC-BY-4.0"], "other"),
     ],
 )
-def test_the_licence_of_the_whole_is_named_only_if_it_covers_every_row(maker, releases, licences, name):
-    maker.add(*(maker.photo(licence=licence) for licence in licences))
+def test_the_license_of_the_whole_is_named_only_if_it_covers_every_row(maker, releases, licenses, name):
+    maker.add(*(maker.photo(license=license) for license in licenses))
     build(maker.workspace, releases, "1.0.0", options())
     assert front_matter((releases / "1.0.0/README.md").read_text())["license"] == name
 
@@ -58,22 +58,22 @@ def test_the_licence_of_the_whole_is_named_only_if_it_covers_every_row(maker, re
 def test_every_portrait_is_attributed_and_no_name_becomes_a_formula(made):
     rows = list(csv.DictReader((made / "attribution.csv").open(encoding="utf-8")))
     assert {row["portrait_id"] for row in rows} == set(reader.open(made).index["portrait_id"].to_pylist())
-    assert all(row["author"] and row["licence"] and row["changes"] for row in rows)
+    assert all(row["author"] and row["license"] and row["changes"] for row in rows)
     assert not any(value.startswith("=") for row in rows for value in row.values())
 
 
-def test_attribution_points_at_the_file_and_the_licence_where_nothing_else_was_stated(maker, releases):
-    spec = maker.photo(licence="CC-BY-4.0", author="Bo")
-    spec.update(page_url=None, title=None, licence_url=None, file_url="https://h.example.org/7.jpg")
+def test_attribution_points_at_the_file_and_the_license_where_nothing_else_was_stated(maker, releases):
+    spec = maker.photo(license="CC-BY-4.0", author="Bo")
+    spec.update(page_url=None, title=None, license_url=None, file_url="https://h.example.org/7.jpg")
     ids = maker.add(spec)
     build(maker.workspace, releases, "1.0.0", options())
     (row,) = csv.DictReader((releases / "1.0.0/attribution.csv").open(encoding="utf-8"))
     assert (row["portrait_id"], row["page_url"]) == (ids[0], "https://h.example.org/7.jpg")
-    assert row["licence_url"] == "https://creativecommons.org/licenses/by/4.0/"
+    assert row["license_url"] == "https://creativecommons.org/licenses/by/4.0/"
 
 
-def test_the_licence_table_counts_every_row(made):
-    text = (made / "LICENCES.md").read_text()
+def test_the_license_table_counts_every_row(made):
+    text = (made / "LICENSES.md").read_text()
     assert "| CC-BY-4.0 | 5 | https://creativecommons.org/licenses/by/4.0/ |" in text
     assert "| CC-BY-SA-3.0 | 1 |" in text and "| CC0-1.0 | 1 |" in text
 
@@ -127,6 +127,6 @@ def test_the_report_is_one_page_without_anything_from_elsewhere(made):
 
 
 def test_names_from_the_web_cannot_write_into_the_report(maker, releases):
-    maker.add(maker.photo(provider="wikimedia", licence="CC-BY-4.0"))
+    maker.add(maker.photo(provider="wikimedia", license="CC-BY-4.0"))
     build(maker.workspace, releases, "1.0.0", options(name="<script>alert(1)</script>"))
     assert "<script>" not in (releases / "1.0.0/report.html").read_text()

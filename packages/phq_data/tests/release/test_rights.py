@@ -13,31 +13,31 @@ STATEMENT = {"who": "Rosa", "scope": ["train"], "date": DAY, "reference": "lette
 
 
 def row(**changes):
-    return {"portrait_id": "p", "provider": "folder", "licence": None, "permission": None, **changes}
+    return {"portrait_id": "p", "provider": "folder", "license": None, "permission": None, **changes}
 
 
-@pytest.mark.parametrize("licence", ["CC0-1.0", "PDM-1.0", "PD", "CC-BY-4.0", "CC-BY-2.0-de", "CC-BY-SA-3.0"])
-def test_free_licences_pass_for_every_use(licence):
-    assert all(rights.refusal(row(licence=licence), use) == "" for use in rights.USES)
+@pytest.mark.parametrize("license", ["CC0-1.0", "PDM-1.0", "PD", "CC-BY-4.0", "CC-BY-2.0-de", "CC-BY-SA-3.0"])
+def test_free_licenses_pass_for_every_use(license):
+    assert all(rights.refusal(row(license=license), use) == "" for use in rights.USES)
 
 
 @pytest.mark.parametrize(
-    "licence", [None, "", "CC-BY-NC-4.0", "CC-BY-ND-4.0", "Pexels", "free", "CC-BY-SA-NC", "CC-BY-4.0-nd"]
+    "license", [None, "", "CC-BY-NC-4.0", "CC-BY-ND-4.0", "Pexels", "free", "CC-BY-SA-NC", "CC-BY-4.0-nd"]
 )
-def test_everything_else_is_refused_for_every_use(licence):
-    assert all(rights.refusal(row(licence=licence), use) for use in rights.USES)
+def test_everything_else_is_refused_for_every_use(license):
+    assert all(rights.refusal(row(license=license), use) for use in rights.USES)
 
 
-def test_a_providers_terms_stand_above_a_files_licence():
-    assert "Pexels" in rights.refusal(row(provider="pexels", licence="CC0-1.0"), "train")
+def test_a_providers_terms_stand_above_a_files_license():
+    assert "Pexels" in rights.refusal(row(provider="pexels", license="CC0-1.0"), "train")
     lite = row(provider="unsplash-lite")
     assert rights.refusal(lite, "train") == ""
     assert "no portion" in rights.refusal(lite, "publish-images")
     assert "no portion" in rights.refusal(lite, "publish-ids")
 
 
-def test_renders_pass_by_their_licence_like_everything_else():
-    assert rights.refusal(row(provider="synthetic", licence="CC0-1.0"), "publish-images") == ""
+def test_renders_pass_by_their_license_like_everything_else():
+    assert rights.refusal(row(provider="synthetic", license="CC0-1.0"), "publish-images") == ""
     assert rights.refusal(row(provider="synthetic"), "train")  # somebody's photo may be in the background
 
 
@@ -58,13 +58,13 @@ def test_the_gate_reads_the_one_table_of_terms():
     assert rights.TERMS is terms.TERMS and Permission is terms.Permission
     commons = row(provider="wikimedia")
     assert "nothing is known" in rights.refusal(commons, "train")
-    assert rights.refusal({**commons, "licence": "CC-BY-SA-3.0-de"}, "publish-images") == ""
-    listed = row(provider="urls", licence="CC0-1.0", file_url="https://images.unsplash.com/photo-1")
+    assert rights.refusal({**commons, "license": "CC-BY-SA-3.0-de"}, "publish-images") == ""
+    listed = row(provider="urls", license="CC0-1.0", file_url="https://images.unsplash.com/photo-1")
     assert "Unsplash" in rights.refusal(listed, "train")
 
 
 def test_a_build_stops_at_unknown_rights_and_leaves_nothing_behind(maker, releases):
-    maker.add(maker.photo(), maker.photo(provider="folder", licence=None), maker.photo(provider="pexels"))
+    maker.add(maker.photo(), maker.photo(provider="folder", license=None), maker.photo(provider="pexels"))
     with pytest.raises(RightsError, match="2 portraits may not be put to the use 'train'") as caught:
         build(maker.workspace, releases, "1.0.0", options())
     assert "Pexels bars" in str(caught.value) and "--permission FILE" in str(caught.value)
@@ -72,10 +72,10 @@ def test_a_build_stops_at_unknown_rights_and_leaves_nothing_behind(maker, releas
 
 
 def test_a_stated_permission_lets_it_run_and_is_recorded(maker, releases, tmp_path):
-    maker.add(maker.photo(provider="folder", licence=None))
+    maker.add(maker.photo(provider="folder", license=None))
     path = tmp_path / "permission.json"
     path.write_text(json.dumps(STATEMENT))
     build(maker.workspace, releases, "1.0.0", options(permission=Permission.load(path)))
     manifest = reader.open(releases / "1.0.0").manifest
     assert manifest.about["permission"]["reference"] == "letter 12"
-    assert "letter 12" in (releases / "1.0.0/LICENCES.md").read_text()
+    assert "letter 12" in (releases / "1.0.0/LICENSES.md").read_text()

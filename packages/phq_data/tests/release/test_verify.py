@@ -65,7 +65,7 @@ def test_a_flipped_bit_in_a_picture_is_found_and_its_row_named(made):
 
 
 def test_a_changed_label_is_found_even_when_checksums_were_made_to_fit(made):
-    edit_row(made, 2, doubt=0.75)
+    edit_row(made, 2, error_probability=0.75)
     resign(made)
     (problem,) = verify(made)
     assert problem.row == 2 and "says something else" in problem.what

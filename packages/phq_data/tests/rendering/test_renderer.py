@@ -113,17 +113,17 @@ def test_cube_is_drawn_where_the_camera_projects_it(yaw):
     assert abs(drawn.depth.min() - depth.min()) < 1e-3
 
 
-def test_silhouettes_colours_and_depths_of_both_backends_agree():
+def test_silhouettes_colors_and_depths_of_both_backends_agree():
     if renderer._gl().problem is not None:
         pytest.skip(f"no OpenGL here: {renderer._gl().problem}")
     rig = symmetric_rig()
     vertices = rig.posed([0.1, 0.3, 0, 0, 0.2, 0.1])
-    colours = np.random.default_rng(0).uniform(0.2, 1, (len(rig.vertices), 3))
+    colors = np.random.default_rng(0).uniform(0.2, 1, (len(rig.vertices), 3))
     for yaw, pitch, roll in ((0.5, 0.3, 0.1), (2.5, -0.4, -0.2)):
         pose = camera.from_angles(yaw, pitch, roll)
         ours, theirs = (
             renderer.render_mesh(
-                vertices, rig.faces, pose, camera.INTRINSICS, 256, colours, backend=name
+                vertices, rig.faces, pose, camera.INTRINSICS, 256, colors, backend=name
             )
             for name in ("software", "pyrender")
         )  # fmt: skip

@@ -40,7 +40,7 @@ def test_a_portrait_brings_its_whole_history(made):
     assert [p["person_id"] for p in found.people] == [row["person_id"]]
     assert [f["fit_id"] for f in found.fits] == [row["fit_id"]]
     assert found.verdicts[0]["reasons"] == ["off_shoulders"]
-    assert [r["stage"] for r in found.ledger] == ["ingest", "detect", "fit", "portray", "screen"]
+    assert [r["stage"] for r in found.ledger] == ["ingest", "detect", "fit", "align_crop", "screen"]
     assert found.ledger[-1]["outcome"] == "rejected"
     assert "image" not in found.portraits[0]
     text = text_of(found)

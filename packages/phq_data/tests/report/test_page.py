@@ -76,7 +76,7 @@ def test_the_numbers_are_those_of_the_tables(made):
     assert (data.planned_files, len(data.photos), data.people, len(data.portraits)) == (14, 13, 12, 12)
     assert (len(data.kept), len(data.rejected), data.distinct) == (9, 3, 8)
     stages = {stage.name: stage for stage in data.stages}
-    assert list(stages) == ["ingest", "detect", "fit", "portray", "screen", "dedup"]
+    assert list(stages) == ["ingest", "detect", "fit", "align_crop", "screen", "dedup"]
     ingest, detect, screen = stages["ingest"], stages["detect"], stages["screen"]
     assert (ingest.items, ingest.kept, ingest.rejected, ingest.failed) == (14, 13, 0, 1)
     assert (detect.items, detect.kept, detect.rejected, detect.failed) == (13, 12, 1, 0)
@@ -163,7 +163,7 @@ def test_only_web_addresses_become_links(make_workspace):
     made = make_workspace(count=2)
     rows = made.workspace.read_part("tables/photos", 0).to_pylist()
     for row, address in zip(rows, ("javascript:alert(1)", "https://example.org/by", None), strict=True):
-        row["licence"], row["licence_url"] = f"L-{address}", address
+        row["license"], row["license_url"] = f"L-{address}", address
     made.workspace.write_part("tables/photos", 0, schema.to_table("photos", rows), "test")
     page = read(write_report(made.workspace))
     outside = [link for link in page.attributes("href") if not link.startswith("#")]
@@ -264,9 +264,9 @@ def test_many_cameras_become_cells_that_count_all():
 
 
 def test_a_number_stands_beside_the_limit_of_its_name():
-    screen = ScreenConfig(max_doubt=0.5, min_blur=0.2, max_exposure=0.6)
+    screen = ScreenConfig(max_error_probability=0.5, min_blur=0.2, max_exposure=0.6)
     found = judged(
-        {"doubt": 0.6, "blur": 0.2, "exposure_low": 0.7, "coverage": 0.755, "new_thing": 3}, screen
+        {"error_probability": 0.6, "blur": 0.2, "exposure_low": 0.7, "coverage": 0.755, "new_thing": 3}, screen
     )
     assert [(j.title, j.value, j.limit, j.broken) for j in found] == [
         ("sharpness", "0.2", "at least 0.2", False),

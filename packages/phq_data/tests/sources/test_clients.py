@@ -72,7 +72,7 @@ def test_commons_reads_html_and_leaves_other_formats(site, clock):
 
     commons.page = changed
     (candidate,) = wikimedia.Wikimedia(client_web(clock), commons.api_url).search("x", "").candidates
-    assert candidate.provenance.author == "Ada Example" and candidate.provenance.licence == "CC-BY-SA-4.0"
+    assert candidate.provenance.author == "Ada Example" and candidate.provenance.license == "CC-BY-SA-4.0"
     assert candidate.provenance.author_url.endswith("/wiki/User:Ada_Example")
     assert candidate.sha1 and candidate.size == len(commons.photos[0])
 
@@ -137,7 +137,7 @@ def test_pexels_pages_and_provenance(site, clock):
     assert len(found) == 170 and cursors == ["2", "3", None]
     assert site.requests[0].query == {"query": "portrait", "per_page": "80", "page": "1"}
     one = found[3].provenance
-    assert (one.author, one.licence, one.page_url) == ("Ada", "Pexels", "https://www.pexels.com/photo/3/")
+    assert (one.author, one.license, one.page_url) == ("Ada", "Pexels", "https://www.pexels.com/photo/3/")
 
 
 def test_pexels_hourly_limit_is_kept_by_ourselves(site, clock):
@@ -202,7 +202,7 @@ def test_unsplash_pages_attribution_and_the_call_on_download(site, clock):
     assert site.requests[0].query["per_page"] == "30"
     one = found[4].provenance
     assert one.author_url == "https://unsplash.com/@ada?utm_source=phq&utm_medium=referral"
-    assert one.page_url.endswith("p4?utm_source=phq&utm_medium=referral") and one.licence == "Unsplash"
+    assert one.page_url.endswith("p4?utm_source=phq&utm_medium=referral") and one.license == "Unsplash"
     site.pages["/photos/p4/download"] = {"url": "..."}
     source.before_download(found[4])
     told = site.requests[-1]
@@ -258,7 +258,7 @@ def test_unsplash_lite_finds_by_keywords_and_descriptions_without_any_request(tm
     found = source.search("woman from behind", "").candidates
     assert [candidate.uri for candidate in found] == ["unsplash:a", "unsplash:c"]
     assert found[0].provenance.author == "Ada Example" and found[1].provenance.author == "bo"
-    assert found[0].provenance.licence == "Unsplash-Lite"
+    assert found[0].provenance.license == "Unsplash-Lite"
     assert source.search("nobody", "").candidates == ()
     with pytest.raises(SourceError, match=r"photos\.tsv"):
         UnsplashLite(tmp_path / "elsewhere")
@@ -290,7 +290,7 @@ def result(**changes):
     }  # fmt: skip
 
 
-def test_openverse_pages_to_its_depth_with_its_licences(site, clock):
+def test_openverse_pages_to_its_depth_with_its_licenses(site, clock):
     openverse_api(site, [result()], pages=40)
     source = openverse.Openverse(client_web(clock), None, None, site.url)
     found, cursors = every_page(source, "portrait")
@@ -299,13 +299,13 @@ def test_openverse_pages_to_its_depth_with_its_licences(site, clock):
     assert first.query["page_size"] == "20" and first.query["license"] == "by,by-sa,cc0,pdm"
     assert first.headers["Authorization"] is None
     assert (
-        found[0].provenance.licence == "CC-BY-SA-2.0" and "Openverse's word" in found[0].stated["openverse"]
+        found[0].provenance.license == "CC-BY-SA-2.0" and "Openverse's word" in found[0].stated["openverse"]
     )
 
 
 def test_openverse_finds_on_commons_are_looked_up_there(site, clock):
     commons = Commons(site, 4)
-    commons.licences[2] = "All rights reserved"
+    commons.licenses[2] = "All rights reserved"
     place = "https://commons.wikimedia.org/w/index.php?curid={}"
     openverse_api(
         site,
@@ -315,10 +315,10 @@ def test_openverse_finds_on_commons_are_looked_up_there(site, clock):
     web = client_web(clock)
     source = openverse.Openverse(web, wikimedia.Wikimedia(web, commons.api_url), None, site.url)
     there, closed, gone, other = source.search("portrait", "").candidates
-    assert there.uri == "wikimedia:1" and there.provenance.licence == "CC-BY-SA-4.0" and not there.refusal
+    assert there.uri == "wikimedia:1" and there.provenance.license == "CC-BY-SA-4.0" and not there.refusal
     assert there.stated["found_by"] == "Openverse"
-    assert closed.refusal == "licence_nonfree"  # whatever Openverse says
-    assert gone.refusal == "licence_unknown" and "no more" in gone.message
+    assert closed.refusal == "license_nonfree"  # whatever Openverse says
+    assert gone.refusal == "license_unknown" and "no more" in gone.message
     assert other.uri == "openverse:o9-1"
     assert len(site.asked("/w/api.php")) == 1
 
@@ -358,8 +358,8 @@ def test_lists_in_every_format_say_the_same(tmp_path, kind):
             writer.writerows(ROWS)
     found = UrlList(path).search("", "").candidates
     assert [candidate.uri[-5:] for candidate in found] == ["1.jpg", "2.jpg", "3.jpg"]
-    assert [candidate.refusal for candidate in found] == ["", "licence_unknown", "licence_nc"]
-    assert found[0].provenance.licence == "CC-BY-4.0" and found[0].provenance.author == "Ada"
+    assert [candidate.refusal for candidate in found] == ["", "license_unknown", "license_nc"]
+    assert found[0].provenance.license == "CC-BY-4.0" and found[0].provenance.author == "Ada"
 
 
 def test_a_long_list_is_read_in_pages_and_from_the_middle(tmp_path):

@@ -155,25 +155,25 @@ def provenances(root):
 def test_rights_files_speak_for_what_lies_below_and_the_nearer_one_wins(tmp_path):
     put(tmp_path, "a.jpg", "studio/b.jpg", "studio/c.png", "old/d.jpg")
     rights = {
-        "licence": "CC-BY-4.0",
+        "license": "CC-BY-4.0",
         "author": "Ada",
         "permission": {"signed": "2026-03-01"},
         "files": {"studio/*.jpg": {"author": "Bo"}, "a.jpg": {"title": "A", "rights_evidence": "a letter"}},
     }
     (tmp_path / "rights.json").write_text(json.dumps(rights))
-    (tmp_path / "old" / "rights.toml").write_text('licence = "CC0-1.0"\nrights_checked_at = 2026-02-03\n')
+    (tmp_path / "old" / "rights.toml").write_text('license = "CC0-1.0"\nrights_checked_at = 2026-02-03\n')
     found = provenances(tmp_path)
     assert set(found) == {"a.jpg", "b.jpg", "c.png", "d.jpg"}  # the rights files are no photos
     assert found["a.jpg"] == Provenance(
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
         author="Ada",
         title="A",
         rights_evidence="a letter",
         permission='{"signed": "2026-03-01"}',
     )
-    assert (found["b.jpg"].author, found["b.jpg"].licence) == ("Bo", "CC-BY-4.0")
+    assert (found["b.jpg"].author, found["b.jpg"].license) == ("Bo", "CC-BY-4.0")
     assert found["c.png"].author == "Ada" and "rights.json" in found["c.png"].rights_evidence
-    assert (found["d.jpg"].licence, found["d.jpg"].author) == ("CC0-1.0", "Ada")
+    assert (found["d.jpg"].license, found["d.jpg"].author) == ("CC0-1.0", "Ada")
     assert found["d.jpg"].rights_checked_at == "2026-02-03"
     (single,) = FolderSource(tmp_path / "a.jpg").files()
     assert single.provenance == found["a.jpg"]
@@ -189,8 +189,8 @@ def test_without_a_rights_file_nothing_is_claimed(tmp_path):
     [
         ("{", "cannot be read"),
         ("[]", "must hold an object"),
-        ('{"license": "CC0-1.0"}', "did you mean 'licence'"),
-        ('{"licence": 4}', "must be a text"),
+        ('{"license": "CC0-1.0"}', "did you mean 'license'"),
+        ('{"license": 4}', "must be a text"),
         ('{"rights_checked_at": "last year"}', "is a date"),
         ('{"files": {"*.jpg": "mine"}}', "maps file names"),
         ('{"files": {"*.jpg": {"autor": "me"}}}', "did you mean 'author'"),
@@ -218,11 +218,11 @@ def test_a_workspace_inside_the_folder_is_not_taken_for_photos(tmp_path):
     assert [file.uri.rsplit("/", 1)[1] for file in FolderSource(tmp_path).files()] == ["b.jpg"]
 
 
-def test_a_licence_in_a_rights_file_gets_its_one_name(tmp_path):
+def test_a_license_in_a_rights_file_gets_its_one_name(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"a")
     for written, name in [
         ("CC BY-SA 3.0 de", "CC-BY-SA-3.0-de"), ("cc0", "CC0-1.0"), ("CC BY-NC 4.0", "CC BY-NC 4.0"),
         ("our own", "our own"),
     ]:  # fmt: skip
-        (tmp_path / "rights.json").write_text(json.dumps({"licence": written}))
-        assert [file.provenance.licence for file in FolderSource(tmp_path).files()] == [name]
+        (tmp_path / "rights.json").write_text(json.dumps({"license": written}))
+        assert [file.provenance.license for file in FolderSource(tmp_path).files()] == [name]

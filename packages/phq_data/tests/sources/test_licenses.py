@@ -1,6 +1,6 @@
 import pytest
 
-from phq_data.sources.licenses import is_free, licence_url, normalise
+from phq_data.sources.licenses import is_free, license_url, normalise
 
 FREE = {
     "CC0-1.0": [
@@ -31,21 +31,21 @@ FREE = {
 }  # fmt: skip
 
 REFUSED = {
-    "licence_nc": [
+    "license_nc": [
         "CC BY-NC 4.0", "CC-BY-NC-SA-3.0", "Attribution-NonCommercial 2.0 Generic", "cc by nc",
         "https://creativecommons.org/licenses/by-nc/4.0/", "non-commercial use only", "CC BY-NC-ND 4.0",
     ],
-    "licence_nd": [
+    "license_nd": [
         "CC BY-ND 4.0", "Attribution-NoDerivs 2.0 Generic", "https://creativecommons.org/licenses/by-nd/2.0/",
     ],
-    "licence_nonfree": ["All rights reserved", "Fair use", "© 2020 Somebody"],
-    "licence_unclear": ["GFDL", "see description", "CC", "custom", "by the author"],
-    "licence_unknown": ["", "  ", "<br/>"],
+    "license_nonfree": ["All rights reserved", "Fair use", "© 2020 Somebody"],
+    "license_unclear": ["GFDL", "see description", "CC", "custom", "by the author"],
+    "license_unknown": ["", "  ", "<br/>"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in FREE.items() for text in texts])
-def test_spellings_of_free_licences(name, text):
+def test_spellings_of_free_licenses(name, text):
     found = normalise(text)
     assert (found.name, found.free) == (name, True)
     assert is_free(found.name)
@@ -64,19 +64,19 @@ def test_several_statements_must_agree_and_the_fullest_wins():
     assert normalise(
         "https://creativecommons.org/licenses/by-sa/3.0/de/", "CC BY-SA 3.0", "cc-by-sa"
     ).name == ("CC-BY-SA-3.0-de")
-    assert normalise("CC BY 4.0", "CC BY-SA 4.0").reason == "licence_unclear"
-    assert normalise("CC BY 4.0", "CC BY 2.0").reason == "licence_unclear"
+    assert normalise("CC BY 4.0", "CC BY-SA 4.0").reason == "license_unclear"
+    assert normalise("CC BY 4.0", "CC BY 2.0").reason == "license_unclear"
     assert normalise("Public domain", "pdm 1.0").name == "PDM-1.0"
     assert normalise("CC0", "Public domain").name == "CC0-1.0"
 
 
 def test_one_statement_against_decides_and_an_unknown_one_beside_a_free_one_does_not():
-    assert normalise("CC BY-SA 3.0", "CC BY-NC-SA 3.0").reason == "licence_nc"
+    assert normalise("CC BY-SA 3.0", "CC BY-NC-SA 3.0").reason == "license_nc"
     assert normalise("GFDL 1.2", "CC BY-SA 3.0").name == "CC-BY-SA-3.0"
     assert normalise(None, "", "CC0").name == "CC0-1.0"
 
 
-def test_a_free_licence_has_a_page():
-    assert licence_url("CC-BY-SA-3.0-de") == "https://creativecommons.org/licenses/by-sa/3.0/de/"
-    assert licence_url("CC0-1.0") == "https://creativecommons.org/publicdomain/zero/1.0/"
-    assert licence_url("PD") is licence_url(None) is licence_url("CC-BY-NC-4.0") is None
+def test_a_free_license_has_a_page():
+    assert license_url("CC-BY-SA-3.0-de") == "https://creativecommons.org/licenses/by-sa/3.0/de/"
+    assert license_url("CC0-1.0") == "https://creativecommons.org/publicdomain/zero/1.0/"
+    assert license_url("PD") is license_url(None) is license_url("CC-BY-NC-4.0") is None

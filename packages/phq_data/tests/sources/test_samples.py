@@ -21,8 +21,8 @@ def test_the_samples_of_scikit_image_are_free_pictures_of_people():
         assert Image.open(BytesIO(data)).size == (512, 512)
         assert (file.size, file.mtime_ns) == (len(data), -1)
         rights = file.provenance
-        assert rights.licence in ("PDM-1.0", "CC0-1.0")
-        assert all([rights.author, rights.page_url, rights.licence_url, rights.rights_evidence])
+        assert rights.license in ("PDM-1.0", "CC0-1.0")
+        assert all([rights.author, rights.page_url, rights.license_url, rights.rights_evidence])
     assert list(files) == sorted(files)
 
 
@@ -38,7 +38,7 @@ def test_a_package_is_found_without_importing_it(tmp_path, monkeypatch):
     source = SamplesSource()
     files = {file.uri: file for file in source.files()}
     assert source.open(files["sample:bus.jpg"]).read() == b"photo bus.jpg"
-    assert files["sample:zidane.jpg"].provenance.licence is None  # nobody says, so nothing is claimed
+    assert files["sample:zidane.jpg"].provenance.license is None  # nobody says, so nothing is claimed
     assert "AGPL" in files["sample:zidane.jpg"].provenance.rights_evidence
     assert "ultralytics" not in sys.modules
 

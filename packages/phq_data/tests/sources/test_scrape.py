@@ -83,9 +83,9 @@ def test_photos_are_there_right_after_with_provenance_and_evidence(commons, run)
     rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
     assert len(rows) == 13 and outcome.scrape.downloaded == 13
     row = rows["wikimedia:4"]
-    assert (row["provider"], row["licence"], row["author"]) == ("wikimedia", "CC-BY-SA-4.0", "Ada Example")
+    assert (row["provider"], row["license"], row["author"]) == ("wikimedia", "CC-BY-SA-4.0", "Ada Example")
     assert row["page_url"].endswith("File:Photo_4.jpg") and row["file_url"].endswith("/photos/4.jpg")
-    assert row["source"] == "one" and row["licence_url"].endswith("by-sa/4.0/")
+    assert row["source"] == "one" and row["license_url"].endswith("by-sa/4.0/")
     evidence = json.loads(row["rights_evidence"])
     assert evidence["LicenseShortName"] == "CC BY-SA 4.0" and evidence["Restrictions"] == "personality"
     assert "404" in evidence["robots"] and "404" in evidence["tdm"] and evidence["x_robots_tag"] == "none"
@@ -108,7 +108,7 @@ def test_a_second_run_asks_for_nothing(commons, run):
 
 
 def test_what_is_refused_fails_or_repeats_is_in_the_ledger_with_its_reason(commons, run):
-    commons.licences.update({1: "CC BY-NC 4.0", 2: "see below"})
+    commons.licenses.update({1: "CC BY-NC 4.0", 2: "see below"})
     pages = commons.site.pages
     pages["/photos/3.jpg"] = Answer(b"gone", 410)
     pages["/photos/4.jpg"] = b"<html>not a photo</html>" * 10
@@ -117,8 +117,8 @@ def test_what_is_refused_fails_or_repeats_is_in_the_ledger_with_its_reason(commo
     commons.photos[8] = pages["/photos/8.jpg"] = commons.photos[9]
     outcome = run()
     found = outcomes(run.workspace())
-    assert found["wikimedia:1"] == ("rejected", "licence_nc")
-    assert found["wikimedia:2"] == ("rejected", "licence_unclear")
+    assert found["wikimedia:1"] == ("rejected", "license_nc")
+    assert found["wikimedia:2"] == ("rejected", "license_unclear")
     assert found["wikimedia:3"] == ("failed", "gone")
     assert found["wikimedia:4"] == ("failed", "not_an_image")
     assert found["wikimedia:6"] == ("rejected", "opt_out")
@@ -151,7 +151,7 @@ def test_retry_failed_asks_only_for_what_may_have_passed_and_mends_the_part(comm
 
 
 def test_a_limit_counts_photos_and_earlier_runs_and_a_larger_one_goes_on(commons, run):
-    commons.licences[1] = "All rights reserved"
+    commons.licenses[1] = "All rights reserved"
     commons.site.pages["/photos/2.jpg"] = Answer(b"", 404)
     run(limit=4)
     assert sorted(commons.site.counts("/photos")) == [f"/photos/{i}.jpg" for i in (0, 2, 3, 4, 5)]
@@ -225,7 +225,7 @@ def test_a_dead_network_stops_it_instead_of_failing_every_file(commons, run, mon
 def test_refresh_finds_what_is_new_and_what_has_changed_and_nothing_else(commons, run):
     run()
     commons.site.requests.clear()
-    commons.photos[13], commons.count, commons.licences[13] = jpeg(13), 14, "CC0"
+    commons.photos[13], commons.count, commons.licenses[13] = jpeg(13), 14, "CC0"
     commons.photos[2] = jpeg(222)
     for index in (2, 13):
         commons.site.pages[f"/photos/{index}.jpg"] = commons.photos[index]
@@ -240,8 +240,8 @@ def test_terms_stop_a_scrape_before_anything_is_asked(commons, run, tmp_path):
     assert not commons.site.requests and not (tmp_path / "ws").exists()
 
 
-def test_a_permission_is_recorded_with_every_row_and_opens_closed_licences(commons, run, tmp_path):
-    commons.licences[1] = "CC BY-NC 4.0"
+def test_a_permission_is_recorded_with_every_row_and_opens_closed_licenses(commons, run, tmp_path):
+    commons.licenses[1] = "CC BY-NC 4.0"
     statement = {
         "who": "Rosa", "scope": ["store", "train"], "date": "2026-11-01", "reference": "letter 12",
         "provider": "wikimedia",
@@ -255,14 +255,14 @@ def test_a_permission_is_recorded_with_every_row_and_opens_closed_licences(commo
     blanket = tmp_path / "blanket.json"
     blanket.write_text(json.dumps({**statement, "provider": ""}))
     run(folder="other", permission=str(blanket))
-    assert outcomes(run.workspace("other"))["wikimedia:1"] == ("rejected", "licence_nc")
+    assert outcomes(run.workspace("other"))["wikimedia:1"] == ("rejected", "license_nc")
 
 
 def test_a_preview_asks_for_one_page_a_query_and_writes_nothing(commons, run, tmp_path):
-    commons.licences[1] = "CC BY-NC 4.0"
+    commons.licenses[1] = "CC BY-NC 4.0"
     lines = list(preview_lines(ScrapeRequest("wikimedia", queries=("one", "two")), run.settings))
     assert commons.site.asked() == ["/w/api.php"] * 2 and not list(tmp_path.iterdir())
-    assert "one: first page 5 of 13, 4 to download, 1 refused (licence_nc)" in lines
+    assert "one: first page 5 of 13, 4 to download, 1 refused (license_nc)" in lines
 
 
 def test_a_scrape_without_contact_or_with_a_useless_path_is_told_what_to_do(commons, run, tmp_path):
@@ -296,7 +296,7 @@ def test_one_dead_host_in_a_list_does_not_stop_the_others(commons, run, tmp_path
         dead.pages = {f"/{index}.jpg": Answer(b"", 500) for index in range(9)}
         rows = [f"{dead.url}/{index}.jpg,CC0" for index in range(9)]
         rows += [f"{commons.site.url}/photos/{index}.jpg,CC0" for index in range(5)]
-        path.write_text("\n".join(["url,licence", *rows]))
+        path.write_text("\n".join(["url,license", *rows]))
         outcome = run("urls", path=str(path), connections=1)
         assert outcome.scrape.downloaded == 5 and not outcome.scrape.stopped
         assert outcome.scrape.failed["HostDown"] >= 4 and outcome.scrape.transient == 9
@@ -307,7 +307,7 @@ def test_one_dead_host_in_a_list_does_not_stop_the_others(commons, run, tmp_path
 
 def test_a_listed_photo_of_a_provider_with_terms_is_refused(commons, run, tmp_path):
     path = tmp_path / "list.csv"
-    path.write_text("url,licence\nhttps://images.pexels.com/photos/1/a.jpeg,CC0\n")
+    path.write_text("url,license\nhttps://images.pexels.com/photos/1/a.jpeg,CC0\n")
     outcome = run("urls", path=str(path))
     assert dict(outcome.scrape.refused) == {"terms": 1}
     (row,) = run.workspace().table("ledger").to_pylist()
@@ -328,22 +328,22 @@ def test_a_distant_workspace_keeps_photos_and_journal_there(commons, run):
     assert max(commons.site.counts("/photos").values()) == 1
 
 
-def test_a_folder_is_taken_with_a_free_licence_or_a_permission_only(commons, run, tmp_path):
+def test_a_folder_is_taken_with_a_free_license_or_a_permission_only(commons, run, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for index in range(3):
         (folder / f"{index}.jpg").write_bytes(jpeg(index))
     rights = {
-        "files": {"0.jpg": {"licence": "CC BY 4.0", "author": "Ada"}, "1.jpg": {"licence": "CC BY-NC 4.0"}}
+        "files": {"0.jpg": {"license": "CC BY 4.0", "author": "Ada"}, "1.jpg": {"license": "CC BY-NC 4.0"}}
     }
     (folder / "rights.json").write_text(json.dumps(rights))
     run("folder", path=str(folder))
     found = {uri[-5:]: outcome for uri, outcome in outcomes(run.workspace()).items()}
     assert found == {
-        "0.jpg": ("kept", ""), "1.jpg": ("rejected", "licence_nc"), "2.jpg": ("rejected", "licence_unknown"),
+        "0.jpg": ("kept", ""), "1.jpg": ("rejected", "license_nc"), "2.jpg": ("rejected", "license_unknown"),
     }  # fmt: skip
-    assert run.workspace().table("photos").to_pylist()[0]["licence"] == "CC-BY-4.0"
-    rights["files"]["2.jpg"] = {"licence": "CC0"}
+    assert run.workspace().table("photos").to_pylist()[0]["license"] == "CC-BY-4.0"
+    rights["files"]["2.jpg"] = {"license": "CC0"}
     (folder / "rights.json").write_text(json.dumps(rights))
     run("folder", path=str(folder))
     assert run.workspace().table("photos").num_rows == 2
@@ -385,7 +385,7 @@ def test_an_address_that_is_none_or_an_error_nobody_foresaw_costs_one_file(
     bad = ["http://a..b/x.jpg", f"http://{'a' * 300}/x.jpg", "http://xn--zz/x.jpg", "http://[::1"]
     good = [f"{commons.site.url}/photos/{index}.jpg" for index in range(5)]
     path = tmp_path / "list.csv"
-    path.write_text("\n".join(["url,licence", *(f"{url},CC0" for url in [*bad, *good])]))
+    path.write_text("\n".join(["url,license", *(f"{url},CC0" for url in [*bad, *good])]))
     outcome = run("urls", path=str(path))
     found = outcomes(run.workspace())
     assert {found[url] for url in bad} == {("failed", "bad_url")}
@@ -412,28 +412,28 @@ def test_half_letters_from_an_interface_are_written_out():
     )
 
 
-def listed(commons, path, *rows, header="url,licence,author"):
+def listed(commons, path, *rows, header="url,license,author"):
     lines = [f"{commons.site.url}/photos/{index}.jpg,{rest}" for index, rest in rows]
     path.write_text("\n".join([header, *lines]))
     return str(path)
 
 
-def test_a_list_that_states_a_licence_later_takes_what_was_refused(commons, run, tmp_path):
+def test_a_list_that_states_a_license_later_takes_what_was_refused(commons, run, tmp_path):
     path = tmp_path / "list.csv"
     assert (
-        run("urls", path=listed(commons, path, (0, ","), (1, "CC0,"))).scrape.refused["licence_unknown"] == 1
+        run("urls", path=listed(commons, path, (0, ","), (1, "CC0,"))).scrape.refused["license_unknown"] == 1
     )
     outcome = run("urls", path=listed(commons, path, (0, "CC BY 4.0,Bo"), (1, "CC0,")))
     assert outcome.scrape.downloaded == 1 and outcome.scrape.restated == 0
     rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
     row = rows[f"{commons.site.url}/photos/0.jpg"]
-    assert (row["licence"], row["author"]) == ("CC-BY-4.0", "Bo") and len(rows) == 2
+    assert (row["license"], row["author"]) == ("CC-BY-4.0", "Bo") and len(rows) == 2
     assert {word for word, _ in outcomes(run.workspace()).values()} == {"kept"}
     assert run.workspace().table("ledger").num_rows == 2  # the part was mended: no second row
 
 
 def test_a_permission_that_comes_later_takes_what_was_refused(commons, run, tmp_path):
-    commons.licences[1] = "CC BY-NC 4.0"
+    commons.licenses[1] = "CC BY-NC 4.0"
     run()
     path = tmp_path / "permission.json"
     path.write_text(json.dumps({
@@ -454,7 +454,7 @@ def test_rights_that_a_list_states_later_replace_the_planned_ones(commons, run, 
     outcome = run("urls", path=listed(commons, path, (0, "CC BY-NC 4.0,Bo"), (1, ",Cy"), (2, "CC0,")))
     assert outcome.scrape.restated == 2 and "replace the planned ones" in "\n".join(summary(outcome))
     rows = {row["uri"][-5:]: row for row in run.workspace().table("photos").to_pylist()}
-    found = {name: (row["licence"], row["author"]) for name, row in rows.items()}
+    found = {name: (row["license"], row["author"]) for name, row in rows.items()}
     assert found["0.jpg"][0] == "CC BY-NC 4.0" and found["1.jpg"] == ("CC-BY-4.0", "Cy")
     assert found["2.jpg"] == ("CC0-1.0", None) and not commons.site.asked("/photos/0")
     assert run("urls", path=str(path)).scrape.restated == 0
@@ -465,13 +465,13 @@ def test_rights_that_a_list_states_later_replace_the_planned_ones(commons, run, 
 
 def test_rights_that_commons_states_later_are_taken_over_by_a_refresh(commons, run):
     run()
-    commons.licences[3] = "CC BY-SA 3.0"
-    commons.licences[4] = "CC BY-NC 4.0"
+    commons.licenses[3] = "CC BY-SA 3.0"
+    commons.licenses[4] = "CC BY-NC 4.0"
     outcome = run(refresh=True)
     rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
     assert outcome.scrape.restated == 2 and outcome.scrape.downloaded == 0 and len(rows) == 13
-    assert rows["wikimedia:3"]["licence"] == "CC-BY-SA-3.0"
-    assert "NC" in (rows["wikimedia:4"]["licence"] or "NC")
+    assert rows["wikimedia:3"]["license"] == "CC-BY-SA-3.0"
+    assert "NC" in (rows["wikimedia:4"]["license"] or "NC")
     assert json.loads(rows["wikimedia:4"]["rights_evidence"])["LicenseShortName"] == "CC BY-NC 4.0"
     assert run(refresh=True).scrape.restated == 0
 

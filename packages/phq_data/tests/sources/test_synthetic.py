@@ -23,10 +23,10 @@ from phq_data.synthesis import backdrop, photograph
 from phq_data.synthesis.truth import read_truth
 
 
-def test_every_photo_has_its_uri_and_a_free_licence():
+def test_every_photo_has_its_uri_and_a_free_license():
     files = list(SyntheticSource("synthetic:3@5", 3, 5).files())
     assert [file.uri for file in files] == ["synthetic:3@5#0", "synthetic:3@5#1", "synthetic:3@5#2"]
-    assert {file.provenance.licence for file in files} == {"CC0-1.0"}
+    assert {file.provenance.license for file in files} == {"CC0-1.0"}
 
 
 def test_a_longer_series_begins_with_the_shorter_one():
@@ -47,7 +47,7 @@ def test_synthesize_writes_the_photos_of_the_source_and_their_truth(tmp_path):
         assert data == source.open(file).read()
         assert hashlib.sha256(data).hexdigest() in table["photo_id"].to_pylist()
     rights = json.loads((tmp_path / "out" / "photos" / "rights.json").read_text())
-    assert rights["licence"] == "CC0-1.0"
+    assert rights["license"] == "CC0-1.0"
 
 
 def test_truth_can_be_made_again_by_several_processes(tmp_path):
@@ -176,12 +176,12 @@ def test_backgrounds_are_upright_whatever_their_kind(tmp_path):
     assert (picture[-10:, :, 1] > picture[-10:, :, 0] + 0.3).all()
 
 
-def test_backgrounds_of_the_user_appear_and_take_the_licence_away(tmp_path):
+def test_backgrounds_of_the_user_appear_and_take_the_license_away(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     Image.fromarray(np.full((400, 600, 3), (255, 0, 255), np.uint8)).save(folder / "pink.png")
     synthesize(tmp_path / "out", 6, 1, backgrounds=folder)
-    assert "licence" not in json.loads((tmp_path / "out" / "photos" / "rights.json").read_text())
+    assert "license" not in json.loads((tmp_path / "out" / "photos" / "rights.json").read_text())
     pink = 0
     for path in (tmp_path / "out" / "photos").glob("*.jpg"):
         corner = np.asarray(Image.open(path).convert("RGB"), int)[:12, :12].mean(axis=(0, 1))

@@ -64,7 +64,7 @@ def test_a_permission_goes_into_a_row_and_comes_back():
         ({"scope": []}, "scope"),
         ({"scope": ["everything"]}, "scope"),
         ({"date": "yesterday"}, "isoformat"),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
     ],
 )
 def test_a_statement_that_is_not_whole_is_refused(tmp_path, broken, word):

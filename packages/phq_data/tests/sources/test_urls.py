@@ -10,9 +10,9 @@ from phq_data.sources.urls import UrlList
     ("head", "reason"),
     [
         ("url,image_url", "url and image_url mean the same"),
-        ("url,licence,license", "licence and license mean the same"),
-        ("url;licence", "separated by ';'"),
-        ("url\tlicence", "separated by a tab"),
+        ("url,license,license", "license and license mean the same"),
+        ("url;license", "separated by ';'"),
+        ("url\tlicense", "separated by a tab"),
     ],
 )
 def test_a_header_that_means_two_things_or_none_is_told(tmp_path, head, reason):
@@ -31,7 +31,7 @@ def test_columns_of_a_table_that_are_no_texts_are_told_by_name(tmp_path, values)
 
 def test_what_is_not_a_number_is_nothing_and_pages_are_web_addresses(tmp_path):
     columns = {
-        "url": ["http://h/a.jpg"], "licence": ["CC0"], "author": pa.array([float("nan")]),
+        "url": ["http://h/a.jpg"], "license": ["CC0"], "author": pa.array([float("nan")]),
         "page_url": ["javascript:alert(1)"], "author_url": ["https://h/ada"],
     }  # fmt: skip
     pq.write_table(pa.table(columns), tmp_path / "list.parquet")

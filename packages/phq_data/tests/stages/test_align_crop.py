@@ -36,7 +36,7 @@ def test_rows_follow_the_schema_and_each_photo_is_opened_once() -> None:
     picture, mask = decoded(row.image), decoded(row.mask)
     assert picture.shape == (128, 128, 3) and mask.shape == (128, 128)
     assert (row.yaw, row.pitch) == pytest.approx((0.2, 0.1), abs=0.25)  # seen from the side
-    assert row.residual < 0.02 and row.source_pixels == pytest.approx(row.window[2] / 128)
+    assert row.landmark_error < 0.02 and row.effective_resolution == pytest.approx(row.window[2] / 128)
 
 
 def test_bystanders_are_the_other_people_of_the_photo_in_picture_pixels() -> None:
@@ -138,7 +138,7 @@ def test_mirrored_photo_gives_the_mirrored_portrait() -> None:
     assert two.window[2] == pytest.approx(one.window[2])
     difference = camera.mirror_image(decoded(two.image)).astype(int) - decoded(one.image)
     assert np.abs(difference).max() <= 2
-    assert two.residual == pytest.approx(one.residual, abs=1e-6)
+    assert two.landmark_error == pytest.approx(one.landmark_error, abs=1e-6)
 
 
 class Together(Left):
@@ -223,8 +223,8 @@ def test_a_given_vertex_map_realigns_the_head_of_its_person(tmp_path: Path) -> N
     assert found.outcomes[0].evidence["head_scale"] == pytest.approx(moved.scale)
     assert (found.records[1].window == plain.records[1].window).all()  # no map of this person
     assert (found.records[0].camera == row.camera).all() and (found.records[0].pose == row.pose).all()
-    published = bench.run(REFERENCE.replace_setting("crop.as_published=true"), reference_inputs=maps)
-    other = moved.window(first, as_published=True)
+    published = bench.run(REFERENCE.replace_setting("crop.published_center_formula=true"), reference_inputs=maps)
+    other = moved.window(first, published_center_formula=True)
     assert published.records[0].window == pytest.approx([other.x, other.y, other.side], abs=1e-4)
     assert abs(other.x - wanted.x) > 0.1
     # Large enough is asked of the window before the head moves it, as in the reference.

@@ -73,7 +73,7 @@ class Fixed:
                 joints=np.ones((len(JOINT_NAMES), 3)),
                 residuals=np.full(17, np.nan),
                 residual=self.residuals.pop(0),
-                alternatives=np.array([[0.0, 1.0], [3.0, 2.0]]),
+                hypotheses=np.array([[0.0, 1.0], [3.0, 2.0]]),
                 converged=True,
             )
             for _ in people

@@ -67,14 +67,14 @@ def test_a_good_photo_becomes_a_row_with_its_provenance():
     exif = Image.Exif()
     exif[274] = 6
     data = jpeg(exif=exif)
-    (row,), (outcome,) = run((planned(data, licence="CC0-1.0", author="Ada"), data))
+    (row,), (outcome,) = run((planned(data, license="CC0-1.0", author="Ada"), data))
     photo = decode(data, max_pixels=10_000)
     assert (row.width, row.height, row.orientation) == (48, 64, 6)
     assert row.photo_id == hashlib.sha256(data).hexdigest()
     assert (row.key, row.uri) == ("photos/a.jpg", "file:///holiday/a.jpg")
-    assert (row.format, row.colour, row.bytes) == ("JPEG", "sRGB", len(data))
+    assert (row.format, row.color, row.bytes) == ("JPEG", "sRGB", len(data))
     assert row.phash == perceptual_hash(photo.pixels)
-    assert (row.licence, row.author, row.title) == ("CC0-1.0", "Ada", None)
+    assert (row.license, row.author, row.title) == ("CC0-1.0", "Ada", None)
     assert (outcome.outcome, outcome.outputs, outcome.uri) == ("kept", (row.photo_id,), row.uri)
 
 

@@ -15,7 +15,7 @@ def test_whole_pixels_are_copied() -> None:
     photo = works.photo_of()
     found = stage.resample(photo, Window(100, 50, 256), 256)
     assert np.array_equal(found.pixels, photo[50:306, 100:356])
-    assert (found.padding, found.source_pixels) == (0.0, 1.0)
+    assert (found.padding, found.effective_resolution) == (0.0, 1.0)
 
 
 def test_subpixel_windows_land_where_they_should() -> None:
@@ -60,12 +60,12 @@ def test_padding_reflects_then_fades_to_the_median() -> None:
     mirrored = photo[100:400, :5][:, ::-1].astype(float)
     assert np.abs(near - mirrored).mean() < 50  # already mixed with the blur
     outermost = padded[:, 0].astype(float)
-    assert np.ptp(outermost, axis=0).max() <= 4  # one colour
+    assert np.ptp(outermost, axis=0).max() <= 4  # one color
     assert np.abs(outermost.mean(axis=0) - np.median(photo[100:400, :200].reshape(-1, 3), axis=0)).max() < 25
 
 
 def test_unpadded_sides_keep_their_pixels() -> None:
-    """No line of median colour along sides where nothing is padded (the reference draws one)."""
+    """No line of median color along sides where nothing is padded (the reference draws one)."""
     photo = works.photo_of(300, 300)
     padded = stage.resample(photo, Window(0, -90, 300), 300).pixels
     assert np.array_equal(padded[200:, 0], photo[110:210, 0])

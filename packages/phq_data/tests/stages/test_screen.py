@@ -95,7 +95,7 @@ def test_a_flat_portrait_fails_the_references_blur_filter_only_when_asked() -> N
     lenient = {"min_blur": 0.0, "min_contrast": 0.0, "max_head_outside": 1.0, "max_overlap": 1.0}
     people = align_crop_bench.Bench().people
     for least, wanted in ((4.0, ("blurry",)), (0.0, ())):
-        config = ScreenConfig(**lenient, min_mask_share=0.0, max_doubt=1.0, min_laplacian=least)
+        config = ScreenConfig(**lenient, min_mask_share=0.0, max_error_probability=1.0, min_laplacian=least)
         result = screen([portrait], people, config, align_crop_bench.RIG)
         assert result.records[0].reasons == wanted
         if least:
@@ -176,21 +176,21 @@ def portraits() -> tuple[list[Portrait], list[Person], list[Fit]]:
 
 def test_every_portrait_gets_a_row_and_rejects_an_overlay() -> None:
     rows, people, fits = portraits()
-    lenient = ScreenConfig(min_source_pixels=0, min_blur=0, max_padding=1, max_exposure=1, min_contrast=0,
-                           min_mask_share=0, max_overlap=1, max_doubt=1, max_head_outside=1)  # fmt: skip
+    lenient = ScreenConfig(min_effective_resolution=0, min_blur=0, max_padding=1, max_exposure=1, min_contrast=0,
+                           min_mask_share=0, max_overlap=1, max_error_probability=1, max_head_outside=1)  # fmt: skip
     ticks: list[int] = []
     kept = screen(rows, people, lenient, works.make_rig(), tick=lambda: ticks.append(1), fits=fits)
     records.to_table(Screened, kept.records)
     assert [row.kept for row in kept.records] == [True] * 3 and len(ticks) == 3
     assert all(row.overlay is None and row.reasons == () for row in kept.records)
-    strict = ScreenConfig(min_source_pixels=1e6, max_doubt=-1, max_padding=1, min_blur=0, max_exposure=1,
+    strict = ScreenConfig(min_effective_resolution=1e6, max_error_probability=-1, max_padding=1, min_blur=0, max_exposure=1,
                           min_contrast=0, min_mask_share=0, max_overlap=1, max_head_outside=1)  # fmt: skip
     found = screen(rows, people, strict, works.make_rig(), fits=fits)
     records.to_table(Screened, found.records)
     assert [row.reasons for row in found.records] == [("too_small", "doubtful")] * 3
     outcome = found.outcomes[0]
     assert (outcome.outcome, outcome.reason) == ("rejected", "too_small")
-    assert "photo pixels" in outcome.message and outcome.evidence["doubt"] >= 0
+    assert "photo pixels" in outcome.message and outcome.evidence["error_probability"] >= 0
     drawn = decoded(found.records[0].overlay).astype(int)
     assert np.abs(drawn - decoded(rows[0].image)).mean() > 3  # the rig is on it
 
@@ -219,8 +219,8 @@ def test_padding_is_not_judged() -> None:
 
 
 GOOD = Scores(
-    blur=1.0, exposure_low=0.0, exposure_high=0.0, contrast=1.0, source_pixels=2.0, padding=0.0, residual=0.0,
-    shoulder_residual=0.0, mask_share=0.5, overlap=0.0, doubt=0.0, yaw_error=1.0, coverage=1.0,
+    blur=1.0, exposure_low=0.0, exposure_high=0.0, contrast=1.0, effective_resolution=2.0, padding=0.0, landmark_error=0.0,
+    shoulder_error=0.0, mask_share=0.5, overlap=0.0, error_probability=0.0, expected_yaw_error=1.0, coverage=1.0,
     head_outside=0.0,
 )  # fmt: skip
 
@@ -228,9 +228,9 @@ GOOD = Scores(
 @pytest.mark.parametrize(
     ("score", "value", "reason"),
     [
-        ("source_pixels", 0.01, "too_small"),
-        ("shoulder_residual", 0.9, "off_shoulders"),
-        ("residual", 0.9, "off_keypoints"),
+        ("effective_resolution", 0.01, "too_small"),
+        ("shoulder_error", 0.9, "off_shoulders"),
+        ("landmark_error", 0.9, "off_keypoints"),
         ("overlap", 0.99, "crowded"),
         ("padding", 0.99, "too_much_padding"),
         ("head_outside", 0.9, "head_cut"),
@@ -239,7 +239,7 @@ GOOD = Scores(
         ("exposure_low", 1.0, "too_dark"),
         ("exposure_high", 1.0, "too_bright"),
         ("contrast", 0.0, "low_contrast"),
-        ("doubt", 1.0, "doubtful"),
+        ("error_probability", 1.0, "doubtful"),
     ],
 )
 def test_each_score_has_its_reason(score: str, value: float, reason: str) -> None:

@@ -26,9 +26,9 @@ def model() -> uncertainty.DoubtModel:
 
 GUESS = np.array([0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.1, 0.1])
 KNOWN = {
-    "alternatives": pairs(0.0, 4.0, 3.1, 40.0),
-    "yaw_deviation": 0.1,
-    "view_guess": GUESS,
+    "hypotheses": pairs(0.0, 4.0, 3.1, 40.0),
+    "yaw_std": 0.1,
+    "orientation_prior": GUESS,
     "converged": True,
 }
 
@@ -56,27 +56,27 @@ def assess(
         {"residual": 0.06},
         {"score": 0.4},
         {"coverage": 0.7},
-        {"alternatives": pairs(0.0, 4.0, 3.1, 5.0)},
-        {"yaw_deviation": 0.4},
-        {"view_guess": np.array([*GUESS[:6], 0.5, 0.5])},
-        {"view_guess": np.array([1.0, 0.0, 0.0, *GUESS[3:]])},
+        {"hypotheses": pairs(0.0, 4.0, 3.1, 5.0)},
+        {"yaw_std": 0.4},
+        {"orientation_prior": np.array([*GUESS[:6], 0.5, 0.5])},
+        {"orientation_prior": np.array([1.0, 0.0, 0.0, *GUESS[3:]])},
         {"converged": False},
     ],
 )
 def test_worse_evidence_never_lowers_doubt(model: uncertainty.DoubtModel, worse: dict[str, Any]) -> None:
     good, bad = assess(model), assess(model, **worse)
     assert 0 < good.wrong <= bad.wrong < 1
-    assert 0 < good.yaw_error <= bad.yaw_error
+    assert 0 < good.expected_yaw_error <= bad.expected_yaw_error
 
 
 def test_all_evidence_together_tells_good_labels_from_bad(model: uncertainty.DoubtModel) -> None:
     good = assess(model)
     bad = assess(
-        model, residual=0.07, score=0.35, coverage=0.7, alternatives=pairs(0.0, 4.0, 3.1, 4.5),
-        yaw_deviation=0.5, view_guess=np.array([-1.0, 0.0, 0.2, 0.0, 0.0, 1.0, 0.5, 0.4]),
+        model, residual=0.07, score=0.35, coverage=0.7, hypotheses=pairs(0.0, 4.0, 3.1, 4.5),
+        yaw_std=0.5, orientation_prior=np.array([-1.0, 0.0, 0.2, 0.0, 0.0, 1.0, 0.5, 0.4]),
     )  # fmt: skip
     assert good.wrong < 0.2 and bad.wrong > 0.6
-    assert bad.yaw_error > 2 * good.yaw_error
+    assert bad.expected_yaw_error > 2 * good.expected_yaw_error
 
 
 def test_no_weight_of_evidence_is_negative(model: uncertainty.DoubtModel) -> None:
@@ -91,14 +91,14 @@ def test_no_weight_of_evidence_is_negative(model: uncertainty.DoubtModel) -> Non
 def test_what_is_not_known_counts_as_average(model: uncertainty.DoubtModel) -> None:
     average = dict(zip(model.names, model.mean, strict=True))
     assert model.assess({}) == model.assess(average) == model.assess({"guess_apart": float("nan")})
-    bare = assess(model, yaw_deviation=None, view_guess=None)  # a fitter that tells no more
+    bare = assess(model, yaw_std=None, orientation_prior=None)  # a fitter that tells no more
     unfitted = assess(model, fitted=False)
     assert 0 < bare.wrong < 1 and 0 < unfitted.wrong < 1
 
 
 def test_evidence_beyond_all_experience_stays_finite(model: uncertainty.DoubtModel) -> None:
     found = model.assess(dict.fromkeys(model.names, 1e12))
-    assert 0.5 < found.wrong <= 1 and np.isfinite(found.yaw_error)
+    assert 0.5 < found.wrong <= 1 and np.isfinite(found.expected_yaw_error)
 
 
 def test_model_is_the_formula_that_the_page_states(model: uncertainty.DoubtModel) -> None:
@@ -108,7 +108,7 @@ def test_model_is_the_formula_that_the_page_states(model: uncertainty.DoubtModel
     found = model.assess({name: model.mean[place] + model.deviation[place]})
     odds = model.wrong[-1] + model.wrong[place]
     assert found.wrong == pytest.approx(1 / (1 + np.exp(-odds)))
-    assert found.yaw_error == pytest.approx(np.exp(model.error[-1] + model.error[place]))
+    assert found.expected_yaw_error == pytest.approx(np.exp(model.error[-1] + model.error[place]))
 
 
 def test_gap_to_another_explanation() -> None:
@@ -124,7 +124,7 @@ def test_a_table_without_the_new_columns_is_completed_with_null() -> None:
     import pyarrow as pa
 
     wanted = schema.SCHEMAS["screened"]
-    older = wanted.empty_table().drop_columns(["yaw_error"])
+    older = wanted.empty_table().drop_columns(["expected_yaw_error"])
     assert schema.complete(older, wanted).schema.equals(wanted)
     with pytest.raises((pa.ArrowInvalid, KeyError)):
-        schema.complete(older.drop_columns(["doubt"]), wanted)
+        schema.complete(older.drop_columns(["error_probability"]), wanted)

@@ -81,7 +81,7 @@ def fit_record(
         "focal": focal, "principal": np.array(principal), "root_orient": np.asarray(root_orient),
         "translation": neck, "pose": np.asarray(pose), "shape": np.zeros(0), "joints": joints,
         "residual": 0.02, "residuals": np.full(17, 0.02) if residuals is None else residuals,
-        "alternatives": np.array([[0.0, 0.1], [3.1, 0.5]]), "converged": True,
+        "hypotheses": np.array([[0.0, 0.1], [3.1, 0.5]]), "converged": True,
     }  # fmt: skip
     return Fit(**known | more)
 
@@ -139,7 +139,7 @@ def photo_record(photo_id: str = "photo", **more: Any) -> Photo:
     """A photo of 640 x 480 pixels that nobody reads."""
     known: dict[str, Any] = {
         "provider": "folder", "source": "", "uri": f"file:///{photo_id}", "key": "", "photo_id": photo_id,
-        "width": 640, "height": 480, "format": "JPEG", "bytes": 1, "orientation": 1, "colour": "sRGB",
+        "width": 640, "height": 480, "format": "JPEG", "bytes": 1, "orientation": 1, "color": "sRGB",
         "phash": 0,
     }  # fmt: skip
     return Photo(**known | more)
@@ -158,7 +158,7 @@ def person_record(points: np.ndarray, **more: Any) -> Person:
 
 
 def photo_of(width: int = 640, height: int = 480, seed: int = 0) -> np.ndarray:
-    """A smooth, colourful, asymmetric picture [H, W, 3]."""
+    """A smooth, colorful, asymmetric picture [H, W, 3]."""
     y, x = np.mgrid[:height, :width]
     rng = np.random.default_rng(seed)
     layers = []

@@ -175,9 +175,9 @@ class FakeClock:
 class Commons:
     """Files in a MediaWiki as Wikimedia Commons answers (formatversion 2), found by any query."""
 
-    def __init__(self, site: Site, count: int, per_page: int = 5, licence: str = "CC BY-SA 4.0") -> None:
+    def __init__(self, site: Site, count: int, per_page: int = 5, license: str = "CC BY-SA 4.0") -> None:
         self.site, self.count, self.per_page = site, count, per_page
-        self.licences = dict.fromkeys(range(count), licence)
+        self.licenses = dict.fromkeys(range(count), license)
         self.photos = {index: jpeg(index) for index in range(count)}
         for index, data in self.photos.items():
             site.pages[f"/photos/{index}.jpg"] = data
@@ -222,7 +222,7 @@ class Commons:
                     "mime": "image/jpeg",
                     "sha1": hashlib.sha1(data).hexdigest(),
                     "extmetadata": {
-                        "LicenseShortName": {"value": self.licences[index], "source": "commons-desc-page"},
+                        "LicenseShortName": {"value": self.licenses[index], "source": "commons-desc-page"},
                         "Artist": {"value": '<a href="//example.org"><b>Ada</b>&nbsp;Example</a>'},
                         "ObjectName": {"value": f"Photo {index}"},
                         "Restrictions": {"value": "personality"},

@@ -51,7 +51,7 @@ def ball_rig() -> PortraitRig:
         landmarks=np.array([[0, 0, 0], [0, 0.0649, 0]], np.float32),
         landmark_weights=np.array([[0, 0], [1, 0]], np.float32),
         landmark_names=("neck", "head"),
-        metadata={"origin": "drawn for a test", "licence": "CC0-1.0"},
+        metadata={"origin": "drawn for a test", "license": "CC0-1.0"},
     )
 
 
@@ -124,7 +124,7 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
     for number in numbers:
         uri = "file:///pictures/" + name.format(number=number)
         provenance = {"provider": "folder", "source": "pictures", "uri": uri, "author": author,
-                      "licence": "CC0-1.0" if number % 2 else None}  # fmt: skip
+                      "license": "CC0-1.0" if number % 2 else None}  # fmt: skip
         if number == count:  # the file that is no image
             item = schema.make_id(uri)
             plan.append({"item": item, "size": 9, "mtime_ns": 1, "sha256": "", "key": "",
@@ -147,7 +147,7 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
         plan.append({"item": photo_id, "size": len(data), "mtime_ns": 1, "sha256": photo_id, "key": key,
                      "error": "", "message": "", **provenance})  # fmt: skip
         photos.append({"photo_id": photo_id, "key": key, "width": PHOTO_WIDTH, "height": PHOTO_HEIGHT,
-                       "format": "PNG", "bytes": len(data), "orientation": 1, "colour": "sRGB",
+                       "format": "PNG", "bytes": len(data), "orientation": 1, "color": "sRGB",
                        "phash": number, **provenance})  # fmt: skip
         note("ingest", photo_id, outputs=[photo_id], uri=uri)
         if number == count + 1:
@@ -168,7 +168,7 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
                      "root_orient": [0.0, yaw, 0],
                      "translation": [0.0, 0, 2.7], "pose": pose.tolist(), "shape": [0.0, 0.1],
                      "joints": [0.0] * 39, "residual": 0.03, "residuals": [0.03] * 7 + [float("nan")] * 10,
-                     "alternatives": [yaw, 1.0, -yaw, 2.5], "converged": True})  # fmt: skip
+                     "hypotheses": [yaw, 1.0, -yaw, 2.5], "converged": True})  # fmt: skip
         note("fit", person_id, outputs=[fit_id], uri=uri)
         models = {
             "detector": "movenet-abc",
@@ -179,19 +179,19 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
         portraits.append({
             "portrait_id": portrait_id, "person_id": person_id, "fit_id": fit_id, "photo_id": photo_id,
             "camera": label.tolist(), "pose": pose.tolist(), "yaw": yaw, "pitch": pitch, "roll": roll,
-            "window": [96.0, 60.0, float(PICTURE)], "size": PICTURE, "source_pixels": 1.0, "padding": 0.0,
-            "crop_mode": "fit", "keypoints": here.reshape(-1).tolist(), "residual": 0.02,
-            "shoulder_residual": 0.31 if number < rejected else 0.03, "codec": "png",
+            "window": [96.0, 60.0, float(PICTURE)], "size": PICTURE, "effective_resolution": 1.0, "padding": 0.0,
+            "crop_mode": "fit", "keypoints": here.reshape(-1).tolist(), "landmark_error": 0.02,
+            "shoulder_error": 0.31 if number < rejected else 0.03, "codec": "png",
             "models": json.dumps(models),
             "image": struct(picture, f"{portrait_id}.png"), "mask": struct(mask, f"{portrait_id}-mask.png"),
         })  # fmt: skip
-        note("portray", fit_id, outputs=[portrait_id], uri=uri)
+        note("align_crop", fit_id, outputs=[portrait_id], uri=uri)
         bad = number < rejected
         overlay = renderer.overlay(picture, rig, label, pose)
         scores = {"blur": 0.5, "exposure_low": 0.01, "exposure_high": 0.02, "contrast": 0.6,
-                  "source_pixels": 1.0, "padding": 0.0, "residual": 0.02,
-                  "shoulder_residual": 0.31 if bad else 0.03,
-                  "mask_share": 0.4, "overlap": 0.0, "doubt": 0.1}  # fmt: skip
+                  "effective_resolution": 1.0, "padding": 0.0, "landmark_error": 0.02,
+                  "shoulder_error": 0.31 if bad else 0.03,
+                  "mask_share": 0.4, "overlap": 0.0, "error_probability": 0.1}  # fmt: skip
         screened.append({
             "portrait_id": portrait_id, "photo_id": photo_id, "kept": not bad,
             "reasons": ["off_shoulders"] if bad else [], **scores, "phash": number,

@@ -105,9 +105,9 @@ def test_missing_files_and_unknown_names_are_told(tmp_path):
         store.download("smpl")
 
 
-def test_every_known_model_says_what_its_licence_means():
+def test_every_known_model_says_what_its_license_means():
     for model in catalogue.KNOWN:
-        assert model.licence and model.origin and model.wanted
+        assert model.license and model.origin and model.wanted
         assert model.consequence.endswith(".") and len(model.consequence) < 200
         restricted = model.kind in ("smpl", "3dcrowdnet")
         assert ("on-commercial" in model.consequence) == restricted
@@ -256,7 +256,7 @@ def test_rig_build_writes_the_rig_that_a_recipe_names(tmp_path):
     assert rig.body == "smpl" and rig.digest[:16] in done.output and rig.correctives is not None
 
 
-def test_doctor_names_added_models_with_what_their_licence_means(tmp_path, own_folder):
+def test_doctor_names_added_models_with_what_their_license_means(tmp_path, own_folder):
     from phq_data.cli import doctor
 
     assert list(doctor._added()) == []
@@ -264,7 +264,7 @@ def test_doctor_names_added_models_with_what_their_licence_means(tmp_path, own_f
     weights.write_bytes(b"weights")
     store.add("yolo-own", weights)
     (check,) = doctor._added()
-    assert (check.name, check.status) == ("yolo-own", "ok") and "AGPL" in check.licence
+    assert (check.name, check.status) == ("yolo-own", "ok") and "AGPL" in check.license
     (own_folder / "yolo-own" / "record.json").write_text("{")
     (check,) = doctor._added()
     assert check.status == "attention" and "add the model again" in check.found

@@ -55,7 +55,7 @@ class TriGridConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The small MLP from a tri-grid feature to density and colour feature."""
+    """The small MLP from a tri-grid feature to density and color feature."""
 
     hidden: int = 64
     activation: Literal["none", "sigmoid"] = "none"  # sigmoid is EG3D's

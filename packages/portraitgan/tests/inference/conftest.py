@@ -53,7 +53,7 @@ def model(run: Path) -> Model:
 class AnalyticDecoder(nn.Module):
     """Instead of the MLP: 'features' are the canonical points themselves."""
 
-    linear_colour = False
+    linear_color = False
 
     def __init__(self, density: Shape, channels: int) -> None:
         super().__init__()
@@ -62,9 +62,9 @@ class AnalyticDecoder(nn.Module):
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Red where x > 0 (the subject's left), green above the neck, blue where z > 0 (in front)."""
-        colour = (points > 0).to(points.dtype)
+        color = (points > 0).to(points.dtype)
         padding = points.new_zeros(*points.shape[:-1], self._channels - 3)
-        return self._density(points), torch.cat([colour, padding], dim=-1)
+        return self._density(points), torch.cat([color, padding], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class AnalyticVolume:
 
 @pytest.fixture
 def analytic(model: Model) -> Callable[[Shape], Model]:
-    """The run's model with the volume of a formula, no background, and colours straight from the volume."""
+    """The run's model with the volume of a formula, no background, and colors straight from the volume."""
 
     def make(density: Shape) -> Model:
         generator = model.generator

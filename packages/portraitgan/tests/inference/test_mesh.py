@@ -78,14 +78,14 @@ def test_ellipsoid_comes_out_in_metres_in_its_place(analytic: Callable, make_ell
     assert (np.einsum("ij,ij->i", mesh.normals, outward) > 0).all()
 
 
-def test_colours_are_the_decoders(analytic: Callable, make_ellipsoid: Callable) -> None:
+def test_colors_are_the_decoders(analytic: Callable, make_ellipsoid: Callable) -> None:
     model: Model = analytic(make_ellipsoid((0, 0.0649, 0), (0.1, 0.1, 0.1)))
     mesh = extract(model, model.styles(model.latents([0])), options=OPTIONS)
     left, front = mesh.vertices[:, 0], mesh.vertices[:, 2]
     clear = (np.abs(left) > 0.02) & (np.abs(front) > 0.02)
-    assert ((mesh.colours[:, 0] > 128) == (left > 0))[clear].all()
-    assert ((mesh.colours[:, 2] > 128) == (front > 0))[clear].all()
-    assert mesh.colours[clear].max() > 240 and mesh.colours[clear].min() < 15
+    assert ((mesh.colors[:, 0] > 128) == (left > 0))[clear].all()
+    assert ((mesh.colors[:, 2] > 128) == (front > 0))[clear].all()
+    assert mesh.colors[clear].max() > 240 and mesh.colors[clear].min() < 15
 
 
 @pytest.mark.parametrize("yaw", [0, 90, -130])
@@ -128,7 +128,7 @@ def test_chunks_do_not_matter(model: Model) -> None:
     parts = extract(model, ws, pose, MeshOptions(resolution=16, threshold=0.2, points=1000))
     assert np.array_equal(whole.faces, parts.faces)
     assert np.allclose(whole.vertices, parts.vertices, atol=1e-6)
-    assert np.abs(whole.colours.astype(int) - parts.colours).max() <= 1
+    assert np.abs(whole.colors.astype(int) - parts.colors).max() <= 1
 
 
 def test_body_cut_by_the_cube_is_closed() -> None:
@@ -172,7 +172,7 @@ def test_files_hold_the_mesh(
     read = trimesh.load(path, force="mesh", process=False)
     assert np.allclose(read.vertices, mesh.vertices, atol=1e-6)
     assert np.array_equal(read.faces, mesh.faces)
-    assert np.array_equal(np.asarray(read.visual.vertex_colors)[:, :3], mesh.colours)
+    assert np.array_equal(np.asarray(read.visual.vertex_colors)[:, :3], mesh.colors)
     assert read.is_watertight and read.volume > 0
 
 

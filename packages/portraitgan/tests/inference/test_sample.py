@@ -68,7 +68,7 @@ def test_a_ball_appears_where_its_label_says(
     assert made.depth[0, 0, row, column] == pytest.approx(float(distance[0]) - 0.03, abs=0.008)
 
 
-def test_each_side_shows_its_colour(analytic: Callable, make_ellipsoid: Callable) -> None:
+def test_each_side_shows_its_color(analytic: Callable, make_ellipsoid: Callable) -> None:
     """Red is the subject's left (+x), blue the front (+z): yaw 90 shows the side that is at +x."""
     model = analytic(make_ellipsoid((0, 0.06, 0), (0.1, 0.1, 0.1)))
     ws = model.styles(model.latents([0]))

@@ -157,20 +157,20 @@ def test_browser_turns_the_camera_and_switches_parts(
         page.get_by_role("combobox", name="Show").click()
         page.get_by_role("option", name="raw").click()
 
-        def colour() -> np.ndarray:
+        def color() -> np.ndarray:
             return middle(page)[5:7, 5:9].mean(axis=(0, 1))  # of the ball's middle
 
-        until(lambda: colour()[2] > 180)  # blue: from the front
+        until(lambda: color()[2] > 180)  # blue: from the front
         page.get_by_role("button", name="back").click()
-        until(lambda: colour()[2] < 60)
+        until(lambda: color()[2] < 60)
         page.get_by_role("button", name="front").click()
-        until(lambda: colour()[2] > 180)
+        until(lambda: color()[2] > 180)
         page.mouse.move(300, 400)
         page.mouse.down()
         for step in range(20):
             page.mouse.move(300 - 10 * step, 400)
             time.sleep(0.03)
         page.mouse.up()
-        until(lambda: colour()[0] > 180)  # dragging to the left goes to the subject's left, which is red
+        until(lambda: color()[0] > 180)  # dragging to the left goes to the subject's left, which is red
     finally:
         viewer.close()

@@ -116,7 +116,7 @@ def test_the_substitute_has_the_same_weights_everywhere_and_says_what_it_is():
     assert not network.standard
 
 
-def test_the_substitute_sees_colours_edges_and_places():
+def test_the_substitute_sees_colors_edges_and_places():
     network = RandomConvolutions()
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=random)

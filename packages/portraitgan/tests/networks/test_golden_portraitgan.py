@@ -92,12 +92,12 @@ def test_background(generator: Generator, golden: Golden, styles: Tensor) -> Non
     close(generator.bcg_synthesis(styles[:, :12], "const")[:, ::5, ::13, ::13], golden["G/bcg_sub"])
 
 
-def test_density_and_colour_feature(
+def test_density_and_color_feature(
     generator: Generator, golden: Golden, inputs: dict[str, Tensor], planes: Tensor
 ) -> None:
-    density, colour = generator.sample_volume(planes, inputs["points"])
+    density, color = generator.sample_volume(planes, inputs["points"])
     close(density, golden["G/sigma"])
-    close(colour, golden["G/feat"])
+    close(color, golden["G/feat"])
 
 
 def test_rays(golden: Golden, inputs: dict[str, Tensor]) -> None:
@@ -107,11 +107,11 @@ def test_rays(golden: Golden, inputs: dict[str, Tensor]) -> None:
 
 
 def test_marching(golden: Golden) -> None:
-    colours, densities, depths = (
+    colors, densities, depths = (
         torch.from_numpy(golden[f"march/in_{name}"]) for name in ("colors", "dens", "depth")
     )
     densities, depths = densities[..., 0], depths[..., 0]
-    marched = marching.march_plain(colours, densities, depths)
+    marched = marching.march_plain(colors, densities, depths)
     close(marched.features, golden["march/rgb"])
     close(marched.weights, golden["march/weights"])
     close(marching.clamp_depth(marched.depth, depths.min(), depths.max()), golden["march/depth"])

@@ -75,14 +75,14 @@ def test_marching_nothing_and_a_wall() -> None:
 
 
 def merged(plain: bool, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    colours, densities, depths, fine_colours, fine_densities, fine_depths = parts
+    colors, densities, depths, fine_colors, fine_densities, fine_depths = parts
     if plain:
-        fine = (fine_colours, fine_densities, fine_depths)
-        combined = marching.merge_plain((colours, densities, depths), fine)
+        fine = (fine_colors, fine_densities, fine_depths)
+        combined = marching.merge_plain((colors, densities, depths), fine)
         marched = marching.march_plain(*combined)
         return marched.features, marched.mask, marched.depth
     factors = marching.march_merged(densities, depths, fine_densities, fine_depths)
-    summed = (factors.coarse[..., None] * colours).sum(2) + (factors.fine[..., None] * fine_colours).sum(2)
+    summed = (factors.coarse[..., None] * colors).sum(2) + (factors.fine[..., None] * fine_colors).sum(2)
     return summed, factors.mask, factors.depth
 
 

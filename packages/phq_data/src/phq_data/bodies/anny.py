@@ -202,7 +202,7 @@ class AnnyBody:
             landmark_weights=carriers[self.landmark_parents[rows]],
             landmark_names=JOINT_NAMES,
             body="anny",
-            metadata={"origin": self.source, "licence": "CC0-1.0"},
+            metadata={"origin": self.source, "license": "CC0-1.0"},
         )
 
     @staticmethod

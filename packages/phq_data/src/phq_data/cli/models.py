@@ -1,4 +1,4 @@
-"""`phq models`: the models that a user brings or asks for, and what their licences mean."""
+"""`phq models`: the models that a user brings or asks for, and what their licenses mean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     def list_models(
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
     ) -> None:
-        """Every model that can be used: shipped, added or still to be had, with licence and checksum."""
+        """Every model that can be used: shipped, added or still to be had, with license and checksum."""
         import dataclasses
         import json
 
@@ -41,13 +41,13 @@ def register(app: typer.Typer) -> None:
         typer.echo("Shipped with this program:")
         for network in shipped:
             typer.echo(f"  {network.name}: {network.title}")
-            typer.echo(f"      {network.licence}; {_size(network.bytes)}; from {network.origin}")
+            typer.echo(f"      {network.license}; {_size(network.bytes)}; from {network.origin}")
             typer.echo(f"      sha256 {network.sha256}")
         typer.echo(f"\nYours, in {store.root()}:")
         for model, kept in known:
             here = "here" if kept else ("on request" if model.url else "bring your file")
             typer.echo(f"  {model.name}: {model.title} [{here}]")
-            typer.echo(f"      {model.licence}. {model.consequence}")
+            typer.echo(f"      {model.license}. {model.consequence}")
             typer.echo(f"      from {model.origin}: {model.wanted}")
             if kept:
                 typer.echo(f"      {kept.file}, {_size(kept.bytes)}, sha256 {kept.sha256}")
@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
         from phq_data.weights.catalogue import known_model
 
         model = known_model(name)
-        typer.echo(f"{model.title}. {model.licence}. {model.consequence}")
+        typer.echo(f"{model.title}. {model.license}. {model.consequence}")
         if file is None:
             store.download_address(model, url)  # before a bar is shown
         if file is not None:

@@ -151,9 +151,9 @@ def stats(
     )
     tables: dict[str, dict[str, Any]] = {
         "split": found.splits, "seen from": found.octants, "provider": found.providers,
-        "licence": found.licences, "body": found.bodies, "side": found.sizes, "codec": found.codecs,
+        "license": found.licenses, "body": found.bodies, "side": found.sizes, "codec": found.codecs,
         "elevation, degrees": found.pitch_degrees, "roll, degrees": found.roll_degrees,
-        "photo pixels per pixel": found.source_pixels,
+        "photo pixels per pixel": found.effective_resolution,
     }  # fmt: skip
     for title, values in tables.items():
         text = "  ".join(

@@ -86,7 +86,7 @@ def inspect(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print all checks as one JSON list.")] = False,
 ) -> None:
-    """Check this machine: packages, models and their licences, drawing, Prefect, memory and space.
+    """Check this machine: packages, models and their licenses, drawing, Prefect, memory and space.
 
     Says what is missing and how to get it. Exit code 1 when the default pipeline lacks something, else 0.
     """
@@ -119,8 +119,8 @@ def _show(checks: list[Check]) -> None:
     group = ""
     for check in checks:
         words = Text(check.found)
-        if check.licence:
-            words.append(f"\nlicence: {check.licence}", "cyan")
+        if check.license:
+            words.append(f"\nlicense: {check.license}", "cyan")
         if check.advice:
             words.append(f"\n{check.advice}", "yellow" if check.status != "optional" else "dim")
         if group and check.group != group:

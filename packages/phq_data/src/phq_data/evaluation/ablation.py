@@ -36,11 +36,11 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "default": (),
     "reference joints": ("align.joints=reference",),
     "reference crop": ("crop.mode=reference",),
-    "one start": ("fit.starts=1",),
+    "one start": ("fit.initializations=1",),
     "mean shape": ("fit.shape_directions=0",),
-    "view from keypoints": ("fit.view=keypoints",),
-    "no view": ("fit.view=none",),
-    "no mirror": ("detect.mirror=false",),
+    "view from keypoints": ("fit.orientation_prior=keypoints",),
+    "no view": ("fit.orientation_prior=none",),
+    "no mirror": ("detect.flip_tta=false",),
 }
 """What the report compares unless told otherwise. The settings nearest to the photos come last: they make
 everything be done again."""

@@ -36,7 +36,7 @@ OCTANTS = tuple(range(-180, 180, 45))
 
 _HEAD = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "head_top")
 _SHOULDERS = ("left_shoulder", "right_shoulder")
-_VERDICT = ["portrait_id", "kept", "reasons", "doubt", "yaw_error"]
+_VERDICT = ["portrait_id", "kept", "reasons", "error_probability", "expected_yaw_error"]
 _ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "neck_deg", "head_deg")
 
 
@@ -67,8 +67,8 @@ class PersonError:
     shoulder_floor: float = float("nan")  # the same with the true label: the rig is not the person
     head_floor: float = float("nan")
     mask_iou: float = float("nan")
-    doubt: float = float("nan")  # what the screening thought
-    yaw_error: float = float("nan")  # degrees that it expected at the median
+    error_probability: float = float("nan")  # what the screening thought
+    expected_yaw_error: float = float("nan")  # degrees that it expected at the median
     residual: float = float("nan")
 
     @property
@@ -95,7 +95,7 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
             "the same `phq build` again"
         )
     people = _group(workspace.table("people", ["photo_id", "person_id", "keypoints"]).to_pylist(), "photo_id")
-    columns = ["portrait_id", "person_id", "camera", "pose", "window", "size", "residual"]
+    columns = ["portrait_id", "person_id", "camera", "pose", "window", "size", "landmark_error"]
     portraits = {row["person_id"]: row for row in workspace.table("portraits", columns).to_pylist()}
     screened = {row["portrait_id"]: row for row in workspace.table("screened", _VERDICT).to_pylist()}
     found: list[PersonError] = []
@@ -210,9 +210,9 @@ def _error(
         confused=bool(facing and abs(turned) > CONFUSED),
         shoulder_share=shoulders,
         head_share=face,
-        doubt=float(verdict.get("doubt", float("nan"))),
-        yaw_error=_or_nan(verdict.get("yaw_error")),
-        residual=float(portrait["residual"]),
+        error_probability=float(verdict.get("error_probability", float("nan"))),
+        expected_yaw_error=_or_nan(verdict.get("expected_yaw_error")),
+        residual=float(portrait["landmark_error"]),
     )
 
 

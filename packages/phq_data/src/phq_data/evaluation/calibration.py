@@ -44,9 +44,9 @@ class Limit:
 def levels(errors: Sequence[PersonError]) -> list[Level]:
     """Labels by doubt, before the screening; levels without labels are left out."""
     found = []
-    labelled = [e for e in errors if e.portrait_id and np.isfinite(e.doubt)]
+    labelled = [e for e in errors if e.portrait_id and np.isfinite(e.error_probability)]
     for low, high in itertools.pairwise(EDGES):
-        group = [e for e in labelled if low <= e.doubt < high]
+        group = [e for e in labelled if low <= e.error_probability < high]
         if not group:
             continue
         wrong = float(np.mean([e.yaw_deg > WRONG for e in group]))
@@ -55,10 +55,10 @@ def levels(errors: Sequence[PersonError]) -> list[Level]:
                 low=low,
                 high=min(high, 1.0),
                 count=len(group),
-                said=float(np.mean([e.doubt for e in group])),
+                said=float(np.mean([e.error_probability for e in group])),
                 wrong=wrong,
                 margin=float(np.sqrt(max(wrong * (1 - wrong), 0.25 / len(group)) / len(group))),
-                said_error=float(np.median([e.yaw_error for e in group])),
+                said_error=float(np.median([e.expected_yaw_error for e in group])),
                 error=float(np.median([e.yaw_deg for e in group])),
             )
         )
@@ -67,10 +67,10 @@ def levels(errors: Sequence[PersonError]) -> list[Level]:
 
 def limits(errors: Sequence[PersonError]) -> list[Limit]:
     """The trade-off: labels that only doubt could reject, under several limits."""
-    passed = [e for e in errors if e.portrait_id and np.isfinite(e.doubt) and e.reasons in ("", "doubtful")]
+    passed = [e for e in errors if e.portrait_id and np.isfinite(e.error_probability) and e.reasons in ("", "doubtful")]
     found = []
     for limit in LIMITS:
-        group = [e for e in passed if e.doubt <= limit]
+        group = [e for e in passed if e.error_probability <= limit]
         if group:
             yaw = [e.yaw_deg for e in group]
             found.append(
@@ -93,15 +93,15 @@ def text(errors: Sequence[PersonError]) -> str:
         return ""
     lines = [
         f"Doubt (probability that the yaw is off by more than {WRONG:g} degrees), before the screening:",
-        f"  {'doubt':>12} {'labels':>7} {'says':>6} {'is wrong':>14} {'says error':>11} {'error':>6}",
+        f"  {'error_probability':>12} {'labels':>7} {'says':>6} {'is wrong':>14} {'says error':>11} {'error':>6}",
     ]
     for one in found:
         lines.append(
             f"  {one.low:5.2f}..{one.high:4.2f} {one.count:>7} {one.said:>6.2f} {one.wrong:>7.2f} ± "
             f"{one.margin:4.2f} {one.said_error:>11.1f} {one.error:>6.1f}"
         )
-    labelled = [e for e in errors if e.portrait_id and np.isfinite(e.doubt)]
-    doubt = np.array([e.doubt for e in labelled])
+    labelled = [e for e in errors if e.portrait_id and np.isfinite(e.error_probability)]
+    doubt = np.array([e.error_probability for e in labelled])
     wrong = np.array([e.yaw_deg > WRONG for e in labelled])
     brier, base = float(np.mean((doubt - wrong) ** 2)), float(wrong.mean())
     lines.append(f"  Brier score {brier:.3f}; {base * (1 - base):.3f} when everybody had the mean doubt")
@@ -109,7 +109,7 @@ def text(errors: Sequence[PersonError]) -> str:
         bad, good = doubt[wrong], doubt[~wrong]
         area = float(np.mean(bad[:, None] > good) + 0.5 * np.mean(bad[:, None] == good))
         lines.append(f"  a wrong label has more doubt than a right one {area:.0%} of the time")
-    stated = [(e.yaw_deg, e.yaw_error) for e in labelled if np.isfinite(e.yaw_error)]
+    stated = [(e.yaw_deg, e.expected_yaw_error) for e in labelled if np.isfinite(e.expected_yaw_error)]
     if stated:
         below = float(np.mean([off < said for off, said in stated]))
         lines.append(f"  {below:.0%} of the errors are below the stated median error")

@@ -6,7 +6,7 @@ label should say, so every change of a label is an error of somebody; no change 
 may be wrong every time. `torso` and `reference` alignment of the same fit are compared, too.
 
 Counted are people of the unchanged photo who get a label and whom the screening would not call too small
-(`screen.min_source_pixels`): otherwise a few crowds would decide every number. The same is told of those
+(`screen.min_effective_resolution`): otherwise a few crowds would decide every number. The same is told of those
 whom the whole screening keeps, since they are what a dataset would contain.
 """
 
@@ -193,7 +193,7 @@ def changes_of(name: str, pixels: Pixels, models: Labeller, config: PipelineConf
     people = _label(pixels, models, config)
     sides = [_side(person, models, config) for person in people]
     counted = [
-        i for i, side in enumerate(sides) if side / config.crop.size >= config.screen.min_source_pixels
+        i for i, side in enumerate(sides) if side / config.crop.size >= config.screen.min_effective_resolution
     ]
     if not counted:
         return []
@@ -317,7 +317,7 @@ def _photo(pixels: Pixels) -> Photo:
     height, width = pixels.shape[:2]
     return Photo(
         provider="", source="", uri="", key="", photo_id="photo", width=width, height=height, format="",
-        bytes=0, orientation=1, colour="sRGB", phash=0,
+        bytes=0, orientation=1, color="sRGB", phash=0,
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ _SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags that camera raw
 _HASH_SIDE = 256  # pixels; the hash looks at 32, so nothing is lost by halving down to here
 _STRUCT_PIXELS = 1 << 26  # pictures in tables are far smaller
 _HDR_CURVES = {16: "PQ", 18: "HLG"}  # CICP transfer characteristics
-_P3_PRIMARIES = 12  # CICP colour primaries
+_P3_PRIMARIES = 12  # CICP color primaries
 _SAVE: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "png": ("PNG", "png", {"compress_level": 3}),
     "webp-lossless": ("WEBP", "webp", {"lossless": True, "quality": 0, "method": 0}),
@@ -83,7 +83,7 @@ class DecodedPhoto:
     height: int
     format: str  # as `sniff` names it
     orientation: int  # EXIF orientation of the stored bytes, 1..8
-    colour: str  # what the pixels were converted from: sRGB, grey, CMYK, palette, "ICC <name>", with notes
+    color: str  # what the pixels were converted from: sRGB, grey, CMYK, palette, "ICC <name>", with notes
     exif_time: str | None  # ISO 8601 local time when the photo was taken
     scale: float  # side of `pixels` / side of the photo; 1 unless `max_side` made it smaller
 
@@ -109,9 +109,9 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
         image.load()
         orientation, taken = _exif(image)
         profile = image.info.get("icc_profile")
-        base, colour = to_base(image, *_grey_range(image, kind))
+        base, color = to_base(image, *_grey_range(image, kind))
         base = _shrunk(base, box, (width, height), max_side)
-        rgb, colour = to_srgb(base, profile, colour)
+        rgb, color = to_srgb(base, profile, color)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
@@ -123,7 +123,7 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
         height=height,
         format=kind,
         orientation=stored or orientation,
-        colour=_with_primaries(colour, image),
+        color=_with_primaries(color, image),
         exif_time=taken,
         scale=max(pixels.shape[:2]) / max(width, height),
     )
@@ -320,11 +320,11 @@ def _exif(image: Any) -> tuple[int, str | None]:
     return orientation if orientation in _UPRIGHT else 1, None
 
 
-def _with_primaries(colour: str, image: Any) -> str:
+def _with_primaries(color: str, image: Any) -> str:
     primaries = image.info.get("nclx_profile", {}).get("color_primaries")
     if primaries == _P3_PRIMARIES and "icc_profile" not in image.info:
-        return f"{colour}, P3 primaries without ICC profile taken as sRGB"
-    return colour
+        return f"{color}, P3 primaries without ICC profile taken as sRGB"
+    return color
 
 
 @contextlib.contextmanager

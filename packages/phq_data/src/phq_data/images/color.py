@@ -15,8 +15,8 @@ from PIL import Image, ImageCms
 
 from phq_data.images.formats import PhotoError
 
-_SAME_COLOURS = 2  # grey levels of 255: profiles that move no colour further than this are sRGB
-_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow mode -> colour space as ICC spells it
+_SAME_COLORS = 2  # grey levels of 255: profiles that move no color further than this are sRGB
+_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow mode -> color space as ICC spells it
 
 
 def to_base(image: Image.Image, bits: int = 16, inverted: bool = False) -> tuple[Image.Image, str]:
@@ -34,7 +34,7 @@ def to_base(image: Image.Image, bits: int = 16, inverted: bool = False) -> tuple
         clear = mode == "PA" or "transparency" in image.info
         return image.convert("RGBA" if clear else "RGB"), "palette"
     if mode in ("L", "RGB"):
-        if "transparency" in image.info:  # one colour counts as see-through
+        if "transparency" in image.info:  # one color counts as see-through
             image = image.convert("LA" if mode == "L" else "RGBA")
         return image, "grey" if mode == "L" else "sRGB"
     if mode in ("LA", "La"):
@@ -51,8 +51,8 @@ def to_base(image: Image.Image, bits: int = 16, inverted: bool = False) -> tuple
     )
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, colour: str) -> tuple[Image.Image, str]:
-    """`image` (a mode of `to_base`) in sRGB, and `colour` refined: "ICC <name>" and what else was done."""
+def to_srgb(image: Image.Image, profile: bytes | None, color: str) -> tuple[Image.Image, str]:
+    """`image` (a mode of `to_base`) in sRGB, and `color` refined: "ICC <name>" and what else was done."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
         image = image.convert("L" if image.mode == "LA" else "RGB")
@@ -62,7 +62,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, colour: str) -> tuple[Ima
     elif profile:
         try:
             image, name = _apply(image, profile)
-            colour = name or colour
+            color = name or color
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
             notes.append(f"ICC profile ignored ({error})")
     if image.mode != "RGB":
@@ -70,24 +70,24 @@ def to_srgb(image: Image.Image, profile: bytes | None, colour: str) -> tuple[Ima
     if alpha is not None and alpha.getextrema() != (255, 255):
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
         notes.append("alpha on white")
-    return image, ", ".join([colour, *notes])
+    return image, ", ".join([color, *notes])
 
 
 def _apply(image: Image.Image, data: bytes) -> tuple[Image.Image, str | None]:
-    """`image` through an ICC profile, and the new name of its colours (None: it was sRGB all along)."""
+    """`image` through an ICC profile, and the new name of its colors (None: it was sRGB all along)."""
     profile = _profile(data)
     space = profile.profile.xcolor_space.strip()
     if space == "RGB" and image.mode == "L":
-        image = image.convert("RGB")  # a grey picture that kept the profile of its coloured original
+        image = image.convert("RGB")  # a grey picture that kept the profile of its colored original
     if _SPACES[image.mode] != space:
         raise ValueError(f"it is for {space} pictures, this one is {_SPACES[image.mode]}")
     described = "".join(c for c in ImageCms.getProfileDescription(profile) if c.isprintable()).strip()
     name = f"ICC {described[:80] or 'without a name'}"
     if image.mode == "RGB":
-        before = _colour_grid()
+        before = _color_grid()
         after = _transformed(before, profile)
         moved = np.abs(np.asarray(after, np.int16) - np.asarray(before, np.int16)).max()
-        if moved <= _SAME_COLOURS:
+        if moved <= _SAME_COLORS:
             return image, None
     return _transformed(image, profile), name
 
@@ -113,7 +113,7 @@ def _profile(data: bytes | None, builtin: str = "") -> ImageCms.ImageCmsProfile:
 
 
 @lru_cache(maxsize=1)
-def _colour_grid() -> Image.Image:
+def _color_grid() -> Image.Image:
     """17 levels of each channel, every combination: [289, 17] pixels."""
     levels = np.linspace(0, 255, 17).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)

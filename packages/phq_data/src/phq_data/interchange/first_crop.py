@@ -42,7 +42,7 @@ def is_first_crop(folder: Path) -> bool:
 
 
 def read_any(
-    folder: Path, *, masks: str = "selfie", as_published: bool = False
+    folder: Path, *, masks: str = "selfie", published_center_formula: bool = False
 ) -> Iterator[ReferencePortrait]:
     """The portraits of a folder of the reference tools, whichever of their crops it holds.
 
@@ -55,7 +55,7 @@ def read_any(
     from phq_data.bodies.smpl import default_rig
     from phq_data.models.registry import segmenter
 
-    return finish(folder, default_rig(), segmenter(masks, everybody=True), as_published=as_published)
+    return finish(folder, default_rig(), segmenter(masks, everybody=True), published_center_formula=published_center_formula)
 
 
 def finish(
@@ -64,7 +64,7 @@ def finish(
     segmenter: Segmenter,
     *,
     size: int = 1024,
-    as_published: bool = False,
+    published_center_formula: bool = False,
 ) -> Iterator[ReferencePortrait]:
     """The final portraits of a crop-A folder with `result.json`, `images` and, where they are, maps in `seg`.
 
@@ -74,7 +74,7 @@ def finish(
     path = folder / "result.json"
     entries = json.loads(path.read_text())
     for name in sorted(entries):
-        yield _portrait(folder, name, entries[name], rig, segmenter, size, as_published)
+        yield _portrait(folder, name, entries[name], rig, segmenter, size, published_center_formula)
 
 
 def _portrait(
@@ -84,7 +84,7 @@ def _portrait(
     rig: PortraitRig,
     segmenter: Segmenter,
     size: int,
-    as_published: bool,
+    published_center_formula: bool,
 ) -> ReferencePortrait:
     try:
         pose = np.asarray(entry["smpl_pose"], np.float64).reshape(72)
@@ -108,7 +108,7 @@ def _portrait(
         ]
         best = nearest(found)
         first = Window(x, y, side)
-        window = first.scaled(TIGHTER) if best is None else best.window(first, as_published=as_published)
+        window = first.scaled(TIGHTER) if best is None else best.window(first, published_center_formula=published_center_formula)
         picture = resample(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error

@@ -158,17 +158,17 @@ def _rows(workspace: Workspace, portrait: ReferencePortrait, source: str, number
     unknown = np.zeros(51).tolist()
     fit = _label_as_fit(portrait, window)
     measured: dict[str, Any] = {
-        "source_pixels": window[2] / size,
+        "effective_resolution": window[2] / size,
         "padding": _outside(window, photo.width, photo.height),
-        "residual": 0.0,
-        "shoulder_residual": 0.0,
+        "landmark_error": 0.0,
+        "shoulder_error": 0.0,
     }
     person = _mask_box(mask, window)
     return {
         "photos": {
             "photo_id": photo_id, "key": key, "width": photo.width, "height": photo.height,
             "format": photo.format, "bytes": len(data), "orientation": photo.orientation,
-            "colour": photo.colour, "phash": perceptual_hash(photo.pixels), "exif_time": photo.exif_time,
+            "color": photo.color, "phash": perceptual_hash(photo.pixels), "exif_time": photo.exif_time,
             "provider": "folder", "source": source, "uri": str(where), "title": portrait.name,
         },
         "people": {
@@ -188,7 +188,7 @@ def _rows(workspace: Workspace, portrait: ReferencePortrait, source: str, number
         "screened": {
             "portrait_id": portrait_id, "photo_id": photo_id, "kept": True, "reasons": [], "blur": 1.0,
             "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0,
-            "mask_share": float(mask.mean() / 255), "overlap": 0.0, "doubt": 0.0,
+            "mask_share": float(mask.mean() / 255), "overlap": 0.0, "error_probability": 0.0,
             "phash": perceptual_hash(np.ascontiguousarray(small)), **measured,
         },
     }  # fmt: skip
@@ -208,7 +208,7 @@ def _label_as_fit(portrait: ReferencePortrait, window: tuple[float, float, float
         "root_orient": _axis_angle(rotation), "translation": translation.tolist(),
         "pose": portrait.pose.tolist(), "shape": [0.0] * 10,
         "joints": (points @ rotation.T + translation).reshape(-1).tolist(),
-        "residual": 0.0, "residuals": [float("nan")] * 17, "alternatives": [], "converged": True,
+        "residual": 0.0, "residuals": [float("nan")] * 17, "hypotheses": [], "converged": True,
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """From a coarse mask to soft edges at full resolution: the guided filter, own implementation.
 
-After He, Sun, Tang, "Guided Image Filtering" (TPAMI 2013) with a colour guide, and "Fast Guided Filter"
-(2015): within every small window the mask is a linear function of the picture's colour, so its edges move
+After He, Sun, Tang, "Guided Image Filtering" (TPAMI 2013) with a color guide, and "Fast Guided Filter"
+(2015): within every small window the mask is a linear function of the picture's color, so its edges move
 to where the picture has edges. The coefficients are found at the mask's own resolution and applied to the
 full picture.
 """
@@ -29,7 +29,7 @@ def refine(
     """The mask [S, S] in 0..1 with its edges on the picture's.
 
     `radius` (pixels of the mask) is how far edges look around; they move about half as far. `smoothness` is
-    the colour variance (0..1 squared) below which the picture counts as flat. Away from the mask's own edges
+    the color variance (0..1 squared) below which the picture counts as flat. Away from the mask's own edges
     nothing changes.
     """
     small = np.asarray(resize_picture(picture, mask.shape[0]), np.float32) / np.float32(255)
@@ -44,7 +44,7 @@ def refine(
     fitted = resize_plane(offset, size).copy()
     for channel in range(3):
         fitted += resize_plane(slope[..., channel], size) * full[..., channel]
-    # Colours of the inside that also occur outside must not eat holes: only the band around edges is refined.
+    # Colors of the inside that also occur outside must not eat holes: only the band around edges is refined.
     edge = ndimage.maximum_filter(mask, 2 * radius + 1) - ndimage.minimum_filter(mask, 2 * radius + 1)
     band = resize_plane(ndimage.uniform_filter(np.clip(2 * edge, 0, 1), radius), size)
     coarse = resize_plane(mask, size)
@@ -71,15 +71,15 @@ def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 class _Guide:
     """A picture to which masks are fitted: what does not depend on the mask is computed once."""
 
-    colours: Plane  # [m, m, 3]
+    colors: Plane  # [m, m, 3]
     mean: Plane  # [m, m, 3] of every window
     inverse: Plane  # [m, m, 3, 3] of every window's covariance plus the smoothness
     radius: int
 
     @classmethod
-    def of(cls, colours: Plane, radius: int, smoothness: float) -> _Guide:
-        mean = _box(colours, radius)
-        r, g, b = (colours[..., channel] for channel in range(3))
+    def of(cls, colors: Plane, radius: int, smoothness: float) -> _Guide:
+        mean = _box(colors, radius)
+        r, g, b = (colors[..., channel] for channel in range(3))
         pairs = _box(np.stack([r * r, r * g, r * b, g * g, g * b, b * b], axis=-1), radius)
         pairs -= mean[..., [0, 0, 0, 1, 1, 2]] * mean[..., [0, 1, 2, 1, 2, 2]]
         rr, rg, rb, gg, gb, bb = (pairs[..., channel] for channel in range(6))
@@ -89,12 +89,12 @@ class _Guide:
         c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
         cofactors = np.stack([c_rr, c_rg, c_rb, c_rg, c_gg, c_gb, c_rb, c_gb, c_bb], axis=-1)
         inverse = cofactors / (rr * c_rr + rg * c_rg + rb * c_rb)[..., None]
-        return cls(colours, mean, inverse.reshape(*mean.shape, 3), radius)
+        return cls(colors, mean, inverse.reshape(*mean.shape, 3), radius)
 
     def fit(self, mask: Plane) -> tuple[Plane, Plane]:
         """Slope [m, m, 3] and offset [m, m] of the mask, linear in the guide (equations 19 to 21)."""
         mean_mask = _box(mask, self.radius)
-        covariance = _box(self.colours * mask[..., None], self.radius) - self.mean * mean_mask[..., None]
+        covariance = _box(self.colors * mask[..., None], self.radius) - self.mean * mean_mask[..., None]
         slope = (self.inverse * covariance[..., None, :]).sum(axis=-1)
         offset = mean_mask - (slope * self.mean).sum(axis=-1)
         return _box(slope, self.radius), _box(offset, self.radius)

@@ -59,10 +59,10 @@ class BodyFit:
     joints: FloatArray  # [J, 3] metres, camera frame, order `bodies.JOINT_NAMES`
     residuals: FloatArray  # [17] reprojection error per keypoint in units of the person's size; nan = unused
     residual: float  # score-weighted robust mean of `residuals`
-    alternatives: FloatArray  # [K, 2] (yaw in radians, cost) of every start tried, best first
+    hypotheses: FloatArray  # [K, 2] (yaw in radians, cost) of every start tried, best first
     converged: bool
-    yaw_deviation: float = float("nan")  # standard deviation of the yaw that the fit leaves open, radians
-    view_guess: FloatArray | None = None
+    yaw_std: float = float("nan")  # standard deviation of the yaw that the fit leaves open, radians
+    orientation_prior: FloatArray | None = None
     """[8] where the camera seemed to be before the fit: directions to it in the frames of chest and head, and
     the standard deviations of both, per coordinate; None = not guessed."""
 

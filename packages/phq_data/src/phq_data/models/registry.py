@@ -39,7 +39,7 @@ class EmbeddedModel:
 
     name: str
     title: str
-    licence: str
+    license: str
     package: str  # npm package and version it was converted from
     members: tuple[str, ...]  # files of that package
     sha256: str
@@ -141,7 +141,7 @@ def embedded_models() -> tuple[EmbeddedModel, ...]:
         EmbeddedModel(
             name=Path(file).stem,
             title=entry["title"],
-            licence=entry["licence"],
+            license=entry["license"],
             package=f"{entry['package']} {entry['version']}",
             members=tuple(entry["members"]),
             sha256=entry["sha256"],

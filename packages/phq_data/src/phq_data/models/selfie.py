@@ -33,7 +33,7 @@ class SelfieConfig:
     edge_radius: int = 5
     """How far edges may move to meet the picture's, in pixels of the 256 x 256 mask."""
     edge_smoothness: float = 2e-4
-    """Colour variance (of 0..1) below which the picture counts as flat."""
+    """Color variance (of 0..1) below which the picture counts as flat."""
     attached: float = 0.35
     """Mask value that carries the connection between a person's parts."""
     seen: float = 0.6

@@ -30,9 +30,9 @@ from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson
 from phq_data.models.registry import ModelError, best_device
 
 CODE_VERSION = 1  # raise it when the same config would give other people
-LICENCE_NOTE = (
+LICENSE_NOTE = (
     "YOLO pose comes from ultralytics under the AGPL-3.0: what you offer to others with it, also over a "
-    "network, must come with its source, unless you have a licence from Ultralytics."
+    "network, must come with its source, unless you have a license from Ultralytics."
 )
 DEFAULT_WEIGHTS = "yolo11m-pose"
 
@@ -129,7 +129,7 @@ def find_weights(weights: str) -> tuple[Path, str]:
 
 def open_weights(path: Path | str) -> Any:
     """The library's model from a weights file, or from one of its `.yaml` descriptions (random numbers)."""
-    _say_licence()
+    _say_license()
     library = quiet_library()
     try:
         model = library.YOLO(str(path), task="pose", verbose=False)
@@ -170,7 +170,7 @@ def quiet_library() -> Any:
             from ultralytics.nn import tasks
     except ImportError as error:
         raise ModelError(
-            f"YOLO needs the extra 'yolo': pip install 'phq-data[yolo]'. {LICENCE_NOTE}"
+            f"YOLO needs the extra 'yolo': pip install 'phq-data[yolo]'. {LICENSE_NOTE}"
         ) from error
     logging.getLogger("ultralytics").setLevel(logging.ERROR)
     if not hasattr(tasks, "SAFE_LOAD"):
@@ -208,8 +208,8 @@ def _others_untouched() -> Iterator[None]:
 
 
 @cache
-def _say_licence() -> None:
-    sys.stderr.write(f"phq: {LICENCE_NOTE}\n")
+def _say_license() -> None:
+    sys.stderr.write(f"phq: {LICENSE_NOTE}\n")
 
 
 def _people(answer: Any) -> list[DetectedPerson]:

@@ -46,7 +46,7 @@ class Models:
         from phq_data.models import registry
 
         mask = self._config.mask
-        return self._once("segmenter", lambda: registry.segmenter(mask.model, everybody=mask.everybody))
+        return self._once("segmenter", lambda: registry.segmenter(mask.model, everybody=mask.include_bystanders))
 
     @property
     def rig(self) -> PortraitRig:
@@ -80,8 +80,8 @@ class Models:
             return registry.person_detector(wanted.model)
         from phq_data.models.movenet.detector import MoveNetConfig
 
-        searched = MoveNetConfig().searched if wanted.search else 0
-        config = MoveNetConfig(mirror=wanted.mirror, searched=searched)
+        searched = MoveNetConfig().searched if wanted.second_pass else 0
+        config = MoveNetConfig(mirror=wanted.flip_tta, searched=searched)
         return registry.person_detector("movenet", config=config)
 
     def _make_fitter(self) -> BodyFitter:
@@ -94,10 +94,10 @@ class Models:
 
         usual = SmplifyConfig()
         chosen = SmplifyConfig(
-            starts=max(1, wanted.starts),
+            starts=max(1, wanted.initializations),
             shape_directions=wanted.shape_directions,
-            view_trust=0.0 if wanted.view == "none" else usual.view_trust,
-            view_picture=wanted.view == "picture" and usual.view_picture,
+            view_trust=0.0 if wanted.orientation_prior == "none" else usual.view_trust,
+            view_picture=wanted.orientation_prior == "image" and usual.view_picture,
         )
         return registry.body_fitter("smplify", config=chosen)
 

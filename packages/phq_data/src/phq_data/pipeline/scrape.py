@@ -179,7 +179,7 @@ def preview_lines(request: ScrapeRequest, settings: WebSettings | None = None) -
             refused = "".join(f", {count} refused ({reason})" for reason, count in reasons.most_common())
             yield f"{query}: first page {len(page.candidates)}{total}, {len(taken)} to download{refused}"
             for candidate in taken[:2]:
-                yield f"    {candidate.provenance.licence}  {candidate.url}"
+                yield f"    {candidate.provenance.license}  {candidate.url}"
     finally:
         web.close()
 
@@ -281,7 +281,7 @@ def _submit_here(pool: ThreadPoolExecutor, url: str, config: PipelineConfig, par
 
 
 class RightsFolder:
-    """A folder whose photos are taken only with a free licence in its rights file, or a permission."""
+    """A folder whose photos are taken only with a free license in its rights file, or a permission."""
 
     provider = "folder"
 
@@ -300,7 +300,7 @@ class RightsFolder:
                 yield dataclasses.replace(file, provenance=provenance)
 
     def open(self, file: SourceFile) -> BinaryIO:
-        """The bytes of a file. Raises `RefusedFileError` for one without a free licence."""
+        """The bytes of a file. Raises `RefusedFileError` for one without a free license."""
         reason, message = self.refusal(file.provenance)
         if reason:
             raise RefusedFileError(reason, message)
@@ -308,13 +308,13 @@ class RightsFolder:
 
     def refusal(self, provenance: Provenance) -> tuple[str, str]:
         """(reason, sentence) why a file with this provenance is not taken; ("", "") when it is."""
-        licence = normalise(provenance.licence or provenance.licence_url)
+        license = normalise(provenance.license or provenance.license_url)
         row = {"provider": self.provider, "permission": provenance.permission}
         given = [*([self._permission] if self._permission else []), *recorded(row)]
-        if licence.free or any(p.covers(row, "store") and p.covers(row, "train") for p in given):
+        if license.free or any(p.covers(row, "store") and p.covers(row, "train") for p in given):
             return "", ""
         advice = "say it in a rights.json beside the files, or give --permission"
-        return licence.reason, f"{licence.message}: {advice}"
+        return license.reason, f"{license.message}: {advice}"
 
 
 def _folder_preview(path: Path) -> Iterator[str]:

@@ -395,7 +395,7 @@ def _about(
         "config": config,
         "models": summary.models,
         "rig": dict(rig),
-        "licences": summary.licences,
+        "licenses": summary.licenses,
         "providers": summary.providers,
         "permission": options.permission.to_dict() if options.permission else None,
         "terms_checked": {name: terms.checked for name, terms in rights.TERMS.items()},

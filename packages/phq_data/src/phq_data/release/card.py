@@ -1,4 +1,4 @@
-"""The documents of a release: dataset card, datasheet, licences, attribution and change log."""
+"""The documents of a release: dataset card, datasheet, licenses, attribution and change log."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _ATTRIBUTION = (
     "author",
     "author_url",
     "page_url",
-    "licence",
-    "licence_url",
+    "license",
+    "license_url",
 )
 
 
 def write(folder: Path, manifest: Manifest, summary: Summary, changelog: str) -> None:
-    """Write README.md, DATASHEET.md, LICENCES.md, attribution.csv and CHANGELOG.md into `folder`.
+    """Write README.md, DATASHEET.md, LICENSES.md, attribution.csv and CHANGELOG.md into `folder`.
 
     `changelog` is the parent's. The shards must be there already.
     """
     (folder / "README.md").write_text(readme(manifest, summary))
     (folder / "DATASHEET.md").write_text(datasheet(manifest, summary))
-    (folder / "LICENCES.md").write_text(licences(manifest, summary))
+    (folder / "LICENSES.md").write_text(licenses(manifest, summary))
     (folder / "CHANGELOG.md").write_text(change_log(manifest, summary, changelog))
     _attribution(folder, manifest)
 
 
 def readme(manifest: Manifest, summary: Summary) -> str:
     """The dataset card with Hugging Face's front matter."""
-    licence = wording.licence_name(summary)
+    license = wording.license_name(summary)
     configs = [{"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.counts()]
     front: dict[str, Any] = {
         "pretty_name": manifest.name,
-        "license": licence,
-        **({"license_name": "per-picture", "license_link": "LICENCES.md"} if licence == "other" else {}),
+        "license": license,
+        **({"license_name": "per-picture", "license_link": "LICENSES.md"} if license == "other" else {}),
         "size_categories": [_size_category(summary.rows)],
         "task_categories": ["unconditional-image-generation", "image-to-3d"],
         "tags": ["portrait", "3d", "head-pose", "camera-pose", "phq"],
@@ -101,9 +101,9 @@ is the origin) and row-major 3x3 intrinsics in picture widths. `pose` is neck an
 `window` is where the picture was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
 the decoded picture.
 
-## Licence
+## License
 
-{_licence_sentence(summary)} See `LICENCES.md` and `attribution.csv`.
+{_license_sentence(summary)} See `LICENSES.md` and `attribution.csv`.
 
 ## Taking something down
 
@@ -173,7 +173,7 @@ Annotators: {text("annotatorDemographics")} Tools: {", ".join(said["machineAnnot
 
 ## Distribution
 
-{_licence_sentence(summary)} Every row names its provider, page, author and licence.
+{_license_sentence(summary)} Every row names its provider, page, author and license.
 
 ## Maintenance
 
@@ -181,32 +181,32 @@ Annotators: {text("annotatorDemographics")} Tools: {", ".join(said["machineAnnot
 """
 
 
-def licences(manifest: Manifest, summary: Summary) -> str:
-    """The table of licences."""
+def licenses(manifest: Manifest, summary: Summary) -> str:
+    """The table of licenses."""
     lines = "".join(
-        f"| {name} | {count:,} | {rights.licence_url(name) or '-'} |\n"
-        for name, count in summary.licences.items()
+        f"| {name} | {count:,} | {rights.license_url(name) or '-'} |\n"
+        for name, count in summary.licenses.items()
     )
     providers = "".join(f"| {name} | {count:,} |\n" for name, count in summary.providers.items())
     permission = manifest.about["permission"]
     stated = (
-        "\nFor rows whose licence alone does not allow their use, this permission was "
+        "\nFor rows whose license alone does not allow their use, this permission was "
         f"stated:\n\n```json\n{json.dumps(permission, indent=1)}\n```\n"
         if permission
         else ""
     )
-    return f"""# Licences of {manifest.name} {manifest.version}
+    return f"""# Licenses of {manifest.name} {manifest.version}
 
-Every picture has its own licence, named in the column `licence` of its row; `attribution.csv` names authors.
+Every picture has its own license, named in the column `license` of its row; `attribution.csv` names authors.
 
-| licence | portraits | page |
+| license | portraits | page |
 | --- | ---: | --- |
 {lines}
 | provider | portraits |
 | --- | ---: |
 {providers}{stated}
 Pictures under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA pictures and
-shared must be shared under the same licence. Labels and masks were made by PHQ and add no rights.
+shared must be shared under the same license. Labels and masks were made by PHQ and add no rights.
 """
 
 
@@ -236,7 +236,7 @@ def _attribution(folder: Path, manifest: Manifest) -> None:
             for row in pq.read_table(folder / shard.path, columns=[*_ATTRIBUTION, "file_url"]).to_pylist():
                 if not row["page_url"] and is_web_address(row["file_url"]):
                     row["page_url"] = row["file_url"]  # nothing else to point at
-                row["licence_url"] = row["licence_url"] or rights.licence_url(row["licence"])
+                row["license_url"] = row["license_url"] or rights.license_url(row["license"])
                 writer.writerow([*(_cell(row[name]) for name in _ATTRIBUTION), "cut and resampled"])
 
 
@@ -246,9 +246,9 @@ def _cell(value: str | None) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
-def _licence_sentence(summary: Summary) -> str:
-    names = ", ".join(f"{name} ({count:,})" for name, count in summary.licences.items())
-    return f"Every picture keeps its own licence: {names}."
+def _license_sentence(summary: Summary) -> str:
+    names = ", ".join(f"{name} ({count:,})" for name, count in summary.licenses.items())
+    return f"Every picture keeps its own license: {names}."
 
 
 def _range(days: tuple[str, str] | None) -> str:

@@ -60,8 +60,8 @@ def write(folder: Path, manifest: Manifest, summary: Summary) -> None:
 def document(manifest: Manifest, summary: Summary) -> dict[str, Any]:
     """The JSON-LD document."""
     url = manifest.about["url"] or f"urn:phq:{manifest.name}:{manifest.version}"
-    licences = datasheet_text.licence_urls(summary)
-    others = [name for name in summary.licences if datasheet_text.rights.licence_url(name) is None]
+    licenses = datasheet_text.license_urls(summary)
+    others = [name for name in summary.licenses if datasheet_text.rights.license_url(name) is None]
     return {
         "@context": _context(),
         "@type": "sc:Dataset",
@@ -72,7 +72,7 @@ def document(manifest: Manifest, summary: Summary) -> dict[str, Any]:
         "datePublished": manifest.created,
         "creator": {"@type": "sc:Organization", "name": manifest.about["creator"]},
         "url": url,
-        "license": [*licences, *others],
+        "license": [*licenses, *others],
         "citeAs": f"{manifest.name} {manifest.version} ({manifest.created}), {manifest.about['creator']}",
         "keywords": ["portrait", "3D-aware generation", "camera pose", "head pose"],
         "isLiveDataset": False,

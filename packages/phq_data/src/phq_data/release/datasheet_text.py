@@ -29,7 +29,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
     pitch = summary.pitch_degrees
     found: dict[str, str | list[str]] = {
         "dataCollection": (
-            "Photos were taken in from the providers below with provenance and licence of each. People "
+            "Photos were taken in from the providers below with provenance and license of each. People "
             "were found by a key-point network, a body model was fitted to the key points, and the "
             "portrait was cut so that the camera label holds. Pictures that failed automatic checks were "
             "left out with a recorded reason."
@@ -37,7 +37,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         "dataCollectionType": _collection_types(summary),
         "dataCollectionRawData": f"Portraits by provider: {providers}.",
         "dataCollectionMissingData": (
-            "Columns that are null were not known: author, title, licence page, the day the photo was taken. "
+            "Columns that are null were not known: author, title, license page, the day the photo was taken. "
             + (
                 "Pictures are left out because they may not be published; phq release fill fetches them "
                 "again."
@@ -46,7 +46,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
             )
         ),
         "dataPreprocessingProtocol": [
-            "EXIF orientation and colour profile are applied; pictures are resampled once from the raw "
+            "EXIF orientation and color profile are applied; pictures are resampled once from the raw "
             "photo.",
             "What lies outside the photo is a faded reflection; the column 'padding' says how much of the "
             "picture.",
@@ -55,7 +55,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ],
         "dataManipulationProtocol": "No picture was retouched; faces are not blurred.",
         "dataImputationProtocol": (
-            "Cameras and poses are estimates of a fit, not measurements; the column 'doubt' says how "
+            "Cameras and poses are estimates of a fit, not measurements; the column 'error_probability' says how "
             "unsure one is. "
             + (
                 f"{summary.truth:,} rows also have the truth."
@@ -85,7 +85,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
             f"elevation between {pitch.get('p05', 0):.0f} and {pitch.get('p95', 0):.0f} degrees for 90 % "
             "of the portraits.",
             "Who is in the photos follows from who is photographed and published by the providers. Age, "
-            "gender, skin colour and origin were not annotated, so their balance is unknown.",
+            "gender, skin color and origin were not annotated, so their balance is unknown.",
         ],
         "dataLimitations": [
             "Camera labels hold for a pinhole camera at a fixed distance; perspective of close-ups is not "
@@ -100,7 +100,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
             "the data. Do not make pictures of real people without their consent."
         ),
         "personalSensitiveInformation": [
-            "The pictures show people's faces. Photographers are named where their licence asks for it.",
+            "The pictures show people's faces. Photographers are named where their license asks for it.",
         ],
         "dataReleaseMaintenancePlan": (
             "Versions are semantic: MAJOR when a row was removed or changed, MINOR when rows were added, "
@@ -114,9 +114,9 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
     return found
 
 
-def licence_name(summary: Summary) -> str:
-    """Hugging Face's identifier of the release's licence: one licence if it covers every row, else other."""
-    names = {name.upper() for name in summary.licences}
+def license_name(summary: Summary) -> str:
+    """Hugging Face's identifier of the release's license: one license if it covers every row, else other."""
+    names = {name.upper() for name in summary.licenses}
     if names <= {"CC0-1.0", "PD", "PDM-1.0"}:
         return "cc0-1.0"
     if names <= {"CC0-1.0", "PD", "PDM-1.0", "CC-BY-4.0"}:
@@ -126,9 +126,9 @@ def licence_name(summary: Summary) -> str:
     return "other"
 
 
-def licence_urls(summary: Summary) -> list[str]:
-    """The pages of the rows' licences, as far as they are free ones."""
-    return [url for url in (rights.licence_url(name) for name in summary.licences) if url]
+def license_urls(summary: Summary) -> list[str]:
+    """The pages of the rows' licenses, as far as they are free ones."""
+    return [url for url in (rights.license_url(name) for name in summary.licenses) if url]
 
 
 def _collection_types(summary: Summary) -> list[str]:

@@ -60,7 +60,7 @@ def fill(
     manifest = release.manifest
     if manifest.images != "none":
         raise ReleaseError(f"{release_folder} has its pictures already")
-    table = release.all().metadata(["portrait_id", "provider", "file_url", "licence", "permission"])
+    table = release.all().metadata(["portrait_id", "provider", "file_url", "license", "permission"])
     refused = rights.check(table.to_pylist(), "train", permissions)
     if refused:
         raise RightsError(rights.explain(refused, "train"))

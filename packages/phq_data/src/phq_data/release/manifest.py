@@ -4,7 +4,7 @@
     data/train-00000.parquet    shards: rows of `schema.RELEASE`, small row groups
     index.parquet               one row a portrait: where it lies, its digests
     rig.safetensors             the rig of the labels, or rig-recipe.json where it may not be given away
-    README.md, croissant.json, DATASHEET.md, LICENCES.md, attribution.csv, CHANGELOG.md, report.html
+    README.md, croissant.json, DATASHEET.md, LICENSES.md, attribution.csv, CHANGELOG.md, report.html
 
 The manifest names every other file with its sha256 and holds a digest of itself. The digest finds damage and
 careless edits. Against somebody who means to deceive, compare it with one you have from elsewhere (a paper,

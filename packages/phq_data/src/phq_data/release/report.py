@@ -46,7 +46,7 @@ def page(folder: Path, manifest: Manifest, summary: Summary) -> str:
     left_out = {k.replace("_", " "): v for k, v in manifest.about["counts"]["left_out"].items()}
     elevation = (
         f"Elevation: {_spread(summary.pitch_degrees)} degrees. Roll: {_spread(summary.roll_degrees)} "
-        f"degrees. Photo pixels per picture pixel: {_spread(summary.source_pixels)}. (5 %, median, 95 %)"
+        f"degrees. Photo pixels per picture pixel: {_spread(summary.effective_resolution)}. (5 %, median, 95 %)"
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -56,14 +56,14 @@ def page(folder: Path, manifest: Manifest, summary: Summary) -> str:
 <p>{html.escape(datasheet_text.summary_sentence(manifest, summary))}</p>{warning}
 <h2>Cameras</h2>
 <p>Where the camera stands around the person: yaw across (0 = in front, 90 = on the person's left), elevation
-up. The stronger the colour, the more portraits.</p>
+up. The stronger the color, the more portraits.</p>
 {heat_map(summary)}
 <p class="soft">{elevation}</p>
 <h2>Portraits</h2>
 <div class="sheet">{_sheet(folder, manifest)}</div>
 <h2>Counts</h2>
 <div class="row">{_table("split", summary.splits)}{_table("seen from", summary.octants)}
-{_table("provider", summary.providers)}{_table("licence", summary.licences)}{_table("body", summary.bodies)}
+{_table("provider", summary.providers)}{_table("license", summary.licenses)}{_table("body", summary.bodies)}
 {_table("picture side", summary.sizes)}{_table("codec", summary.codecs)}{since}
 {_table("left out", left_out)}</div>
 </body></html>

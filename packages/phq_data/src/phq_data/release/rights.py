@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from phq_data.release.version import ReleaseError
-from phq_data.sources.licenses import is_free, licence_url
+from phq_data.sources.licenses import is_free, license_url
 from phq_data.sources.terms import TERMS, USES, Permission, Use, recorded, terms_of
 
 __all__ = [
-    "TERMS", "USES", "Permission", "RightsError", "Use", "check", "explain", "licence_url", "refusal",
+    "TERMS", "USES", "Permission", "RightsError", "Use", "check", "explain", "license_url", "refusal",
 ]  # fmt: skip
 
 
@@ -28,21 +28,21 @@ class RightsError(ReleaseError):
 def refusal(row: Mapping[str, Any], use: Use, permissions: Iterable[Permission] = ()) -> str:
     """Why `row` (provenance columns) may not be put to `use`; "" when it may.
 
-    Allowed: a free licence (CC0, public domain, CC BY, CC BY-SA) that the provider's terms do not stand
+    Allowed: a free license (CC0, public domain, CC BY, CC BY-SA) that the provider's terms do not stand
     against, or a permission that covers it, stated now or recorded in the row. Renders are no exception: a
     photo of the user may be in their background.
     """
     if any(permission.covers(row, use) for permission in (*permissions, *recorded(row))):
         return ""
     terms = terms_of(row)
-    verdict = terms.verdict(use) if terms else "per-licence"
-    if terms is not None and verdict != "per-licence":
+    verdict = terms.verdict(use) if terms else "per-license"
+    if terms is not None and verdict != "per-license":
         return "" if verdict == "allowed" else terms.why(use)
-    licence = row.get("licence")
-    if not licence:
-        return f"nothing is known about the licence of photos of '{row.get('provider') or ''}'"
-    if not is_free(licence):
-        return f"the licence {licence} is not known to allow it"
+    license = row.get("license")
+    if not license:
+        return f"nothing is known about the license of photos of '{row.get('provider') or ''}'"
+    if not is_free(license):
+        return f"the license {license} is not known to allow it"
     return ""
 
 

@@ -23,7 +23,7 @@ from phq_data.workspace import Workspace
 _BATCH = 16  # rows read at once: one row group of the workspace
 _FROM_PORTRAIT = (
     "portrait_id", "photo_id", "person_id", "camera", "pose", "yaw", "pitch", "roll", "keypoints", "window",
-    "size", "source_pixels", "padding", "residual", "shoulder_residual", "crop_mode", "codec", "models",
+    "size", "effective_resolution", "padding", "residual", "shoulder_error", "crop_mode", "codec", "models",
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class Joined:
             "photo_width": self.photo["width"],
             "photo_height": self.photo["height"],
             "day": day(self.photo["exif_time"]),
-            "doubt": self.screened["doubt"],
+            "error_probability": self.screened["error_probability"],
             "phash": self.screened["phash"],
             "body": self.body,
             "split": split,
@@ -91,7 +91,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
     for part in sorted(places):
         wanted = places[part]
         photos = _by_key(workspace, "photos", part, ["photo_id", "width", "height", "exif_time", *PROVENANCE])
-        screened = _by_key(workspace, "screened", part, ["portrait_id", "doubt", "phash"])
+        screened = _by_key(workspace, "screened", part, ["portrait_id", "error_probability", "phash"])
         bodies = _by_key(workspace, "fits", part, ["fit_id", "body"])
         path = workspace.path(f"tables/portraits/part-{part:05d}.parquet")
         columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]

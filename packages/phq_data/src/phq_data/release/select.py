@@ -24,7 +24,7 @@ from phq_data.workspace import Workspace
 
 _DAY = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})", re.ASCII)
 PROVENANCE: tuple[str, ...] = (
-    "provider", "page_url", "file_url", "title", "author", "author_url", "licence", "licence_url",
+    "provider", "page_url", "file_url", "title", "author", "author_url", "license", "license_url",
     "rights_checked_at", "rights_evidence", "permission",
 )  # fmt: skip
 

@@ -220,7 +220,7 @@ def _writer(file: BinaryIO, kind: pa.Schema) -> pq.ParquetWriter:
         file,
         kind,
         compression=compression,
-        use_dictionary=["provider", "author", "licence", "models", "split", "codec", "body", "crop_mode"],
+        use_dictionary=["provider", "author", "license", "models", "split", "codec", "body", "crop_mode"],
         write_statistics=False,
         write_page_checksum=True,
     )

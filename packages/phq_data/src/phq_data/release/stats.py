@@ -23,8 +23,8 @@ OCTANTS: tuple[str, ...] = (
 )  # fmt: skip
 """45 degrees each around yaw 0, 45, 90, ...: which side of the person the camera sees."""
 _COLUMNS = [
-    "photo_id", "split", "yaw", "pitch", "roll", "provider", "licence", "author", "models", "size",
-    "codec", "body", "source_pixels", "padding", "day", "truth_camera", "rights_checked_at",
+    "photo_id", "split", "yaw", "pitch", "roll", "provider", "license", "author", "models", "size",
+    "codec", "body", "effective_resolution", "padding", "day", "truth_camera", "rights_checked_at",
 ]  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Summary:
     photos: int = 0
     splits: dict[str, int] = field(default_factory=dict)
     providers: dict[str, int] = field(default_factory=dict)
-    licences: dict[str, int] = field(default_factory=dict)  # "unknown" where there is none
+    licenses: dict[str, int] = field(default_factory=dict)  # "unknown" where there is none
     authors: int = 0
     bodies: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Summary:
     )
     pitch_degrees: dict[str, float] = field(default_factory=dict)  # p05, median, p95
     roll_degrees: dict[str, float] = field(default_factory=dict)
-    source_pixels: dict[str, float] = field(default_factory=dict)
+    effective_resolution: dict[str, float] = field(default_factory=dict)
     truth: int = 0  # rows whose true camera is known
     days: tuple[str, str] | None = None  # first and last day a photo was taken
     checked: tuple[str, str] | None = None  # first and last day the rights were checked
@@ -72,12 +72,12 @@ def of_release(release: Release, split: str | None = None) -> Summary:
 def _summarise(tables: Iterator[pa.Table]) -> Summary:
     total = Summary()
     counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("split", "provider", "licence", "body", "size", "codec", "models")
+        name: Counter() for name in ("split", "provider", "license", "body", "size", "codec", "models")
     }
     photos: set[str] = set()
     authors: set[str] = set()
     numbers: dict[str, list[NDArray[np.float64]]] = {
-        name: [] for name in ("yaw", "pitch", "roll", "source_pixels")
+        name: [] for name in ("yaw", "pitch", "roll", "effective_resolution")
     }
     days: set[str] = set()
     checked: set[str] = set()
@@ -96,7 +96,7 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
     yaw, pitch = np.degrees(joined["yaw"]), np.degrees(joined["pitch"])
     total.photos, total.authors = len(photos), len(authors)
     total.splits = {name: counts["split"][name] for name in SPLITS if counts["split"][name]}
-    total.providers, total.licences = _sorted(counts["provider"]), _sorted(counts["licence"])
+    total.providers, total.licenses = _sorted(counts["provider"]), _sorted(counts["license"])
     total.bodies, total.sizes, total.codecs = (_sorted(counts[n]) for n in ("body", "size", "codec"))
     total.models = [_json(text) for text in sorted(counts["models"])]
     which = np.floor(((yaw + 22.5) % 360) / 45).astype(int) % 8
@@ -105,7 +105,7 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
     total.cells = np.histogram2d(yaw, pitch, bins=edges)[0].astype(np.int64)
     total.pitch_degrees = _quantiles(pitch)
     total.roll_degrees = _quantiles(np.degrees(joined["roll"]))
-    total.source_pixels = _quantiles(joined["source_pixels"])
+    total.effective_resolution = _quantiles(joined["effective_resolution"])
     total.days = (min(days), max(days)) if days else None
     total.checked = (min(checked), max(checked)) if checked else None
     return total

@@ -31,8 +31,8 @@ BackendName = Literal["software", "pyrender"]
 VARIABLE = "PHQ_RENDERER"
 """Environment variable that names the backend."""
 
-BODY_COLOUR = (0.45, 0.62, 0.80)
-HEAD_COLOUR = (0.93, 0.68, 0.47)
+BODY_COLOR = (0.45, 0.62, 0.80)
+HEAD_COLOR = (0.93, 0.68, 0.47)
 _FAR = 100.0
 
 
@@ -74,8 +74,8 @@ def overlay(
         raise RenderError(f"an overlay wants a square RGB picture, not an array of shape {picture.shape}")
     cam2world, intrinsics = cameras.from_label(camera)
     share = np.clip(rig.weights[:, 1:].astype(np.float64), 0, 1)
-    colours = (1 - share) * np.array(BODY_COLOUR) + share * np.array(HEAD_COLOUR)
-    drawn = render_mesh(rig.posed(pose), rig.faces, cam2world, intrinsics, picture.shape[0], colours)
+    colors = (1 - share) * np.array(BODY_COLOR) + share * np.array(HEAD_COLOR)
+    drawn = render_mesh(rig.posed(pose), rig.faces, cam2world, intrinsics, picture.shape[0], colors)
     alpha = drawn.rgba[..., 3:].astype(np.float32) * (opacity / 255.0)
     mixed = picture * (1 - alpha) + drawn.rgba[..., :3] * alpha
     return np.round(mixed).clip(0, 255).astype(np.uint8)
@@ -87,7 +87,7 @@ def render_mesh(
     cam2world: np.ndarray,  # [4, 4] OpenCV
     intrinsics: np.ndarray,  # [3, 3] normalised by the picture's side
     size: int,
-    colours: np.ndarray | None = None,  # [V, 3] in 0..1; None = one calm grey-blue
+    colors: np.ndarray | None = None,  # [V, 3] in 0..1; None = one calm grey-blue
     *,
     backend: BackendName | None = None,
     shaded: bool = True,
@@ -102,7 +102,7 @@ def render_mesh(
         raise RenderError(
             f"a mesh is [V, 3] vertices and [F, 3] faces, not {points.shape}, {triangles.shape}"
         )
-    base = np.broadcast_to(np.array(BODY_COLOUR) if colours is None else colours, points.shape)
+    base = np.broadcast_to(np.array(BODY_COLOR) if colors is None else colors, points.shape)
     if shaded:
         base = base * headlight(points, triangles, cam2world[:3, 3])[:, None]
     base = np.clip(base, 0, 1).astype(np.float32)
@@ -154,15 +154,15 @@ def _chosen() -> BackendName:
 
 def _software(
     points: np.ndarray, faces: np.ndarray, cam2world: np.ndarray, intrinsics: np.ndarray, size: int,
-    colours: np.ndarray, factor: int = 2,
+    colors: np.ndarray, factor: int = 2,
 ) -> Rendering:  # fmt: skip
     """Draw at `factor` times the size and average: smooth edges."""
     fine = size * factor
     at, depth = cameras.project(points, cam2world, intrinsics)
     seen = rasterise(at * fine, depth, faces, (fine, fine))
-    colour = np.ones((len(seen.pixel), 4), np.float32)
-    colour[:, :3] = seen.interpolate(colours, faces)
-    fine_layer = seen.image(colour)
+    color = np.ones((len(seen.pixel), 4), np.float32)
+    color[:, :3] = seen.interpolate(colors, faces)
+    fine_layer = seen.image(color)
     fine_depth = seen.image(seen.depth, empty=np.inf)
     corners = [(row, column) for row in range(factor) for column in range(factor)]
     total = sum(fine_layer[row::factor, column::factor] for row, column in corners)
@@ -174,12 +174,12 @@ def _software(
 
 def _pyrender(
     points: np.ndarray, faces: np.ndarray, cam2world: np.ndarray, intrinsics: np.ndarray, size: int,
-    colours: np.ndarray,
+    colors: np.ndarray,
 ) -> Rendering:  # fmt: skip
     gl = _gl()
     if gl.problem is not None:
         raise RenderError(f"the pyrender backend is not available: {gl.problem}")
-    return gl.draw(points, faces, cam2world, intrinsics, size, colours)
+    return gl.draw(points, faces, cam2world, intrinsics, size, colors)
 
 
 class _OpenGL:
@@ -210,14 +210,14 @@ class _OpenGL:
 
     def _draw(
         self, points: np.ndarray, faces: np.ndarray, cam2world: np.ndarray, intrinsics: np.ndarray, size: int,
-        colours: np.ndarray,
+        colors: np.ndarray,
     ) -> Rendering:  # fmt: skip
         import pyrender
 
         primitive = pyrender.Primitive(
             positions=points.astype(np.float32),
             indices=np.asarray(faces, np.uint32),
-            color_0=np.concatenate([colours, np.ones((len(colours), 1), np.float32)], axis=1),
+            color_0=np.concatenate([colors, np.ones((len(colors), 1), np.float32)], axis=1),
             material=pyrender.MetallicRoughnessMaterial(doubleSided=True),
         )
         scene = pyrender.Scene(bg_color=[0, 0, 0, 0], ambient_light=[1, 1, 1])
@@ -229,8 +229,8 @@ class _OpenGL:
         scene.add(view, pose=np.asarray(cam2world) @ np.diag([1.0, -1.0, -1.0, 1.0]))
         self._renderer.viewport_width = self._renderer.viewport_height = size
         flags = pyrender.RenderFlags.FLAT | pyrender.RenderFlags.RGBA | pyrender.RenderFlags.SKIP_CULL_FACES
-        colour, depth = self._renderer.render(scene, flags=flags)
-        return Rendering(colour, np.where(depth > 0, depth, np.inf).astype(np.float32))
+        color, depth = self._renderer.render(scene, flags=flags)
+        return Rendering(color, np.where(depth > 0, depth, np.inf).astype(np.float32))
 
 
 _lock = threading.Lock()

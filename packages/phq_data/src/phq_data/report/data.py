@@ -19,13 +19,13 @@ from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace
 
 PORTRAIT_COLUMNS = [
-    "portrait_id", "photo_id", "person_id", "fit_id", "pose", "yaw", "pitch", "roll", "size", "source_pixels",
-    "padding", "crop_mode", "codec", "models", "residual", "shoulder_residual",
+    "portrait_id", "photo_id", "person_id", "fit_id", "pose", "yaw", "pitch", "roll", "size", "effective_resolution",
+    "padding", "crop_mode", "codec", "models", "landmark_error", "shoulder_error",
 ]  # fmt: skip
 SCREEN_COLUMNS = ["portrait_id", "kept", "reasons"]
 LEDGER_COLUMNS = ["stage", "item", "outcome", "reason", "message", "retryable", "uri"]
 PHOTO_COLUMNS = [
-    "photo_id", "uri", "provider", "source", "author", "page_url", "licence", "licence_url", "permission",
+    "photo_id", "uri", "provider", "source", "author", "page_url", "license", "license_url", "permission",
     "width", "height",
 ]  # fmt: skip
 

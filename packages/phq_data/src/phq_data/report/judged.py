@@ -11,9 +11,9 @@ import numpy as np
 from phq_data.config import ScreenConfig
 
 _TITLES: Mapping[str, tuple[str, bool]] = {
-    "residual": ("key points off by", True),
-    "shoulder_residual": ("shoulders off by", True),
-    "source_pixels": ("photo pixels per pixel", False),
+    "landmark_error": ("key points off by", True),
+    "shoulder_error": ("shoulders off by", True),
+    "effective_resolution": ("photo pixels per pixel", False),
     "blur": ("sharpness", False),
     "padding": ("outside the photo", True),
     "head_outside": ("of the head outside the photo", True),
@@ -23,8 +23,8 @@ _TITLES: Mapping[str, tuple[str, bool]] = {
     "exposure_low": ("of the person near black", True),
     "exposure_high": ("of the person near white", True),
     "contrast": ("contrast", False),
-    "doubt": ("doubt about the label", False),
-    "yaw_error": ("degrees of yaw it may be off by", False),
+    "error_probability": ("doubt about the label", False),
+    "expected_yaw_error": ("degrees of yaw it may be off by", False),
 }
 """What each number is called, and whether it is a share."""
 _ONE_LIMIT = {"exposure_low": "exposure", "exposure_high": "exposure"}
@@ -43,7 +43,7 @@ class Judged:
 def judged(numbers: Mapping[str, Any], screen: ScreenConfig) -> tuple[Judged, ...]:
     """`numbers` (the evidence of a ledger row) with the limits of `screen`.
 
-    A number and its limit belong together by name: `doubt` and `max_doubt`, `blur` and `min_blur`. Numbers
+    A number and its limit belong together by name: `doubt` and `max_error_probability`, `blur` and `min_blur`. Numbers
     that nobody has named yet are shown under their own name.
     """
     return tuple(

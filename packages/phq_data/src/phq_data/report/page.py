@@ -132,7 +132,7 @@ def _html(
         max_members=MAX_MEMBERS,
         models=provenance.models(data, rig),
         sources=provenance.sources(data),
-        unknown_licences=provenance.unknown_licences(data),
+        unknown_licenses=provenance.unknown_licenses(data),
         authors=provenance.authors(data).head(50),
         settings=settings,
     )

@@ -1,6 +1,6 @@
 """Plots of a report: histograms as plain numbers for the template, the camera plot as SVG and as PNG.
 
-The page draws its plots with HTML and CSS, so that they follow the reader's colours, keep readable letters on
+The page draws its plots with HTML and CSS, so that they follow the reader's colors, keep readable letters on
 a phone and can be read aloud. `cameras_png` is the same camera plot as a picture for elsewhere.
 """
 

@@ -15,11 +15,11 @@ from phq_data.rig import PortraitRig
 
 @dataclass(frozen=True)
 class SourceCount:
-    """Photos of one provider under one licence."""
+    """Photos of one provider under one license."""
 
     provider: str
-    licence: str  # "" = unknown
-    licence_url: str  # only http(s); "" otherwise
+    license: str  # "" = unknown
+    license_url: str  # only http(s); "" otherwise
     photos: int
     kept: int  # portraits made of them that the screen kept
     authors: int  # different ones that are named
@@ -33,7 +33,7 @@ class ModelUse:
     name: str  # as recorded in the rows
     portraits: int
     origin: str
-    licence: str
+    license: str
 
 
 _ROLES = {
@@ -50,29 +50,29 @@ _OWN = {"smplify": ("fits the body mesh to the key points; no network", "Apache-
 
 
 def sources(data: ReportData) -> tuple[SourceCount, ...]:
-    """Photos and kept portraits by provider and licence, most photos first."""
+    """Photos and kept portraits by provider and license, most photos first."""
     photos = data.photos.assign(
-        licence=data.photos["licence"].fillna(""), provider=data.photos["provider"].fillna("")
+        license=data.photos["license"].fillna(""), provider=data.photos["provider"].fillna("")
     )
     kept = data.kept["photo_id"].value_counts()
     counts = []
-    for (provider, licence), group in photos.groupby(["provider", "licence"], sort=True):
-        urls = [url for url in group["licence_url"].dropna().unique() if web_address(url)]
+    for (provider, license), group in photos.groupby(["provider", "license"], sort=True):
+        urls = [url for url in group["license_url"].dropna().unique() if web_address(url)]
         counts.append(
             SourceCount(
                 provider=str(provider),
-                licence=str(licence),
-                licence_url=urls[0] if urls else "",
+                license=str(license),
+                license_url=urls[0] if urls else "",
                 photos=len(group),
                 kept=int(kept.reindex(group.index).fillna(0).sum()),
                 authors=int(group["author"].dropna().nunique()),
             )
         )
-    return tuple(sorted(counts, key=lambda c: (-c.photos, c.provider, c.licence)))
+    return tuple(sorted(counts, key=lambda c: (-c.photos, c.provider, c.license)))
 
 
 def models(data: ReportData, rig: PortraitRig | None) -> tuple[ModelUse, ...]:
-    """The models that the portraits record, with origin and licence of those that ship with PHQ."""
+    """The models that the portraits record, with origin and license of those that ship with PHQ."""
     used: Counter[tuple[str, str]] = Counter()
     for text, count in data.portraits["models"].value_counts().items():
         try:
@@ -93,14 +93,14 @@ def models(data: ReportData, rig: PortraitRig | None) -> tuple[ModelUse, ...]:
             if file in shipped
         ]
         origin = "; ".join(network.title for network in networks)
-        licence = ", ".join(sorted({network.licence for network in networks}))
+        license = ", ".join(sorted({network.license for network in networks}))
         for key, (what, terms) in _OWN.items():
             if name.lower().startswith(key):
-                origin, licence = what, terms
+                origin, license = what, terms
         if role in ("rig", "body") and rig is not None:
             origin = rig.metadata.get("origin", "") or rig.metadata.get("source", "") or rig.body
-            licence = rig.metadata.get("licence", "")
-        found.append(ModelUse(_ROLES.get(role, role), name, count, origin, licence))
+            license = rig.metadata.get("license", "")
+        found.append(ModelUse(_ROLES.get(role, role), name, count, origin, license))
     return tuple(found)
 
 
@@ -109,9 +109,9 @@ def web_address(text: object) -> bool:
     return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
-def unknown_licences(data: ReportData) -> int:
-    """Photos whose licence nobody recorded."""
-    return int(data.photos["licence"].isna().sum()) if len(data.photos) else 0
+def unknown_licenses(data: ReportData) -> int:
+    """Photos whose license nobody recorded."""
+    return int(data.photos["license"].isna().sum()) if len(data.photos) else 0
 
 
 def authors(data: ReportData) -> pd.Series:

@@ -20,7 +20,7 @@ STAGE_TITLES = {
     "ingest": "read photos",
     "detect": "find people",
     "fit": "fit bodies",
-    "portray": "align, crop, mask",
+    "align_crop": "align, crop, mask",
     "screen": "screen portraits",
     "dedup": "drop near-duplicates",
 }
@@ -28,7 +28,7 @@ STAGE_ITEMS = {
     "ingest": "files",
     "detect": "photos",
     "fit": "people",
-    "portray": "fits",
+    "align_crop": "fits",
     "screen": "portraits",
     "dedup": "kept portraits",
 }
@@ -162,8 +162,8 @@ def shown_card(data: ReportData, card: sheets.Card, evidence: Mapping[str, Any])
     uri = str(row["uri"])
     tooltip = (
         f"{card.portrait_id}\n{uri}\nyaw {yaw}°, pitch {pitch}°, roll {roll}°\n"
-        f"key points off by {100 * row['residual']:.1f} % of the side, "
-        f"{row['source_pixels']:.2f} photo pixels a pixel, {100 * row['padding']:.0f} % outside the photo"
+        f"key points off by {100 * row['landmark_error']:.1f} % of the side, "
+        f"{row['effective_resolution']:.2f} photo pixels a pixel, {100 * row['padding']:.0f} % outside the photo"
     )
     return ShownCard(
         card=card,

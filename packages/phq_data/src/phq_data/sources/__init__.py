@@ -39,10 +39,10 @@ class Provenance:
     title: str | None = None
     author: str | None = None
     author_url: str | None = None
-    licence: str | None = None  # normalised name, e.g. CC0-1.0
-    licence_url: str | None = None
+    license: str | None = None  # normalised name, e.g. CC0-1.0
+    license_url: str | None = None
     rights_checked_at: str | None = None  # ISO 8601 date
-    rights_evidence: str | None = None  # how the licence is known
+    rights_evidence: str | None = None  # how the license is known
     permission: str | None = None  # JSON of a recorded permission
 
 

@@ -1,7 +1,7 @@
-"""Licences in their many spellings to one name each: CC0-1.0, PDM-1.0, PD, CC-BY-4.0, CC-BY-SA-3.0-de.
+"""Licenses in their many spellings to one name each: CC0-1.0, PDM-1.0, PD, CC-BY-4.0, CC-BY-SA-3.0-de.
 
-Sites state licences as texts ("CC BY-SA 3.0 de", "Attribution 2.0 Generic"), as addresses, as template names
-("cc-by-sa-3.0-migrated") and as HTML. Only licences that let everybody use, change and share a photo are
+Sites state licenses as texts ("CC BY-SA 3.0 de", "Attribution 2.0 Generic"), as addresses, as template names
+("cc-by-sa-3.0-migrated") and as HTML. Only licenses that let everybody use, change and share a photo are
 free here; non-commercial, no-derivatives and unclear ones are not, with a reason for the record.
 """
 
@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-REASONS = ("licence_nc", "licence_nd", "licence_nonfree", "licence_unknown", "licence_unclear")
-"""Why a licence is not accepted: non-commercial, no derivatives, not free, none stated, not understood."""
+REASONS = ("license_nc", "license_nd", "license_nonfree", "license_unknown", "license_unclear")
+"""Why a license is not accepted: non-commercial, no derivatives, not free, none stated, not understood."""
 
 FREE = re.compile(
     r"(CC0|PDM|PD|CC-BY|CC-BY-SA)(-\d+(\.\d+)?(-(?!nc|nd|sa)[a-z]{2,3})?)?", re.IGNORECASE | re.ASCII
@@ -35,8 +35,8 @@ _NOT_COUNTRIES = frozenset({"or", "and", "the", "int", "org", "nc", "nd", "sa", 
 
 
 @dataclass(frozen=True)
-class Licence:
-    """What a statement about a licence came to."""
+class License:
+    """What a statement about a license came to."""
 
     name: str | None  # normalised; None when it is not understood
     reason: str = ""  # "" = free; else one of REASONS
@@ -49,14 +49,14 @@ class Licence:
 
 
 def is_free(name: str | None) -> bool:
-    """Is `name` the normalised name of a free licence?"""
+    """Is `name` the normalised name of a free license?"""
     return FREE.fullmatch(name or "") is not None
 
 
-def licence_url(licence: str | None) -> str | None:
-    """The page of a free licence; None for others."""
+def license_url(license: str | None) -> str | None:
+    """The page of a free license; None for others."""
     match = re.fullmatch(
-        r"(CC0|PDM|CC-BY-SA|CC-BY)-(\d+\.\d+)(?:-([a-z]{2,3}))?", licence or "", re.IGNORECASE
+        r"(CC0|PDM|CC-BY-SA|CC-BY)-(\d+\.\d+)(?:-([a-z]{2,3}))?", license or "", re.IGNORECASE
     )
     if match is None:
         return None
@@ -69,28 +69,28 @@ def plain(text: str | None) -> str:
     return " ".join(html.unescape(_TAG.sub(" ", text or "")).split())
 
 
-def normalise(*statements: str | None) -> Licence:
+def normalise(*statements: str | None) -> License:
     """What several statements about one file (a name, an address, a template) say together.
 
     One that is non-commercial, forbids changes or reserves all rights decides; free ones must agree, and the
-    one that says most (version, country) wins; words that mean nothing beside a free licence (GFDL, "see
-    page") are passed over, because a file under several licences may be used under any.
+    one that says most (version, country) wins; words that mean nothing beside a free license (GFDL, "see
+    page") are passed over, because a file under several licenses may be used under any.
     """
     stated = [text for text in (plain(statement) for statement in statements) if text]
     if not stated:
-        return Licence(None, "licence_unknown", "nothing says under which licence it is")
+        return License(None, "license_unknown", "nothing says under which license it is")
     found = [_one(text) for text in stated]
-    for reason in ("licence_nc", "licence_nd", "licence_nonfree"):
-        for licence in found:
-            if licence.reason == reason:
-                return licence
-    free = sorted({licence.name or "" for licence in found if licence.free}, key=len)
+    for reason in ("license_nc", "license_nd", "license_nonfree"):
+        for license in found:
+            if license.reason == reason:
+                return license
+    free = sorted({license.name or "" for license in found if license.free}, key=len)
     if not free:
         return found[0]
     best = free[-1]
     if any(not _agree(name, best) for name in free):
-        return Licence(None, "licence_unclear", f"it is stated as {' and as '.join(free)}")
-    return Licence(best)
+        return License(None, "license_unclear", f"it is stated as {' and as '.join(free)}")
+    return License(best)
 
 
 def _agree(short: str, full: str) -> bool:
@@ -100,7 +100,7 @@ def _agree(short: str, full: str) -> bool:
     return full == short or (full.startswith(f"{short}-") and full[len(short) + 1 : len(short) + 3] != "SA")
 
 
-def _one(text: str) -> Licence:
+def _one(text: str) -> License:
     lower = text.lower()
     match = _CC_URL.search(lower)
     if match:
@@ -108,25 +108,25 @@ def _one(text: str) -> Licence:
     words = re.split(r"[^a-z0-9.]+", lower)
     together = " ".join(words)
     if re.search(r"\bcc ?0\b|\bcc zero\b|\bcczero\b|creative commons zero", together):
-        return Licence("CC0-1.0")
+        return License("CC0-1.0")
     if re.search(r"\bpublic domain mark\b|\bpdm\b", together):
-        return Licence("PDM-1.0")
+        return License("PDM-1.0")
     conditions = _conditions(words, together)
     if conditions:
         return _creative_commons(conditions, _version(lower), _country(text), text)
     if re.search(r"\bpublic domain\b|^pd\b|\bpd (self|user|old|author|us|usgov)\b", together):
-        return Licence("PD")
+        return License("PD")
     if re.search(r"all rights reserved|fair use|non ?free|copyrighted(?! free)|©|permission required", lower):
-        return Licence(None, "licence_nonfree", f"it is not free: '{_short(text)}'")
+        return License(None, "license_nonfree", f"it is not free: '{_short(text)}'")
     if re.search(r"non ?commercial|\bnc\b", together):
-        return Licence(None, "licence_nc", f"it bars commercial use: '{_short(text)}'")
+        return License(None, "license_nc", f"it bars commercial use: '{_short(text)}'")
     if re.search(r"no ?deriv|\bnd\b", together):
-        return Licence(None, "licence_nd", f"it bars changes: '{_short(text)}'")
-    return Licence(None, "licence_unclear", f"'{_short(text)}' is none of the licences that are accepted")
+        return License(None, "license_nd", f"it bars changes: '{_short(text)}'")
+    return License(None, "license_unclear", f"'{_short(text)}' is none of the licenses that are accepted")
 
 
 def _conditions(words: Iterable[str], together: str) -> str:
-    """`by`, `by-sa`, `by-nc-nd`, ... of a Creative Commons licence in words; "" when it is none."""
+    """`by`, `by-sa`, `by-nc-nd`, ... of a Creative Commons license in words; "" when it is none."""
     tokens = set(words)
     long = re.search(r"\battribution\b", together) and (
         "creative commons" in together
@@ -141,24 +141,24 @@ def _conditions(words: Iterable[str], together: str) -> str:
     return "-".join(parts)
 
 
-def _creative_commons(kind: str, version: str, country: str, text: str) -> Licence:
+def _creative_commons(kind: str, version: str, country: str, text: str) -> License:
     parts = kind.split("-")
     if kind in ("zero", "cc0"):
-        return Licence(f"CC0-{version or '1.0'}")
+        return License(f"CC0-{version or '1.0'}")
     if kind in ("mark", "pdm"):
-        return Licence(f"PDM-{version or '1.0'}")
+        return License(f"PDM-{version or '1.0'}")
     if kind in ("publicdomain", "certification"):
-        return Licence("PD")
+        return License("PD")
     if "nc" in parts:
-        return Licence(None, "licence_nc", f"it bars commercial use: '{_short(text)}'")
+        return License(None, "license_nc", f"it bars commercial use: '{_short(text)}'")
     if "nd" in parts:
-        return Licence(None, "licence_nd", f"it bars changes: '{_short(text)}'")
+        return License(None, "license_nd", f"it bars changes: '{_short(text)}'")
     if parts[0] != "by" or not set(parts) <= {"by", "sa"}:
-        return Licence(None, "licence_unclear", f"'{_short(text)}' is none of the licences that are accepted")
+        return License(None, "license_unclear", f"'{_short(text)}' is none of the licenses that are accepted")
     name = "CC-BY-SA" if "sa" in parts else "CC-BY"
     if version:
         name += f"-{version}" + (f"-{country}" if country else "")
-    return Licence(name)
+    return License(name)
 
 
 def _version(lower: str) -> str:

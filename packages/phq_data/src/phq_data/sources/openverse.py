@@ -1,9 +1,9 @@
 """Openverse, as a finder: it knows where freely licensed photos are; the photos come from their own sites.
 
 Without a token one may ask 20 times a minute and 200 times a day, 20 results a page and 240 a query; our own
-count keeps to that over restarts, and the answers' headers are heeded. What Openverse says of a licence is
+count keeps to that over restarts, and the answers' headers are heeded. What Openverse says of a license is
 its reading of an earlier day, so files on Wikimedia Commons are looked up there again; of others it is
-recorded that the licence is Openverse's word.
+recorded that the license is Openverse's word.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from phq_data.sources.wikimedia import Wikimedia
 API = "https://api.openverse.org"
 PER_PAGE = 20
 MAX_PAGES = 12
-_LICENCES = "by,by-sa,cc0,pdm"
+_LICENSES = "by,by-sa,cc0,pdm"
 _COMMONS = re.compile(r"(^|\.)wikimedia\.org$")
 
 
@@ -49,7 +49,7 @@ class Openverse:
         """Page number `cursor` of `query`."""
         number = int(cursor or "1")
         params = {
-            "q": query, "page": str(number), "page_size": str(PER_PAGE), "license": _LICENCES,
+            "q": query, "page": str(number), "page_size": str(PER_PAGE), "license": _LICENSES,
             "category": "photograph", "mature": "false",
         }  # fmt: skip
         try:
@@ -87,7 +87,7 @@ class Openverse:
         if there is None:
             return replace(
                 candidate,
-                refusal="licence_unknown",
+                refusal="license_unknown",
                 message="Wikimedia Commons, where Openverse found it, has it no more",
             )
         return replace(there, stated={**there.stated, "found_by": "Openverse", **candidate.stated})
@@ -95,7 +95,7 @@ class Openverse:
 
 def _candidate(result: Mapping[str, Any]) -> Candidate:
     short = f"{result.get('license') or ''} {result.get('license_version') or ''}".strip()
-    licence = normalise(result.get("license_url"), _spelled(short))
+    license = normalise(result.get("license_url"), _spelled(short))
     provider = str(result.get("source") or result.get("provider") or "")
     return Candidate(
         uri=f"openverse:{result['id']}",
@@ -106,11 +106,11 @@ def _candidate(result: Mapping[str, Any]) -> Candidate:
             title=result.get("title"),
             author=result.get("creator"),
             author_url=result.get("creator_url"),
-            licence=licence.name,
-            licence_url=result.get("license_url"),
+            license=license.name,
+            license_url=result.get("license_url"),
         ),
-        refusal=licence.reason,
-        message=licence.message,
+        refusal=license.reason,
+        message=license.message,
         stated={"openverse": f"{short} from {provider}; Openverse's word, not looked up at the origin"},
     )
 

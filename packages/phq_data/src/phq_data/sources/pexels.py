@@ -69,8 +69,8 @@ def _candidate(photo: dict[str, Any]) -> Candidate:
             title=photo.get("alt") or None,
             author=photo.get("photographer"),
             author_url=photo.get("photographer_url"),
-            licence="Pexels",
-            licence_url="https://www.pexels.com/license/",
+            license="Pexels",
+            license_url="https://www.pexels.com/license/",
         ),
         version=str(photo["id"]),  # a photo's bytes never change there
         stated={"from": "Pexels API"},

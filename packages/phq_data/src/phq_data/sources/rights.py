@@ -3,17 +3,17 @@
 Such a file speaks for its own folder and everything below; a folder further down overrides it field by field.
 
     {
-      "licence": "CC-BY-4.0",
+      "license": "CC-BY-4.0",
       "author": "Ada Example",
       "rights_evidence": "written agreement of 2026-03-01",
       "files": {
         "studio/*.jpg": {"author": "Bo Example"},
-        "portrait.png": {"licence": "CC0-1.0", "title": "A portrait"}
+        "portrait.png": {"license": "CC0-1.0", "title": "A portrait"}
       }
     }
 
-The names are those of `Provenance`. A licence may be spelled as one likes ("CC BY 4.0"): it is recorded under
-its one name. `phq build` takes photos without a free licence too, and a release stops at them; `phq scrape
+The names are those of `Provenance`. A license may be spelled as one likes ("CC BY 4.0"): it is recorded under
+its one name. `phq build` takes photos without a free license too, and a release stops at them; `phq scrape
 folder` does not take them. Keys of `files` are paths below the folder; `*` and `?` stand for
 anything, also for `/`. Later entries win over earlier ones. `permission` may be a text or an object.
 """
@@ -96,9 +96,9 @@ def _checked(values: Mapping[str, Any], path: Path) -> dict[str, str]:
             except ValueError:
                 raise SourceError(f"{path}: '{name}' is a date like 2026-03-01, not {value!r}") from None
         result[name] = value
-    if "licence" in result:
-        found = normalise(result["licence"], result.get("licence_url"))
+    if "license" in result:
+        found = normalise(result["license"], result.get("license_url"))
         if found.name:
-            result["licence"] = found.name
+            result["license"] = found.name
         result.setdefault("rights_evidence", f"stated in {path.name} beside the files")
     return result

@@ -37,8 +37,8 @@ SAMPLES = (
             page_url="https://flic.kr/p/r9qvLn",
             title="Eileen Collins",
             author="NASA",
-            licence="PDM-1.0",
-            licence_url="https://creativecommons.org/publicdomain/mark/1.0/",
+            license="PDM-1.0",
+            license_url="https://creativecommons.org/publicdomain/mark/1.0/",
             rights_checked_at="2026-11-23",
             rights_evidence="scikit-image, documentation of skimage.data.astronaut: from the NASA Great "
             "Images database, no known copyright restrictions, released into the public domain",
@@ -52,8 +52,8 @@ SAMPLES = (
             page_url="https://github.com/scikit-image/scikit-image/issues/3927",
             title="Camera",
             author="Lav Varshney",
-            licence="CC0-1.0",
-            licence_url="https://creativecommons.org/publicdomain/zero/1.0/",
+            license="CC0-1.0",
+            license_url="https://creativecommons.org/publicdomain/zero/1.0/",
             rights_checked_at="2026-11-23",
             rights_evidence="scikit-image, documentation of skimage.data.camera: no copyright restrictions, "
             "CC0 by the photographer",

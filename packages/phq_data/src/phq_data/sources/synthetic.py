@@ -23,8 +23,8 @@ from phq_data.sources import Provenance, SourceError, SourceFile
 RIGHTS = Provenance(
     title="Synthetic portrait",
     author="PHQ",
-    licence="CC0-1.0",
-    licence_url="https://creativecommons.org/publicdomain/zero/1.0/",
+    license="CC0-1.0",
+    license_url="https://creativecommons.org/publicdomain/zero/1.0/",
     rights_evidence="rendered by PHQ from CC0 data; shows no real person",
 )
 """What holds for every synthetic photo that has no photo of the user in its background."""
@@ -72,7 +72,7 @@ def synthesize(
     """Write `count` photos to OUT/photos and their truth to OUT/truth.parquet; the number of people.
 
     `backgrounds` is a folder of the user's own photos; half of the pictures then show one behind the person,
-    and they carry no licence, since we know none. Truth is written last: while there is none, the photos are
+    and they carry no license, since we know none. Truth is written last: while there is none, the photos are
     unfinished, and the same call goes on where the last one was stopped. A folder holds one series; a shorter
     one replaces a longer one of the same seed. Raises `SourceError`.
     """

@@ -25,8 +25,8 @@ USES: tuple[Use, ...] = ("search", "store", "train", "publish-images", "publish-
 COLLECTING: tuple[Use, ...] = ("search", "store", "train")
 """What a scrape does: photos are sought by a program and kept to train on."""
 
-Verdict = Literal["allowed", "per-licence", "permission", "forbidden"]
-"""`per-licence`: the terms leave it to each file's licence. `permission`: they ask for a written one.
+Verdict = Literal["allowed", "per-license", "permission", "forbidden"]
+"""`per-license`: the terms leave it to each file's license. `permission`: they ask for a written one.
 `forbidden`: they bar it outright. The last two differ in what they say, not in what the gate does."""
 
 
@@ -36,7 +36,7 @@ class TermsError(SourceError):
 
 @dataclass(frozen=True)
 class ProviderTerms:
-    """What one provider's terms say, whatever licence a file carries."""
+    """What one provider's terms say, whatever license a file carries."""
 
     name: str  # as people know it
     uses: Mapping[Use, tuple[Verdict, str]]  # verdict, and one plain sentence why
@@ -62,7 +62,7 @@ def _all(verdict: Verdict, why: str, **other: tuple[Verdict, str]) -> dict[Use, 
     return found
 
 
-_OWN_LICENCE = "every file has its own licence, and that decides"
+_OWN_LICENSE = "every file has its own license, and that decides"
 
 TERMS: Mapping[str, ProviderTerms] = {
     "pexels": ProviderTerms(
@@ -102,27 +102,27 @@ TERMS: Mapping[str, ProviderTerms] = {
                 "the Unsplash Lite data set may be used internally and no portion of it published",
             ),
         ),
-        "unsplash.com/data, Unsplash Dataset 1.4.0 licence",
+        "unsplash.com/data, Unsplash Dataset 1.4.0 license",
         "2026-11-22",
         also="delete a photo when its owner disputes it: phq release takedown",
     ),
     "wikimedia": ProviderTerms(
         "Wikimedia Commons",
         _all(
-            "per-licence",
-            _OWN_LICENCE,
+            "per-license",
+            _OWN_LICENSE,
             search=("allowed", "searching by program is welcome with a contact, one request at a time"),
             publish_ids=("allowed", "titles and addresses of files are free facts"),
         ),
         "commons.wikimedia.org, Commons:Reusing content outside Wikimedia; wikitech, Robot policy",
         "2026-11-22",
-        also="a licence says nothing of the rights of the person shown",
+        also="a license says nothing of the rights of the person shown",
     ),
     "openverse": ProviderTerms(
         "Openverse",
         _all(
-            "per-licence",
-            "Openverse only finds; " + _OWN_LICENCE,
+            "per-license",
+            "Openverse only finds; " + _OWN_LICENSE,
             search=(
                 "allowed",
                 "Openverse may be searched at its published limits; its catalogue must not be copied",
@@ -229,7 +229,7 @@ def objections(
 ) -> dict[Use, str]:
     """The uses that the provider's terms stand against and no permission covers, each with the reason.
 
-    `row` needs `provider` and, for lists of addresses, `file_url`. Licences are not looked at.
+    `row` needs `provider` and, for lists of addresses, `file_url`. Licenses are not looked at.
     """
     terms = terms_of(row)
     if terms is None:

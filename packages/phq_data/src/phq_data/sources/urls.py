@@ -1,7 +1,7 @@
 """Photos from a list of addresses: CSV (also TSV) or Parquet with a column `url`.
 
-Other columns that are understood are the provenance: licence (or license), licence_url, author, author_url,
-title, page_url, rights_evidence, rights_checked_at; and sha1. A photo without a free licence is refused,
+Other columns that are understood are the provenance: license (or license), license_url, author, author_url,
+title, page_url, rights_evidence, rights_checked_at; and sha1. A photo without a free license is refused,
 unless a permission covers it. Addresses on the hosts of providers with terms fall under these.
 """
 
@@ -24,7 +24,7 @@ from phq_data.sources.web import Candidate, Page
 PER_PAGE = 1000
 _COPIED = ("page_url", "title", "author", "author_url", "rights_checked_at", "rights_evidence")
 _ALIASES = {
-    "image_url": "url", "file_url": "url", "license": "licence", "license_url": "licence_url",
+    "image_url": "url", "file_url": "url", "license": "license", "license_url": "license_url",
     "photographer": "author", "creator": "author",
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ class UrlList:
             raise SourceError(f"cannot read the list {self._path}: {error}") from error
 
 
-_KNOWN = frozenset({"url", "licence", "licence_url", "sha1", *_COPIED})
+_KNOWN = frozenset({"url", "license", "license_url", "sha1", *_COPIED})
 
 
 def _named(columns: list[str], path: Path) -> list[str]:
@@ -124,7 +124,7 @@ def _candidate(row: Mapping[str, Any], name: str) -> Candidate | None:
     url = values.get("url", "")
     if not url:
         return None
-    licence = normalise(values.get("licence"), values.get("licence_url"))
+    license = normalise(values.get("license"), values.get("license_url"))
     copied = {key: values.get(key) or None for key in _COPIED}
     for key in ("page_url", "author_url"):
         copied[key] = copied[key] if is_web_address(copied[key]) else None
@@ -134,11 +134,11 @@ def _candidate(row: Mapping[str, Any], name: str) -> Candidate | None:
         provenance=Provenance(
             **copied,
             file_url=url,
-            licence=licence.name or values.get("licence") or None,
-            licence_url=values.get("licence_url") or None,
+            license=license.name or values.get("license") or None,
+            license_url=values.get("license_url") or None,
         ),
-        refusal=licence.reason,
-        message=licence.message,
+        refusal=license.reason,
+        message=license.message,
         sha1=values.get("sha1", ""),
         stated={"from": f"the list {name}"},
     )

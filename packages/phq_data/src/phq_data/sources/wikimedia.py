@@ -2,7 +2,7 @@
 
 Search through the MediaWiki API (generator=search over files, imageinfo with extmetadata), one request at a
 time with `maxlag`, as its etiquette asks; photos from upload.wikimedia.org over two connections at 25 Mbit/s,
-as its robot policy asks. Every file's licence is read from its extmetadata, which people write by hand.
+as its robot policy asks. Every file's license is read from its extmetadata, which people write by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from phq_data.sources import Provenance, SourceError
-from phq_data.sources.licenses import Licence, licence_url, normalise, plain
+from phq_data.sources.licenses import License, license_url, normalise, plain
 from phq_data.sources.web import Candidate, Page, TransientError
 from phq_data.sources.web.http import Document, Web
 from phq_data.sources.web.limits import HostPolicy, retry_after
@@ -119,7 +119,7 @@ class Wikimedia:
             name: plain(str(entry.get("value", "")))
             for name, entry in (info.get("extmetadata") or {}).items()
         }
-        licence = _licence(meta)
+        license = _license(meta)
         stated = {name: meta[name][:300] for name in _STATED if meta.get(name)}
         provenance = Provenance(
             page_url=info.get("descriptionurl"),
@@ -127,15 +127,15 @@ class Wikimedia:
             title=meta.get("ObjectName") or page.get("title", "").removeprefix("File:"),
             author=meta.get("Artist") or info.get("user"),
             author_url=_user_page(info),
-            licence=licence.name,
-            licence_url=meta.get("LicenseUrl") or licence_url(licence.name),
+            license=license.name,
+            license_url=meta.get("LicenseUrl") or license_url(license.name),
         )
         return Candidate(
             uri=f"wikimedia:{page['pageid']}",
             url=info["url"],
             provenance=provenance,
-            refusal=licence.reason,
-            message=licence.message,
+            refusal=license.reason,
+            message=license.message,
             version=info.get("sha1", ""),
             sha1=info.get("sha1", ""),
             size=int(info.get("size", -1)),
@@ -143,9 +143,9 @@ class Wikimedia:
         )
 
 
-def _licence(meta: Mapping[str, str]) -> Licence:
+def _license(meta: Mapping[str, str]) -> License:
     if meta.get("NonFree", "").lower() in ("1", "true", "yes"):
-        return Licence(None, "licence_nonfree", "its page says that it is not free")
+        return License(None, "license_nonfree", "its page says that it is not free")
     return normalise(meta.get("LicenseUrl"), meta.get("LicenseShortName"), meta.get("License"))
 
 

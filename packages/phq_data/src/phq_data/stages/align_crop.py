@@ -188,7 +188,7 @@ def _portrait(
     except ModelError as error:
         return Outcome.failure(fit.fit_id, error, uri=photo.uri)
     keypoints = crop.keypoints(person.keypoints)
-    residual, shoulder_residual = landmark_errors(crop, makers.rig, person.keypoints, fit)
+    landmark_error, shoulder_error = landmark_errors(crop, makers.rig, person.keypoints, fit)
     yaw, pitch, roll = crop.angles
     name = crop.portrait_id(fit.photo_id, settings.codec)
     portrait = Portrait(
@@ -203,12 +203,12 @@ def _portrait(
         roll=roll,
         window=np.array([crop.window.x, crop.window.y, crop.window.side]),
         size=crop.size,
-        source_pixels=picture.source_pixels,
+        effective_resolution=picture.effective_resolution,
         padding=picture.padding,
         crop_mode=settings.mode,
         keypoints=keypoints,
-        residual=residual,
-        shoulder_residual=shoulder_residual,
+        landmark_error=landmark_error,
+        shoulder_error=shoulder_error,
         codec=settings.codec,
         models=_models(person, fit, makers),
         image=_encoded(picture.pixels, settings.codec, name),
@@ -255,7 +255,7 @@ def _reference_window(
             [realign(decode_vertex_map(one), makers.rig, aligned.camera, aligned.pose) for one in maps]
         )
         if best is not None:
-            return best.window(first, as_published=makers.config.crop.as_published), best
+            return best.window(first, published_center_formula=makers.config.crop.published_center_formula), best
     return first.scaled(TIGHTER), None
 
 
@@ -304,7 +304,7 @@ def _run(inputs: Inputs, context: StageContext) -> StageResult[Portrait]:
 
 
 STAGE = Stage(
-    name="portray",
+    name="align_crop",
     title="align, crop, mask",
     version=1,
     makes=Portrait,

@@ -38,14 +38,14 @@ class Candidate(Record):
     photo_id: str
     phash: int
     kept: bool
-    source_pixels: float
+    effective_resolution: float
 
 
 def duplicates(candidates: Sequence[Candidate], config: DedupConfig) -> list[Duplicate]:
     """One record a member of every cluster of two or more, sorted by portrait id."""
     if not candidates:
         return []
-    ranked = sorted(candidates, key=lambda one: (not one.kept, -one.source_pixels, one.portrait_id))
+    ranked = sorted(candidates, key=lambda one: (not one.kept, -one.effective_resolution, one.portrait_id))
     neighbours = _Neighbours(np.array([one.phash for one in ranked], np.uint64), config.max_distance)
     photo = [one.photo_id for one in ranked]
     name = [one.portrait_id for one in ranked]

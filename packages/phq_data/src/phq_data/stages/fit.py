@@ -126,7 +126,7 @@ def _fit_id(person: Person, fitter: BodyFitter) -> str:
 
 
 def _fit(person: Person, fitter: BodyFitter, result: BodyFit) -> Fit:
-    guess = result.view_guess
+    guess = result.orientation_prior
     return Fit(
         fit_id=_fit_id(person, fitter),
         person_id=person.person_id,
@@ -142,10 +142,10 @@ def _fit(person: Person, fitter: BodyFitter, result: BodyFit) -> Fit:
         joints=np.asarray(result.joints, np.float64),
         residual=float(result.residual),
         residuals=np.asarray(result.residuals, np.float64),
-        alternatives=np.asarray(result.alternatives, np.float64),
+        hypotheses=np.asarray(result.hypotheses, np.float64),
         converged=bool(result.converged),
-        yaw_deviation=float(result.yaw_deviation) if np.isfinite(result.yaw_deviation) else None,
-        view_guess=None if guess is None else np.asarray(guess, np.float64),
+        yaw_std=float(result.yaw_std) if np.isfinite(result.yaw_std) else None,
+        orientation_prior=None if guess is None else np.asarray(guess, np.float64),
     )
 
 

@@ -23,7 +23,7 @@ from phq_data.sources.licenses import REASONS
 from phq_data.stages.base import Inputs, Outcome, ReadBytes, Stage, StageContext, StageResult, Tick, no_tick
 
 _RIGHTS = frozenset({*REASONS, "terms", "robots", "opt_out"})
-"""Reasons of photos from the web that may not be taken (`sources.licences`, `sources.web`)."""
+"""Reasons of photos from the web that may not be taken (`sources.licenses`, `sources.web`)."""
 _VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file"}
 """Reasons that are a choice of ours, not a defect of the file: such files are rejected, not failed."""
 _MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "changed"})
@@ -102,7 +102,7 @@ def _photo(planned: PlanItem, data: bytes, config: IngestConfig) -> Photo:
         format=photo.format,
         bytes=len(data),
         orientation=photo.orientation,
-        colour=photo.colour,
+        color=photo.color,
         phash=perceptual_hash(photo.pixels),
         exif_time=photo.exif_time,
     )
@@ -120,7 +120,7 @@ def _unreadable(planned: PlanItem, config: IngestConfig) -> Outcome:
                 "provider": planned.provider,
                 "page_url": planned.page_url,
                 "file_url": planned.file_url,
-                "licence": planned.licence,
+                "license": planned.license,
                 "rights_evidence": planned.rights_evidence,
             }
         return Outcome(planned.item, "rejected", reason, message, evidence=evidence, uri=planned.uri)

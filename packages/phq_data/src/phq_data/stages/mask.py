@@ -3,7 +3,7 @@
 The segmenter sees the padded picture, as the reference's does: context helps it, and a reflected half of a
 torso still looks like a torso. What it says of the padding is thrown away, though, because padding shows a
 blurred, reflected person who is not there. Outside the photo the alpha is that of the photo, reflected like
-the picture itself, times what is left of the picture after its fade to one colour. So alpha and colour belong
+the picture itself, times what is left of the picture after its fade to one color. So alpha and color belong
 together pixel by pixel: a body that the photo's border cuts ends softly where the picture does, instead of
 on a straight line (the photo's border) or never (the segmenter's opinion of a blur).
 """

@@ -55,7 +55,7 @@ def pixel_scores(
     picture: NDArray[np.uint8],  # [S, S, 3]
     mask: NDArray[np.uint8],  # [S, S]
     inside: NDArray[np.bool_],  # [S, S] photo rather than padding
-    source_pixels: float,
+    effective_resolution: float,
 ) -> PixelScores:
     """Sharpness, exposure and contrast of the person in a picture. A missing person scores 0."""
     person = (mask >= 128) & inside
@@ -66,7 +66,7 @@ def pixel_scores(
         return PixelScores(0.0, 0.0, 0.0, 0.0, mask_share)
     low, high = np.percentile(values, [5, 95])
     return PixelScores(
-        blur=sharpness(luminance, person, min(1.0, source_pixels)),
+        blur=sharpness(luminance, person, min(1.0, effective_resolution)),
         exposure_low=float((values <= NEAR_BLACK).mean()),
         exposure_high=float((values >= NEAR_WHITE).mean()),
         contrast=float(high - low) / 255.0,
@@ -84,7 +84,7 @@ def sharpness(
     A sharp picture loses much, one that is blurred already has little left to lose. Being a ratio, it depends
     neither on contrast nor on how much there is to see. Measured at the scale at which the photo has
     information: an enlarged picture is brought back to the photo's own size first, so enlarging does not
-    count as blur (`source_pixels` tells of it). The worse of the two axes counts: motion blurs only one.
+    count as blur (`effective_resolution` tells of it). The worse of the two axes counts: motion blurs only one.
     """
     if scale < 1.0:
         side = max(24, round(len(luminance) * scale))

@@ -31,15 +31,15 @@ class Realignment:
     shift: FloatArray  # [2]
     distance: float  # from the head in the map to the rig's, in heads, before anything is moved
 
-    def window(self, first: Window, *, as_published: bool = False) -> Window:
+    def window(self, first: Window, *, published_center_formula: bool = False) -> Window:
         """The final window for crop A's window `first`.
 
-        `as_published` leaves out the division of the shift by the scale, as the authors' code does; their
+        `published_center_formula` leaves out the division of the shift by the scale, as the authors' code does; their
         window is off by (1 - 1/scale) of the shift.
         """
         middle = np.full(2, CANVAS / 2)
         off = self.scale * middle + self.shift - middle
-        if not as_published:
+        if not published_center_formula:
             off = off / self.scale
         side = TIGHTER * first.side / self.scale
         centre = np.array([first.x, first.y]) + first.side / 2 - off * first.side / CANVAS

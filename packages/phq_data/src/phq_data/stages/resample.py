@@ -2,11 +2,11 @@
 
 Inside the photo the picture is one Lanczos resampling of the raw pixels. Outside, section 6 ("Padding") of
 the data specification: the photo is reflected at its border, then fades, over the width of the padding, into
-a blurred version of itself and that into its median colour.
+a blurred version of itself and that into its median color.
 
 Differences from the reference, none visible inside the photo: blur and median are taken from what the window
 shows rather than from the whole photo, fade weights follow the window's edges exactly instead of in whole
-pixels, sides with no or hardly any padding get no line of median colour (quirk 15), and where the window is
+pixels, sides with no or hardly any padding get no line of median color (quirk 15), and where the window is
 much larger than the picture all this happens on a photo reduced to about twice the picture's scale.
 """
 
@@ -33,7 +33,7 @@ class Resampled:
 
     pixels: NDArray[np.uint8]  # [S, S, 3] RGB
     padding: float  # share of the picture that lies outside the photo
-    source_pixels: float  # photo pixels per picture pixel, along a side; below 1 the photo was enlarged
+    effective_resolution: float  # photo pixels per picture pixel, along a side; below 1 the photo was enlarged
 
 
 def resample(photo: NDArray[np.uint8], window: Window, size: int) -> Resampled:
@@ -118,10 +118,10 @@ def _padded(photo: NDArray[np.uint8], window: Window, size: int) -> NDArray[np.u
         smooth = np.asarray(
             _resize(blurred, (region.shape[1], region.shape[0]), None, Image.Resampling.LANCZOS), np.float32
         )
-        colours = region.astype(np.float32)
-        colours += (smooth - colours) * np.clip(3 * gone + 1, 0, 1).astype(np.float32)
-        colours += (median.astype(np.float32) - colours) * np.clip(gone, 0, 1).astype(np.float32)
-        region = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+        colors = region.astype(np.float32)
+        colors += (smooth - colors) * np.clip(3 * gone + 1, 0, 1).astype(np.float32)
+        colors += (median.astype(np.float32) - colors) * np.clip(gone, 0, 1).astype(np.float32)
+        region = np.clip(np.rint(colors), 0, 255).astype(np.uint8)
     offset = np.concatenate([low, low])
     box = np.concatenate([start, stop]) - offset
     return _resize(np.ascontiguousarray(region), (size, size), tuple(box.tolist()))

@@ -26,18 +26,18 @@ from phq_data.stages.uncertainty import WRONG, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
-    "too_small": "the photo shows this person too small: {source_pixels:.2f} photo pixels a picture pixel",
+    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels a picture pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
     "too_dark": "{exposure_low:.0%} of the person is black",
     "too_bright": "{exposure_high:.0%} of the person is white",
     "low_contrast": "the person has hardly any contrast ({contrast:.2f})",
     "too_much_padding": "{padding:.0%} of the picture lies outside the photo",
-    "off_keypoints": "label and keypoints are {residual:.1%} of the picture apart",
-    "off_shoulders": "label and shoulders are {shoulder_residual:.1%} of the picture apart",
+    "off_keypoints": "label and keypoints are {landmark_error:.1%} of the picture apart",
+    "off_shoulders": "label and shoulders are {shoulder_error:.1%} of the picture apart",
     "head_cut": "{head_outside:.0%} of the head lies outside the photo",
     "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
     "crowded": "another person's head takes {overlap:.0%} of the picture",
-    "doubtful": f"its yaw is off by more than {WRONG:g}° with probability {{doubt:.2f}}",
+    "doubtful": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
 }
 
 
@@ -88,14 +88,14 @@ class Scores:
     exposure_low: float
     exposure_high: float
     contrast: float
-    source_pixels: float
+    effective_resolution: float
     padding: float
-    residual: float
-    shoulder_residual: float
+    landmark_error: float
+    shoulder_error: float
     mask_share: float
     overlap: float
-    doubt: float
-    yaw_error: float
+    error_probability: float
+    expected_yaw_error: float
     coverage: float  # share of the label's body that lies on the person
     head_outside: float  # share of the head that lies outside the photo
     laplacian: float | None = None  # of crop A, where the reference's blur filter is asked for
@@ -109,9 +109,9 @@ def judge(scores: Scores, config: ScreenConfig) -> list[str]:
     """The reasons to reject a portrait with these scores, most telling first; empty when it is good."""
     laplacian = np.inf if scores.laplacian is None else scores.laplacian
     checks = [
-        ("too_small", scores.source_pixels < config.min_source_pixels),
-        ("off_shoulders", scores.shoulder_residual > config.max_shoulder_residual),
-        ("off_keypoints", scores.residual > config.max_residual),
+        ("too_small", scores.effective_resolution < config.min_effective_resolution),
+        ("off_shoulders", scores.shoulder_error > config.max_shoulder_error),
+        ("off_keypoints", scores.landmark_error > config.max_landmark_error),
         ("crowded", scores.overlap > config.max_overlap),
         ("too_much_padding", scores.padding > config.max_padding),
         ("head_cut", scores.head_outside > config.max_head_outside),
@@ -121,7 +121,7 @@ def judge(scores: Scores, config: ScreenConfig) -> list[str]:
         ("too_dark", scores.exposure_low > config.max_exposure),
         ("too_bright", scores.exposure_high > config.max_exposure),
         ("low_contrast", scores.contrast < config.min_contrast),
-        ("doubtful", scores.doubt > config.max_doubt),
+        ("doubtful", scores.error_probability > config.max_error_probability),
     ]
     return list(dict.fromkeys(reason for reason, bad in checks if bad))
 
@@ -143,22 +143,22 @@ def _scores(
     target = portrait.keypoints.copy()
     target[:, :2] = crop.window.to_photo(target[:, :2], crop.size)
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
-    pixels = pixel_scores(picture, mask, inside, portrait.source_pixels)
+    pixels = pixel_scores(picture, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
-    doubt = load_model().assess(evidence(portrait.keypoints, portrait.residual, on_rig.coverage, crop, fit))
+    doubt = load_model().assess(evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit))
     return Scores(
         blur=pixels.blur,
         exposure_low=pixels.exposure_low,
         exposure_high=pixels.exposure_high,
         contrast=pixels.contrast,
-        source_pixels=portrait.source_pixels,
+        effective_resolution=portrait.effective_resolution,
         padding=portrait.padding,
-        residual=portrait.residual,
-        shoulder_residual=portrait.shoulder_residual,
+        landmark_error=portrait.landmark_error,
+        shoulder_error=portrait.shoulder_error,
         mask_share=pixels.mask_share,
         overlap=intrusion(crop.window, target, others),
-        doubt=doubt.wrong,
-        yaw_error=doubt.yaw_error,
+        error_probability=doubt.wrong,
+        expected_yaw_error=doubt.expected_yaw_error,
         coverage=on_rig.coverage,
         head_outside=on_rig.head_outside,
     )
@@ -176,14 +176,14 @@ def _verdict(
         exposure_low=scores.exposure_low,
         exposure_high=scores.exposure_high,
         contrast=scores.contrast,
-        source_pixels=scores.source_pixels,
+        effective_resolution=scores.effective_resolution,
         padding=scores.padding,
-        residual=scores.residual,
-        shoulder_residual=scores.shoulder_residual,
+        landmark_error=scores.landmark_error,
+        shoulder_error=scores.shoulder_error,
         mask_share=scores.mask_share,
         overlap=scores.overlap,
-        doubt=scores.doubt,
-        yaw_error=scores.yaw_error,
+        error_probability=scores.error_probability,
+        expected_yaw_error=scores.expected_yaw_error,
         phash=phash,
         overlay=overlay,
     )

@@ -50,7 +50,7 @@ class Doubt:
     """What is to be expected of a label."""
 
     wrong: float  # probability that the yaw is off by more than `WRONG` degrees
-    yaw_error: float  # degrees: the median error of labels with this evidence
+    expected_yaw_error: float  # degrees: the median error of labels with this evidence
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,14 @@ def _of_fit(fit: Fit, direction: FloatArray) -> dict[str, float]:
     found = {
         "fit_residual": float(np.log(fit.residual + 0.01)),
         "unfinished": float(not fit.converged),
-        "other_side": float(np.exp(-cost_gap(fit.alternatives, np.pi / 2) / 8.0)),
-        "elsewhere": float(np.exp(-cost_gap(fit.alternatives, np.pi / 9) / 8.0)),
+        "other_side": float(np.exp(-cost_gap(fit.hypotheses, np.pi / 2) / 8.0)),
+        "elsewhere": float(np.exp(-cost_gap(fit.hypotheses, np.pi / 9) / 8.0)),
     }
-    if fit.yaw_deviation is not None and np.isfinite(fit.yaw_deviation):
-        found["yaw_open"] = float(np.log(fit.yaw_deviation + 0.01))
-    if fit.view_guess is not None:
-        towards = fit.view_guess[:3]
-        found["guess_open"] = float(np.log(fit.view_guess[6] + 0.01))
+    if fit.yaw_std is not None and np.isfinite(fit.yaw_std):
+        found["yaw_open"] = float(np.log(fit.yaw_std + 0.01))
+    if fit.orientation_prior is not None:
+        towards = fit.orientation_prior[:3]
+        found["guess_open"] = float(np.log(fit.orientation_prior[6] + 0.01))
         cosine = towards @ direction / max(float(np.linalg.norm(towards)), 1e-6)
         # The root: from 5 to 10 degrees means as much as from 40 to 60.
         found["guess_apart"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))

@@ -50,7 +50,7 @@ def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) ->
 def occluder(
     rng: np.random.Generator, width: int, height: int, at: tuple[float, float], unit: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Something in front of a person: (colour [H, W, 3], cover [H, W]), both 0..1.
+    """Something in front of a person: (color [H, W, 3], cover [H, W]), both 0..1.
 
     `at` is the person's neck and `unit` the pixels of a metre there: what covers people covers their chest,
     an arm or a shoulder, rarely the face.
@@ -89,9 +89,9 @@ def occluder(
         draw.ellipse([x - r, cy - r, x + r, cy + 2 * r], fill=255)
     if kind == 4 or rng.random() < 0.4:
         mask = mask.filter(ImageFilter.GaussianBlur(float(0.012 * unit * rng.uniform(0.3, 2.5))))
-    colour = rng.uniform(0.05, 0.9, 3) * rng.uniform(0.3, 1.0)
+    color = rng.uniform(0.05, 0.9, 3) * rng.uniform(0.3, 1.0)
     if kind == 3:
-        colour = colour * (0.5, 1.0, 0.4)
+        color = color * (0.5, 1.0, 0.4)
     small = _noise(rng, 24, 24, 2)[..., None]
     grain = np.asarray(
         Image.fromarray((small[..., 0] * 255).astype(np.uint8)).resize(
@@ -100,11 +100,11 @@ def occluder(
         np.float32,
     )
     shade = (0.75 + 0.5 * grain / 255.0)[..., None]
-    return np.asarray(np.clip(colour * shade, 0, 1), np.float32), np.asarray(mask, np.float32) / 255.0
+    return np.asarray(np.clip(color * shade, 0, 1), np.float32), np.asarray(mask, np.float32) / 255.0
 
 
 def _draw(kind: str, rng: np.random.Generator, w: int, h: int) -> Image.Image:
-    base = _colour(rng)
+    base = _color(rng)
     match kind:
         case "plain":
             return _picture(np.broadcast_to(base, (h, w, 3)) + 0.05 * (_noise(rng, w, h, 2)[..., None] - 0.5))
@@ -112,14 +112,14 @@ def _draw(kind: str, rng: np.random.Generator, w: int, h: int) -> Image.Image:
             angle = rng.uniform(0, 2 * np.pi)
             y, x = np.mgrid[0:h, 0:w] / max(w, h)
             t = np.clip(0.5 + (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)), 0, 1)[..., None]
-            return _picture(base + (_colour(rng) - base) * t)
+            return _picture(base + (_color(rng) - base) * t)
         case "clouds":
             t = _noise(rng, w, h, 5)[..., None]
-            return _picture(base + (_colour(rng) - base) * t)
+            return _picture(base + (_color(rng) - base) * t)
         case "texture":
             fine = rng.random((h, w, 1))
             t = 0.6 * _noise(rng, w, h, 7)[..., None] + 0.4 * fine
-            return _picture(base + (_colour(rng) - base) * t)
+            return _picture(base + (_color(rng) - base) * t)
     image = _picture(np.broadcast_to(base, (h, w, 3)) + 0.10 * (_noise(rng, w, h, 5)[..., None] - 0.5))
     draw = ImageDraw.Draw(image)
     {
@@ -138,7 +138,7 @@ def _wall(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -
     rows = int(rng.integers(4, 28))
     high = h / rows
     wide = high * rng.choice([1.0, 2.2, 40.0])
-    base, mortar = _colour(rng), _rgb(_colour(rng))
+    base, mortar = _color(rng), _rgb(_color(rng))
     for row in range(rows + 1):
         shift = (row % 2) * wide / 2
         for column in range(-1, int(w / wide) + 2):
@@ -150,24 +150,24 @@ def _wall(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -
 def _room(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
     """A floor, frames, shelves, windows."""
     floor = h * rng.uniform(0.6, 1.0)
-    draw.rectangle([0, floor, w, h], fill=_rgb(_colour(rng)))
+    draw.rectangle([0, floor, w, h], fill=_rgb(_color(rng)))
     for _ in range(int(rng.integers(1, 6))):
         x, y = rng.uniform(-0.1, 0.9) * w, rng.uniform(-0.1, 0.7) * h
         a, b = rng.uniform(0.08, 0.4, 2) * (w, h)
         draw.rectangle(
             [x, y, x + a, y + b],
-            fill=_rgb(_colour(rng)),
-            outline=_rgb(_colour(rng)),
+            fill=_rgb(_color(rng)),
+            outline=_rgb(_color(rng)),
             width=int(rng.integers(1, 5)),
         )
         if rng.random() < 0.5:
             for k in range(1, int(rng.integers(2, 5))):
-                draw.line([x, y + b * k / 4, x + a, y + b * k / 4], fill=_rgb(_colour(rng)), width=2)
+                draw.line([x, y + b * k / 4, x + a, y + b * k / 4], fill=_rgb(_color(rng)), width=2)
         if rng.random() < 0.3:
             for k in range(12):
                 draw.rectangle(
                     [x + a * k / 12, y + b * rng.uniform(0, 0.2), x + a * (k + 0.8) / 12, y + b / 4],
-                    fill=_rgb(_colour(rng)),
+                    fill=_rgb(_color(rng)),
                 )
 
 
@@ -196,10 +196,10 @@ def _street(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int)
     x = -0.1 * w
     while x < w:
         a, top = rng.uniform(0.12, 0.4) * w, rng.uniform(-0.1, 0.45) * h
-        wall = _colour(rng)
+        wall = _color(rng)
         draw.rectangle([x, top, x + a, h], fill=_rgb(wall))
         rows, columns = int(rng.integers(3, 9)), int(rng.integers(2, 6))
-        glass = _colour(rng)
+        glass = _color(rng)
         for i in range(rows):
             for j in range(columns):
                 u, v = x + a * (j + 0.2) / columns, top + (h - top) * (i + 0.2) / rows
@@ -211,18 +211,18 @@ def _street(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int)
 
 def _lights(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
     """A dark place with lamps."""
-    draw.rectangle([0, 0, w, h], fill=_rgb(_colour(rng) * 0.25))
+    draw.rectangle([0, 0, w, h], fill=_rgb(_color(rng) * 0.25))
     for _ in range(int(rng.integers(10, 60))):
         x, y, r = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.01, 0.06) * w
         draw.ellipse([x - r, y - r, x + r, y + r], fill=_rgb(0.4 + 0.6 * rng.random(3)))
 
 
 def _clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, w: int, h: int) -> None:
-    """Shapes of every kind, some as large and as coloured as people."""
+    """Shapes of every kind, some as large and as colored as people."""
     for _ in range(int(rng.integers(15, 60))):
         x, y, a, b = rng.uniform(-0.1, 1, 4) * (w, h, 0.25 * w, 0.3 * h)
         a, b = abs(a) + 2, abs(b) + 2
-        fill = _rgb(_colour(rng))
+        fill = _rgb(_color(rng))
         shape = int(rng.integers(3))
         if shape == 0:
             draw.rectangle([x, y, x + a, y + b], fill=fill)
@@ -244,13 +244,13 @@ def _noise(rng: np.random.Generator, w: int, h: int, octaves: int) -> NDArray[np
     return np.asarray(total / max(float(total.max()), 1e-6), np.float32)
 
 
-def _colour(rng: np.random.Generator) -> NDArray[np.float64]:
+def _color(rng: np.random.Generator) -> NDArray[np.float64]:
     grey = rng.uniform(0.08, 0.95)
     return np.clip(grey + rng.normal(0, rng.choice([0.03, 0.10, 0.22]), 3), 0, 1)
 
 
-def _rgb(colour: np.ndarray) -> tuple[int, int, int]:
-    r, g, b = (int(v) for v in np.clip(np.round(colour * 255), 0, 255))
+def _rgb(color: np.ndarray) -> tuple[int, int, int]:
+    r, g, b = (int(v) for v in np.clip(np.round(color * 255), 0, 255))
     return r, g, b
 
 

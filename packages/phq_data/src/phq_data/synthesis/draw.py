@@ -1,4 +1,4 @@
-"""Draw a posed person with light, shade and colour: visibility from `rasterise`, everything else a pixel."""
+"""Draw a posed person with light, shade and color: visibility from `rasterise`, everything else a pixel."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Light:
     """Light in the camera frame."""
 
     towards: FloatArray  # [3] unit vector to the main lamp
-    key: FloatArray  # [3] its colour and strength
+    key: FloatArray  # [3] its color and strength
     sky: FloatArray  # [3] light from above
     ground: FloatArray  # [3] light from below
     shadows: bool = True
@@ -58,7 +58,7 @@ class Layer:
     """A person drawn alone, cut to what can be seen."""
 
     corner: tuple[int, int]  # x, y of the cut's first pixel in the photo
-    colour: Picture  # [h, w, 3] in 0..1
+    color: Picture  # [h, w, 3] in 0..1
     cover: Picture  # [h, w] in 0..1
     depth: Picture  # [h, w] metres, inf where nothing is
 
@@ -94,8 +94,8 @@ def draw_person(
     seen = rasterise((screen - (x0, y0)) * factor, points[:, 2], faces, shape)
     if len(seen.pixel) == 0:
         return None
-    colour = _shade(person, parts, points, normals, faces, owner, seen, light, lens, (x0, y0), factor)
-    return Layer((int(x0), int(y0)), *_average(seen, colour, factor))
+    color = _shade(person, parts, points, normals, faces, owner, seen, light, lens, (x0, y0), factor)
+    return Layer((int(x0), int(y0)), *_average(seen, color, factor))
 
 
 def _merge(parts: list[Part]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
@@ -192,9 +192,9 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2])
 
 
-def _average(seen: Visible, colour: Picture, factor: int) -> tuple[Picture, Picture, Picture]:
-    """Pixels at `factor` times the photo's size to the photo's: colour, cover, depth."""
-    layer = seen.image(np.concatenate([colour, np.ones((len(colour), 1), np.float32)], axis=1))
+def _average(seen: Visible, color: Picture, factor: int) -> tuple[Picture, Picture, Picture]:
+    """Pixels at `factor` times the photo's size to the photo's: color, cover, depth."""
+    layer = seen.image(np.concatenate([color, np.ones((len(color), 1), np.float32)], axis=1))
     depth = seen.image(seen.depth, empty=np.inf)
     if factor == 1:
         return layer[..., :3], layer[..., 3], depth

@@ -43,7 +43,7 @@ class Part:
 
     rest: NDArray[np.float32]  # [V, 3] metres, neutral body's frame; also the coordinates that paint uses
     faces: NDArray[np.int32]  # [F, 3]
-    paint: str  # which painter colours it: see `paint`
+    paint: str  # which painter colors it: see `paint`
     weights: NDArray[np.float32] | None = None  # [V, J]; None = those of the nearest vertices
     uv: NDArray[np.float32] | None = None  # [V, 2] coordinates for patterns, metres
     offset: NDArray[np.float32] | None = None  # [V, 3] metres that the surface lies away from `rest`

@@ -1,6 +1,6 @@
-"""Colours of surfaces: skin with a face on it, hair, cloth. All are functions of a point on the surface.
+"""Colors of surfaces: skin with a face on it, hair, cloth. All are functions of a point on the surface.
 
-Colours are sRGB-like values in 0..1.
+Colors are sRGB-like values in 0..1.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from phq_data.synthesis.figure import body
 from phq_data.synthesis.wardrobe import Hair, Outfit, covered, neckline_height
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Pixels = NDArray[np.float32]
 
-SKINS: tuple[Colour, ...] = (
+SKINS: tuple[Color, ...] = (
     (0.95, 0.80, 0.72), (0.93, 0.75, 0.64), (0.88, 0.69, 0.56), (0.82, 0.62, 0.47), (0.76, 0.55, 0.40),
     (0.66, 0.46, 0.33), (0.55, 0.37, 0.26), (0.44, 0.29, 0.21), (0.34, 0.22, 0.16), (0.26, 0.17, 0.13),
 )  # fmt: skip
-HAIRS: tuple[Colour, ...] = (
+HAIRS: tuple[Color, ...] = (
     (0.06, 0.05, 0.05), (0.12, 0.09, 0.07), (0.20, 0.13, 0.09), (0.32, 0.21, 0.13), (0.45, 0.30, 0.17),
     (0.66, 0.50, 0.30), (0.80, 0.68, 0.47), (0.50, 0.22, 0.10), (0.55, 0.54, 0.53), (0.85, 0.84, 0.82),
     (0.35, 0.15, 0.45), (0.20, 0.45, 0.60),
@@ -32,16 +32,16 @@ PATTERNS = ("plain", "rings", "stripes", "checks", "dots", "blotches", "print", 
 
 @dataclass(frozen=True)
 class Pattern:
-    """How cloth is coloured."""
+    """How cloth is colored."""
 
     kind: str = "plain"  # of `PATTERNS`
-    colours: tuple[Colour, ...] = ((0.5, 0.5, 0.5), (0.8, 0.8, 0.8), (0.2, 0.2, 0.2))
+    colors: tuple[Color, ...] = ((0.5, 0.5, 0.5), (0.8, 0.8, 0.8), (0.2, 0.2, 0.2))
     scale: float = 0.05  # metres
     seed: int = 0
 
     def at(self, points: Pixels) -> Pixels:
-        """Colours [N, 3] at points [N, 3] of the neutral body's frame, metres."""
-        first, second, third = (np.array(c, np.float32) for c in self.colours)
+        """Colors [N, 3] at points [N, 3] of the neutral body's frame, metres."""
+        first, second, third = (np.array(c, np.float32) for c in self.colors)
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
         step = 1.0 / self.scale
         match self.kind:
@@ -76,11 +76,11 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Look:
-    """The colours of a person."""
+    """The colors of a person."""
 
-    skin: Colour = SKINS[3]
-    hair: Colour = HAIRS[2]
-    iris: Colour = (0.25, 0.15, 0.08)
+    skin: Color = SKINS[3]
+    hair: Color = HAIRS[2]
+    iris: Color = (0.25, 0.15, 0.08)
     lips: float = 0.4  # how much redder than the skin
     brows: float = 0.7
     beard: float = 0.0  # 0 none .. 1 full
@@ -94,7 +94,7 @@ class Look:
 
 
 def paint(name: str, rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -> Pixels:
-    """Colours [N, 3] of pixels on parts painted as `name`.
+    """Colors [N, 3] of pixels on parts painted as `name`.
 
     `rest` [N, 3] are points of the neutral body's frame. `extra` [N, 3] is, on the body: position along
     the arm, share of eyeball, share of scalp.
@@ -109,7 +109,7 @@ def paint(name: str, rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, ha
         case "hat":
             return look.hat.at(rest)
         case "hat_trim":
-            return np.asarray(np.broadcast_to(_f32(look.hat.colours[1]), rest.shape) * np.float32(0.9))
+            return np.asarray(np.broadcast_to(_f32(look.hat.colors[1]), rest.shape) * np.float32(0.9))
         case "skirt":
             return look.bottom.at(rest)
         case "scarf" | "held":
@@ -125,10 +125,10 @@ def paint(name: str, rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, ha
 def _body(rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -> Pixels:
     x, y, z = rest[:, 0], rest[:, 1], rest[:, 2]
     skin = np.array(look.skin, np.float32)
-    colour = np.broadcast_to(skin, rest.shape) * (1 + 0.04 * smooth_noise(rest, 5, 60.0))[:, None]
+    color = np.broadcast_to(skin, rest.shape) * (1 + 0.04 * smooth_noise(rest, 5, 60.0))[:, None]
     head = np.flatnonzero(y > -0.02)
     if len(head):
-        colour[head] = _face(rest[head], extra[head], colour[head], look, hair)
+        color[head] = _face(rest[head], extra[head], color[head], look, hair)
     inside = covered(rest, extra[:, 0], outfit)
     below = y < np.float32(-0.375) if outfit.skirt <= 0 else y < np.float32(-0.33)
     legs = below & (extra[:, 0] < 0)
@@ -138,19 +138,19 @@ def _body(rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -
         opening = (np.abs(x[top]) < 0.03 + 0.16 * (y[top] + 0.36)) & (z[top] > 0.02)
         cloth[opening] = look.under.at(rest[top[opening]])
     hem = np.clip(inside[top] / 0.006, 0, 1).astype(np.float32)[:, None]
-    colour[top] = colour[top] * (1 - hem) + cloth * (hem * (0.8 + 0.2 * np.clip(hem * 3 - 1, 0, 1)))
+    color[top] = color[top] * (1 - hem) + cloth * (hem * (0.8 + 0.2 * np.clip(hem * 3 - 1, 0, 1)))
     bare = outfit.skirt > 0
     leg = np.flatnonzero(legs & (y < (-1.30 if bare else 9)))
-    colour[leg] = look.bottom.at(rest[leg])
+    color[leg] = look.bottom.at(rest[leg])
     if outfit.neckline == "jacket":  # the shirt under the jacket reaches the neck
         shirt = np.flatnonzero(
             (inside <= 0) & (rest[:, 1] < neckline_height(z) - 0.015) & (extra[:, 0] < 0.5)
         )
-        colour[shirt] = look.under.at(rest[shirt])
-    return np.asarray(colour, np.float32)
+        color[shirt] = look.under.at(rest[shirt])
+    return np.asarray(color, np.float32)
 
 
-def _face(rest: Pixels, extra: Pixels, colour: Pixels, look: Look, hair: Hair) -> Pixels:
+def _face(rest: Pixels, extra: Pixels, color: Pixels, look: Look, hair: Hair) -> Pixels:
     """Eyes, brows, lips, cheeks, beard and what hair is only painted."""
     x, y, z = rest[:, 0], rest[:, 1], rest[:, 2]
     skin, dark = np.array(look.skin, np.float32), np.array(look.hair, np.float32)
@@ -160,35 +160,35 @@ def _face(rest: Pixels, extra: Pixels, colour: Pixels, look: Look, hair: Hair) -
     side = np.abs(x)
     front = z > 0.05
 
-    def blend(colour: Pixels, amount: np.ndarray, paint: np.ndarray) -> Pixels:
+    def blend(color: Pixels, amount: np.ndarray, paint: np.ndarray) -> Pixels:
         return np.asarray(
-            colour + np.clip(amount, 0, 1)[:, None].astype(np.float32) * (paint - colour), np.float32
+            color + np.clip(amount, 0, 1)[:, None].astype(np.float32) * (paint - color), np.float32
         )
 
     red = skin * _f32([0.80, 0.42, 0.42]) + _f32([0.12, 0.02, 0.03])
     cheek = np.exp(-(((side - 0.042) / 0.02) ** 2) - ((y - nose[1] - 0.005) / 0.02) ** 2) * front
     tip = np.exp(-((side / 0.014) ** 2) - ((y - nose[1]) / 0.014) ** 2) * front
     ear = np.clip((side - 0.072) / 0.006, 0, 1) * (y > 0.1)
-    colour = blend(colour, (0.20 + 0.25 * look.makeup) * cheek + 0.16 * tip + 0.14 * ear, red)
+    color = blend(color, (0.20 + 0.25 * look.makeup) * cheek + 0.16 * tip + 0.14 * ear, red)
     socket = np.exp(-(((side - eye[0]) / 0.020) ** 2) - ((y - eye[1]) / 0.011) ** 2) * front
-    colour = blend(colour, (0.30 + 0.3 * look.makeup) * socket, skin * np.float32(0.45))
+    color = blend(color, (0.30 + 0.3 * look.makeup) * socket, skin * np.float32(0.45))
     mouth_y = nose[1] - 0.0435
     curve = 1 - (side / 0.027) ** 2
     lips = np.clip(curve, 0, 1) * np.clip(
         1.3 - np.abs(y - mouth_y) / (0.010 * np.sqrt(np.clip(curve, 0.01, 1))), 0, 1
     )
-    colour = blend(colour, (0.35 + 0.6 * look.lips) * np.clip(2 * lips, 0, 1) * (z > 0.07), red)
+    color = blend(color, (0.35 + 0.6 * look.lips) * np.clip(2 * lips, 0, 1) * (z > 0.07), red)
     gap = (np.abs(y - mouth_y) < 0.0016) & (side < 0.024) & (z > 0.07)
-    colour = blend(colour, 0.75 * gap, skin * np.float32(0.25))
+    color = blend(color, 0.75 * gap, skin * np.float32(0.25))
     nostril = np.exp(-(((side - 0.008) / 0.004) ** 2) - ((y - nose[1] + 0.011) / 0.0035) ** 2) * (z > 0.1)
-    colour = blend(colour, 0.75 * nostril, skin * np.float32(0.2))
+    color = blend(color, 0.75 * nostril, skin * np.float32(0.2))
     arch = (
         eye[1] + 0.0215 + 0.006 * np.clip((side - 0.012) / 0.03, 0, 1) - 30 * np.clip(side - 0.044, 0, 1) ** 2
     )
     brow = (
         (np.abs(y - arch) < 0.0045 - 0.05 * np.clip(side - 0.04, 0, 0.05)) & (side > 0.011) & (side < 0.054)
     )
-    colour = blend(colour, look.brows * brow * (z > 0.06), dark * np.float32(0.8))
+    color = blend(color, look.brows * brow * (z > 0.06), dark * np.float32(0.8))
     if look.beard > 0:
         reach = nose[1] - 0.020 - 0.35 * np.clip(0.06 - z, 0, 1)
         chin = np.clip(
@@ -196,19 +196,19 @@ def _face(rest: Pixels, extra: Pixels, colour: Pixels, look: Look, hair: Hair) -
         )
         grows = chin * (y > 0.025) * (z > 0.005) * (1 - np.clip(3 * lips, 0, 1))
         stubble = 0.85 + 0.1 * smooth_noise(rest, 9, 300.0)
-        colour = blend(colour, look.beard * grows * stubble, dark)
+        color = blend(color, look.beard * grows * stubble, dark)
     if hair.style != "none":
         growth = 0.55 if hair.style == "receding" else (0.85 if hair.style == "buzz" else 0.95)
-        colour = blend(colour, growth * np.clip(extra[:, 2] * 2 - 0.5, 0, 1), dark)
+        color = blend(color, growth * np.clip(extra[:, 2] * 2 - 0.5, 0, 1), dark)
     ball = np.flatnonzero(extra[:, 1] > 0.5)
     if len(ball):
         away = np.linalg.norm(np.stack([side[ball], y[ball], z[ball]], 1) - eye, axis=1)
         white = np.where((away < 0.0061)[:, None], _f32(look.iris), _f32([0.90, 0.88, 0.86]))
-        colour[ball] = np.where((away < 0.0026)[:, None], np.float32(0.02), white)
+        color[ball] = np.where((away < 0.0026)[:, None], np.float32(0.02), white)
     if look.face_mask > 0:
         cover = (y < nose[1] + 0.012) & (y > 0.055) & (z > 0.02)
-        colour[cover] = _f32(look.accent.colours[0]) * 0.4 + 0.5
-    return colour
+        color[cover] = _f32(look.accent.colors[0]) * 0.4 + 0.5
+    return color
 
 
 def smooth_noise(points: np.ndarray, seed: int, frequency: float) -> Pixels:

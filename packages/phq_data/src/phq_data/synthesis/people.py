@@ -152,7 +152,7 @@ def random_outfit(rng: np.random.Generator) -> Outfit:
 
 
 def random_look(rng: np.random.Generator, hair: Hair) -> Look:
-    """Colours."""
+    """Colors."""
     skin = np.array(_choose(rng, paint.SKINS)) * rng.uniform(0.95, 1.04)
     bearded = hair.style not in ("bob", "long", "bun", "ponytail", "braids") and rng.random() < 0.35
     iris = _choose(
@@ -177,15 +177,15 @@ def random_look(rng: np.random.Generator, hair: Hair) -> Look:
 
 def random_pattern(rng: np.random.Generator, plain: float = 0.45, light: float = 0.15) -> Pattern:
     """Cloth: mostly muted, sometimes loud."""
-    colours = []
+    colors = []
     for _ in range(3):
         grey = rng.uniform(0.75, 0.97) if rng.random() < light else rng.uniform(0.05, 0.85)
-        colour = np.clip(grey + rng.normal(0, rng.choice([0.02, 0.10, 0.25]), 3), 0.02, 0.98)
-        colours.append((float(colour[0]), float(colour[1]), float(colour[2])))
+        color = np.clip(grey + rng.normal(0, rng.choice([0.02, 0.10, 0.25]), 3), 0.02, 0.98)
+        colors.append((float(color[0]), float(color[1]), float(color[2])))
     kind = "plain" if rng.random() < plain else _choose(rng, paint.PATTERNS)
     return Pattern(
         kind,
-        tuple(colours),
+        tuple(colors),
         float(np.exp(rng.uniform(np.log(0.012), np.log(0.09)))),
         int(rng.integers(2**31)),
     )

@@ -77,10 +77,10 @@ def take(seed: int, index: int, backgrounds: Sequence[Path] = ()) -> Photo:
     if scene.random() < 0.18:
         near = max(subjects, key=lambda s: -s.place.translation[2])
         neck = lens.project(near.place.translation[None])[0]
-        colour, cover = backdrop.occluder(
+        color, cover = backdrop.occluder(
             front, lens.width, lens.height, (neck[0], neck[1]), lens.focal / near.place.translation[2]
         )
-        picture += cover[..., None] * (colour - picture)
+        picture += cover[..., None] * (color - picture)
         for subject in subjects:
             subject.mask[:] = np.round(subject.mask * (1 - cover))
     jpeg = _develop(picture, finish)
@@ -179,7 +179,7 @@ def _composite(picture: Picture, layer: Layer | None) -> tuple[Picture, Picture]
         cover[y : y + h, x : x + w] = layer.cover
         depth[y : y + h, x : x + w] = layer.depth
         region = picture[y : y + h, x : x + w]
-        region += layer.cover[..., None] * (layer.colour - region)
+        region += layer.cover[..., None] * (layer.color - region)
     return cover, depth
 
 

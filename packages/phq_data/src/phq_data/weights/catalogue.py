@@ -1,4 +1,4 @@
-"""Models that a user may bring or ask for: where they come from and what their licences mean for a user.
+"""Models that a user may bring or ask for: where they come from and what their licenses mean for a user.
 
 Nothing here is shipped. `models.store` keeps the files and `phq models` is its face.
 """
@@ -19,8 +19,8 @@ class KnownModel:
     kind: Kind
     title: str
     origin: str  # where a person gets it
-    licence: str
-    consequence: str  # what the licence means, in one plain sentence
+    license: str
+    consequence: str  # what the license means, in one plain sentence
     wanted: str  # the file that `add` takes
     stored: str  # name of the file kept
     url: str = ""  # where it may be downloaded from; "" = only by the user's own hands
@@ -29,7 +29,7 @@ class KnownModel:
 
 _YOLO_CONSEQUENCE = (
     "Software that you offer to others with it, also over a network, must come with all its "
-    "source under the AGPL, unless you buy a licence from Ultralytics."
+    "source under the AGPL, unless you buy a license from Ultralytics."
 )
 _YOLO_URL = "https://github.com/ultralytics/assets/releases/download/v8.3.0/"
 
@@ -41,7 +41,7 @@ def _yolo(size: str) -> KnownModel:
         kind="yolo",
         title=f"YOLO11{size} pose: people and their keypoints",
         origin="the releases of ultralytics/assets on GitHub",
-        licence="AGPL-3.0",
+        license="AGPL-3.0",
         consequence=_YOLO_CONSEQUENCE,
         wanted=f"{name}.pt",
         stored=f"{name}.pt",
@@ -55,10 +55,10 @@ KNOWN: tuple[KnownModel, ...] = (
         kind="smpl",
         title="SMPL, the neutral body",
         origin="smpl.is.tue.mpg.de or smplify.is.tue.mpg.de, after registration",
-        licence="SMPL Model License (Max Planck Society)",
+        license="SMPL Model License (Max Planck Society)",
         consequence=(
             "Non-commercial: research and private use only, and the model may not be passed on; companies "
-            "need a licence from Meshcapade."
+            "need a license from Meshcapade."
         ),
         wanted="the neutral model as distributed, basicModel_neutral_lbs_10_207_0_v1.0.0.pkl",
         stored="smpl.safetensors",
@@ -68,7 +68,7 @@ KNOWN: tuple[KnownModel, ...] = (
         kind="3dcrowdnet",
         title="3DCrowdNet, an image and keypoints to an SMPL body",
         origin="the drive folder that the README of hongsukchoi/3DCrowdNet_RELEASE links",
-        licence="MIT for the network's code; trained on SMPL, VPoser and research data sets",
+        license="MIT for the network's code; trained on SMPL, VPoser and research data sets",
         consequence=(
             "Non-commercial in effect: it holds VPoser's weights and answers in SMPL's terms, and both are "
             "licensed for research only."
@@ -81,7 +81,7 @@ KNOWN: tuple[KnownModel, ...] = (
         kind="deeplab",
         title="DeepLabV3-ResNet101, masks of people",
         origin="PyTorch's own download site, as torchvision uses it",
-        licence="BSD-3-Clause (torchvision); trained on COCO",
+        license="BSD-3-Clause (torchvision); trained on COCO",
         consequence="Commercial use is allowed; keep the copyright notice.",
         wanted="deeplabv3_resnet101_coco-cd0a2569.pth",
         stored="deeplabv3_resnet101_coco.pth",
@@ -94,7 +94,7 @@ KNOWN: tuple[KnownModel, ...] = (
         kind="yolo",
         title="your own pose weights for ultralytics",
         origin="you",
-        licence="AGPL-3.0 (the library, and weights trained with it)",
+        license="AGPL-3.0 (the library, and weights trained with it)",
         consequence=_YOLO_CONSEQUENCE,
         wanted="a .pt file of a pose model with COCO's 17 keypoints",
         stored="yolo-own.pt",

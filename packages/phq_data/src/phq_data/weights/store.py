@@ -119,7 +119,7 @@ def add(
 def download(name: str, *, progress: Progress = no_progress, url: str = "", sha256: str = "") -> Record:
     """Bring a model that may be downloaded, and add it. A stopped download goes on when called again.
 
-    `url` and `sha256` replace those of the catalogue, for mirrors. Models whose licence wants a registration
+    `url` and `sha256` replace those of the catalogue, for mirrors. Models whose license wants a registration
     raise `ModelError`: they come by the user's own hands.
     """
     model = known_model(name)

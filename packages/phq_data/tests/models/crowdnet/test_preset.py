@@ -41,7 +41,7 @@ def own_folder(tmp_path, monkeypatch):
 def test_the_preset_names_the_papers_models_and_survives_its_json():
     chosen = config.PRESETS["paper"]()
     assert (chosen.detect.model, chosen.fit.model, chosen.mask.model) == ("yolo", "3dcrowdnet", "deeplab")
-    assert chosen.align.joints == chosen.crop.mode == "reference" and chosen.mask.everybody
+    assert chosen.align.joints == chosen.crop.mode == "reference" and chosen.mask.include_bystanders
     assert config.PipelineConfig.from_dict(json.loads(chosen.to_json())) == chosen
 
 
@@ -102,7 +102,7 @@ def test_the_preset_takes_given_keypoints_head_boxes_and_vertex_maps(tmp_path, a
     chosen = dataclasses.replace(chosen, detect=config.DetectConfig(model=f"keypoints:{keypoints}"))
     workspace = Workspace.open(tmp_path / "workspace", create=True)
     report = run_inline(workspace, chosen, [resolve(str(tmp_path / "photos"))])
-    assert not report.errors and report.count("portray", "kept") == 2
+    assert not report.errors and report.count("align_crop", "kept") == 2
     first, second = windows(workspace)
     assert first[2] == pytest.approx(0.75 * 2.6 * 90, abs=1e-3) and second[2] != first[2]
 
@@ -127,7 +127,7 @@ def test_the_preset_takes_given_keypoints_head_boxes_and_vertex_maps(tmp_path, a
     )
     again = run_inline(workspace, chosen, [resolve(str(tmp_path / "photos"))])
     assert {report.stage: report.skipped for report in again.reports} == {
-        "ingest": True, "detect": True, "fit": True, "portray": False, "screen": False,
+        "ingest": True, "detect": True, "fit": True, "align_crop": False, "screen": False,
     }  # fmt: skip
     moved, kept = windows(workspace)
     assert moved[2] == pytest.approx(first[2] / MOST, rel=1e-5)
@@ -153,6 +153,6 @@ def test_a_build_with_3dcrowdnet_and_smpl_accounts_for_everybody(tmp_path, added
     fits = workspace.table("fits").to_pylist()
     assert people and len(fits) == len(people)
     assert {row["body"] for row in fits} == {"smpl"} and {row["focal"] for row in fits} == {5000.0}
-    assert report.count("fit", "failed") == report.count("portray", "failed") == 0
-    assert report.count("portray", "items") == len(fits)
+    assert report.count("fit", "failed") == report.count("align_crop", "failed") == 0
+    assert report.count("align_crop", "items") == len(fits)
     assert PortraitRig.load(workspace.path("rig.safetensors")).body == "smpl"

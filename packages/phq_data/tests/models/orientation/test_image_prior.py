@@ -96,9 +96,9 @@ def test_fitter_looks_at_pictures_where_there_are_any(
     np.testing.assert_allclose(bare.views, expected[0])
     assert np.abs(seen.views - bare.views).max() > 1e-3
     (fit,) = fitter.fit_prepared([seen])
-    assert fit.view_guess is not None and fit.view_guess.shape == (8,)
-    np.testing.assert_allclose(fit.view_guess[:6], seen.views.ravel())
-    assert 0.005 < fit.yaw_deviation < 0.6
+    assert fit.orientation_prior is not None and fit.orientation_prior.shape == (8,)
+    np.testing.assert_allclose(fit.orientation_prior[:6], seen.views.ravel())
+    assert 0.005 < fit.yaw_std < 0.6
 
 
 def test_what_is_seen_of_one_person_does_not_depend_on_the_others(

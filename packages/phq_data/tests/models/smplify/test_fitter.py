@@ -113,17 +113,17 @@ def test_fit_is_deterministic_and_independent_of_the_batch(fitter: SmplifyFitter
     for first, second, single in zip(together, again, alone, strict=True):
         np.testing.assert_array_equal(first.joints, second.joints)
         np.testing.assert_allclose(first.joints, single.joints, atol=1e-4)
-        np.testing.assert_allclose(first.alternatives, single.alternatives, atol=1e-2)
+        np.testing.assert_allclose(first.hypotheses, single.hypotheses, atol=1e-2)
 
 
 def test_record_is_consistent(fitter: SmplifyFitter):
     fit = fitter.fit(crowd(1, seed=5).requests)[0]
     np.testing.assert_allclose(fit.joints[JOINT_NAMES.index("neck")], fit.translation, atol=1e-9)
     assert fit.joints.shape == (len(JOINT_NAMES), 3) and fit.neck_head_pose.shape == (6,)
-    assert fit.alternatives.shape == (2 * fitter.config.starts, 2)
-    assert (np.diff(fit.alternatives[:, 1]) >= 0).all()
+    assert fit.hypotheses.shape == (2 * fitter.config.starts, 2)
+    assert (np.diff(fit.hypotheses[:, 1]) >= 0).all()
     yaw = camera_angles(rotation_matrix(fit.root_orient)[None], fit.translation[None])[0][0]
-    assert abs(fit.alternatives[0, 0] - yaw) < 1e-9
+    assert abs(fit.hypotheses[0, 0] - yaw) < 1e-9
     body = load_body()
     pose = body.relaxed + body.pose(fit.neck_head_pose)
     again = body.posed_landmarks(fit.shape, pose, fit.root_orient, fit.translation)
@@ -191,7 +191,7 @@ def test_nobody_to_see_is_said_and_never_raises(fitter: SmplifyFitter):
     for fit in fits[:2]:
         assert not fit.converged and fit.residual >= 1.0 and np.isnan(fit.residuals).all()
     for fit in fits:
-        assert np.isfinite(fit.joints).all() and np.isfinite(fit.alternatives).all()
+        assert np.isfinite(fit.joints).all() and np.isfinite(fit.hypotheses).all()
     assert fitter.fit([]) == []
 
 

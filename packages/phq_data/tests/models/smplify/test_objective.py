@@ -106,4 +106,4 @@ def test_yaw_deviation_is_the_spread_of_the_yaw_under_the_gauss_newton_covarianc
         gradient[:, index] = np.angle(np.exp(1j * turned)) / (2 * step)
     covariance = np.linalg.inv(matrix)
     expected = np.sqrt(np.einsum("mi,mij,mj->m", gradient, covariance, gradient))
-    np.testing.assert_allclose(problem.yaw_deviation(state), expected, rtol=1e-3)
+    np.testing.assert_allclose(problem.yaw_std(state), expected, rtol=1e-3)

@@ -59,7 +59,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     fit.add_argument(
         "--vgg", type=Path, metavar="FILE", help="StyleGAN2's vgg16.pt for the perceptual distance; its "
-        "TorchScript is run. Without it, colours and gradients at several scales are compared",
+        "TorchScript is run. Without it, colors and gradients at several scales are compared",
     )  # fmt: skip
     fit.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     fit.add_argument(
@@ -90,7 +90,7 @@ def _invert(options: argparse.Namespace) -> int:
     side = model.config.generator.image_resolution
     picture = drawing.from_pixels(drawing.resized(target, side)).to(model.device)
     if options.vgg is None:
-        shared.say("note: no --vgg FILE: colours and gradients at several scales are compared instead")
+        shared.say("note: no --vgg FILE: colors and gradients at several scales are compared instead")
         distance = inversion_loss.pixel_distance(picture)
     else:
         distance = inversion_loss.perceptual_distance(picture, options.vgg, model.device)
@@ -188,7 +188,7 @@ def _facts(options: argparse.Namespace, model: Model, name: str, found: Inverted
         "steps": options.steps,
         "tuning_steps": options.tune,
         "seed": options.seed,
-        "distance": "VGG16 LPIPS features" if options.vgg else "colours and gradients at several scales",
+        "distance": "VGG16 LPIPS features" if options.vgg else "colors and gradients at several scales",
         "distance_start": found.distances[0],
         "distance_end": found.distances[-1],
     }

@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
     """Add the command to the program's `argparse` subparsers."""
     mesh = commands.add_parser(
         "mesh",
-        help="the shape of a person as PLY or GLB, in metres, with colours",
+        help="the shape of a person as PLY or GLB, in metres, with colors",
         description="Marching cubes over the density of the canonical body, or of the body in a pose. "
         "Metres, y up, facing +z, the neck joint at the origin.",
     )

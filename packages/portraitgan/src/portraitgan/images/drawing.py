@@ -1,4 +1,4 @@
-"""Generated tensors as images: colours, depth, mask and normals; contact sheets of images."""
+"""Generated tensors as images: colors, depth, mask and normals; contact sheets of images."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def parse_parts(text: str) -> list[str]:
 
 
 def draw(made: Generated, camera: Tensor, part: str, side: int) -> Tensor:
-    """One part of portraits seen from `camera` [B, 25] as colours [B, 3, side, side] in 0..1."""
+    """One part of portraits seen from `camera` [B, 25] as colors [B, 3, side, side] in 0..1."""
     if part == "image":
-        colours = made.image / 2 + 0.5
+        colors = made.image / 2 + 0.5
     elif part == "raw":
-        colours = made.image_raw / 2 + 0.5
+        colors = made.image_raw / 2 + 0.5
     elif part == "mask":
-        colours = made.mask.expand(-1, 3, -1, -1)
+        colors = made.mask.expand(-1, 3, -1, -1)
     elif part == "depth":
         nearness = ((FAR - made.depth) / (FAR - NEAR)).clamp(0, 1)
-        colours = (nearness * made.mask.clamp(0, 1)).expand(-1, 3, -1, -1)
+        colors = (nearness * made.mask.clamp(0, 1)).expand(-1, 3, -1, -1)
     elif part == "normals":
-        colours = (normals(made.depth, camera) / 2 + 0.5) * made.mask.clamp(0, 1)
+        colors = (normals(made.depth, camera) / 2 + 0.5) * made.mask.clamp(0, 1)
     else:
         raise ImageError(f"{part!r} cannot be shown; choose from {', '.join(PARTS)}")
-    colours = colours.float().clamp(0, 1)
-    if colours.shape[-1] != side:
-        mode = "area" if colours.shape[-1] > side else "bilinear"
-        colours = functional.interpolate(colours, (side, side), mode=mode)
-    return colours
+    colors = colors.float().clamp(0, 1)
+    if colors.shape[-1] != side:
+        mode = "area" if colors.shape[-1] > side else "bilinear"
+        colors = functional.interpolate(colors, (side, side), mode=mode)
+    return colors
 
 
 def normals(depth: Tensor, camera: Tensor) -> Tensor:
@@ -69,9 +69,9 @@ def normals(depth: Tensor, camera: Tensor) -> Tensor:
     return local * local.new_tensor([1.0, -1.0, -1.0])[:, None, None]
 
 
-def to_pixels(colours: Tensor) -> Pixels:
+def to_pixels(colors: Tensor) -> Pixels:
     """[B, 3, H, W] in 0..1 to bytes [B, H, W, 3]."""
-    return (colours * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return (colors * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def from_pixels(pixels: Pixels) -> Tensor:

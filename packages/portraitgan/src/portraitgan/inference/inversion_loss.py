@@ -25,9 +25,9 @@ def comparable(picture: Tensor) -> Tensor:
 
 
 def pixel_distance(target: Tensor) -> PictureDistance:
-    """The substitute where no perceptual network is given: colours and their gradients at several scales.
+    """The substitute where no perceptual network is given: colors and their gradients at several scales.
 
-    At every scale from full size down to 8 pixels: mean squared difference of colours, and of the differences
+    At every scale from full size down to 8 pixels: mean squared difference of colors, and of the differences
     between neighbours, which weigh edges more than flat areas.
     """
     scales = _pyramid(comparable(target))

@@ -1,4 +1,4 @@
-"""The shape of a person: marching cubes over the density, in metres, with the decoder's colours.
+"""The shape of a person: marching cubes over the density, in metres, with the decoder's colors.
 
 Frame: metres, y up, the subject faces +z, the subject's left is +x, the neck joint is the origin; faces are
 counter-clockwise seen from outside. That is glTF's convention, so a GLB stands upright and looks forward
@@ -27,7 +27,7 @@ from portraitgan.rendering.renderer import OUTSIDE_DENSITY, Volume, Warp
 
 SUFFIXES = (".ply", ".glb")
 _ABOVE, _BELOW, _STEPS = 0.006, 0.03, 16
-"""A vertex's colour is what a ray sees that enters the surface there, from metres above to metres below."""
+"""A vertex's color is what a ray sees that enters the surface there, from metres above to metres below."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class MeshOptions:
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """A coloured surface."""
+    """A colored surface."""
 
     vertices: NDArray[np.float32]  # [V, 3] metres
     faces: NDArray[np.int32]  # [F, 3] counter-clockwise seen from outside
     normals: NDArray[np.float32]  # [V, 3] unit, outward
-    colours: NDArray[np.uint8]  # [V, 3]
+    colors: NDArray[np.uint8]  # [V, 3]
 
 
 @torch.no_grad()
@@ -71,13 +71,13 @@ def extract(
     vertices, faces, normals = surface(grid, options)
     if options.largest_part:
         vertices, faces, normals = largest_part(vertices, faces, normals)
-    colours = np.concatenate(
+    colors = np.concatenate(
         [
-            _colours(model, ws, volume, warp, points, outward)
+            _colors(model, ws, volume, warp, points, outward)
             for points, outward in _portions(vertices, normals, options.points // _STEPS, model.device)
         ]
     )
-    return Mesh(vertices, faces, normals, colours)
+    return Mesh(vertices, faces, normals, colors)
 
 
 def check_installed() -> None:
@@ -183,7 +183,7 @@ def save_mesh(path: str | Path, mesh: Mesh) -> None:
     import trimesh
 
     made = trimesh.Trimesh(
-        mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=mesh.colours, process=False
+        mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=mesh.colors, process=False
     )
     with writing(path) as temporary:
         made.export(temporary)
@@ -195,10 +195,10 @@ def _densities(volume: Volume, warp: Warp | None, points: Tensor) -> Tensor:
 
 
 def _look(volume: Volume, warp: Warp | None, points: Tensor) -> tuple[Tensor, Tensor]:
-    """(raw densities [B, N], colour features [B, N, C])."""
+    """(raw densities [B, N], color features [B, N, C])."""
     canonical = points if warp is None else warp(points)
-    density, colour = volume.decoder(volume.features(canonical))
-    return volume.crop(density, canonical), colour
+    density, color = volume.decoder(volume.features(canonical))
+    return volume.crop(density, canonical), color
 
 
 def _portions(
@@ -209,10 +209,10 @@ def _portions(
         yield torch.from_numpy(vertices[part]).to(device), torch.from_numpy(normals[part]).to(device)
 
 
-def _colours(
+def _colors(
     model: Model, ws: Tensor, volume: Volume, warp: Warp | None, points: Tensor, outward: Tensor
 ) -> NDArray[np.uint8]:
-    """Colours [N, 3] of surface points [N, 3]: marched along a short ray into the surface, as pixels are."""
+    """Colors [N, 3] of surface points [N, 3]: marched along a short ray into the surface, as pixels are."""
     depths = torch.linspace(-_ABOVE, _BELOW, _STEPS, device=points.device)
     along = points[:, None] - depths[:, None] * outward[:, None]
     density, feature = _look(volume, warp, along.reshape(1, -1, 3))
@@ -225,5 +225,5 @@ def _colours(
     weights = torch.where(total > 1e-3, weights / total.clamp(min=1e-3), 1 / (_STEPS - 1))
     mean = (weights[..., None] * between).sum(dim=1)
     picture = mean.T[None, :, :, None]
-    raw = model.generator.raw_colours(picture, ws[:, -1])[0, :, :, 0].T
+    raw = model.generator.raw_colors(picture, ws[:, -1])[0, :, :, 0].T
     return functional.hardtanh(raw * 127.5 + 128, 0, 255).to(torch.uint8).cpu().numpy()

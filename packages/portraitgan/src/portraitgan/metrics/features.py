@@ -1,7 +1,7 @@
 """Networks that turn pictures into features to compare: Inception from a file, or a stated substitute.
 
 FID is defined by one file of Inception weights. Where it is not at hand, a small convolutional network with
-fixed random weights sees enough of colours, edges and textures to tell whether training goes the right way;
+fixed random weights sees enough of colors, edges and textures to tell whether training goes the right way;
 its numbers compare with one another and with nothing else, which is why every result names its network.
 """
 

@@ -1,4 +1,4 @@
-"""The decoder: a tri-grid feature to a raw density and a colour feature."""
+"""The decoder: a tri-grid feature to a raw density and a color feature."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from portraitgan.rendering.compiled import compilable
 class Decoder(nn.Module):
     """One hidden layer with softplus; output 0 is the raw density, the others the feature.
 
-    `hidden_and_density` and `colour` are its parts: since the last layer is linear, a renderer may sum hidden
-    values along a ray and decode the colour once per ray instead of once per sample.
+    `hidden_and_density` and `color` are its parts: since the last layer is linear, a renderer may sum hidden
+    values along a ray and decode the color once per ray instead of once per sample.
     """
 
     def __init__(self, config: DecoderConfig, features: int) -> None:
@@ -28,12 +28,12 @@ class Decoder(nn.Module):
         )
 
     @property
-    def linear_colour(self) -> bool:
-        """Whether colours may be summed before they are decoded."""
+    def linear_color(self) -> bool:
+        """Whether colors may be summed before they are decoded."""
         return self.activation == "none"
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [..., C] to (raw density [...], colour feature [..., C])."""
+        """Features [..., C] to (raw density [...], color feature [..., C])."""
         output = self.net(features)
         return output[..., 0], self._activate(output[..., 1:])
 
@@ -44,8 +44,8 @@ class Decoder(nn.Module):
         weight, bias = self._last()
         return _hidden_and_density(features, *first.scaled(features.dtype), weight[0], bias[0])
 
-    def colour(self, hidden: Tensor, amount: Tensor) -> Tensor:
-        """Sums of hidden values [..., hidden] with total weight `amount` [...] to summed colours [..., C]."""
+    def color(self, hidden: Tensor, amount: Tensor) -> Tensor:
+        """Sums of hidden values [..., hidden] with total weight `amount` [...] to summed colors [..., C]."""
         weight, bias = self._last()
         return functional.linear(hidden, weight[1:]) + amount[..., None] * bias[1:]
 
@@ -54,10 +54,10 @@ class Decoder(nn.Module):
         assert isinstance(layer, FullyConnected)
         return layer.weight / layer.weight.shape[1] ** 0.5, layer.bias
 
-    def _activate(self, colour: Tensor) -> Tensor:
+    def _activate(self, color: Tensor) -> Tensor:
         if self.activation == "none":
-            return colour
-        return torch.sigmoid(colour) * 1.002 - 0.001  # EG3D's range, slightly beyond 0..1
+            return color
+        return torch.sigmoid(color) * 1.002 - 0.001  # EG3D's range, slightly beyond 0..1
 
 
 @compilable

@@ -148,8 +148,8 @@ class Generator(nn.Module):
             styles = background_ws[:, : self.bcg_synthesis.config.styles]
             behind = filters.resize(self.bcg_synthesis(styles, noise_mode, random), side)
             features = features + (1 - coverage) * behind  # equation 9, on features
-            background = self.raw_colours(behind, styles[:, -1])
-        raw = self.raw_colours(features, ws[:, -1])
+            background = self.raw_colors(behind, styles[:, -1])
+        raw = self.raw_colors(features, ws[:, -1])
         image, raw = self.superresolution(features, raw, ws[:, -1])
         mask = coverage * 1.002 - 0.001
         return Generated(image, raw, mask, seen.depth.reshape(batch, 1, side, side), background)
@@ -181,7 +181,7 @@ class Generator(nn.Module):
         return Volume(planes, self.decoder, self.config.grid, self.config.render, table)
 
     def sample_volume(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(raw densities [B, N], colour features [B, N, C]) at canonical points [B, N, 3] in metres.
+        """(raw densities [B, N], color features [B, N, C]) at canonical points [B, N, 3] in metres.
 
         Neither deformed nor cropped.
         """
@@ -197,8 +197,8 @@ class Generator(nn.Module):
             raise DeformationError("rendering a pose needs a rig: build the generator with a Deformation")
         return self.deformation.posed(pose).warp
 
-    def raw_colours(self, features: Tensor, style: Tensor) -> Tensor:
+    def raw_colors(self, features: Tensor, style: Tensor) -> Tensor:
         """Features [B, C, H, W] to RGB [B, 3, H, W] of the raw image, about -1..1."""
         if self.torgb is None:
-            return features[:, :3] * 2 - 1  # EG3D: the first channels are the colour, 0..1
+            return features[:, :3] * 2 - 1  # EG3D: the first channels are the color, 0..1
         return self.torgb(features, style)

@@ -23,17 +23,17 @@ class Decoder(Protocol):
     """What a tri-grid feature looks like; `networks.decoder.Decoder` is the one that is trained."""
 
     @property
-    def linear_colour(self) -> bool:
-        """Whether hidden values may be summed along a ray before colours are decoded."""
+    def linear_color(self) -> bool:
+        """Whether hidden values may be summed along a ray before colors are decoded."""
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [..., C] to (raw density [...], colour feature [..., C])."""
+        """Features [..., C] to (raw density [...], color feature [..., C])."""
 
     def hidden_and_density(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features [..., C] to (hidden values [..., hidden], raw densities [...])."""
 
-    def colour(self, hidden: Tensor, amount: Tensor) -> Tensor:
-        """Sums of hidden values [..., hidden] of total weight `amount` [...] to colours [..., C]."""
+    def color(self, hidden: Tensor, amount: Tensor) -> Tensor:
+        """Sums of hidden values [..., hidden] of total weight `amount` [...] to colors [..., C]."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,19 @@ def render_plain(
         points = _points(origins, directions, depths)
         if warp is not None:
             points = warp(points)
-        density, colour = volume.decoder(volume.features(points))
+        density, color = volume.decoder(volume.features(points))
         if noise is not None:
             density = density + noise.reshape(density.shape)
         density = volume.crop(density, points)
-        return colour.reshape(*depths.shape, -1), density.reshape(depths.shape)
+        return color.reshape(*depths.shape, -1), density.reshape(depths.shape)
 
     coarse_depths = rays.stratified_depths(volume.config, draws.jitter)
-    colours, densities = look(coarse_depths, draws.coarse_noise)
+    colors, densities = look(coarse_depths, draws.coarse_noise)
     weights = marching.interval_weights(densities, coarse_depths)
     fine_depths = rays.importance_depths(coarse_depths, weights.detach(), draws.importance)
-    fine_colours, fine_densities = look(fine_depths, draws.fine_noise)
+    fine_colors, fine_densities = look(fine_depths, draws.fine_noise)
     merged = marching.merge_plain(
-        (colours, densities, coarse_depths), (fine_colours, fine_densities, fine_depths)
+        (colors, densities, coarse_depths), (fine_colors, fine_densities, fine_depths)
     )
     pixel = marching.march_plain(*merged)
     depth = marching.clamp_depth(pixel.depth, merged[2].min(), merged[2].max())
@@ -102,7 +102,7 @@ def render_plain(
 def render(
     volume: Volume, origins: Tensor, directions: Tensor, warp: Warp | None, draws: rays.RayDraws
 ) -> Rendering:
-    """`render_plain`, faster: row sampling where it pays, features summed in place, colours decoded late.
+    """`render_plain`, faster: row sampling where it pays, features summed in place, colors decoded late.
 
     Without gradients, rays are worked off in portions of `max_points` samples; the result does not depend
     on that.
@@ -135,7 +135,7 @@ def _render_part(
         if warp is not None:
             points = warp(points)
         features = volume.features(points)
-        if decoder.linear_colour:
+        if decoder.linear_color:
             values, density = decoder.hidden_and_density(features)
         else:
             density, values = decoder(features)
@@ -152,7 +152,7 @@ def _render_part(
     fine_values, fine_densities = look(fine_depths, draws.fine_noise)
     factors = marching.march_merged(densities, coarse_depths, fine_densities, fine_depths)
     summed = _weighted_sum(factors.coarse, values) + _weighted_sum(factors.fine, fine_values)
-    pixel = decoder.colour(summed, factors.mask) if decoder.linear_colour else summed
+    pixel = decoder.color(summed, factors.mask) if decoder.linear_color else summed
     nearest = torch.minimum(coarse_depths.min(), fine_depths.min())
     farthest = torch.maximum(coarse_depths.max(), fine_depths.max())
     return Rendering(pixel, factors.mask, factors.depth), nearest, farthest

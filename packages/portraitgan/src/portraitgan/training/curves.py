@@ -11,7 +11,7 @@ from itertools import pairwise
 from portraitgan.training.statistics import Row
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-COLOURS = ("#2a78d6", "#eb6834", "#1baf7a", "#8a5cd1")
+COLORS = ("#2a78d6", "#eb6834", "#1baf7a", "#8a5cd1")
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,13 @@ def svg(chart: Chart, rows: Sequence[Row], width: int = 520, height: int = 200) 
     for x, text, anchor in ((left, f"{x0:g}", "start"), (right, f"{x1:g} kimg", "end")):
         lines.append(f'<text x="{x}" y="{height - 8}" text-anchor="{anchor}">{text}</text>')
     legend = []
-    for (label, found), colour in zip(curves, COLOURS, strict=False):
+    for (label, found), color in zip(curves, COLORS, strict=False):
         if found:
             path = " ".join(place(point) for point in found)
-            lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
             last = f"{found[-1][1]:.3g}{chart.unit}"
             legend.append(
-                f'<span><i style="background:{colour}"></i>{html.escape(label)} <b>{last}</b></span>'
+                f'<span><i style="background:{color}"></i>{html.escape(label)} <b>{last}</b></span>'
             )
     lines.append("</svg>")
     return f'{"".join(lines)}<div class="legend">{"".join(legend)}</div>'

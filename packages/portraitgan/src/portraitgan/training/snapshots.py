@@ -35,7 +35,7 @@ FOLDER = "snapshots"
 _PARTS = ("image", "raw", "mask", "depth")
 _SMALLEST, _LARGEST = 96, 256  # pixels of a picture on the sheet
 _OPACITY = 0.6
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 _LABEL, _GENERATED, _PREDICTED = (1.0, 0.67, 0.24), (0.35, 0.78, 1.0), (0.47, 0.9, 0.47)
 
 
@@ -162,14 +162,14 @@ def _pose(generator: Generator, z: Tensor, camera: Tensor, coarse: Tensor) -> Te
 
 
 def _with_body(
-    picture: Pixels, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, colour: Colour
+    picture: Pixels, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, color: Color
 ) -> Pixels:
     """The picture with the posed body over it; as it is where there is no body."""
     if rig is None or pose is None or not bool(pose.isfinite().all()):
         return picture
     cam2world, intrinsics = labels.from_label(camera[0].cpu().numpy())
     vertices = rig.posed(pose[0].cpu().numpy())
-    tint = np.broadcast_to(np.array(colour), vertices.shape)
+    tint = np.broadcast_to(np.array(color), vertices.shape)
     drawn = render_mesh(vertices, rig.faces, cam2world, intrinsics, len(picture), tint, backend="software")
     weight = drawn.rgba[..., 3:].astype(np.float32) * (_OPACITY / 255)
     return np.round(picture * (1 - weight) + drawn.rgba[..., :3] * weight).astype(np.uint8)

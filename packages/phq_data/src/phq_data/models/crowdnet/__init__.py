@@ -2,7 +2,7 @@
 
 Architecture, constants and checkpoint format are those of the published network (Choi et al., "Learning to
 Estimate Robust 3D Human Mesh from In-the-Wild Crowded Scenes", CVPR 2022); nothing here is its code. Its
-weights, SMPL and VPoser are the user's own files, under their own licences (`models.store`).
+weights, SMPL and VPoser are the user's own files, under their own licenses (`models.store`).
 
 | module | what it holds |
 | --- | --- |

@@ -161,7 +161,7 @@ class CrowdNetFitter:
             joints=named,
             residuals=residuals,
             residual=residual,
-            alternatives=np.array([[yaw, residual]]),
+            hypotheses=np.array([[yaw, residual]]),
             converged=bool(np.isfinite(joints).all()),
         )
 
@@ -214,6 +214,6 @@ def _hopeless(person: Prepared) -> BodyFit:
         joints=np.full((len(JOINT_NAMES), 3), nothing),
         residuals=np.full(17, nothing),
         residual=UNSEEN,
-        alternatives=np.zeros((0, 2)),
+        hypotheses=np.zeros((0, 2)),
         converged=False,
     )

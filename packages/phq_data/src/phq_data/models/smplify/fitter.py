@@ -143,12 +143,12 @@ class SmplifyFitter:
         chosen, picked = state.take(winner), problem.take(winner)
         exchanged = best >= config.starts
         fits = self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
-        spread = picked.yaw_deviation(chosen)
+        spread = picked.yaw_std(chosen)
         return [
             replace(
                 fit,
-                yaw_deviation=float(spread[i]),
-                view_guess=np.concatenate([one.views.ravel(), one.deviation])
+                yaw_std=float(spread[i]),
+                orientation_prior=np.concatenate([one.views.ravel(), one.deviation])
                 if np.isfinite(one.deviation).all()
                 else None,
             )
@@ -208,7 +208,7 @@ class SmplifyFitter:
                 joints=joints[i],
                 residuals=residuals[i],
                 residual=float(mean[i]) if seen[i] else UNSEEN,
-                alternatives=alternatives[i],
+                hypotheses=alternatives[i],
                 converged=bool(finished[i] and seen[i]),
             )
             for i in range(count)

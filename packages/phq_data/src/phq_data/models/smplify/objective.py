@@ -149,7 +149,7 @@ class Problem:
             transposed @ jacobian,
         )
 
-    def yaw_deviation(self, state: State) -> FloatArray:
+    def yaw_std(self, state: State) -> FloatArray:
         """Standard deviation [M] of the camera's yaw around the body, radians: what this cost leaves open.
 
         Laplace's approximation: the inverse of the Gauss-Newton matrix is the covariance of the parameters.

@@ -82,7 +82,7 @@ def _heading(inspection: Inspection) -> Image.Image:
 
 
 def _photo(workspace: Workspace, inspection: Inspection) -> Image.Image:
-    """The photo with everybody in it; those this is about in colour, with their windows."""
+    """The photo with everybody in it; those this is about in color, with their windows."""
     from phq_data.stages.ingest import open_photo
 
     photo = inspection.photo
@@ -180,23 +180,23 @@ def _caption(portrait: Row, verdict: Row | None) -> str:
     return f"portrait {portrait['portrait_id'][:12]}   yaw {yaw}°, pitch {pitch}°, roll {roll}°   {state}"
 
 
-def _skeleton(pen: ImageDraw.ImageDraw, points: NDArray[np.float64], coloured: bool) -> None:
+def _skeleton(pen: ImageDraw.ImageDraw, points: NDArray[np.float64], colored: bool) -> None:
     """Key points [17, 3] and their bones: the person's left in red, right in blue."""
     for first, second in _BONES:
         if min(points[first, 2], points[second, 2]) >= SEEN:
             line = [tuple(points[first, :2]), tuple(points[second, :2])]
-            pen.line(line, fill=_OTHER if not coloured else (255, 255, 255), width=3 if coloured else 1)
-            if coloured:
+            pen.line(line, fill=_OTHER if not colored else (255, 255, 255), width=3 if colored else 1)
+            if colored:
                 pen.line(line, fill=(40, 40, 44), width=1)
     for index, (x, y, score) in enumerate(points):
         name = COCO_KEYPOINTS[index]
-        colour = _LEFT if name.startswith("left") else _RIGHT if name.startswith("right") else _MIDDLE
-        radius = 4 if coloured else 2
+        color = _LEFT if name.startswith("left") else _RIGHT if name.startswith("right") else _MIDDLE
+        radius = 4 if colored else 2
         spot = [x - radius, y - radius, x + radius, y + radius]
         if score >= SEEN:
-            pen.ellipse(spot, fill=colour if coloured else _OTHER, outline=(20, 20, 20))
-        elif coloured and score >= _GUESSED:
-            pen.ellipse(spot, outline=colour)
+            pen.ellipse(spot, fill=color if colored else _OTHER, outline=(20, 20, 20))
+        elif colored and score >= _GUESSED:
+            pen.ellipse(spot, outline=color)
 
 
 def _label(pen: ImageDraw.ImageDraw, corner: NDArray[np.float64], text: str) -> None:

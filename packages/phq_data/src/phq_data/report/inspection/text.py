@@ -48,7 +48,7 @@ def _file(inspection: Inspection, console: Console) -> None:
             ("title", row["title"]),
             ("author", row["author"]),
             ("page", row["page_url"]),
-            ("licence", row["licence"] or "unknown"),
+            ("license", row["license"] or "unknown"),
             ("checked", row["rights_evidence"] and f"{row['rights_checked_at']}: {row['rights_evidence']}"),
             ("error", row["error"] and f"{row['error']}: {row['message']}"),
         ]
@@ -60,7 +60,7 @@ def _photo(inspection: Inspection, console: Console) -> None:
     if photo is None:
         return
     _head("photo", photo["photo_id"], console)
-    size = f"{photo['width']} x {photo['height']} pixels upright, {photo['format']}, {photo['colour']}"
+    size = f"{photo['width']} x {photo['height']} pixels upright, {photo['format']}, {photo['color']}"
     people = f"{len(inspection.people)}" if inspection.people else "none found"
     _facts(
         [
@@ -101,12 +101,12 @@ def _person(inspection: Inspection, person: Row, console: Console) -> None:
 def _fit(fit: Row, console: Console) -> None:
     _head("fit", fit["fit_id"], console)
     starts: dict[int, float] = {}  # many starts end at the same yaw: the best of each
-    for yaw, cost in np.reshape(fit["alternatives"], (-1, 2)):
+    for yaw, cost in np.reshape(fit["hypotheses"], (-1, 2)):
         starts.setdefault(5 * round(float(np.degrees(yaw)) / 5), float(cost))
     ends = ", ".join(f"yaw {yaw}° costs {cost:.3g}" for yaw, cost in starts.items())
     pose = np.degrees(np.asarray(fit["pose"], np.float64))
     end = "converged" if fit["converged"] else "did not converge"
-    open_yaw, seen = fit.get("yaw_deviation"), fit.get("view_guess")
+    open_yaw, seen = fit.get("yaw_std"), fit.get("orientation_prior")
     spread = None if open_yaw is None else f"{np.degrees(open_yaw):.1f}° as the fit sees it"
     guess = None
     if seen is not None:

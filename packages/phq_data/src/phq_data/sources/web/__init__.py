@@ -49,7 +49,7 @@ class PermanentError(FetchError):
 
 
 class RefusedError(PermanentError):
-    """It could be had, and is not taken: robots.txt, an opt-out, a licence, a provider's terms."""
+    """It could be had, and is not taken: robots.txt, an opt-out, a license, a provider's terms."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Candidate:
     uri: str  # unique and stable: wikimedia:48213, pexels:2014422, or an address
     url: str  # where the bytes are
     provenance: Provenance = field(default_factory=Provenance)
-    refusal: str = ""  # why it is not taken: a reason of `licences.REASONS` or "terms"
+    refusal: str = ""  # why it is not taken: a reason of `licenses.REASONS` or "terms"
     message: str = ""  # the same as a sentence
     version: str = ""  # the provider's word for these very bytes; "" = it gives none
     sha1: str = ""  # of the bytes, where the provider says

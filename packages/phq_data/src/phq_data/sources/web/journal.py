@@ -189,7 +189,7 @@ class Journal:
             if before.version and before.version == candidate.version:
                 return 0
             if candidate.refusal or known["state"] == "restated" or now is not None:
-                return 0  # no new bytes without a licence; restated ones are asked next time
+                return 0  # no new bytes without a license; restated ones are asked next time
             # Had and planned; now it may have other bytes: ask, and plan it anew if so.
             self._db.execute(
                 "update files set state = 'waiting', candidate = ?, query = ?, part = null, again = 1, "
@@ -322,7 +322,7 @@ class _Transaction:
         self._db.execute("rollback" if kind else "commit")
 
 
-_STATED = ("page_url", "title", "author", "author_url", "licence", "licence_url", "rights_evidence")
+_STATED = ("page_url", "title", "author", "author_url", "license", "license_url", "rights_evidence")
 
 
 def restatement(before: Candidate, now: Candidate, provider: str) -> Candidate | None:
@@ -333,10 +333,10 @@ def restatement(before: Candidate, now: Candidate, provider: str) -> Candidate |
     old, new = before.provenance, now.provenance
     stated = {name: getattr(new, name) for name in _STATED}
     if provider == "urls":
-        licence = ("licence", "licence_url") if new.licence else ()
-        stated = {name: value for name, value in stated.items() if value or name in licence}
-        if new.licence == old.licence and not new.licence_url:
-            stated.pop("licence_url", None)
+        license = ("license", "license_url") if new.license else ()
+        stated = {name: value for name, value in stated.items() if value or name in license}
+        if new.license == old.license and not new.license_url:
+            stated.pop("license_url", None)
     if all(getattr(old, name) == value for name, value in stated.items()):
         return None
     changed = replace(old, **stated, rights_checked_at=new.rights_checked_at)

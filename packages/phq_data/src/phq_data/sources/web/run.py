@@ -203,7 +203,7 @@ class Run:
         self._order.append(file.seq)
         if file.state == "waiting":
             self._submit(pool, file)
-        else:  # refused by its licence, or finished by a run that was killed before it was planned
+        else:  # refused by its license, or finished by a run that was killed before it was planned
             self._ready[file.seq] = file
             if file.state == "refused":
                 self._report.refused[file.reason] += 1
@@ -373,11 +373,11 @@ def _search(source: WebSource, query: str, cursor: str) -> tuple[str, Page]:
 
 
 def _unjudged(candidate: Candidate) -> Candidate:
-    """A candidate that a provider's terms refused, with what its licence says instead."""
+    """A candidate that a provider's terms refused, with what its license says instead."""
     if candidate.refusal != "terms":
         return candidate
-    licence = normalise(candidate.provenance.licence, candidate.provenance.licence_url)
-    return replace(candidate, refusal=licence.reason, message=licence.message)
+    license = normalise(candidate.provenance.license, candidate.provenance.license_url)
+    return replace(candidate, refusal=license.reason, message=license.message)
 
 
 def _writable(candidate: Candidate) -> Candidate:
@@ -406,9 +406,9 @@ def _writable(candidate: Candidate) -> Candidate:
 
 
 def judged(candidate: Candidate, provider: str, permission: Permission | None) -> Candidate:
-    """`candidate` after the gates: the terms of the host it is on, and its licence.
+    """`candidate` after the gates: the terms of the host it is on, and its license.
 
-    A permission of this provider to store and train stands in for a licence that is missing or not free.
+    A permission of this provider to store and train stands in for a license that is missing or not free.
     """
     candidate = _writable(candidate)
     row = {"provider": provider, "file_url": candidate.url}
@@ -418,7 +418,7 @@ def judged(candidate: Candidate, provider: str, permission: Permission | None) -
         return candidate
     if against:
         return replace(candidate, refusal="terms", message=next(iter(against.values())))
-    # It must name the provider: a blanket statement is no licence for files that others refuse to license.
+    # It must name the provider: a blanket statement is no license for files that others refuse to license.
     if candidate.refusal and any(
         p.provider and p.covers(row, "store") and p.covers(row, "train") for p in given
     ):
