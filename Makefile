@@ -18,7 +18,7 @@ export UV
 SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
 
-.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare test lint types pytest lock clean \
+.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare test lint types pytest lock schema-page clean \
     bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review bench-review-load \
     learn learn-gpu
 
@@ -101,6 +101,9 @@ learn: setup ## Train on rendered people of known truth and measure what was lea
 
 learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
 	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
+
+schema-page: setup-demo ## Write docs/schema.md, the reference of tables and columns, from schema.py
+	$(RUN)/python tools/schema_page.py
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

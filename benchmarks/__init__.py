@@ -1,1 +1,1 @@
-"""Benchmarks of all packages, in no wheel: `python -m benchmarks.step`."""
+"""Benchmarks: `make bench-...` runs them; none is in a wheel."""

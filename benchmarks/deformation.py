@@ -79,7 +79,7 @@ def measure(
 def _at(
     mesh: SkinnedMesh, device: torch.device, batch: int, side: int, brute_points: int, repeats: int
 ) -> tuple[list[str], dict[str, Any]]:
-    """Lines and figures for `side` squared rays a picture."""
+    """Lines and figures for `side` squared rays an image."""
     config = RenderConfig(resolution=side)
     pose = torch.tensor(POSES, device=device).repeat(-(-batch // len(POSES)), 1)[:batch]
     camera = _cameras(batch).to(device)

@@ -36,8 +36,8 @@ from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Setting, drawn
 from portraitgan.metrics.statistics import frechet_distance
 from portraitgan.training.config import (
-    AverageConfig,
     BatchConfig,
+    EmaConfig,
     OutputConfig,
     ScheduleConfig,
     StageConfig,
@@ -58,7 +58,7 @@ FEATURES = "512 features of three fixed random convolutions (metrics/features.py
 
 
 def learn_config(kimg: float) -> TrainConfig:
-    """A `tiny`-like run for two CPU cores: 32x32 pictures, 12x12 rays, frozen poses from 60 % on.
+    """A `tiny`-like run for two CPU cores: 32x32 images, 12x12 rays, frozen poses from 60 % on.
 
     The pull to the labels' poses lasts until then: a run that trains poses without it lets the canonical
     body drift away (docs/learning.md).
@@ -93,14 +93,14 @@ def learn_config(kimg: float) -> TrainConfig:
             condition_swap_kimg=0.3 * kimg, blur_sigma=1.0, blur_kimg=0.1 * kimg,
             density_noise_kimg=0.1 * kimg,
         ),
-        average=AverageConfig(half_life=1000.0),
+        ema=EmaConfig(half_life=1000.0),
         batch=BatchConfig(8, 4),
         output=OutputConfig(0.5, 0.25 * kimg, 2.0, max(kimg / 8, 0.5), 4),
     )  # fmt: skip
 
 
 def learn_gpu_config(kimg: float) -> TrainConfig:
-    """A larger run for one GPU: 128x128 pictures of the `middle` preset, rays 32x32 growing to 48x48."""
+    """A larger run for one GPU: 128x128 images of the `middle` preset, rays 32x32 growing to 48x48."""
     base = middle()
     span = round(kimg * 600)  # until poses are frozen, as in `learn_config`
     loss = replace(base.model.loss, r1_gamma=0.3, r1_gamma_mask=0.3, pose_regulariser_images=span)
@@ -118,7 +118,7 @@ def learn_gpu_config(kimg: float) -> TrainConfig:
             condition_swap_kimg=0.3 * kimg, blur_sigma=3.0, blur_kimg=0.1 * kimg,
             density_noise_kimg=0.1 * kimg,
         ),
-        average=AverageConfig(half_life=2000.0),
+        ema=EmaConfig(half_life=2000.0),
         batch=BatchConfig(32, 32),
         output=OutputConfig(1.0, 0.25 * kimg, 10.0, kimg / 8, 6),
     )  # fmt: skip
@@ -186,7 +186,7 @@ def _named(name: str, when: str) -> str:
 def _judge(
     checkpoint: Path, rig: Path, data: PortraitData, samples: int, kept: Path, device: str = "cpu"
 ) -> dict[str, float]:
-    """What a checkpoint's moving averages are worth. Features of real portraits stay in the folder `kept`."""
+    """What a checkpoint's EMAs are worth. Features of real portraits stay in the folder `kept`."""
     model = open_model(checkpoint, rig=rig, device=device)
     alone = World(0, 1, torch.device(device))
     # Each portrait is conditioned on another one's camera and pose, so that a view cannot buy a good score.
@@ -270,7 +270,7 @@ def _table(ends: list[dict[str, float]], figures: dict[str, Any], run: Path) -> 
         f"{figures['minutes_drawing']:.1f} drawing, {figures['minutes_training']:.1f} training, "
         f"{figures['minutes']:.1f} in all",
         f"features: {FEATURES}; comparable with nothing but itself",
-        f"pictures: {newest(run)}; curves: portraitgan watch {run}",
+        f"images: {newest(run)}; curves: portraitgan watch {run}",
     ]
     return "\n".join(rows)
 

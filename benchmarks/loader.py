@@ -1,6 +1,6 @@
 """Portraits a second and core: a release against zips of PNGs, read the way EG3D's data loader does.
 
-The same portraits lie in a release and in two pairs of zips (pictures and masks, not compressed by the zip):
+The same portraits lie in a release and in two pairs of zips (images and masks, not compressed by the zip):
 one pair holds the very bytes of the release, that is the same codec; the other holds PNGs without
 compression, which is what EG3D's dataset tool writes: the largest and quickest to decode. Everything is read
 in one shuffled order in which every portrait comes plain and mirrored, in batches, on one core; CPU seconds
@@ -103,7 +103,7 @@ def _measure(work: Path, rows: int, size: int, batch: int, codec: str) -> tuple[
 
 
 def make_release(folder: Path, rows: int, size: int, codec: str) -> str:
-    """A release of made-up portraits (24 different pictures of about a photo's entropy); its path."""
+    """A release of made-up portraits (24 different images of about a photo's entropy); its path."""
     made = folder / "releases" / "1.0.0"
     if not made.exists():
         # A program of its own: this package does not import what builds releases.
@@ -125,7 +125,7 @@ build(Workspace.open(folder), Path(folder) / "releases", "1.0.0", ReleaseOptions
 
 
 class Zips:
-    """The portraits of `data` in a zip of pictures with labels and a zip of masks, read one by one."""
+    """The portraits of `data` in a zip of images with labels and a zip of masks, read one by one."""
 
     def __init__(self, folder: Path, data: PortraitData, *, compressed: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ class Zips:
         self._signs = signs
 
     def batch(self, indices: NDArray[np.int64]) -> list[torch.Tensor]:
-        """Pictures, masks and labels [N, ...] of the portraits, mirrored from the second half on."""
+        """Images, masks and labels [N, ...] of the portraits, mirrored from the second half on."""
         return [torch.stack(part) for part in zip(*(self._item(int(i)) for i in indices), strict=True)]
 
     def _item(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -105,9 +105,9 @@ def _figure(rig: PortraitRig, number: int, of: int, size: int, random: np.random
 
 def _backdrop(height: int, width: int, random: np.random.Generator) -> NDArray[np.float64]:
     y, x = np.mgrid[0:height, 0:width] / width
-    colours = random.uniform(60, 210, (3, 3))
+    colors = random.uniform(60, 210, (3, 3))
     light = np.stack([x, y, 0.5 + 0.5 * np.sin(5 * x + 7 * y)], -1)
-    return light @ colours / 1.6 + 25
+    return light @ colors / 1.6 + 25
 
 
 def _encoded(pixels: NDArray[np.uint8], kind: str) -> bytes:
@@ -162,18 +162,18 @@ def _add_rows(
     yaw, pitch, roll = figure.angles
     doubt = float(np.clip(random.beta(4, 3) if off else random.beta(1.5, 8), 0, 1))
     source, uri = f"folder {number // 500 % 100}", f"file:///pictures/{number:06d}.jpg"
-    shared = {"source_pixels": 1.5, "padding": float(random.uniform(0, 0.15)),
-              "residual": float(random.uniform(0.01, 0.05)) + 0.04 * off,
-              "shoulder_residual": float(random.uniform(0.01, 0.06)) + 0.1 * off}  # fmt: skip
+    shared = {"effective_resolution": 1.5, "padding": float(random.uniform(0, 0.15)),
+              "landmark_error": float(random.uniform(0.01, 0.05)) + 0.04 * off,
+              "shoulder_error": float(random.uniform(0.01, 0.06)) + 0.1 * off}  # fmt: skip
     scores = {**shared, "blur": float(random.uniform(0.3, 0.9)), "exposure_low": 0.01, "exposure_high": 0.02,
               "contrast": float(random.uniform(0.4, 0.8)), "mask_share": 0.4, "overlap": 0.0,
-              "doubt": doubt}  # fmt: skip
+              "error_probability": doubt}  # fmt: skip
     tables["photos"].append(
         {
             "photo_id": photo_id, "key": key, "width": _PHOTO_WIDTH, "height": _PHOTO_HEIGHT,
-            "format": "JPEG", "bytes": len(figure.photo), "orientation": 1, "colour": "sRGB",
+            "format": "JPEG", "bytes": len(figure.photo), "orientation": 1, "color": "sRGB",
             "phash": number, "exif_time": None, "provider": "folder", "source": source, "uri": uri,
-            "title": f"Made up {number}", "author": f"Author {number // 30}", "licence": "CC0-1.0",
+            "title": f"Made up {number}", "author": f"Author {number // 30}", "license": "CC0-1.0",
         }
     )  # fmt: skip
     keypoints = np.column_stack([random.uniform(0, figure.window[2], (17, 2)), random.uniform(0.3, 0.95, 17)])

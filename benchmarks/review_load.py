@@ -159,7 +159,7 @@ class _Person:
             "decision_id": ulid(), "portrait_id": item["portrait_id"],
             "verdict": "reject" if reject else "accept", "time": datetime.now(UTC).isoformat(),
             "reason": self.draw.choice(_REASONS) if reject else "", "seconds": 1.0, "rules": VERSION,
-            "client": "load", "order": "doubt",
+            "client": "load", "order": "error_probability",
         }  # fmt: skip
         self.seen.made.append(decision["decision_id"])
         batch = [decision]

@@ -23,7 +23,7 @@ from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Discriminator
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
-from portraitgan.reference_mode import is_plain, plain_forms
+from portraitgan.reference_mode import in_reference_mode, reference_mode
 from portraitgan.rendering import compiled, rays
 from portraitgan.training import losses
 
@@ -85,7 +85,7 @@ def _preset(
     seconds: dict[str, dict[str, float]] = {}
     peak: dict[str, float] = {}
     for form in ("fast", "plain"):
-        with plain_forms() if form == "plain" else nullcontext():
+        with reference_mode() if form == "plain" else nullcontext():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             for name, run in parts.items():
@@ -161,7 +161,7 @@ def _parts(
         "backbone": lambda: generator.planes(ws),
         "deformation": lambda: _warp(generator, pose, points),
         "render without deformation": lambda: generator.render(
-            planes, given.camera, side, None, draws, plain=is_plain()
+            planes, given.camera, side, None, draws, plain=in_reference_mode()
         ),
         "synthesis": lambda: generator.synthesis(ws, given.camera, pose, draws=draws),
         "discriminator": lambda: discriminator(made.portraits, given.camera),

@@ -71,7 +71,7 @@ def draw(seed: int, index: int, size: int) -> Drawn:
         _unit(rng.normal(0, 0.6), -0.8, -1.0), np.full(3, strength), np.full(3, 0.9 - 0.6 * strength),
         np.full(3, 0.5 - 0.3 * strength), shadows=False,
     )  # fmt: skip
-    picture = backdrop.background(behind, side, side)
+    image = backdrop.background(behind, side, side)
     cover = np.zeros((side, side), np.float32)
     layer = draw_person(person, parts, posed, place, lens, light)
     if layer is not None:
@@ -81,7 +81,7 @@ def draw(seed: int, index: int, size: int) -> Drawn:
         part += layer.cover[..., None] * (layer.color - part)
         cover[y : y + h, x : x + w] = layer.cover
     return Drawn(
-        _halved(picture), _halved(cover[..., None])[..., 0],
+        _halved(image), _halved(cover[..., None])[..., 0],
         cameras.to_label(cam2world), np.array(person.stance.pose),
     )  # fmt: skip
 
@@ -146,10 +146,10 @@ def _say_what_they_are(workspace: Any) -> None:
             workspace.write_part(f"tables/{table}", part, changed, "synthetic")
 
 
-def _halved(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _halved(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """[2S, 2S, C] in 0..1 to bytes [S, S, C], by averaging."""
-    side, channels = picture.shape[0] // 2, picture.shape[2]
-    small = picture.reshape(side, 2, side, 2, channels).mean(axis=(1, 3))
+    side, channels = image.shape[0] // 2, image.shape[2]
+    small = image.reshape(side, 2, side, 2, channels).mean(axis=(1, 3))
     return np.round(np.clip(small, 0, 1) * 255).astype(np.uint8)
 
 

@@ -1,10 +1,13 @@
 """Facts about the repository itself."""
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import phq_data
 
 ROOT = Path(__file__).resolve().parent.parent
 # Written in pieces, so that this file does not name them either.
@@ -33,6 +36,19 @@ def test_the_lock_template_holds_hashes_and_placeholders_but_no_address():
     assert "://" not in text.replace('source = { registry = "@INDEX@" }', "")
     assert text.count("sha256:") > 500
     assert '"@FILES@/' in text
+
+
+@pytest.mark.parametrize("package", ["phq-data", "portraitgan", "phq-flows", "annotator-app"])
+def test_every_package_has_the_one_version(package):
+    assert importlib.metadata.version(package) == phq_data.__version__
+
+
+def test_the_changelog_has_a_section_for_the_version():
+    headings = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## [")]
+    release, _, development = phq_data.__version__.partition(".dev")
+    # Before a release the section is open: its number and the word "unreleased".
+    assert headings[0].startswith(f"## [{release}]")
+    assert ("unreleased" in headings[0]) == bool(development)
 
 
 @pytest.mark.parametrize(

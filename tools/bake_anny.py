@@ -107,7 +107,8 @@ class Source:
                 local_changes={k: torch.as_tensor(local[:, i]) for i, k in enumerate(LOCAL_CHANGES)},
             )
             result = self.model.get_rest_model(coefficients)
-        return tuple(_turn(result[k].double().numpy()) for k in ("rest_vertices", "rest_bone_heads"))
+        vertices, heads = (_turn(result[k].double().numpy()) for k in ("rest_vertices", "rest_bone_heads"))
+        return vertices, heads
 
     def bone(self, heads: FloatArray, name: str) -> FloatArray:
         return heads[:, self.model.bone_labels.index(name)]
@@ -279,8 +280,8 @@ def _regions(
         near = np.hypot(y - ear_y, z - ear_z) < 0.036
         region[head & outer & near & (side * x > points["left_ear"][0] - 0.008)] = REGIONS.index("ear")
     region[eyes] = REGIONS.index("sclera")
-    for side in ("left_eye", "right_eye"):
-        iris = np.linalg.norm(vertices[eyes] - points[side], axis=1) < 0.0062
+    for eye in ("left_eye", "right_eye"):
+        iris = np.linalg.norm(vertices[eyes] - points[eye], axis=1) < 0.0062
         region[eyes[iris]] = REGIONS.index("iris")
     return region.astype(np.uint8)
 

@@ -86,7 +86,7 @@ RECIPES = (
             "heatmap": ROOT + "Sigmoid",
             "regress": ROOT + "kpt_regress_0/conv2d_6/BiasAdd",
             "offset": ROOT + "kpt_offset_0/conv2d_7/BiasAdd",
-            # What the network knows of the picture before it asks for points: `models.smplify.views`.
+            # The backbone's last features, for `models.orientation.image_prior`.
             "features": ROOT + BACKBONE + "block_16_project_BN/FusedBatchNormV3",
         },
         input_dims=("batch", 256, 256),

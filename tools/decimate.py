@@ -20,7 +20,7 @@ def decimate(
 ) -> NDArray[np.int64]:
     """Faces [about target_faces, 3] over the old vertex indices; winding and manifoldness are kept."""
     quadrics = _quadrics(vertices, faces)
-    live = {i: tuple(int(v) for v in face) for i, face in enumerate(faces)}
+    live: dict[int, tuple[int, ...]] = {i: tuple(int(v) for v in face) for i, face in enumerate(faces)}
     around: list[set[int]] = [set() for _ in vertices]
     for index, face in live.items():
         for vertex in face:
@@ -59,7 +59,7 @@ def decimate(
             for v in live.pop(f):
                 around[v].discard(f)
         for f in list(around[gone]):
-            live[f] = tuple(kept if v == gone else v for v in live[f])  # type: ignore[assignment]
+            live[f] = tuple(kept if v == gone else v for v in live[f])
             around[kept].add(f)
         around[gone].clear()
         quadrics[kept] = quadrics[kept] + quadrics[gone]
@@ -83,7 +83,7 @@ def _quadrics(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArra
     return quadrics
 
 
-def _flips(vertices: NDArray[np.float64], face: tuple[int, int, int], gone: int, kept: int) -> bool:
+def _flips(vertices: NDArray[np.float64], face: tuple[int, ...], gone: int, kept: int) -> bool:
     """Whether moving `gone` onto `kept` turns this face around or makes it a sliver."""
     before = vertices[list(face)]
     after = vertices[[kept if v == gone else v for v in face]]

@@ -29,7 +29,7 @@ def chromium():
             browser.close()
 
 
-def until(page, condition, argument=None, timeout=15.0):
+def until(page, condition, argument=None, timeout=90.0):
     """Wait until a JavaScript condition holds. (The page's policy forbids Playwright's own waiting.)"""
     deadline = time.monotonic() + timeout
     while not page.evaluate(condition, argument):
@@ -56,7 +56,7 @@ def decide(page, *keys):
     return before
 
 
-def wait_saved(page, timeout=30.0):
+def wait_saved(page, timeout=90.0):
     """Wait until the page says that everything is saved."""
     until(
         page,

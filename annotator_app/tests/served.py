@@ -55,7 +55,7 @@ class Served:
     def end(self, number):
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, number)
-            self.process.wait(30)
+            self.process.wait(90)
 
     @property
     def database(self) -> Path:

@@ -56,7 +56,7 @@ def app(tmp_path_factory):
     service.url = f"http://127.0.0.1:{ports[1]}"
     yield service
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def browser():
 @pytest.fixture
 def page(browser):
     context = browser.new_context(viewport=LAPTOP)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(90_000)
     yield context.new_page()
     context.close()
 

@@ -32,11 +32,11 @@ def test_both_parts_run_and_end_together_and_nothing_is_written_to_the_home(work
     try:
         page, app = re.search(r"review +(\S+)", said)[1], re.search(r"app +(\S+)", said)[1]
         assert (page.split("/")[2], app) == (f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
-        assert "PHQ review" in httpx.get(page, trust_env=False).text
-        assert httpx.get(app, trust_env=False).status_code == 200
+        assert "PHQ review" in httpx.get(page, timeout=90, trust_env=False).text
+        assert httpx.get(app, timeout=90, trust_env=False).status_code == 200
     finally:
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Decisions are kept" in out
     for address in (page, app):
@@ -53,8 +53,8 @@ def test_a_killed_launcher_takes_its_children_with_it(workspace, tmp_path):
     )
     assert "app  " not in said
     process.kill()
-    process.communicate(timeout=30)
-    for _ in range(100):
+    process.communicate(timeout=120)
+    for _ in range(900):
         try:
             httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=1, trust_env=False)
         except httpx.HTTPError:
@@ -119,7 +119,7 @@ def test_reachable_by_others_without_a_password_is_refused(workspace, tmp_path):
         "--workspace", str(workspace), "--host", "0.0.0.0", "--no-browser", "--service-only",
         "--port", str(free_port("127.0.0.1", 0)), home=tmp_path,
     )  # fmt: skip
-    _, problem = process.communicate(timeout=60)
+    _, problem = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "invite" in problem and "Traceback" not in problem
 

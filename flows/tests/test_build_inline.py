@@ -214,7 +214,7 @@ def test_an_interrupt_ends_the_build_at_once_and_the_next_run_finishes(photos, f
     while not (folder / "plan").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "run the same command to go on" in said and "Traceback" not in said
     assert build(folder, photos).returncode == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shlex
@@ -15,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from phq_data import config as configs
-from phq_data.images import decode_struct
+from phq_data.compatibility import COLUMNS, SETTINGS, RenamedWarning
+from phq_data.images.codecs import decode_struct
 from phq_data.workspace import Workspace
 
 V1 = Path(__file__).parent / "v1"
@@ -65,9 +65,9 @@ def test_a_portrait_is_what_it_was(workspace: Workspace) -> None:
     np.testing.assert_array_equal(np.float32(row["camera"]), np.float32(wanted["camera"]))
     np.testing.assert_array_equal(np.float32(row["pose"]), np.float32(wanted["pose"]))
     np.testing.assert_array_equal(row["window"], wanted["window"])
-    assert row["residual"] == np.float32(wanted["residual"])
-    assert row["shoulder_residual"] == np.float32(wanted["shoulder_residual"])
-    assert row["source_pixels"] == np.float32(wanted["source_pixels"])
+    assert row["landmark_error"] == np.float32(wanted["residual"])
+    assert row["shoulder_error"] == np.float32(wanted["shoulder_residual"])
+    assert row["effective_resolution"] == np.float32(wanted["source_pixels"])
     assert sha256(decode_struct(row["image"])) == wanted["pixels"]
     assert sha256(decode_struct(row["mask"])) == wanted["mask"]
 
@@ -75,21 +75,21 @@ def test_a_portrait_is_what_it_was(workspace: Workspace) -> None:
 def test_a_fit_is_what_it_was(workspace: Workspace) -> None:
     wanted = EXPECTED["workspace"]["fit"]
     row = workspace.row("fits", wanted["fit_id"])
-    for name in ("residual", "yaw_deviation"):
-        assert row[name] == np.float32(wanted[name])
-    for name in ("alternatives", "view_guess"):
-        np.testing.assert_array_equal(np.float32(row[name]), np.float32(wanted[name]))
+    for name, old in (("residual", "residual"), ("yaw_std", "yaw_deviation")):
+        assert row[name] == np.float32(wanted[old])
+    for name, old in (("hypotheses", "alternatives"), ("orientation_prior", "view_guess")):
+        np.testing.assert_array_equal(np.float32(row[name]), np.float32(wanted[old]))
 
 
 def test_the_screening_is_what_it_was(workspace: Workspace) -> None:
-    """Evidence and verdicts; `yaw_error` was written in degrees."""
+    """Evidence and verdicts; the expected yaw error was written in degrees."""
     found = {row["portrait_id"]: row for row in workspace.table("screened").to_pylist()}
     assert set(found) == set(EXPECTED["workspace"]["screened"])
     for portrait, wanted in EXPECTED["workspace"]["screened"].items():
         row = found[portrait]
         assert (row["kept"], row["reasons"]) == (wanted["kept"], wanted["reasons"])
-        assert row["doubt"] == np.float32(wanted["doubt"])
-        assert row["yaw_error"] == np.float32(wanted["yaw_error_degrees"])
+        assert row["error_probability"] == np.float32(wanted["doubt"])
+        assert np.degrees(row["expected_yaw_error"]) == pytest.approx(wanted["yaw_error_degrees"], rel=1e-6)
 
 
 def test_what_is_kept_and_what_is_twice(workspace: Workspace) -> None:
@@ -105,14 +105,15 @@ def test_the_ledger_says_what_became_of_everything(workspace: Workspace) -> None
     for row in workspace.table("ledger").to_pylist():
         name = " ".join(filter(None, (row["stage"], row["outcome"], row["reason"])))
         counts[name] = counts.get(name, 0) + 1
-    assert counts == EXPECTED["workspace"]["ledger"]
+    wanted = EXPECTED["workspace"]["ledger"]
+    assert counts == {name.replace("portray", "align_crop"): count for name, count in wanted.items()}
 
 
 @pytest.mark.parametrize("name", ["workspace", "scraped"])
 def test_a_build_runs_no_stage_again(v1: Path, tmp_path: Path, name: str) -> None:
     """Both with settings away from the defaults and with the default ones."""
-    from phq_data.build import load_config
-    from phq_data.runner import run_inline
+    from phq_data.pipeline.engine import load_config
+    from phq_data.pipeline.local import run_inline
 
     shutil.copytree(v1 / name, tmp_path / name)
     opened = Workspace.open(tmp_path / name)
@@ -123,17 +124,17 @@ def test_a_build_runs_no_stage_again(v1: Path, tmp_path: Path, name: str) -> Non
 
 
 def test_settings_of_the_last_build_are_carried_over(workspace: Workspace) -> None:
-    from phq_data.build import load_config
+    from phq_data.pipeline.engine import load_config
 
     found = load_config(workspace)
     assert (found.part_size, found.crop.size) == (3, 64)
-    assert (found.fit.view, found.fit.starts) == ("keypoints", 3)
-    assert (found.detect.mirror, found.detect.search) == (False, True)
-    assert found.screen.max_doubt == 0.6
+    assert (found.fit.orientation_prior, found.fit.initializations) == ("keypoints", 3)
+    assert (found.detect.flip_tta, found.detect.second_pass) == (False, True)
+    assert found.screen.max_error_probability == 0.6
 
 
 def test_the_errors_of_a_workspace_are_what_they_were(v1: Path, workspace: Workspace) -> None:
-    from phq_data import accuracy
+    from phq_data.evaluation import accuracy
     from phq_data.rig import PortraitRig
     from phq_data.synthesis.truth import read_truth
 
@@ -242,9 +243,11 @@ def test_a_released_portrait_is_what_it_was(releases: Path) -> None:
     assert row is not None
     for name in ("camera", "pose", "truth_camera", "truth_pose"):
         np.testing.assert_array_equal(np.float32(row[name]), np.float32(wanted[name]))
-    for name in ("residual", "shoulder_residual", "source_pixels", "doubt"):
-        assert row[name] == np.float32(wanted[name]), name
-    assert (row["licence"], row["split"]) == (wanted["licence"], wanted["split"])
+    for old, name in COLUMNS["release"].items():
+        assert old not in row
+        if old in wanted:
+            assert row[name] == (wanted[old] if old == "licence" else np.float32(wanted[old])), name
+    assert row["split"] == wanted["split"]
     assert sha256(decode_struct(row["image"])) == wanted["image_pixels"]
 
 
@@ -281,32 +284,43 @@ def test_the_list_of_what_was_taken_down_forbids(releases: Path) -> None:
 
 def test_a_file_of_settings_is_read() -> None:
     """Every setting has another value than the default one; only `fit.view` has it, under its old name."""
-    found = configs.PipelineConfig.from_dict(json.loads((V1 / "settings.json").read_text()))
-    assert (found.detect.model, found.detect.mirror, found.detect.search) == ("yolo", False, False)
-    assert (found.fit.starts, found.fit.view, found.fit.max_residual) == (8, "picture", 0.16)
-    assert (found.crop.as_published, found.crop.mode, found.crop.size) == (True, "reference", 256)
-    assert found.mask.everybody is True
+    with pytest.warns(RenamedWarning) as told:
+        found = configs.PipelineConfig.from_dict(json.loads((V1 / "settings.json").read_text()))
+    assert (found.detect.model, found.detect.flip_tta, found.detect.second_pass) == ("yolo", False, False)
+    fit = found.fit
+    assert (fit.initializations, fit.orientation_prior, fit.max_residual) == (8, "image", 0.16)
+    assert (found.crop.published_center_formula, found.crop.mode) == (True, "reference")
+    assert (found.crop.size, found.mask.include_bystanders) == (256, True)
     screen = found.screen
-    assert (screen.max_doubt, screen.max_residual, screen.max_shoulder_residual) == (0.45, 0.07, 0.14)
-    assert screen.min_source_pixels == 0.5
+    limits = (screen.max_error_probability, screen.max_landmark_error, screen.max_shoulder_error)
+    assert (*limits, screen.min_effective_resolution) == (0.45, 0.07, 0.14, 0.5)
+    (line,) = [str(warning.message) for warning in told]
+    assert "\n" not in line
+    assert "fit.view=picture is now fit.orientation_prior=image" in line
+    for old, new in SETTINGS.items():
+        assert (old == "fit.view") or f"{old} is now {new}" in line
 
 
 def test_a_file_of_a_few_settings_leaves_the_others_alone() -> None:
-    found = configs.PipelineConfig.from_dict(json.loads((V1 / "settings_of_one.json").read_text()))
-    changed = configs.default().replace_setting("fit.view=none").replace_setting("mask.everybody=true")
+    with pytest.warns(RenamedWarning):
+        found = configs.PipelineConfig.from_dict(json.loads((V1 / "settings_of_one.json").read_text()))
+        changed = configs.default().replace_setting("fit.view=none").replace_setting("mask.everybody=true")
     assert found == changed
 
 
 def test_every_option_is_still_taken() -> None:
     import typer
 
-    from phq_data.cli import make_app
-    from portraitgan.cli import build_parser
+    from phq_data.cli.main import make_app
+    from portraitgan.commands import main as generator
+    from portraitgan.commands.former_options import translated
 
-    found = {**options_of_click(typer.main.get_command(make_app()), "phq")}
-    found |= options_of_argparse(build_parser(), "portraitgan")
+    found = options_of_click(typer.main.get_command(make_app()), "phq")
+    found |= options_of_click(typer.main.get_command(generator.make_app()), "portraitgan")
     for command, options in json.loads((V1 / "options.json").read_text()).items():
         named = {option for option in options if option.startswith("-")}
+        if command.startswith("portraitgan "):
+            named = {translated([command.split()[1], option], print)[1] for option in named}
         assert named <= found[command], command
 
 
@@ -318,15 +332,6 @@ def options_of_click(command: Any, name: str) -> dict[str, set[str]]:
     return found
 
 
-def options_of_argparse(parser: argparse.ArgumentParser, name: str) -> dict[str, set[str]]:
-    found = {name: {text for action in parser._actions for text in action.option_strings}}
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner, one in action.choices.items():
-                found |= options_of_argparse(one, f"{name} {inner}")
-    return found
-
-
 def commands() -> list[str]:
     lines = (V1 / "command_lines.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
@@ -334,17 +339,17 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_a_command_line_is_understood(line: str) -> None:
+    import typer
+
     program, *words = shlex.split(line)
     if program == "portraitgan":
-        from portraitgan.cli import build_parser
+        from portraitgan.commands.former_options import translated
+        from portraitgan.commands.main import make_app
 
-        assert build_parser().parse_args(words).command == words[0]
+        words = translated(words, print)
     else:
-        import typer
-
-        from phq_data.cli import make_app
-
-        understand(typer.main.get_command(make_app()), program, words)
+        from phq_data.cli.main import make_app
+    understand(typer.main.get_command(make_app()), program, words)
 
 
 @pytest.mark.parametrize("setting", [
@@ -354,8 +359,10 @@ def test_a_command_line_is_understood(line: str) -> None:
 ])  # fmt: skip
 def test_a_setting_is_changed_by_the_name_it_had(setting: str) -> None:
     assert any(f"--set {setting}" in line for line in commands())
-    changed = configs.default().replace_setting(setting)
+    with pytest.warns(RenamedWarning, match=f"{setting.partition('=')[0]} is now ") as told:
+        changed = configs.default().replace_setting(setting)
     assert changed != configs.default()
+    assert len(told) == 1
 
 
 def understand(command: Any, name: str, words: list[str]) -> None:
@@ -371,12 +378,13 @@ def understand(command: Any, name: str, words: list[str]) -> None:
 
 
 def test_a_run_is_read(v1: Path) -> None:
-    from portraitgan.training import checkpoint, statistics
+    from portraitgan.checkpoints import checkpoint
+    from portraitgan.training import statistics
     from portraitgan.training.run import read_run_config
 
     found = read_run_config(v1 / "run")
     assert found is not None
-    assert (found.name, found.batch.size, found.average.half_life) == ("smallest", 4, 500.0)
+    assert (found.name, found.batch.size, found.ema.half_life) == ("smallest", 4, 500.0)
     loaded = checkpoint.load(checkpoint.latest(v1 / "run"))
     assert loaded.config == found.model
     assert (loaded.state.images, loaded.state.iteration, loaded.state.stage) == (16, 4, "3")
@@ -408,7 +416,7 @@ def test_an_inversion_is_shown(v1: Path) -> None:
 
 def test_a_run_goes_on(v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the pixels kept on the disk, and without the portrait that was taken down meanwhile."""
-    from portraitgan.cli import main
+    from portraitgan.commands.main import main
 
     for name in ("run", "releases", "cache"):
         shutil.copytree(v1 / name, tmp_path / name)
@@ -441,8 +449,8 @@ def keys(value: Any, before: str = "") -> list[str]:
 
 
 def test_the_keys_of_consistency_stay() -> None:
-    from phq_data import consistency
+    from phq_data.evaluation import equivariance
 
-    found = keys(consistency.summary([], consistency.Tally(0, (), 0)))
+    found = keys(equivariance.summary([], equivariance.Tally(0, (), 0)))
     wanted = json_keys()["phq consistency --json"]
     assert found == [name for name in wanted if not name.startswith(("unread[]", "worst[]"))]

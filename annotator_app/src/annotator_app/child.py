@@ -10,22 +10,16 @@ import os
 import runpy
 import signal
 import sys
-import threading
-import time
+
+from phq_data.process_pool import end_with_parent
 
 
 def main() -> None:
     """Watch the parent, and become the module."""
     parent, module, *arguments = sys.argv[1:]
-    threading.Thread(target=_watch, args=(int(parent),), daemon=True, name="parent-watch").start()
+    end_with_parent(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

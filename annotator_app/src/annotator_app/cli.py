@@ -1,4 +1,4 @@
-"""`phq review`: start the review of a workspace; its subcommands move decisions in and out."""
+"""`phq review`: start the review of a workspace; its subcommands are in `cli_data`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def review(
     host: Annotated[
         str,
         typer.Option(
-            help="Where to listen. Other than loopback, people must log in: invite them (phq review invite) "
-            f"or set a password that they share in {_PASSWORD}."
+            help="Address to listen on. Beyond loopback people must log in: invite them (phq review invite) "
+            f"or set a shared password in {_PASSWORD}."
         ),
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(min=1, max=65_535, help="Port of the review page; another one when it is in use."),
+        typer.Option(min=1, max=65_535, help="Port of the review page; a free one if it is in use."),
     ] = 8765,
     app_port: Annotated[
         int, typer.Option(min=1, max=65_535, help="Port of the app: dashboard, gallery, settings.")
@@ -44,16 +44,17 @@ def review(
         str,
         typer.Option(
             envvar="PHQ_REVIEW_DATABASE",
-            help="Where decisions are stored: a PostgreSQL URL for teams on several machines. "
-            "Default: an embedded database in the workspace.",
+            help="Database of the decisions: a PostgreSQL URL for teams on several machines. "
+            "Default: SQLite in the workspace.",
         ),
     ] = "",
     reviewer: Annotated[
-        str, typer.Option(help="Your name in the log, without a login. Default: the user of this computer.")
+        str,
+        typer.Option(help="Your name in the log without a login. Default: the user of this computer."),
     ] = "",
     name: Annotated[
         list[str] | None,
-        typer.Option(help="A host name under which the service is reached, beside --host. May be repeated."),
+        typer.Option(help="A further host name of the service, besides --host. May be repeated."),
     ] = None,
     order: Annotated[
         str, typer.Option(help="Order of the queue at the start: doubt, source, yaw or random.")
@@ -65,15 +66,15 @@ def review(
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,
 ) -> None:
-    """Accept or reject portraits in the browser, by keyboard, mouse or touch; nothing you decide is lost.
+    """Accept or reject portraits in the browser, by keyboard, mouse or touch.
 
     Starts the review page and an app around it (dashboard, gallery, triage,
     history, settings), opens the browser and runs until Ctrl-C. Decisions go
-    to an append-only log; releases are made from it.
+    to an append-only log, from which releases are made.
 
-    A accepts, X and a reason's key rejects, U takes back, ? shows all keys.
-    The question: is the mesh aligned with the person's shoulders, and is the
-    photo neither blurry nor noisy?
+    Keys: A accepts, X and a reason's key rejects, U undoes, ? shows them all.
+    The criterion: the mesh is aligned with the person's shoulders, and the
+    photo is neither blurry nor noisy.
 
     Examples:
 
@@ -104,11 +105,7 @@ def review(
         with_app=not service_only,
         browser=browser,
     )
-    try:
-        run(plan, typer.echo)
-    except LaunchError as error:
-        typer.echo(f"phq: {error}", err=True)
-        raise typer.Exit(1) from error
+    run(plan, typer.echo)
 
 
 def _absolute(workspace: str) -> str:

@@ -1,4 +1,4 @@
-"""`phq review export|import|invite|dismiss|status|known|policy`: the log, the people, the rules."""
+"""`phq review export|import|invite|dismiss|status|gold|policy`: the log, the people, the rules."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from phq_data.review.rules import Policy
     from phq_data.review.store import Store
     from phq_data.workspace import Workspace
 
@@ -26,9 +28,10 @@ def add(group: typer.Typer) -> None:
     """Add the commands to the group `phq review`."""
     for name, command in (
         ("export", export), ("import", import_), ("invite", invite), ("dismiss", dismiss),
-        ("status", status), ("known", known), ("policy", policy),
+        ("status", status), ("gold", gold), ("policy", policy),
     ):  # fmt: skip
         group.command(name)(command)
+    group.command("known", hidden=True)(known)
 
 
 def export(
@@ -36,7 +39,7 @@ def export(
     workspace: Annotated[str, WORKSPACE],
     database: Annotated[str | None, DATABASE] = None,
 ) -> None:
-    """Write the whole log of decisions to a file, and bring the workspace's tables up to date.
+    """Write the whole decision log to a file, and bring the workspace's tables up to date.
 
     Example: phq review export decisions.csv --workspace portraits
     """
@@ -53,7 +56,7 @@ def import_(
     workspace: Annotated[str, WORKSPACE],
     database: Annotated[str | None, DATABASE] = None,
 ) -> None:
-    """Take over the decisions of an exported file. What is known already is left out.
+    """Add the decisions of an exported file. Decisions that are in the log already are skipped.
 
     Example: phq review import decisions.parquet --workspace portraits
     """
@@ -67,15 +70,15 @@ def import_(
 
 
 def invite(
-    name: Annotated[str, typer.Argument(help="How the reviewer is called.")],
+    name: Annotated[str, typer.Argument(help="Name of the reviewer.")],
     workspace: Annotated[str, WORKSPACE],
     role: Annotated[
-        str, typer.Option(help="reviewer, or lead: rules on disputes, sees everything.")
+        str, typer.Option(help="reviewer, or lead: adjudicates disputes, sees everybody's decisions.")
     ] = "reviewer",
-    url: Annotated[str, typer.Option(help="Address under which the others reach the service.")] = "",
+    url: Annotated[str, typer.Option(help="Address at which others reach the service.")] = "",
     database: Annotated[str | None, DATABASE] = None,
 ) -> None:
-    """Invite a reviewer: prints a link, once. Inviting again gives a new one and ends the old.
+    """Invite a reviewer: prints a login link once. Inviting again replaces the link.
 
     Example: phq review invite "Ada L." --role lead --workspace portraits
     """
@@ -87,12 +90,12 @@ def invite(
     with _opened(workspace, database) as (_, store):
         token = reviewers.invite(store, name, "lead" if role == "lead" else "reviewer")
     place = (url or "http://127.0.0.1:8765").rstrip("/")
-    typer.echo(f"{name.strip()}, {role}: give this link to nobody else, it is shown only now\n")
+    typer.echo(f"{name.strip()}, {role}: give this link to nobody else; it is shown only once\n")
     typer.echo(f"  {place}/login#token={token}\n")
 
 
 def dismiss(
-    name: Annotated[str, typer.Argument(help="Whose access ends. Decisions stay.")],
+    name: Annotated[str, typer.Argument(help="Name of the reviewer. The decisions stay.")],
     workspace: Annotated[str, WORKSPACE],
     database: Annotated[str | None, DATABASE] = None,
 ) -> None:
@@ -112,69 +115,85 @@ def status(
     database: Annotated[str | None, DATABASE] = None,
     json_out: Annotated[bool, JSON_OUT] = False,
 ) -> None:
-    """How far the review is, who did how much, and how well reviewers agree."""
+    """Progress by yaw bin, throughput of the reviewers, agreement, verdicts on gold items."""
     from phq_data.review import agreement, items, rules
 
     with _opened(workspace, database) as (place, store):
         items.sync(store, place)
-        views = agreement.progress(store)
-        paces = agreement.paces(store)
+        bins = agreement.progress(store)
+        team = agreement.throughput(store)
         agreed = agreement.agreement(store)
         reasons = agreement.reject_reasons(store)
-        known_of = agreement.known_quality(store)
+        gold_scores = agreement.gold_scores(store)
         replaced = agreement.on_replaced(store)
         where = store.database.name
     if json_out:
         found = {
             "store": where,
-            "views": {rules.bin_name(key): dataclasses.asdict(one) for key, one in views.items()},
-            "reviewers": [dataclasses.asdict(one) for one in paces],
+            "yaw_bins": {rules.bin_name(key): vars(one) for key, one in bins.items()},
+            "reviewers": [vars(one) for one in team],
             "agreement": dataclasses.asdict(agreed),
             "reasons": reasons,
             "on_replaced_portraits": replaced,
-            "known": [dataclasses.asdict(one) for one in known_of],
+            "gold": [vars(one) for one in gold_scores],
         }
         typer.echo(json.dumps(found))
         return
     typer.echo(f"decisions in {where}\n")
-    typer.echo(f"{'view':<8}{'portraits':>10}{'accepted':>10}{'rejected':>10}{'disputed':>10}{'open':>10}")
-    for key, one in views.items():
+    typer.echo(f"{'yaw bin':<8}{'portraits':>10}{'accepted':>10}{'rejected':>10}{'disputed':>10}{'open':>10}")
+    for key, one in bins.items():
         typer.echo(
             f"{rules.bin_name(key):<8}{one.total:>10,}{one.accepted:>10,}{one.rejected:>10,}"
             f"{one.disputed:>10,}{one.undecided:>10,}"
         )
     if replaced:
-        typer.echo(f"{replaced:,} verdicts are on portraits that newer ones replaced: they count no more")
-    for pace in paces:
-        speed = f", {pace.median_seconds:.1f} s in the middle" if pace.median_seconds else ""
-        typer.echo(f"{pace.reviewer}: {pace.decisions:,} decisions, {pace.undone:,} taken back{speed}")
+        typer.echo(f"{replaced:,} verdicts are on portraits that a newer build replaced; they do not count")
+    for each in team:
+        median = f", median {each.median_seconds:.1f} s" if each.median_seconds else ""
+        typer.echo(f"{each.reviewer}: {each.decisions:,} decisions, {each.undone:,} undone{median}")
     if agreed.portraits:
         kappa = "not defined" if agreed.kappa is None else f"{agreed.kappa:.2f}"
         typer.echo(f"{agreed.portraits:,} portraits judged by two or more: Fleiss' kappa {kappa}")
     for reason, count in reasons.items():
         typer.echo(f"rejected for {reason}: {count:,}")
-    for quality in known_of:
-        typer.echo(f"{quality.reviewer}: {quality.right} of {quality.asked} known answers right")
+    for score in gold_scores:
+        typer.echo(f"{score.reviewer}: {score.correct} of {score.judged} gold items correct")
 
 
-def known(
-    answer: Annotated[str, typer.Argument(help="accept, reject or none.")],
+def gold(
+    verdict: Annotated[str, typer.Argument(help="The correct verdict: accept, reject, or none.")],
     portraits: Annotated[list[str], typer.Argument(help="Ids of portraits.")],
     workspace: Annotated[str, WORKSPACE],
     database: Annotated[str | None, DATABASE] = None,
 ) -> None:
-    """Give portraits a known answer: they are mixed into everybody's queue, to watch quality."""
+    """Make portraits gold items: everybody is asked about them, to measure the quality of reviewers.
+
+    `none` makes ordinary portraits of them again.
+
+    Example: phq review gold reject 1c3c701a693bb8d174929a71a2214ffa --workspace portraits
+    """
     from phq_data.review import items
     from phq_data.review.consensus import ReviewError
 
-    if answer not in ("accept", "reject", "none"):
-        raise ReviewError(f"a known answer is accept, reject or none, not {answer!r}")
+    if verdict not in ("accept", "reject", "none"):
+        raise ReviewError(f"the verdict of a gold item is accept, reject or none, not {verdict!r}")
     with _opened(workspace, database) as (place, store):
         items.sync(store, place)
-        count = items.set_known(store, dict.fromkeys(portraits, None if answer == "none" else answer))
+        count = items.set_gold(store, dict.fromkeys(portraits, None if verdict == "none" else verdict))
     if count < len(set(portraits)):
         raise ReviewError(f"{len(set(portraits)) - count} of these portraits are not in the workspace")
-    typer.echo(f"{count:,} portraits with the known answer {answer}")
+    typer.echo(f"{count:,} gold items with the verdict {verdict}")
+
+
+def known(
+    answer: Annotated[str, typer.Argument()],
+    portraits: Annotated[list[str], typer.Argument()],
+    workspace: Annotated[str, WORKSPACE],
+    database: Annotated[str | None, DATABASE] = None,
+) -> None:
+    """What `gold` was called in version 1."""
+    typer.echo("phq review known is called phq review gold now", err=True)
+    gold(answer, portraits, workspace, database)
 
 
 def policy(
@@ -184,43 +203,47 @@ def policy(
         list[str] | None, typer.Option("--set", help="Change a setting, for example overlap_share=0.1.")
     ] = None,
 ) -> None:
-    """Show or change how the team reviews: overlap, known answers, leases, consensus."""
-    from phq_data.review.consensus import ReviewError
-
+    """Show or change the team's settings: overlap, gold items, leases, consensus."""
     with _opened(workspace, database) as (_, store):
-        current = store.policy()
-        values = dataclasses.asdict(current)
+        changed = store.policy()
         for change in set_ or []:
-            name, _, text = change.partition("=")
-            if name not in values:
-                raise ReviewError(f"there is no setting {name!r}; there is {', '.join(values)}")
-            try:
-                values[name] = type(values[name])(text)
-            except ValueError:
-                raise ReviewError(f"{name} wants a number, not {text!r}") from None
+            changed = _with_setting(changed, change)
         if set_:
-            try:
-                store.set_policy(type(current)(**values))
-            except ValueError as error:
-                raise ReviewError(str(error)) from None
-    for name, value in values.items():
+            store.set_policy(changed)
+    for name, value in vars(changed).items():
         typer.echo(f"{name:<16}{value}")
+
+
+def _with_setting(policy: Policy, change: str) -> Policy:
+    """The policy with `name=value` applied. Raises `ReviewError`."""
+    from phq_data.review.consensus import ReviewError
+    from phq_data.review.rules import RENAMED_SETTINGS
+
+    name, _, text = change.partition("=")
+    if name in RENAMED_SETTINGS:
+        typer.echo(f"{name} is called {RENAMED_SETTINGS[name]} now", err=True)
+        name = RENAMED_SETTINGS[name]
+    values = vars(policy)
+    if name not in values:
+        near = get_close_matches(name, values, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ReviewError(f"there is no setting {name!r}{hint}; there is {', '.join(values)}")
+    try:
+        value = type(values[name])(text)
+    except ValueError:
+        raise ReviewError(f"{name} wants a number, not {text!r}") from None
+    return dataclasses.replace(policy, **{name: value})
 
 
 @contextmanager
 def _opened(workspace: str, database: str | None) -> Iterator[tuple[Workspace, Store]]:
-    """The workspace and its store; what a user can mend becomes one sentence."""
-    from phq_data.review.consensus import ReviewError
-    from phq_data.review.database import StoreError
+    """The workspace and its store. Raises `WorkspaceError`, `StoreError`."""
     from phq_data.review.store import Store
     from phq_data.workspace import Workspace
 
     place = Workspace.open(workspace)
+    store = Store.open(place, database)
     try:
-        store = Store.open(place, database)
-        try:
-            yield place, store
-        finally:
-            store.close()
-    except StoreError as error:
-        raise ReviewError(str(error)) from error
+        yield place, store
+    finally:
+        store.close()

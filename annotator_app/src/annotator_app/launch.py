@@ -24,6 +24,7 @@ import httpx
 
 from annotator_app import serve
 from annotator_app.service.settings import ServiceSettings
+from phq_data.errors import PhqError
 from phq_data.workspace import Workspace
 
 SERVICE_PORT = 8765
@@ -34,7 +35,7 @@ PATIENCE_SECONDS = 15.0
 STOP_SECONDS = 8.0
 
 
-class LaunchError(RuntimeError):
+class LaunchError(PhqError, RuntimeError):
     """The review cannot be started; the message says why and what to do."""
 
 

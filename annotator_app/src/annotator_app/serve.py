@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 
 from annotator_app.service.settings import ServiceSettings
+from phq_data.errors import PhqError
 
 VARIABLE = "PHQ_REVIEW_SETTINGS"
 """In the environment, not on the command line: the settings may hold a password."""
@@ -22,17 +23,14 @@ def main() -> None:
     """Serve until told to stop. What the user can mend is one sentence and exit code 1."""
     import uvicorn
 
-    from annotator_app.service import AccessError, create_app
-    from phq_data.review.consensus import ReviewError
-    from phq_data.review.database import StoreError
-    from phq_data.workspace import WorkspaceError
+    from annotator_app.service import create_app
 
     given = json.loads(os.environ.pop(VARIABLE))
     lists = {name: tuple(given[name]) for name in ("names", "embedders")}
     settings = ServiceSettings(**{**given, **lists})
     try:
         app = create_app(settings)
-    except (AccessError, ReviewError, StoreError, WorkspaceError) as error:
+    except PhqError as error:
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
     uvicorn.run(

@@ -149,6 +149,7 @@ def run_build(
     from phq_data.pipeline.local import run_inline
     from phq_data.sources.resolve import resolve
     from phq_data.workspace import Workspace, WorkspaceError
+    from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
     found = [resolve(spec) for spec in sources]  # a misspelt source is told before anything starts
@@ -190,18 +191,3 @@ def run_build(
             console.print(f"broken: {error}", highlight=False, markup=False, style="red")
         console.print("The other parts are done. Run the same command again to try these once more.")
         sys.exit(1)
-
-
-def stop_at_once_on_interrupt() -> None:
-    """Let Ctrl-C end the program there and then. Parts are written whole or not at all, so nothing is lost;
-    Prefect, asked politely, would first wait more than a minute for its server, which Ctrl-C has ended too.
-    """
-    import signal
-    from types import FrameType
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        sys.stderr.write("\nphq: stopped. Finished parts are kept: run the same command to go on.\n")
-        sys.stderr.flush()
-        os._exit(130)
-
-    signal.signal(signal.SIGINT, stop)

@@ -127,7 +127,7 @@ def run_scrape(workspace: str, request: ScrapeRequest, *, runner: str, wait: boo
     from phq_data.cli.scrape_progress import TerminalScrape, summary
     from phq_data.pipeline.scrape import scrape_into
     from phq_data.workspace import Workspace
-    from phq_flows.cli import stop_at_once_on_interrupt
+    from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
     stop_at_once_on_interrupt()

@@ -1,13 +1,13 @@
 import errno
 import subprocess
 import sys
-import time
 
 import pyarrow as pa
 import pytest
 
 from phq_data import schema
-from phq_data.workspace import Workspace, WorkspaceBusyError, WorkspaceError, content_digest
+from phq_data.schema import content_digest
+from phq_data.workspace import Workspace, WorkspaceBusyError, WorkspaceError
 
 
 def duplicates(*ids):
@@ -89,35 +89,42 @@ def test_workspaces_live_on_any_fsspec_file_system():
 
 
 HOLD = """
-import sys, time
+import sys
 from phq_data.workspace import Workspace
 with Workspace.open(sys.argv[1]).lock():
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline()
 """
 
 
-def test_a_second_builder_is_told_who_is_in_and_waits(workspace, tmp_path):
+def held(folder):
+    """A process that holds the workspace until it gets a line."""
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "ws"), "2.5"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_a_second_builder_is_told_who_is_in_and_waits(workspace, tmp_path):
+    holder = held(tmp_path / "ws")
     with pytest.raises(WorkspaceBusyError, match=f"process {holder.pid} on"), workspace.lock(wait=False):
         pass
     said = []
-    began = time.monotonic()
-    with workspace.lock(on_wait=said.append):
-        waited = time.monotonic() - began
-    assert holder.wait(10) == 0
-    assert waited > 0.5
+
+    def told(text):
+        said.append(text)
+        assert holder.poll() is None
+        holder.stdin.write("go\n")
+        holder.stdin.flush()
+
+    with workspace.lock(on_wait=told):
+        assert holder.wait(60) == 0
     assert len(said) == 1 and str(holder.pid) in said[0]
 
 
 def test_a_killed_builder_frees_the_workspace_and_its_litter_is_swept(workspace, tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "ws"), "60"], stdout=subprocess.PIPE, text=True
-    )
-    holder.stdout.readline()
+    holder = held(tmp_path / "ws")
     holder.kill()
     holder.wait()
     litter = tmp_path / "ws/tables/photos/.tmp-1-abcd-part-00000.parquet"

@@ -22,7 +22,7 @@ from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.skinning import SkinnedMesh
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("PHQ_TEST_THREADS", "1")))
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ABLATIONS, EG3D_AXES, PRESETS, ModelConfig, eg3d, panohead, tiny
-from portraitgan.strict_json import ConfigError
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -44,9 +44,9 @@ def test_baselines() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("generator", "grid", "depth"), "3", r"config\.generator\.grid\.depth must be int"),
-        (("generator", "deformation", "mode"), "bones", "must be one of face"),
-        (("generator", "superresolution", "channels"), [1, 2, 3], "must have 2 entries"),
+        (("generator", "grid", "depth"), "3", "'generator.grid.depth' wants a whole number"),
+        (("generator", "deformation", "mode"), "bones", "'generator.deformation.mode' is one of face"),
+        (("generator", "superresolution", "channels"), [1, 2, 3], "channels' has too few or too many"),
         (("generator", "image_resolution"), 48, "power of two"),
         (("discriminator", "image_resolution"), 64, "disagree"),
         (("generator", "superresolution", "input_resolution"), 32, "2 or 4 times"),

@@ -17,11 +17,13 @@ from urllib.parse import urlsplit
 import httpx
 import streamlit as st
 
-COOKIE = "phq_session"
+from annotator_app.service.security import API_VERSION, COOKIE
+from phq_data.errors import PhqError
+
 _SECONDS = 60.0
 
 
-class ServiceError(RuntimeError):
+class ServiceError(PhqError, RuntimeError):
     """The service did not do what was asked; the message is for people."""
 
 
@@ -57,20 +59,20 @@ class Service:
         """JSON of a POST. Raises `ServiceError`."""
         return self._ask("POST", path, json=body)
 
-    def pictures(self, paths: Sequence[str]) -> dict[str, str]:
-        """Pictures as data addresses, for the paths that there is a picture of.
+    def images(self, paths: Sequence[str]) -> dict[str, str]:
+        """Images as data URLs, for the paths that there is an image of.
 
-        The app fetches them itself: a browser would not show another port's pictures beside a login.
+        The app fetches them itself: a browser would not show another port's images beside a login.
         """
         wanted = [(self.url, path, self.cookie) for path in dict.fromkeys(paths)]
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda one: _picture(*one), wanted))
+            found = list(pool.map(lambda one: _image(*one), wanted))
         return {path: data for (_, path, _), data in zip(wanted, found, strict=True) if data}
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:
             answer = httpx.request(
-                method, self.url + path, timeout=_SECONDS, trust_env=False, headers={"X-PHQ": "1"},
+                method, self.url + path, timeout=_SECONDS, trust_env=False, headers={"X-PHQ": API_VERSION},
                 cookies={COOKIE: self.cookie} if self.cookie else None, **options,
             )  # fmt: skip
         except httpx.HTTPError as error:
@@ -86,14 +88,14 @@ class Service:
 
 
 @st.cache_data(max_entries=3000, show_spinner=False)
-def _picture(url: str, path: str, cookie: str | None) -> str | None:
+def _image(url: str, path: str, cookie: str | None) -> str | None:
     # The cookie is part of the key: what one person may see, another may not.
     try:
         answer = httpx.get(
             url + path, timeout=_SECONDS, trust_env=False, cookies={COOKIE: cookie} if cookie else None
         )
     except httpx.HTTPError as error:
-        raise ServiceError("the pictures cannot be fetched: the review service does not answer") from error
+        raise ServiceError("the images cannot be fetched: the review service does not answer") from error
     if answer.status_code != 200:
         return None
     kind = answer.headers.get("content-type", "image/webp")

@@ -13,36 +13,36 @@ _PAGE = 60
 def show(service: Service) -> None:
     """Filters, pages, portraits."""
     settings = service.get("/api/settings")
-    views = {view["name"]: view["bin"] for view in settings["yaw_bins"]}
+    bins = {one["name"]: one["bin"] for one in settings["yaw_bins"]}
     columns = st.columns([2, 2, 2, 1.2], vertical_alignment="bottom")
     state = columns[0].segmented_control("State", STATES, default=None, key="gallery_state")
-    view = columns[1].selectbox("View", [None, *views], format_func=lambda name: name or "all views")
+    yaw_bin = columns[1].selectbox("Yaw bin", [None, *bins], format_func=lambda name: name or "all")
     source = columns[2].selectbox(
-        "Source", [None, *settings["sources"]], format_func=lambda name: name or "all sources"
+        "Source", [None, *settings["sources"]], format_func=lambda name: name or "all"
     )
-    mesh = columns[3].toggle("Meshes", value=False, help="Draw the meshes; takes a few seconds.")
-    chosen = (state, view, source)
+    mesh = columns[3].toggle("Meshes", value=False, help="Drawing the meshes takes a few seconds.")
+    chosen = (state, yaw_bin, source)
     if st.session_state.get("gallery_chosen") != chosen:
         st.session_state["gallery_chosen"] = chosen
         st.session_state["gallery_page"] = 0
     number = st.session_state["gallery_page"]
     found = service.get(
-        "/api/gallery", state=state, source=source, yaw_bin=views[view] if view else None,
+        "/api/gallery", state=state, source=source, yaw_bin=bins[yaw_bin] if yaw_bin else None,
         offset=number * _PAGE, limit=_PAGE,
     )  # fmt: skip
     if not found["total"]:
-        st.info("No portraits like that.")
+        st.info("No portraits match.")
         return
     pages = -(-found["total"] // _PAGE)
     grid(service, found["items"], mesh=mesh)
     before, text, after = st.columns([1, 3, 1])
-    if before.button("← Back", disabled=number == 0, width="stretch"):
+    if before.button("← Previous", disabled=number == 0, width="stretch"):
         st.session_state["gallery_page"] -= 1
         st.rerun()
     first, last = number * _PAGE + 1, min(found["total"], (number + 1) * _PAGE)
     text.caption(
-        f"{first:,} to {last:,} of {found['total']:,}, the most doubtful first · page {number + 1} of {pages}"
+        f"{first:,} to {last:,} of {found['total']:,}, by error probability · page {number + 1} of {pages}"
     )
-    if after.button("On →", disabled=number + 1 >= pages, width="stretch"):
+    if after.button("Next →", disabled=number + 1 >= pages, width="stretch"):
         st.session_state["gallery_page"] += 1
         st.rerun()

@@ -17,12 +17,12 @@ _MOST = 200_000
 
 
 def show(service: Service) -> None:
-    """The log of oneself, or, for leads, of anybody."""
+    """One's own log or, for leads, anybody's."""
     me = service.get("/api/me")
     who = me["name"]
     if me["role"] == "lead":
         people = [row["reviewer"] for row in service.get("/api/stats")["reviewers"]]
-        chosen = st.selectbox("Whose", ["everybody", *people])
+        chosen = st.selectbox("Reviewer", ["everybody", *people])
         who = "*" if chosen == "everybody" else chosen
     rows = _rows(service, who, st.session_state.get(f"history {who}", _PAGE))
     if not rows:
@@ -32,24 +32,24 @@ def show(service: Service) -> None:
     picked = st.dataframe(
         frame, hide_index=True, width="stretch", height=560, on_select="rerun", selection_mode="multi-row",
         column_config={
-            "picture": st.column_config.ImageColumn(width="small"),
+            "image": st.column_config.ImageColumn(width="small"),
             "when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
             "seconds": st.column_config.NumberColumn(format="%.1f"),
-            "stands": st.column_config.CheckboxColumn(help="Whether this verdict is in force."),
+            "stands": st.column_config.CheckboxColumn(help="In force: neither undone nor replaced."),
         },
     )  # fmt: skip
     left, middle, right = st.columns([1, 1, 1])
     if len(rows) % _PAGE == 0 and left.button("Show more", width="stretch"):
         st.session_state[f"history {who}"] = len(rows) + _PAGE
         st.rerun()
-    _take_back(service, me["name"], [rows[i] for i in picked["selection"]["rows"]], middle)
+    _undo(service, me["name"], [rows[i] for i in picked["selection"]["rows"]], middle)
     right.download_button(
-        "Export as CSV", lambda: _frame(service, _rows(service, who, _MOST), with_pictures=False)
-        .drop(columns="picture").to_csv(index=False),
-        "decisions.csv", "text/csv", width="stretch", on_click="ignore", help="All decisions of this list.",
+        "Export as CSV", lambda: _frame(service, _rows(service, who, _MOST), with_images=False)
+        .drop(columns="image").to_csv(index=False),
+        "decisions.csv", "text/csv", width="stretch", on_click="ignore", help="All decisions of this log.",
     )  # fmt: skip
     st.caption(
-        "The log only grows: taking back is one more row. For Parquet and everything there is: "
+        "The log is append-only: an undo is another row. For Parquet and all columns: "
         "`phq review export decisions.parquet --workspace …`"
     )
 
@@ -67,12 +67,12 @@ def _rows(service: Service, who: str, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _frame(service: Service, rows: list[dict[str, Any]], *, with_pictures: bool = True) -> pd.DataFrame:
-    pictures = service.pictures([row["thumb"] for row in rows]) if with_pictures else {}
+def _frame(service: Service, rows: list[dict[str, Any]], *, with_images: bool = True) -> pd.DataFrame:
+    images = service.images([row["thumb"] for row in rows]) if with_images else {}
     return pd.DataFrame(
         [
             {
-                "picture": pictures.get(row["thumb"]), "when": pd.Timestamp(row["time"]),
+                "image": images.get(row["thumb"]), "when": pd.Timestamp(row["time"]),
                 "reviewer": row["reviewer"], "verdict": row["verdict"], "reason": row["reason"],
                 "note": row["note"] or "", "stands": row["stands"], "seconds": row["seconds"],
                 "portrait": row["portrait_id"], "client": row["client"], "rules": row["rules"],
@@ -83,14 +83,14 @@ def _frame(service: Service, rows: list[dict[str, Any]], *, with_pictures: bool 
     )  # fmt: skip
 
 
-def _take_back(service: Service, name: str, picked: list[Mapping[str, Any]], place: Any) -> None:
+def _undo(service: Service, name: str, picked: list[Mapping[str, Any]], place: Any) -> None:
     mine = [row for row in picked if row["stands"] and row["reviewer"] == name]
     if not picked:
         return
     if not mine:
-        place.caption("Only your own verdicts that stand can be taken back.")
-    elif place.button(f"Take back {len(mine)}", width="stretch"):
+        place.caption("Only your own verdicts that stand can be undone.")
+    elif place.button(f"Undo {len(mine)}", width="stretch"):
         for row in mine:
             decide(service, row["portrait_id"], "undo", client="history")
-        st.toast(f"{len(mine)} taken back")
+        st.toast(f"{len(mine)} undone")
         st.rerun()

@@ -1,4 +1,4 @@
-"""Settings: the question, the rules of the team, the people."""
+"""Settings: the criterion, the rules of the team, the reviewers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from annotator_app.app.parts import sentence
 
 
 def show(service: Service) -> None:
-    """What is asked, how the team reviews, who reviews."""
+    """The criterion, the policy, the reviewers."""
     settings = service.get("/api/settings")
     me = service.get("/api/me")
     lead = me["role"] == "lead"
     st.caption(f"You are {me['name']} ({me['role']}) · workspace {settings['workspace']}")
-    st.subheader("The question")
+    st.subheader("Criterion")
     st.markdown(settings["criterion"])
-    st.caption(f"Version {settings['rules']}; it is written beside every decision.")
-    st.subheader("How the team reviews")
+    st.caption(f"Version {settings['rules']}; it is recorded with every decision.")
+    st.subheader("Policy")
     _policy(service, settings["policy"], lead)
     if lead:
-        st.subheader("People")
+        st.subheader("Reviewers")
         _people(service)
     else:
-        st.caption("Leads change these settings and invite people.")
+        st.caption("Leads change these settings and invite reviewers.")
 
 
 def _policy(service: Service, policy: dict[str, Any], lead: bool) -> None:
@@ -34,31 +34,32 @@ def _policy(service: Service, policy: dict[str, Any], lead: bool) -> None:
         left, right = st.columns(2, gap="large")
         changed = {
             "overlap_share": left.slider(
-                "Share that several people judge", 0.0, 1.0, float(policy["overlap_share"]), 0.01,
-                help="Needed to measure agreement; 5 to 10 % are usual.", disabled=not lead,
+                "Overlap: share of portraits for several reviewers", 0.0, 1.0,
+                float(policy["overlap_share"]), 0.01, disabled=not lead,
+                help="Agreement is measured on these; 5 to 10 % are usual.",
             ),
             "overlap_votes": left.number_input(
-                "People who judge each of those", 1, 20, policy["overlap_votes"], disabled=not lead
+                "Reviewers per overlap portrait", 1, 20, policy["overlap_votes"], disabled=not lead
             ),
-            "known_share": left.slider(
-                "Share with a known answer, to watch quality", 0.0, 0.5, float(policy["known_share"]), 0.01,
-                help="Once portraits have known answers: phq review known.", disabled=not lead,
+            "gold_share": left.slider(
+                "Gold items: share of each reviewer's queue", 0.0, 0.5, float(policy["gold_share"]), 0.01,
+                help="Portraits become gold items by phq review gold.", disabled=not lead,
             ),
             "min_votes": right.number_input(
-                "Votes that every portrait needs", 1, 20, policy["min_votes"], disabled=not lead
+                "Votes per portrait", 1, 20, policy["min_votes"], disabled=not lead
             ),
             "min_share": right.slider(
-                "The winning side needs more than this share", 0.5, 0.99, float(policy["min_share"]), 0.01,
-                help="Otherwise the portrait is disputed, and a lead rules.", disabled=not lead,
+                "Majority: share of votes a verdict must exceed", 0.5, 0.99, float(policy["min_share"]), 0.01,
+                help="Otherwise the portrait is disputed and a lead adjudicates.", disabled=not lead,
             ),
             "lease_seconds": right.number_input(
-                "Seconds that portraits stay with a reviewer", 10, 86_400, policy["lease_seconds"], 60,
-                help="Nobody else is asked about them meanwhile.", disabled=not lead,
+                "Lease in seconds", 10, 86_400, policy["lease_seconds"], 60,
+                help="How long portraits are held for one reviewer.", disabled=not lead,
             ),
         }  # fmt: skip
         if st.form_submit_button("Save", type="primary", disabled=not lead):
             service.post("/api/policy", changed)
-            st.toast("Saved. What is asked and what was agreed is worked out anew.")
+            st.toast("Saved. The queue and the consensus are recomputed.")
 
 
 def _people(service: Service) -> None:
@@ -74,5 +75,5 @@ def _people(service: Service) -> None:
         role = middle.selectbox("as", ("reviewer", "lead"))
         if right.form_submit_button("Invite", width="stretch") and name.strip():
             given = service.post("/api/reviewers", {"name": name, "role": role})
-            st.success(sentence(f"Send {given['name']} this link; it is shown only now"))
+            st.success(sentence(f"Send {given['name']} this link; it is shown only once"))
             st.code(f"{service.public}{given['path']}", language=None)

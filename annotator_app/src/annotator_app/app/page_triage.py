@@ -1,4 +1,4 @@
-"""Auto-triage: what a simple model learned from decisions, its worth, and batches to take at a glance."""
+"""Auto-triage: a linear model of the decisions, its measured precision, and batches to accept at a glance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from annotator_app.app.client import Service
-from annotator_app.app.parts import bars, number, pictures_of, sentence, share, tile
+from annotator_app.app.parts import bars, images_of, number, sentence, share, tile
 from annotator_app.app.send import decide, decide_batch
 
 _COLUMNS = 6
@@ -19,23 +19,24 @@ _COLUMNS = 6
 def show(service: Service) -> None:
     """The model, then a batch."""
     st.markdown(
-        "A small linear model learns from the decisions so far which portraits are nearly sure. It decides "
-        "nothing: it proposes batches that **you** look over, and everything you take can be taken back."
+        "A logistic regression on the evidence, fitted to the decisions so far, proposes batches of "
+        "portraits whose verdict is nearly certain. It decides nothing: **you** check each batch and can "
+        "undo it."
     )
     columns = st.columns([2, 2, 1.5])
     side = columns[0].segmented_control("Propose to", ("accept", "reject"), default="accept") or "accept"
     target = columns[1].slider(
-        "Precision it must reach", 0.80, 0.995, 0.97, 0.005,
-        help="On decisions that it was not trained on; the lower end of the 95 % interval counts.",
+        "Minimum precision", 0.80, 0.995, 0.97, 0.005,
+        help="Measured on held-out decisions.",
     )  # fmt: skip
-    count = columns[2].selectbox("At a time", (24, 48, 96), index=1)
+    count = columns[2].selectbox("Batch size", (24, 48, 96), index=1)
     held = _batch(service, side, target, count)
     if not held["ready"]:
         st.info(sentence(held["why"]))
         return
-    _worth(held)
+    _quality(held)
     _sheet(service, held, side)
-    _revoke(service)
+    _undo(service)
 
 
 def _batch(service: Service, side: str, target: float, count: int) -> dict[str, Any]:
@@ -48,25 +49,25 @@ def _batch(service: Service, side: str, target: float, count: int) -> dict[str, 
     return dict(found)
 
 
-def _worth(held: Mapping[str, Any]) -> None:
+def _quality(held: Mapping[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("What it is worth")
+        st.subheader("Precision on held-out decisions")
         rows = [
             {
-                "side": one["side"], "precision, held out": share(one["precision"]),
-                "at least": share(one["lower"]), "decisions": one["judged"],
-                "of the queue": share(one["covered"]), "threshold": number(one["threshold"], 3),
+                "side": one["side"], "precision": share(one["precision"]),
+                "95 % lower bound": share(one["lower"]), "decisions": one["judged"],
+                "coverage": share(one["covered"]), "threshold": number(one["threshold"], 3),
             }
             for one in held["sides"]
         ]  # fmt: skip
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
         st.caption(
-            f"Learned from {held['decisions']:,} decisions, {held['accepts']:,} of them accepts. Precision "
-            "is measured on decisions it has not learned from; “at least” ends its 95 % interval."
+            f"Fitted to {held['decisions']:,} decisions, {held['accepts']:,} of them accepts, and measured "
+            "on decisions of other photos than it was fitted to."
         )
     with right:
-        st.subheader("What it goes by")
+        st.subheader("Weights of the model")
         weights = {one["name"].replace("_", " "): one["weight"] for one in held["weights"]}
         largest = dict(sorted(weights.items(), key=lambda pair: -abs(pair[1]))[:8])
         bars(largest, "towards reject ←   weight   → towards accept")
@@ -79,27 +80,26 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
         st.caption(
             sentence(held["why"])
             if held["why"]
-            else "Nothing is sure enough to be proposed now. More decisions make it surer; "
-            "asking for less precision makes it bolder."
+            else "No portrait reaches the minimum precision. More decisions or a lower minimum may help."
         )
         return
     st.caption(
-        f"Take the tick off every portrait that you would not {side}, then take the rest together. "
-        "The number is how sure the model is that people accept it."
+        f"Clear the tick of every portrait that you would not {side}, then {side} the others together. "
+        f"The number is the model's probability of {side}."
     )
-    pictures = pictures_of(service, batch, mesh=True)
+    images = images_of(service, batch, mesh=True)
     with st.form("triage_form", border=False):
         chosen: dict[str, bool] = {}
         for start in range(0, len(batch), _COLUMNS):
             for column, shown in zip(st.columns(_COLUMNS), batch[start : start + _COLUMNS], strict=False):
                 with column:
-                    st.html(tile(shown, pictures))
+                    st.html(tile(shown, images))
                     key = shown["portrait_id"]
                     chosen[key] = st.checkbox(
-                        _sureness(shown["probability"]), value=True, key=f"take {key}"
+                        _percent(shown["probability"]), value=True, key=f"take {key}"
                     )  # fmt: skip
         taken = st.form_submit_button(f"{side.capitalize()} the ticked ones", type="primary")
-    if st.button("Give these back and propose others"):
+    if st.button("Release these and propose others"):
         service.post("/api/queue/release", {"portrait_ids": [shown["portrait_id"] for shown in batch]})
         del st.session_state["triage"]
         st.rerun()
@@ -107,7 +107,7 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
         _take(service, [key for key, ticked in chosen.items() if ticked], list(chosen), side)
 
 
-def _sureness(probability: float) -> str:
+def _percent(probability: float) -> str:
     return "> 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 
 
@@ -122,21 +122,21 @@ def _take(service: Service, wanted: list[str], all_of_them: list[str], side: str
     st.session_state["triage_told"] = (
         f"{len(answer['saved'])} saved as {side}"
         + (f", {len(refused)} refused: {answer['refused'][0]['why']}" if refused else "")
-        + (f"; {len(rest)} left for people" if rest else "")
+        + (f"; {len(rest)} left to the queue" if rest else "")
     )
     del st.session_state["triage"]
     st.rerun()
 
 
-def _revoke(service: Service) -> None:
+def _undo(service: Service) -> None:
     told = st.session_state.get("triage_told")
     if not told:
         return
     st.success(sentence(told))
     taken = st.session_state.get("triage_taken", [])
-    if taken and st.button(f"Take back all {len(taken)}"):
+    if taken and st.button(f"Undo all {len(taken)}"):
         for portrait_id in taken:
             decide(service, portrait_id, "undo", client="triage")
-        st.session_state.update(triage_taken=[], triage_told=f"{len(taken)} taken back")
+        st.session_state.update(triage_taken=[], triage_told=f"{len(taken)} undone")
         st.session_state.pop("triage", None)
         st.rerun()

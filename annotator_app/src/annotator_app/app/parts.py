@@ -15,7 +15,7 @@ from annotator_app.app.client import LoginError, Service, ServiceError
 STATES = ("accepted", "rejected", "disputed", "undecided")
 COLORS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
 _SIGNS = {"accepted": "✓", "rejected": "×", "disputed": "?", "undecided": ""}
-_WORDS = {"accept": "accepted", "reject": "rejected", "flag": "flagged"}
+_PAST = {"accept": "accepted", "reject": "rejected", "flag": "flagged"}
 
 STYLE = """
 <style>
@@ -59,17 +59,17 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def pictures_of(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> dict[str, str]:
-    """The pictures that `tile` needs for these portraits."""
+def images_of(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> dict[str, str]:
+    """The images that `tile` needs for these portraits: path -> data URL."""
     kinds = ("thumb", "overlay") if mesh else ("thumb",)
-    with st.spinner("Drawing the meshes" if mesh else "Fetching the pictures"):
-        return service.pictures([shown[kind] for shown in tiles for kind in kinds])
+    with st.spinner("Drawing the meshes" if mesh else "Loading the images"):
+        return service.images([shown[kind] for shown in tiles for kind in kinds])
 
 
-def tile(shown: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """HTML of one portrait, with its mesh if that is among the pictures, and what became of it."""
+def tile(shown: Mapping[str, Any], images: Mapping[str, str]) -> str:
+    """HTML of one portrait, with its mesh if that is among the images, and its state."""
     name = f"portrait {shown['portrait_id'][:8]}, {shown['state']}"
-    portrait, mesh = pictures.get(shown["thumb"], ""), pictures.get(shown["overlay"])
+    portrait, mesh = images.get(shown["thumb"], ""), images.get(shown["overlay"])
     over = f'<img src="{mesh}" alt="" style="opacity:.5">' if mesh else ""
     return (
         f'<div class="phq-tile" title="{name}"><img src="{portrait}" alt="{name}">{over}'
@@ -79,7 +79,7 @@ def tile(shown: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
 
 def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> None:
     """A contact sheet."""
-    pictures = pictures_of(service, tiles, mesh=mesh)
+    images = images_of(service, tiles, mesh=mesh)
     cells = [
         f"<div>{tile(shown, pictures)}<p>{shown['portrait_id'][:8]} · doubt {shown['error_probability']:.2f}"
         f"{_votes(shown['votes'])}</p></div>"
@@ -90,7 +90,7 @@ def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) ->
 
 def _votes(votes: Sequence[Mapping[str, Any]]) -> str:
     said = [
-        html.escape(f"{vote['reviewer']}: {_WORDS.get(vote['verdict'], vote['verdict'])}")
+        html.escape(f"{vote['reviewer']}: {_PAST.get(vote['verdict'], vote['verdict'])}")
         + (html.escape(f" ({vote['reason']})") if vote["reason"] else "")
         + (f"<br>“{html.escape(vote['note'])}”" if vote["note"] else "")
         for vote in votes

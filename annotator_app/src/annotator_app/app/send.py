@@ -1,4 +1,4 @@
-"""Decisions that are made in the app: rulings, batches, revocations."""
+"""Decisions that are made in the app: adjudication, batches, undo."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from annotator_app.service import documentation, routes_review, routes_team
-from annotator_app.service.security import Gate
+from annotator_app.service.security import API_VERSION, Gate
 from annotator_app.service.settings import ServiceSettings, check_access
 from annotator_app.service.state import State
 from phq_data import __version__
@@ -46,7 +47,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app = FastAPI(
         title="PHQ review", version=__version__, lifespan=running, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json",
-        description="Decisions of people about portraits. Changes need the header `X-PHQ: 1`.",
+        description=f"Decisions of people about portraits. Changes need the header `X-PHQ: {API_VERSION}`.",
     )  # fmt: skip
     app.state.phq = state
     app.state.store, app.state.settings, app.state.tries = state.store, settings, state.tries
@@ -82,7 +83,20 @@ def _add_pages(app: FastAPI) -> None:
         return FileResponse(_PAGES / "login.js", media_type="text/javascript")
 
     if _STATIC.is_dir():
-        app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+        app.mount("/assets", _Assets(directory=_STATIC), name="assets")
+
+
+class _Assets(StaticFiles):
+    """The page's files. A browser asks each time whether its copy is current: they change with an upgrade.
+
+    Not at `/static`, where version 1 served them: browsers may keep those copies for days without asking.
+    """
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        """A file, or 304."""
+        answer = super().file_response(*given, **named)
+        answer.headers["cache-control"] = "no-cache"
+        return answer
 
 
 async def _store_problem(_: Request, error: Exception) -> Response:

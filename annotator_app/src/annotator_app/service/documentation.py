@@ -44,7 +44,7 @@ def page(described: dict[str, Any]) -> str:
                 lines.append(f"body: {_kind(body)}")
             content = one["responses"].get("200", {}).get("content", {})
             answer = content.get("application/json", {}).get("schema")
-            lines.append(f"answer: {_kind(answer) if answer else 'a picture'}")
+            lines.append(f"answer: {_kind(answer) if answer else 'an image'}")
             parts.append(f"<pre>{_text(chr(10).join(lines))}</pre>")
     parts.append("<h2>Types</h2>")
     for name, model in described.get("components", {}).get("schemas", {}).items():

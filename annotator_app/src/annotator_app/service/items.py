@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from annotator_app.service import models
 from phq_data.review.evidence import Evidence
+from phq_data.review.store import HistoryEntry
 
 
 def images(portrait_id: str, rig_version: str) -> models.Images:
-    """Where the pictures of a portrait are."""
+    """Where the images of a portrait are."""
     base = f"/img/{portrait_id}"
     return models.Images(
         crop=f"{base}/crop",
@@ -25,28 +23,27 @@ def images(portrait_id: str, rig_version: str) -> models.Images:
 
 def item(found: Evidence, rig_version: str) -> models.Item:
     """A portrait for the page."""
-    values = asdict(found)
-    return models.Item.model_validate({**values, "images": images(found.portrait_id, rig_version)})
+    return models.Item(**vars(found), images=images(found.portrait_id, rig_version))
 
 
-def log_row(row: Mapping[str, Any]) -> models.LogRow:
+def log_row(entry: HistoryEntry) -> models.LogRow:
     """A decision for the history."""
     return models.LogRow(
-        seq=row["seq"],
-        decision_id=row["decision_id"],
-        portrait_id=row["portrait_id"],
-        verdict=row["verdict"],
-        reason=row["reason"],
-        note=row["note"],
-        reviewer=row["reviewer"],
-        time=moment(row["time"]),
-        server_time=moment(row["server_time"]),
-        seconds=row["seconds"],
-        rules=row["rules"],
-        client=row["client"],
-        order=row["queue"],
-        stands=row["stands"],
-        thumb=f"/img/{row['portrait_id']}/thumb",
+        seq=entry.seq,
+        decision_id=entry.decision_id,
+        portrait_id=entry.portrait_id,
+        verdict=entry.verdict,
+        reason=entry.reason,
+        note=entry.note,
+        reviewer=entry.reviewer,
+        time=moment(entry.time),
+        server_time=moment(entry.server_time),
+        seconds=entry.seconds,
+        rules=entry.rules,
+        client=entry.client,
+        order=entry.queue,
+        stands=entry.stands,
+        thumb=f"/img/{entry.portrait_id}/thumb",
     )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from phq_data.review.evidence import Evidence
+from phq_data.review.queue import RENAMED_ORDERS, Order
+from phq_data.review.rules import Policy
 
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
@@ -44,23 +49,12 @@ class Reason(Model):
     key: str  # on the keyboard
 
 
-class View(Model):
+class YawBin(Model):
     """A bin of yaw."""
 
     bin: int
     name: str
     centre: float  # degrees
-
-
-class Policy(Model):
-    """How the team reviews. See `phq_data.review.rules.Policy`."""
-
-    overlap_share: float
-    overlap_votes: int
-    known_share: float
-    lease_seconds: int
-    min_votes: int
-    min_share: float
 
 
 class Settings(Model):
@@ -70,7 +64,7 @@ class Settings(Model):
     rules: str
     criterion: str
     reasons: list[Reason]
-    yaw_bins: list[View]
+    yaw_bins: list[YawBin]
     sources: list[str]
     orders: list[str]
     policy: Policy
@@ -95,18 +89,8 @@ class QueueRequest(Model):
     seed: str = Field("", max_length=100)  # of the random order
 
 
-class Measure(Model):
-    """A number of the evidence."""
-
-    name: str
-    title: str
-    value: str
-    limit: str
-    broken: bool
-
-
 class Images(Model):
-    """Addresses of pictures. They hold for ever: a changed picture has another address."""
+    """Addresses of images. They hold for ever: a changed image has another address."""
 
     crop: str
     overlay: str  # transparent; the whole frame of the crop
@@ -115,8 +99,9 @@ class Images(Model):
     thumb: str
 
 
-class EarlierCrop(Model):
-    """The portrait of the same person that a new build replaced."""
+@dataclass(frozen=True)
+class Item(Evidence):
+    """A portrait with its evidence. Angles in degrees; the window in pixels of the upright photo."""
 
     portrait_id: str
     verdicts: list[str]

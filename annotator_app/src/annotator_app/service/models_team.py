@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from annotator_app.service.models import DecisionId, Model, PortraitId, Tile
+from phq_data.review.agreement import Agreement, GoldScore, Progress
+from phq_data.review.triage import Side
 
 
-class Progress(Model):
-    """How far a group of portraits is."""
-
-    name: str
-    total: int
-    accepted: int
-    rejected: int
-    disputed: int
-    undecided: int
-
-
-class ViewProgress(Progress):
+@dataclass(frozen=True)
+class YawBinProgress(Progress):
     """How far a bin of yaw is."""
 
     yaw_bin: int
     centre: float  # degrees
 
 
-class Pace(Model):
+class Throughput(Model):
     """One reviewer's work."""
 
     reviewer: str
@@ -48,60 +41,26 @@ class Stats(Model):
 
     total: Progress
     remaining: int
-    views: list[ViewProgress]
+    yaw_bins: list[YawBinProgress]
     sources: list[Progress]
-    reviewers: list[Pace]
+    reviewers: list[Throughput]
     reasons: dict[str, int]
     days: dict[str, int]
     pools: dict[str, int]
 
 
-class Pair(Model):
-    """Two reviewers on the portraits that both judged."""
+@dataclass(frozen=True)
+class TeamAgreement(Agreement):
+    """Agreement of the team: Fleiss' kappa over all, Cohen's by pairs, and verdicts on gold items."""
 
-    first: str
-    second: str
-    portraits: int
-    agreed: float
-    kappa: float | None
-
-
-class Known(Model):
-    """A reviewer on portraits with a known answer."""
-
-    reviewer: str
-    asked: int
-    right: int
-    wrong_accepts: int
-    wrong_rejects: int
-
-
-class Agreement(Model):
-    """Agreement of the team: Fleiss' kappa over all, Cohen's by pairs."""
-
-    portraits: int
-    agreed: float | None
-    kappa: float | None
-    pairs: list[Pair]
-    known: list[Known]
+    gold: tuple[GoldScore, ...]
 
 
 class Weight(Model):
-    """What the triage goes by: the weight of a standardised number towards accept."""
+    """A weight of the triage's model: of a standardised feature, positive towards accept."""
 
     name: str
     weight: float
-
-
-class Side(Model):
-    """What the triage can say about accepts or rejects, measured on held-out decisions."""
-
-    side: Literal["accept", "reject"]
-    threshold: float | None
-    precision: float | None
-    lower: float | None  # 95 % lower bound of the precision
-    judged: int
-    covered: float
 
 
 class Proposed(Tile):
@@ -111,7 +70,7 @@ class Proposed(Tile):
 
 
 class Triage(Model):
-    """The model, what it is worth, and a batch of nearly sure portraits, leased to who asks."""
+    """The model, its measured precision, and a batch of nearly sure portraits, leased to who asks."""
 
     ready: bool
     why: str
@@ -146,7 +105,7 @@ class PolicyChange(Model):
 
     overlap_share: float | None = None
     overlap_votes: int | None = None
-    known_share: float | None = None
+    gold_share: float | None = None
     lease_seconds: int | None = None
     min_votes: int | None = None
     min_share: float | None = None
@@ -177,7 +136,7 @@ class Invited(Model):
     path: str  # after the service's address
 
 
-class KnownAnswers(Model):
-    """Known answers to give portraits, or to take away (null)."""
+class GoldItems(Model):
+    """The verdicts that gold items should get; null makes an ordinary item of one."""
 
-    answers: dict[PortraitId, Literal["accept", "reject"] | None] = Field(max_length=1000)
+    verdicts: dict[PortraitId, Literal["accept", "reject"] | None] = Field(max_length=1000)

@@ -14,12 +14,13 @@ from annotator_app.service.security import COOKIE, AnyReviewer, same_secret
 from annotator_app.service.state import State
 from phq_data.review import evidence, items, reviewers, rules
 from phq_data.review.consensus import ReviewError
-from phq_data.review.pictures import KINDS, Kind, NoPictureError
-from phq_data.review.queue import ORDERS, Wish
+from phq_data.review.images import KINDS, Kind, NoImageError
+from phq_data.review.queue import ORDERS, QueueRequest
+from phq_data.review.records import DUPLICATE, KEPT, SCREENED_OUT
 from phq_data.review.store import NewDecision
 
 router = APIRouter()
-_POOLS = {"kept": items.ASKED, "screened_out": items.SCREENED_OUT, "duplicates": items.DUPLICATE}
+_POOLS = {"kept": KEPT, "screened_out": SCREENED_OUT, "duplicates": DUPLICATE}
 _FOR_EVER = "private, max-age=31536000, immutable"
 _A_DAY = "private, max-age=86400"
 _ID = r"^[0-9a-f]{32}$"
@@ -72,7 +73,6 @@ def logout(request: Request, response: Response) -> models.Count:
 def settings(request: Request, reviewer: AnyReviewer) -> models.Settings:
     """What a client needs to know before it begins."""
     state = State.of(request)
-    policy = state.store.policy()
     return models.Settings(
         workspace=state.workspace_name,
         rules=rules.VERSION,
@@ -82,12 +82,12 @@ def settings(request: Request, reviewer: AnyReviewer) -> models.Settings:
             for number, (name, title) in enumerate(rules.REASONS.items())
         ],
         yaw_bins=[
-            models.View(bin=index, name=rules.bin_name(index), centre=rules.bin_centre(index))
+            models.YawBin(bin=index, name=rules.bin_name(index), centre=rules.bin_centre(index))
             for index in range(rules.YAW_BINS)
         ],
         sources=items.sources(state.store),
         orders=list(ORDERS),
-        policy=models.Policy.model_validate(policy, from_attributes=True),
+        policy=state.store.policy(),
         portraits=sum(items.yaw_counts(state.store).values()),
     )
 
@@ -99,15 +99,15 @@ def queue_next(request: Request, reviewer: AnyReviewer, wanted: models.QueueRequ
     state.follow()
     leased = state.queue.lease(
         reviewer.name,
-        Wish(
+        QueueRequest(
             wanted.count, wanted.order, wanted.filter.source, wanted.filter.yaw_bin,
             _POOLS[wanted.filter.pool], wanted.seed, tuple(wanted.exclude),
         ),
     )  # fmt: skip
-    state.pictures.prepare(leased.portrait_ids)
+    state.images.prepare(leased.portrait_ids)
     found = evidence.describe(state.store, leased.portrait_ids, reviewer.name, state.screen)
     return models.QueueAnswer(
-        items=[item(one, state.pictures.rig_version) for one in found],
+        items=[item(one, state.images.rig_version) for one in found],
         remaining=leased.remaining,
         lease_seconds=state.store.policy().lease_seconds,
     )
@@ -128,7 +128,7 @@ def one_item(
     found = evidence.describe(state.store, [portrait_id], reviewer.name, state.screen)
     if not found:
         raise HTTPException(404, "this workspace has no such portrait")
-    return item(found[0], state.pictures.rig_version)
+    return item(found[0], state.images.rig_version)
 
 
 @router.post("/api/decisions", tags=["review"])
@@ -162,40 +162,40 @@ def history(
     name = None if wanted == "*" else wanted
     rows = State.of(request).store.history(limit, before, name)
     return models.History(
-        decisions=[log_row(row) for row in rows], before=rows[-1]["seq"] if len(rows) == limit else None
+        decisions=[log_row(row) for row in rows], before=rows[-1].seq if len(rows) == limit else None
     )
 
 
-@router.get("/img/{portrait_id}/{kind}", tags=["pictures"], responses={404: {"model": models.Problem}})
-async def picture(
+@router.get("/img/{portrait_id}/{kind}", tags=["images"], responses={404: {"model": models.Problem}})
+async def image(
     request: Request,
     reviewer: AnyReviewer,
     portrait_id: str,
     kind: str,
     version: Annotated[str, Query(alias="v", max_length=64)] = "",
 ) -> Response:
-    """A picture of a portrait: crop, overlay, mask, photo or thumb."""
-    # In threads of their own: however many pictures are waited for, a decision is saved at once.
+    """An image of a portrait: crop, overlay, mask, photo or thumb."""
+    # In threads of their own: however many images are waited for, a decision is saved at once.
     state = State.of(request)
     return await to_thread.run_sync(
-        _picture, state, portrait_id, kind, version, request.headers.get("if-none-match"),
-        limiter=state.picture_threads,
+        _image, state, portrait_id, kind, version, request.headers.get("if-none-match"),
+        limiter=state.image_threads,
     )  # fmt: skip
 
 
-def _picture(state: State, portrait_id: str, kind: str, version: str, known: str | None) -> Response:
+def _image(state: State, portrait_id: str, kind: str, version: str, known: str | None) -> Response:
     if kind not in KINDS:
-        raise HTTPException(404, f"pictures are {', '.join(KINDS)}")
-    stamp = state.pictures.rig_version
+        raise HTTPException(404, f"images are {', '.join(KINDS)}")
+    stamp = state.images.rig_version
     tag = f'"{portrait_id}-{kind}-{stamp}"' if kind == "overlay" else f'"{portrait_id}-{kind}"'
     lasting = kind != "overlay" or version == stamp
     headers = {"etag": tag, "cache-control": _FOR_EVER if lasting else _A_DAY, "vary": "cookie"}
     try:
         if known == tag:
-            state.pictures.check(portrait_id)
+            state.images.check(portrait_id)
             return Response(status_code=304, headers=headers)
-        found = state.pictures.get(portrait_id, cast(Kind, kind))
-    except NoPictureError as error:
+        found = state.images.get(portrait_id, cast(Kind, kind))
+    except NoImageError as error:
         state.follow(at_once=True)
         return JSONResponse({"detail": str(error)}, 404, headers={"cache-control": "no-store"})
     return Response(found.data, media_type=found.media_type, headers=headers)

@@ -14,68 +14,60 @@ from annotator_app.service.security import AnyReviewer, Lead
 from annotator_app.service.state import State
 from phq_data.review import agreement, gallery, items, reviewers, rules, triage
 from phq_data.review.consensus import ReviewError
-from phq_data.review.gallery import Shown
-from phq_data.review.queue import Wish
+from phq_data.review.gallery import GalleryItem
 from phq_data.review.reviewers import Reviewer
 from phq_data.review.store import NewDecision, now_ms
 
 router = APIRouter()
 _DAYS = 60 * 86_400_000
-_POOLS = ("asked", "screened_out", "duplicates")
+_POOLS = ("kept", "screened_out", "duplicates")
 _MOST_SOURCES = 500
 
 
 @router.get("/api/stats", tags=["team"])
 def stats(request: Request, reviewer: AnyReviewer) -> models_team.Stats:
-    """Progress, speed, reasons."""
+    """Progress, throughput, reasons."""
     state = State.of(request)
-    views = agreement.progress(state.store, "yaw_bin")
+    bins = agreement.progress(state.store, "yaw_bin")
     total = {
-        name: sum(getattr(one, name) for one in views.values())
+        name: sum(getattr(one, name) for one in bins.values())
         for name in ("total", "accepted", "rejected", "disputed", "undecided")
     }
     sources = sorted(agreement.progress(state.store, "source").values(), key=lambda one: -one.total)
-    paces = [one for one in agreement.paces(state.store) if reviewer.lead or one.reviewer == reviewer.name]
+    team = [
+        one for one in agreement.throughput(state.store) if reviewer.lead or one.reviewer == reviewer.name
+    ]
     pools = agreement.progress(state.store, "pool")
     return models_team.Stats(
-        total=models_team.Progress(name="all", **total),
-        remaining=state.queue.remaining(reviewer.name, Wish()),
-        views=[
-            models_team.ViewProgress(
-                **{**dataclasses.asdict(one), "name": rules.bin_name(key)}, yaw_bin=key,
-                centre=rules.bin_centre(key),
+        total=agreement.Progress(name="all", **total),
+        remaining=state.queue.remaining(reviewer.name),
+        yaw_bins=[
+            models_team.YawBinProgress(
+                **{**vars(one), "name": rules.bin_name(key)}, yaw_bin=key, centre=rules.bin_centre(key)
             )
-            for key, one in views.items()
+            for key, one in bins.items()
         ],
-        sources=[models_team.Progress(**dataclasses.asdict(one)) for one in sources[:_MOST_SOURCES]],
-        reviewers=[
-            models_team.Pace(**{**dataclasses.asdict(one), "last": moment(one.last)}) for one in paces
-        ],
+        sources=sources[:_MOST_SOURCES],
+        reviewers=[models_team.Throughput(**{**vars(one), "last": moment(one.last)}) for one in team],
         reasons=agreement.reject_reasons(state.store),
         days=agreement.days(state.store, now_ms() - _DAYS),
         pools={_POOLS[key]: one.total for key, one in pools.items()},
-    )  # fmt: skip
+    )
 
 
 @router.get("/api/agreement", tags=["team"])
-def agree(request: Request, reviewer: Lead) -> models_team.Agreement:
-    """How well reviewers agree, with each other and with known answers. Leads only."""
+def agree(request: Request, reviewer: Lead) -> models_team.TeamAgreement:
+    """How well reviewers agree, with each other and on gold items. Leads only."""
     store = State.of(request).store
-    found = agreement.agreement(store)
-    return models_team.Agreement(
-        portraits=found.portraits,
-        agreed=found.agreed,
-        kappa=found.kappa,
-        pairs=[models_team.Pair(**dataclasses.asdict(pair)) for pair in found.pairs],
-        known=[models_team.Known(**dataclasses.asdict(one)) for one in agreement.known_quality(store)],
-    )
+    found, gold = agreement.agreement(store), agreement.gold_scores(store)
+    return models_team.TeamAgreement(**vars(found), gold=tuple(gold))
 
 
 @router.get("/api/adjudication", tags=["team"])
 def adjudication(
     request: Request, reviewer: Lead, limit: Annotated[int, Query(ge=1, le=200)] = 60
 ) -> models.Gallery:
-    """Disputes that wait for a ruling: a decision of a lead whose client is "adjudication". Leads only."""
+    """Disputes that wait for a lead's decision, whose client is "adjudication". Leads only."""
     state = State.of(request)
     rows, total = gallery.disputes(state.store, limit)
     return models.Gallery(items=_tiles(state, rows, reviewer), total=total)
@@ -91,7 +83,7 @@ def browse(
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=200)] = 60,
 ) -> models.Gallery:
-    """Portraits by what became of them, the most doubtful first."""
+    """Portraits by what became of them, those with the highest error probability first."""
     held = State.of(request)
     rows, total = gallery.page(
         held.store, state=state, source=source, yaw_bin=yaw_bin, offset=offset, limit=limit
@@ -107,11 +99,11 @@ def propose(
     count: Annotated[int, Query(ge=1, le=200)] = 48,
     target: Annotated[float, Query(ge=0.8, le=0.999)] = triage.TARGET,
 ) -> models_team.Triage:
-    """What the triage has learned, and a batch to accept at a glance."""
+    """The triage's model, and a batch to accept at a glance."""
     state = State.of(request)
     learned = triage.learn(state.store, target)
-    chance = dict(triage.propose(state.store, learned, side, 2 * count, reviewer.name))
-    mine = state.queue.claim(reviewer.name, list(chance))
+    probability = dict(triage.propose(state.store, learned, side, 2 * count, reviewer.name))
+    mine = state.queue.claim(reviewer.name, list(probability))
     state.queue.release(reviewer.name, mine[count:])
     tiles = _tiles(state, gallery.shown(state.store, mine[:count]), reviewer)
     return models_team.Triage(
@@ -120,11 +112,12 @@ def propose(
         decisions=learned.decisions,
         accepts=learned.accepts,
         target=target,
-        sides=[models_team.Side.model_validate(dataclasses.asdict(one)) for one in learned.sides],
+        sides=list(learned.sides),
         weights=[models_team.Weight(name=name, weight=weight) for name, weight in learned.weights()],
         side=side,
         batch=[
-            models_team.Proposed(**tile.model_dump(), probability=chance[tile.portrait_id]) for tile in tiles
+            models_team.Proposed(**tile.model_dump(), probability=probability[tile.portrait_id])
+            for tile in tiles
         ],
     )
 
@@ -149,22 +142,22 @@ def accept_batch(
 
 
 @router.post("/api/policy", tags=["team"])
-def change_policy(request: Request, reviewer: Lead, change: models_team.PolicyChange) -> models.Policy:
+def change_policy(request: Request, reviewer: Lead, change: models_team.PolicyChange) -> rules.Policy:
     """Change how the team reviews. Leads only."""
     store = State.of(request).store
     given = {name: value for name, value in change.model_dump().items() if value is not None}
     try:
         policy = dataclasses.replace(store.policy(), **given)
-    except ValueError as error:
+    except ReviewError as error:
         raise HTTPException(422, str(error)) from error
     store.set_policy(policy)
-    return models.Policy.model_validate(policy, from_attributes=True)
+    return policy
 
 
-@router.post("/api/known", tags=["team"])
-def known(request: Request, reviewer: Lead, given: models_team.KnownAnswers) -> models.Count:
-    """Give portraits a known answer, to watch quality with. Leads only."""
-    return models.Count(count=items.set_known(State.of(request).store, given.answers))
+@router.post("/api/gold", tags=["team"])
+def gold(request: Request, reviewer: Lead, given: models_team.GoldItems) -> models.Count:
+    """Make gold items of portraits, to measure the quality of reviewers. Leads only."""
+    return models.Count(count=items.set_gold(State.of(request).store, given.verdicts))
 
 
 @router.get("/api/reviewers", tags=["people"])
@@ -188,10 +181,10 @@ def invite(request: Request, reviewer: Lead, given: models_team.Invitation) -> m
     )
 
 
-def _tiles(state: State, rows: Sequence[Shown], reviewer: Reviewer) -> list[models.Tile]:
+def _tiles(state: State, rows: Sequence[GalleryItem], reviewer: Reviewer) -> list[models.Tile]:
     found = []
     for row in rows:
-        pictures = images(row.portrait_id, state.pictures.rig_version)
+        urls = images(row.portrait_id, state.images.rig_version)
         votes = [
             models.Vote(
                 reviewer=vote.reviewer, verdict=vote.verdict, reason=vote.reason, note=vote.note,

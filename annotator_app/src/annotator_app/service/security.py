@@ -4,6 +4,9 @@ A browser is made to do another site's bidding in three ways, and each is closed
 this computer (the Host header must be one of ours), a form or script of another page (changes need the header
 `X-PHQ`, which other sites cannot send, and an Origin of our own), and a cookie that is sent along
 (SameSite=Strict).
+
+`X-PHQ` is also the version of the API. A page of version 1 that is still open after an upgrade may deliver
+what it holds, and is told for everything else that it must be reloaded.
 """
 
 from __future__ import annotations
@@ -27,12 +30,18 @@ from phq_data.review.reviewers import Reviewer
 
 COOKIE = "phq_session"
 HEADER = "x-phq"
+API_VERSION = "2"
+_UNCHANGED = ("/api/decisions", "/api/queue/release", "/api/login", "/api/logout")
+"""What version 1 of the API may still ask: these requests mean the same today."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _TRIES, _MINUTE = 10, 60.0
 _PROXIED = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via")
 
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by POST /api/login")
 _bearer = HTTPBearer(auto_error=False, description="The token of an invitation")
+
+
+_OLD_PAGE = "PHQ was upgraded after this page was opened: reload it. Decisions that wait in it are kept"
 
 
 class Gate:
@@ -76,8 +85,14 @@ class Gate:
             return 403, "changes are only taken from this service's own pages"
         if site not in ("none", "same-origin"):
             return 403, "changes are only taken from this service's own pages"
-        if headers.get(HEADER) != "1":
-            return 403, "changes need the header X-PHQ: 1"
+        version = headers.get(HEADER)
+        if version == "1" and scope["path"] not in _UNCHANGED:
+            return (
+                409,
+                _OLD_PAGE,
+            )
+        if version not in ("1", API_VERSION):
+            return 403, f"changes need the header X-PHQ: {API_VERSION}"
         return None
 
     def _limited(self, receive: Receive) -> Receive:

@@ -7,10 +7,12 @@ import ipaddress
 import os
 from dataclasses import dataclass
 
+from phq_data.errors import PhqError
+
 LOOPBACK_NAMES = ("localhost", "testserver.localhost")
 
 
-class AccessError(ValueError):
+class AccessError(PhqError, ValueError):
     """The service must not be started like that; the message says what to add."""
 
 

@@ -1,4 +1,4 @@
-"""What the service holds while it runs: workspace, store, queue, pictures; and the two things it does by
+"""What the service holds while it runs: workspace, store, queue, images; and the two things it does by
 itself: following the workspace, and writing the decisions to the workspace's tables.
 """
 
@@ -19,7 +19,7 @@ from phq_data.config import ConfigError, ScreenConfig
 from phq_data.pipeline.engine import load_config
 from phq_data.review import decisions, items
 from phq_data.review.database import StoreError
-from phq_data.review.pictures import Pictures
+from phq_data.review.images import PortraitImages
 from phq_data.review.queue import Queue
 from phq_data.review.reviewers import Reviewer
 from phq_data.review.store import NewDecision, Store
@@ -43,8 +43,8 @@ class State:
         recovered = decisions.recover(self.workspace, self.store)
         if recovered:
             log.warning("the database was empty: %d decisions of tables/decisions are taken over", recovered)
-        self.pictures = Pictures(self.workspace, self.store)
-        self.picture_threads = CapacityLimiter(6)
+        self.images = PortraitImages(self.workspace, self.store)
+        self.image_threads = CapacityLimiter(6)
         self.tries = Tries()
         self.screen = _screen(self.workspace)
         name = self.workspace.url.rstrip("/").rpartition("/")[2]
@@ -72,7 +72,7 @@ class State:
         self._stopping.set()
         if self._writer.is_alive():
             self._writer.join(timeout=30)
-        self.pictures.close()
+        self.images.close()
         self.publish(all_of_them=True)
         self.store.close()
 
@@ -118,7 +118,7 @@ class State:
     def _follow(self) -> None:
         try:
             items.sync(self.store, self.workspace)
-            self.pictures.reload()
+            self.images.reload()
             self.screen = _screen(self.workspace)
         except (WorkspaceError, StoreError) as error:
             log.warning("new portraits are not looked for: %s", error)

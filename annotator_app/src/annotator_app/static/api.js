@@ -27,13 +27,13 @@ export const get = (path) => request(path, { method: "GET" });
 export const post = (path, body, { leaving = false } = {}) =>
   request(path, {
     method: "POST",
-    headers: { "Content-Type": "application/json", "X-PHQ": "1" },
+    headers: { "Content-Type": "application/json", "X-PHQ": "2" },
     body: JSON.stringify(body),
     keepalive: leaving, // outlives the page
   });
 
-/** Bytes of a picture, for the feed. */
-export async function picture(path) {
+/** Bytes of an image, for the feed. */
+export async function imageBytes(path) {
   const response = await send(path, { method: "GET" });
   if (!response.ok) throw await failure(response);
   return response.blob();

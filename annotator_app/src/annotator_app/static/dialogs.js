@@ -85,20 +85,20 @@ export class Dialogs {
       on(form, "submit", (event) => {
         event.preventDefault();
         const source = this.at("queue-source").value.trim();
-        const view = this.at("queue-yaw").value;
+        const bin = this.at("queue-yaw").value;
         const pool = this.at("queue-pool").value;
         done({
           order: form.elements.order.value,
-          filter: { ...(source && { source }), ...(view !== "" && { yaw_bin: Number(view) }), ...(pool !== "kept" && { pool }) },
+          filter: { ...(source && { source }), ...(bin !== "" && { yaw_bin: Number(bin) }), ...(pool !== "kept" && { pool }) },
         });
       });
     });
   }
 
-  help(pace) {
-    const p95 = pace.percentile(0.95);
+  help(throughput) {
+    const p95 = throughput.percentile(0.95);
     this.at("speed-text").textContent = p95
-      ? `From key to picture: ${Math.round(pace.percentile(0.5))} ms in the middle, ${Math.round(p95)} ms at the 95th percentile.`
+      ? `From key press to the next portrait: median ${Math.round(throughput.percentile(0.5))} ms, 95th percentile ${Math.round(p95)} ms.`
       : "";
     return ask(this.at("help"), (done, on) => {
       on(this.at("help"), "keydown", (event) => ["?", "h"].includes(event.key.toLowerCase()) && done(null));
@@ -132,8 +132,8 @@ export class Dialogs {
     }
   }
 
-  #fillQueue({ yaw_bins: views, sources }) {
-    this.at("queue-yaw").append(...views.map((view) => new Option(view.name, view.bin)));
+  #fillQueue({ yaw_bins: bins, sources }) {
+    this.at("queue-yaw").append(...bins.map((one) => new Option(one.name, one.bin)));
     this.at("sources").append(...sources.map((source) => new Option(source, source)));
   }
 }

@@ -1,15 +1,15 @@
-// The feed: portraits leased from the queue, their pictures fetched ahead and the next ones decoded ahead,
-// so that the next picture is painted in the frame after the key.
+// The feed: portraits leased from the queue, their images fetched ahead and the next ones decoded ahead,
+// so that the next portrait is painted in the frame after the key.
 
-import { Unreachable, get, picture, post } from "./api.js";
+import { Unreachable, get, imageBytes, post } from "./api.js";
 
-const DECODED = 8; // pictures ready to paint
-const LINES = 4; // pictures fetched at a time
+const DECODED = 8; // portraits ready to paint
+const LINES = 4; // images fetched at a time
 const MOST = 64; // portraits held: a minute without network at one a second
 const LEAST = 12;
-const KEPT = 24; // decided ones whose pictures stay for undo
+const KEPT = 24; // decided ones whose images stay for undo
 
-/** One portrait on its way: its data, and its pictures as soon as they are there. */
+/** One portrait on its way: its data, and its images as soon as they are there. */
 export class Entry {
   #fetched = null;
   #decoded = null;
@@ -19,8 +19,8 @@ export class Entry {
     this.item = item;
     this.id = item.portrait_id;
     this.leased = performance.now();
-    this.here = false; // the bytes of both pictures are in this page
-    this.ready = false; // both pictures can be painted at once
+    this.here = false; // the bytes of both images are in this page
+    this.ready = false; // both images can be painted at once
     this.crop = null; // HTMLImageElement
     this.overlay = null; // HTMLImageElement, or null when there is no mesh to show
   }
@@ -28,15 +28,15 @@ export class Entry {
   /** Bring the bytes here. */
   fetch() {
     this.#fetched ??= Promise.all([
-      picture(this.item.images.crop),
-      picture(this.item.images.overlay).catch((error) => {
+      imageBytes(this.item.images.crop),
+      imageBytes(this.item.images.overlay).catch((error) => {
         if (error instanceof Unreachable && !error.busy) throw error;
-        return null; // no rig, or a mesh that cannot be drawn: the picture alone is shown
+        return null; // no rig, or a mesh that cannot be drawn: the portrait alone is shown
       }),
     ]).then(
-      (pictures) => {
+      (images) => {
         this.here = true;
-        return pictures;
+        return images;
       },
       (error) => {
         this.#fetched = null;
@@ -46,7 +46,7 @@ export class Entry {
     return this.#fetched;
   }
 
-  /** Have both pictures decoded. */
+  /** Have both images decoded. */
   decode() {
     this.#decoded ??= this.fetch()
       .then(async ([crop, overlay]) => {

@@ -2,24 +2,24 @@
 
 /** `action` is a method of the loop; `keys` are `KeyboardEvent.key` values in lower case. */
 export const KEYS = [
-  { group: "Decide", action: "accept", keys: ["a", "arrowright"], shown: ["A", "→"], text: "Accept, and go on" },
-  { group: "Decide", action: "reject", keys: ["x", "arrowleft"], shown: ["X", "←"], text: "Reject: then one key for the reason" },
-  { group: "Decide", action: "skip", keys: ["s", "arrowdown"], shown: ["S", "↓"], text: "Skip: it comes again later" },
+  { group: "Decide", action: "accept", keys: ["a", "arrowright"], shown: ["A", "→"], text: "Accept, next portrait" },
+  { group: "Decide", action: "reject", keys: ["x", "arrowleft"], shown: ["X", "←"], text: "Reject, then a key for the reason" },
+  { group: "Decide", action: "skip", keys: ["s", "arrowdown"], shown: ["S", "↓"], text: "Skip; the portrait comes again later" },
   { group: "Decide", action: "flag", keys: ["f"], shown: ["F"], text: "Flag for discussion" },
   { group: "Decide", action: "flagWithNote", keys: ["shift+f"], shown: ["⇧ F"], text: "Flag with a note" },
-  { group: "Decide", action: "undo", keys: ["u", "backspace", "ctrl+z"], shown: ["U", "⌫"], text: "Undo, as often as you like" },
-  { group: "Look", action: "peek", keys: [" "], shown: ["Space"], text: "Mesh away while held" },
+  { group: "Decide", action: "undo", keys: ["u", "backspace", "ctrl+z"], shown: ["U", "⌫"], text: "Undo, repeatedly" },
+  { group: "Look", action: "peek", keys: [" "], shown: ["Space"], text: "Hide the mesh while held" },
   { group: "Look", action: "toggleOverlay", keys: ["o"], shown: ["O"], text: "Mesh on or off" },
   { group: "Look", action: "fainter", keys: ["[", "-"], shown: ["["], text: "Mesh fainter", repeats: true },
   { group: "Look", action: "stronger", keys: ["]", "+", "="], shown: ["]"], text: "Mesh stronger", repeats: true },
   { group: "Look", action: "zoom", keys: ["z"], shown: ["Z"], text: "Zoom to the shoulders (or wheel, double click)" },
-  { group: "Look", action: "photo", keys: ["p"], shown: ["P"], text: "Original photo with the crop's box" },
+  { group: "Look", action: "photo", keys: ["p"], shown: ["P"], text: "Original photo with the crop window" },
   { group: "Look", action: "mask", keys: ["m"], shown: ["M"], text: "Mask of the person" },
-  { group: "Look", action: "neighbours", keys: ["n"], shown: ["N"], text: "Photos before and after it" },
-  { group: "Look", action: "evidence", keys: ["e"], shown: ["E"], text: "Evidence: what the screening measured" },
+  { group: "Look", action: "neighbours", keys: ["n"], shown: ["N"], text: "Photos before and after in the source" },
+  { group: "Look", action: "evidence", keys: ["e"], shown: ["E"], text: "Evidence: the measurements of the screening" },
   { group: "Page", action: "choose", keys: ["q"], shown: ["Q"], text: "Choose the queue" },
   { group: "Page", action: "help", keys: ["?", "h"], shown: ["?"], text: "This help" },
-  { group: "Page", action: "close", keys: ["escape"], shown: ["Esc"], text: "Close what is open" },
+  { group: "Page", action: "close", keys: ["escape"], shown: ["Esc"], text: "Close" },
 ];
 
 const byKey = new Map(KEYS.flatMap((row) => row.keys.map((key) => [key, row])));

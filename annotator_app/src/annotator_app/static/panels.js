@@ -1,10 +1,10 @@
-// What stands beside the picture: the original photo, the evidence, the neighbours, the latest decisions.
+// What stands beside the portrait: the original photo, the evidence, the neighbours, the latest decisions.
 // It is filled when a portrait has been looked at for a moment, so that quick decisions cost nothing.
 
 const SETTLED = 180; // milliseconds
 const LATEST = 12;
 const SIGNS = { accept: "✓", reject: "×", flag: "!" };
-const WORDS = { accept: "accepted", reject: "rejected", flag: "flagged" };
+const PAST = { accept: "accepted", reject: "rejected", flag: "flagged" };
 
 export class Panels {
   #timer = null;
@@ -19,8 +19,8 @@ export class Panels {
     this.miniPhoto.addEventListener("load", () => this.entry && this.#box(this.entry.item));
     this.miniPhoto.addEventListener("error", () => {
       this.miniBox.hidden = true;
-      this.miniPhoto.removeAttribute("src"); // no broken picture, and no box around nothing
-      this.photoText.textContent = "The original photo is not at hand.";
+      this.miniPhoto.removeAttribute("src"); // no broken image, and no box around nothing
+      this.photoText.textContent = "The original photo is not available.";
     });
     this.evidence = at("evidence");
     this.neighbours = at("neighbours");
@@ -49,7 +49,7 @@ export class Panels {
   show(entry) {
     this.entry = entry;
     clearTimeout(this.#timer);
-    this.evidence.replaceChildren(...byTrouble(entry?.item.measures ?? []).map(evidenceRow));
+    this.evidence.replaceChildren(...brokenFirst(entry?.item.measures ?? []).map(evidenceRow));
     this.miniPhoto.removeAttribute("src");
     this.miniBox.hidden = true;
     this.photoText.textContent = "";
@@ -95,7 +95,7 @@ export class Panels {
     if (!this.#latest.length) {
       const empty = document.createElement("li");
       empty.className = "strip-empty";
-      empty.textContent = "They appear here; each leads back to its portrait.";
+      empty.textContent = "Your decisions appear here; select one to see its portrait again.";
       this.strip.replaceChildren(empty);
       return;
     }
@@ -116,8 +116,8 @@ export class Panels {
     const button = document.createElement("button");
     button.type = "button";
     const why = decision.reason ? `, ${decision.reason}` : "";
-    button.title = `${WORDS[decision.verdict]}${why}`;
-    button.setAttribute("aria-label", `Look again: ${WORDS[decision.verdict]}${why}`);
+    button.title = `${PAST[decision.verdict]}${why}`;
+    button.setAttribute("aria-label", `Show again: ${PAST[decision.verdict]}${why}`);
     button.addEventListener("click", () => this.recall(decision.portrait_id));
     const sign = document.createElement("i");
     sign.className = decision.verdict;
@@ -128,11 +128,11 @@ export class Panels {
   }
 }
 
-function byTrouble(measures) {
+function brokenFirst(measures) {
   return [...measures.filter((one) => one.broken), ...measures.filter((one) => !one.broken)];
 }
 
-/** "15.5 %  shoulders off by", with the limit where it is broken (and for the pointer). */
+/** "15.5 %  shoulder error", with the limit where it is broken (and for the pointer). */
 function evidenceRow({ title, value, limit, broken }) {
   const row = document.createElement("tr");
   row.classList.toggle("broken", broken);

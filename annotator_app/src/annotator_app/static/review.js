@@ -1,17 +1,17 @@
-// The loop: one key decides, the next picture is painted, the decision is on its way to the service.
+// The loop: one key decides, the next portrait is painted, the decision is on its way to the service.
 
 import { LoginNeeded, get } from "./api.js";
 import { Dialogs } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { listenToKeys } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { Pace } from "./pace.js";
 import { Panels } from "./panels.js";
 import { Stage } from "./stage.js";
 import { Status } from "./status.js";
+import { Throughput } from "./throughput.js";
 import { ulid } from "./ulid.js";
 
-const CLIENT = "phq-review-page/1";
+const CLIENT = "phq-review-page/2";
 const PAGE = 500; // decisions asked for at a time
 const STRIP = 12; // latest decisions that are shown
 const MOST_SECONDS = 3600; // a decision that took longer was a pause
@@ -28,7 +28,7 @@ class Loop {
     this.me = me;
     this.settings = settings;
     this.outbox = outbox;
-    this.pace = new Pace();
+    this.throughput = new Throughput();
     this.feed = new Feed(() => standing(this.outbox.waiting).map((decision) => decision.portrait_id));
     this.stage = new Stage(document.getElementById("stage"));
     this.panels = new Panels(document, { recall: (id) => this.recall(id) });
@@ -69,7 +69,7 @@ class Loop {
 
   /** What stands of today's decisions, those of earlier pages included. */
   #count() {
-    this.pace.done = this.#history.filter(isToday).length;
+    this.throughput.done = this.#history.filter(isToday).length;
   }
 
   // ---- deciding -------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Loop {
   skip(event) {
     if (!this.feed.current) return;
     if (this.feed.held < 2) {
-      this.status.toast("This is the only portrait at hand");
+      this.status.toast("This is the only portrait available");
       return;
     }
     this.feed.skip();
@@ -116,16 +116,16 @@ class Loop {
       return;
     }
     this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0 });
-    this.pace.back();
+    this.throughput.back();
     this.#count();
     this.stage.flash("undo");
-    this.status.say(`Taken back: ${last.verdict}`);
+    this.status.say(`Undone: ${last.verdict}`);
     this.#showLatest();
     try {
       await this.feed.recall(last.portrait_id, this.#own(last.portrait_id) ?? null);
       this.#advanceTo();
     } catch {
-      this.status.toast("Taken back. Its picture is not at hand now: it comes again in the queue");
+      this.status.toast("Undone. The portrait is not available now; it will come again in the queue");
     }
   }
 
@@ -136,7 +136,7 @@ class Loop {
       this.#advanceTo();
       this.stage.root.focus({ preventScroll: true });
     } catch (error) {
-      this.status.toast(`It cannot be shown now: ${error.message}`);
+      this.status.toast(`The portrait cannot be shown now: ${error.message}`);
     }
   }
 
@@ -150,7 +150,7 @@ class Loop {
     const entry = this.feed.current;
     if (!entry) return null;
     if (this.#since !== null) return entry;
-    this.status.toast("One moment: the picture is not there yet");
+    this.status.toast("The portrait is still loading");
     return null;
   }
 
@@ -161,12 +161,12 @@ class Loop {
     const decision = this.#send({ portrait_id: entry.id, verdict, reason, note, seconds });
     entry.item.own_verdict = verdict;
     this.#history.push(decision);
-    this.pace.tick();
+    this.throughput.tick();
     this.#count();
     this.feed.advance();
     this.stage.flash(verdict);
     this.#advanceTo(event);
-    this.status.say(`${{ accept: "Accepted", reject: "Rejected", flag: "Flagged" }[verdict]}. ${this.pace.done} done`);
+    this.status.say(`${{ accept: "Accepted", reject: "Rejected", flag: "Flagged" }[verdict]}. ${this.throughput.done} done`);
     this.#showLatest();
   }
 
@@ -221,7 +221,7 @@ class Loop {
   }
 
   help() {
-    this.dialogs.help(this.pace);
+    this.dialogs.help(this.throughput);
   }
 
   close() {
@@ -254,12 +254,12 @@ class Loop {
     this.#since = null;
     this.#away = 0;
     document.body.dataset.ready = "";
-    this.#pressed = entry ? (event?.timeStamp ?? this.#pressed) : null; // kept while a picture is on its way
+    this.#pressed = entry ? (event?.timeStamp ?? this.#pressed) : null; // kept while a portrait is on its way
     this.stage.show(entry).then((time) => {
       if (time === null || this.feed.current !== entry) return;
       this.#since = time;
       document.body.dataset.ready = entry.id;
-      if (this.#pressed) this.pace.painted(time - this.#pressed);
+      if (this.#pressed) this.throughput.painted(time - this.#pressed);
       this.#pressed = null;
     });
     this.panels.show(entry);
@@ -319,9 +319,12 @@ class Loop {
 
   #restorePreferences() {
     const kept = (name, otherwise) => JSON.parse(localStorage.getItem(name) ?? "null") ?? otherwise;
-    const { order, filter } = kept("phq-queue", { order: "doubt", filter: {} });
-    const asked = new URLSearchParams(location.search).get("order"); // of the command line
-    [this.order, this.filter] = [this.settings.orders.includes(asked) ? asked : order, filter];
+    const { order, filter } = kept("phq-queue", { order: "error_probability", filter: {} });
+    const asked = new URLSearchParams(location.search).get("order"); // from the command line
+    this.filter = filter;
+    // Version 1 kept an order, or has one in a bookmark, that has another name now.
+    const known = [asked, order].find((name) => this.settings.orders.includes(name));
+    this.order = known ?? "error_probability";
     const { overlay, opacity } = kept("phq-look", { overlay: true, opacity: 0.5 });
     this.stage.setOpacity(opacity);
     this.stage.setOverlay(overlay);
@@ -355,7 +358,7 @@ async function main() {
     const loop = new Loop({ me, settings, outbox });
     window.phqReview = {
       // for measurements and tests
-      paints: () => loop.pace.paints,
+      paints: () => loop.throughput.paints,
       ahead: () => loop.feed.ahead,
       waiting: () => outbox.waiting.length,
       written: () => outbox.written,
@@ -367,7 +370,7 @@ async function main() {
       return;
     }
     document.getElementById("banner").hidden = false;
-    document.getElementById("banner-text").textContent = `The review cannot start: ${error.message}. Trying again …`;
+    document.getElementById("banner-text").textContent = `The review cannot start: ${error.message}. Retrying …`;
     setTimeout(() => location.reload(), 4000);
     throw error;
   }

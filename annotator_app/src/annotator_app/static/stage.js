@@ -1,4 +1,4 @@
-// The stage: the picture with its mesh, the mask and the original photo, zoom, and what fingers do.
+// The stage: the portrait with its mesh, the mask and the original photo, zoom, and touch gestures.
 
 const HOLD = 280; // milliseconds until a press is a hold
 const SWIPE = 70; // pixels until a swipe is a decision
@@ -26,7 +26,7 @@ export class Stage extends EventTarget {
     this.photo.addEventListener("error", () => {
       this.photo.removeAttribute("src");
       if (this.view === "photo") this.choose("crop");
-      this.dispatchEvent(new CustomEvent("trouble", { detail: "The original photo is not at hand" }));
+      this.dispatchEvent(new CustomEvent("trouble", { detail: "The original photo is not available" }));
     });
     this.#listen();
   }
@@ -136,7 +136,7 @@ export class Stage extends EventTarget {
     const { left, top, width, height } = this.#rest();
     const now = this.#zoom;
     const next = Math.min(MOST_ZOOM, Math.max(1, scale));
-    // The point under the pointer stays where it is; the picture never leaves the stage.
+    // The point under the pointer stays where it is; the portrait never leaves the stage.
     const toX = x - left - ((x - left - now.x) / now.scale) * next;
     const toY = y - top - ((y - top - now.y) / now.scale) * next;
     this.#zoom = {

@@ -1,6 +1,6 @@
-// What the page says about itself: progress, pace, what is saved, banners, toasts, words for screen readers.
+// What the page says about itself: progress, throughput, what is saved, banners, toasts, text for screen readers.
 
-const ORDERS = { doubt: "by doubt", source: "by source", yaw: "by view", random: "random" };
+const ORDERS = { error_probability: "by error probability", source: "by source", yaw: "by yaw", random: "random" };
 const VIEWS = { crop: "", photo: "Original photo", mask: "Mask" };
 const PAST = { accept: "you accepted it", reject: "you rejected it", flag: "you flagged it" };
 
@@ -21,58 +21,61 @@ export class Status {
   show(entry) {
     const { feed } = this.loop;
     this.#progress();
-    const views = Object.entries(this.loop.filter).length ? ", filtered" : "";
-    this.at("queue-name").textContent = `Queue: ${ORDERS[this.loop.order]}${views}`;
+    const filtered = Object.entries(this.loop.filter).length ? ", filtered" : "";
+    this.at("queue-name").textContent = `Queue: ${ORDERS[this.loop.order]}${filtered}`;
     const nothing = !entry && (feed.ended || feed.error);
     this.at("finish").hidden = !nothing;
     this.at("stage").hidden = Boolean(nothing);
     this.at("stage").classList.toggle("waiting", !entry?.ready);
     if (nothing) this.#finish(feed);
+    if (feed.error?.status === 409) {
+      this.banner(`${feed.error.message}.`, "Reload", () => location.reload());
+    }
     const chip = this.at("verdict");
     chip.hidden = !entry?.item.own_verdict;
     chip.className = `chip ${entry?.item.own_verdict ?? ""}`;
     chip.textContent = PAST[entry?.item.own_verdict] ?? "";
-    const words = entry ? tells(entry.item) : "";
-    this.at("angles").textContent = words;
-    this.at("stage").setAttribute("aria-label", entry ? `Portrait: ${words}` : "No portrait");
+    const text = entry ? described(entry.item) : "";
+    this.at("angles").textContent = text;
+    this.at("stage").setAttribute("aria-label", entry ? `Portrait: ${text}` : "No portrait");
   }
 
   #finish({ error }) {
-    const { done } = this.loop.pace;
+    const { done } = this.loop.throughput;
     this.at("finish-title").textContent = error ? "The queue cannot be reached" : "Nothing left in this queue";
     this.at("finish-text").textContent = error
-      ? `${error.message}. What you decided is kept and will be sent; the page goes on by itself.`
-      : `You decided ${done} ${done === 1 ? "portrait" : "portraits"} today. Skipped ones and those that others hold may come back.`;
+      ? `${error.message}. Your decisions are kept and will be sent; the page retries by itself.`
+      : `You decided ${done} ${done === 1 ? "portrait" : "portraits"} today. Skipped portraits and portraits leased to others may come back.`;
   }
 
   #progress() {
-    const { pace, feed } = this.loop;
-    const speed = pace.perMinute;
-    this.at("done").textContent = number(pace.done);
-    this.at("pace").textContent = speed ? speed.toFixed(speed < 10 ? 1 : 0) : "–";
+    const { throughput, feed } = this.loop;
+    const rate = throughput.perMinute;
+    this.at("done").textContent = number(throughput.done);
+    this.at("throughput").textContent = rate ? rate.toFixed(rate < 10 ? 1 : 0) : "–";
     this.at("left").textContent = feed.remaining === null ? "–" : number(feed.remaining);
-    const all = pace.done + (feed.remaining ?? 0);
+    const all = throughput.done + (feed.remaining ?? 0);
     this.at("track").max = Math.max(1, all);
-    this.at("track").value = Math.max(0, pace.done);
+    this.at("track").value = Math.max(0, throughput.done);
   }
 
   /** How the outbox is doing: the small sign, and a banner when something is wrong. */
   saving(outbox) {
     const count = outbox.waiting.length;
     const kept = outbox.durable ? "kept in this browser" : "waiting";
-    const words = {
+    const texts = {
       saved: "All saved", sending: `Saving ${count}`, offline: `Offline · ${count} ${kept}`,
       busy: `${count} not saved yet`, login: `${count} ${kept}`,
     };
     this.at("saving").dataset.state = outbox.state;
-    this.at("saving-text").textContent = words[outbox.state];
+    this.at("saving-text").textContent = texts[outbox.state];
     if (outbox.state === "offline") {
       const safe = outbox.durable
-        ? "What you decide is kept in this browser and sent when the service is back, in order."
-        : "This browser keeps nothing on its disk: leave the page open until everything is saved.";
-      this.banner(`The service cannot be reached. Go on: ${safe.charAt(0).toLowerCase()}${safe.slice(1)}`, "Try now", () => outbox.send());
+        ? "Decisions are kept in this browser and sent in order when the service is back."
+        : "This browser cannot store data: leave the page open until everything is saved.";
+      this.banner(`The service cannot be reached. You can go on. ${safe}`, "Retry now", () => outbox.send());
     } else if (outbox.state === "busy") {
-      this.banner(`Not saved yet: ${outbox.message}. It is tried again by itself.`, "Try now", () => outbox.send());
+      this.banner(`Not saved yet: ${outbox.message}. The page retries by itself.`, "Retry now", () => outbox.send());
     } else if (outbox.state === "login") {
       this.banner("You are no longer logged in. Your decisions are kept.", "Log in", () => {
         location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
@@ -80,7 +83,7 @@ export class Status {
     } else if (outbox.refused.length) {
       const { decision, why } = outbox.refused.at(-1);
       const others = outbox.refused.length > 1 ? ` (and ${outbox.refused.length - 1} more)` : "";
-      this.banner(`The service did not take your ${decision.verdict} of ${decision.portrait_id.slice(0, 8)}: ${why}${others}`, "Understood", () => {
+      this.banner(`The service refused your ${decision.verdict} of portrait ${decision.portrait_id.slice(0, 8)}: ${why}${others}`, "Dismiss", () => {
         outbox.refused.length = 0;
         this.banner("");
       });
@@ -105,7 +108,7 @@ export class Status {
     this.at("view-name").textContent = VIEWS[stage.view];
   }
 
-  /** Words for screen readers only. */
+  /** Text for screen readers only. */
   say(text) {
     this.at("live").textContent = text;
   }
@@ -138,7 +141,7 @@ export class Status {
   }
 }
 
-function tells(item) {
+function described(item) {
   const degrees = (angle) => `${Math.round(angle)}°`.replace("-", "−");
   const size = Math.abs(item.yaw);
   const side = size < 45 ? "front" : size > 135 ? "rear" : item.yaw > 0 ? "from their left" : "from their right";

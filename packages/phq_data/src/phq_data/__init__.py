@@ -4,4 +4,4 @@ The light core (`camera`, `rig`, `schema`, `release.reader`) needs numpy, pyarro
 everything else needs the extra `pipeline`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"  # of all packages: their pyproject.toml read it here

@@ -19,6 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phq_data.errors import PhqError
+
 FloatArray = NDArray[np.float64]
 
 RADIUS = 2.7
@@ -36,7 +38,7 @@ _MIRROR_POSE: FloatArray = np.array([1.0, -1.0, -1.0, 1.0, -1.0, -1.0])
 _FLIP_X: FloatArray = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
-class CameraError(ValueError):
+class CameraError(PhqError, ValueError):
     """A camera label that cannot be one."""
 
 

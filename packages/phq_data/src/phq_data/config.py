@@ -1,36 +1,56 @@
 """Settings of a build: typed, frozen, nested; presets are functions that return a whole config.
 
-Every setting that changes a result is here and enters the fingerprint of the parts it changes.
+Every setting that changes a result is here and enters the fingerprint of the parts it changes. What people
+write (a file, `--set`) is checked by pydantic, with the types and limits that stand here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import functools
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt
+
+from phq_data import compatibility
+from phq_data.errors import PhqError
+
+Whole = Annotated[int, Ge(0)]
+Positive = Annotated[int, Gt(0)]
+Number = Annotated[float, Ge(0)]
 
 
-class ConfigError(ValueError):
+class ConfigError(PhqError, ValueError):
     """A setting that does not exist or cannot have that value."""
 
 
 @dataclass(frozen=True)
-class IngestConfig:
-    """Which files count as photos, and where their bytes are kept."""
-
-    store: Literal["copy", "reference"] = "copy"  # copy into the workspace, or leave the files where they are
-    min_side: int = 128  # pixels; smaller photos are rejected
-    max_pixels: int = 150_000_000  # larger photos are rejected before they are decoded
-    max_bytes: int = 200_000_000
+class _Settings:
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {
+        "extra": "forbid",
+        "strict": True,
+        "allow_inf_nan": False,
+    }
 
 
 @dataclass(frozen=True)
-class DetectConfig:
-    """Who finds people."""
+class IngestConfig(_Settings):
+    """Which files count as photos, and where their bytes are kept."""
+
+    store: Literal["copy", "reference"] = "copy"  # copy into the workspace, or leave the files where they are
+    min_side: Whole = 128  # pixels; smaller photos are rejected
+    max_pixels: Positive = 150_000_000  # larger photos are rejected before they are decoded
+    max_bytes: Positive = 200_000_000
+
+
+@dataclass(frozen=True)
+class DetectConfig(_Settings):
+    """The person detector."""
 
     model: str = "movenet"
     flip_tta: bool = True  # movenet: look at everybody in the mirror, too, and take the mean
@@ -38,13 +58,13 @@ class DetectConfig:
 
 
 @dataclass(frozen=True)
-class FitConfig:
-    """Who fits the body, and when a person is not worth a fit."""
+class FitConfig(_Settings):
+    """The body fitter, and when a person is not worth a fit."""
 
     model: str = "smplify"
-    min_head_score: float = 0.2  # best score among nose, eyes and ears
-    min_shoulder_score: float = 0.2  # of the better shoulder
-    max_residual: float = 0.15  # shoulder breadths; larger fits are rejected
+    min_head_score: Number = 0.2  # best score among nose, eyes and ears
+    min_shoulder_score: Number = 0.2  # of the better shoulder
+    max_residual: Number = 0.15  # shoulder breadths; larger fits are rejected
     # Of smplify alone (see `models.smplify.settings`):
     initializations: int = 4  # yaws around the circle that everybody is fitted from
     shape_directions: int = 5  # of the body; 0 = everybody has the mean shape
@@ -53,7 +73,7 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
-class AlignConfig:
+class AlignConfig(_Settings):
     """Which joints enter the rotation between the template and the fitted body."""
 
     joints: Literal["torso", "reference"] = "torso"
@@ -62,13 +82,13 @@ class AlignConfig:
 
 
 @dataclass(frozen=True)
-class CropConfig:
-    """How the picture is cut."""
+class CropConfig(_Settings):
+    """How the portrait is cropped."""
 
     mode: Literal["fit", "reference"] = "fit"
-    size: int = 512  # pixels a side
+    size: Positive = 512  # pixels a side
     codec: Literal["webp-lossless", "png", "jpeg-95"] = "webp-lossless"
-    min_window: float = 50.0  # photo pixels; smaller windows are rejected (phq-data section 6)
+    min_window: Number = 50.0  # photo pixels; smaller windows are rejected (phq-data section 6)
     head_boxes: str = ""  # mode reference: the reference's head-box JSON, beside detect.model=keypoints:FILE
     vertex_maps: str = (
         ""  # mode reference: a folder of DensePose vertex maps to re-align heads by (section 10)
@@ -77,19 +97,19 @@ class CropConfig:
 
 
 @dataclass(frozen=True)
-class MaskConfig:
-    """Who separates the person from the background."""
+class MaskConfig(_Settings):
+    """The segmenter of person and background."""
 
     model: str = "selfie"
     include_bystanders: bool = False  # keep the bystanders too, as the paper did
 
 
 @dataclass(frozen=True)
-class ScreenConfig:
-    """When a portrait is not good enough. Shares are of the picture's side or area.
+class ScreenConfig(_Settings):
+    """When a portrait is not good enough. Shares are of the portrait's side or area.
 
-    Chosen on real photos, by looking at pictures on either side of each limit. `stages.scores` says how each
-    number is made.
+    Chosen on real photos, by looking at portraits on either side of each limit. `stages.quality` says how
+    each number is made.
     """
 
     min_effective_resolution: float = 0.25  # photo pixels per picture pixel; below, there is nothing to learn from
@@ -108,17 +128,17 @@ class ScreenConfig:
 
 
 @dataclass(frozen=True)
-class DedupConfig:
-    """When two portraits are the same picture."""
+class DedupConfig(_Settings):
+    """When two portraits are near-duplicates."""
 
-    max_distance: int = 6  # bits of 64
+    max_distance: Whole = 6  # bits of 64
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
+class PipelineConfig(_Settings):
     """Everything that `phq build` may be told."""
 
-    part_size: int = 64  # photos a part: the unit of work and of resume
+    part_size: Positive = 64  # photos a part: the unit of work and of resume
     ingest: IngestConfig = field(default_factory=IngestConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -134,33 +154,38 @@ class PipelineConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:
-        """A config from nested dictionaries; unknown names and wrong types raise `ConfigError`."""
+        """A config from nested dictionaries of JSON values; what they leave out keeps its default.
+
+        Names of version 1 are read with a `compatibility.RenamedWarning`. Raises `ConfigError` that names the
+        setting for an unknown name (with the nearest known one), a wrong type or a value out of range.
+        """
         if not isinstance(values, Mapping):
             raise ConfigError("settings are a JSON object, as config.json of a workspace has them")
-        return _from_dict(cls, values, "")
+        current, renamed = compatibility.upgrade_settings(values)
+        compatibility.notice("settings", renamed)
+        return _checked(current)
 
     def replace_setting(self, assignment: str) -> PipelineConfig:
-        """This config with one setting changed, written as `crop.size=256`."""
+        """This config with one setting changed, written as `crop.size=256`. Raises as `from_dict` does."""
         path, separator, text = assignment.partition("=")
         if not separator:
             raise ConfigError(
                 f"a setting is written NAME=VALUE, for example crop.size=256, not {assignment!r}"
             )
-        values = dataclasses.asdict(self)
-        *parents, name = path.strip().split(".")
-        target = values
-        for parent in parents:
-            inner = target.get(parent)
-            if not isinstance(inner, dict):
-                raise ConfigError(f"there is no setting '{path}'")
-            target = inner
-        if name not in target or isinstance(target[name], dict):
-            raise ConfigError(f"there is no setting '{path}'")
         try:
-            target[name] = json.loads(text)
+            value = json.loads(text)
         except json.JSONDecodeError:
-            target[name] = text
-        return PipelineConfig.from_dict(values)
+            value = text
+        written = path.strip()
+        name, value = compatibility.setting(written, value)
+        if name not in _names():
+            raise ConfigError(_unknown(written))
+        if name != written:
+            compatibility.notice("settings", {written: name})
+        values = dataclasses.asdict(self)
+        group, _, member = name.rpartition(".")
+        (values[group] if group else values)[member] = value
+        return _checked(values)
 
 
 def default() -> PipelineConfig:
@@ -171,9 +196,9 @@ def default() -> PipelineConfig:
 def paper() -> PipelineConfig:
     """The reference pipeline, from keypoints on, with its thresholds (data specification, sections 3 to 11).
 
-    YOLO pose, 3DCrowdNet, SMPL, reference alignment and crop, DeepLabV3 for everybody in the frame. The user
+    YOLO pose, 3DCrowdNet, SMPL, reference alignment and crop, DeepLabV3 for all people in the frame. The user
     brings the models (`phq models`), and may bring keypoints, head boxes and vertex maps. The reference's
-    filters are the reprojection (150 pixels of crop A, 0.195 of the picture's side), the Laplacian and equal
+    filters are the reprojection (150 pixels of crop A, 0.195 of the portrait's side), the Laplacian and equal
     hashes; `docs/models.md` says where ours differ.
     """
     return PipelineConfig(
@@ -205,58 +230,81 @@ PRESETS = {"default": default, "paper": paper}
 
 
 def digest(*parts: Any) -> str:
-    """A short hex digest of dataclasses, strings and JSON-able values."""
-    plain = [
-        dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts
-    ]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """A short hex digest of configs, strings and JSON-able values; a renamed setting changes none."""
+    plain = [compatibility.first_names(p) if dataclasses.is_dataclass(p) else p for p in parts]
+    # A config inside of a list counts by its text: so version 1 had it, whose parts stay up to date.
+    text = json.dumps(plain, sort_keys=True, default=compatibility.first_text)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _from_dict(kind: Any, values: Mapping[str, Any], path: str) -> Any:
-    hints = get_type_hints(kind)
-    fields = {f.name for f in dataclasses.fields(kind)}
-    unknown = set(values) - fields
-    if unknown:
-        raise ConfigError(f"there is no setting '{path}{sorted(unknown)[0]}'")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"setting '{path}{name}' is a group of settings, not {value!r}")
-            arguments[name] = _from_dict(hint, value, f"{path}{name}.")
+def _checked(values: Mapping[str, Any]) -> PipelineConfig:
+    """The config of settings under today's names."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter().validate_json(json.dumps(values))
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise ConfigError(f"settings are JSON values: {error}") from error
+        raise ConfigError(_sentence(error.errors(include_url=False)[0])) from None
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter  # here, because it costs half a second that `phq --help` does not need
+
+    return TypeAdapter(PipelineConfig)
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    """What pydantic found, as a sentence that names the setting and what it may be."""
+    kind, value = problem["type"], problem["input"]
+    name = ".".join(map(str, problem["loc"]))
+    if kind == "unexpected_keyword_argument":
+        return _unknown(name)
+    if kind == "dataclass_type":
+        return f"setting '{name}' is a group of settings, not {value!r}"
+    if kind == "literal_error":
+        choices = problem["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
+        return f"setting '{name}' is one of {choices}, not {value!r}"
+    if kind in _KINDS:
+        return f"setting '{name}' wants {_KINDS[kind]}, not {value!r}"
+    wanted = "greater than 0" if kind == "greater_than" else "0 or greater"
+    return f"setting '{name}' must be a finite number, {wanted}, not {value}"
+
+
+_KINDS = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+}
+
+
+def _unknown(name: str) -> str:
+    """That there is no such setting, and which one may be meant."""
+    group, _, member = name.rpartition(".")
+    members = {known.rpartition(".")[2]: known for known in _names()}
+    close = difflib.get_close_matches(name, _names(), n=1, cutoff=0.75)
+    if not close and (near := difflib.get_close_matches(member, members, n=1, cutoff=0.8)):
+        close = [members[near[0]]]
+    if close:
+        return f"there is no setting '{name}'; did you mean '{close[0]}'?"
+    there = [known for known in _names() if known.startswith(f"{group or member}.")]
+    groups = dict.fromkeys(known.partition(".")[0] for known in _names())
+    return f"there is no setting '{name}'; there are {', '.join(there or groups)}"
+
+
+@functools.cache
+def _names() -> tuple[str, ...]:
+    """Dotted names of every setting."""
+    return tuple(name for name, _ in _leaves(PipelineConfig()))
+
+
+def _leaves(config: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for member in dataclasses.fields(config):
+        value = getattr(config, member.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{before}{member.name}.")
         else:
-            arguments[name] = _checked(hint, value, f"{path}{name}")
-    return kind(**arguments)
-
-
-def _checked(hint: Any, value: Any, name: str) -> Any:
-    choices = getattr(hint, "__args__", None) if getattr(hint, "__origin__", None) is Literal else None
-    if choices is not None:
-        if value not in choices:
-            raise ConfigError(f"setting '{name}' is one of {', '.join(map(str, choices))}, not {value!r}")
-        return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return _in_range(float(value), name)
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return _in_range(value, name)
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is str and isinstance(value, str):
-        return value
-    kind = _KINDS.get(hint, str(hint))
-    raise ConfigError(f"setting '{name}' wants {kind}, not {value!r}")
-
-
-_KINDS: Mapping[Any, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
-
-
-_POSITIVE = frozenset({"part_size", "crop.size", "ingest.max_pixels", "ingest.max_bytes"})
-
-
-def _in_range(value: float, name: str) -> float:
-    """`value` if it is a finite number that is not negative, and not 0 where 0 makes no sense."""
-    if not math.isfinite(value) or value < 0 or (value == 0 and name in _POSITIVE):
-        wanted = "greater than 0" if name in _POSITIVE else "0 or greater"
-        raise ConfigError(f"setting '{name}' must be a finite number, {wanted}, not {value}")
-    return value
+            yield f"{before}{member.name}", value

@@ -3,3 +3,7 @@
 
 class PhqError(Exception):
     """Something that the user can mend: the message says what was wrong, where, and what to do."""
+
+
+class ModelError(PhqError, RuntimeError):
+    """A network or its file that cannot be used; the message says which and what to do."""

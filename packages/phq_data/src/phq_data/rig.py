@@ -31,13 +31,16 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_safetensors
 
+from phq_data.compatibility import upgrade_provenance
+from phq_data.errors import PhqError
+
 FloatArray = NDArray[np.float64]
 FORMAT = "phq-portrait-rig/1"
 FORMAT_WITH_NECK = "phq-portrait-rig/2"
 """Of rigs whose neck turns about another point than the origin: readers that do not know it must refuse."""
 
 
-class RigError(ValueError):
+class RigError(PhqError, ValueError):
     """A rig file or arrays that cannot be a `PortraitRig`."""
 
 
@@ -159,7 +162,9 @@ class PortraitRig:
                 landmark_names=_names(header["landmark_names"]),
                 correctives=arrays.get("correctives"),
                 body=header["body"],
-                metadata={k.removeprefix("meta."): v for k, v in header.items() if k.startswith("meta.")},
+                metadata=upgrade_provenance(
+                    {k.removeprefix("meta."): v for k, v in header.items() if k.startswith("meta.")}
+                ),
                 neck_joint=(
                     arrays["neck_joint"] if header["format"] == FORMAT_WITH_NECK else np.zeros(3, np.float32)
                 ),

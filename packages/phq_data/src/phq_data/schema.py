@@ -15,11 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Raised when a table changes so that older readers would misread it."""
+from phq_data.errors import PhqError
+
+SCHEMA_VERSION = 2
+"""Raised when a table changes so that older readers would misread it; `compatibility` reads older ones."""
 
 
-class SchemaError(ValueError):
+class SchemaError(PhqError, ValueError):
     """Rows or a file that do not follow the schema."""
 
 
@@ -64,11 +66,11 @@ PLAN = pa.schema(
     _fields(
         item=pa.string(),  # digest of the photo's bytes, or of its uri when it could not be read
         size=pa.int64(),  # bytes on disk; -1 when unknown
-        mtime_ns=pa.int64(),  # -1 when the source has none
-        sha256=pa.string(),  # "" when it could not be read
+        mtime_ns=pa.int64(),  # time of the last change, ns since 1970; -1 when the source has none
+        sha256=pa.string(),  # of the file's bytes; "" when it could not be read
         key=pa.string(),  # where the bytes lie: a path inside the workspace, or the uri; "" = nowhere
         error=pa.string(),  # class of the error while reading, or ""
-        message=pa.string(),  # its text, or ""
+        message=pa.string(),  # that error's text, or ""
         same_as=pa.string(),  # uri of the earlier file with the same bytes, or null
         **_PROVENANCE,
     )
@@ -79,10 +81,10 @@ PHOTOS = pa.schema(
     _fields(
         photo_id=pa.string(),  # sha256 of the file's bytes
         key=pa.string(),  # where the bytes lie: a path inside the workspace, or the uri
-        width=pa.int32(),  # upright
-        height=pa.int32(),
+        width=pa.int32(),  # pixels, upright
+        height=pa.int32(),  # pixels, upright
         format=pa.string(),  # JPEG, PNG, ...
-        bytes=pa.int64(),
+        bytes=pa.int64(),  # size of the file
         orientation=pa.int32(),  # EXIF orientation of the stored bytes, 1..8
         color=pa.string(),  # what it was converted from: sRGB, "ICC <name>", CMYK, grey, ...
         phash=pa.uint64(),  # 64-bit perceptual hash of the upright picture
@@ -93,27 +95,27 @@ PHOTOS = pa.schema(
 
 PEOPLE = pa.schema(
     _fields(
-        person_id=pa.string(),
-        photo_id=pa.string(),
-        detector=pa.string(),  # fingerprint
+        person_id=pa.string(),  # digest of photo, detector and `order`
+        photo_id=pa.string(),  # sha256 of the photo's bytes
+        detector=pa.string(),  # fingerprint of the detector: name, weights, settings
         order=pa.int32(),  # left to right in the photo, or as in a keypoint file, from 0
-        box=_numbers(4),  # x0, y0, x1, y1
-        keypoints=_numbers(51),  # COCO-17: x, y, score
-        score=pa.float32(),
-        photo_width=pa.int32(),
-        photo_height=pa.int32(),
+        box=_numbers(4),  # x0, y0, x1, y1 in photo pixels
+        keypoints=_numbers(51),  # COCO-17: x, y in photo pixels, score 0 to 1
+        score=pa.float32(),  # of the person, 0 to 1
+        photo_width=pa.int32(),  # pixels, upright
+        photo_height=pa.int32(),  # pixels, upright
     )
 )
 
 FITS = pa.schema(
     _fields(
-        fit_id=pa.string(),
+        fit_id=pa.string(),  # digest of person and fitter
         person_id=pa.string(),
         photo_id=pa.string(),
-        fitter=pa.string(),  # fingerprint
-        body=pa.string(),  # anny, smpl
-        focal=pa.float32(),  # pixels
-        principal=_numbers(2),
+        fitter=pa.string(),  # fingerprint of the body fitter: name, weights, settings
+        body=pa.string(),  # body model: anny, smpl
+        focal=pa.float32(),  # focal length in photo pixels
+        principal=_numbers(2),  # principal point in photo pixels
         root_orient=_numbers(3),  # axis-angle, body to camera
         translation=_numbers(3),  # neck joint in the camera frame
         pose=_numbers(6),  # neck, head axis-angle
@@ -131,15 +133,15 @@ FITS = pa.schema(
 
 PORTRAITS = pa.schema(
     _fields(
-        portrait_id=pa.string(),
+        portrait_id=pa.string(),  # digest of photo, window, camera, pose, size and codec
         person_id=pa.string(),
         fit_id=pa.string(),
         photo_id=pa.string(),
-        camera=_numbers(25),
-        pose=_numbers(6),
-        yaw=pa.float32(),
-        pitch=pa.float32(),
-        roll=pa.float32(),
+        camera=_numbers(25),  # the label: 4x4 camera-to-world, then 3x3 intrinsics, row-major
+        pose=_numbers(6),  # the label: axis-angle of neck, then head
+        yaw=pa.float32(),  # of the camera: 0 in front of the subject, positive on the subject's left
+        pitch=pa.float32(),  # of the camera: positive above the subject
+        roll=pa.float32(),  # of the camera: positive counter-clockwise
         window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
         size=pa.int32(),  # side of the picture in pixels
         effective_resolution=pa.float32(),  # photo pixels per picture pixel; below 1 the photo was enlarged
@@ -150,7 +152,7 @@ PORTRAITS = pa.schema(
         shoulder_error=pa.float32(),  # the same at the shoulders
         codec=pa.string(),  # png, webp-lossless, jpeg-95, ...
         models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
-        image=IMAGE,
+        image=IMAGE,  # sRGB
         mask=IMAGE,  # 8-bit alpha of the person
     )
 )
@@ -159,9 +161,9 @@ SCREENED = pa.schema(
     _fields(
         portrait_id=pa.string(),
         photo_id=pa.string(),
-        kept=pa.bool_(),
-        reasons=TEXT_LIST,  # empty when kept
-        blur=pa.float32(),  # sharpness at the picture's own resolution; low = blurry
+        kept=pa.bool_(),  # passed the screening
+        reasons=TEXT_LIST,  # why it was rejected, one word each; empty when kept
+        blur=pa.float32(),  # sharpness at the portrait's own resolution, 0..1; low = blurry
         exposure_low=pa.float32(),  # share of the person's pixels near black
         exposure_high=pa.float32(),  # ... near white
         contrast=pa.float32(),
@@ -189,21 +191,21 @@ DUPLICATES = pa.schema(
 
 DECISIONS = pa.schema(
     _fields(
-        decision_id=pa.string(),  # ulid
+        decision_id=pa.string(),  # ULID: sorts by time
         portrait_id=pa.string(),
         verdict=pa.string(),  # accept, reject, flag, undo
-        reason=pa.string(),
-        note=pa.string(),
-        reviewer=pa.string(),
-        time=pa.timestamp("ms", tz="UTC"),
-        seconds=pa.float32(),
-        client=pa.string(),
+        reason=pa.string(),  # one word of the review's rules, or ""
+        note=pa.string(),  # free text
+        reviewer=pa.string(),  # name
+        time=pa.timestamp("ms", tz="UTC"),  # when it was made
+        seconds=pa.float32(),  # from the image being shown to the key
+        client=pa.string(),  # program and version that sent it
     )
 )
 
 LEDGER = pa.schema(
     _fields(
-        stage=pa.string(),
+        stage=pa.string(),  # ingest, detect, fit, align_crop, screen
         item=pa.string(),  # id of the row (or file) that the stage was given
         outcome=pa.string(),  # kept, rejected, failed
         reason=pa.string(),  # short, stable word; "" when kept
@@ -224,13 +226,13 @@ RELEASE = pa.schema(
             person_id=pa.string(),
             split=pa.string(),  # train, validation, test
             camera=_numbers(25),
-            pose=_numbers(6),
+            pose=_numbers(6),  # the label: axis-angle of neck, then head
             yaw=pa.float32(),
             pitch=pa.float32(),
             roll=pa.float32(),
-            keypoints=_numbers(51),  # in picture pixels
+            keypoints=_numbers(51),  # COCO-17: x, y in portrait pixels, score
             window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
-            size=pa.int32(),
+            size=pa.int32(),  # side of the portrait in pixels
             photo_width=pa.int32(),
             photo_height=pa.int32(),
             effective_resolution=pa.float32(),
@@ -242,9 +244,9 @@ RELEASE = pa.schema(
             crop_mode=pa.string(),
             codec=pa.string(),
             body=pa.string(),  # anny, smpl: whose rig the labels refer to
-            models=pa.string(),  # JSON
-            pixels=pa.string(),  # sha256 of the decoded picture: survives re-encoding
-            mask_pixels=pa.string(),  # of the decoded mask
+            models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
+            pixels=pa.string(),  # sha256 of the decoded image: survives re-encoding
+            mask_pixels=pa.string(),  # sha256 of the decoded mask
         ),
         pa.field("day", pa.string()),  # ISO date the photo was taken, null = unknown
         *(
@@ -253,9 +255,9 @@ RELEASE = pa.schema(
             if name not in ("source", "uri")  # they may be paths of somebody's disk
         ),
         pa.field("truth_camera", _numbers(25)),  # where the true camera is known (synthetic photos)
-        pa.field("truth_pose", _numbers(6)),
-        pa.field("image", IMAGE),  # null where the picture may not be published
-        pa.field("mask", IMAGE),
+        pa.field("truth_pose", _numbers(6)),  # where the true pose is known
+        pa.field("image", IMAGE),  # sRGB; null where the image may not be published
+        pa.field("mask", IMAGE),  # 8-bit alpha of the person
     ]
 )
 """A released portrait: what a trainer needs, and where it is from."""
@@ -353,6 +355,26 @@ def check_table(name: str, table: pa.Table) -> pa.Table:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise SchemaError(f"table '{name}': {error}") from error
+
+
+def content_digest(table: pa.Table) -> str:
+    """Hex digest of a table's rows: equal rows in equal order give equal digests."""
+    state = hashlib.sha256()
+
+    class _Sink:
+        closed = False
+
+        def write(self, data: Any) -> int:
+            state.update(data)
+            return len(data)
+
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
+        writer.write_table(plain)
+    return state.hexdigest()[:32]
 
 
 def make_id(*parts: str | int | float | bytes | Sequence[float]) -> str:

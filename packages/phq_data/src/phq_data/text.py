@@ -1,8 +1,8 @@
-"""Names that come from outside, made fit to be shown."""
+"""Names that come from outside: what a file is called, and what is fit to be shown."""
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 
 def printable(text: str) -> str:
@@ -11,5 +11,10 @@ def printable(text: str) -> str:
 
 
 def file_name(uri: str) -> str:
+    """The file name at the end of an address, exactly: what tables of files are searched by."""
+    return unquote(urlsplit(uri).path).rsplit("/", 1)[-1]
+
+
+def shown_name(uri: str) -> str:
     """The last part of where a photo came from, for people."""
     return printable(unquote(uri.rstrip("/").rpartition("/")[2]) or uri)

@@ -10,13 +10,15 @@
 A part's footer carries the fingerprint of everything it was made from and a digest of its content. A stage's
 part is done when its table part and then its ledger part are there with the expected fingerprint: the ledger
 part is written last and is the mark.
+
+A workspace of an older schema is read as it is (`old_schema`). Whoever locks it carries it over first, part
+by part, with the fingerprints that the parts have: no stage runs again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -34,14 +36,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import schema
+from phq_data import compatibility, old_schema, schema
+from phq_data.errors import PhqError
+from phq_data.old_schema import FOOTER
 
 FORMAT = "phq-workspace/1"
-_FOOTER = b"phq"
+_MARKER = "workspace.json"
+_UNFINISHED = "carrying_over"  # in the marker: parts of an older schema are left
 _TEMPORARY = ".tmp-"
 
 
-class WorkspaceError(RuntimeError):
+class WorkspaceError(PhqError, RuntimeError):
     """The workspace cannot be used; the message says why and what to do."""
 
 
@@ -81,8 +86,7 @@ class Workspace:
         except (ValueError, ImportError, NotImplementedError, OSError) as error:
             raise WorkspaceError(f"cannot open a workspace at {text}: {error}") from error
         workspace = cls(text, fs, root)
-        marker = "workspace.json"
-        if not workspace.exists(marker):
+        if not workspace.exists(_MARKER):
             if not create:
                 raise WorkspaceError(
                     f"there is no workspace at {text}; `phq build --workspace {text} PHOTOS` makes one"
@@ -90,14 +94,13 @@ class Workspace:
             with contextlib.suppress(OSError):
                 if fs.isfile(workspace._root):
                     raise WorkspaceError(f"{text} is a file, not a folder: name another workspace")
-            header = {"format": FORMAT, "schema_version": schema.SCHEMA_VERSION}
-            workspace.write_bytes(marker, json.dumps(header, indent=2).encode())
+            workspace._mark()
         try:
-            found = json.loads(workspace.read_bytes(marker))
+            found = json.loads(workspace.read_bytes(_MARKER))
             known = found["format"] == FORMAT and found["schema_version"] <= schema.SCHEMA_VERSION
         except (ValueError, KeyError, TypeError) as error:
             raise WorkspaceError(
-                f"{text}/{marker} is damaged ({error}): delete it and build again; the tables stay"
+                f"{text}/{_MARKER} is damaged ({error}): delete it and build again; the tables stay"
             ) from error
         if not known:
             raise WorkspaceError(
@@ -174,18 +177,20 @@ class Workspace:
         table: pa.Table,
         fingerprint: str,
         extra: Mapping[str, Any] | None = None,
+        content: str = "",
     ) -> PartInfo:
-        """Write one part whole or not at all; returns what its footer says."""
-        content = content_digest(table)
+        """Write one part whole or not at all; returns what its footer says.
+
+        `content` is the digest of rows that were only renamed: what depends on them stays up to date.
+        """
+        content = content or schema.content_digest(table)
         footer: dict[str, Any] = {
             "schema_version": schema.SCHEMA_VERSION,
             "fingerprint": fingerprint,
             "content": content,
             "extra": dict(extra or {}),
         }
-        stamped = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), _FOOTER: json.dumps(footer)}
-        )
+        stamped = table.replace_schema_metadata({**(table.schema.metadata or {}), FOOTER: json.dumps(footer)})
         has_images = any(name in table.column_names for name in ("image", "overlay"))
         with self.writing(_part_key(folder, index)) as path, self._fs.open(path, "wb") as file:
             pq.write_table(stamped, file, compression="zstd", row_group_size=16 if has_images else 65_536)
@@ -193,12 +198,11 @@ class Workspace:
 
     def part_info(self, folder: str, index: int) -> PartInfo | None:
         """The footer of a part; None when it is missing or damaged (then it is simply made again)."""
-        path = self.path(_part_key(folder, index))
         try:
-            with self._parquet(path) as file:
+            with self._parquet(self._place(folder, index)) as file:
                 metadata = file.metadata
-            footer = json.loads(metadata.metadata[_FOOTER])
-            if footer["schema_version"] != schema.SCHEMA_VERSION:
+            footer = json.loads(metadata.metadata[FOOTER])
+            if footer["schema_version"] > schema.SCHEMA_VERSION:
                 return None
             return PartInfo(
                 index, metadata.num_rows, footer["fingerprint"], footer["content"], footer["extra"]
@@ -208,10 +212,12 @@ class Workspace:
 
     def read_part(self, folder: str, index: int, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a part. Raises `WorkspaceError` when it is missing or damaged."""
-        path = self.path(_part_key(folder, index))
+        path = self._place(folder, index)
+        first, _, name = folder.partition("/")
+        table_name, stage = (name, "") if first == "tables" else (first, name)
         try:
             with self._parquet(path) as file:
-                table = file.read(list(columns) if columns else None, use_threads=False)
+                table = old_schema.read(file, table_name, columns or None, stage=stage)
         except (OSError, pa.ArrowInvalid) as error:
             raise WorkspaceError(
                 f"cannot read {path}: {error}; run `phq build` again to make it anew"
@@ -226,12 +232,28 @@ class Workspace:
 
     def parts(self, folder: str) -> list[int]:
         """The numbers of the parts in a folder, ascending."""
-        path = self.path(folder)
-        if not self._fs.exists(path):
-            return []
-        names = (str(entry).rpartition("/")[2] for entry in self._fs.ls(path, detail=False))
+        names = [*self._names(folder), *self._names(_former(folder))]
         found = (re.fullmatch(r"part-(\d+)\.parquet", name) for name in names)
-        return sorted(int(match[1]) for match in found if match)
+        return sorted({int(match[1]) for match in found if match})
+
+    def _names(self, folder: str) -> list[str]:
+        path = self.path(folder)
+        if not folder or not self._fs.exists(path):
+            return []
+        return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in self._fs.ls(path, detail=False))
+
+    def _place(self, folder: str, index: int) -> str:
+        """Where a part lies: under the folder's former name while it was not carried over."""
+        path = self.path(_part_key(folder, index))
+        if (former := _former(folder)) and not self._fs.exists(path):
+            old = self.path(_part_key(former, index))
+            return old if self._fs.exists(old) else path
+        return path
+
+    def _stages(self) -> list[str]:
+        """Folders of the ledger, by today's names."""
+        names = dict.fromkeys(compatibility.STAGES.get(name, name) for name in self._names("ledger"))
+        return [f"ledger/{name}" for name in names]
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of table `name` ("photos", "portraits", ..., "plan", "ledger"), parts in order.
@@ -241,9 +263,7 @@ class Workspace:
         if name == "plan":
             folders = ["plan"]
         elif name == "ledger":
-            base = self.path("ledger")
-            entries = self._fs.ls(base, detail=False) if self._fs.exists(base) else []
-            folders = [f"ledger/{str(e).rstrip('/').rpartition('/')[2]}" for e in sorted(map(str, entries))]
+            folders = self._stages()
         else:
             folders = [f"tables/{name}"]
         tables = [self.read_part(f, i, columns) for f in folders for i in self.parts(f)]
@@ -294,11 +314,13 @@ class Workspace:
         self, *, wait: bool = True, on_wait: Callable[[str], None] = lambda text: None
     ) -> Iterator[None]:
         """Hold the workspace for writing. A second holder waits (telling `on_wait` who is in) or, with
-        `wait=False`, gets a `WorkspaceBusyError`. Leftover temporary files are cleared on entry.
+        `wait=False`, gets a `WorkspaceBusyError`. On entry leftover temporary files are cleared, and a
+        workspace of an older schema is carried over (`on_wait` is told).
 
         Only local workspaces are locked: object stores have no lock to offer.
         """
         if not self.is_local:
+            self._carry_over(on_wait)
             yield
             return
         from filelock import FileLock, Timeout
@@ -325,6 +347,7 @@ class Workspace:
                 "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             }
             self.write_bytes("lock-owner.json", json.dumps(about).encode())
+            self._carry_over(on_wait)
             yield
         finally:
             with contextlib.suppress(OSError):
@@ -336,25 +359,56 @@ class Workspace:
             with contextlib.suppress(OSError):
                 path.unlink()
 
+    # ---- an older schema ---------------------------------------------------------------------------------
 
-def content_digest(table: pa.Table) -> str:
-    """Hex digest of a table's rows: equal rows in equal order give equal digests."""
-    state = hashlib.sha256()
+    def _mark(self, **more: Any) -> None:
+        header = {"format": FORMAT, "schema_version": schema.SCHEMA_VERSION, **more}
+        self.write_bytes(_MARKER, json.dumps(header, indent=2).encode())
 
-    class _Sink:
-        closed = False
+    def _carry_over(self, say: Callable[[str], None]) -> None:
+        """Write every part of an older schema again under today's names.
 
-        def write(self, data: Any) -> int:
-            state.update(data)
-            return len(data)
+        Each is replaced whole, so this may be stopped at any moment and goes on with the next lock.
+        """
+        header = json.loads(self.read_bytes(_MARKER))
+        if header["schema_version"] == schema.SCHEMA_VERSION and not header.get(_UNFINISHED):
+            return
+        say(
+            f"the workspace {self.url} is carried over to schema {schema.SCHEMA_VERSION}; no stage runs again"
+        )
+        self._mark(**{_UNFINISHED: True})  # first, so that an older PHQ leaves it alone from now on
+        for folder in ["plan", *(f"tables/{name}" for name in self._names("tables")), *self._stages()]:
+            for index in self.parts(folder):
+                self._carry_over_part(folder, index)
+            if former := _former(folder):
+                self.remove_folder(former)
+        if self.exists("config.json"):
+            with contextlib.suppress(
+                ValueError, AttributeError
+            ):  # one that is damaged is told of by the build
+                values, _ = compatibility.upgrade_settings(json.loads(self.read_bytes("config.json")))
+                self.write_bytes("config.json", json.dumps(values, sort_keys=True, indent=2).encode())
+        self._mark()
 
-        def flush(self) -> None: ...
-        def close(self) -> None: ...
+    def _carry_over_part(self, folder: str, index: int) -> None:
+        info, place = self.part_info(folder, index), self._place(folder, index)
+        if info is None:  # damaged: the build makes it again
+            return
+        with self._parquet(place) as file:
+            old = old_schema.version_of(file) < schema.SCHEMA_VERSION
+        if old or place != self.path(_part_key(folder, index)):
+            try:
+                rows = self.read_part(folder, index)
+            except WorkspaceError:  # its footer is whole, its pages are not
+                return
+            self.write_part(folder, index, rows, info.fingerprint, info.extra, info.content)
 
-    plain = table.replace_schema_metadata(None).combine_chunks()
-    with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
-        writer.write_table(plain)
-    return state.hexdigest()[:32]
+
+def _former(folder: str) -> str:
+    """What the ledger of a stage was called before; "" where nothing was."""
+    first, _, name = folder.partition("/")
+    old = compatibility.first_stage_name(name)
+    return f"{first}/{old}" if first == "ledger" and old != name else ""
 
 
 def _part_key(folder: str, index: int) -> str:

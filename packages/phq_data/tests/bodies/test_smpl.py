@@ -87,12 +87,13 @@ def test_our_batched_layer_is_smplx(arrays):
 
 def test_an_added_file_gives_the_rig_of_the_official_one(arrays, tmp_path, monkeypatch):
     from phq_data.bodies import smpl
-    from phq_data.weights import store
 
     monkeypatch.setenv("PHQ_MODELS", str(tmp_path / "models"))
     official = tmp_path / "official.pkl"
     official.write_bytes(files.python2_pickle(files.body_values(3)))
-    store.add("smpl", official)
+    from phq_data.models import importers
+
+    importers.add("smpl", official)
     smpl.default_rig.cache_clear()
     digest = smpl.default_rig().digest
     smpl.default_rig.cache_clear()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import smpl_files as files
 
+from phq_data import restricted_pickle
 from phq_data.bodies.smpl_pickle import read_smpl_pickle
-from phq_data.models.registry import ModelError
-from phq_data.weights import restricted_pickle
+from phq_data.errors import ModelError
+from phq_data.weights import array_pickle
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_an_array_type_cannot_be_given_flags_of_another(write):
     kind += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ftb"
     made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tX\x01\x00\x00\x00btR"
     state = b"(K\x01(K\x02t" + kind + b"I00\nX\x10\x00\x00\x00" + b"A" * 16 + b"tb"
-    held = restricted_pickle.read(b"\x80\x02" + made + state + b".")
+    held = array_pickle.read(b"\x80\x02" + made + state + b".")
     np.testing.assert_array_equal(held.numbers(), np.frombuffer(b"A" * 16, np.float64))
     fields = kind.replace(b"<NNN", b"<NN}", 1)
     with pytest.raises(ModelError, match="unusual kind of array"):

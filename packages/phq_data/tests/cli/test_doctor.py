@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from phq_data.cli import doctor, report
-from phq_data.models import registry
+from phq_data.models import onnx
 
 
 @pytest.fixture
@@ -54,18 +54,18 @@ def test_the_shipped_networks_are_verified_and_their_licenses_told():
 
 
 def test_a_damaged_network_is_found(tmp_path, monkeypatch):
-    folder = registry._model_folder()
+    folder = onnx._model_folder()
     for file in folder.iterdir():
         data = file.read_bytes()
         (tmp_path / file.name).write_bytes(
             data[:-1] + bytes([data[-1] ^ 1]) if file.name == "selfie.onnx" else data
         )
-    monkeypatch.setattr(registry, "_model_folder", lambda: tmp_path)
-    registry.embedded_models.cache_clear(), registry.verified_path.cache_clear()
+    monkeypatch.setattr(onnx, "_model_folder", lambda: tmp_path)
+    onnx.embedded_models.cache_clear(), onnx.verified_path.cache_clear()
     try:
         checks = doctor.diagnose()
     finally:
-        registry.embedded_models.cache_clear(), registry.verified_path.cache_clear()
+        onnx.embedded_models.cache_clear(), onnx.verified_path.cache_clear()
     assert by_name(checks)["selfie"].status == "missing"
     assert "damaged" in by_name(checks)["selfie"].found
     assert by_name(checks)["movenet-thunder"].status == "ok"

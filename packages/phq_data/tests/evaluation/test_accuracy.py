@@ -123,7 +123,7 @@ def test_people_who_were_not_detected_count(tmp_path, truth):
     missing = [e for e in errors if not e.person_id]
     assert len(missing) == 1
     assert accuracy.summary(errors)["detected_share_min_octant"] < 1
-    assert "not detected" in tables.table(errors)
+    assert "not detected" in tables.accuracy_table(errors)
 
 
 def test_a_truth_in_which_nobody_counts_or_whose_masks_are_damaged_is_refused(tmp_path, truth):
@@ -181,25 +181,6 @@ def test_octants_are_centred_on_the_front_and_wrap_behind():
     }
     for yaw, octant in yaws.items():
         assert dataclasses.replace(base, true_yaw=yaw).octant == octant
-
-
-def test_two_people_are_matched_by_place_even_when_sides_are_swapped():
-    def person(x: float, swap: bool = False) -> list[float]:
-        points = np.zeros((17, 3))
-        points[:5] = (x, 50, 0.8)
-        points[5], points[6] = (x + 40, 120, 0.9), (x - 40, 120, 0.9)
-        if swap:
-            points[[5, 6]] = points[[6, 5]]
-        return points.ravel().tolist()
-
-    truth = [{"keypoints": person(100), "head_pixels": 60.0}, {"keypoints": person(300), "head_pixels": 60.0}]
-    seen = [
-        {"person_id": "right", "keypoints": person(305, swap=True)},
-        {"person_id": "far", "keypoints": person(900)},
-        {"person_id": "left", "keypoints": person(95)},
-    ]
-    assert accuracy.match_people(truth, seen) == ["left", "right"]
-    assert accuracy.match_people(truth, seen[1:2]) == ["", ""]
 
 
 def test_mask_overlap_ignores_what_lies_outside_the_photo():

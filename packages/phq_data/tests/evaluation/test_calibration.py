@@ -43,5 +43,5 @@ def test_limits_keep_less_and_better() -> None:
 def test_text_says_whether_doubt_tells_wrong_from_right() -> None:
     text = calibration.text(people(50, 0.1, 0.0) + people(50, 0.8, 1.0))
     assert "Brier score 0.025; 0.250" in text and "100% of the time" in text
-    assert text in tables.table(people(50, 0.1, 0.0) + people(50, 0.8, 1.0))
+    assert text in tables.accuracy_table(people(50, 0.1, 0.0) + people(50, 0.8, 1.0))
     assert calibration.text([PersonError("photo", 0, 1, 0.0, 0.0, 50.0)]) == ""

@@ -17,7 +17,7 @@ from phq_data.bodies.anny import default_rig
 from phq_data.bodies.template import template_joints
 from phq_data.cli.main import make_app
 from phq_data.evaluation import equivariance
-from phq_data.evaluation.equivariance_table import table
+from phq_data.evaluation.tables import equivariance_table
 from phq_data.models.protocols import BodyFit, DetectedPerson
 from phq_data.sources import SourceError, SourceFile
 from phq_data.sources.resolve import resolve
@@ -213,7 +213,7 @@ def test_people_whom_the_screening_calls_too_small_do_not_count():
     assert numbers["count"] == 0 and numbers["photos_without_people"] == 1
     assert numbers["mirror"]["yaw_deg"] == {"median": None, "p95": None}
     assert numbers["mirror"]["lost_share"] is None
-    assert "0 people" in table(numbers)
+    assert "0 people" in equivariance_table(numbers)
 
 
 def test_kept_people_are_counted_apart():
@@ -234,7 +234,7 @@ def test_files_that_are_no_photos_are_counted_and_passed_over():
     _, numbers = report(TWO, b"some notes", photo((100, 0), size=(200, 100)))
     assert (numbers["photos"], numbers["unread_files"]) == (1, 2)
     assert "first bytes" in numbers["unread"][0]["reason"] and "min_side" in numbers["unread"][1]["reason"]
-    text = table(numbers)
+    text = equivariance_table(numbers)
     assert all(f"{one['file']}: {one['reason']}" in text for one in numbers["unread"])
 
 

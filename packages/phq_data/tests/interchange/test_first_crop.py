@@ -10,10 +10,10 @@ import smpl_files as files
 
 from phq_data import camera
 from phq_data.bodies.smpl import default_rig, portrait_rig
+from phq_data.errors import ModelError
 from phq_data.images.codecs import encode_image
 from phq_data.interchange import first_crop
 from phq_data.interchange.portrait import ExchangeError
-from phq_data.models.registry import ModelError
 from phq_data.stages.crop import CANVAS_FOCAL, TIGHTER, Window
 from phq_data.stages.realign import CANVAS, HEAD_HEIGHT, NOBODY, decode_vertex_map, nearest, realign
 

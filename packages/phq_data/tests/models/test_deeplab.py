@@ -12,10 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="DeepLabV3 needs the extra 'paper'")
 deeplab = importlib.import_module("phq_data.models.deeplab")
-from phq_data.models import registry  # noqa: E402
+from phq_data.errors import ModelError  # noqa: E402
+from phq_data.models import importers, registry  # noqa: E402
 from phq_data.models.protocols import Segmenter  # noqa: E402
-from phq_data.models.registry import ModelError  # noqa: E402
-from phq_data.weights import store  # noqa: E402
 
 SIZE = 96
 
@@ -99,7 +98,7 @@ def test_torchvisions_file_is_added_and_others_are_refused(tmp_path, monkeypatch
     assert set(deeplab.read_weights(path)) == set(state)
     assert deeplab.build(deeplab.read_weights(path)).aux_classifier is None
     with pytest.raises(ModelError, match="expected cd0a2569"):  # not torchvision's own numbers
-        store.add("deeplabv3-resnet101", path)
+        importers.add("deeplabv3-resnet101", path)
     with pytest.raises(ModelError, match="phq models add deeplabv3-resnet101"):
         registry.segmenter("deeplab")
 

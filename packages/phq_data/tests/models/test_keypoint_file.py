@@ -10,9 +10,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from phq_data.config import DetectConfig
+from phq_data.errors import ModelError
 from phq_data.models.keypoint_file import KeypointFileDetector, upright
 from phq_data.models.protocols import NamedPhotoDetector, PersonDetector
-from phq_data.models.registry import ModelError, person_detector
+from phq_data.models.registry import person_detector
 from phq_data.stages.detect import detect
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from phq_data.config import ConfigError, paper
+from phq_data.errors import ModelError
 from phq_data.images.codecs import encode_image
 from phq_data.models import reference_inputs
-from phq_data.models.registry import ModelError
 
 SIZE = (100, 50)
 

@@ -1,15 +1,10 @@
-"""The shipped networks: whole, described, and refused with a clear message when they are not."""
+"""A stage gets a network by name; a name that is none lists those there are."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
 import pytest
 
+from phq_data.errors import ModelError
 from phq_data.models import registry
 from phq_data.models.protocols import PersonDetector, Segmenter
 
@@ -71,16 +66,12 @@ def test_missing_table_is_refused(copied_models: Path) -> None:
 
 
 def test_unknown_names_list_the_choices() -> None:
-    with pytest.raises(
-        registry.ModelError, match=r"no person detector called 'yolo9'; choose one of: .*movenet"
-    ):
+    with pytest.raises(ModelError, match=r"no person detector called 'yolo9'; choose one of: .*movenet"):
         registry.person_detector("yolo9")
-    with pytest.raises(registry.ModelError, match=r"no segmenter called 'unet'; choose one of: .*selfie"):
+    with pytest.raises(ModelError, match=r"no segmenter called 'unet'; choose one of: .*selfie"):
         registry.segmenter("unet")
-    with pytest.raises(registry.ModelError, match=r"no body fitter called 'spin'; choose one of: .*smplify"):
+    with pytest.raises(ModelError, match=r"no body fitter called 'spin'; choose one of: .*smplify"):
         registry.body_fitter("spin")
-    with pytest.raises(registry.ModelError, match="movenet-multipose, movenet-thunder, selfie"):
-        registry.open_session("lightning")
 
 
 def test_factories_speak_their_protocols() -> None:
@@ -88,8 +79,3 @@ def test_factories_speak_their_protocols() -> None:
     only, everybody = registry.segmenter("selfie"), registry.segmenter("selfie", everybody=True)
     assert isinstance(only, Segmenter)
     assert only.fingerprint != everybody.fingerprint
-
-
-def test_sessions_are_shared() -> None:
-    assert registry.open_session("selfie") is registry.open_session("selfie")
-    assert registry.open_session("selfie", 1) is not registry.open_session("selfie", 2)

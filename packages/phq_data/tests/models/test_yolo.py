@@ -14,9 +14,10 @@ import pytest
 # Not imported here: the detector's own way of importing it is what is tested.
 if importlib.util.find_spec("ultralytics") is None:
     pytest.skip("YOLO needs the extra 'yolo'", allow_module_level=True)
-from phq_data.models import yolo
+from phq_data.errors import ModelError
+from phq_data.models import importers, yolo
 from phq_data.models.protocols import PersonDetector
-from phq_data.models.registry import ModelError, person_detector
+from phq_data.models.registry import person_detector
 from phq_data.weights import store
 
 CONFIG = yolo.YoloConfig(min_score=1e-4, size=160, max_people=6, batch=2)
@@ -96,7 +97,7 @@ def test_saved_weights_open_by_path_without_running_anything(model, tmp_path, ph
 def test_only_pose_weights_are_registered(model, tmp_path, monkeypatch):
     monkeypatch.setenv("PHQ_MODELS", str(tmp_path / "models"))
     model.save(str(tmp_path / "mine.pt"))
-    kept = store.add("yolo-own", tmp_path / "mine.pt")
+    kept = importers.add("yolo-own", tmp_path / "mine.pt")
     assert person_detector("yolo", config=CONFIG).fingerprint.startswith("yolo-")
     half = tmp_path / "half.pt"
     half.write_bytes((tmp_path / "mine.pt").read_bytes()[:-4000])
@@ -108,7 +109,7 @@ def test_only_pose_weights_are_registered(model, tmp_path, monkeypatch):
         ("boxes.pt", r"boxes\.pt is no pose network"),
     ):
         with pytest.raises(ModelError, match=message):
-            store.add("yolo-own", tmp_path / name)
+            importers.add("yolo-own", tmp_path / name)
         assert store.verify("yolo-own") == kept  # what was there stays
     broken = next(model.model.parameters())
     before = broken.data.clone()
@@ -116,7 +117,7 @@ def test_only_pose_weights_are_registered(model, tmp_path, monkeypatch):
     model.save(str(tmp_path / "nan.pt"))
     broken.data.copy_(before)
     with pytest.raises(ModelError, match=r"nan\.pt is damaged: it holds numbers that are not finite"):
-        store.add("yolo11n-pose", tmp_path / "nan.pt")
+        importers.add("yolo11n-pose", tmp_path / "nan.pt")
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["yolo-own"]
 
 
@@ -149,7 +150,7 @@ import socket
 def refuse(*a, **k): raise SystemExit("a connection was tried")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import numpy as np
-from phq_data.models import store, yolo
+from phq_data.models import yolo
 model = yolo.open_weights("yolo11n-pose.yaml")
 detector = yolo.YoloDetector(model, "0", yolo.YoloConfig(min_score=1e-4, size=64))
 print(len(detector.detect(np.zeros((64, 64, 3), np.uint8))) >= 0)
@@ -180,7 +181,7 @@ def state():
     return (PIL.Image.open, torch.save, cv2.imread, cv2.getNumThreads(), repr(torch.tensor(1 / 3)),
             options["linewidth"], options["formatter"])
 before = state()
-from phq_data.models import yolo
+from phq_data.models import importers, yolo
 yolo.quiet_library()
 assert state() == before, (before, state())
 try:

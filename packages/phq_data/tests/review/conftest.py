@@ -1,5 +1,5 @@
+import dataclasses
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -7,7 +7,9 @@ import pytest
 from phq_data import schema
 from phq_data.review import items
 from phq_data.review.database import Database
+from phq_data.review.records import Item, ItemFacts, PhotoFacts
 from phq_data.review.store import NewDecision, Store
+from phq_data.review.workspace_items import overlap_draw
 
 from . import postgres
 
@@ -51,40 +53,36 @@ def empty_store(where):
 
 @pytest.fixture
 def store(empty_store):
-    """A store that knows 40 made-up portraits, in four parts."""
+    """A store that knows 40 portraits, in four parts."""
     return fill(empty_store, 40)
 
 
 def fill(store, count, part_size=10, **changes):
-    rows = [row(number, number // part_size, **changes) for number in range(count)]
     by_part = {}
-    for one in rows:
-        by_part.setdefault(one["part"], []).append(one)
+    for number in range(count):
+        by_part.setdefault(number // part_size, []).append(item(number, number // part_size, **changes))
     with store.database.write() as connection:
-        items._apply(connection, by_part, {part: "made up" for part in by_part}, [])
-    store.ids = [one["portrait_id"] for one in rows]
+        items.apply(connection, by_part, {part: "fixture" for part in by_part}, [])
+    store.ids = [one.portrait_id for part in by_part.values() for one in part]
     return store
 
 
-def row(number, part=0, **changes):
-    """A row of the index, as the workspace's tables would give it."""
+def item(number, part=0, **changes):
+    """An item of the index, as the workspace's tables would give it."""
     random = np.random.default_rng(number)
     portrait = schema.make_id("test portrait", number)
-    numbers = {name: float(random.random()) for name in ("blur", "residual", "shoulder_residual", "doubt")}
-    facts = {
-        "pitch": 0.1, "roll": 0.0, "window": [1.0, 2.0, 64.0], "size": 64, "crop_mode": "fit",
-        "models": "{}", "kept": True, "reasons": [], "numbers": numbers,
-        "photo": dict.fromkeys(["key", "title", "author", "author_url", "licence", "licence_url", "page_url",
-                                "exif_time", "provider"]) | {"width": 100, "height": 80},
-    }  # fmt: skip
-    found = {
-        "portrait_id": portrait, "photo_id": schema.make_id("photo", number) * 2,
-        "person_id": schema.make_id("person", number), "part": part, "row": number % 10, "active": 1,
-        "pool": 0, "source": f"folder: {number % 3}", "uri": f"file:///{number:06d}.jpg",
-        "yaw_bin": number % 12, "yaw": float(np.radians(30 * (number % 12) - 150)),
-        "doubt": numbers["doubt"], "dice": items.dice(portrait), "facts": json.dumps(facts),
-    }  # fmt: skip
-    return {**found, **changes}
+    names = ("blur", "landmark_error", "shoulder_error", "error_probability")
+    numbers = {name: float(random.random()) for name in names}
+    photo = PhotoFacts("photos/a.jpg", 100, 80, "folder", None, None, None, None, None, None, None)
+    facts = ItemFacts(0.1, 0.0, (1.0, 2.0, 64.0), 64, "fit", {}, True, (), numbers, photo)
+    found = Item(
+        portrait_id=portrait, photo_id=schema.make_id("photo", number) * 2,
+        person_id=schema.make_id("person", number), part=part, row=number % 10, active=True, pool=0,
+        source=f"folder: {number % 3}", uri=f"file:///{number:06d}.jpg", yaw_bin=number % 12,
+        yaw=float(np.radians(30 * (number % 12) - 150)), error_probability=numbers["error_probability"],
+        overlap_draw=overlap_draw(portrait), facts=facts,
+    )  # fmt: skip
+    return dataclasses.replace(found, **changes)
 
 
 def vote(store, reviewer, portrait, verdict="accept", **more):

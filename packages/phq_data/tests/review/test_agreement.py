@@ -62,22 +62,22 @@ def test_the_store_counts_own_judgements_only(store):
     assert found.portraits == 1 and [(x.first, x.second) for x in found.pairs] == [("rosa", "sam")]
 
 
-def test_known_answers_tell_false_accepts_from_false_rejects(store):
-    items.set_known(store, {store.ids[0]: "accept", store.ids[1]: "reject", store.ids[2]: "reject"})
+def test_gold_items_tell_false_accepts_from_false_rejects(store):
+    items.set_gold(store, {store.ids[0]: "accept", store.ids[1]: "reject", store.ids[2]: "reject"})
     for p, verdict in zip(store.ids[:3], ("reject", "accept", "reject"), strict=True):
         vote(store, "rosa", p, verdict)
     vote(store, "rosa", store.ids[5])
-    assert agreement.known_quality(store) == [agreement.KnownQuality("rosa", 3, 1, 1, 1)]
+    assert agreement.gold_scores(store) == [agreement.GoldScore("rosa", 3, 1, 1, 1)]
 
 
-def test_pace_counts_and_times(store):
+def test_throughput_counts_and_times(store):
     for number, p in enumerate(store.ids[:5]):
         vote(store, "rosa", p, ["accept", "reject"][number % 2], seconds=float(number + 1))
     vote(store, "rosa", store.ids[0], "undo", seconds=99.0)
     vote(store, "rosa", store.ids[9], client="triage", seconds=0.01)
-    (pace,) = agreement.paces(store)
-    assert (pace.decisions, pace.undone, pace.accepts, pace.rejects) == (6, 1, 3, 2)
-    assert pace.median_seconds == 3.0 and pace.per_minute == 20.0
+    (found,) = agreement.throughput(store)
+    assert (found.decisions, found.undone, found.accepts, found.rejects) == (6, 1, 3, 2)
+    assert found.median_seconds == 3.0 and found.per_minute == 20.0
 
 
 def test_reasons_of_rejects_that_were_taken_back_do_not_count(store):
@@ -88,11 +88,11 @@ def test_reasons_of_rejects_that_were_taken_back_do_not_count(store):
     assert agreement.reject_reasons(store) == {"shoulders": 2}
 
 
-def test_progress_by_view_and_source(store):
+def test_progress_by_yaw_bin_and_source(store):
     vote(store, "rosa", store.ids[0])
     vote(store, "rosa", store.ids[12], "reject")
-    views = agreement.progress(store)
-    assert (views[0].total, views[0].accepted, views[0].rejected, views[0].undecided) == (4, 1, 1, 2)
+    bins = agreement.progress(store)
+    assert (bins[0].total, bins[0].accepted, bins[0].rejected, bins[0].undecided) == (4, 1, 1, 2)
     sources = agreement.progress(store, "source")
     assert sum(one.total for one in sources.values()) == 40
 

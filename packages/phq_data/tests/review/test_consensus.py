@@ -5,20 +5,25 @@ import pytest
 
 from phq_data.review import decisions
 from phq_data.review.consensus import ConsensusRule, ReviewError, consensus, standing
+from phq_data.review.records import Decision
 from phq_data.workspace import Workspace
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 def log(*events):
-    """Rows of (reviewer, verdict) on portrait p, a second apart."""
+    """Decisions of (reviewer, verdict) on portrait p, a second apart."""
     return [
-        {
-            "decision_id": f"{i:026d}", "portrait_id": "p", "verdict": verdict, "reviewer": reviewer,
-            "time": START + timedelta(seconds=i),
-        }
+        Decision(f"{i:026d}", "p", verdict, "", None, reviewer, START + timedelta(seconds=i), 1.0, "")
         for i, (reviewer, verdict) in enumerate(events)
-    ]  # fmt: skip
+    ]
+
+
+def verdicts(decisions):
+    found = standing(decisions)
+    return {
+        portrait: {reviewer: one.verdict for reviewer, one in of.items()} for portrait, of in found.items()
+    }
 
 
 def state(*events, **rule):
@@ -59,7 +64,7 @@ def test_the_order_of_the_log_and_doubled_rows_do_not_matter():
     rows = log(("rosa", "reject"), ("sam", "accept"), ("rosa", "undo"), ("rosa", "accept"), ("kim", "reject"))
     shuffled = rows + rows[:3]
     random.Random(1).shuffle(shuffled)
-    assert standing(shuffled) == standing(rows) == {"p": {"rosa": "accept", "sam": "accept", "kim": "reject"}}
+    assert verdicts(shuffled) == verdicts(rows) == {"p": {"rosa": "accept", "sam": "accept", "kim": "reject"}}
 
 
 def test_an_unknown_verdict_is_named():

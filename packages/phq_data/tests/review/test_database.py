@@ -1,3 +1,5 @@
+import json
+import math
 import os
 import sqlite3
 import threading
@@ -15,8 +17,9 @@ from phq_data.review.database import (
     StoreReadOnlyError,
     StoreUnreachableError,
 )
+from phq_data.review.records import Item
 from phq_data.review.store import NewDecision, Store
-from phq_data.review.tables import METADATA
+from phq_data.review.tables import ITEMS, METADATA
 
 from .conftest import fill, vote
 
@@ -27,11 +30,78 @@ def test_migrations_make_the_tables_that_the_code_uses(empty_store):
         assert compare_metadata(context, METADATA) == []
 
 
+FACTS_1 = {
+    "pitch": 0.1, "roll": 0.2, "window": [1.0, 2.0, 3.0], "size": 64, "crop_mode": "fit",
+    "models": '{"rig": "anny"}', "kept": True, "reasons": [],
+    "numbers": {"doubt": 0.3, "residual": 0.02, "shoulder_residual": None, "yaw_error": 90.0, "blur": 0.5},
+    "photo": {
+        "key": "photos/a.jpg", "width": 4, "height": 3, "provider": "folder", "title": None, "author": None,
+        "author_url": None, "licence": "CC0-1.0", "licence_url": None, "page_url": None, "exif_time": None,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def version_1(where, monkeypatch):
+    """A store as version 1 left it: an item, a decision from its queue, a setting."""
+    monkeypatch.setattr("phq_data.review.database._HEAD", "0001")
+    database = Database.open(where)
+    item = {
+        "portrait_id": "p", "photo_id": "f", "person_id": "q", "part": 0, "row": 0, "active": 1, "pool": 0,
+        "source": "folder: a", "uri": "file:///a.jpg", "yaw_bin": 3, "yaw": 1.5, "doubt": 0.3, "dice": 0.7,
+        "facts": json.dumps(FACTS_1), "required": 1, "votes": 1, "open": 0, "state": "accepted",
+        "known": "reject",
+    }  # fmt: skip
+    entry = {
+        "decision_id": "D1", "portrait_id": "p", "verdict": "accept", "reason": "", "reviewer": "rosa",
+        "time": 1, "client_time": 1, "server_time": 1, "seconds": 1.0, "rules": "", "client": "",
+        "queue": "doubt",
+    }  # fmt: skip
+    setting = {"name": "known_share", "value": "0.1"}
+    with database.write() as connection:
+        for table, row in (("items", item), ("decisions", entry), ("settings", setting)):
+            columns = [sa.column(name) for name in row]
+            connection.execute(sa.insert(sa.table(table, *columns)), row)
+    database.close()
+    monkeypatch.undo()
+    return where
+
+
+def test_a_store_of_version_1_gets_the_names_of_version_2(version_1):
+    store = Store(Database.open(version_1))
+    test_migrations_make_the_tables_that_the_code_uses(store)
+    with store.database.read() as connection:
+        row = connection.execute(sa.select(ITEMS)).one()
+    item = Item.from_row(row)
+    assert (item.error_probability, item.overlap_draw, row.gold) == (0.3, 0.7, "reject")
+    assert (item.facts.photo.license, item.facts.models) == ("CC0-1.0", {"rig": "anny"})
+    assert item.facts.numbers == {
+        "error_probability": 0.3, "landmark_error": 0.02, "shoulder_error": None,
+        "expected_yaw_error": pytest.approx(math.pi / 2), "blur": 0.5,
+    }  # fmt: skip
+    assert store.policy().gold_share == 0.1
+    assert [(one.reviewer, one.queue) for one in store.entries()] == [("rosa", "doubt")]
+    store.close()
+
+
+def test_an_interrupted_migration_leaves_version_1(version_1, monkeypatch):
+    from alembic.operations import Operations
+
+    def power_cut(self, statement, *_, **__):
+        raise RuntimeError("the power went")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Operations, "create_index", power_cut)
+        with pytest.raises(RuntimeError, match="the power went"):
+            Database.open(version_1)
+    test_a_store_of_version_1_gets_the_names_of_version_2(version_1)
+
+
 def test_opening_again_keeps_what_is_there(where):
     first = fill(Store(Database.open(where)), 3)
     vote(first, "rosa", first.ids[0])
     second = Store(Database.open(where))
-    assert [row["reviewer"] for row in second.history()] == ["rosa"]
+    assert [one.reviewer for one in second.history()] == ["rosa"]
     first.close()
     second.close()
 
@@ -57,7 +127,7 @@ def test_the_database_itself_refuses_to_change_the_log(store, statement):
     vote(store, "rosa", store.ids[0])
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), store.database.write() as connection:
         connection.execute(sa.text(statement))
-    assert [row["verdict"] for row in store.history()] == ["accept"]
+    assert [one.verdict for one in store.history()] == ["accept"]
 
 
 def test_a_database_of_a_newer_version_is_left_alone(where):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ def full(store):
     for number, text in enumerate(NASTY):
         one = NewDecision(
             f"D{number}", store.ids[number], "reject", text, text or None, time=1_700_000_000_000 + number,
-            seconds=1.5, client="c", queue="doubt",
+            seconds=1.5, client="c", queue="error_probability",
         )  # fmt: skip
         store.record([one], "=rosa" if number % 2 else "sam")
     store.record([NewDecision("U1", store.ids[0], "undo")], "sam")
@@ -27,7 +28,7 @@ def full(store):
 
 
 def log(store):
-    return [{k: v for k, v in row.items() if k != "seq"} for row in store.rows()]
+    return [dataclasses.replace(entry, seq=0) for entry in store.entries()]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
@@ -36,7 +37,7 @@ def test_a_log_comes_back_as_it_was(full, tmp_path, kind):
     other = fill(Store(Database.open(tmp_path / "other.sqlite")), 40)
     assert load(other, tmp_path / f"log.{kind}") == (11, 11)
     assert log(other) == log(full)
-    assert {row["decision_id"] for row in other.history() if row["stands"]} == {f"D{i}" for i in range(1, 10)}
+    assert {one.decision_id for one in other.history() if one.stands} == {f"D{i}" for i in range(1, 10)}
     assert load(other, tmp_path / f"log.{kind}") == (11, 0)
     other.close()
 
@@ -116,6 +117,6 @@ def test_a_file_without_decisions_says_so(store, tmp_path, text):
 
 def test_an_absurd_stored_time_is_exported(store, tmp_path):
     store.record([NewDecision("D1", store.ids[0], "accept")], "rosa")
-    store.merge([log(store)[0] | {"decision_id": "D2", "client_time": 253_402_387_140_000}])
+    store.merge([dataclasses.replace(log(store)[0], decision_id="D2", client_time=253_402_387_140_000)])
     for kind in ("csv", "parquet"):
         assert export(store, tmp_path / f"log.{kind}") == 2

@@ -4,7 +4,8 @@ import sqlalchemy as sa
 from phq_data import schema
 from phq_data.config import ScreenConfig
 from phq_data.review import decisions, evidence, items
-from phq_data.review.queue import Queue, Wish
+from phq_data.review.queue import Queue, QueueRequest
+from phq_data.review.records import DUPLICATE, KEPT, SCREENED_OUT
 from phq_data.review.store import NewDecision, Store
 from phq_data.review.tables import ITEMS, REPLACED
 from phq_data.workspace import Workspace
@@ -36,7 +37,7 @@ def test_the_index_knows_every_portrait_and_its_pool(made):
     done = items.sync(made.store, made.workspace)
     assert (done.added, done.replaced, done.total) == (8, 0, 8)
     pools = [row["pool"] for row in index(made.store).values()]
-    assert sorted(pools) == sorted([items.ASKED] * 5 + [items.SCREENED_OUT] * 2 + [items.DUPLICATE])
+    assert sorted(pools) == sorted([KEPT] * 5 + [SCREENED_OUT] * 2 + [DUPLICATE])
 
 
 def test_following_again_changes_nothing(made):
@@ -48,7 +49,7 @@ def test_following_again_changes_nothing(made):
 
 def test_recropping_invalidates_only_what_changed(made):
     items.sync(made.store, made.workspace)
-    kept = [p for p, row in index(made.store).items() if row["pool"] == items.ASKED]
+    kept = [p for p, row in index(made.store).items() if row["pool"] == KEPT]
     for portrait in kept:
         vote(made.store, "rosa", portrait)
     old = next(row for row in made.portraits if row["portrait_id"] in kept)
@@ -75,12 +76,12 @@ def test_recropping_invalidates_only_what_changed(made):
     assert found.earlier == evidence.Earlier(old["portrait_id"], ("accept",)) and found.own_verdict is None
     refused = made.store.record([NewDecision("D1", old["portrait_id"], "reject")], "rosa").refused
     assert "replaced by a newer one" in refused[0].why
-    assert Queue(made.store).lease("sam", Wish(100)).portrait_ids.count(new_id) == 1
+    assert Queue(made.store).lease("sam", QueueRequest(100)).portrait_ids.count(new_id) == 1
 
 
 def test_a_portrait_that_comes_back_has_its_decisions_again(made):
     items.sync(made.store, made.workspace)
-    portrait = next(p for p, row in index(made.store).items() if row["pool"] == items.ASKED)
+    portrait = next(p for p, row in index(made.store).items() if row["pool"] == KEPT)
     part = index(made.store)[portrait]["part"]
     vote(made.store, "rosa", portrait)
     saved = {
@@ -108,8 +109,15 @@ def test_evidence_shows_limits_and_neighbours(made):
     table = {row["portrait_id"]: row for row in made.portraits}
     assert one.window == pytest.approx(tuple(table[one.portrait_id]["window"]))
     by_name = {measure.name: measure for measure in one.measures}
-    assert {"residual", "shoulder_residual", "blur", "padding", "doubt", "shoulder_score"} <= set(by_name)
-    assert "at most" in by_name["shoulder_residual"].limit
+    assert {
+        "landmark_error",
+        "shoulder_error",
+        "blur",
+        "padding",
+        "error_probability",
+        "shoulder_score",
+    } <= set(by_name)
+    assert "at most" in by_name["shoulder_error"].limit
     rejected = [each for each in found if not each.kept]
     assert len(rejected) == 2 and all(each.reasons for each in rejected)
 
@@ -131,10 +139,10 @@ def test_a_workspace_elsewhere_wants_a_database_url():
         Store.open(workspace)
 
 
-def test_known_answers_are_accept_or_reject(made):
+def test_gold_items_have_accept_or_reject(made):
     items.sync(made.store, made.workspace)
     portrait = made.portraits[0]["portrait_id"]
-    assert items.set_known(made.store, {portrait: "reject", "0" * 32: "accept"}) == 1
-    assert index(made.store)[portrait]["known"] == "reject"
+    assert items.set_gold(made.store, {portrait: "reject", "0" * 32: "accept"}) == 1
+    assert index(made.store)[portrait]["gold"] == "reject"
     with pytest.raises(ValueError, match="accept or reject"):
-        items.set_known(made.store, {portrait: "perhaps"})
+        items.set_gold(made.store, {portrait: "perhaps"})

@@ -6,12 +6,13 @@ from itertools import pairwise
 import pytest
 
 from phq_data.review import items, queue
-from phq_data.review.queue import Queue, Wish
+from phq_data.review.queue import Queue, QueueRequest
+from phq_data.review.records import SCREENED_OUT
 from phq_data.review.rules import Policy
 
-from .conftest import fill, row, vote
+from .conftest import fill, item, vote
 
-ALONE = Policy(overlap_share=0, known_share=0)
+ALONE = Policy(overlap_share=0, gold_share=0)
 
 
 @pytest.fixture
@@ -20,43 +21,45 @@ def waiting(store):
     return Queue(store)
 
 
-def doubts(store):
-    return {one["portrait_id"]: one for one in (row(i, i // 10) for i in range(40))}
+def by_id(store):
+    return {one.portrait_id: one for one in (item(i, i // 10) for i in range(40))}
 
 
-def test_the_most_doubtful_come_first(store, waiting):
-    facts = doubts(store)
-    found = [facts[p]["doubt"] for p in waiting.lease("rosa", Wish(40)).portrait_ids]
+def test_the_highest_error_probabilities_come_first(store, waiting):
+    known = by_id(store)
+    found = [known[p].error_probability for p in waiting.lease("rosa", QueueRequest(40)).portrait_ids]
     assert len(found) == 40 and found == sorted(found, reverse=True)
 
 
-def test_order_by_source_and_by_view_keeps_groups_together(store, waiting):
-    facts = doubts(store)
+def test_order_by_source_and_by_yaw_keeps_groups_together(store, waiting):
+    known = by_id(store)
     for order, column, groups in (("source", "source", 3), ("yaw", "yaw_bin", 12)):
-        found = [facts[p][column] for p in waiting.lease("rosa", Wish(40, order)).portrait_ids]
+        found = [
+            getattr(known[p], column) for p in waiting.lease("rosa", QueueRequest(40, order)).portrait_ids
+        ]
         changes = sum(a != b for a, b in pairwise(found))
         assert len(found) == 40 and changes == groups - 1
 
 
 def test_random_order_is_the_same_for_a_seed_and_different_for_another(store, waiting):
     def ask(seed):
-        return waiting.lease("rosa", Wish(40, "random", seed=seed)).portrait_ids
+        return waiting.lease("rosa", QueueRequest(40, "random", seed=seed)).portrait_ids
 
     assert ask("a") == ask("a") != ask("b")
     assert sorted(ask("a")) == sorted(store.ids)
 
 
 def test_filters(store, waiting):
-    facts = doubts(store)
-    found = waiting.lease("rosa", Wish(40, source="folder: 1"))
-    assert {facts[p]["source"] for p in found.portrait_ids} == {"folder: 1"} and found.remaining == 13
-    found = waiting.lease("rosa", Wish(40, "random", yaw_bin=5))
-    assert {facts[p]["yaw_bin"] for p in found.portrait_ids} == {5} and found.remaining == 3
+    known = by_id(store)
+    found = waiting.lease("rosa", QueueRequest(40, source="folder: 1"))
+    assert {known[p].source for p in found.portrait_ids} == {"folder: 1"} and found.remaining == 13
+    found = waiting.lease("rosa", QueueRequest(40, "random", yaw_bin=5))
+    assert {known[p].yaw_bin for p in found.portrait_ids} == {5} and found.remaining == 3
 
 
 def test_two_reviewers_never_get_the_same_portrait(store, waiting):
-    first = waiting.lease("rosa", Wish(15)).portrait_ids
-    second = waiting.lease("sam", Wish(40)).portrait_ids
+    first = waiting.lease("rosa", QueueRequest(15)).portrait_ids
+    second = waiting.lease("sam", QueueRequest(40)).portrait_ids
     assert len(first) == 15 and sorted(first + second) == sorted(store.ids)
 
 
@@ -72,7 +75,7 @@ def test_twenty_reviewers_at_once_never_share_a_portrait(where):
         try:
             mine = Queue(store)
             for _ in range(3):
-                got = mine.lease(name, Wish(3, exclude=tuple(p for n, p in taken if n == name)))
+                got = mine.lease(name, QueueRequest(3, exclude=tuple(p for n, p in taken if n == name)))
                 taken.extend((name, p) for p in got.portrait_ids)
         except Exception as error:
             problems.append(error)
@@ -86,50 +89,50 @@ def test_twenty_reviewers_at_once_never_share_a_portrait(where):
 
 
 def test_leased_portraits_come_again_to_their_reviewer_unless_he_has_them(store, waiting):
-    first = waiting.lease("rosa", Wish(5)).portrait_ids
-    assert waiting.lease("rosa", Wish(5)).portrait_ids == first
-    assert not set(waiting.lease("rosa", Wish(5, exclude=first)).portrait_ids) & set(first)
+    first = waiting.lease("rosa", QueueRequest(5)).portrait_ids
+    assert waiting.lease("rosa", QueueRequest(5)).portrait_ids == first
+    assert not set(waiting.lease("rosa", QueueRequest(5, exclude=first)).portrait_ids) & set(first)
 
 
 def test_a_lease_ends_by_itself(store, waiting):
-    first = waiting.lease("rosa", Wish(5), now=1_000_000)
+    first = waiting.lease("rosa", QueueRequest(5), now=1_000_000)
     assert first.expires == 1_000_000 + 900_000
-    before = waiting.lease("sam", Wish(5), now=1_800_000).portrait_ids
+    before = waiting.lease("sam", QueueRequest(5), now=1_800_000).portrait_ids
     assert not set(before) & set(first.portrait_ids)
-    assert waiting.lease("kim", Wish(5), now=1_900_001).portrait_ids == first.portrait_ids
+    assert waiting.lease("kim", QueueRequest(5), now=1_900_001).portrait_ids == first.portrait_ids
 
 
 def test_asking_for_more_renews_what_is_still_held(store, waiting):
-    first = waiting.lease("rosa", Wish(5), now=1_000_000).portrait_ids
-    waiting.lease("rosa", Wish(5, exclude=first), now=1_800_000)
-    assert not set(waiting.lease("sam", Wish(5), now=1_950_000).portrait_ids) & set(first)
+    first = waiting.lease("rosa", QueueRequest(5), now=1_000_000).portrait_ids
+    waiting.lease("rosa", QueueRequest(5, exclude=first), now=1_800_000)
+    assert not set(waiting.lease("sam", QueueRequest(5), now=1_950_000).portrait_ids) & set(first)
 
 
 def test_given_back_portraits_are_free_for_others(store, waiting):
-    first = waiting.lease("rosa", Wish(5)).portrait_ids
+    first = waiting.lease("rosa", QueueRequest(5)).portrait_ids
     assert waiting.release("sam", first) == 0
     assert waiting.release("rosa", first) == 5
-    assert waiting.lease("sam", Wish(5)).portrait_ids == first
+    assert waiting.lease("sam", QueueRequest(5)).portrait_ids == first
 
 
 def test_decided_portraits_do_not_come_again_and_undone_ones_do(store, waiting):
-    p = waiting.lease("rosa", Wish(1)).portrait_ids[0]
+    p = waiting.lease("rosa", QueueRequest(1)).portrait_ids[0]
     vote(store, "rosa", p)
-    assert p not in waiting.lease("rosa", Wish(40)).portrait_ids
+    assert p not in waiting.lease("rosa", QueueRequest(40)).portrait_ids
     waiting.release("rosa", store.ids)
-    assert p not in waiting.lease("sam", Wish(40)).portrait_ids
+    assert p not in waiting.lease("sam", QueueRequest(40)).portrait_ids
     waiting.release("sam", store.ids)
     vote(store, "rosa", p, "undo")
-    assert waiting.lease("sam", Wish(1)).portrait_ids == (p,)
+    assert waiting.lease("sam", QueueRequest(1)).portrait_ids == (p,)
 
 
 def test_the_overlap_share_goes_to_two_and_no_more(store):
-    store.set_policy(Policy(overlap_share=1, known_share=0))
+    store.set_policy(Policy(overlap_share=1, gold_share=0))
     waiting = Queue(store)
-    got = [waiting.lease(name, Wish(10)).portrait_ids for name in ("rosa", "sam", "kim")]
+    got = [waiting.lease(name, QueueRequest(10)).portrait_ids for name in ("rosa", "sam", "kim")]
     assert got[0] == got[1] and not set(got[2]) & set(got[0])
     vote(store, "rosa", got[0][0])
-    assert waiting.lease("kim", Wish(40)).portrait_ids.count(got[0][0]) == 0
+    assert waiting.lease("kim", QueueRequest(40)).portrait_ids.count(got[0][0]) == 0
     vote(store, "sam", got[0][0])
     assert store.database and waiting.remaining("tom") == 39
 
@@ -144,20 +147,20 @@ def test_the_overlap_share_is_about_what_was_asked_for(empty_store):
     assert 70 <= two <= 130
 
 
-def test_known_answers_are_mixed_in_and_not_asked_twice(store):
-    store.set_policy(Policy(overlap_share=0, known_share=0.5))
-    items.set_known(store, dict.fromkeys(store.ids[:4], "accept"))
+def test_gold_items_are_mixed_in_and_not_asked_twice(store):
+    store.set_policy(Policy(overlap_share=0, gold_share=0.5))
+    items.set_gold(store, dict.fromkeys(store.ids[:4], "accept"))
     waiting = Queue(store)
     for name in ("rosa", "sam"):  # both, though the portraits want one vote only
-        got = [p for _ in range(12) for p in waiting.lease(name, Wish(10)).portrait_ids]
+        got = [p for _ in range(12) for p in waiting.lease(name, QueueRequest(10)).portrait_ids]
         assert set(store.ids[:4]) <= set(got)
         for p in store.ids[:4]:
             vote(store, name, p)
-    assert not set(waiting.lease("rosa", Wish(40)).portrait_ids) & set(store.ids[:4])
+    assert not set(waiting.lease("rosa", QueueRequest(40)).portrait_ids) & set(store.ids[:4])
 
 
 def test_remaining_counts_what_one_can_still_be_asked(store):
-    store.set_policy(Policy(overlap_share=1, known_share=0))
+    store.set_policy(Policy(overlap_share=1, gold_share=0))
     waiting = Queue(store)
     assert waiting.remaining("rosa") == 40
     for p in store.ids[:6]:
@@ -166,14 +169,14 @@ def test_remaining_counts_what_one_can_still_be_asked(store):
 
 
 def test_screened_out_portraits_and_duplicates_come_only_when_asked_for(empty_store):
-    store = fill(empty_store, 10, pool=items.SCREENED_OUT)
+    store = fill(empty_store, 10, pool=SCREENED_OUT)
     waiting = Queue(store)
-    assert waiting.lease("rosa", Wish(5)).portrait_ids == ()
-    assert len(waiting.lease("rosa", Wish(5, pool=items.SCREENED_OUT)).portrait_ids) == 5
+    assert waiting.lease("rosa", QueueRequest(5)).portrait_ids == ()
+    assert len(waiting.lease("rosa", QueueRequest(5, pool=SCREENED_OUT)).portrait_ids) == 5
 
 
 def test_a_claim_takes_only_what_is_free(store, waiting):
-    theirs = waiting.lease("sam", Wish(3)).portrait_ids
+    theirs = waiting.lease("sam", QueueRequest(3)).portrait_ids
     assert set(waiting.claim("rosa", store.ids)) == set(store.ids) - set(theirs)
 
 
@@ -184,11 +187,11 @@ def test_the_next_twenty_of_100_000_take_few_milliseconds(large, order):
     took = []
     held = ()
     for _ in range(15):
-        began = time.perf_counter()
-        held += waiting.lease("rosa", Wish(20, order, exclude=held)).portrait_ids
-        took.append(time.perf_counter() - began)
+        began = time.thread_time()  # SQLite works in this thread; other programs do not count
+        held += waiting.lease("rosa", QueueRequest(20, order, exclude=held)).portrait_ids
+        took.append(time.thread_time() - began)
     assert len(set(held)) == 300
-    # 20 ms is the aim on two free cores; a busy machine gets some room.
+    # 20 ms is the aim; slower processors get some room. A search of all 100,000 takes hundreds.
     assert statistics.median(took) < 0.06
 
 

@@ -1,15 +1,17 @@
+import dataclasses
 import random
 from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
-from phq_data.review import decisions
+from phq_data import schema
 from phq_data.review.consensus import ADJUDICATION, consensus, standing
 from phq_data.review.database import Database, StoreError
+from phq_data.review.records import Decision, Item, LogEntry, Standing
 from phq_data.review.rules import Policy
 from phq_data.review.store import NewDecision, Store
-from phq_data.review.tables import ITEMS, STANDINGS
+from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
 
 from .conftest import fill, vote
 
@@ -74,7 +76,7 @@ def test_a_database_that_is_removed_confirms_nothing(tmp_path):
         for _ in range(2):
             with pytest.raises(StoreError, match="was removed or replaced"):
                 store.record([new(2, store.ids[1])], "rosa")
-        assert [row["decision_id"] for row in store.rows()] == ["D0001"]  # still readable: to be published
+        assert [one.decision_id for one in store.entries()] == ["D0001"]  # still readable: to be published
         store.close()
 
 
@@ -84,14 +86,14 @@ def test_undo_takes_back_one_after_another_and_only_ones_own(store):
         [("rosa", "accept"), ("rosa", "reject"), ("sam", "accept"), ("rosa", "undo")]
     ):
         assert store.record([new(number, p, verdict)], who).saved
-    assert {row["reviewer"]: row["verdict"] for row in store.standings(p)} == {
+    assert {one.reviewer: one.verdict for one in store.standings(p)} == {
         "rosa": "accept",
         "sam": "accept",
     }
     assert store.record([new(5, p, "undo")], "rosa").saved
     assert store.record([new(6, p, "undo")], "rosa").refused
-    assert [row["reviewer"] for row in store.standings(p)] == ["sam"]
-    assert {row["decision_id"] for row in store.history() if row["stands"]} == {"D0002"}
+    assert [one.reviewer for one in store.standings(p)] == ["sam"]
+    assert {one.decision_id for one in store.history() if one.stands} == {"D0002"}
 
 
 def test_an_undone_portrait_is_open_again(store):
@@ -106,15 +108,15 @@ def test_an_undone_portrait_is_open_again(store):
 def test_order_of_arrival_rules_when_a_clock_jumps_back(store):
     p = store.ids[0]
     store.record([new(1, p, "accept", time=NOW + 2_000), new(2, p, "reject", time=NOW + 1_000)], "rosa")
-    assert [row["verdict"] for row in store.standings(p)] == ["reject"]
+    assert [one.verdict for one in store.standings(p)] == ["reject"]
     first, second = reversed(store.history())
-    assert first["time"] < second["time"] and second["client_time"] == NOW + 1_000
+    assert first.time < second.time and second.client_time == NOW + 1_000
 
 
 def test_a_clock_that_runs_ahead_does_not_reach_the_log(store):
     store.record([new(1, store.ids[0], time=NOW + 3_600_000)], "rosa", now=NOW)
     row = store.history()[0]
-    assert (row["time"], row["client_time"], row["server_time"]) == (NOW, NOW + 3_600_000, NOW)
+    assert (row.time, row.client_time, row.server_time) == (NOW, NOW + 3_600_000, NOW)
 
     for wrong, why in ((NOW + 2 * 86_400_000, "day ahead"), (900_000_000_000, "before the year 2000")):
         done = store.record([new(2, store.ids[1], time=wrong)], "rosa", now=NOW)
@@ -132,8 +134,11 @@ def test_what_stands_is_the_same_by_table_view_and_consensus(store, seed):
             verdict = draw.choice(["accept", "reject", "flag", "undo", "undo"])
             batch.append(new(number, draw.choice(store.ids[:4]), verdict))
         store.record(batch, draw.choice(["rosa", "sam"]))
-    log = [decisions.from_log(row) for row in store.rows()]
-    expected = standing(log)
+    log = list(store.entries())
+    expected = {
+        portrait: {reviewer: one.verdict for reviewer, one in of.items()}
+        for portrait, of in standing(log).items()
+    }
     with store.database.read() as connection:
         for table in ("standings", "standing_verdicts"):
             found = {}
@@ -173,7 +178,7 @@ def test_a_failure_in_the_middle_leaves_nothing(store, monkeypatch):
     assert store.record([new(1, store.ids[0])], "rosa").saved == ("D0001",)
 
 
-def test_a_ruling_of_a_lead_settles_a_dispute_and_of_nobody_else(store):
+def test_an_adjudication_of_a_lead_settles_a_dispute_and_of_nobody_else(store):
     p = store.ids[0]
     vote(store, "rosa", p)
     vote(store, "sam", p, "reject")
@@ -184,14 +189,14 @@ def test_a_ruling_of_a_lead_settles_a_dispute_and_of_nobody_else(store):
     assert item(store, p)["state"] == "rejected"
     vote(store, "tom", p, "flag")
     assert item(store, p)["state"] == "rejected"
-    assert consensus([decisions.from_log(row) for row in store.rows()])[p].state == "rejected"
+    assert consensus(store.entries())[p].state == "rejected"
 
 
 def test_names_reasons_and_notes_are_stored_as_they_are(store):
     nasty = "'); DROP TABLE decisions; -- <script>alert(1)</script> \" \\ %s ? :name 🙂"
     store.record([new(1, store.ids[0], "reject", reason=nasty, note=nasty, client=nasty[:100])], nasty)
     row = store.history(reviewer=nasty)[0]
-    assert (row["reason"], row["note"], row["reviewer"]) == (nasty, nasty, nasty)
+    assert (row.reason, row.note, row.reviewer) == (nasty, nasty, nasty)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "half \ud800 a letter"])
@@ -205,19 +210,20 @@ def test_history_goes_back_page_by_page(store):
         vote(store, "rosa", portrait)
     vote(store, "sam", store.ids[8])
     first = store.history(3, reviewer="rosa")
-    second = store.history(10, before=first[-1]["seq"], reviewer="rosa")
-    assert [row["portrait_id"] for row in first + second] == store.ids[6::-1]
+    second = store.history(10, before=first[-1].seq, reviewer="rosa")
+    assert [one.portrait_id for one in first + second] == store.ids[6::-1]
 
 
 def test_merging_keeps_times_and_reviewers_and_adds_nothing_twice(store):
     rows = [
-        {"decision_id": f"M{i}", "portrait_id": store.ids[i], "verdict": "accept", "reason": "", "note": None,
-         "reviewer": "far away", "time": 1000 + i, "client_time": 1000 + i, "server_time": 2000,
-         "seconds": 1.0, "rules": "r", "client": "c", "queue": ""} for i in range(5)
-    ]  # fmt: skip
+        LogEntry(
+            f"M{i}", store.ids[i], "accept", "", None, "far away", 1000 + i, 1000 + i, 2000, 1.0, "r", "c", ""
+        )
+        for i in range(5)
+    ]
     assert store.merge(rows) == 5 and store.merge(rows) == 0
     assert item(store, store.ids[2])["state"] == "accepted"
-    assert [row["time"] for row in store.history(1)] == [1004]
+    assert [one.time for one in store.history(1)] == [1004]
 
 
 def test_a_stricter_rule_is_applied_to_what_was_decided(store):
@@ -238,5 +244,16 @@ def test_impossible_settings_are_refused(wrong):
 
 def test_times_in_the_workspace_are_those_of_the_log(store):
     store.record([new(1, store.ids[0], time=1_700_000_000_123)], "rosa")
-    row = decisions.from_log(next(store.rows()))
-    assert row["time"] == datetime.fromtimestamp(1_700_000_000.123, UTC)
+    entry = next(store.entries())
+    assert entry.to_decision().time == datetime.fromtimestamp(1_700_000_000.123, UTC)
+
+
+def test_records_have_the_columns_of_their_tables():
+    def names(kind):
+        return {field.name for field in dataclasses.fields(kind)}
+
+    assert names(LogEntry) == set(DECISIONS.columns.keys())
+    assert names(Standing) == set(STANDINGS.columns.keys())
+    review_columns = {"required", "votes", "open", "state", "gold"}
+    assert names(Item) | review_columns == set(ITEMS.columns.keys())
+    assert names(Decision) == set(schema.DECISIONS.names)

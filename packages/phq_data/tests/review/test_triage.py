@@ -8,11 +8,11 @@ from phq_data.review.rules import Policy
 from phq_data.review.store import NewDecision
 from phq_data.review.triage import NAMES, fit, learn, learn_from, propose, wilson_lower
 
-from .conftest import fill, row, vote
+from .conftest import fill, item, vote
 
 
 def world(count, noise, seed=0):
-    """Features, verdicts that follow doubt and the shoulders' residual, and photos."""
+    """Features, verdicts that follow error probability and shoulder error, and photos."""
     random = np.random.default_rng(seed)
     features = random.normal(size=(count, len(NAMES)))
     score = 3.0 - 2.5 * features[:, 0] - 2.0 * features[:, 2]
@@ -60,13 +60,13 @@ def test_what_people_decide_at_random_is_never_sure():
 
 def test_the_weights_name_what_the_model_goes_by():
     found = learn_from(*world(1000, 0.5))
-    assert {name for name, _ in found.weights()[:2]} == {"doubt", "shoulder_residual"}
+    assert {name for name, _ in found.weights()[:2]} == {"error_probability", "shoulder_error"}
     assert all(weight < 0 for _, weight in found.weights()[:2])
 
 
 def test_few_or_one_sided_decisions_are_not_enough():
     features, accepted, photos = world(90, 0.5)
-    assert "learns from 100 on" in learn_from(features, accepted, photos).why
+    assert "the triage needs 100" in learn_from(features, accepted, photos).why
     assert learn_from(features, np.ones(90, bool), photos).model is None
 
 
@@ -87,23 +87,23 @@ def test_wilsons_bound_of_a_worked_example():
 
 @pytest.fixture
 def judged(empty_store):
-    """400 portraits; the first 300 judged by their doubt."""
+    """400 portraits; the first 300 judged by their error probability."""
     store = fill(empty_store, 400)
-    store.set_policy(Policy(overlap_share=0.1, known_share=0))
-    facts = {one["portrait_id"]: one for one in (row(i) for i in range(400))}
-    verdicts = [(p, "accept" if facts[p]["doubt"] < 0.6 else "reject") for p in store.ids[:300]]
+    store.set_policy(Policy(overlap_share=0.1, gold_share=0))
+    known = {one.portrait_id: one for one in (item(i) for i in range(400))}
+    verdicts = [(p, "accept" if known[p].error_probability < 0.6 else "reject") for p in store.ids[:300]]
     store.record([NewDecision(f"D{i}", *pair) for i, pair in enumerate(verdicts)], "rosa")
-    return store, facts
+    return store, known
 
 
 def test_a_batch_holds_open_sure_portraits_and_none_that_measure_people(judged):
-    store, facts = judged
-    items.set_known(store, {store.ids[310]: "accept"})
+    store, known = judged
+    items.set_gold(store, {store.ids[310]: "accept"})
     found = learn(store)
     batch = propose(store, found, "accept", 30, "sam")
     assert 10 <= len(batch) <= 30
     assert [chance for _, chance in batch] == sorted((chance for _, chance in batch), reverse=True)
-    assert all(p in store.ids[300:] and facts[p]["doubt"] < 0.65 for p, _ in batch)
+    assert all(p in store.ids[300:] and known[p].error_probability < 0.65 for p, _ in batch)
     with store.database.read() as connection:
         import sqlalchemy as sa
 

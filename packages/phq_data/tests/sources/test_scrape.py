@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -275,13 +274,33 @@ def test_a_scrape_without_contact_or_with_a_useless_path_is_told_what_to_do(comm
         run("urls")
 
 
+class Telling(list):
+    """A list that sets an event when something is appended."""
+
+    def __init__(self, event):
+        super().__init__()
+        self.event = event
+
+    def append(self, item):
+        super().append(item)
+        self.event.set()
+
+
 def test_two_scrapes_take_turns(commons, run):
-    commons.site.pages["/photos/0.jpg"] = lambda request: Answer(commons.photos[0], pause=0.5)
+    asked, told = threading.Event(), threading.Event()
+
+    def late(request):
+        """The first scrape gets its photo when the second has been told to wait."""
+        asked.set()
+        assert told.wait(60)
+        return Answer(commons.photos[0])
+
+    commons.site.pages["/photos/0.jpg"] = late
     first = threading.Thread(target=run)
     first.start()
-    while not commons.site.asked("/photos"):
-        time.sleep(0.01)
+    assert asked.wait(60)
     waiting = Silent()
+    waiting.said = Telling(told)
     outcome = run(progress=waiting)
     first.join()
     assert outcome.scrape.downloaded == 0 and "in use" in waiting.said[0]

@@ -85,7 +85,7 @@ def test_no_weight_of_evidence_is_negative(model: uncertainty.DoubtModel) -> Non
     assert (model.wrong[:count] >= 0).all() and (model.error[:count] >= 0).all()
     assert (model.deviation > 0).all()
     table = json.loads(uncertainty.DATA_FILE.read_text())
-    assert table["made_by"] == "tools/train_doubt.py" and table["labels"] >= 300
+    assert table["made_by"] == "tools/calibrate_error_probability.py" and table["labels"] >= 300
 
 
 def test_what_is_not_known_counts_as_average(model: uncertainty.DoubtModel) -> None:

@@ -107,13 +107,13 @@ def serving(site: Site | None = None):
             query = {
                 name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()
             }
-            with site.counted():
-                self._send(site.answer(Request(parts.path, query, self.headers)))
+            with site.counted():  # until the answer begins: who has it may send the next request
+                answer = site.answer(Request(parts.path, query, self.headers))
+                time.sleep(answer.pause)
+            self._send(answer)
 
         def _send(self, answer: Answer):
             body = answer.body
-            if answer.pause:
-                time.sleep(answer.pause)
             try:
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():

@@ -13,7 +13,8 @@ import pytest
 import smpl_files as files
 
 from phq_data.bodies.smpl_arrays import SmplArrays
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
+from phq_data.models import importers
 from phq_data.weights import catalogue, store
 from phq_data.weights.download import fetch
 
@@ -23,7 +24,7 @@ def own_folder(tmp_path, monkeypatch):
     folder = tmp_path / "models"
     monkeypatch.setenv("PHQ_MODELS", str(folder))
     # Keeping files is what is tested here; test_yolo tests which weights may be kept.
-    monkeypatch.setattr(store, "_check_yolo", lambda path, stored: None)
+    monkeypatch.setattr(importers, "_check_yolo", lambda path, stored: None)
     return folder
 
 
@@ -34,7 +35,7 @@ def left_in(folder):
 def test_smpl_is_added_as_safetensors_verified_and_removed(tmp_path, own_folder):
     official = tmp_path / "basicModel.pkl"
     official.write_bytes(files.python2_pickle(files.body_values()))
-    kept = store.add("smpl", official)
+    kept = importers.add("smpl", official)
     assert kept.source_sha256 == hashlib.sha256(official.read_bytes()).hexdigest()
     path, sha256 = store.verified_file("smpl")
     assert path == own_folder / "smpl" / "smpl.safetensors" and sha256 == kept.sha256
@@ -52,7 +53,7 @@ def test_smpl_is_added_as_safetensors_verified_and_removed(tmp_path, own_folder)
 def test_a_changed_file_is_noticed(tmp_path, own_folder):
     weights = tmp_path / "mine.pt"
     weights.write_bytes(b"weights")
-    store.add("yolo-own", weights)
+    importers.add("yolo-own", weights)
     (own_folder / "yolo-own" / "yolo-own.pt").write_bytes(b"weighty")
     with pytest.raises(ModelError, match="damaged"):
         store.verify("yolo-own")
@@ -63,13 +64,13 @@ def test_nothing_is_half_registered(tmp_path, own_folder, data):
     bad = tmp_path / "bad.pkl"
     bad.write_bytes(data)
     with pytest.raises(ModelError, match=r"bad\.pkl"):
-        store.add("smpl", bad)
+        importers.add("smpl", bad)
     assert left_in(own_folder) == []
     weights = tmp_path / "mine.pt"
     weights.write_bytes(b"weights")
-    first = store.add("yolo-own", weights)
+    first = importers.add("yolo-own", weights)
     with pytest.raises(ModelError, match="expected abcd"):
-        store.add("yolo-own", bad, sha256="abcd")
+        importers.add("yolo-own", bad, sha256="abcd")
     assert store.verify("yolo-own") == first
 
 
@@ -77,8 +78,8 @@ def test_another_file_takes_a_models_place_at_once(tmp_path, own_folder, monkeyp
     old, new = tmp_path / "old.pt", tmp_path / "new.pt"
     old.write_bytes(b"old weights")
     new.write_bytes(b"new weights")
-    first = store.add("yolo-own", old)
-    assert store.add("yolo-own", old).sha256 == first.sha256  # the same once more
+    first = importers.add("yolo-own", old)
+    assert importers.add("yolo-own", old).sha256 == first.sha256  # the same once more
     first = store.record("yolo-own")
     moved = Path.replace
 
@@ -89,20 +90,20 @@ def test_another_file_takes_a_models_place_at_once(tmp_path, own_folder, monkeyp
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "replace", killed)
-        store.add("yolo-own", new)
+        importers.add("yolo-own", new)
     assert store.verify("yolo-own") == first
-    assert store.add("yolo-own", new).sha256 == hashlib.sha256(b"new weights").hexdigest()
+    assert importers.add("yolo-own", new).sha256 == hashlib.sha256(b"new weights").hexdigest()
     assert store.verified_file("yolo-own")[0].read_bytes() == b"new weights"
     assert len([path for path in left_in(own_folder) if "/" in path]) == 2  # the file and its record
 
 
 def test_missing_files_and_unknown_names_are_told(tmp_path):
     with pytest.raises(ModelError, match=r"there is no file .*; smpl wants the neutral model"):
-        store.add("smpl", tmp_path / "nothing.pkl")
+        importers.add("smpl", tmp_path / "nothing.pkl")
     with pytest.raises(ModelError, match="there are smpl, 3dcrowdnet"):
-        store.add("resnet", tmp_path)
+        importers.add("resnet", tmp_path)
     with pytest.raises(ModelError, match="cannot be downloaded for you"):
-        store.download("smpl")
+        importers.download("smpl")
 
 
 def test_every_known_model_says_what_its_license_means():
@@ -204,7 +205,7 @@ def test_a_missing_file_and_a_dead_server_are_told(server, tmp_path):
 
 
 def test_a_model_is_downloaded_by_name(server, own_folder):
-    kept = store.download("yolo11n-pose", url=server.url)
+    kept = importers.download("yolo11n-pose", url=server.url)
     assert kept.source == server.url and kept.sha256 == hashlib.sha256(server.data).hexdigest()
     assert store.verified_file("yolo11n-pose")[0].read_bytes() == server.data
     names = ["yolo11n-pose/record.json", "yolo11n-pose/yolo11n-pose.pt"]
@@ -262,7 +263,7 @@ def test_doctor_names_added_models_with_what_their_license_means(tmp_path, own_f
     assert list(doctor._added()) == []
     weights = tmp_path / "mine.pt"
     weights.write_bytes(b"weights")
-    store.add("yolo-own", weights)
+    importers.add("yolo-own", weights)
     (check,) = doctor._added()
     assert (check.name, check.status) == ("yolo-own", "ok") and "AGPL" in check.license
     (own_folder / "yolo-own" / "record.json").write_text("{")

@@ -8,11 +8,13 @@ or missing key is an error, never a silent default.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from portraitgan.strict_json import ConfigError, read_strict, write_json
+from phq_data import typed_json
+from phq_data.typed_json import ConfigError
 
 CAMERA_SIZE = 25
 POSE_SIZE = 6
@@ -63,7 +65,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """Ray sampling and marching (metres along the ray)."""
+    """Ray sampling and ray marching (metres along the ray)."""
 
     ray_start: float = 2.25
     ray_end: float = 3.3
@@ -71,7 +73,7 @@ class RenderConfig:
     fine_samples: int = 48
     box_size: float = 1.0  # side of the tri-grid cube, metres
     crop: float | None = 0.4  # canonical |x| or |z| beyond this has no density
-    resolution: int = 64  # rays per image side unless asked otherwise
+    resolution: int = 64  # neural rendering resolution unless asked otherwise
     max_points: int = 2**21  # points decoded at once when no gradient is needed
 
 
@@ -120,8 +122,8 @@ class CompatibilityConfig:
 @dataclass(frozen=True)
 class PrecisionConfig:
     """Number formats. Half precision is for the large resolutions of discriminator and super-resolution;
-    tri-grid, deformation, marching, pose predictors, scores, losses and R1's sums stay in float32, and so do
-    weights, moments and averages.
+    tri-grid, deformation, ray marching, pose predictors, scores, losses and R1's sums stay in float32, and
+    so do weights, moments and EMA.
     """
 
     half: HalfPrecision = "float16"  # float16 on GPUs only, bfloat16 also in training on a CPU
@@ -213,12 +215,12 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """The config as JSON text."""
-        return write_json(self)
+        return json.dumps(asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        """Read `to_json`'s text. Raises `ConfigError` naming an unknown, missing or ill-typed key."""
-        return read_strict(cls, text)
+        """Read `to_json`'s text. Raises `ConfigError` naming an unknown, missing or ill-typed setting."""
+        return typed_json.read_text(cls, text, complete=True)
 
 
 def paper_512() -> ModelConfig:

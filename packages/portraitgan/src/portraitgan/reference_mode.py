@@ -1,4 +1,4 @@
-"""Running the networks in their plain forms: what the fast paths are measured and checked against."""
+"""Reference mode: networks run in their plain forms, which the fast ones are measured and checked against."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_PLAIN: ContextVar[bool] = ContextVar("portraitgan_plain_forms", default=False)
+_REFERENCE: ContextVar[bool] = ContextVar("portraitgan_reference_mode", default=False)
 
 
-def is_plain() -> bool:
-    """Whether the definitions' forms are asked for."""
-    return _PLAIN.get()
+def in_reference_mode() -> bool:
+    """Whether plain forms are asked for."""
+    return _REFERENCE.get()
 
 
 @contextmanager
-def plain_forms() -> Iterator[None]:
+def reference_mode() -> Iterator[None]:
     """Within this block every network uses the form nearest to its definition, fast or not."""
-    token = _PLAIN.set(True)
+    token = _REFERENCE.set(True)
     try:
         yield
     finally:
-        _PLAIN.reset(token)
+        _REFERENCE.reset(token)

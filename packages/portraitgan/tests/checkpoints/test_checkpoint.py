@@ -48,12 +48,12 @@ def test_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_what_inference_loads(tmp_path: Path) -> None:
-    """Like a converted official checkpoint: the moving average unless asked otherwise."""
+    """Like a converted official checkpoint: the EMA unless asked otherwise."""
     written = made(1000)
     folder = checkpoint.save(tmp_path, written)
     averaged = load_generator(folder).state_dict()
     assert all(torch.equal(averaged[k], v) for k, v in written.networks["generator_ema"].items())
-    judge = load_discriminator(folder, average=False).state_dict()
+    judge = load_discriminator(folder, ema=False).state_dict()
     assert all(torch.equal(judge[k], v) for k, v in written.networks["discriminator"].items())
 
 

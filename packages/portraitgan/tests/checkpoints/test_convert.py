@@ -17,7 +17,7 @@ import torch
 
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.convert import ConvertError, convert, plane_axes
-from portraitgan.checkpoints.restricted_pickle import PickleRefusedError, read_pickle
+from portraitgan.checkpoints.official_pickle import PickleRefusedError, read_pickle
 from portraitgan.checkpoints.weights import WeightsError, load_discriminator, load_generator
 from portraitgan.commands.main import main
 from portraitgan.config import (
@@ -56,7 +56,7 @@ def test_official_checkpoint(official_pickle: Any, tmp_path: Path, cuda: bool) -
     assert converted.dropped == 2 * (3 + 2) + 2 * 1
     for ours, theirs in (
         (load_generator(tmp_path / "out"), generator),
-        (load_generator(tmp_path / "out", average=False), generator),
+        (load_generator(tmp_path / "out", ema=False), generator),
         (load_discriminator(tmp_path / "out"), discriminator),
     ):
         expected = theirs.state_dict()
@@ -151,6 +151,38 @@ def test_hostile_memory_of_a_tensor(tmp_path: Path) -> None:
     with pytest.raises(PickleRefusedError):
         convert(path, tmp_path / "out")
     assert RAN == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.", "keys are neither texts nor numbers"),
+        (b"\x80\x02}K\x01b.", "tries to change what reads it"),
+        (b"\x80\x02Q.", "not a readable pickle"),
+        (b"\x80\x02K\x01Q.", "outside the file"),
+        (b"\x80\x02\x82\x01.", "operation b'\\\\x82'"),
+    ],
+)
+def test_a_pickle_cannot_keep_its_reader_busy_or_change_it(data: bytes, message: str, tmp_path: Path) -> None:
+    """A key whose hash takes 2**60 steps, a state for a table, references to elsewhere, an extension code."""
+    path = tmp_path / "made.pkl"
+    path.write_bytes(data)
+    with pytest.raises(PickleRefusedError, match=message):
+        read_pickle(path)
+
+
+def test_tensors_take_no_more_memory_than_the_file_has(tmp_path: Path) -> None:
+    """The same bytes, remembered once and loaded again and again."""
+    inner = io.BytesIO()
+    torch.save(torch.zeros(100)._typed_storage(), inner)
+    path = tmp_path / "made.pkl"
+    twice = Hostile(torch.storage._load_from_bytes, inner.getvalue())
+    path.write_bytes(pickle.dumps({"a": twice}))
+    assert set(read_pickle(path)) == {"a"}
+    again = Hostile(torch.storage._load_from_bytes, twice.call[1][0])
+    path.write_bytes(pickle.dumps({"a": twice, "b": again}))
+    with pytest.raises(PickleRefusedError, match="more memory than the file"):
+        read_pickle(path)
 
 
 def test_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

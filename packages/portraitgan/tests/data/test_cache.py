@@ -29,10 +29,10 @@ def test_rows_are_shared_by_everybody_who_opens_it(tmp_path):
     first, second = (PixelCache.open(tmp_path, KEY) for _ in range(2))
     out = np.empty((4, 4, 4), np.uint8)
     assert not second.read(1, out)
-    picture = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
-    first.write(1, picture)
-    assert second.read(1, out) and np.array_equal(out, picture)
-    assert second.read(1, out, mirrored=True) and np.array_equal(out, picture[..., ::-1])
+    image = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
+    first.write(1, image)
+    assert second.read(1, out) and np.array_equal(out, image)
+    assert second.read(1, out, mirrored=True) and np.array_equal(out, image[..., ::-1])
     assert second.stored == 1
 
 

@@ -250,7 +250,7 @@ def test_nothing_of_the_rig_is_in_the_state_dict(mesh: SkinnedMesh) -> None:
 
 
 def test_a_copied_network_shares_the_search(mesh: SkinnedMesh) -> None:
-    """The moving average of a generator is a deep copy; it must warp alike, pose by pose."""
+    """The EMA of a generator is a deep copy; it must warp alike, pose by pose."""
     pytest.importorskip("warp")
     original = Deformation(mesh, DeformationConfig(table_resolution=24))
     points = cloud(3)

@@ -43,7 +43,7 @@ def test_differentiable_cameras_are_the_datasets() -> None:
 
 
 def test_gradient_reaches_camera_and_pose(model: Model) -> None:
-    """Against finite differences of the rendered picture, where nothing jumps: uncropped and undeformed."""
+    """Against finite differences of the rendered image, where nothing jumps: uncropped and undeformed."""
     generator = model.generator
     generator.config = replace(generator.config, render=replace(generator.config.render, crop=None))
     ws = model.styles(model.latents([2]), 1.0)
@@ -107,12 +107,12 @@ def test_style_statistics_are_the_mean_and_the_root_of_the_mean_square(model: Mo
 
 @pytest.fixture
 def target(model: Model) -> torch.Tensor:
-    """A picture that the model can make: another seed, from the side, in a pose."""
+    """An image that the model can make: another seed, from the side, in a pose."""
     return model.render(model.styles(model.latents([5])), views.camera(25), POSE, sample_factor=2).image
 
 
 @pytest.mark.slow
-def test_inversion_finds_the_picture(run: Path, target: torch.Tensor) -> None:
+def test_inversion_finds_the_image(run: Path, target: torch.Tensor) -> None:
     options = InversionOptions(steps=40, rate=0.1, sample_factor=1)
     model = open_model(run, device="cpu", full_precision=True)
     found = invert(model, target, views.camera(25), POSE, pixel_distance(target), options)
@@ -198,7 +198,7 @@ def test_tuning_goes_on_where_the_styles_end(run: Path, target: torch.Tensor) ->
     phases: list[str] = []
     found = invert(
         model, target, views.camera(25), POSE, pixel_distance(target),
-        InversionOptions(steps=10, tuning_steps=25, tuning_stop=0.0),
+        InversionOptions(steps=10, pti_steps=25, pti_stop=0.0),
         lambda step: phases.append(step.phase),
     )  # fmt: skip
     assert phases == ["styles"] * 10 + ["tuning"] * 25
@@ -220,7 +220,7 @@ def test_refining_moves_camera_and_pose(run: Path, target: torch.Tensor) -> None
 def test_divergence_is_an_error(model: Model, target: torch.Tensor) -> None:
     with pytest.raises(InferenceError, match="diverged in step 1"):
         invert(
-            model, target, views.camera(0), None, lambda picture: picture.mean() * torch.nan,
+            model, target, views.camera(0), None, lambda image: image.mean() * torch.nan,
             InversionOptions(steps=3),
         )  # fmt: skip
 
@@ -228,11 +228,11 @@ def test_divergence_is_an_error(model: Model, target: torch.Tensor) -> None:
 class Lpips(nn.Module):
     """Stands in for vgg16.pt: the same call, other features."""
 
-    def forward(self, picture: torch.Tensor, resize_images: bool, return_lpips: bool) -> torch.Tensor:
-        return picture.mean(dim=(2, 3)) / 255
+    def forward(self, image: torch.Tensor, resize_images: bool, return_lpips: bool) -> torch.Tensor:
+        return image.mean(dim=(2, 3)) / 255
 
 
-def test_perceptual_network_gets_bytes_and_pictures_no_larger_than_256(tmp_path: Path) -> None:
+def test_perceptual_network_gets_bytes_and_images_no_larger_than_256(tmp_path: Path) -> None:
     path = tmp_path / "vgg.pt"
     torch.jit.script(Lpips()).save(str(path))
     distance = perceptual_distance(torch.full((1, 3, 512, 512), -1.0), path, torch.device("cpu"))
@@ -247,7 +247,7 @@ def test_command_writes_a_latent_that_sample_shows(run: Path, target: torch.Tens
     out = tmp_path / "found"
     base = ["invert", str(run), str(out), "--image", str(tmp_path / "target.png"), "--yaw", "25"]
     pose = ["--neck", "0", "10", "0", "--head", "5", "15", "0"]
-    more = ["--steps", "12", "--tune", "6", "--preview-every", "10", "--device", "cpu"]
+    more = ["--steps", "12", "--pti-steps", "6", "--preview-every", "10", "--device", "cpu"]
     assert main([*base, *pose, *more]) == 0
     names = sorted(path.name for path in out.iterdir())
     assert names == ["comparison.png", "inverted.png", "latent.json", "latent.safetensors", "step-00010.png"]

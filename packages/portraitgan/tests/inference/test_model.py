@@ -145,14 +145,14 @@ def test_discriminator_judges_each_portrait_by_itself(model: Model) -> None:
     from portraitgan.networks.discriminator import Portraits
 
     random = torch.Generator().manual_seed(0)
-    pictures = Portraits(
+    images = Portraits(
         torch.rand(3, 3, 32, 32, generator=random),
         torch.rand(3, 3, 8, 8, generator=random),
         torch.rand(3, 1, 8, 8, generator=random),
     )
     cameras = torch.cat([camera(yaw) for yaw in (-60, 10, 100)])
-    together = model.discriminator.predict_pose(pictures, cameras)
+    together = model.discriminator.predict_pose(images, cameras)
     alone = model.discriminator.predict_pose(
-        Portraits(pictures.image[1:2], pictures.raw[1:2], pictures.mask[1:2]), cameras[1:2]
+        Portraits(images.image[1:2], images.raw[1:2], images.mask[1:2]), cameras[1:2]
     )
     assert torch.allclose(together[1:2], alone, atol=1e-6)

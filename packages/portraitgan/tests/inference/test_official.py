@@ -49,14 +49,14 @@ def test_every_command_takes_a_converted_checkpoint(
     quick = ["--size", "32", "--samples", "1"]
     for command in (
         ["sample", str(model), str(made / "a.png"), "--seeds", "0", "--yaw", "0", "180", *posed, *body],
-        ["sample", str(model), str(made / "like.png"), "--seeds", "0", "--like", portrait, *data, *body],
+        ["sample", str(model), str(made / "b.png"), "--seeds=0", "--match-portrait", portrait, *data, *body],
         ["video", str(model), str(made / "a.mp4"), "--seconds", "0.1", "--fps", "20", *quick, *posed, *body],
         ["mesh", str(model), str(made / "a.ply"), "--grid", "16", "--threshold=-1e9", *posed, *body],
         ["predict-pose", str(model), str(release), str(made / "poses.csv"), *body],
         ["invert", str(model), str(made / "latent"), *data, "--portrait", portrait, "--steps", "2",
-         "--tune", "1", "--refine-camera", "--refine-pose", *body],
+         "--pti-steps", "1", "--refine-camera", "--refine-pose", *body],
         ["sample", str(model), str(made / "found.png"), "--latent", str(made / "latent"), *body],
-        ["metrics", str(model), *data, "--count", "16", "--people", "4", "--out", str(made / "m.json"),
+        ["metrics", str(model), *data, "--count", "16", "--num-samples", "4", "--out", str(made / "m.json"),
          *body],
     ):  # fmt: skip
         assert main(command) == 0, (command, capsys.readouterr().err)

@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from phq_data.release import bench, reader
+from benchmarks import release as bench
+from phq_data.release import reader
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.workspace import Workspace
 from portraitgan.commands.main import main
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model
-from portraitgan.inference.portraits import judged, open_portraits
+from portraitgan.inference.portraits import discriminator_inputs, open_portraits
 from portraitgan.inference.predict import differences, predict
 from portraitgan.networks.discriminator import Portraits
 
@@ -49,18 +50,20 @@ def test_rows_are_the_portraits_in_any_batch(model: Model, data: Path) -> None:
         assert np.allclose(row["label_pose"], released["pose"])
         assert row["yaw"] == pytest.approx(released["yaw"], abs=1e-4)
         one = source.find(row["portrait_id"])
-        expected = model.discriminator.predict_pose(judged([one], model.config, model.device), one.camera)
+        expected = model.discriminator.predict_pose(
+            discriminator_inputs([one], model.config, model.device), one.camera
+        )
         assert np.allclose(row["pose"], expected[0].numpy(), atol=1e-5)
 
 
 def test_discriminator_sees_what_training_shows_it(model: Model, data: Path) -> None:
     """Image at H in -1..1, raw and mask antialiased to R, the mask in 0..1."""
     one = next(open_portraits(str(data / "releases" / "1.0.0")).stream())
-    seen = judged([one], model.config, torch.device("cpu"))
+    seen = discriminator_inputs([one], model.config, torch.device("cpu"))
     assert isinstance(seen, Portraits) and seen.mask is not None
     assert seen.image.shape == (1, 3, 32, 32) and seen.raw.shape == (1, 3, 8, 8)
-    picture = torch.from_numpy(one.image.astype(np.float32)).permute(2, 0, 1)
-    assert torch.allclose(seen.image.mean(), picture.mean() / 127.5 - 1, atol=0.02)
+    image = torch.from_numpy(one.image.astype(np.float32)).permute(2, 0, 1)
+    assert torch.allclose(seen.image.mean(), image.mean() / 127.5 - 1, atol=0.02)
     assert torch.allclose(seen.raw.mean(), seen.image.mean(), atol=0.02)
     assert float(seen.mask.mean()) == pytest.approx(one.mask.mean() / 255, abs=0.02)
 
@@ -112,7 +115,15 @@ def test_command_writes_parquet_and_csv(
 def test_like_shows_the_portrait_and_people_in_its_view(run: Path, data: Path, tmp_path: Path) -> None:
     source = open_portraits(str(data / "workspace"))
     one = next(source.stream())
-    arguments = ["sample", str(run), str(tmp_path / "a.png"), "--like", one.portrait_id, "--seeds", "0-2"]
+    arguments = [
+        "sample",
+        str(run),
+        str(tmp_path / "a.png"),
+        "--match-portrait",
+        one.portrait_id,
+        "--seeds",
+        "0-2",
+    ]
     assert main([*arguments, "--data", str(data / "workspace"), "--size", "48"]) == 0
     pixels = np.asarray(Image.open(tmp_path / "a.png"))
     assert pixels.shape == (98, 98, 3)

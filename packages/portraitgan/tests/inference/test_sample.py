@@ -1,4 +1,4 @@
-"""Seeds, views and pictures: the camera shows the side that it says."""
+"""Seeds, views and images: the camera shows the side that it says."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def test_each_side_shows_its_color(analytic: Callable, make_ellipsoid: Callable)
         left, right = half[:, :, 8:15].mean(dim=(1, 2)) > 0, half[:, :, 17:24].mean(dim=(1, 2)) > 0
         return [bool(left[0]), bool(left[2]), bool(right[0]), bool(right[2])]  # red, blue of both halves
 
-    assert middle(0) == [False, True, True, True]  # all front; her left is on the picture's right
+    assert middle(0) == [False, True, True, True]  # all front; her left is on the image's right
     assert middle(180) == [True, False, False, False]
-    assert middle(90) == [True, True, True, False]  # all left; the front is on the picture's left
+    assert middle(90) == [True, True, True, False]  # all left; the front is on the image's left
     assert middle(-90) == [False, False, False, True]
 
 
@@ -104,9 +104,9 @@ def test_shots_are_those_of_each_person_and_view(model: Model) -> None:
     assert [(s.subject, s.view) for s in shots] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     one = next(iter(shoot(model, people[1:], labels[1:], parts=PARTS, side=32)))
     for part in PARTS:
-        difference = np.abs(one.pictures[part].astype(int) - shots[3].pictures[part])
+        difference = np.abs(one.images[part].astype(int) - shots[3].images[part])
         assert difference.max() <= 1, part
-    assert not np.array_equal(shots[0].pictures["image"], shots[2].pictures["image"])
+    assert not np.array_equal(shots[0].images["image"], shots[2].images["image"])
 
 
 def test_predicted_pose_is_the_generators(model: Model) -> None:
@@ -117,12 +117,11 @@ def test_predicted_pose_is_the_generators(model: Model) -> None:
     made = model.render(people[0].ws, label, pose, sample_factor=2.0)
     expected = draw(made, label, "image", 32)
     assert (
-        np.abs(shown.pictures["image"].astype(float) / 255 - expected[0].permute(1, 2, 0).numpy()).max()
-        < 0.01
+        np.abs(shown.images["image"].astype(float) / 255 - expected[0].permute(1, 2, 0).numpy()).max() < 0.01
     )
 
 
-def test_sheet_places_pictures() -> None:
+def test_sheet_places_images() -> None:
     tiles = [[np.full((4, 4, 3), 10 * (2 * r + c), np.uint8) for c in range(2)] for r in range(2)]
     made = sheet(tiles, gap=2)
     assert made.shape == (10, 10, 3)
@@ -149,7 +148,7 @@ def test_command_writes_the_same_bytes_twice(run: Path, tmp_path: Path) -> None:
     [
         (["--show", "hair"], "'hair' cannot be shown"),
         (["--seeds", "x"], "no list of seeds"),
-        (["--like", "abc"], "--data"),
+        (["--match-portrait", "abc"], "--data"),
         (["--yaw", "3", "--camera", "4"], "exclude each other"),
         (["--pitch", "90"], "pitch"),
         (["--device", "cuda:7"], "CUDA"),

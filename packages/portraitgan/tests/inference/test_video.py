@@ -1,4 +1,4 @@
-"""Films: what moves, what loops, what lands in the file."""
+"""Videos: what moves, what loops, what lands in the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portraitgan.images.drawing import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import from_seeds
 from portraitgan.inference.model import Model
-from portraitgan.inference.video import Film, camera_path, closed_curve, frames_of, write_video
+from portraitgan.inference.video import VideoPlan, camera_path, closed_curve, frames_of, write_video
 
 av = pytest.importorskip("av")
 
@@ -25,19 +25,19 @@ def read(path: Path) -> list[np.ndarray]:
 
 
 def test_turn_goes_once_around_towards_the_subjects_left() -> None:
-    matrices, _ = cameras.from_label(camera_path(Film(36, "turn", pitch=5)).numpy())
+    matrices, _ = cameras.from_label(camera_path(VideoPlan(36, "turn", pitch=5)).numpy())
     yaw, pitch, roll = (np.degrees(a) for a in cameras.angles(matrices))
     assert np.allclose((yaw + 360) % 360, np.arange(36) * 10, atol=1e-3)
     assert np.allclose(pitch, 5, atol=1e-3) and np.allclose(roll, 0, atol=1e-3)
 
 
 def test_sway_is_frontal_and_periodic() -> None:
-    matrices, _ = cameras.from_label(camera_path(Film(120, "sway")).numpy())
+    matrices, _ = cameras.from_label(camera_path(VideoPlan(120, "sway")).numpy())
     yaw, pitch, _ = (np.degrees(a) for a in cameras.angles(matrices))
     assert yaw.max() == pytest.approx(20.05, abs=0.01) and yaw.min() == pytest.approx(-20.05, abs=0.01)
     assert pitch.max() == pytest.approx(10.9, abs=0.01) and pitch.min() == pytest.approx(-7.3, abs=0.01)
     steps = np.abs(np.diff(np.append(yaw, yaw[0])))
-    assert steps.max() < 1.1  # no jump where the film starts again
+    assert steps.max() < 1.1  # no jump where the video starts again
 
 
 def test_curve_meets_its_keys_and_closes() -> None:
@@ -49,12 +49,12 @@ def test_curve_meets_its_keys_and_closes() -> None:
 
 def test_frames_are_the_samples_of_their_moment(model: Model) -> None:
     people = from_seeds(model, [0, 1])
-    film = Film(8, "still", poses=((0, 0, 0, 0, 0, 0), (0, 30, 0, 0, 30, 0)), parts=("image", "mask"))
-    frames = list(frames_of(model, people, film, batch=3))
+    video = VideoPlan(8, "still", poses=((0, 0, 0, 0, 0, 0), (0, 30, 0, 0, 30, 0)), parts=("image", "mask"))
+    frames = list(frames_of(model, people, video, batch=3))
     assert len(frames) == 8 and frames[0].shape == (32, 64, 3)
-    still = next(iter(frames_of(model, people[:1], Film(1, "still"), batch=1)))
+    still = next(iter(frames_of(model, people[:1], VideoPlan(1, "still"), batch=1)))
     assert np.abs(frames[0][:, :32].astype(int) - still).max() <= 1  # both walks start at their first key
-    turned = next(iter(frames_of(model, people[1:], Film(1, "still", poses=((0, 30, 0, 0, 30, 0),)))))
+    turned = next(iter(frames_of(model, people[1:], VideoPlan(1, "still", poses=((0, 30, 0, 0, 30, 0),)))))
     assert np.abs(frames[4][:, :32].astype(int) - turned).max() <= 1
     assert np.abs(frames[2][:, :32].astype(int) - frames[6][:, :32]).max() <= 1  # there and back
     assert np.abs(frames[0].astype(int) - frames[4]).max() > 10
@@ -69,7 +69,7 @@ def test_file_holds_the_frames_and_they_are_made_one_by_one(tmp_path: Path) -> N
             alive = index
             yield np.full((33, 48, 3), 20 * index, np.uint8)
 
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     assert write_video(path, frames(), fps=24) == 12
     found = read(path)
     assert len(found) == 12 and found[0].shape == (32, 48, 3) and alive == 11
@@ -87,17 +87,17 @@ def test_a_film_that_fails_leaves_no_file(tmp_path: Path) -> None:
         raise InferenceError("no more")
 
     with pytest.raises(InferenceError):
-        write_video(tmp_path / "film.mp4", frames())
+        write_video(tmp_path / "video.mp4", frames())
     assert not list(tmp_path.iterdir())
     with pytest.raises(InferenceError, match=r"\.mp4"):
-        write_video(tmp_path / "film.gif", frames())
+        write_video(tmp_path / "video.gif", frames())
 
 
 def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     arguments = ["video", str(run), str(path), "--motion", "turn", "--seconds", "0.5", "--fps", "10"]
     assert main([*arguments, "--show", "image,depth", "--size", "64", "--predicted-pose"]) == 0
     found = read(path)
     assert len(found) == 5 and found[0].shape == (64, 128, 3)
     assert main([*arguments, "--seconds", "0"]) == 1
-    assert "no film" in capsys.readouterr().err
+    assert "no video" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_a_state_is_the_sample_of_it(model: Model, renderer: ViewRenderer) -> No
     for part in PARTS:
         shown = renderer.render(replace(state, part=part)).pixels
         shot = next(iter(shoot(model, person, views.camera(35, -5), pose, parts=[part], side=32)))
-        assert np.abs(shown.astype(int) - shot.pictures[part]).max() <= 1, part
+        assert np.abs(shown.astype(int) - shot.images[part]).max() <= 1, part
 
 
 def test_mixing_goes_from_one_person_to_the_other(renderer: ViewRenderer) -> None:
@@ -83,7 +83,7 @@ def test_zoom_enlarges_the_middle(analytic: Callable, make_ellipsoid: Callable) 
     assert areas[1] / areas[0] == pytest.approx(4, rel=0.1)
 
 
-def test_moving_pictures_get_the_resolution_that_keeps_up(renderer: ViewRenderer) -> None:
+def test_moving_images_get_the_resolution_that_keeps_up(renderer: ViewRenderer) -> None:
     small, large = ViewState(resolution=8), ViewState(resolution=64)
     assert renderer.moving_resolution(large, 1.0) == 8  # nothing is known yet
     renderer.render(ViewState())
@@ -94,9 +94,9 @@ def test_moving_pictures_get_the_resolution_that_keeps_up(renderer: ViewRenderer
     assert renderer.full_resolution(ViewState()) == 8 and renderer.render(large).resolution == 64
 
 
-def test_square_pictures_stand_in_the_middle_of_any_window() -> None:
-    picture = np.full((10, 10, 3), 200, np.uint8)
-    wide, tall = letterbox(picture, 2.0), letterbox(picture, 0.5)
+def test_square_images_stand_in_the_middle_of_any_window() -> None:
+    image = np.full((10, 10, 3), 200, np.uint8)
+    wide, tall = letterbox(image, 2.0), letterbox(image, 0.5)
     assert wide.shape == (10, 20, 3) and tall.shape == (20, 10, 3)
     assert (wide[:, 5:15] == 200).all() and (wide[:, :5] == BEHIND).all() and (tall[:5] == BEHIND).all()
 
@@ -106,7 +106,7 @@ def test_server_listens_on_loopback_only(renderer: ViewRenderer, capsys: pytest.
     assert capsys.readouterr().out == ""  # the command says where it is, once
     try:
         assert viewer.url.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(viewer.url, timeout=20) as page:
+        with urllib.request.urlopen(viewer.url, timeout=90) as page:
             assert page.status == 200
     finally:
         viewer.close()
@@ -131,12 +131,12 @@ def page() -> Iterator[Any]:
 
 
 def middle(page: Any) -> np.ndarray:
-    """The picture between the edges of the window and the panel, averaged over small squares."""
+    """The image between the edges of the window and the panel, averaged over small squares."""
     pixels = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
     return pixels[200:440, 200:480].reshape(12, 20, 14, 20, 3).mean(axis=(1, 3))
 
 
-def until(condition: Callable[[], bool], seconds: float = 40) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the page did not change in time"
@@ -152,7 +152,7 @@ def test_browser_turns_the_camera_and_switches_parts(
     viewer = Viewer(ViewRenderer(model, 128), port=8771)
     try:
         page.goto(viewer.url)
-        page.get_by_text("Truncation").wait_for(timeout=60_000)
+        page.get_by_text("Truncation").wait_for(timeout=90_000)
         until(lambda: middle(page).max() > 100)
         page.get_by_role("combobox", name="Show").click()
         page.get_by_role("option", name="raw").click()

@@ -36,7 +36,7 @@ def test_eyes_and_nose_come_to_their_places(side):
     """A picture with a colored dot where each point is seen has the dots at `PLACES` afterwards."""
     points = np.array([DEFAULT_POINTS[name] for name in PLACES])
     labels = camera.to_label(camera.from_angles(np.radians([0, 20]), np.radians([0, 8]), np.radians([0, 12])))
-    pictures = torch.zeros(2, 3, side, side)
+    images = torch.zeros(2, 3, side, side)
     y, x = np.mgrid[0:side, 0:side] + 0.5
     seen, _ = camera.project(points, camera.from_label(labels)[0])
     for one in range(2):
@@ -53,7 +53,7 @@ def test_eyes_and_nose_come_to_their_places(side):
             assert np.hypot(*(found - place)) < limit
 
 
-def test_the_persons_right_eye_is_on_the_left_of_the_picture(make_bust):
+def test_the_persons_right_eye_is_on_the_left_of_the_image(make_bust):
     points = face_points(make_bust(24, 16))
     front = camera.from_angles(0.0, 0.0)
     seen, _ = camera.project(points, front)
@@ -70,18 +70,18 @@ def test_the_embedded_network_is_the_one_its_notice_names():
 
 
 def face(portrait):
-    """A face of scikit-image's pictures brought to the network's size."""
+    """A face of scikit-image's images brought to the network's size."""
     left, top, side = portrait
     data = pytest.importorskip("skimage.data").astronaut()[top : top + side, left : left + side]
-    picture = torch.from_numpy(data.copy()).permute(2, 0, 1)[None].float()
-    return torch.nn.functional.interpolate(picture, (SIDE, SIDE), mode="bilinear", antialias=True)
+    image = torch.from_numpy(data.copy()).permute(2, 0, 1)[None].float()
+    return torch.nn.functional.interpolate(image, (SIDE, SIDE), mode="bilinear", antialias=True)
 
 
-def test_the_embedded_network_knows_a_face_again_and_tells_it_from_other_pictures():
+def test_the_embedded_network_knows_a_face_again_and_tells_it_from_other_images():
     network = open_face_network()
     head = face((168, 66, 112))
     moved = face((171, 63, 112))
-    other = face((330, 300, 112))  # something else of the picture
+    other = face((330, 300, 112))  # something else of the image
     vectors = network.embed(torch.cat([head, head.flip(-1), moved, 0.7 * head, other]))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     similarity_to_first = vectors @ vectors[0]

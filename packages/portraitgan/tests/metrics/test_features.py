@@ -91,8 +91,8 @@ def test_weights_come_from_a_torch_file_or_safetensors_and_the_result_names_them
 
 def test_enlarging_starts_at_the_corner():
     """Output pixel i lies at input position i * H / side, as TensorFlow 1 has it."""
-    picture = torch.from_numpy(np.random.default_rng(0).random((1, 2, 5, 4)))
-    found = resize_from_corner(picture, 9)
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 2, 5, 4)))
+    found = resize_from_corner(image, 9)
     for i in range(9):
         for j in range(9):
             y, x = i * 5 / 9, j * 4 / 9
@@ -100,10 +100,10 @@ def test_enlarging_starts_at_the_corner():
             low, right = min(top + 1, 4), min(left + 1, 3)
             fy, fx = y - top, x - left
             wanted = (
-                (1 - fy) * (1 - fx) * picture[0, :, top, left]
-                + (1 - fy) * fx * picture[0, :, top, right]
-                + fy * (1 - fx) * picture[0, :, low, left]
-                + fy * fx * picture[0, :, low, right]
+                (1 - fy) * (1 - fx) * image[0, :, top, left]
+                + (1 - fy) * fx * image[0, :, top, right]
+                + fy * (1 - fx) * image[0, :, low, left]
+                + fy * fx * image[0, :, low, right]
             )
             torch.testing.assert_close(found[0, :, i, j], wanted)
 

@@ -11,7 +11,7 @@ from portraitgan.metrics.report import table
 @pytest.mark.slow
 def test_everything_is_measured_and_written(run, release, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JSON", "1")
-    sizes = ["--count", "12", "--people", "4", "--yaw-limit", "90", "--device", "cpu"]
+    sizes = ["--count", "12", "--num-samples", "4", "--yaw-limit", "90", "--device", "cpu"]
     assert main(["metrics", str(run), "--data", release, *sizes]) == 0
     result = json.loads((run / "metrics" / "kimg-000004.json").read_text())
     printed = capsys.readouterr().out
@@ -43,7 +43,7 @@ def test_a_run_trained_on_coarse_poses(coarse_run, run, release, tmp_path, capsy
         release,
         "--count",
         "6",
-        "--people",
+        "--num-samples",
         "2",
         "--device",
         "cpu",
@@ -52,10 +52,10 @@ def test_a_run_trained_on_coarse_poses(coarse_run, run, release, tmp_path, capsy
     assert main(arguments) == 0
     result = json.loads(out.read_text())
     assert set(result["fid"]["settings"]) == {"labels, identical", "labels, independent"}
-    assert result["canonicality"] is None and "--judge" in capsys.readouterr().out
+    assert result["canonicality"] is None and "--pose-discriminator" in capsys.readouterr().out
     assert result["real_poses"]["pose_error_learned_deg"] is None
-    assert main([*arguments, "--judge", str(run)]) == 0
-    assert json.loads(out.read_text())["canonicality"]["judge"].startswith(str(run))
+    assert main([*arguments, "--pose-discriminator", str(run)]) == 0
+    assert json.loads(out.read_text())["canonicality"]["pose_discriminator"].startswith(str(run))
 
 
 def test_the_table_says_what_could_not_be_measured():
@@ -64,7 +64,7 @@ def test_the_table_says_what_could_not_be_measured():
         "generated_poses": None, "real_poses": None,
     }  # fmt: skip
     shown = table(result)
-    assert "knows no truth" in shown and "--judge" in shown
+    assert "knows no truth" in shown and "--pose-discriminator" in shown
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,6 @@ def test_the_table_says_what_could_not_be_measured():
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(run, release, capsys, arguments, words):
-    given = ["metrics", str(run), "--data", release, "--device", "cpu", "--count", "4", "--people", "2"]
+    given = ["metrics", str(run), "--data", release, "--device", "cpu", "--count", "4", "--num-samples", "2"]
     assert main([*given, *arguments]) == 1
     assert words in capsys.readouterr().err

@@ -71,7 +71,7 @@ def test_poses_of_generated_portraits_are_compared_with_those_rendered(model, da
         rendered.append(0.1 * torch.ones(len(z), 6))
         return rendered[-1]
 
-    monkeypatch.setattr(poses, "judged", blind)
+    monkeypatch.setattr(poses, "discriminator_poses", blind)
     monkeypatch.setattr(type(model.generator), "predict_pose", predict)
     found = poses.generated_error(
         model, data, alone, setting=Setting("generator", "identical"), count=6, batch=4
@@ -90,14 +90,14 @@ def test_canonicality_does_not_depend_on_the_batch(model, alone):
 
 
 def test_a_run_without_predictors_is_judged_by_another(coarse_model, model, alone):
-    with pytest.raises(MetricError, match="--judge"):
+    with pytest.raises(MetricError, match="--pose-discriminator"):
         poses.canonicality(coarse_model, coarse_model, alone, count=2)
     found = poses.canonicality(coarse_model, model, alone, count=4)
-    assert str(model.folder) == found["judge"]
+    assert str(model.folder) == found["pose_discriminator"]
 
 
 def test_the_judges_sizes_count(model, alone, monkeypatch):
-    """Pictures of another size are brought to what the judge knows."""
+    """Images of another size are brought to what the judge knows."""
     seen = []
     predict = type(model.discriminator).predict_pose
 
@@ -108,7 +108,7 @@ def test_the_judges_sizes_count(model, alone, monkeypatch):
     monkeypatch.setattr(type(model.discriminator), "predict_pose", spy)
     larger = poses.Portraits(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 16, 16), torch.zeros(2, 1, 16, 16))
     front = model.neutral_camera.expand(2, -1)
-    assert poses.judged(model, larger, front).shape == (2, 6)
+    assert poses.discriminator_poses(model, larger, front).shape == (2, 6)
     config = model.config
     assert seen == [(config.discriminator.image_resolution, *[config.generator.render.resolution] * 2)]
     assert replace(larger).image.shape[-1] == 64

@@ -51,7 +51,7 @@ def test_all_views_together_are_the_octants_together(data, network, alone, monke
 
 @pytest.mark.slow
 def test_an_octant_is_compared_with_its_like(data, network, alone):
-    """Spoiling the pictures of one octant leaves the distances of the others."""
+    """Spoiling the images of one octant leaves the distances of the others."""
     real = real_features(data, network, alone)
     spoilt = quality.Collector(network, torch.device("cpu"), alone, 100)
     cameras, _ = data.labels(range(len(data)))
@@ -154,7 +154,7 @@ def test_two_processes_measure_what_one_measures(run, release, tmp_path):
     def measured(processes):
         out = tmp_path / f"{processes}.json"
         arguments = ["-m", "portraitgan", "metrics", str(run), "--data", release, "--out", str(out)]
-        arguments += ["--count", "20", "--people", "10", "--batch", "4", "--device", "cpu"]
+        arguments += ["--count", "20", "--num-samples", "10", "--batch", "4", "--device", "cpu"]
         arguments += ["--cache", str(tmp_path / str(processes))]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [sys.executable, *(launcher if processes > 1 else []), *arguments]
@@ -171,7 +171,7 @@ def assert_close(one, two, where):
     if isinstance(one, dict):
         assert one.keys() == two.keys(), where
         for key in one:
-            if not key.startswith("kid"):  # of another choice of pictures
+            if not key.startswith("kid"):  # of another choice of images
                 assert_close(one[key], two[key], f"{where}.{key}")
     elif isinstance(one, float):
         assert one == pytest.approx(two, rel=1e-3, abs=2e-3), where

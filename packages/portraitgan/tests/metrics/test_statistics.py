@@ -52,7 +52,7 @@ def test_frechet_distance_of_known_gaussians():
     assert frechet_distance(a, b) == pytest.approx(wanted, rel=1e-12)
 
 
-def test_fewer_pictures_than_features_give_a_finite_symmetric_distance():
+def test_fewer_images_than_features_give_a_finite_symmetric_distance():
     a, b = Moments.of(features(3, 5, 40)), Moments.of(features(4, 6, 40))
     there, back = frechet_distance(a, b), frechet_distance(b, a)
     assert np.isfinite(there) and there > 0
@@ -69,8 +69,8 @@ def test_moments_add_up_over_parts():
     assert frechet_distance(parts + nothing, Moments.of(whole)) == pytest.approx(0, abs=1e-7)
 
 
-def test_one_picture_has_no_covariance():
-    with pytest.raises(ValueError, match="1 pictures"):
+def test_one_image_has_no_covariance():
+    with pytest.raises(ValueError, match="1 images"):
         _ = Moments.of(features(0, 1, 3)).covariance
 
 

@@ -100,13 +100,13 @@ def test_scaled_activations_equal_modulated_weights() -> None:
 def judge(plain: bool, pose_gradient: bool, camera: Tensor, portraits: Portraits) -> list[Tensor | None]:
     torch.manual_seed(1)
     network = Discriminator(tiny().discriminator).double()
-    judged = network(portraits, camera, pose_gradient=pose_gradient, plain=plain)
-    assert judged.pose is not None
-    loss = judged.score.square().sum()
+    output = network(portraits, camera, pose_gradient=pose_gradient, plain=plain)
+    assert output.pose is not None
+    loss = output.score.square().sum()
     if pose_gradient:
-        loss = loss + judged.pose.square().sum()
+        loss = loss + output.pose.square().sum()
     grads = torch.autograd.grad(loss, [portraits.image, *network.parameters()], allow_unused=True)
-    return [judged.score, judged.pose, *grads]
+    return [output.score, output.pose, *grads]
 
 
 @pytest.mark.parametrize("sides", [(1, 1, 1, 1), (-1, -1, -1, -1), (1, -1, 1, -1), (-1, 1, 1)])

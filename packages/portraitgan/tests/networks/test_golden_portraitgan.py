@@ -18,7 +18,7 @@ from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.superresolution import SuperResolution
-from portraitgan.rendering import marching, rays
+from portraitgan.rendering import ray_marching, rays
 
 Golden = dict[str, np.ndarray]
 
@@ -114,7 +114,7 @@ def test_marching(golden: Golden) -> None:
     marched = marching.march_plain(colors, densities, depths)
     close(marched.features, golden["march/rgb"])
     close(marched.weights, golden["march/weights"])
-    close(marching.clamp_depth(marched.depth, depths.min(), depths.max()), golden["march/depth"])
+    close(ray_marching.clamp_depth(marched.depth, depths.min(), depths.max()), golden["march/depth"])
     draws = torch.linspace(0, 1, 16).expand(1, 3, 16)
     close(rays.importance_depths(depths, marched.weights, draws), golden["march/importance_det16"])
 
@@ -202,12 +202,12 @@ def test_discriminator(
     portraits = Portraits(
         *(torch.from_numpy(part.astype(np.float32)).requires_grad_() for part in (image, raw, mask))
     )
-    judged = discriminator(portraits, inputs["c"], plain=plain)
-    close(judged.score, golden["D/score"])
-    assert judged.pose is not None
-    close(judged.pose, golden["D/pose"])
+    output = discriminator(portraits, inputs["c"], plain=plain)
+    close(output.score, golden["D/score"])
+    assert output.pose is not None
+    close(output.pose, golden["D/pose"])
     close(discriminator.predict_pose(portraits, inputs["c"]), golden["D/pose"])
     assert portraits.mask is not None
-    grads = torch.autograd.grad(judged.score.sum(), [portraits.image, portraits.raw, portraits.mask])
+    grads = torch.autograd.grad(output.score.sum(), [portraits.image, portraits.raw, portraits.mask])
     sums = torch.stack([g.square().sum(dim=(1, 2, 3)) for g in grads])
     assert np.allclose(sums.numpy(), golden["D/r1_sumsq"], rtol=1e-5)

@@ -105,7 +105,7 @@ def test_a_training_step_in_bfloat16(make_bust: Callable[..., PortraitRig]) -> N
         given = losses.Conditions(
             torch.randn(4, config.generator.z_dim, generator=random), camera, torch.full((4, 6), 0.1)
         )
-        chance = losses.Pass(
+        chance = losses.PassRandomness(
             losses.Swaps(torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)),
             random=torch.Generator().manual_seed(2),
         )

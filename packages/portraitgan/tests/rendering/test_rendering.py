@@ -10,7 +10,7 @@ from torch import Tensor
 from phq_data import camera as labels
 from portraitgan.config import EG3D_AXES, TRI_GRID_AXES, DecoderConfig, RenderConfig, TriGridConfig
 from portraitgan.networks.decoder import Decoder
-from portraitgan.rendering import compiled, marching, rays, trigrid
+from portraitgan.rendering import compiled, ray_marching, rays, trigrid
 
 
 def test_rays_project_back_onto_their_pixels() -> None:
@@ -58,7 +58,7 @@ def test_marching_a_constant_fog() -> None:
     depths = torch.linspace(2.0, 3.0, 200, dtype=torch.float64).expand(1, 1, 200)
     raw = torch.full_like(depths, 1.5)
     density = torch.nn.functional.softplus(torch.tensor(0.5, dtype=torch.float64))
-    marched = marching.march_plain(torch.ones(1, 1, 200, 2, dtype=torch.float64), raw, depths)
+    marched = ray_marching.march_plain(torch.ones(1, 1, 200, 2, dtype=torch.float64), raw, depths)
     assert torch.allclose(marched.mask, 1 - torch.exp(-density), atol=1e-6)
     assert torch.allclose(marched.features, marched.mask[..., None].expand(1, 1, 2))
 
@@ -67,10 +67,10 @@ def test_marching_nothing_and_a_wall() -> None:
     depths = torch.linspace(2, 3, 50).expand(1, 2, 50)
     raw = torch.full((1, 2, 50), -1000.0)
     raw[0, 1, 25:] = 1000.0
-    marched = marching.march_plain(torch.rand(1, 2, 50, 3), raw, depths)
+    marched = ray_marching.march_plain(torch.rand(1, 2, 50, 3), raw, depths)
     assert marched.mask[0, 0] == 0 and torch.isinf(marched.depth[0, 0])
     assert marched.mask[0, 1] > 0.999 and abs(marched.depth[0, 1] - depths[0, 0, 25]) < 0.03
-    limited = marching.clamp_depth(marched.depth, depths.min(), depths.max())
+    limited = ray_marching.clamp_depth(marched.depth, depths.min(), depths.max())
     assert limited[0, 0] == depths.max()
 
 
@@ -97,7 +97,9 @@ def test_compiled_parts_equal_the_written_ones(caplog: pytest.LogCaptureFixture)
         leaf = features.clone().requires_grad_()
         hidden, density = decoder.hidden_and_density(leaf)
         density = density.reshape(2, 3, 7)
-        pixel = marching.march_merged(density[..., :4], depths[..., :4], density[..., 4:], depths[..., 4:])
+        pixel = ray_marching.march_merged(
+            density[..., :4], depths[..., :4], density[..., 4:], depths[..., 4:]
+        )
         loss = hidden.square().mean() + pixel.mask.square().sum() + pixel.coarse.square().sum()
         return [
             hidden,

@@ -175,7 +175,7 @@ def schedule(images: int) -> losses.Schedule:
     )
 
 
-def chance(official: Official, phase: str, images: int, density_noise: bool = True) -> losses.Pass:
+def chance(official: Official, phase: str, images: int, density_noise: bool = True) -> losses.PassRandomness:
     planned = schedule(images)
     swaps = losses.Swaps(
         (official.tensor(f"draw/{phase}/cond_swap") < planned.condition_swap).reshape(BATCH),
@@ -191,7 +191,7 @@ def chance(official: Official, phase: str, images: int, density_noise: bool = Tr
             noise.append(torch.from_numpy(normal.astype(np.float32)).reshape(BATCH, -1, SAMPLES))
         coarse, fine = (planned.density_noise * values for values in noise)
         draws = RayDraws(draws.jitter, draws.importance, coarse, fine)
-    return losses.Pass(swaps, draws, noise_mode="const")
+    return losses.PassRandomness(swaps, draws, noise_mode="const")
 
 
 @pytest.fixture(scope="module")

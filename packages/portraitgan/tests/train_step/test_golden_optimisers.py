@@ -1,4 +1,4 @@
-"""golden_train_step.npz: Adam steps, moments shared by both discriminator phases, moving averages."""
+"""golden_train_step.npz: Adam steps, moments shared by both discriminator phases, EMAs."""
 
 from __future__ import annotations
 

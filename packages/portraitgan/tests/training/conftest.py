@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import release as bench
 from phq_data.release.build import ReleaseOptions, build
@@ -21,8 +20,6 @@ from portraitgan.training.config import (
     TrainConfig,
     tiny,
 )
-
-torch.set_num_threads(1)
 
 ROWS, SIZE = 24, 32
 

@@ -104,7 +104,7 @@ def test_swaps_change_conditioning_not_rendering(make_bust: MakeBust) -> None:
     )
     generator.synthesis = lambda ws, camera, pose, **_: (camera, pose)  # type: ignore
     for swap in (none, all_):
-        chance = losses.Pass(losses.Swaps(swap, none))
+        chance = losses.PassRandomness(losses.Swaps(swap, none))
         (camera, pose), _ = losses.run_generator(generator, given, SCHEDULE, LossConfig(), chance)
         assert torch.equal(camera, given.camera)
         assert torch.equal(pose, generator.predict_pose(given.z, given.camera))

@@ -57,14 +57,14 @@ def losses_and_gradients(config: ModelConfig, rig: PortraitRig, kind: str) -> di
     )
     z, coarse = torch.randn(BATCH, config.generator.z_dim, generator=random), torch.full((BATCH, 6), 0.1)
     size, side = config.generator.image_resolution, config.generator.render.resolution
-    picture = torch.rand(BATCH, 3, size, size, generator=random) * 2 - 1
-    camera, z, coarse, picture = (one.to(device) for one in (camera, z, coarse, picture))
+    image = torch.rand(BATCH, 3, size, size, generator=random) * 2 - 1
+    camera, z, coarse, image = (one.to(device) for one in (camera, z, coarse, image))
     given = losses.Conditions(z, camera, coarse)
     none = torch.zeros(BATCH, dtype=torch.bool, device=device)
     draws = rays.fixed_draws(config.generator.render, BATCH, side * side, device)
-    chance = losses.Pass(losses.Swaps(none, none), draws, "const")
+    chance = losses.PassRandomness(losses.Swaps(none, none), draws, "const")
     schedule = losses.Schedule(pose_regulariser=1.0)
-    real = losses.prepare_real(picture, torch.ones(BATCH, 1, size, size, device=device), side, 1.0)
+    real = losses.prepare_real(image, torch.ones(BATCH, 1, size, size, device=device), side, 1.0)
 
     made = losses.generator_loss(generator, discriminator, given, schedule, config.loss, chance)
     fake = losses.discriminator_fake_loss(generator, discriminator, given, schedule, config.loss, chance)
@@ -169,13 +169,13 @@ def test_what_was_trained_is_used(
         small, model=replace(small.model, precision=replace(small.model.precision, half="float32"))
     )
     train(open_run(folder, precise, data, world, quiet), 64, quiet)
-    pictures = []
+    images = []
     for device in ("cpu", GPU):
         model = open_model(folder, device=device)
         camera = model.neutral_camera.expand(2, -1)
         ws = model.styles(model.latents([1, 2]), camera=camera)
-        pictures.append(model.render(ws, camera, None).image.cpu())
-    assert (pictures[0] - pictures[1]).abs().max() < 2e-3
+        images.append(model.render(ws, camera, None).image.cpu())
+    assert (images[0] - images[1]).abs().max() < 2e-3
     for command in (
         ["sample", str(folder), str(tmp_path / "samples.png"), "--seeds", "0-3"],
         ["predict-pose", str(folder), str(release), str(tmp_path / "poses.parquet")],
@@ -188,7 +188,7 @@ def test_what_was_trained_is_used(
             "fid,pose",
             "--count",
             "16",
-            "--people",
+            "--num-samples",
             "4",
         ],
     ):

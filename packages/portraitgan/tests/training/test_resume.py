@@ -121,9 +121,9 @@ def test_another_release_is_noticed(small: TrainConfig, data: PortraitData, tmp_
     train(begin(tmp_path, small, data), 64, quiet, lambda: next(stops))
     state = checkpoint.latest(tmp_path) / "state.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "data": "0" * 64}))
-    with pytest.raises(TrainingError, match="--other-data"):
+    with pytest.raises(TrainingError, match="--allow-data-change"):
         begin(tmp_path, small, data)
-    assert begin(tmp_path, small, data, other_data=True).images == 8
+    assert begin(tmp_path, small, data, allow_data_change=True).images == 8
 
 
 def test_a_stage_alone_starts_from_given_weights(

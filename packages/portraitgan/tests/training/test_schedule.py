@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from portraitgan.training import config
-from portraitgan.training.schedule import at, rays, stage_index, stage_start
+from portraitgan.training.schedule import at, resolution_at, stage_index, stage_start
 
 PAPER = config.paper_512()
 
@@ -44,15 +44,15 @@ def test_what_fades(images: int, swap: float, blur: float, noise: float, regular
     ],
 )
 def test_stages(images: int, name: str, trains_poses: bool, side: int) -> None:
-    moment = at(PAPER, images)
-    assert moment.stage.name == name
-    assert moment.stage.train_pose_predictor is trains_poses
-    assert moment.schedule.resolution == side
+    state = at(PAPER, images)
+    assert state.stage.name == name
+    assert state.stage.train_pose_predictor is trains_poses
+    assert state.schedule.resolution == side
 
 
 def test_every_number_of_rays_occurs() -> None:
     last = PAPER.stages[2]
-    assert {rays(last, images) for images in range(0, 1_000_001, 1000)} == set(range(64, 129))
+    assert {resolution_at(last, images) for images in range(0, 1_000_001, 1000)} == set(range(64, 129))
 
 
 def test_stage_starts_where_the_one_before_ends() -> None:
@@ -64,9 +64,9 @@ def test_stage_starts_where_the_one_before_ends() -> None:
 
 def test_moving_average_has_the_official_half_life() -> None:
     """0.5 ** (32 / min(10 000, 0.05 N)): after a half-life of images, half is left."""
-    assert at(PAPER, 1_000_000).average_decay == pytest.approx(0.5 ** (32 / 10_000))
-    assert at(PAPER, 100_000).average_decay == pytest.approx(0.5 ** (32 / 5_000))
-    assert at(PAPER, 0).average_decay == 0.0
+    assert at(PAPER, 1_000_000).ema_decay == pytest.approx(0.5 ** (32 / 10_000))
+    assert at(PAPER, 100_000).ema_decay == pytest.approx(0.5 ** (32 / 5_000))
+    assert at(PAPER, 0).ema_decay == 0.0
 
 
 def test_spans_of_zero_are_over_at_once() -> None:

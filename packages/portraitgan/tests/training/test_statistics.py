@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from portraitgan.strict_json import ConfigError
+from phq_data.typed_json import ConfigError
 from portraitgan.training import config, curves, loop, statistics, trackers, watch
 from portraitgan.training.distributed import World
 from portraitgan.training.run import TrainingError
@@ -24,8 +24,8 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 def row(images: int, **values: float) -> Row:
-    moment = at(config.paper_512(), images)
-    return statistics.make_row(images, images // 32, moment, values, 98.5, 3600.0)
+    state = at(config.paper_512(), images)
+    return statistics.make_row(images, images // 32, state, values, 98.5, 3600.0)
 
 
 def test_tally_means_over_the_iterations_that_know_a_number() -> None:
@@ -83,7 +83,7 @@ def test_tensorboard_gets_rows_and_sheets(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "sheet.jpg")
     for n in (1, 2):
         opened[0].row(row(n * 1000, loss_real=0.25 * n))
-    opened[0].picture(2000, "snapshot", tmp_path / "sheet.jpg")
+    opened[0].image(2000, "snapshot", tmp_path / "sheet.jpg")
     opened[0].close()
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -113,7 +113,7 @@ def test_mlflow_and_wandb_through_their_own_calls(tmp_path: Path, monkeypatch: p
         monkeypatch.setitem(sys.modules, name, made)
     for tracker in trackers.open_trackers(["wandb", "mlflow"], tmp_path, "x", {"a": 1}, 0, lambda _: None):
         tracker.row(row(1000, loss_real=0.5))
-        tracker.picture(1000, "snapshot", tmp_path / "a.jpg")
+        tracker.image(1000, "snapshot", tmp_path / "a.jpg")
         tracker.close()
     said = dict(calls)
     assert said["wandb.log"] is not None and said["wandb.finish"] == ((), {})

@@ -17,7 +17,7 @@ from portraitgan.training import ema, losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.run import make_deformation
-from portraitgan.training.schedule import Moment, at
+from portraitgan.training.schedule import ScheduleState, at
 from portraitgan.training.step import LARGEST_GRADIENT, Networks, Stepper, make_networks
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -78,7 +78,7 @@ def written_out(
     stepper: Stepper,
     networks: Networks,
     iteration: int,
-    moment: Moment,
+    state: ScheduleState,
     batch: list[Batch],
     steps: list[dict[str, Tensor]],
 ) -> None:
@@ -91,14 +91,14 @@ def written_out(
     lazy = 2 / 3
     optimise_d = torch.optim.Adam(d.parameters(), lr=0.002 * lazy, betas=(0.0, 0.99**lazy), eps=1e-8)
     real = [
-        losses.prepare_real(b.images / 127.5 - 1, b.masks / 255, 4, moment.schedule.blur_sigma) for b in batch
+        losses.prepare_real(b.images / 127.5 - 1, b.masks / 255, 4, state.schedule.blur_sigma) for b in batch
     ]
     total = torch.zeros(())
     for n in range(2):
         given, draws = (
-            stepper.conditions(iteration, "generator", n), stepper.draws(iteration, "generator", n, moment),
+            stepper.conditions(iteration, "generator", n), stepper.draws(iteration, "generator", n, state),
         )  # fmt: skip
-        total = total + losses.generator_loss(g, d, given, moment.schedule, loss, draws).total / 2
+        total = total + losses.generator_loss(g, d, given, state.schedule, loss, draws).total / 2
     total.backward()
     step_with(g, optimise_g, steps[0])
     d.zero_grad(set_to_none=True)
@@ -108,9 +108,9 @@ def written_out(
     for n in range(2):
         given, draws = (
             stepper.conditions(iteration, "discriminator", n),
-            stepper.draws(iteration, "discriminator", n, moment),
+            stepper.draws(iteration, "discriminator", n, state),
         )
-        fake = losses.discriminator_fake_loss(g, d, given, moment.schedule, loss, draws)
+        fake = losses.discriminator_fake_loss(g, d, given, state.schedule, loss, draws)
         means.append((g.backbone.mapping.w_avg - 0.998 * before) / 0.002)
         g.backbone.mapping.w_avg.copy_(before)
         found, _, _ = losses.discriminator_real_loss(d, real[n], batch[n].cameras)
@@ -127,7 +127,7 @@ def written_out(
     for average, network in ((g_ema, g), (d_ema, d)):
         with torch.no_grad():
             for kept, current in zip(average.parameters(), network.parameters(), strict=True):
-                kept.mul_(moment.average_decay).add_(current, alpha=1 - moment.average_decay)
+                kept.mul_(state.ema_decay).add_(current, alpha=1 - state.ema_decay)
         for kept, current in zip(average.buffers(), network.buffers(), strict=True):
             kept.copy_(current)
 
@@ -136,12 +136,12 @@ def written_out(
 def test_an_iteration_is_what_the_paper_says(
     iteration: int, stepper: Stepper, small: TrainConfig, data: PortraitData
 ) -> None:
-    moment = at(small, 16)
+    state = at(small, 16)
     reference = copied(stepper.networks)
     steps = gradients_of_steps(stepper)
-    stepper.step(batches(small, data), iteration, moment)
+    stepper.step(batches(small, data), iteration, state)
     stream = batches(small, data)
-    written_out(stepper, reference, iteration, moment, [next(stream), next(stream)], steps)
+    written_out(stepper, reference, iteration, state, [next(stream), next(stream)], steps)
     for name, network in stepper.networks.named().items():
         expected = reference.named()[name].state_dict()
         for key, value in network.state_dict().items():
@@ -178,10 +178,10 @@ def test_gradients_that_are_not_finite_are_mended_and_counted(stepper: Stepper) 
 
 
 def test_chance_is_a_function_of_its_place(stepper: Stepper, small: TrainConfig) -> None:
-    moment = at(small, 0)
+    state = at(small, 0)
     torch.manual_seed(1)
     first = stepper.conditions(3, "generator", 1)
-    swaps = stepper.draws(3, "generator", 1, moment).swaps
+    swaps = stepper.draws(3, "generator", 1, state).swaps
     torch.manual_seed(2)
     again = stepper.conditions(3, "generator", 1)
     assert torch.equal(first.z, again.z) and torch.equal(first.camera, again.camera)

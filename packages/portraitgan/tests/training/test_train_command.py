@@ -128,12 +128,12 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(
 
 
 def test_sheets_show_twins_and_bodies(small: TrainConfig, data: PortraitData, tmp_path: Path) -> None:
-    """Two sheets of the same moment are equal; a body is drawn where the label says it is."""
+    """Two sheets of the same state are equal; a body is drawn where the label says it is."""
     run = open_run(tmp_path, small, data, ALONE, lambda _: None)
     scene = snapshots.make_scene(small, data, ALONE.device)
-    moment = at(small, 0)
-    first = snapshots.write(tmp_path, scene, run.networks, moment, 0)
-    second = snapshots.write(tmp_path, scene, run.networks, moment, 8)
+    state = at(small, 0)
+    first = snapshots.write(tmp_path, scene, run.networks, state, 0)
+    second = snapshots.write(tmp_path, scene, run.networks, state, 8)
     assert first.read_bytes() == second.read_bytes()
     assert snapshots.newest(tmp_path) == second and second.name == "kimg-000000.008.jpg"
     with Image.open(first) as opened:
@@ -141,8 +141,8 @@ def test_sheets_show_twins_and_bodies(small: TrainConfig, data: PortraitData, tm
     size, gap, title = 96, 2, 16
     assert pixels.shape == (2 * (title + size), 10 * (size + gap) - gap, 3)
     real = pixels[title * 2 + size :]
-    picture, with_body = real[:, :size], real[:, 2 * (size + gap) : 3 * (size + gap) - gap]
-    changed = np.abs(picture - with_body).max(axis=2) > 40
+    image, with_body = real[:, :size], real[:, 2 * (size + gap) : 3 * (size + gap) - gap]
+    changed = np.abs(image - with_body).max(axis=2) > 40
     # The neck joint, the world's origin, projects a little below the middle: the body covers it.
     assert changed[60:70, 40:56].mean() > 0.9
     assert not changed[:10, :10].any()

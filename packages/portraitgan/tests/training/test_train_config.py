@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from portraitgan.strict_json import ConfigError
+from phq_data.typed_json import ConfigError
 from portraitgan.training import config
 from portraitgan.training.config import PRESETS, TrainConfig, with_values
 
@@ -49,13 +49,13 @@ def test_setting_fields_by_path() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("batch.sise", "1", "batch has no 'sise'; it has size, micro"),
+        ("batch.sise", "1", "no setting 'batch.sise'; did you mean 'batch.size'"),
         ("stages.9.until_kimg", "1", "stages has entries 0 to 2"),
-        ("batch.size.more", "1", "batch.size has no 'more'"),
-        ("batch.size", "many", "batch.size must be int"),
+        ("batch.size.more", "1", "no setting 'batch.size.more'"),
+        ("batch.size", "many", "'batch.size' wants a whole number, not 'many'"),
         ("batch.size", "6", "multiple of batch.micro"),
         ("stages.1.until_kimg", "1", "must be more than 40"),
-        ("stages.0.resolution", "100000", "more rays a side than the image's 32 pixels"),
+        ("stages.0.resolution", "100000", "higher than the image's 32 pixels"),
         ("batch.size", "1000000", "1,000,000 images an iteration are more than the whole run has"),
         ("data.workers", "-1", "data.workers must be at least 0, not -1"),
         ("model.precision.half", "float8", "float8"),
@@ -68,7 +68,7 @@ def test_wrong_settings_are_named(path: str, value: str, message: str) -> None:
 
 def test_newer_and_unknown_versions_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     data = json.loads(config.tiny().to_json())
-    with pytest.raises(ConfigError, match="version 99, this portraitgan knows up to 1"):
+    with pytest.raises(ConfigError, match="version 99, this portraitgan knows up to 2"):
         TrainConfig.from_json(json.dumps({**data, "version": 99}))
     with pytest.raises(ConfigError, match="no version"):
         TrainConfig.from_json("{}")
@@ -87,6 +87,13 @@ def test_older_versions_are_carried_over(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setitem(config.MIGRATIONS, 0, carry)
     assert TrainConfig.from_json(json.dumps(data)) == config.tiny()
+
+
+def test_version_1_called_the_ema_average() -> None:
+    made = replace(config.tiny(), ema=config.EmaConfig(half_life=123.0, ramp=0.1))
+    data = json.loads(made.to_json())
+    data["version"], data["average"] = 1, data.pop("ema")
+    assert TrainConfig.from_json(json.dumps(data)) == replace(made, version=2)
 
 
 def test_typos_in_a_file_are_errors() -> None:

@@ -16,7 +16,7 @@ async function login(given) {
   try {
     response = await fetch("/api/login", {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-PHQ": "1" },
+      headers: { "Content-Type": "application/json", "X-PHQ": "2" },
       body: JSON.stringify(given),
     });
   } catch {

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
 from phq_data.bodies import JOINT_NAMES
+from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig, rotation_matrix
 
 FloatArray = NDArray[np.float64]
@@ -33,7 +34,7 @@ RELAXED_ARMS: dict[str, tuple[float, float, float]] = {
 """Arms hanging about 20 degrees off the vertical: the rig's pose, and how most people stand in portraits."""
 
 
-class BodyError(ValueError):
+class BodyError(PhqError, ValueError):
     """A body file that cannot be read, or parameters that do not fit the body."""
 
 

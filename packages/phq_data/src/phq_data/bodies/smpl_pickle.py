@@ -1,8 +1,8 @@
 """SMPL's official file to plain arrays, without running anything that is in it.
 
 The file is a Python 2 pickle of chumpy objects, SciPy sparse matrices and NumPy arrays. A pickle is a
-program, so this reader lets it build only these: arrays, and inert holders in the place of chumpy's and
-SciPy's classes, whose numbers are then taken out (`inert_pickle`). Any other name in the file ends the
+program, so this reader lets it build only these: arrays, and stand-ins in the place of chumpy's and SciPy's
+objects, whose numbers are then taken out (`weights.array_pickle`). Any other name in the file ends the
 reading.
 """
 
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from phq_data.bodies.anny import BodyError
 from phq_data.bodies.smpl_arrays import PARENTS, SHAPES, SmplArrays
-from phq_data.models.registry import ModelError
-from phq_data.weights import restricted_pickle
-from phq_data.weights.restricted_pickle import Held, HeldArray
+from phq_data.errors import ModelError
+from phq_data.restricted_pickle import DamagedError, RefusedError
+from phq_data.weights import array_pickle
+from phq_data.weights.array_pickle import Chumpy, Columns, HeldArray, Rows
 
 VERTICES, FACES = 6890, 13776
 LARGEST = 2**29  # bytes of a file that is looked at; the official one has 37 MB
@@ -67,19 +68,19 @@ def read_smpl_pickle(path: str | Path) -> SmplArrays:
 
 
 def read_values(path: Path) -> Mapping[str, Any]:
-    """The dictionary that a pickle holds, with inert holders for what is no plain value."""
+    """The dictionary that a pickle holds, with stand-ins for what is no plain value."""
     try:
         size = path.stat().st_size
         if size > LARGEST:
             raise ModelError(f"{path} is far larger than any SMPL model ({size:,} bytes); it is not read")
-        values = restricted_pickle.read(path.read_bytes())
+        values = array_pickle.read(path.read_bytes())
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror})") from error
-    except restricted_pickle.RefusedError as error:
+    except RefusedError as error:
         raise ModelError(f"{path} is refused: {error}") from None
-    except restricted_pickle.DamagedError as error:
+    except DamagedError as error:
         raise ModelError(f"{path} is damaged or no pickle ({error})") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is no SMPL model: it holds a {type(values).__name__}")
@@ -95,7 +96,7 @@ def _numbers(value: Any, key: str, path: Path, depth: int = 0) -> NDArray[Any]:
         array = value.numbers()
         if array is not None:
             return array
-    if depth < 4 and isinstance(value, Held) and value.kind == "chumpy":
+    if depth < 4 and isinstance(value, Chumpy):
         state = value.state
         if "x" in state:
             return _numbers(state["x"], key, path, depth + 1)
@@ -103,7 +104,7 @@ def _numbers(value: Any, key: str, path: Path, depth: int = 0) -> NDArray[Any]:
             whole = _numbers(state["a"], key, path, depth + 1).reshape(-1)
             places = _numbers(state["idxs"], key, path, depth + 1).reshape(-1)
             return _selected(whole, places, state.get("preferred_shape"), f"{path}: '{key}'")
-    if isinstance(value, Held) and value.kind in ("columns", "rows"):
+    if isinstance(value, Columns | Rows):
         return _dense(value, key, path)
     raise ModelError(f"{path}: '{key}' is no array of numbers")
 
@@ -124,8 +125,8 @@ def _selected(whole: NDArray[Any], places: NDArray[Any], shape: Any, what: str) 
         raise ModelError(f"{what} is damaged: its shape is not that of its numbers") from None
 
 
-def _dense(matrix: Held, key: str, path: Path) -> NDArray[np.float64]:
-    state = matrix.state
+def _dense(matrix: Columns | Rows, key: str, path: Path) -> NDArray[np.float64]:
+    state, by_columns = matrix.state, isinstance(matrix, Columns)
     fault = ModelError(f"{path}: the sparse matrix '{key}' is damaged")
     shape = state.get("_shape", state.get("shape"))
     if not isinstance(shape, tuple) or len(shape) != 2 or not all(type(side) is int for side in shape):
@@ -134,7 +135,7 @@ def _dense(matrix: Held, key: str, path: Path) -> NDArray[np.float64]:
         _numbers(state.get(name), f"{key}.{name}", path).reshape(-1) for name in ("data", "indices", "indptr")
     )
     rows, columns = shape
-    major, minor = (columns, rows) if matrix.kind == "columns" else (rows, columns)
+    major, minor = (columns, rows) if by_columns else (rows, columns)
     if min(shape) < 1 or rows * columns > _MOST_CELLS or not (indices.dtype.kind == starts.dtype.kind == "i"):
         raise fault
     whole = len(starts) == major + 1 and starts[0] == 0 and starts[-1] == len(data) == len(indices)
@@ -142,7 +143,7 @@ def _dense(matrix: Held, key: str, path: Path) -> NDArray[np.float64]:
         raise fault
     along = np.repeat(np.arange(major), np.diff(starts))
     filled = np.zeros((rows, columns))
-    np.add.at(filled, (indices, along) if matrix.kind == "columns" else (along, indices), data)
+    np.add.at(filled, (indices, along) if by_columns else (along, indices), data)
     return filled
 
 

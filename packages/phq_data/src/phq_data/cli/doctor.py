@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from phq_data.errors import ModelError
+
 Status = Literal["ok", "optional", "attention", "missing"]
 """`missing`: the default pipeline does not work without it. `optional`: not here, and not needed.
 `attention`: it works, but something could be better."""
@@ -187,11 +189,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _models() -> Iterator[Check]:
-    from phq_data.models import registry
+    from phq_data.models import onnx
 
     try:
-        models = registry.embedded_models()
-    except registry.ModelError as error:
+        models = onnx.embedded_models()
+    except ModelError as error:
         yield Check("models", "embedded networks", "missing", str(error), "reinstall phq-data")
         return
     for model in models:
@@ -208,12 +210,11 @@ def _models() -> Iterator[Check]:
 
 def _added() -> Iterator[Check]:
     """The user's own models by their records; `phq models verify` compares the files."""
-    from phq_data.models import registry
     from phq_data.weights import store
 
     try:
         known = store.records()
-    except registry.ModelError as error:
+    except ModelError as error:
         yield Check("models", "your models", "attention", str(error), "phq models list")
         return
     for model, kept in known:

@@ -66,7 +66,8 @@ def register(app: typer.Typer) -> None:
         import json
 
         from phq_data.evaluation import accuracy as measures
-        from phq_data.evaluation.tables import table
+        from phq_data.evaluation.report import write_accuracy
+        from phq_data.evaluation.tables import accuracy_table
         from phq_data.rig import PortraitRig
         from phq_data.synthesis.truth import read_truth
         from phq_data.workspace import Workspace
@@ -83,11 +84,11 @@ def register(app: typer.Typer) -> None:
                 "they count",
                 err=True,
             )
-        written = measures.write_report(opened, truth, known, errors, rig)
+        written = write_accuracy(opened, truth, known, errors, rig)
         if as_json:
             typer.echo(json.dumps(measures.summary(errors)))
             return
-        typer.echo(table(errors))
+        typer.echo(accuracy_table(errors))
         typer.echo("\nThe worst cameras:")
         for e in measures.worst(errors):
             typer.echo(
@@ -201,7 +202,8 @@ def register(app: typer.Typer) -> None:
 
         from phq_data import config as configs
         from phq_data.evaluation import equivariance as measures
-        from phq_data.evaluation.equivariance_table import table
+        from phq_data.evaluation.report import write_equivariance
+        from phq_data.evaluation.tables import equivariance_table
         from phq_data.pipeline.model_set import models_for
         from phq_data.sources import SourceError
         from phq_data.sources.resolve import resolve
@@ -228,7 +230,7 @@ def register(app: typer.Typer) -> None:
                 f"none of the {total} files in {', '.join(sources)} is a usable photo; {name}: {reason}"
             )
         numbers = measures.summary(changes, tally)
-        typer.echo(json.dumps(numbers) if as_json else table(numbers))
-        written = measures.write_report(out, changes, numbers) if out is not None else []
+        typer.echo(json.dumps(numbers) if as_json else equivariance_table(numbers))
+        written = write_equivariance(out, changes, numbers) if out is not None else []
         if written and not as_json:
             typer.echo("\nWritten: " + ", ".join(map(str, written)))

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from phq_data.errors import PhqError
+
 if TYPE_CHECKING:
     import typer
 
@@ -20,23 +22,12 @@ def main() -> None:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
-    from phq_data.bodies.anny import BodyError
-    from phq_data.config import ConfigError
-    from phq_data.interchange.portrait import ExchangeError
-    from phq_data.models.registry import ModelError
-    from phq_data.release.version import ReleaseError
-    from phq_data.review.consensus import ReviewError
-    from phq_data.rig import RigError
-    from phq_data.schema import SchemaError
-    from phq_data.sources import SourceError
-    from phq_data.workspace import WorkspaceError
+    from phq_data import compatibility
 
+    compatibility.print_notices()
     try:
-        make_app()()
-    except (
-        WorkspaceError, ConfigError, SourceError, SchemaError, RigError, ReleaseError, ReviewError,
-        ModelError, BodyError, ExchangeError,
-    ) as error:  # fmt: skip
+        make_app()(compatibility.upgrade_command_line(sys.argv[1:]))
+    except PhqError as error:
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:

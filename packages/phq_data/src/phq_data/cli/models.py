@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phq_data.errors import ModelError
+
 if TYPE_CHECKING:
     from phq_data.weights.store import Record
 
@@ -26,10 +28,10 @@ def register(app: typer.Typer) -> None:
         import dataclasses
         import json
 
-        from phq_data.models import registry
+        from phq_data.models import onnx
         from phq_data.weights import store
 
-        shipped, known = registry.embedded_models(), store.records()
+        shipped, known = onnx.embedded_models(), store.records()
         if as_json:
             rows = [
                 {**dataclasses.asdict(model), "record": kept and dataclasses.asdict(kept)}
@@ -66,15 +68,15 @@ def register(app: typer.Typer) -> None:
         url: Annotated[str, typer.Option(help="Another address to download from.")] = "",
     ) -> None:
         """Check a model file and keep it. Without a file, models that may be downloaded are."""
-        from phq_data.weights import store
+        from phq_data.models import importers
         from phq_data.weights.catalogue import known_model
 
         model = known_model(name)
         typer.echo(f"{model.title}. {model.license}. {model.consequence}")
         if file is None:
-            store.download_address(model, url)  # before a bar is shown
+            importers.download_address(model, url)  # before a bar is shown
         if file is not None:
-            kept = store.add(name, file, sha256=sha256, vposer=vposer)
+            kept = importers.add(name, file, sha256=sha256, vposer=vposer)
         else:
             kept = _download(name, url, sha256)
         typer.echo(f"added {name}: {kept.file}, {_size(kept.bytes)}, sha256 {kept.sha256}")
@@ -86,7 +88,7 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str, typer.Argument(help="One model; left out, all that were added.")] = "",
     ) -> None:
         """Compare files with their checksums; exit code 1 when one is missing or damaged."""
-        from phq_data.models import registry
+        from phq_data.models import onnx
         from phq_data.weights import store
 
         names = [name] if name else [model.name for model, kept in store.records() if kept]
@@ -94,16 +96,16 @@ def register(app: typer.Typer) -> None:
         for one in names:
             try:
                 kept = store.verify(one)
-            except registry.ModelError as error:
+            except ModelError as error:
                 faults += 1
                 typer.echo(f"{one}: {error}", err=True)
             else:
                 typer.echo(f"{one}: right, {_size(kept.bytes)}, sha256 {kept.sha256}")
         if not name:
-            for network in registry.embedded_models():
+            for network in onnx.embedded_models():
                 try:
-                    registry.verified_path(network.name)
-                except registry.ModelError as error:
+                    onnx.verified_path(network.name)
+                except ModelError as error:
                     faults += 1
                     typer.echo(f"{network.name}: {error}", err=True)
                 else:
@@ -135,8 +137,6 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Build the rig of a body, for releases that carry a recipe instead of a licensed body's numbers."""
-        from phq_data.models.registry import ModelError
-
         if body == "smpl":
             from phq_data.bodies.smpl import load_body
 
@@ -154,11 +154,11 @@ def register(app: typer.Typer) -> None:
 def _download(name: str, url: str, sha256: str) -> Record:
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from phq_data.weights import store
+    from phq_data.models import importers
 
     with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as shown:
         task = shown.add_task(name, total=None)
-        return store.download(
+        return importers.download(
             name,
             url=url,
             sha256=sha256,

@@ -8,7 +8,6 @@ since a mean over others would mix who is found with how good the labels are.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +23,8 @@ from phq_data import config as configs
 from phq_data.evaluation import accuracy
 from phq_data.evaluation.accuracy import PersonError
 from phq_data.evaluation.calibration import WRONG
+from phq_data.evaluation.matching import wrapped
+from phq_data.files import file_sha256
 from phq_data.pipeline.local import Progress, SilentProgress, run_inline
 from phq_data.rig import PortraitRig
 from phq_data.sources.resolve import resolve
@@ -114,11 +115,7 @@ def _claim(photos: Path, truth: Path, known: pa.Table, workspace: Path) -> Works
     a photo of the truth is missing; nothing is written then."""
     wanted = dict(zip(known["uri"].to_pylist(), known["photo_id"].to_pylist(), strict=True))
     missing = [name for name in wanted if not (photos / name).is_file()]
-    changed = [
-        name
-        for name in wanted.keys() - set(missing)
-        if hashlib.sha256((photos / name).read_bytes()).hexdigest() != wanted[name]
-    ]
+    changed = [name for name in wanted.keys() - set(missing) if file_sha256(photos / name) != wanted[name]]
     if missing or changed:
         word, first = ("missing", min(missing)) if missing else ("another one", min(changed))
         raise WorkspaceError(
@@ -150,7 +147,7 @@ def _numbers(
 ) -> Compared:
     both = [(first[key], found[key]) for key in first if key in found]
     gain = np.array([a.yaw_deg - b.yaw_deg for a, b in both])
-    moved = np.array([abs((a.yaw - b.yaw + 180) % 360 - 180) for a, b in both])
+    moved = np.array([abs(wrapped(a.yaw - b.yaw, 360.0)) for a, b in both])
     return Compared(
         name=name,
         settings=settings,

@@ -8,10 +8,10 @@ a dataset would contain; `accuracy_table` shows them before the screening, too.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
+from phq_data.evaluation.matching import angle_between, match_people, share, spread, wrapped
 from phq_data.rig import PortraitRig, rotation_matrix
 from phq_data.schema import SchemaError
 from phq_data.workspace import Workspace, WorkspaceError
 
-FloatArray = NDArray[np.float64]
-
-MATCH_DISTANCE = 0.8
-"""Head heights between true and detected head and shoulders, above which it is somebody else."""
 CONFUSED = np.radians(45.0)
 """A front taken for a back: the facing is wrong and the yaw is off by more than this."""
 OCTANTS = tuple(range(-180, 180, 45))
@@ -117,26 +115,6 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
     return _with_masks(workspace, found, wanted)
 
 
-def match_people(truth: Sequence[dict[str, Any]], detected: Sequence[dict[str, Any]]) -> list[str]:
-    """The `person_id` of each true person of one photo, "" where nobody was detected.
-
-    Optimal one-to-one assignment of middles of shoulders and faces, so that swapped sides still match.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    if not truth or not detected:
-        return ["" for _ in truth]
-    cost = np.empty((len(truth), len(detected)))
-    for i, row in enumerate(truth):
-        for j, person in enumerate(detected):
-            cost[i, j] = _apart(row, person)
-    matched = ["" for _ in truth]
-    for i, j in zip(*linear_sum_assignment(np.minimum(cost, 10.0)), strict=True):
-        if cost[i, j] <= MATCH_DISTANCE:
-            matched[i] = detected[j]["person_id"]
-    return matched
-
-
 def summary(errors: Sequence[PersonError]) -> dict[str, Any]:
     """The numbers of `phq accuracy --json`: errors of kept portraits, None where there are none."""
     kept = [e for e in errors if e.kept]
@@ -148,11 +126,11 @@ def summary(errors: Sequence[PersonError]) -> dict[str, Any]:
         "detected_share_min_octant": _round(min(detected) if detected else None),
     }
     for name in _ANGLES:
-        result[name] = _spread([getattr(e, name) for e in kept])
+        result[name] = spread([getattr(e, name) for e in kept])
     for name in ("shoulder_share", "head_share"):
-        result[name] = _spread([getattr(e, name) for e in kept])
-    result["front_back_confusion_share"] = _round(np.mean([e.confused for e in kept]) if kept else None)
-    result["mask_iou"] = _spread([e.mask_iou for e in kept], low=True)
+        result[name] = spread([getattr(e, name) for e in kept])
+    result["front_back_confusion_share"] = share([e.confused for e in kept])
+    result["mask_iou"] = spread([e.mask_iou for e in kept], low=True)
     result["kept_share"] = _round(len(kept) / len(errors) if errors else None)
     return result
 
@@ -189,7 +167,7 @@ def _error(
         return PersonError(**base)
     cam2world, _ = cameras.from_label(portrait["camera"])
     yaw, pitch, roll = (float(a) for a in cameras.angles(cam2world))
-    turned = _turn(yaw - row["yaw"])
+    turned = wrapped(yaw - row["yaw"])
     facing = np.cos(yaw) * np.cos(row["yaw"]) < 0
     pose, true_pose = np.array(portrait["pose"], np.float64), np.array(row["pose"], np.float64)
     neck, true_neck = rotation_matrix(pose[:3]), rotation_matrix(true_pose[:3])
@@ -203,10 +181,10 @@ def _error(
         yaw=float(np.degrees(yaw)),
         yaw_deg=float(np.degrees(abs(turned))),
         pitch_deg=float(np.degrees(abs(pitch - row["pitch"]))),
-        roll_deg=float(np.degrees(abs(_turn(roll - row["roll"])))),
-        neck_deg=_angle(neck, true_neck),
-        head_deg=_angle(head, true_head),
-        gaze_deg=_angle(neck @ head, true_neck @ true_head),
+        roll_deg=float(np.degrees(abs(wrapped(roll - row["roll"])))),
+        neck_deg=_degrees_between(neck, true_neck),
+        head_deg=_degrees_between(head, true_head),
+        gaze_deg=_degrees_between(neck @ head, true_neck @ true_head),
         confused=bool(facing and abs(turned) > CONFUSED),
         shoulder_share=shoulders,
         head_share=face,
@@ -238,8 +216,6 @@ def _with_masks(
     wanted: dict[str, tuple[int, dict[str, Any], dict[str, Any]]],
 ) -> list[PersonError]:
     """The errors with `mask_iou`; masks are read part by part, since all at once would not fit."""
-    import dataclasses
-
     result = list(errors)
     for part in workspace.parts("tables/portraits"):
         for row in workspace.read_part("tables/portraits", part, ["portrait_id", "mask"]).to_pylist():
@@ -281,26 +257,6 @@ def mask_overlap(alpha: NDArray[np.uint8], truth: Image.Image, window: FloatArra
     return float((ours & true).sum() / union) if union else 1.0
 
 
-def _apart(row: dict[str, Any], person: dict[str, Any]) -> float:
-    """Mean distance of the middles of shoulders and faces, in head heights."""
-    true = np.array(row["keypoints"]).reshape(17, 3)[:, :2]
-    seen = np.array(person["keypoints"]).reshape(17, 3)
-    shoulders = np.linalg.norm(true[5:7].mean(axis=0) - seen[5:7, :2].mean(axis=0))
-    score = seen[:5, 2] + 1e-3
-    face = (seen[:5, :2] * score[:, None]).sum(axis=0) / score.sum()
-    head = np.linalg.norm(true[:5].mean(axis=0) - face)
-    return float((shoulders + head) / 2 / row["head_pixels"])
-
-
-def _spread(values: Sequence[float], low: bool = False) -> dict[str, float | None]:
-    finite = np.array(values, float)
-    finite = finite[np.isfinite(finite)]
-    name, percentile = ("p05", 5) if low else ("p95", 95)
-    if len(finite) == 0:
-        return {"median": None, name: None}
-    return {"median": _round(np.median(finite)), name: _round(np.percentile(finite, percentile))}
-
-
 def _round(value: Any) -> float | None:
     return None if value is None else round(float(value), 4)
 
@@ -309,13 +265,8 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _turn(angle: float) -> float:
-    return float((angle + np.pi) % (2 * np.pi) - np.pi)
-
-
-def _angle(a: FloatArray, b: FloatArray) -> float:
-    """Degrees between two rotations."""
-    return float(np.degrees(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1))))
+def _degrees_between(one: FloatArray, other: FloatArray) -> float:
+    return float(np.degrees(angle_between(one, other)))
 
 
 def _group(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
@@ -323,38 +274,3 @@ def _group(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[str,
     for row in rows:
         groups.setdefault(row[key], []).append(row)
     return groups
-
-
-def to_rows(errors: Sequence[PersonError]) -> pa.Table:
-    """The errors as a table, for further looks."""
-    import dataclasses
-
-    return pa.Table.from_pylist([{**dataclasses.asdict(e), "octant": e.octant} for e in errors])
-
-
-def write_report(
-    workspace: Workspace, truth_path: Path, truth: pa.Table, errors: list[PersonError], rig: PortraitRig
-) -> list[str]:
-    """Write table, plots and the sheet of the worst into the workspace's folder `accuracy`; their keys."""
-    import json
-
-    import pyarrow.parquet as pq
-
-    from phq_data.evaluation import plots as pictures
-    from phq_data.evaluation.tables import conditions, table
-
-    sink = io.BytesIO()
-    pq.write_table(to_rows(errors), sink)
-    written = {
-        "accuracy/errors.parquet": sink.getvalue(),
-        "accuracy/summary.json": json.dumps({"truth": str(truth_path), **summary(errors)}, indent=2).encode(),
-        "accuracy/table.txt": table(errors).encode(),
-        "accuracy/conditions.txt": conditions(errors, truth).encode(),
-        "accuracy/octants.png": pictures.octants(errors),
-        "accuracy/curves.png": pictures.curves(errors),
-        "accuracy/reliability.png": pictures.reliability(errors),
-        "accuracy/worst.jpg": pictures.worst_sheet(workspace, truth, worst(errors), rig),
-    }
-    for key, data in written.items():
-        workspace.write_bytes(key, data)
-    return list(written)

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,21 +23,22 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data.arrays import FloatArray
 from phq_data.config import AlignConfig, ConfigError, PipelineConfig
+from phq_data.evaluation.matching import angle_between, match, middles, share, spread, wrapped
 from phq_data.images.codecs import PhotoError, decode
 from phq_data.models.protocols import BodyFitter, NamedPhotoDetector, PersonDetector, Segmenter
 from phq_data.records import Fit, Person, Photo
 from phq_data.rig import PortraitRig, rotation_matrix
-from phq_data.sources import Source, SourceError
+from phq_data.sources import Source
 from phq_data.stages.align import AlignError, Alignment, Template, align
 from phq_data.stages.align_crop import align_crop
 from phq_data.stages.crop import CropError, choose_window
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
 from phq_data.stages.screen import screen
-from phq_data.text import file_name
+from phq_data.text import shown_name
 
-FloatArray = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 CUT = 0.04
@@ -54,7 +53,7 @@ FLIPPED = 90.0
 KINDS = ("mirror", "shift", "rescale", "reencode", "alignments")
 ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "neck_deg", "head_deg")
 
-_HEAD, _SHOULDERS, _BUST = slice(0, 5), slice(5, 7), slice(0, 7)
+_BUST = slice(0, 7)
 _NAN = float("nan")
 
 
@@ -177,10 +176,10 @@ def measure(
                 if min(pixels.shape[:2]) < config.ingest.min_side:
                     raise PhotoError("too_small", "a side is shorter than ingest.min_side")
             except (PhotoError, OSError) as error:
-                unread.append((file_name(file.uri), str(error)))
+                unread.append((shown_name(file.uri), str(error)))
                 on_photo()
                 continue
-            found = changes_of(file_name(file.uri), pixels, models, config)
+            found = changes_of(shown_name(file.uri), pixels, models, config)
             photos += 1
             empty += not found
             changes += found
@@ -229,10 +228,10 @@ def label_change(
     """Differences of two labels in degrees by the names in `ANGLES`: angles on the circle, and the angles
     between the two rotations of the neck and of the head."""
     one, two = cameras.angles(camera), cameras.angles(other_camera)
-    turned = [abs(_turn(float(a) - float(b))) for a, b in zip(one, two, strict=True)]
+    turned = [abs(wrapped(float(a) - float(b))) for a, b in zip(one, two, strict=True)]
     a, b = np.asarray(pose, np.float64), np.asarray(other_pose, np.float64)
     turned += [
-        _between(rotation_matrix(a[part]), rotation_matrix(b[part])) for part in (slice(3), slice(3, 6))
+        angle_between(rotation_matrix(a[part]), rotation_matrix(b[part])) for part in (slice(3), slice(3, 6))
     ]
     return {name: float(np.degrees(angle)) for name, angle in zip(ANGLES, turned, strict=True)}
 
@@ -261,9 +260,9 @@ def _numbers(changes: Sequence[Change]) -> dict[str, Any]:
         found = [c for c in group if not c.lost]
         names = ANGLES[:3] if kind == "alignments" else ANGLES
         result[kind] = {
-            **{name: _spread([getattr(c, name) for c in found]) for name in names},
-            "flipped_share": _share([c.yaw_deg > FLIPPED for c in found]),
-            "lost_share": _share([c.lost for c in group]),
+            **{name: spread([getattr(c, name) for c in found]) for name in names},
+            "flipped_share": share([c.yaw_deg > FLIPPED for c in found]),
+            "lost_share": share([c.lost for c in group]),
         }
     return result
 
@@ -278,25 +277,6 @@ def worst(changes: Sequence[Change], count: int = 10) -> list[Change]:
         if key not in largest or _camera(change) > _camera(largest[key]):
             largest[key] = change
     return sorted(largest.values(), key=_camera, reverse=True)[:count]
-
-
-def write_report(out: Path, changes: Sequence[Change], numbers: dict[str, Any]) -> list[Path]:
-    """Write table.txt, summary.json and changes.parquet into the folder `out`; their paths."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from phq_data.evaluation.equivariance_table import table
-
-    names = [field.name for field in dataclasses.fields(Change)]
-    columns = {name: [getattr(change, name) for change in changes] for name in names}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "table.txt").write_text(table(numbers) + "\n", encoding="utf-8")
-        (out / "summary.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
-        pq.write_table(pa.table(columns), out / "changes.parquet")
-    except OSError as error:
-        raise SourceError(f"cannot write to {out}: {error}") from error
-    return [out / name for name in ("table.txt", "summary.json", "changes.parquet")]
 
 
 def _label(pixels: Pixels, models: Labeller, config: PipelineConfig) -> list[_Labelled]:
@@ -391,42 +371,11 @@ def _match(people: Sequence[_Labelled], again: Sequence[FloatArray]) -> list[int
     return matches
 
 
-def _apart(one: FloatArray, other: FloatArray) -> float:
-    """Mean distance of shoulders' and faces' middles, in spreads of `one`'s face and shoulders."""
-    bust = one[_BUST, :2]
-    spread = float(np.linalg.norm(bust[:, None] - bust[None], axis=-1).max())
-    shoulders = one[_SHOULDERS, :2].mean(axis=0) - other[_SHOULDERS, :2].mean(axis=0)
-    head = _face(one) - _face(other)
-    return float(np.linalg.norm(shoulders) + np.linalg.norm(head)) / 2 / max(spread, 1e-6)
-
-
-def _face(points: FloatArray) -> FloatArray:
-    weights = points[_HEAD, 2] + 1e-3
-    middle: FloatArray = weights @ points[_HEAD, :2] / weights.sum()
-    return middle
-
-
-def _between(a: FloatArray, b: FloatArray) -> float:
-    """Radians between two rotations; exactly 0 for equal ones, unlike the arc cosine of the trace."""
-    return float(2 * np.arcsin(min(1.0, float(np.linalg.norm(a - b)) / np.sqrt(8.0))))
-
-
-def _turn(angle: float) -> float:
-    return float((angle + np.pi) % (2 * np.pi) - np.pi)
+def _bust(points: FloatArray) -> float:
+    """Spread of face and shoulders, pixels."""
+    bust = points[_BUST, :2]
+    return max(float(np.linalg.norm(bust[:, None] - bust[None], axis=-1).max()), 1e-6)
 
 
 def _camera(change: Change) -> float:
     return change.yaw_deg + change.pitch_deg
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    if not values:
-        return {"median": None, "p95": None}
-    return {
-        "median": round(float(np.median(values)), 4),
-        "p95": round(float(np.percentile(values, 95)), 4),
-    }
-
-
-def _share(values: Sequence[bool]) -> float | None:
-    return round(float(np.mean(values)), 4) if values else None

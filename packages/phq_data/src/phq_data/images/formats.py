@@ -11,8 +11,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from phq_data.errors import PhqError
 
-class PhotoError(ValueError):
+
+class PhotoError(PhqError, ValueError):
     """A file that cannot be used as a photo. `reason` is a short stable word, the text a sentence, `numbers`
     what the verdict rests on.
 

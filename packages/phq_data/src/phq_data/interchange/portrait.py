@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
+from phq_data.errors import PhqError
 
 
-class ExchangeError(ValueError):
+class ExchangeError(PhqError, ValueError):
     """Files of another tool that cannot be read; the message says which and why."""
 
 

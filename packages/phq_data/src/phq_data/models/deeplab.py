@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
 from phq_data.weights import tensor_file
 
 FloatArray = NDArray[np.float64]

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.errors import ModelError
 from phq_data.models.protocols import DetectedPerson
-from phq_data.models.registry import ModelError
 
 FloatArray = NDArray[np.float64]
 CODE_VERSION = 2  # raise it when the same file would give other people

@@ -1,28 +1,12 @@
-"""Which networks there are, where their files come from, and how a stage gets one by name.
-
-The embedded networks are package data: `data/models/*.onnx` with `checksums.json` beside them. A file is
-checked against its checksum before its first use in a process.
-"""
+"""Which networks there are, and how a stage gets one by name."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from phq_data.errors import ModelError
+from phq_data.models.device import best_device
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo", "keypoints:FILE")
 SEGMENTERS: tuple[str, ...] = ("selfie", "deeplab")
@@ -228,21 +212,6 @@ def _need(extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise ModelError(f"{package} is not installed: pip install 'phq-data[{extra}]'")
-
-
-def best_device() -> str:
-    """`PHQ_DEVICE`, or the first GPU, or the CPU."""
-    import os
-
-    if chosen := os.environ.get("PHQ_DEVICE"):
-        return chosen
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _model_folder() -> Path:
-    return Path(str(resources.files("phq_data") / "data" / "models"))
 
 
 def _check_choice(what: str, name: str, choices: tuple[str, ...]) -> None:

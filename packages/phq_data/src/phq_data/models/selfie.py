@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.matting import Plane, refine, resize_picture, resize_plane
 from phq_data.models.person_assignment import body_of, share_of
 from phq_data.models.protocols import FloatArray
@@ -48,7 +48,7 @@ class SelfieSegmenter:
     def __init__(self, config: SelfieConfig | None = None, *, threads: int = 1) -> None:
         self.config = config if config is not None else SelfieConfig()
         self.threads = threads
-        self.fingerprint = registry.fingerprint("selfie", CODE_VERSION, self.config, (NETWORK,))
+        self.fingerprint = onnx.fingerprint("selfie", CODE_VERSION, self.config, (NETWORK,))
 
     def segment(
         self,
@@ -94,7 +94,7 @@ class SelfieSegmenter:
 
     def _run(self, small: Plane) -> Plane:
         batch = np.stack([small, small[:, ::-1]])
-        direct, mirrored = registry.run(NETWORK, {"image": batch}, self.threads)["person"][:, 0]
+        direct, mirrored = onnx.run(NETWORK, {"image": batch}, self.threads)["person"][:, 0]
         return (direct + mirrored[:, ::-1]) / 2
 
     def _from_afar(self, small: Plane) -> Plane:

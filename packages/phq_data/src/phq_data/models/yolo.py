@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.errors import ModelError
+from phq_data.models.device import best_device
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson
-from phq_data.models.registry import ModelError, best_device
 
 CODE_VERSION = 1  # raise it when the same config would give other people
 LICENSE_NOTE = (

@@ -195,8 +195,9 @@ def load_config(workspace: Workspace) -> PipelineConfig:
     if not workspace.exists("config.json"):
         return settings.default()
     try:
-        return PipelineConfig.from_dict(json.loads(workspace.read_bytes("config.json")))
-    except ValueError as error:
+        values, _ = upgrade_settings(json.loads(workspace.read_bytes("config.json")))
+        return PipelineConfig.from_dict(values)
+    except (ValueError, AttributeError) as error:
         raise settings.ConfigError(
             f"cannot use the settings of the last build, {workspace.path('config.json')}: {error}. "
             "Build with --preset default or --config FILE"

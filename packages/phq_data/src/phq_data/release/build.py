@@ -129,7 +129,9 @@ def build(
             changed = (changes.added, changes.removed, changes.changed)
             check_step(Version.parse(parent.version), number, *changed)
         old_shards = parent.manifest.shards if parent is not None else ()
-        keep = parent is not None and not options.repack
+        # Shards of an older schema are written anew: all of a release have the same columns.
+        current = parent is not None and parent.manifest.schema_version == schema.SCHEMA_VERSION
+        keep = current and not options.repack
         plans = shards.plan(facts, options.shard_bytes, old_shards if keep else (), before if keep else {})
         entries = _write_shards(plans, workspace, partial, options, truth or {}, parent, progress, len(facts))
         _write_index(plans, partial / manifests.INDEX)

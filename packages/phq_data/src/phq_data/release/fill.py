@@ -79,7 +79,7 @@ def fill(
         known = done_before.get(shard.path)
         if known is None or not path.exists() or file_sha256(path)[0] != known:
             why: Counter[str] = Counter()
-            write_rows(path, _all_filled(_rows(release, number), fetchers, why))
+            write_rows(path, _all_filled(_rows(release, number), fetchers, why), _schema(release, number))
             (target / "data" / f".{path.name}.json").write_text(json.dumps(why))
         reasons = Counter(json.loads((target / "data" / f".{path.name}.json").read_text()))
         missing.update(reasons)
@@ -168,6 +168,13 @@ def _rows(release: reader.Release, shard: int) -> Iterable[dict[str, Any]]:
             for row in file.read_row_group(group).to_pylist():
                 if not hides(row["portrait_id"], row["photo_id"]):
                     yield row
+
+
+def _schema(release: reader.Release, shard: int) -> pa.Schema:
+    """The schema of a shard as it was written: a filled copy is of the version of its release."""
+    path = release.folder.path(release.manifest.shards[shard].path)
+    with release.folder.fs.open(path, "rb") as source:
+        return pq.read_schema(source)
 
 
 def _all_filled(

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from phq_data import schema
+from phq_data.compatibility import first_columns
 from phq_data.release.version import ReleaseError, Version
 
 FORMAT = "phq-release/1"
@@ -167,11 +168,12 @@ def row_digest(row: Mapping[str, Any]) -> str:
     """Digest of what a row says, however it is packed: 32 hex digits.
 
     Everything counts but the encoded bytes and their codec; the pictures count by the digests of their
-    pixels and by being there or not.
+    pixels and by being there or not. Columns count under the names that they had first, so that a row of a
+    release of version 1 that did not change has the digest it had.
     """
     facts = {
         name: _finite(value)
-        for name, value in row.items()
+        for name, value in first_columns("release", row).items()
         if name not in ("image", "mask", "codec") and value is not None
     }
     for name in ("image", "mask"):

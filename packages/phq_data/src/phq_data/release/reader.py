@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from phq_data import schema
+from phq_data import old_schema, schema
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones
 from phq_data.release.manifest import Manifest, ShardEntry
@@ -366,7 +366,9 @@ class _Shards:
         if not self._entries:
             return schema.RELEASE
         with self._lock:
-            return self._file(0).schema_arrow
+            file = self._file(0)
+            old = old_schema.version_of(file) < schema.SCHEMA_VERSION
+            return old_schema.upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
 
     def group_of(self, shard: int, row: int) -> int:
         with self._lock:
@@ -382,7 +384,8 @@ class _Shards:
         with self._lock:
             file = self._file(shard)
             try:
-                return file.read(columns=list(columns) if columns else None).replace_schema_metadata(None)
+                found = old_schema.read(file, "release", columns or None, use_threads=True)
+                return found.replace_schema_metadata(None)
             except (OSError, pa.ArrowInvalid) as error:
                 raise self._broken(shard, error) from error
 
@@ -408,7 +411,7 @@ class _Shards:
                 return self._groups[key]
             file = self._file(shard)
             try:
-                table = file.read_row_group(group, columns=list(columns), use_threads=False)
+                table = old_schema.read(file, "release", columns, group=group)
             except (OSError, pa.ArrowInvalid) as error:
                 raise self._broken(shard, error) from error
             self._groups[key] = table

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from phq_data import schema
+from phq_data import old_schema, schema
 from phq_data.release.manifest import Images, encoded_digest, row_digest
 from phq_data.release.select import PROVENANCE, Place, day
 from phq_data.release.version import ReleaseError
@@ -104,7 +104,8 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
                     rows = [row for row in range(start, start + count) if row in wanted]
                     for low in range(0, len(rows), _BATCH):
                         some = rows[low : low + _BATCH]
-                        found = table.read_row_group(group, columns=columns).take([r - start for r in some])
+                        found = old_schema.read(table, "portraits", columns, group=group)
+                        found = found.take([r - start for r in some])
                         yield [
                             Joined(
                                 wanted[position],

@@ -183,9 +183,8 @@ def _put_aside(
     return orders
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows of `schema.RELEASE` as a shard, in small row groups, holding one group at a time."""
-    kind = stored_schema()
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], kind: pa.Schema) -> None:
+    """Write rows of the stored schema `kind` as a shard, in small row groups, holding one group at a time."""
     with path.open("wb") as file, _writer(file, kind) as writer:
         for group in grouped(rows, _row_bytes):
             writer.write_table(pa.Table.from_pylist(group, schema=kind), row_group_size=len(group))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phq_data import camera, schema
+from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.reader import PICTURES, Folder, Release
@@ -142,9 +143,11 @@ def _check_shard(
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
             file = pq.ParquetFile(source, page_checksum_verification=True)
-            names = file.schema_arrow.names
-            if names != schema.RELEASE.names or not file.schema_arrow.equals(schema.RELEASE):
-                yield Problem(shard.path, f"does not follow the schema: {_difference(file.schema_arrow)}")
+            names = file.schema_arrow.names  # of the version that wrote it, like everything below
+            old = release.manifest.schema_version < schema.SCHEMA_VERSION
+            found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
+            if not found.equals(schema.RELEASE):
+                yield Problem(shard.path, f"does not follow the schema: {_difference(found)}")
                 return
             if file.metadata.num_rows != shard.rows:
                 yield Problem(shard.path, f"has {file.metadata.num_rows} rows instead of {shard.rows}")

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera as cameras
+from phq_data.errors import PhqError
 from phq_data.rendering.rasterizer import rasterise
 from phq_data.rig import PortraitRig
 
@@ -57,7 +58,7 @@ class Backend:
     note: str
 
 
-class RenderError(RuntimeError):
+class RenderError(PhqError, RuntimeError):
     """A mesh that cannot be drawn, or a backend that does not exist."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,8 @@ def _order(numbers: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _judge(name: str, value: float, screen: ScreenConfig) -> Judged:
+    if name == "expected_yaw_error":
+        value = math.degrees(value)
     title, percent = _TITLES.get(name, (name.replace("_", " "), False))
     of = _ONE_LIMIT.get(name, name)
     most, least = getattr(screen, f"max_{of}", None), getattr(screen, f"min_{of}", None)

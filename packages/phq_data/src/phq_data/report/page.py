@@ -20,7 +20,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
 from phq_data.rig import PortraitRig
-from phq_data.text import file_name, printable
+from phq_data.text import printable, shown_name
 from phq_data.workspace import Workspace, WorkspaceError
 
 PICTURES = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "cameras.png")
@@ -111,7 +111,7 @@ def _html(
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
         data=data,
-        title=file_name(str(data.url)),
+        title=shown_name(str(data.url)),
         facts=view.facts(data),
         lead=view.lead(data),
         stage_titles=view.STAGE_TITLES,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.report.data import ReportData
 from phq_data.rig import PortraitRig
 
@@ -82,7 +82,7 @@ def models(data: ReportData, rig: PortraitRig | None) -> tuple[ModelUse, ...]:
         if isinstance(named, dict):
             for role, name in named.items():
                 used[(str(role), str(name))] += int(count)
-    shipped = {model.name: model for model in registry.embedded_models()}
+    shipped = {model.name: model for model in onnx.embedded_models()}
     found = []
     for (role, name), count in sorted(used.items()):
         networks = [

@@ -13,7 +13,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, sheets
 from phq_data.report.data import ReportData
 from phq_data.report.judged import Judged, judged
-from phq_data.text import file_name, printable
+from phq_data.text import printable, shown_name
 
 MAX_TROUBLES = 200
 STAGE_TITLES = {
@@ -167,7 +167,7 @@ def shown_card(data: ReportData, card: sheets.Card, evidence: Mapping[str, Any])
     )
     return ShownCard(
         card=card,
-        name=file_name(uri),
+        name=shown_name(uri),
         uri=uri,
         yaw=yaw,
         pitch=pitch,
@@ -197,7 +197,7 @@ def troubles(data: ReportData) -> tuple[list[Trouble], int]:
             outcome=str(row.outcome),
             reason=str(row.reason),
             message=printable(str(row.message)),
-            name=file_name(str(row.uri)),
+            name=shown_name(str(row.uri)),
             uri=str(row.uri),
             retryable=bool(row.retryable),
         )

@@ -1,1 +1,1 @@
-"""Decisions of people about portraits: the log, and the consensus that a release is made from."""
+"""The review: the log of decisions, the queue, consensus and agreement."""

@@ -1,7 +1,7 @@
-"""How well reviewers agree, with each other and with known answers, and how fast they are.
+"""How well reviewers agree, with each other and on gold items, and their throughput.
 
 Agreement counts standing accepts and rejects of portraits that at least two people judged by themselves:
-flags, rulings of a lead and accepted batches of the triage are left out.
+flags, adjudications of a lead and accepted batches of the triage are left out.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class KnownQuality:
-    """A reviewer on portraits with a known answer."""
+class GoldScore:
+    """A reviewer's verdicts on gold items."""
 
     reviewer: str
-    asked: int
-    right: int
-    wrong_accepts: int  # accepted what should be rejected
-    wrong_rejects: int
+    judged: int
+    correct: int
+    false_accepts: int  # accepted what should be rejected
+    false_rejects: int
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """One reviewer's work."""
 
     reviewer: str
@@ -156,20 +156,20 @@ def agreement_of(votes: Mapping[str, Mapping[str, str]]) -> Agreement:
     return Agreement(len(shared), agreed, kappa, tuple(pairs))
 
 
-def known_quality(store: Store) -> list[KnownQuality]:
-    """Every reviewer's standing verdicts on portraits with a known answer."""
+def gold_scores(store: Store) -> list[GoldScore]:
+    """Every reviewer's standing verdicts on gold items."""
     statement = (
-        sa.select(STANDINGS.c.reviewer, STANDINGS.c.verdict, ITEMS.c.known, sa.func.count())
+        sa.select(STANDINGS.c.reviewer, STANDINGS.c.verdict, ITEMS.c.gold, sa.func.count())
         .join(ITEMS, ITEMS.c.portrait_id == STANDINGS.c.portrait_id)
-        .where(ITEMS.c.known.in_(SIDES), STANDINGS.c.verdict.in_(SIDES))
-        .group_by(STANDINGS.c.reviewer, STANDINGS.c.verdict, ITEMS.c.known)
+        .where(ITEMS.c.gold.in_(SIDES), STANDINGS.c.verdict.in_(SIDES))
+        .group_by(STANDINGS.c.reviewer, STANDINGS.c.verdict, ITEMS.c.gold)
     )
     found: dict[str, Counter[tuple[str, str]]] = {}
     with store.database.read() as connection:
-        for reviewer, verdict, known, count in connection.execute(statement):
-            found.setdefault(reviewer, Counter())[verdict, known] = count
+        for reviewer, verdict, gold, count in connection.execute(statement):
+            found.setdefault(reviewer, Counter())[verdict, gold] = count
     return [
-        KnownQuality(
+        GoldScore(
             reviewer, sum(counts.values()), counts["accept", "accept"] + counts["reject", "reject"],
             counts["accept", "reject"], counts["reject", "accept"],
         )
@@ -177,7 +177,7 @@ def known_quality(store: Store) -> list[KnownQuality]:
     ]  # fmt: skip
 
 
-def paces(store: Store) -> list[Pace]:
+def throughput(store: Store) -> list[Throughput]:
     """Every reviewer's count and speed. Batches of the triage count as decisions, not in the seconds."""
     log = sa.select(
         DECISIONS.c.reviewer, DECISIONS.c.verdict, DECISIONS.c.seconds, DECISIONS.c.time, DECISIONS.c.client
@@ -202,7 +202,7 @@ def paces(store: Store) -> list[Pace]:
         took = seconds.get(reviewer)
         middle = float(np.median(took)) if took else None
         found.append(
-            Pace(
+            Throughput(
                 reviewer, counts[reviewer]["verdict"], counts[reviewer]["undo"],
                 standing[reviewer, "accept"], standing[reviewer, "reject"], standing[reviewer, "flag"],
                 middle, float(np.percentile(took, 90)) if took else None,

@@ -2,25 +2,31 @@
 
 A reviewer's standing verdict on a portrait is the last decision that an `undo` of the same reviewer has not
 taken back: every undo takes back one. The consensus of a portrait counts standing verdicts, one a reviewer;
-a lead's ruling on a dispute (a decision whose client is `ADJUDICATION`) settles it whatever the count.
+a lead's adjudication of a dispute (a decision whose client is `ADJUDICATION`) settles it whatever the count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-Standing = Literal["accept", "reject", "flag"]
+from phq_data.errors import PhqError
+from phq_data.review.records import Decision, LogEntry, Standing
+
 State = Literal["accepted", "rejected", "disputed", "undecided"]
 
 VERDICTS: tuple[str, ...] = ("accept", "reject", "flag", "undo")
 ADJUDICATION = "adjudication"
-"""How the client of a ruling begins. The service lets only leads write it."""
+"""How the client of an adjudication begins. The service lets only leads write it."""
 
 
-class ReviewError(ValueError):
+class ReviewError(PhqError, ValueError):
     """Decisions that cannot be used; the message names the one."""
+
+
+Vote = Decision | LogEntry | Standing
+AnyVote = TypeVar("AnyVote", Decision, LogEntry, Standing)
 
 
 @dataclass(frozen=True)
@@ -47,75 +53,69 @@ class Consensus:
     flags: int
 
 
-def standing(decisions: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Standing]]:
-    """portrait_id -> reviewer -> standing verdict, from rows of `schema.DECISIONS` in any order.
+def consensus(decisions: Iterable[AnyVote], rule: ConsensusRule = ConsensusRule()) -> dict[str, Consensus]:
+    """The consensus of every portrait that has a standing verdict, from its log in any order.
+
+    Raises `ReviewError` for a verdict that does not exist.
+    """
+    return {portrait: settle(votes.values(), rule) for portrait, votes in standing(decisions).items()}
+
+
+def standing(decisions: Iterable[AnyVote]) -> dict[str, dict[str, AnyVote]]:
+    """portrait_id -> reviewer -> the decision that stands, from a log in any order.
 
     The same decision given twice (an import, a retry) counts once. Raises `ReviewError` for a verdict that
     does not exist.
     """
-    return {
-        portrait: {reviewer: row["verdict"] for reviewer, row in rows.items()}
-        for portrait, rows in standing_rows(decisions).items()
-    }
-
-
-def standing_rows(decisions: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """portrait_id -> reviewer -> the decision that stands; like `standing`."""
-    unique = {row["decision_id"]: row for row in decisions}
-    stacks: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in sorted(unique.values(), key=lambda row: (row["time"], row["decision_id"])):
-        if row["verdict"] not in VERDICTS:
+    unique = {one.decision_id: one for one in decisions}
+    stacks: dict[tuple[str, str], list[AnyVote]] = {}
+    for one in sorted(unique.values(), key=_order):
+        if one.verdict not in VERDICTS:
             raise ReviewError(
-                f"decision {row['decision_id']} says {row['verdict']!r}; known are {', '.join(VERDICTS)}"
+                f"decision {one.decision_id} says {one.verdict!r}; known are {', '.join(VERDICTS)}"
             )
-        stack = stacks.setdefault((row["portrait_id"], row["reviewer"]), [])
-        if row["verdict"] != "undo":
-            stack.append(row)
+        stack = stacks.setdefault((one.portrait_id, one.reviewer), [])
+        if one.verdict != "undo":
+            stack.append(one)
         elif stack:
             stack.pop()
-    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    found: dict[str, dict[str, AnyVote]] = {}
     for (portrait, reviewer), stack in stacks.items():
         if stack:
             found.setdefault(portrait, {})[reviewer] = stack[-1]
     return found
 
 
-def consensus(
-    decisions: Iterable[Mapping[str, Any]],
-    rule: ConsensusRule = ConsensusRule(),
-) -> dict[str, Consensus]:
-    """The consensus of every portrait that has a standing verdict."""
-    return {portrait: settle(rows.values(), rule) for portrait, rows in standing_rows(decisions).items()}
-
-
-def settle(rows: Iterable[Mapping[str, Any]], rule: ConsensusRule) -> Consensus:
+def settle(votes: Iterable[Vote], rule: ConsensusRule) -> Consensus:
     """The consensus of one portrait from its standing decisions, one a reviewer.
 
     `disputed`: somebody flagged it for discussion, or no side has more than `rule.min_share` of the votes.
-    `undecided`: fewer than `rule.min_votes` reviewers accepted or rejected it. The last ruling, if there is
-    one, goes before both.
+    `undecided`: fewer than `rule.min_votes` reviewers accepted or rejected it. The last adjudication
+    goes before both.
     """
-    listed = sorted(rows, key=lambda row: (row["time"], row["decision_id"]))
+    listed = sorted(votes, key=_order)
     accepts, rejects, flags = (
-        sum(row["verdict"] == kind for row in listed) for kind in ("accept", "reject", "flag")
+        sum(one.verdict == kind for one in listed) for kind in ("accept", "reject", "flag")
     )
-    votes = accepts + rejects
-    rulings = [
-        row["verdict"]
-        for row in listed
-        if str(row.get("client") or "").startswith(ADJUDICATION) and row["verdict"] != "flag"
+    count = accepts + rejects
+    adjudicated = [
+        one.verdict for one in listed if one.client.startswith(ADJUDICATION) and one.verdict != "flag"
     ]
     state: State
-    if rulings:
-        state = "accepted" if rulings[-1] == "accept" else "rejected"
+    if adjudicated:
+        state = "accepted" if adjudicated[-1] == "accept" else "rejected"
     elif flags:
         state = "disputed"
-    elif votes < rule.min_votes:
+    elif count < rule.min_votes:
         state = "undecided"
-    elif accepts > rule.min_share * votes:
+    elif accepts > rule.min_share * count:
         state = "accepted"
-    elif rejects > rule.min_share * votes:
+    elif rejects > rule.min_share * count:
         state = "rejected"
     else:
         state = "disputed"
     return Consensus(state, accepts, rejects, flags)
+
+
+def _order(vote: Vote) -> tuple[Any, str]:
+    return vote.time, vote.decision_id

@@ -17,13 +17,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, TimeoutError
 
+from phq_data.errors import PhqError
+
 BUSY_SECONDS = 5.0
 """How long a transaction waits for another process before it gives up."""
 _LOCK = 0x70687101  # of our PostgreSQL advisory locks
-_HEAD = "0001"
+_HEAD = "0002"
 
 
-class StoreError(RuntimeError):
+class StoreError(PhqError, RuntimeError):
     """The store of decisions cannot be used; the message says why and what to do. Nothing was written."""
 
 
@@ -214,7 +216,7 @@ def _migrate(database: Database) -> None:
         database.only_one(connection, 0)
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, _HEAD)
         except CommandError as error:
             raise StoreError(
                 f"the database {database.name} was made by a newer PHQ ({_version(connection)}): use that one"

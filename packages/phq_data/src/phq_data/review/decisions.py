@@ -9,23 +9,20 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from phq_data import schema
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
+from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, Decision, LogEntry
 from phq_data.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
     from phq_data.review.store import Store
 
 FOLDER = "tables/decisions"
-STORE_FILE = "review/review.sqlite"
-"""The live store of a workspace that has no database of its own."""
-DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
-"""Environment variable with the URL of the live store's database, if it is another one."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -39,38 +36,37 @@ def new_decision(
     seconds: float = 0.0,
     client: str = "",
     at: datetime | None = None,
-) -> dict[str, Any]:
-    """A row of `schema.DECISIONS` with a fresh id, decided now unless `at` says when."""
+) -> Decision:
+    """A decision with a fresh id, made now or at `at`. Raises `ReviewError` for a verdict that is none."""
     if verdict not in VERDICTS:
         raise ReviewError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
     when = at or datetime.now(UTC)
-    return {
-        "decision_id": ulid(int(when.timestamp() * 1000)),
-        "portrait_id": portrait_id,
-        "verdict": verdict,
-        "reason": reason,
-        "note": note,
-        "reviewer": reviewer,
-        "time": when,
-        "seconds": seconds,
-        "client": client,
-    }
+    decision_id = ulid(int(when.timestamp() * 1000))
+    return Decision(decision_id, portrait_id, verdict, reason, note, reviewer, when, seconds, client)
 
 
-def append(workspace: Workspace, decisions: Sequence[Mapping[str, Any]]) -> int:
-    """Append decisions as one part; returns how many were new (a decision that is there is left out)."""
+def append(workspace: Workspace, decisions: Sequence[Decision]) -> int:
+    """Append decisions as one part; returns how many were new (a decision that is there is left out).
+
+    Raises `ReviewError` for another verdict, `WorkspaceError` when the part cannot be written.
+    """
     known = set(workspace.table("decisions", ["decision_id"])["decision_id"].to_pylist())
-    fresh: dict[str, Mapping[str, Any]] = {}
-    for row in decisions:
-        if row["verdict"] not in VERDICTS:
-            raise ReviewError(f"decision {row['decision_id']}: there is no verdict {row['verdict']!r}")
-        if row["decision_id"] not in known:
-            fresh.setdefault(row["decision_id"], row)
+    fresh: dict[str, Decision] = {}
+    for one in decisions:
+        if one.verdict not in VERDICTS:
+            raise ReviewError(f"decision {one.decision_id}: there is no verdict {one.verdict!r}")
+        if one.decision_id not in known:
+            fresh.setdefault(one.decision_id, one)
     if fresh:
         parts = workspace.parts(FOLDER)
-        table = schema.to_table("decisions", fresh.values())
+        table = schema.to_table("decisions", [vars(one) for one in fresh.values()])
         workspace.write_part(FOLDER, parts[-1] + 1 if parts else 0, table, "decisions")
     return len(fresh)
+
+
+def published(workspace: Workspace) -> list[Decision]:
+    """The decisions in the workspace's table."""
+    return [Decision(**row) for row in workspace.table("decisions").to_pylist()]
 
 
 def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
@@ -80,7 +76,7 @@ def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
     `WorkspaceError`, `StoreError`; then no part was written.
     """
     with _alone(workspace):
-        return append(workspace, [from_log(row) for row in store.rows(after)])
+        return append(workspace, [entry.to_decision() for entry in store.entries(after)])
 
 
 def recover(workspace: Workspace, store: Store) -> int:
@@ -90,18 +86,7 @@ def recover(workspace: Workspace, store: Store) -> int:
     """
     if store.last() or not workspace.parts(FOLDER):
         return 0
-    rows = workspace.table("decisions").to_pylist()
-    for row in rows:
-        when = round(row["time"].timestamp() * 1000)
-        row |= {"time": when, "client_time": when, "server_time": when, "rules": "", "queue": ""}
-    return store.merge(rows)
-
-
-def from_log(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the live store as a row of `schema.DECISIONS`."""
-    found = {name: row[name] for name in schema.DECISIONS.names}
-    found["time"] = datetime.fromtimestamp(row["time"] / 1000, UTC)
-    return found
+    return store.merge(LogEntry.from_decision(one) for one in published(workspace))
 
 
 def current(
@@ -112,30 +97,25 @@ def current(
 
     The live store is the one in the workspace, or that of the variable PHQ_REVIEW_DATABASE.
     """
-    rows = _live(workspace)
-    columns = ["decision_id", "portrait_id", "verdict", "reviewer", "time", "client"]
-    return consensus([*workspace.table("decisions", columns).to_pylist(), *rows], rule)
+    live = _live(workspace)
+    return consensus([*published(workspace), *live], rule)
 
 
-def _live(workspace: Workspace) -> list[dict[str, Any]]:
+def _live(workspace: Workspace) -> list[Decision]:
     """The decisions of the live store; on the way the parts are brought up to date, if they may be."""
     if not (os.environ.get(DATABASE_VARIABLE) or (workspace.is_local and workspace.exists(STORE_FILE))):
         return []
-    from phq_data.review.database import StoreError
     from phq_data.review.store import Store
 
+    store = Store.open(workspace)
     try:
-        store = Store.open(workspace)
-        try:
-            rows = [from_log(row) for row in store.rows()]
-        finally:
-            store.close()
-    except StoreError as error:
-        raise ReviewError(str(error)) from error
+        found = [entry.to_decision() for entry in store.entries()]
+    finally:
+        store.close()
     # Somebody who may only read can release as well.
     with contextlib.suppress(WorkspaceError), _alone(workspace):
-        append(workspace, rows)
-    return rows
+        append(workspace, found)
+    return found
 
 
 @contextlib.contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -13,13 +11,14 @@ import sqlalchemy as sa
 from phq_data.config import ScreenConfig
 from phq_data.report.judged import judged
 from phq_data.review import rules
+from phq_data.review.records import Item, PhotoFacts
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import ITEMS, REPLACED, STANDINGS
-from phq_data.text import file_name
+from phq_data.text import shown_name
 
 SCORES: Mapping[str, str] = {
-    "keypoint_score": "score of the key points",
-    "shoulder_score": "score of the worse shoulder",
+    "keypoint_score": "mean keypoint score",
+    "shoulder_score": "lower shoulder keypoint score",
 }
 
 
@@ -43,6 +42,27 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """Where a photo is from; null = unknown."""
+
+    title: str | None
+    author: str | None
+    author_url: str | None
+    license: str | None
+    license_url: str | None
+    page_url: str | None
+    taken: str | None  # EXIF time
+
+    @classmethod
+    def of(cls, photo: PhotoFacts) -> Provenance:
+        """That of a photo."""
+        return cls(
+            photo.title, photo.author, photo.author_url, photo.license, photo.license_url, photo.page_url,
+            photo.exif_time,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Evidence:
     """One portrait as a reviewer sees it. Angles in degrees; the window in pixels of the upright photo."""
 
@@ -51,13 +71,13 @@ class Evidence:
     person_id: str
     source: str
     file: str
-    provenance: Mapping[str, str | None]  # title, author, author_url, licence, licence_url, page_url, time
+    provenance: Provenance
     yaw: float
     pitch: float
     roll: float
     yaw_bin: int
-    view: str
-    doubt: float
+    yaw_bin_name: str
+    error_probability: float
     kept: bool  # by the screening
     reasons: tuple[str, ...]  # of the screening, when it rejected
     measures: tuple[Measure, ...]
@@ -80,66 +100,62 @@ def describe(
 ) -> list[Evidence]:
     """The evidence of portraits, in their order; those that the store does not have are left out."""
     with store.database.read() as connection:
-        rows = {
-            row["portrait_id"]: row
+        items = {
+            item.portrait_id: item
             for chunk in chunks(portrait_ids)
-            for row in connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))).mappings()
+            for item in map(
+                Item.from_row, connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk)))
+            )
         }
-        own = _own(connection, rows, reviewer)
-        earlier = _earlier(connection, rows)
-        near = _neighbours(connection, rows)
+        own = _own(connection, items, reviewer)
+        earlier = _earlier(connection, items)
+        near = _neighbours(connection, items)
         return [
-            _evidence(rows[key], near[key], own.get(key), earlier.get(key), screen)
+            _evidence(items[key], near[key], own.get(key), earlier.get(key), screen)
             for key in portrait_ids
-            if key in rows
+            if key in items
         ]
 
 
 def _evidence(
-    row: Any,
+    item: Item,
     neighbours: tuple[str | None, str | None],
     own: tuple[str, str] | None,
     earlier: Earlier | None,
     screen: ScreenConfig,
 ) -> Evidence:
-    facts = json.loads(row["facts"])
-    photo = facts["photo"]
-    numbers = {name: value for name, value in facts["numbers"].items() if value is not None}
-    said = {name: value for name, value in numbers.items() if name not in SCORES}
-    x, y, side = facts["window"]
+    facts, photo = item.facts, item.facts.photo
+    numbers = {name: value for name, value in facts.numbers.items() if value is not None}
+    judged_ones = {name: value for name, value in numbers.items() if name not in SCORES}
     return Evidence(
-        portrait_id=row["portrait_id"],
-        photo_id=row["photo_id"],
-        person_id=row["person_id"],
-        source=row["source"],
-        file=file_name(row["uri"]),
-        provenance={
-            "title": photo["title"], "author": photo["author"], "author_url": photo["author_url"],
-            "licence": photo["licence"], "licence_url": photo["licence_url"],
-            "page_url": photo["page_url"], "taken": photo["exif_time"],
-        },
-        yaw=_degrees(row["yaw"]),
-        pitch=_degrees(facts["pitch"]),
-        roll=_degrees(facts["roll"]),
-        yaw_bin=row["yaw_bin"],
-        view=rules.bin_name(row["yaw_bin"]),
-        doubt=row["doubt"],
-        kept=facts["kept"],
-        reasons=tuple(facts["reasons"]),
-        measures=(*_measures(said, screen), *_scores(numbers)),
-        window=(x, y, side),
-        photo_width=photo["width"],
-        photo_height=photo["height"],
-        size=facts["size"],
-        crop_mode=facts["crop_mode"],
-        models=json.loads(facts["models"]),
+        portrait_id=item.portrait_id,
+        photo_id=item.photo_id,
+        person_id=item.person_id,
+        source=item.source,
+        file=shown_name(item.uri),
+        provenance=Provenance.of(photo),
+        yaw=_degrees(item.yaw),
+        pitch=_degrees(facts.pitch),
+        roll=_degrees(facts.roll),
+        yaw_bin=item.yaw_bin,
+        yaw_bin_name=rules.bin_name(item.yaw_bin),
+        error_probability=item.error_probability,
+        kept=facts.kept,
+        reasons=facts.reasons,
+        measures=(*_measures(judged_ones, screen), *_scores(numbers)),
+        window=facts.window,
+        photo_width=photo.width,
+        photo_height=photo.height,
+        size=facts.size,
+        crop_mode=facts.crop_mode,
+        models=facts.models,
         previous=neighbours[0],
         next=neighbours[1],
         own_verdict=own[0] if own else None,
         own_decision_id=own[1] if own else None,
         earlier=earlier,
-        active=bool(row["active"]),
-    )  # fmt: skip
+        active=item.active,
+    )
 
 
 def _measures(numbers: Mapping[str, float], screen: ScreenConfig) -> list[Measure]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phq_data.review.consensus import VERDICTS, ReviewError
+from phq_data.review.records import LogEntry
 from phq_data.review.reviewers import checked_name
 from phq_data.review.store import DECISION_ID, Store, now_ms, storable, time_objection
 
@@ -94,11 +95,9 @@ def _kind(file: Path) -> str:
 
 
 def _rows(store: Store) -> Iterator[dict[str, Any]]:
-    for row in store.rows():
-        found = {name: row[name] for name in LOG.names}
-        for name in _TIMES:
-            found[name] = _moment(row[name])
-        yield found
+    for entry in store.entries():
+        times = {name: _moment(getattr(entry, name)) for name in _TIMES}
+        yield entry.to_row() | times
 
 
 def _moment(milliseconds: int) -> datetime:
@@ -158,7 +157,7 @@ def _read_parquet(file: Path) -> list[dict[str, Any]]:
     return list(pq.read_table(file).to_pylist())
 
 
-def _checked(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(number: int, row: Mapping[str, Any]) -> LogEntry:
     """A row as the store takes it: times in milliseconds, everything of its type."""
     missing = [name for name in _NEEDED if row.get(name) in (None, "")]
     if missing:
@@ -178,22 +177,20 @@ def _checked(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     if not math.isfinite(seconds) or seconds < 0:
         raise ReviewError(f"row {number}: 'seconds' is {seconds}")
     when = _time(number, "time", row["time"])
-    found = {
-        "decision_id": row["decision_id"], "portrait_id": row["portrait_id"], "verdict": row["verdict"],
-        "reason": row.get("reason") or "", "note": row.get("note") or None,
-        "reviewer": checked_name(row["reviewer"]), "time": when,
-        "client_time": _time(number, "client_time", row.get("client_time") or row["time"]),
-        "server_time": _time(number, "server_time", row.get("server_time") or datetime.now(UTC)),
-        "seconds": seconds, "rules": row.get("rules") or "", "client": row.get("client") or "",
-        "queue": row.get("queue") or "",
-    }  # fmt: skip
+    found = LogEntry(
+        decision_id=row["decision_id"], portrait_id=row["portrait_id"], verdict=row["verdict"],
+        reason=row.get("reason") or "", note=row.get("note") or None,
+        reviewer=checked_name(row["reviewer"]), time=when,
+        client_time=_time(number, "client_time", row.get("client_time") or row["time"]),
+        server_time=_time(number, "server_time", row.get("server_time") or datetime.now(UTC)),
+        seconds=seconds, rules=row.get("rules") or "", client=row.get("client") or "",
+        queue=row.get("queue") or "",
+    )  # fmt: skip
     for name, most in _LONGEST.items():
-        if len(found[name] or "") > most:
+        if len(getattr(found, name) or "") > most:
             raise ReviewError(f"row {number}: '{name}' has more than {most} letters")
-    if not DECISION_ID.fullmatch(row["decision_id"]):
-        raise ReviewError(
-            f"row {number}: 'decision_id' is 1 to 64 letters and digits: {row['decision_id']!r}"
-        )
+    if not DECISION_ID.fullmatch(found.decision_id):
+        raise ReviewError(f"row {number}: 'decision_id' is 1 to 64 letters and digits: {found.decision_id!r}")
     return found
 
 

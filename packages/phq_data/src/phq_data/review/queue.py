@@ -2,7 +2,7 @@
 
 A reviewer leases the portraits he is about to see, so that nobody else gets them meanwhile; a lease ends with
 the decision, when it is given back, or by itself. Portraits of the overlap share are leased to as many
-reviewers as votes are wanted. A share of the queue are portraits with a known answer.
+reviewers as votes are wanted. A share of the queue are gold items.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ from typing import Any, Literal, get_args
 import sqlalchemy as sa
 
 from phq_data.review import rules
-from phq_data.review.items import ASKED
+from phq_data.review.records import KEPT
 from phq_data.review.store import Store, now_ms, read_policy
 from phq_data.review.tables import ITEMS, LEASES, STANDINGS
 
-Order = Literal["doubt", "source", "yaw", "random"]
+Order = Literal["error_probability", "source", "yaw", "random"]
 ORDERS: tuple[str, ...] = get_args(Order)
-MOST = 100
+RENAMED_ORDERS = {"error_probability": "error_probability"}
+"""What orders were called in version 1."""
+MAX_COUNT = 100
 _MANY, _STALE_SECONDS = 2000, 10.0  # how old a count of more than so many portraits may be
 
 
 @dataclass(frozen=True)
-class Wish:
+class QueueRequest:
     """What a reviewer wants to be asked."""
 
     count: int = 20
-    order: Order = "doubt"
+    order: Order = "error_probability"
     source: str | None = None
     yaw_bin: int | None = None
-    pool: int = ASKED
+    pool: int = KEPT
     seed: str = ""  # of the random order; "" = the reviewer's name
     exclude: tuple[str, ...] = ()  # what he has already before him
 
@@ -58,22 +60,24 @@ class Queue:
         self._counts: dict[tuple[Any, ...], tuple[float, int]] = {}
         self._guard = threading.Lock()
 
-    def lease(self, reviewer: str, wish: Wish = Wish(), *, now: int | None = None) -> Leased:
+    def lease(
+        self, reviewer: str, request: QueueRequest = QueueRequest(), *, now: int | None = None
+    ) -> Leased:
         """Lease the next portraits. Those leased to the reviewer already, and not excluded, come again.
 
         Raises `StoreError`.
         """
         moment = now or now_ms()
         database = self.store.database
-        count = max(1, min(wish.count, MOST))
+        count = max(1, min(request.count, MAX_COUNT))
         with database.write(durable=False) as connection:
             database.only_one(connection, 1)
             policy = read_policy(connection)
             expires = moment + 1000 * policy.lease_seconds
             connection.execute(sa.delete(LEASES).where(LEASES.c.expires <= moment))
-            asked = self._known(connection, reviewer, wish, count, policy)
-            found = self._open(connection, reviewer, wish, count - len(asked), set(asked))
-            chosen = _mixed(found, asked)
+            gold = self._gold(connection, reviewer, request, count, policy)
+            found = self._open(connection, reviewer, request, count - len(gold), set(gold))
+            chosen = _mixed(found, gold)
             if chosen:
                 connection.execute(
                     sa.delete(LEASES)
@@ -82,14 +86,14 @@ class Queue:
                 )
                 leases = [{"portrait_id": p, "reviewer": reviewer, "expires": expires} for p in chosen]
                 connection.execute(sa.insert(LEASES), leases)
-            if wish.exclude:  # still before the reviewer: keep them his
+            if request.exclude:  # still before the reviewer: keep them his
                 connection.execute(
                     sa.update(LEASES)
                     .where(LEASES.c.reviewer == reviewer)
-                    .where(LEASES.c.portrait_id.in_(wish.exclude))
+                    .where(LEASES.c.portrait_id.in_(request.exclude))
                     .values(expires=expires)
                 )
-        return Leased(tuple(chosen), self.remaining(reviewer, wish), expires)
+        return Leased(tuple(chosen), self.remaining(reviewer, request), expires)
 
     def claim(self, reviewer: str, portrait_ids: Sequence[str], *, now: int | None = None) -> list[str]:
         """Lease these portraits, for a batch; returns those that nobody else has."""
@@ -126,11 +130,11 @@ class Queue:
             )
             return int(done.rowcount)
 
-    def remaining(self, reviewer: str, wish: Wish = Wish()) -> int:
+    def remaining(self, reviewer: str, request: QueueRequest = QueueRequest()) -> int:
         """How many portraits the reviewer could still be asked about; exact when they are few."""
-        total = sa.select(sa.func.count()).select_from(ITEMS).where(*_wanted(wish))
+        total = sa.select(sa.func.count()).select_from(ITEMS).where(*_wanted(request))
         waiting = total.where(ITEMS.c.votes > 0, _decided_by(reviewer))  # open, but he has voted
-        key = (wish.source, wish.yaw_bin, wish.pool)
+        key = (request.source, request.yaw_bin, request.pool)
         with self._guard:
             moment, count = self._counts.get(key, (-1e9, 0))
         with self.store.database.read() as connection:
@@ -143,7 +147,7 @@ class Queue:
             return max(0, count - int(connection.execute(waiting).scalar_one()))
 
     def _open(
-        self, connection: sa.Connection, reviewer: str, wish: Wish, count: int, taken: set[str]
+        self, connection: sa.Connection, reviewer: str, request: QueueRequest, count: int, taken: set[str]
     ) -> list[str]:
         if count <= 0:
             return []
@@ -155,16 +159,16 @@ class Queue:
         )
         statement = (
             sa.select(ITEMS.c.portrait_id)
-            .where(*_wanted(wish))
+            .where(*_wanted(request))
             .where(~_decided_by(reviewer))
             .where(ITEMS.c.votes + others < ITEMS.c.required)
-            .where(ITEMS.c.portrait_id.not_in([*wish.exclude, *taken]))
+            .where(ITEMS.c.portrait_id.not_in([*request.exclude, *taken]))
             .limit(count)
         )
-        if wish.order != "random":
-            return [row[0] for row in connection.execute(statement.order_by(*_sorted_by(wish.order)))]
+        if request.order != "random":
+            return [row[0] for row in connection.execute(statement.order_by(*_sorted_by(request.order)))]
         # Ids are digests: their order is random, and a seed says where to start on their circle.
-        start = hashlib.sha256((wish.seed or reviewer).encode()).hexdigest()[:32]
+        start = hashlib.sha256((request.seed or reviewer).encode()).hexdigest()[:32]
         ordered = statement.order_by(ITEMS.c.portrait_id)
         found = [row[0] for row in connection.execute(ordered.where(ITEMS.c.portrait_id >= start))]
         if len(found) < count:
@@ -172,49 +176,54 @@ class Queue:
             found += [row[0] for row in connection.execute(rest)]
         return found
 
-    def _known(
-        self, connection: sa.Connection, reviewer: str, wish: Wish, count: int, policy: rules.Policy
+    def _gold(
+        self,
+        connection: sa.Connection,
+        reviewer: str,
+        request: QueueRequest,
+        count: int,
+        policy: rules.Policy,
     ) -> list[str]:
-        draws = sum(random.random() < policy.known_share for _ in range(count))
+        draws = sum(random.random() < policy.gold_share for _ in range(count))
         if not draws:
             return []
         start = hashlib.sha256(reviewer.encode()).hexdigest()[:32]
         statement = (
             sa.select(ITEMS.c.portrait_id)
-            .where(ITEMS.c.known.in_(["accept", "reject"]), ITEMS.c.active + 0 == 1)  # + 0: no index of it
+            .where(ITEMS.c.gold.in_(["accept", "reject"]), ITEMS.c.active + 0 == 1)  # + 0: no index of it
             .where(~_decided_by(reviewer))
-            .where(ITEMS.c.portrait_id.not_in(list(wish.exclude)))
+            .where(ITEMS.c.portrait_id.not_in(list(request.exclude)))
             .order_by(ITEMS.c.portrait_id < start, ITEMS.c.portrait_id)
             .limit(draws)
         )
         return [row[0] for row in connection.execute(statement)]
 
 
-def _wanted(wish: Wish) -> list[Any]:
-    terms: list[Any] = [ITEMS.c.open == 1, ITEMS.c.pool == wish.pool]
-    if wish.source is not None:
-        terms.append(ITEMS.c.source == wish.source)
-    if wish.yaw_bin is not None:
-        terms.append(ITEMS.c.yaw_bin == wish.yaw_bin)
+def _wanted(request: QueueRequest) -> list[Any]:
+    terms: list[Any] = [ITEMS.c.open == 1, ITEMS.c.pool == request.pool]
+    if request.source is not None:
+        terms.append(ITEMS.c.source == request.source)
+    if request.yaw_bin is not None:
+        terms.append(ITEMS.c.yaw_bin == request.yaw_bin)
     return terms
 
 
 def _sorted_by(order: str) -> Sequence[Any]:
-    doubt = [ITEMS.c.doubt.desc(), ITEMS.c.portrait_id.desc()]
+    probability = [ITEMS.c.error_probability.desc(), ITEMS.c.portrait_id.desc()]
     if order == "source":
-        return [ITEMS.c.source.desc(), *doubt]
+        return [ITEMS.c.source.desc(), *probability]
     if order == "yaw":
-        return [ITEMS.c.yaw_bin.desc(), *doubt]
-    return doubt
+        return [ITEMS.c.yaw_bin.desc(), *probability]
+    return probability
 
 
 def _decided_by(reviewer: str) -> Any:
     return sa.exists().where(STANDINGS.c.portrait_id == ITEMS.c.portrait_id, STANDINGS.c.reviewer == reviewer)
 
 
-def _mixed(found: list[str], asked: list[str]) -> list[str]:
-    """Known answers among the others, at places nobody can guess."""
+def _mixed(found: list[str], gold: list[str]) -> list[str]:
+    """Gold items among the others, at places nobody can guess."""
     mixed = list(found)
-    for portrait in asked:
+    for portrait in gold:
         mixed.insert(random.randrange(len(mixed) + 1), portrait)
     return mixed

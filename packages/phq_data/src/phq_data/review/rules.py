@@ -1,4 +1,4 @@
-"""What reviewers are asked, the reasons they can give, and the views that progress is counted by.
+"""What reviewers are asked, the reasons they can give, and the yaw bins that progress is counted by.
 
 `VERSION` is written beside every decision: a decision means something only together with the question.
 """
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from phq_data.review.consensus import ReviewError
 
 VERSION = "shoulders-1"
 CRITERION = (
@@ -27,7 +29,11 @@ REASONS: Mapping[str, str] = {
 """Why a portrait is rejected: the word that is stored, and how it is said to people."""
 
 YAW_BINS = 12
-"""Views: bins of 30 degrees, the first centred on the front."""
+"""Bins of 30 degrees, the first centred on the front."""
+
+
+RENAMED_SETTINGS = {"known_share": "gold_share"}
+"""What settings of the policy were called in version 1."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Policy:
 
     overlap_share: float = 0.08  # of the portraits that `overlap_votes` reviewers are asked about
     overlap_votes: int = 2
-    known_share: float = 0.03  # of a reviewer's queue that has a known answer, once there are such portraits
+    gold_share: float = 0.03  # of a reviewer's queue that are gold items, once there are any
     lease_seconds: int = 900
     min_votes: int = 1  # the consensus rule, as in `consensus.ConsensusRule`
     min_share: float = 0.5
@@ -44,7 +50,7 @@ class Policy:
     def __post_init__(self) -> None:
         problems = [
             (0 <= self.overlap_share <= 1, "overlap_share is a share, 0..1", self.overlap_share),
-            (0 <= self.known_share <= 0.5, "known_share is a share, 0..0.5", self.known_share),
+            (0 <= self.gold_share <= 0.5, "gold_share is a share, 0..0.5", self.gold_share),
             (1 <= self.overlap_votes <= 20, "overlap_votes is 1..20", self.overlap_votes),
             (10 <= self.lease_seconds <= 86_400, "lease_seconds is 10..86400", self.lease_seconds),
             (1 <= self.min_votes <= 20, "min_votes is 1..20", self.min_votes),
@@ -52,22 +58,27 @@ class Policy:
         ]
         for holds, rule, value in problems:
             if not holds:
-                raise ValueError(f"{rule}, not {value!r}")
+                raise ReviewError(f"{rule}, not {value!r}")
+
+    def required(self, overlap_draw: float) -> int:
+        """The votes that a portrait is asked for, by its `overlap_draw` (0..1)."""
+        overlap = overlap_draw < self.overlap_share
+        return max(self.overlap_votes, self.min_votes) if overlap else self.min_votes
 
 
 def yaw_bin(yaw: float) -> int:
-    """The view, 0..11, of a yaw in radians: 0 is the front, 3 yaw +90 degrees, 6 the back."""
+    """The bin, 0..11, of a yaw in radians: 0 is the front, 3 yaw +90 degrees, 6 the back."""
     return round(float(np.degrees(yaw)) / (360 / YAW_BINS)) % YAW_BINS
 
 
 def bin_centre(index: int) -> float:
-    """The yaw in degrees, -150..180, at the centre of view `index`."""
+    """The yaw in degrees, -150..180, at the centre of bin `index`."""
     centre = index * 360 / YAW_BINS
     return centre if centre <= 180 else centre - 360
 
 
 def bin_name(index: int) -> str:
-    """A view in words: "front", "+30°", ..., "back"."""
+    """A yaw bin in words: "front", "+30°", ..., "back"."""
     if index == 0:
         return "front"
     return "back" if index == YAW_BINS // 2 else f"{bin_centre(index):+.0f}°"

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from phq_data.review import rules
 from phq_data.review.consensus import ADJUDICATION, VERDICTS, ConsensusRule, settle
 from phq_data.review.database import Database, StoreError
-from phq_data.review.decisions import DATABASE_VARIABLE, STORE_FILE
+from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry, Standing
 from phq_data.review.tables import DECISIONS, ITEMS, LEASES, SETTINGS, STANDINGS
 from phq_data.workspace import Workspace
 
@@ -32,8 +32,6 @@ _VIEW = sa.table("standing_verdicts", *(sa.column(name) for name in _STANDING))
 """What stands by the log alone; the table `standings` holds the same, ready to be searched."""
 EARLIEST = 946_684_800_000  # the year 2000, in milliseconds
 DAY = 86_400_000
-_SAME = ("portrait_id", "verdict", "reviewer", "reason", "note")
-"""What a decision with an id that is known must agree in, to be the same decision."""
 DECISION_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -51,6 +49,18 @@ class NewDecision:
     rules: str = rules.VERSION
     client: str = ""
     queue: str = ""  # order of the queue
+
+    def entry(self, reviewer: str, moment: int, now: int) -> LogEntry:
+        """This decision in the log, at the log's time `moment`, saved `now`."""
+        clocks = {"time": moment, "client_time": self.time or now, "server_time": now}
+        return LogEntry(**{**vars(self), **clocks, "reviewer": reviewer})
+
+
+@dataclass(frozen=True)
+class HistoryEntry(LogEntry):
+    """A decision of the log and whether it is still in force."""
+
+    stands: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,8 @@ class Store:
             for name, value in dataclasses.asdict(policy).items():
                 connection.execute(sa.delete(SETTINGS).where(SETTINGS.c.name == name))
                 connection.execute(sa.insert(SETTINGS).values(name=name, value=json.dumps(value)))
-            required = sa.case(
-                (ITEMS.c.dice < policy.overlap_share, max(policy.overlap_votes, policy.min_votes)),
-                else_=policy.min_votes,
-            )
+            overlap = ITEMS.c.overlap_draw < policy.overlap_share
+            required = sa.case((overlap, policy.required(0.0)), else_=policy.required(1.0))
             connection.execute(sa.update(ITEMS).values(required=required))
             connection.execute(sa.update(ITEMS).values(open=_open_case()))
             if (before.min_votes, before.min_share) != (policy.min_votes, policy.min_share):
@@ -128,7 +136,7 @@ class Store:
         """Save decisions of one reviewer, in order, all in one transaction.
 
         Refused, one by one: an unknown portrait or verdict, an undo of nothing, an id that another decision
-        has, a ruling by somebody who is no lead. Raises `StoreError`; then none was saved.
+        has, an adjudication by somebody who is no lead. Raises `StoreError`; then none was saved.
         """
         moment = now or now_ms()
         if not decisions:
@@ -136,25 +144,26 @@ class Store:
         with self.database.write() as connection:
             return _record(connection, decisions, reviewer, lead, moment)
 
-    def merge(self, rows: Iterable[Mapping[str, Any]]) -> int:
+    def merge(self, entries: Iterable[LogEntry]) -> int:
         """Take over decisions of any reviewers as they are (an import); returns how many were new."""
-        listed = list(rows)
+        listed = list(entries)
         with self.database.write() as connection:
-            known = _existing(connection, [row["decision_id"] for row in listed])
-            fresh = {row["decision_id"]: dict(row) for row in listed if row["decision_id"] not in known}
-            for start in range(0, len(fresh), 5000):
-                connection.execute(sa.insert(DECISIONS), list(fresh.values())[start : start + 5000])
-            pairs = {(row["portrait_id"], row["reviewer"]) for row in fresh.values()}
+            known = _existing(connection, [one.decision_id for one in listed])
+            fresh = {one.decision_id: one for one in listed if one.decision_id not in known}
+            rows = [one.to_row() for one in fresh.values()]
+            for start in range(0, len(rows), 5000):
+                connection.execute(sa.insert(DECISIONS), rows[start : start + 5000])
+            pairs = {(one.portrait_id, one.reviewer) for one in fresh.values()}
             _refresh_standings(connection, pairs)
             refresh_items(connection, {portrait for portrait, _ in pairs}, read_policy(connection))
         return len(fresh)
 
-    def rows(self, after: int = 0) -> Iterator[dict[str, Any]]:
+    def entries(self, after: int = 0) -> Iterator[LogEntry]:
         """The log from its beginning, or after a `seq`, in order of arrival."""
         with self.database.read() as connection:
             statement = sa.select(DECISIONS).where(DECISIONS.c.seq > after).order_by(DECISIONS.c.seq)
             for row in connection.execution_options(yield_per=5000).execute(statement).mappings():
-                yield dict(row)
+                yield LogEntry(**row)
 
     def last(self) -> int:
         """The highest `seq` of the log; 0 when it is empty."""
@@ -163,8 +172,8 @@ class Store:
 
     def history(
         self, limit: int = 50, before: int | None = None, reviewer: str | None = None
-    ) -> list[dict[str, Any]]:
-        """The last decisions, newest first, before a `seq`; `stands` says whether each is still in force."""
+    ) -> list[HistoryEntry]:
+        """The last decisions, newest first, before a `seq`."""
         stands = sa.exists().where(STANDINGS.c.decision_id == DECISIONS.c.decision_id).where(
             STANDINGS.c.portrait_id == DECISIONS.c.portrait_id
         )  # fmt: skip
@@ -175,12 +184,12 @@ class Store:
             statement = statement.where(DECISIONS.c.reviewer == reviewer)
         with self.database.read() as connection:
             found = connection.execute(statement.limit(limit)).mappings()
-            return [{**row, "stands": bool(row["stands"])} for row in found]
+            return [HistoryEntry(**row) for row in found]
 
-    def standings(self, portrait_id: str) -> list[dict[str, Any]]:
-        """The standing decisions on a portrait, one a reviewer."""
+    def standings(self, portrait_id: str) -> list[Standing]:
+        """The standing verdicts on a portrait, one a reviewer."""
         with self.database.read() as connection:
-            return list(standing_of(connection, [portrait_id]).get(portrait_id, []))
+            return standing_of(connection, [portrait_id]).get(portrait_id, [])
 
     def rebuild(self) -> None:
         """Work out the standing verdicts and all counts anew from the log."""
@@ -210,13 +219,14 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
         yield listed[start : start + CHUNK]
 
 
-def standing_of(connection: sa.Connection, portraits: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """portrait_id -> its standing decisions."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def standing_of(connection: sa.Connection, portraits: Iterable[str]) -> dict[str, list[Standing]]:
+    """portrait_id -> its standing verdicts."""
+    found: dict[str, list[Standing]] = {}
     for chunk in chunks(portraits):
         statement = sa.select(STANDINGS).where(STANDINGS.c.portrait_id.in_(chunk))
         for row in connection.execute(statement).mappings():
-            found.setdefault(row["portrait_id"], []).append(dict(row))
+            one = Standing(**row)
+            found.setdefault(one.portrait_id, []).append(one)
     return found
 
 
@@ -227,8 +237,8 @@ def refresh_items(connection: sa.Connection, portraits: Iterable[str], policy: r
     standing = standing_of(connection, listed)
     changes = []
     for portrait in listed:
-        rows = standing.get(portrait, [])
-        changes.append({"key": portrait, "votes": len(rows), "state": settle(rows, rule).state})
+        votes = standing.get(portrait, [])
+        changes.append({"key": portrait, "votes": len(votes), "state": settle(votes, rule).state})
     if changes:
         connection.execute(
             sa.update(ITEMS)
@@ -262,14 +272,18 @@ def _record(
         )
     }
     depth, last = _stacks(connection, portraits, reviewer)
-    saved: dict[str, dict[str, Any]] = {}
+    saved: dict[str, LogEntry] = {}
     known: list[str] = []
     refused: list[Refusal] = []
     for one in decisions:
-        before = earlier.get(one.decision_id) or saved.get(one.decision_id)
-        wanted = {**dataclasses.asdict(one), "reviewer": reviewer}
+        # The log's time never runs ahead of ours, and rises with the order of arrival.
+        moment = max(min(one.time or now, now), last.get(one.portrait_id, 0) + 1)
+        entry = one.entry(reviewer, moment, now)
+        before = earlier.get(one.decision_id)
+        if before is None and one.decision_id in saved:
+            before = _meaning(saved[one.decision_id])
         if before is not None:
-            if all(before[name] == wanted[name] for name in _SAME):
+            if before == _meaning(entry):
                 known.append(one.decision_id)
             else:
                 refused.append(Refusal(one.decision_id, "another decision has this id"))
@@ -279,20 +293,12 @@ def _record(
         if why:
             refused.append(Refusal(one.decision_id, why))
             continue
-        client_time = one.time or now
-        # The log's time never runs ahead of ours, and rises with the order of arrival.
-        moment = max(min(client_time, now), last.get(one.portrait_id, 0) + 1)
         last[one.portrait_id] = moment
         depth[one.portrait_id] = depth.get(one.portrait_id, 0) + (-1 if one.verdict == "undo" else 1)
-        saved[one.decision_id] = {
-            "decision_id": one.decision_id, "portrait_id": one.portrait_id, "verdict": one.verdict,
-            "reason": one.reason, "note": one.note, "reviewer": reviewer, "time": moment,
-            "client_time": client_time, "server_time": now, "seconds": one.seconds, "rules": one.rules,
-            "client": one.client, "queue": one.queue,
-        }  # fmt: skip
+        saved[one.decision_id] = entry
     if saved:
-        connection.execute(sa.insert(DECISIONS), list(saved.values()))
-        touched = {row["portrait_id"] for row in saved.values()}
+        connection.execute(sa.insert(DECISIONS), [entry.to_row() for entry in saved.values()])
+        touched = {entry.portrait_id for entry in saved.values()}
         _refresh_standings(connection, {(portrait, reviewer) for portrait in touched})
         refresh_items(connection, sorted(touched), read_policy(connection))
         for chunk in chunks(touched):
@@ -317,7 +323,7 @@ def _objection(one: NewDecision, active: bool | None, depth: int, lead: bool) ->
     if not active:
         return "this portrait was replaced by a newer one"
     if one.client.startswith(ADJUDICATION) and not lead:
-        return "only a lead rules on disputes"
+        return "only a lead adjudicates disputes"
     return ""
 
 
@@ -338,14 +344,21 @@ def storable(text: str) -> bool:
         return False
 
 
-def _existing(connection: sa.Connection, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    columns = (DECISIONS.c.decision_id, *(DECISIONS.c[name] for name in _SAME))
+_Meaning = tuple[str, str, str, str, str | None]
+
+
+def _meaning(entry: LogEntry) -> _Meaning:
+    """What a decision with an id that is known must agree in, to be the same decision."""
+    return entry.portrait_id, entry.verdict, entry.reviewer, entry.reason, entry.note
+
+
+def _existing(connection: sa.Connection, ids: Iterable[str]) -> dict[str, _Meaning]:
+    names = ("decision_id", "portrait_id", "verdict", "reviewer", "reason", "note")
+    statement = sa.select(*(DECISIONS.c[name] for name in names))
     return {
-        row["decision_id"]: dict(row)
+        row[0]: (row[1], row[2], row[3], row[4], row[5])
         for chunk in chunks(ids)
-        for row in connection.execute(
-            sa.select(*columns).where(DECISIONS.c.decision_id.in_(chunk))
-        ).mappings()
+        for row in connection.execute(statement.where(DECISIONS.c.decision_id.in_(chunk)))
     }
 
 

@@ -65,30 +65,32 @@ ITEMS = Table(
     Column("portrait_id", String(64), primary_key=True),
     Column("photo_id", String(64), nullable=False),
     Column("person_id", String(64), nullable=False),
-    Column("part", Integer, nullable=False),  # where the picture lies: part and row of `tables/portraits`
+    Column("part", Integer, nullable=False),  # where the image lies: part and row of `tables/portraits`
     Column("row", Integer, nullable=False),
     Column("active", SmallInteger, nullable=False),  # 0: the workspace no longer has it
-    Column("pool", SmallInteger, nullable=False),  # 0 to be asked, 1 screened out, 2 near-duplicate
+    Column("pool", SmallInteger, nullable=False),  # see `records`: kept, screened out, near-duplicate
     Column("source", Text, nullable=False),
     Column("uri", Text, nullable=False),
     Column("yaw_bin", SmallInteger, nullable=False),
     Column("yaw", Float, nullable=False),  # radians
-    Column("doubt", Float, nullable=False),
-    Column("dice", Float, nullable=False),  # 0..1 by the id: below the overlap share, several are asked
-    Column("facts", Text, nullable=False),  # JSON: what the page shows, see `items.py`
+    Column("error_probability", Float, nullable=False),  # 0..1, of the label
+    Column(
+        "overlap_draw", Float, nullable=False
+    ),  # 0..1 by the id: below the overlap share, several are asked
+    Column("facts", Text, nullable=False),  # JSON of `records.ItemFacts`: what the page shows
     Column("required", SmallInteger, nullable=False),  # votes that are asked for
     Column("votes", SmallInteger, nullable=False),  # reviewers with a standing verdict
     Column("open", SmallInteger, nullable=False),  # 1: active and votes < required
     Column("state", String(12), nullable=False),  # consensus: accepted, rejected, disputed, undecided
-    Column("known", String(8)),  # the known answer: accept, reject
-    Index("items_doubt", "open", "pool", "doubt", "portrait_id"),
-    Index("items_source", "open", "pool", "source", "doubt", "portrait_id"),
-    Index("items_yaw", "open", "pool", "yaw_bin", "doubt", "portrait_id"),
+    Column("gold", String(8)),  # the verdict that a gold item should get: accept, reject
+    Index("items_error_probability", "open", "pool", "error_probability", "portrait_id"),
+    Index("items_source", "open", "pool", "source", "error_probability", "portrait_id"),
+    Index("items_yaw", "open", "pool", "yaw_bin", "error_probability", "portrait_id"),
     Index("items_any", "open", "pool", "portrait_id"),
     Index("items_waiting", "open", "pool", "votes", "portrait_id"),
-    Index("items_state", "active", "state", "doubt", "portrait_id"),
-    Index("items_active", "active", "doubt", "portrait_id"),
-    Index("items_known", "known", "portrait_id"),
+    Index("items_state", "active", "state", "error_probability", "portrait_id"),
+    Index("items_active", "active", "error_probability", "portrait_id"),
+    Index("items_gold", "gold", "portrait_id"),
     Index("items_place", "source", "uri", "portrait_id"),
     Index("items_part", "part"),
     Index("items_person", "person_id"),

@@ -9,36 +9,48 @@ only a proposal; a person accepts it at a glance, and each portrait becomes an o
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from phq_data.review.agreement import SIDES, TRIAGE
-from phq_data.review.items import ASKED
+from phq_data.review.records import KEPT, ItemFacts
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS, STANDINGS
 
 Array = NDArray[np.float64]
 
 FEATURES: tuple[str, ...] = (
-    "doubt", "residual", "shoulder_residual", "blur", "padding", "source_pixels", "mask_share", "overlap",
-    "contrast", "coverage", "head_outside", "keypoint_score", "shoulder_score",
+    "error_probability", "landmark_error", "shoulder_error", "blur", "padding", "effective_resolution",
+    "mask_share", "overlap", "contrast", "coverage", "head_outside", "keypoint_score", "shoulder_score",
 )  # fmt: skip
-"""Numbers of the evidence; beside them the model is given |yaw| and its cosine's square."""
-NAMES: tuple[str, ...] = (*FEATURES, "turned away", "seen from the side")
+"""Numbers of the evidence that are features; `NAMES` adds two functions of the yaw."""
+NAMES: tuple[str, ...] = (*FEATURES, "|yaw|", "sin² yaw")
 TARGET = 0.97
-LEAST = 100  # decisions, of which at least `LEAST_OF_A_SIDE` of each side
-LEAST_OF_A_SIDE = 15
+MIN_DECISIONS = 100  # decisions, of which at least `MIN_PER_SIDE` of each side
+MIN_PER_SIDE = 15
 FOLDS = 5
-MOST = 20_000
+MAX_ROWS = 20_000
 """Decisions that are learned from (the last ones) and portraits that are looked at for a batch (those whose
-doubt alone makes them likely): more take seconds and say the same."""
+error probability alone makes them likely): more take seconds and say the same."""
 _RIDGE = 1.0
+
+
+_COLUMNS = (ITEMS.c.portrait_id, ITEMS.c.photo_id, ITEMS.c.yaw, ITEMS.c.facts)
+
+
+class Row(NamedTuple):
+    """What the model sees of a portrait."""
+
+    portrait_id: str
+    photo_id: str
+    yaw: float  # radians
+    numbers: dict[str, float | None]  # evidence by name
+    verdict: str  # accept, reject; "" = undecided
 
 
 @dataclass(frozen=True)
@@ -92,11 +104,10 @@ class Triage:
 
 
 def learn(store: Store, target: float = TARGET) -> Triage:
-    """Learn from the standing verdicts that people gave by themselves."""
+    """Fit the model to the standing verdicts that people gave one by one."""
     rows = _decided(store)
-    accepted = np.array([row["verdict"] == "accept" for row in rows], bool)
-    photos = [row["photo_id"] for row in rows]
-    return learn_from(features_of(rows), accepted, photos, target)
+    accepted = np.array([row.verdict == "accept" for row in rows], bool)
+    return learn_from(features_of(rows), accepted, [row.photo_id for row in rows], target)
 
 
 def learn_from(
@@ -105,12 +116,12 @@ def learn_from(
     photos: Sequence[str],  # [N]: portraits of one photo stay together
     target: float = TARGET,
 ) -> Triage:
-    """Learn from features and verdicts."""
+    """Fit the model to features and verdicts."""
     count, accepts = len(accepted), int(accepted.sum())
-    if count < LEAST or min(accepts, count - accepts) < LEAST_OF_A_SIDE:
+    if count < MIN_DECISIONS or min(accepts, count - accepts) < MIN_PER_SIDE:
         why = (
-            f"{count} decisions so far, {accepts} of them accepts: the triage learns from {LEAST} on, with "
-            f"at least {LEAST_OF_A_SIDE} accepts and rejects"
+            f"{count} decisions so far, {accepts} of them accepts; the triage needs {MIN_DECISIONS}, "
+            f"at least {MIN_PER_SIDE} of them accepts and {MIN_PER_SIDE} rejects"
         )
         return Triage(None, why, count, accepts, (), target)
     fold, half = _dealt(photos)
@@ -134,35 +145,33 @@ def propose(store: Store, triage: Triage, side: str, count: int, reviewer: str) 
     if triage.model is None or found is None or found.threshold is None:
         return []
     mine = sa.exists().where(STANDINGS.c.portrait_id == ITEMS.c.portrait_id, STANDINGS.c.reviewer == reviewer)
-    # Overlap and known-answer portraits are there to measure people: never in a batch.
-    statement = sa.select(ITEMS.c.portrait_id, ITEMS.c.yaw, ITEMS.c.facts).where(
-        ITEMS.c.open == 1, ITEMS.c.pool == ASKED, ITEMS.c.votes == 0, ITEMS.c.known.is_(None),
+    # Overlap and gold items are there to measure people: never in a batch.
+    statement = sa.select(*_COLUMNS, sa.literal("")).where(
+        ITEMS.c.open == 1, ITEMS.c.pool == KEPT, ITEMS.c.votes == 0, ITEMS.c.gold.is_(None),
         ITEMS.c.required == sa.select(sa.func.min(ITEMS.c.required)).scalar_subquery(), ~mine,
     )  # fmt: skip
-    likely = ITEMS.c.doubt if side == "accept" else ITEMS.c.doubt.desc()
+    likely = ITEMS.c.error_probability if side == "accept" else ITEMS.c.error_probability.desc()
     with store.database.read() as connection:
-        found_rows = connection.execute(statement.order_by(likely).limit(MOST)).mappings()
-        rows = [dict(row) for row in found_rows]
+        rows = [_row(*values) for values in connection.execute(statement.order_by(likely).limit(MAX_ROWS))]
     if not rows:
         return []
-    chance = triage.model.probability(features_of(rows))
-    chance = chance if side == "accept" else 1 - chance
-    order = np.argsort(-chance, kind="stable")
-    sure = [int(i) for i in order if chance[i] >= found.threshold]
-    return [(rows[i]["portrait_id"], float(chance[i])) for i in sure[:count]]
+    probability = triage.model.probability(features_of(rows))
+    probability = probability if side == "accept" else 1 - probability
+    order = np.argsort(-probability, kind="stable")
+    sure = [int(i) for i in order if probability[i] >= found.threshold]
+    return [(rows[i].portrait_id, float(probability[i])) for i in sure[:count]]
 
 
-def features_of(rows: Sequence[Mapping[str, Any]]) -> Array:
-    """[N, F] from rows with `facts` (JSON) and `yaw`; a number that is missing becomes nan."""
+def features_of(rows: Sequence[Row]) -> Array:
+    """[N, F], in the order of `NAMES`; a number that is missing becomes nan."""
     table = np.full((len(rows), len(NAMES)), np.nan)
     for index, row in enumerate(rows):
-        numbers = json.loads(row["facts"])["numbers"]
         for column, name in enumerate(FEATURES):
-            value = numbers.get(name)
+            value = row.numbers.get(name)
             if value is not None:
                 table[index, column] = value
-        table[index, -2] = abs(row["yaw"]) / np.pi
-        table[index, -1] = np.sin(row["yaw"]) ** 2
+        table[index, -2] = abs(row.yaw) / np.pi
+        table[index, -1] = np.sin(row.yaw) ** 2
     return table
 
 
@@ -180,9 +189,9 @@ def fit(features: Array, accepted: NDArray[np.bool_], ridge: float = _RIDGE) -> 
     beta = np.zeros(design.shape[1])
     truth = accepted.astype(np.float64)
     for _ in range(50):
-        chance = _logistic(design @ beta)
-        gradient = design.T @ (truth - chance) - penalty @ beta
-        hessian = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
+        probability = _logistic(design @ beta)
+        gradient = design.T @ (truth - probability) - penalty @ beta
+        hessian = (design * (probability * (1 - probability))[:, None]).T @ design + penalty
         step = np.linalg.solve(hessian, gradient)
         beta += step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
         if float(np.abs(step).max()) < 1e-8:
@@ -200,11 +209,13 @@ def wilson_lower(right: int, total: int, z: float = 1.645) -> float:
     return float(max(0.0, (centre - spread) / (1 + z * z / total)))
 
 
-def _side(name: str, chance: Array, right: NDArray[np.bool_], half: NDArray[np.bool_], target: float) -> Side:
-    threshold = _threshold(chance[half], right[half], target)
+def _side(
+    name: str, probability: Array, right: NDArray[np.bool_], half: NDArray[np.bool_], target: float
+) -> Side:
+    threshold = _threshold(probability[half], right[half], target)
     if threshold is None:
         return Side(name, None, None, None, 0, 0.0)
-    beyond = (chance >= threshold) & ~half
+    beyond = (probability >= threshold) & ~half
     judged, good = int(beyond.sum()), int((beyond & right).sum())
     covered = judged / max(1, int((~half).sum()))
     if judged == 0:
@@ -215,14 +226,14 @@ def _side(name: str, chance: Array, right: NDArray[np.bool_], half: NDArray[np.b
     return Side(name, kept, precision, wilson_lower(good, judged), judged, covered)
 
 
-def _threshold(chance: Array, right: NDArray[np.bool_], target: float) -> float | None:
+def _threshold(probability: Array, right: NDArray[np.bool_], target: float) -> float | None:
     """The lowest threshold beyond which at least `target` of the verdicts agree; None if there is none."""
-    order = np.argsort(-chance, kind="stable")
+    order = np.argsort(-probability, kind="stable")
     shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     good = np.flatnonzero(shares >= target)
     if not len(good) or good[-1] + 1 < 10:
         return None
-    return float(chance[order[good[-1]]])
+    return float(probability[order[good[-1]]])
 
 
 def _dealt(photos: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -231,16 +242,20 @@ def _dealt(photos: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]
     return numbers % FOLDS, (numbers // FOLDS) % 2 == 0
 
 
-def _decided(store: Store) -> list[dict[str, Any]]:
+def _decided(store: Store) -> list[Row]:
     statement = (
-        sa.select(ITEMS.c.photo_id, ITEMS.c.yaw, ITEMS.c.facts, STANDINGS.c.verdict)
+        sa.select(*_COLUMNS, STANDINGS.c.verdict)
         .join(STANDINGS, STANDINGS.c.portrait_id == ITEMS.c.portrait_id)
         .where(STANDINGS.c.verdict.in_(SIDES), ~STANDINGS.c.client.startswith(TRIAGE))
         .order_by(STANDINGS.c.time.desc(), STANDINGS.c.decision_id)
-        .limit(MOST)
+        .limit(MAX_ROWS)
     )
     with store.database.read() as connection:
-        return [dict(row) for row in connection.execute(statement).mappings()]
+        return [_row(*values) for values in connection.execute(statement)]
+
+
+def _row(portrait_id: str, photo_id: str, yaw: float, facts: str, verdict: str) -> Row:
+    return Row(portrait_id, photo_id, yaw, ItemFacts.from_json(facts).numbers, verdict)
 
 
 def _logistic(value: Array) -> Array:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
+from phq_data.errors import PhqError
+
 
 def is_web_address(text: str | None) -> bool:
     """Is `text` an http or https address with a host, in one piece?"""
@@ -18,11 +20,11 @@ def is_web_address(text: str | None) -> bool:
     return plain and parts.scheme.lower() in ("http", "https") and bool(parts.netloc)
 
 
-class SourceError(ValueError):
+class SourceError(PhqError, ValueError):
     """A source that does not exist or cannot be listed; the message says what to do."""
 
 
-class RefusedFileError(OSError):
+class RefusedFileError(PhqError, OSError):
     """A file that could be read and is not taken; `reason` is a short stable word for the ledger."""
 
     def __init__(self, reason: str, message: str) -> None:

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phq_data.compatibility import PROVENANCE, notice, upgrade_provenance
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
 
@@ -77,8 +78,10 @@ def read_rights(folder: Path) -> FolderRights | None:
     )
 
 
-def _checked(values: Mapping[str, Any], path: Path) -> dict[str, str]:
+def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     result: dict[str, str] = {}
+    values = upgrade_provenance(stated)
+    notice(f"{path}: names", {old: new for old, new in PROVENANCE.items() if old in stated})
     for name, value in values.items():
         if name not in _FIELDS:
             close = difflib.get_close_matches(name, _FIELDS, n=1)

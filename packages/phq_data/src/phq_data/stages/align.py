@@ -41,7 +41,7 @@ UPPER_JOINTS = ("left_shoulder", "right_shoulder", "neck", "head", *_HEAD_JOINTS
 """What a portrait shows of a body."""
 
 
-class AlignError(ValueError):
+class AlignError(PhqError, ValueError):
     """A fit that no camera can be derived from."""
 
 

@@ -157,11 +157,6 @@ class StageResult(Generic[R]):
     outcomes: list[Outcome]
 
 
-def file_name(uri: str) -> str:
-    """The file name at the end of an address."""
-    return unquote(urlsplit(uri).path).rsplit("/", 1)[-1]
-
-
 def plain(value: Any) -> Any:
     """`value` with numpy numbers and arrays turned into JSON's; floats rounded to 6 digits, nan to null."""
     if isinstance(value, Mapping):

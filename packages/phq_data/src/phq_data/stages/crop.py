@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
 from phq_data.bodies import JOINT_NAMES
+from phq_data.errors import PhqError
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.records import Fit, Portrait
 from phq_data.rig import PortraitRig

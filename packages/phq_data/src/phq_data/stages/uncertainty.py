@@ -2,11 +2,11 @@
 
 What is known of a label without looking at it (how sure the detector was, how well the fit explains what was
 seen, what other explanations cost, whether the guess of the view agrees) enters a logistic model with a dozen
-weights, and a second one of the same form for the size of the error. `tools/train_doubt.py` fits both on
-rendered people, where errors are known, and writes them to `data/doubt.json`, for everybody to read.
+weights, and a second one of the same form for the size of the error. `tools/calibrate_error_probability.py`
+fits both on rendered people, whose errors are known, and writes them to `data/error_probability.json`.
 
     wrong      probability that the yaw is off by more than 15 degrees
-    yaw_error  degrees; half of such labels are off by less
+    expected_yaw_error  radians; half of such labels are off by less
 
 Every piece of evidence grows with doubt, and no weight but those of the view itself is negative: more
 evidence against a label never makes it look better. Evidence that a fitter does not give counts as average.
@@ -32,7 +32,7 @@ from phq_data.rig import rotation_matrix
 from phq_data.stages.crop import LabelledCrop
 
 FloatArray = NDArray[np.float64]
-DATA_FILE = Path(__file__).parents[1] / "data" / "doubt.json"
+DATA_FILE = Path(__file__).parents[1] / "data" / "error_probability.json"
 WRONG = 15.0
 """Degrees of yaw from which on a label is called wrong."""
 
@@ -71,7 +71,7 @@ class DoubtModel:
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> DoubtModel:
-        """The model that `tools/train_doubt.py` wrote."""
+        """The model that `tools/calibrate_error_probability.py` wrote."""
         table = json.loads(path.read_text())
         rows = table["evidence"]
 
@@ -94,7 +94,8 @@ class DoubtModel:
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
         return Doubt(
-            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))), float(np.exp(np.clip(error, -5, 5.2)))
+            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
+            float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
         )
 
 

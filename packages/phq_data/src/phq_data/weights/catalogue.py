@@ -1,12 +1,14 @@
 """Models that a user may bring or ask for: where they come from and what their licenses mean for a user.
 
-Nothing here is shipped. `models.store` keeps the files and `phq models` is its face.
+Nothing here is shipped. `weights.store` keeps the files and `phq models` is its face.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from phq_data.errors import ModelError
 
 Kind = Literal["smpl", "3dcrowdnet", "deeplab", "yolo"]
 
@@ -104,8 +106,6 @@ KNOWN: tuple[KnownModel, ...] = (
 
 def known_model(name: str) -> KnownModel:
     """The model called `name`; `ModelError` lists the names there are."""
-    from phq_data.models.registry import ModelError
-
     for model in KNOWN:
         if model.name == name:
             return model

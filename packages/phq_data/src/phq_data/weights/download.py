@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import urllib.error
@@ -11,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
+from phq_data.files import file_sha256
 
 Progress = Callable[[int, int], None]
 """Told (bytes here, bytes in all; 0 = unknown) now and then."""
@@ -51,12 +51,6 @@ def fetch(url: str, target: Path, sha256: str = "", progress: Progress = no_prog
     part.replace(target)
     note.unlink(missing_ok=True)
     return found
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _bring(url: str, part: Path, note: Path, progress: Progress) -> None:

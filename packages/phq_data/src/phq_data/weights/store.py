@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
+from phq_data.files import file_sha256
 from phq_data.weights.catalogue import KNOWN, KnownModel, known_model
-from phq_data.weights.download import Progress, fetch, file_sha256, no_progress
 
 VARIABLE = "PHQ_MODELS"
 _RECORD = "record.json"
@@ -73,43 +72,37 @@ def records() -> list[tuple[KnownModel, Record | None]]:
     return [(model, record(model.name)) for model in KNOWN]
 
 
-def add(
-    name: str, file: str | Path, *, sha256: str = "", vposer: str | Path | None = None, source: str = ""
+def keep(
+    model: KnownModel, file: Path, write: Callable[[Path], str], *, source: str = "", sha256: str = ""
 ) -> Record:
-    """Check a user's file, convert it where that makes it safe, and keep it.
+    """Add what `write` makes of a user's file: it writes the path it is given and says what it left out.
 
-    `sha256`: what the file must have, or begin with, for users who were told. `vposer`: a VPoser snapshot,
-    for a 3DCrowdNet checkpoint without it. `source`: what the record says (default: the file's name).
-    Raises `ModelError` and keeps nothing when the file is missing, has another checksum or is another model.
+    `sha256`: what the file's must be, or begin with; `source`: what the record says of its origin (default:
+    the file's name). Raises `ModelError` and keeps nothing when the checksum is another or `write` fails.
     """
-    model = known_model(name)
-    path = Path(file).expanduser()
-    if not path.is_file():
-        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
-        raise ModelError(f"{what}; {name} wants {model.wanted}")
-    found = file_sha256(path)
+    found = file_sha256(file)
     for expected in (sha256.lower(), model.sha256):
         if not found.startswith(expected):
-            raise ModelError(f"{path} is not the right file: its SHA-256 is {found}, expected {expected}")
+            raise ModelError(f"{file} is not the right file: its SHA-256 is {found}, expected {expected}")
     root().mkdir(parents=True, exist_ok=True)
-    _sweep(name)
-    folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
+    _sweep(model.name)
+    folder = Path(tempfile.mkdtemp(prefix=f".{model.name}-", dir=root()))
     try:
         stored = folder / model.stored
-        note = _convert(model, path, stored, vposer)
+        note = write(stored)
         sha256_stored = file_sha256(stored)
         made = Record(
-            name=name,
-            file=_free_name(root() / name, stored, sha256_stored),
+            name=model.name,
+            file=_free_name(root() / model.name, stored, sha256_stored),
             sha256=sha256_stored,
             bytes=stored.stat().st_size,
-            source=source or path.name,
+            source=source or file.name,
             source_sha256=found,
             added=datetime.now(UTC).isoformat(timespec="seconds"),
             note=note,
         )
         (folder / _RECORD).write_text(json.dumps(dataclasses.asdict(made), indent=2) + "\n")
-        _put(stored, folder / _RECORD, root() / name, made.file)
+        _put(stored, folder / _RECORD, root() / model.name, made.file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     _verified.cache_clear()
@@ -187,59 +180,6 @@ def _needed(name: str) -> Record:
         what = "it can be downloaded" if model.url else "name your file once"
         raise ModelError(f"the model {name} is not here; {what}: {how}{get}")
     return kept
-
-
-def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | None) -> str:
-    """Write the checked content of `path` to `stored`; say what of it is left out."""
-    if vposer is not None and model.kind != "3dcrowdnet":
-        raise ModelError(f"a VPoser snapshot belongs to 3dcrowdnet, not to {model.name}")
-    if model.kind == "smpl":
-        from phq_data.bodies.smpl_pickle import read_smpl_pickle
-
-        read_smpl_pickle(path).save(stored, source=path.name)
-    elif model.kind == "3dcrowdnet":
-        _need_torch(model)
-        from phq_data.models.crowdnet import checkpoint
-
-        official = checkpoint.read_official(path, vposer)
-        checkpoint.save(official, stored, source=path.name)
-        return official.note
-    else:
-        if model.kind == "deeplab":
-            _need_torch(model)
-            from phq_data.models.deeplab import read_weights
-
-            read_weights(path)
-        shutil.copyfile(path, stored)
-        if model.kind == "yolo":
-            _check_yolo(path, stored)
-    return ""
-
-
-def _check_yolo(path: Path, stored: Path) -> None:
-    """Half a file, or no weights at all, is told without ultralytics; another network needs it to be told."""
-    try:
-        with zipfile.ZipFile(stored) as archive:
-            whole = any(name.endswith("/data.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        whole = False
-    if not whole:
-        raise ModelError(f"{path} is damaged or holds no weights of PyTorch")
-    if importlib.util.find_spec("ultralytics") is not None:
-        from phq_data.models.yolo import open_weights
-
-        try:
-            open_weights(stored)  # which has the ending that the library wants
-        except ModelError as error:
-            raise ModelError(str(error).replace(str(stored), str(path))) from error
-
-
-def _need_torch(model: KnownModel) -> None:
-    try:
-        import torch  # noqa: F401
-        import torchvision  # noqa: F401
-    except ImportError as error:
-        raise ModelError(f"{model.name} needs the extra 'paper': pip install 'phq-data[paper]'") from error
 
 
 def _free_name(place: Path, stored: Path, sha256: str) -> str:

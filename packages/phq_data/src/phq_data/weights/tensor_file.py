@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phq_data.models.registry import ModelError
+from phq_data.errors import ModelError
 
 
 def read(path: str | Path) -> Any:

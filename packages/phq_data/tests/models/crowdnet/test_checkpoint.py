@@ -8,8 +8,8 @@ import pickle
 import pytest
 import torch
 
+from phq_data.errors import ModelError
 from phq_data.models.crowdnet import checkpoint
-from phq_data.models.registry import ModelError
 
 
 @pytest.fixture

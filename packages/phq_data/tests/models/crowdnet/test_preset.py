@@ -11,10 +11,11 @@ import smpl_files as files
 import torch
 
 from phq_data import camera, config
+from phq_data.errors import ModelError
 from phq_data.images.codecs import decode_struct, encode_image, image_struct
 from phq_data.interchange import first_crop
 from phq_data.interchange.portrait import ExchangeError
-from phq_data.models.registry import ModelError
+from phq_data.models import importers
 from phq_data.pipeline import engine
 from phq_data.pipeline.local import run_inline
 from phq_data.pipeline.model_set import models_for
@@ -22,7 +23,6 @@ from phq_data.rig import PortraitRig
 from phq_data.sources.resolve import resolve
 from phq_data.stages.crop import CANVAS_FOCAL
 from phq_data.stages.realign import HEAD_HEIGHT, MOST
-from phq_data.weights import store
 from phq_data.workspace import Workspace
 
 
@@ -70,9 +70,9 @@ def test_every_model_that_is_not_there_is_told_before_photos_are_read(tmp_path, 
 @pytest.fixture
 def added_models(tmp_path, official_state):
     torch.save({"epoch": 1, "network": official_state}, tmp_path / "snapshot.pth.tar")
-    store.add("3dcrowdnet", tmp_path / "snapshot.pth.tar")
+    importers.add("3dcrowdnet", tmp_path / "snapshot.pth.tar")
     (tmp_path / "smpl.pkl").write_bytes(files.python2_pickle(files.body_values()))
-    store.add("smpl", tmp_path / "smpl.pkl")
+    importers.add("smpl", tmp_path / "smpl.pkl")
 
 
 def small_crops(**crop):

@@ -13,7 +13,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.keypoints import head_centre, upper_size
 from phq_data.models.movenet.crops import MIRROR, Look, View
 from phq_data.models.movenet.decode import decode_multipose, decode_thunder
@@ -41,7 +41,7 @@ def golden_cases(network: str) -> list[str]:
 
 
 def run_network(name: str, image: np.ndarray) -> dict[str, np.ndarray]:
-    session = registry.open_session(name)
+    session = onnx.open_session(name)
     outputs = [output.name for output in session.get_outputs()]
     return dict(zip(outputs, session.run(outputs, {"image": image}), strict=True))
 

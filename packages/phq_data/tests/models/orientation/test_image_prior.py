@@ -5,7 +5,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.movenet.crops import CROP, cut_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
@@ -121,5 +121,5 @@ def test_fingerprints_follow_what_is_looked_at(fitter: SmplifyFitter) -> None:
 
 def test_the_network_tells_its_features() -> None:
     picture = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((CROP, CROP)))
-    maps = registry.run(image_prior.NETWORK, {"image": picture[None]})["features"]
+    maps = onnx.run(image_prior.NETWORK, {"image": picture[None]})["features"]
     assert maps.shape == (1, image_prior.load_picture_guesser().squeeze.shape[1], 8, 8)

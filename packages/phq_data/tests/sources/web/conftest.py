@@ -19,6 +19,6 @@ def clock():
 @pytest.fixture
 def web(clock):
     """A client that may ask this machine and never really waits."""
-    web = Web("ada@example.org", clock=clock, allow_private=True, seed=1, timeout=2.0)
+    web = Web("ada@example.org", clock=clock, allow_private=True, seed=1, timeout=60.0)
     yield web
     web.close()

@@ -31,13 +31,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from phq_data.errors import PhqError
 from portraitgan.checkpoints.weights import (
-    CONFIG_FILE,
     DISCRIMINATOR,
     DISCRIMINATOR_EMA,
     GENERATOR,
     GENERATOR_EMA,
     WeightsError,
+    read_config,
     write_config,
 )
 from portraitgan.config import ModelConfig
@@ -51,7 +52,7 @@ FORMAT = 1
 _FOLDER, _PREFIX, _DAMAGED = "checkpoints", "kimg-", "damaged-"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(PhqError, ValueError):
     """A checkpoint that cannot be read or does not belong to the run; the message names it."""
 
 
@@ -61,7 +62,7 @@ class FormatError(CheckpointError):
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is. The schedules, the sampler's position and all chance follow from it and the config."""
+    """Where a run is. Schedules, the sampler's position and random numbers follow from it and the config."""
 
     images: int  # portraits seen since the run's first
     iteration: int  # optimiser steps of each network
@@ -203,7 +204,7 @@ def load(folder: str | Path) -> Checkpoint:
     """A checkpoint with everything needed to continue. Raises `CheckpointError`."""
     folder = Path(folder)
     state = read_state(folder)
-    config = ModelConfig.from_json((folder / CONFIG_FILE).read_text())
+    config = read_config(folder)
     try:
         networks = {name: load_file(folder / f"{name}.safetensors") for name in NETWORKS}
         optimiser = load_file(folder / f"{OPTIMISER}.safetensors")

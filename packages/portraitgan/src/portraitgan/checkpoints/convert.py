@@ -1,6 +1,6 @@
 """Official checkpoints in (`portraitgan convert`): pickles of 3DPortraitGAN, PanoHead and EG3D.
 
-Nothing in the pickle is run (`inert_pickle`). Weights keep their names; what they build is read off their
+Nothing in the pickle is run (`official_pickle`). Weights keep their names; what they build is read off their
 shapes and the pickled rendering options. The body model inside is left out: it is licensed, and the rig comes
 from the user; its face selection is compared with that rig.
 """
@@ -17,9 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import weights
-from portraitgan.checkpoints.restricted_pickle import PickleRefusedError, plain_items, read_pickle, state_of
+from portraitgan.checkpoints.official_pickle import (
+    PickleRefusedError,
+    attributes_of,
+    read_pickle,
+    state_of,
+)
 from portraitgan.config import (
     CAMERA_SIZE,
     POSE_SIZE,
@@ -58,7 +64,7 @@ UNSUPPORTED: dict[str, tuple[object, str]] = {
 """Rendering options of the family that change the images, with the only value known here."""
 
 
-class ConvertError(ValueError):
+class ConvertError(PhqError, ValueError):
     """A checkpoint that cannot be converted; the message says what is in the way."""
 
 
@@ -96,7 +102,7 @@ def convert(source: str | Path, folder: str | Path, rig: PortraitRig | None = No
     `PickleRefusedError` for a file that wants to do something, `ConvertError` for networks of another kind or
     another body, `WeightsError` for tensors that do not fit.
     """
-    content = plain_items(read_pickle(source))
+    content = attributes_of(read_pickle(source))
     modules = {name: content[name] for name in NETWORKS if content.get(name) is not None}
     if "G_ema" not in modules:
         raise ConvertError(
@@ -112,7 +118,7 @@ def convert(source: str | Path, folder: str | Path, rig: PortraitRig | None = No
         name: weights.as_float32({k: v for k, v in state.items() if not is_dropped(k)})
         for name, state in states.items()
     }
-    attributes = plain_items(modules["G_ema"])
+    attributes = attributes_of(modules["G_ema"])
     config = read_config(kept["G_ema"], kept.get("D_ema", kept.get("D")), attributes)
     for name, state in kept.items():
         with torch.device("meta"):
@@ -141,7 +147,7 @@ def read_config(
     generator: Mapping[str, Tensor], discriminator: Mapping[str, Tensor] | None, attributes: Mapping[str, Any]
 ) -> ModelConfig:
     """The config of official state dicts and of the pickled generator's attributes. Raises `ConvertError`."""
-    options = plain_items(attributes.get("rendering_kwargs"))
+    options = attributes_of(attributes.get("rendering_kwargs"))
     try:
         features = generator["decoder.net.0.weight"].shape[1]
         planes = generator["backbone.synthesis.b4.torgb.weight"].shape[0]
@@ -197,18 +203,18 @@ def read_config(
             max_distance=float(_number(attributes.get("thickness"), options.get("thickness"), 0.25)),
         ),
     )
-    judge = DiscriminatorConfig(
+    critic = DiscriminatorConfig(
         image_resolution=size,
         use_mask=network.raw_rgb == "to_rgb",
         pose_conditioning=posed,
         pose_predictor=None,
     )
     if discriminator is not None:
-        judge = _discriminator(discriminator, size)
+        critic = _discriminator(discriminator, size)
     return ModelConfig(
         name="converted",
         generator=network,
-        discriminator=judge,
+        discriminator=critic,
         compatibility=CompatibilityConfig(
             discriminator_pose_camera_unmirrored=True, superresolution_overwrites_raw=True
         ),
@@ -269,7 +275,7 @@ def _pose_predictor(state: Mapping[str, Tensor]) -> PosePredictorConfig | None:
 
 def plane_axes(attributes: Mapping[str, Any]) -> PlaneAxes:
     """Which world axes span the planes, from the renderer's plane matrices; ours if it has none."""
-    renderer = plain_items(plain_items(attributes.get("_modules")).get("renderer"))
+    renderer = attributes_of(attributes_of(attributes.get("_modules")).get("renderer"))
     matrices = renderer.get("plane_axes")
     if not isinstance(matrices, Tensor) or matrices.shape != (3, 3, 3):
         return TRI_GRID_AXES

@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from phq_data.errors import PhqError
+from phq_data.typed_json import ConfigError
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.networks.discriminator import Discriminator
@@ -22,7 +24,7 @@ DISCRIMINATOR, DISCRIMINATOR_EMA = "discriminator", "discriminator_ema"
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class WeightsError(ValueError):
+class WeightsError(PhqError, ValueError):
     """A folder or file of weights that does not fit; the message names it."""
 
 
@@ -50,7 +52,10 @@ def read_config(folder: str | Path) -> ModelConfig:
     path = Path(folder) / CONFIG_FILE
     if not path.is_file():
         raise WeightsError(f"no {CONFIG_FILE} in {folder}: is it a folder written by portraitgan?")
-    return ModelConfig.from_json(path.read_text())
+    try:
+        return ModelConfig.from_json(path.read_text())
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
@@ -90,23 +95,21 @@ def fit(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     network.load_state_dict(state)
 
 
-def load_generator(
-    folder: str | Path, deformation: Deformation | None = None, average: bool = True
-) -> Generator:
-    """The generator of a folder, its moving average by default, in evaluation mode."""
-    name = GENERATOR_EMA if average else GENERATOR
+def load_generator(folder: str | Path, deformation: Deformation | None = None, ema: bool = True) -> Generator:
+    """The generator of a folder, its EMA by default, in evaluation mode."""
+    name = GENERATOR_EMA if ema else GENERATOR
     network = make_generator(read_config(folder), deformation)
     return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
 
 
 def load_discriminator(
-    folder: str | Path, average: bool = True, config: ModelConfig | None = None
+    folder: str | Path, ema: bool = True, config: ModelConfig | None = None
 ) -> Discriminator:
-    """The discriminator of a folder, its moving average by default, in evaluation mode.
+    """The discriminator of a folder, its EMA by default, in evaluation mode.
 
     `config` replaces the folder's, to run the same weights in another precision.
     """
-    name = DISCRIMINATOR_EMA if average else DISCRIMINATOR
+    name = DISCRIMINATOR_EMA if ema else DISCRIMINATOR
     network = make_discriminator(config or read_config(folder))
     return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
 

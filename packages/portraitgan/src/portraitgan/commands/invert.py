@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from portraitgan.commands import model_options as shared
+import typer
+
+from portraitgan.commands import shared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from portraitgan.images.drawing import Pixels
-    from portraitgan.inference.invert import Inverted, Step
+    from portraitgan.images.files import Pixels
+    from portraitgan.inference.invert import InversionOptions, Inverted, Step
     from portraitgan.inference.model import Model
 
-TUNING_STEPS = 350
 SHEET_SIDE = 128
-"""Pixels of a picture of the comparison, at least."""
+"""Pixels of an image of the comparison, at least."""
 STATE_FILE = "unfinished.safetensors"
+PORTRAIT, FITTING = "The portrait: of a dataset, or an aligned image with its camera", "Fitting"
 
 
 def add(commands: Any) -> None:
@@ -69,17 +71,13 @@ def add(commands: Any) -> None:
     fit.add_argument("--preview-every", type=int, default=100, metavar="STEPS", help="(100)")
     invert.set_defaults(run=shared.explained(_invert), batch=1)
 
-
-def _invert(options: argparse.Namespace) -> int:
-    import hashlib
-    from dataclasses import asdict
-
-    from portraitgan.images import drawing, files
-    from portraitgan.inference import inversion_loss
+    Optimises styles (W+) and noise images so that the generator shows the portrait, and with --pti-steps its
+    weights (pivotal tuning inversion). Writes latent.safetensors, latent.json and images. Interrupted, the
+    same command continues.
+    """
     from portraitgan.inference.errors import InferenceError
-    from portraitgan.inference.inversion_state import load_state, question_digest, save_state
-    from portraitgan.inference.invert import InversionOptions, invert
-    from portraitgan.inference.latents import save_latent, weights_digest
+    from portraitgan.inference.invert import InversionOptions
+    from portraitgan.inference.latents import save_latent
     from portraitgan.inference.views import describe
 
     shared.check_quality(options)
@@ -93,89 +91,95 @@ def _invert(options: argparse.Namespace) -> int:
         shared.say("note: no --vgg FILE: colors and gradients at several scales are compared instead")
         distance = inversion_loss.pixel_distance(picture)
     else:
-        distance = inversion_loss.perceptual_distance(picture, options.vgg, model.device)
-    fit = InversionOptions(
-        steps=options.steps, rate=options.rate, seed=options.seed, refine_camera=options.refine_camera,
-        refine_pose=options.refine_pose, tuning_steps=options.tune, sample_factor=options.samples,
-        resolution=options.resolution, tuning_stop=0.06 if options.vgg else 0.0,
-    )  # fmt: skip
-    state_path = options.out / STATE_FILE
-    question = question_digest(
-        {
-            "fit": asdict(fit), "model": weights_digest(model), "vgg": str(options.vgg),
-            "picture": hashlib.sha256(target.tobytes()).hexdigest(), "camera": camera.tolist(),
-            "pose": None if pose is None else pose.tolist(),
-        }
-    )  # fmt: skip
+        one = _from_file(source)
+    pose = shared.chosen_pose(model, neck, head)
+    if pose is None and pose_source != "none" and model.deforms:
+        pose = one.pose
+        if pose_source == "predicted" and model.config.discriminator.pose_predictor is not None:
+            pose = predicted_poses(model, [one])
+    return _Target(one.portrait_id, one.image, one.camera, pose)
+
+
+def _from_file(source: _Source) -> Any:
+    """A `RealPortrait` of an image file, in the neutral pose."""
+    import numpy as np
+    import torch
+
+    from portraitgan.images.files import load_image
+    from portraitgan.inference import views
+    from portraitgan.inference.errors import InferenceError
+    from portraitgan.inference.portraits import RealPortrait
+
+    assert source.image is not None
+    pixels = load_image(source.image)
+    if pixels.shape[0] != pixels.shape[1]:
+        raise InferenceError(f"{source.image} is {pixels.shape[1]}x{pixels.shape[0]}; it must be square")
+    mask = np.full(pixels.shape[:2], 255, np.uint8)
+    if source.mask is not None:
+        mask = load_image(source.mask, grey=True)
+    if source.camera is not None:
+        camera = views.camera_from_text(source.camera)
+    else:
+        camera = views.camera(source.yaw or 0.0, source.pitch, source.roll)
+    return RealPortrait(source.image.stem, None, pixels, mask, camera, torch.zeros(1, 6))
+
+
+def _fit(
+    model: Model, target: _Target, options: InversionOptions, vgg: Path | None, out: Path, preview_every: int
+) -> Inverted:
+    """Optimise, keeping the state in `out`, from where an interrupted run left it."""
+    from portraitgan.images import drawing, files
+    from portraitgan.inference import inversion_loss
+    from portraitgan.inference.inversion_state import load_state, save_state
+    from portraitgan.inference.invert import invert as invert_portrait
+
+    side = model.config.generator.image_resolution
+    image = drawing.from_pixels(drawing.resized(target.image, side)).to(model.device)
+    if vgg is None:
+        shared.say("note: no --vgg FILE: colors and gradients at several scales are compared instead")
+        distance = inversion_loss.pixel_distance(image)
+    else:
+        distance = inversion_loss.perceptual_distance(image, vgg, model.device)
+    state_path, question = out / STATE_FILE, _question(model, target, options, vgg)
     kept = load_state(state_path, question)
     if kept is not None:
         shared.say(f"note: continuing after step {int(kept['step'])}, where it was interrupted")
-    shared.say(f"{name}: {describe(camera)}, {options.steps} steps, {options.tune} of tuning")
     with shared.progress("invert") as bar:
-        task = bar.add_task("styles", total=options.steps + options.tune)
+        task = bar.add_task("styles", total=options.steps + options.pti_steps)
 
         def keep(tensors: dict[str, Tensor]) -> None:
             save_state(state_path, question, tensors)
 
         def told(step: Step) -> None:
             bar.update(task, completed=step.number, description=f"{step.phase} {step.distance:.4f}")
-            if step.number % options.preview_every == 0:
-                seen = drawing.to_pixels(step.picture / 2 + 0.5)
-                files.save_image(options.out / f"step-{step.number:05d}.png", seen[0])
+            if step.number % preview_every == 0:
+                seen = drawing.to_pixels(step.image / 2 + 0.5)
+                files.save_image(out / f"step-{step.number:05d}.png", seen[0])
 
-        found = invert(model, picture, camera, pose, distance, fit, told, keep, kept)
-    facts = _facts(options, model, name, found)
-    save_latent(options.out / "latent.safetensors", _with_facts(found, facts))
-    _pictures(options, model, found, target)
-    state_path.unlink(missing_ok=True)
-    best = found.distances[-1]
-    print(f"{name}: distance {found.distances[0]:.4f} -> {best:.4f} -> {options.out}/latent.safetensors")
-    return 0
+        return invert_portrait(model, image, target.camera, target.pose, distance, options, told, keep, kept)
 
 
-def _portrait(options: argparse.Namespace, model: Model) -> tuple[str, Pixels, Tensor, Tensor | None]:
-    """(name, picture, camera [1, 25], pose [1, 6] or none) of what is to be inverted."""
-    import numpy as np
-    import torch
+def _question(model: Model, target: _Target, options: InversionOptions, vgg: Path | None) -> str:
+    """A digest of what is asked: another question starts anew."""
+    import hashlib
+    from dataclasses import asdict
 
-    from portraitgan.images import files
-    from portraitgan.inference import views
-    from portraitgan.inference.errors import InferenceError
-    from portraitgan.inference.portraits import RealPortrait, open_portraits
-    from portraitgan.inference.sample import predicted_poses
+    from portraitgan.inference.inversion_state import question_digest
+    from portraitgan.inference.latents import weights_digest
 
-    if (options.image is None) == (options.portrait is None):
-        raise InferenceError("name either --data URL --portrait ID, or --image FILE with its camera")
-    if options.portrait is not None:
-        if options.data is None:
-            raise InferenceError("--portrait needs the release or workspace that has it: --data URL")
-        one = open_portraits(options.data).find(options.portrait)
-    else:
-        if (options.camera is None) == (options.yaw is None):
-            raise InferenceError("--image needs its camera: --camera LABEL or --yaw (and --pitch, --roll)")
-        pixels = files.load_image(options.image)
-        if pixels.shape[0] != pixels.shape[1]:
-            raise InferenceError(f"{options.image} is {pixels.shape[1]}x{pixels.shape[0]}; it must be square")
-        if options.pose == "label":
-            raise InferenceError("--pose label needs a portrait of a dataset (--data, --portrait)")
-        mask = np.full(pixels.shape[:2], 255, np.uint8)
-        if options.mask is not None:
-            mask = files.load_image(options.mask, grey=True)
-        camera = (
-            views.camera(options.yaw, options.pitch, options.roll)
-            if options.camera is None
-            else views.camera_from_text(options.camera)
-        )
-        one = RealPortrait(options.image.stem, None, pixels, mask, camera, torch.zeros(1, 6))
-    pose = shared.pose_from(options, model)
-    if pose is None and options.pose != "none" and model.deforms:
-        pose = one.pose
-        if options.pose == "predicted" and model.config.discriminator.pose_predictor is not None:
-            pose = predicted_poses(model, [one])
-    return one.portrait_id, one.image, one.camera, pose
+    return question_digest(
+        {
+            "fit": asdict(options), "model": weights_digest(model), "vgg": str(vgg),
+            "image": hashlib.sha256(target.image.tobytes()).hexdigest(), "camera": target.camera.tolist(),
+            "pose": None if target.pose is None else target.pose.tolist(),
+        }
+    )  # fmt: skip
 
 
-def _facts(options: argparse.Namespace, model: Model, name: str, found: Inverted) -> dict[str, Any]:
+def _facts(
+    model: Model, name: str, found: Inverted, options: InversionOptions, vgg: Path | None
+) -> dict[str, Any]:
+    """What latent.json says."""
     from portraitgan.inference.latents import weights_digest
 
     pose = found.latent.pose
@@ -186,7 +190,7 @@ def _facts(options: argparse.Namespace, model: Model, name: str, found: Inverted
         "camera": found.latent.camera[0].cpu().tolist(),
         "pose": None if pose is None else pose[0].cpu().tolist(),
         "steps": options.steps,
-        "tuning_steps": options.tune,
+        "pti_steps": options.pti_steps,
         "seed": options.seed,
         "distance": "VGG16 LPIPS features" if options.vgg else "colors and gradients at several scales",
         "distance_start": found.distances[0],
@@ -194,13 +198,7 @@ def _facts(options: argparse.Namespace, model: Model, name: str, found: Inverted
     }
 
 
-def _with_facts(found: Inverted, facts: dict[str, Any]) -> Any:
-    from dataclasses import replace
-
-    return replace(found.latent, facts=facts)
-
-
-def _pictures(options: argparse.Namespace, model: Model, found: Inverted, target: Pixels) -> None:
+def _write_images(model: Model, found: Inverted, target: Pixels, out: Path, samples: float) -> None:
     """The portrait, its inversion, and the person from other sides."""
     import torch
 
@@ -209,12 +207,12 @@ def _pictures(options: argparse.Namespace, model: Model, found: Inverted, target
     from portraitgan.inference.latents import Subject
     from portraitgan.inference.sample import shoot
 
-    inverted = drawing.to_pixels(found.picture / 2 + 0.5)[0]
-    files.save_image(options.out / "inverted.png", inverted)
+    inverted = drawing.to_pixels(found.image / 2 + 0.5)[0]
+    files.save_image(out / "inverted.png", inverted)
     side = max(model.config.generator.image_resolution, SHEET_SIDE)
     turned = torch.cat([views.camera(yaw) for yaw in (-60, 0, 60, 180)])
     subject = Subject("inverted", found.latent.ws)
-    shots = shoot(model, [subject], turned, side=side, sample_factor=options.samples, batch=1)
+    shots = shoot(model, [subject], turned, side=side, sample_factor=samples, batch=1)
     both = (drawing.resized(one, side) for one in (target, inverted))
-    row = [*both, *(shot.pictures["image"] for shot in shots)]
-    files.save_image(options.out / "comparison.png", drawing.sheet([row]))
+    row = [*both, *(shot.images["image"] for shot in shots)]
+    files.save_image(out / "comparison.png", drawing.sheet([row]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from portraitgan.commands import model_options as shared
+import typer
+
+from portraitgan.commands import shared
 
 
 def add(commands: Any) -> None:
@@ -35,40 +36,40 @@ def add(commands: Any) -> None:
     mesh.add_argument("--largest-part", action="store_true", help="drop what floats beside the person")
     mesh.set_defaults(run=shared.explained(_mesh))
 
-
-def _mesh(options: argparse.Namespace) -> int:
+    Marching cubes over the density of the canonical body, or of the body in a pose. Metres, y up, facing +z,
+    the neck joint at the origin.
+    """
     from portraitgan.inference.errors import InferenceError
     from portraitgan.inference.mesh import SUFFIXES, MeshOptions, check_installed, extract, save_mesh
     from portraitgan.inference.sample import pose_of
 
-    single = bool(options.out.suffix)
-    if single and options.out.suffix.lower() not in SUFFIXES:
-        raise InferenceError(
-            f"{options.out} is no mesh file: name it {' or '.join(SUFFIXES)}, or give a folder"
-        )
+    single = bool(out.suffix)
+    if single and out.suffix.lower() not in SUFFIXES:
+        raise InferenceError(f"{out} is no mesh file: name it {' or '.join(SUFFIXES)}, or give a folder")
     check_installed()
-    cut = MeshOptions(options.grid, options.side, options.threshold, options.largest_part)
-    model = shared.open_from(options)
-    pose = shared.pose_from(options, model)
-    if options.predicted_pose and pose is not None:
+    options = MeshOptions(grid, side, threshold, largest_part)
+    opened = shared.open_chosen(model, checkpoint, rig, device, w_average)
+    pose = shared.chosen_pose(opened, neck, head)
+    if predicted_pose and pose is not None:
         raise InferenceError("a pose can be given or predicted, not both")
-    subjects = shared.subjects_from(options, model)
+    subjects = shared.chosen_subjects(opened, seeds, latent, truncation, "0")
     if single and len(subjects) > 1:
-        raise InferenceError(f"{len(subjects)} people do not fit into {options.out}: give a folder")
+        raise InferenceError(f"{len(subjects)} people do not fit into {out}: give a folder")
     for subject in subjects:
-        held = pose_of(model, subject, model.neutral_camera) if options.predicted_pose else pose
-        target = options.out if single else options.out / f"{subject.name}.glb"
+        held = pose_of(opened, subject, opened.neutral_camera) if predicted_pose else pose
+        target = out if single else out / f"{subject.name}.glb"
         with shared.progress("mesh") as bar:
             task = bar.add_task(subject.name, total=100)
             show = partial(_show, bar, task)
-            made = extract(model, subject.ws, None if held is None else held.to(model.device), cut, show)
+            made = extract(
+                opened, subject.ws, None if held is None else held.to(opened.device), options, show
+            )
         save_mesh(target, made)
         size = made.vertices.max(axis=0) - made.vertices.min(axis=0)
         print(
             f"{subject.name}: {len(made.vertices):,} vertices, {len(made.faces):,} faces, "
             f"{size[0]:.3f} x {size[1]:.3f} x {size[2]:.3f} m -> {target}"
         )
-    return 0
 
 
 def _show(bar: Any, task: Any, share: float) -> None:

@@ -2,82 +2,88 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from portraitgan.commands import model_options as shared
+import typer
+
+from portraitgan.commands import shared
 
 if TYPE_CHECKING:
-    from portraitgan.images.drawing import Pixels
+    from portraitgan.images.files import Pixels
+
+VIDEO = "Video"
 
 
-def add(commands: Any) -> None:
-    """Add the command to the program's `argparse` subparsers."""
-    video = commands.add_parser(
-        "video",
-        help="a film of a model: sway, 360° turn, wandering through seeds and body poses",
-        description="Renders a looping film (H.264 mp4). The camera's motion, a walk through several seeds "
-        "and a walk through several body poses combine freely.",
-    )
-    shared.add_model(video)
-    video.add_argument("out", type=Path, metavar="OUT.mp4")
-    shared.add_subjects(video, "0")
-    film = video.add_argument_group("film")
-    film.add_argument(
-        "--motion", choices=("sway", "turn", "still"), default="sway", help="of the camera (sway)"
-    )
-    film.add_argument(
-        "--yaw", type=float, default=0.0, metavar="DEG", help="where the camera moves around (0)"
-    )
-    film.add_argument("--pitch", type=float, default=0.0, metavar="DEG")
-    film.add_argument("--seconds", type=float, default=4.0, help="length (4)")
-    film.add_argument("--fps", type=int, default=30, help="frames a second (30)")
-    film.add_argument(
-        "--key-pose", nargs=6, type=float, action="append", metavar=("NX", "NY", "NZ", "HX", "HY", "HZ"),
-        help="axis-angles of neck and head in degrees; repeat it and the body moves through all of them",
-    )  # fmt: skip
-    shared.add_pose(film)
-    film.add_argument("--predicted-pose", action="store_true", help="the generator's predicted pose a frame")
-    film.add_argument(
-        "--show", default="image", metavar="PARTS", help="image,raw,mask,depth,normals side by side"
-    )
-    film.add_argument("--size", type=int, metavar="PIXELS", help="side of a picture (default: the model's)")
-    film.add_argument("--crf", type=int, default=16, help="H.264 quality: 0 lossless, 51 worst (16)")
-    shared.add_quality(video, 2.0)
-    video.set_defaults(run=shared.explained(_video))
+def video(
+    model: shared.ModelArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT.mp4")],
+    checkpoint: shared.CheckpointOption = None,
+    rig: shared.RigOption = None,
+    device: shared.DeviceOption = "auto",
+    seeds: shared.SeedsOption = None,
+    latent: shared.LatentOption = None,
+    truncation: shared.TruncationOption = 0.7,
+    w_average: shared.WAverageOption = "file",
+    motion: Annotated[
+        Literal["sway", "turn", "still"], typer.Option(help="Of the camera.", rich_help_panel=VIDEO)
+    ] = "sway",
+    yaw: Annotated[
+        float, typer.Option(metavar="DEG", help="Where the camera moves around.", rich_help_panel=VIDEO)
+    ] = 0.0,
+    pitch: Annotated[float, typer.Option(metavar="DEG", rich_help_panel=VIDEO)] = 0.0,
+    seconds: Annotated[float, typer.Option(help="Length.", rich_help_panel=VIDEO)] = 4.0,
+    fps: Annotated[int, typer.Option(help="Frames a second.", rich_help_panel=VIDEO)] = 30,
+    key_pose: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NX,NY,NZ,HX,HY,HZ",
+            help="Axis-angles of neck and head in degrees; repeat it and the body moves through all of them.",
+            rich_help_panel=VIDEO,
+        ),
+    ] = None,
+    neck: shared.NeckOption = None,
+    head: shared.HeadOption = None,
+    predicted_pose: Annotated[
+        bool, typer.Option("--predicted-pose", help="The generator's predicted pose a frame.")
+    ] = False,
+    show: Annotated[
+        str, typer.Option(metavar="PARTS", help="image,raw,mask,depth,normals side by side.")
+    ] = "image",
+    size: shared.SizeOption = None,
+    crf: Annotated[int, typer.Option(help="H.264 quality: 0 is lossless, 51 the worst.")] = 16,
+    samples: shared.SamplesOption = 2.0,
+    resolution: shared.ResolutionOption = None,
+    batch: shared.BatchOption = 4,
+) -> None:
+    """A video of a model: sway, 360° turn, wandering through seeds and body poses.
 
-
-def _video(options: argparse.Namespace) -> int:
+    Renders a looping video (H.264 mp4). The camera's motion, a walk through several seeds and a walk through
+    several body poses combine freely.
+    """
     from portraitgan.images.drawing import parse_parts
     from portraitgan.inference.errors import InferenceError
-    from portraitgan.inference.video import Film, frames_of, write_video
+    from portraitgan.inference.video import VideoPlan, frames_of, write_video
 
-    shared.check_quality(options)
-    count = round(options.seconds * options.fps)
-    if count < 1 or options.fps < 1:
-        raise InferenceError(f"{options.seconds} seconds at {options.fps} frames a second give no film")
-    if not 0 <= options.crf <= 51:
-        raise InferenceError(f"--crf must lie between 0 and 51, not {options.crf}")
-    if options.size is not None and not 16 <= options.size <= 4096:
-        raise InferenceError(f"--size must lie between 16 and 4096, not {options.size}")
-    parts = parse_parts(options.show)
-    model = shared.open_from(options)
-    keys = [tuple(key) for key in options.key_pose or []]
-    if options.neck is not None or options.head is not None:
-        keys.insert(0, (*(options.neck or (0, 0, 0)), *(options.head or (0, 0, 0))))
+    shared.check_quality(samples, resolution, batch)
+    count = round(seconds * fps)
+    if count < 1 or fps < 1:
+        raise InferenceError(f"{seconds} seconds at {fps} frames a second give no video")
+    if not 0 <= crf <= 51:
+        raise InferenceError(f"--crf must lie between 0 and 51, not {crf}")
+    if size is not None and not 16 <= size <= 4096:
+        raise InferenceError(f"--size must lie between 16 and 4096, not {size}")
+    parts = parse_parts(show)
+    keys = _key_poses(key_pose or (), neck, head)
+    opened = shared.open_chosen(model, checkpoint, rig, device, w_average)
     if keys:
-        shared.need_rig(model, "--key-pose, --neck and --head")
-        if options.predicted_pose:
+        shared.need_rig(opened, "--key-pose, --neck and --head")
+        if predicted_pose:
             raise InferenceError("a pose can be given or predicted, not both")
-    subjects = shared.subjects_from(options, model)
-    film = Film(
-        count, options.motion, options.yaw, options.pitch, tuple(keys), options.predicted_pose, tuple(parts)
-    )
-    frames = frames_of(
-        model, subjects, film, options.size, options.resolution, options.samples, options.batch
-    )
+    subjects = shared.chosen_subjects(opened, seeds, latent, truncation, "0")
+    plan = VideoPlan(count, motion, yaw, pitch, keys, predicted_pose, tuple(parts))
+    frames = frames_of(opened, subjects, plan, size, resolution, samples, batch)
     with shared.progress("video") as bar:
         task = bar.add_task("frames", total=count)
 
@@ -86,6 +92,20 @@ def _video(options: argparse.Namespace) -> int:
                 yield frame
                 bar.advance(task)
 
-        write_video(options.out, counted(), options.fps, options.crf)
-    print(f"{count} frames, {options.motion}, {len(subjects)} people, {len(keys)} key poses -> {options.out}")
-    return 0
+        write_video(out, counted(), fps, crf)
+    print(f"{count} frames, {motion}, {len(subjects)} people, {len(keys)} key poses -> {out}")
+
+
+def _key_poses(
+    texts: Sequence[str], neck: shared.Angles | None, head: shared.Angles | None
+) -> tuple[tuple[float, ...], ...]:
+    """Key poses in degrees, six numbers each: that of --neck and --head first, then those of --key-pose."""
+    from portraitgan.inference.errors import InferenceError
+
+    keys = [shared.listed_numbers("--key-pose", text) for text in texts]
+    wrong = [text for text, key in zip(texts, keys, strict=True) if len(key) != 6]
+    if wrong:
+        raise InferenceError(f"--key-pose takes six numbers (neck, then head), not {wrong[0]!r}")
+    if neck is not None or head is not None:
+        keys.insert(0, (*(neck or (0, 0, 0)), *(head or (0, 0, 0))))
+    return tuple(keys)

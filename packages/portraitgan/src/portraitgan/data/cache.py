@@ -25,13 +25,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.errors import PhqError
+
 FORMAT = "portraitgan-pixels/1"
 CHANNELS = 4
 _STORED, _GONE = np.uint64(1), np.uint64(2)
 _SHIFT = np.uint64(32)
 
 
-class CacheError(ValueError):
+class CacheError(PhqError, ValueError):
     """A cache that cannot be made; the message says why."""
 
 

@@ -1,11 +1,11 @@
 """Portraits from a release: any of them by number, as often as one likes.
 
     data = PortraitData.open("releases/1.0.0", 256, cache="/fast/disk")
-    batch = data.batch([3, 99, len(data) - 1])      # pictures, masks, cameras, poses
+    batch = data.batch([3, 99, len(data) - 1])      # images, masks, cameras, poses
     cameras, poses = data.draw_labels(32, random)   # conditions for the generator
 
-With `mirror` every portrait is there twice: index i + N is portrait i mirrored, its picture, mask, camera and
-pose alike (spec section 1.4). Pictures come at one size, made once from the stored ones by averaging areas.
+With `mirror` every portrait is there twice: index i + N is portrait i mirrored, its image, mask, camera and
+pose alike (spec section 1.4). Images come at one size, made once from the stored ones by averaging areas.
 
 Random reading costs a row group (some MiB) of a shard a portrait. With a cache the whole row group is decoded
 when the first of its portraits is asked for, so the first pass decodes every portrait once, and every later
@@ -97,14 +97,14 @@ class PortraitData:
         verify: bool = True,
         say: Say = lambda line: None,
     ) -> PortraitData:
-        """Open a split of the release in a folder or at an fsspec URL; reads labels, no picture.
+        """Open a split of the release in a folder or at an fsspec URL; reads labels, no image.
 
         `cache` is a folder for decoded portraits; what it will cost is told to `say` before it is spent.
         `rig` is the rig file that you built where the release brings only a recipe for it. `verify` compares
         local shards with the release's checksums, unless the cache is whole (ranks after the first need not).
 
         Raises `DataError`: no release, damaged, unknown schema, labels that are missing or no labels, no
-        portraits in the split or without pictures, smaller than `resolution`, no room for the cache.
+        portraits in the split or without images, smaller than `resolution`, no room for the cache.
         """
         if resolution < 1:
             raise DataError(f"portraits cannot have {resolution} pixels a side")
@@ -158,7 +158,7 @@ class PortraitData:
         return [self._labels.portrait_ids[row] for row in rows.tolist()]
 
     def labels(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Cameras float32 [N, 25] and coarse poses float32 [N, 6] in radians; no picture is read."""
+        """Cameras float32 [N, 25] and coarse poses float32 [N, 6] in radians; no image is read."""
         rows, mirrored = self._find(indices)
         cameras, poses = self._labels.cameras[rows], self._labels.poses[rows]
         return _mirrored_labels(cameras, poses, mirrored)
@@ -175,9 +175,9 @@ class PortraitData:
         return self.labels(random.integers(0, len(self), count))
 
     def batch(self, indices: Indices) -> Batch:
-        """Pictures, masks and labels of the portraits at `indices`.
+        """Images, masks and labels of the portraits at `indices`.
 
-        Raises `DataError` for a damaged picture, `IndexError` beyond the end.
+        Raises `DataError` for a damaged image, `IndexError` beyond the end.
         """
         rows, mirrored = self._find(indices)
         side = self.resolution
@@ -262,7 +262,7 @@ class PortraitData:
             raise DataError(str(error)) from error
 
     def _decode(self, row: dict[str, Any], pixels: NDArray[np.uint8]) -> None:
-        """Picture and mask of a row into `pixels` [4, H, W]."""
+        """Image and mask of a row into `pixels` [4, H, W]."""
         side = self.resolution
         for name, mode, place in (("image", "RGB", slice(0, 3)), ("mask", "L", slice(3, 4))):
             try:
@@ -279,13 +279,13 @@ class PortraitData:
             pixels[place] = values.reshape(side, side, -1).transpose(2, 0, 1)
 
 
-def _resized(picture: Image.Image, side: int) -> Image.Image:
+def _resized(image: Image.Image, side: int) -> Image.Image:
     """Averaged over areas to `side` pixels. `reduce` rounds once, `resize` once an axis."""
-    if picture.width == side:
-        return picture
-    if picture.width % side == 0:
-        return picture.reduce(picture.width // side)
-    return picture.resize((side, side), Image.Resampling.BOX)
+    if image.width == side:
+        return image
+    if image.width % side == 0:
+        return image.reduce(image.width // side)
+    return image.resize((side, side), Image.Resampling.BOX)
 
 
 def _mirrored(pixels: NDArray[np.uint8], yes: np.bool_ | bool) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What is known of a split's portraits without their pictures: labels, and where the pictures lie."""
+"""What is known of a split's portraits without their images: labels, and where the images lie."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from phq_data import camera
+from phq_data.errors import PhqError
 from phq_data.release.reader import Release
 
 _COLUMNS = ("portrait_id", "camera", "pose", "size")
 _TRUTH = ("truth_camera", "truth_pose")
 
 
-class DataError(ValueError):
+class DataError(PhqError, ValueError):
     """A release that cannot be trained on; the message says what is wrong and what to do."""
 
 
@@ -33,7 +34,7 @@ class Labels:
     places: list[tuple[int, int]]  # shard, row
     groups: NDArray[np.int64]  # [N] ascending; rows of one number are read together
     hidden: NDArray[np.bool_]  # [N] taken down
-    usable: NDArray[np.bool_]  # [N] neither taken down nor without pictures
+    usable: NDArray[np.bool_]  # [N] neither taken down nor without images
     index_rows: NDArray[np.int64]  # [N] rows of the release's index
     notes: tuple[str, ...]  # what the user should know
 
@@ -62,21 +63,21 @@ def read_labels(release: Release, split: str, resolution: int) -> Labels:
     index_rows = np.flatnonzero(wanted)
     shards, rows = (index[name].to_numpy()[index_rows] for name in ("shard", "row"))
     names = [*_COLUMNS, *(name for name in _TRUTH if name in release.columns)]
-    tables, pictures, groups = [], [], []
+    tables, images, groups = [], [], []
     count = 0
     for shard in np.unique(shards).tolist():
         here = pa.array(rows[shards == shard])
         tables.append(release.read_shard(shard, names).take(here))
         paths = release.read_shard(shard, ["image.path", "mask.path"]).take(here)
-        pictures.append(pc.and_(*(pc.is_valid(paths[name]) for name in ("image", "mask"))).to_numpy())
+        images.append(pc.and_(*(pc.is_valid(paths[name]) for name in ("image", "mask"))).to_numpy())
         numbers = release.row_groups(shard, rows[shards == shard])
         groups.append(numbers + count)
         count += int(numbers.max(initial=-1)) + 1
     table = pa.concat_tables(tables).combine_chunks()
     ids = table["portrait_id"].to_pylist()
     hidden = ~release.alive()[index_rows]
-    has_pictures = np.concatenate(pictures)
-    usable = ~hidden & has_pictures
+    has_images = np.concatenate(images)
+    usable = ~hidden & has_images
     labels = Labels(
         split=split,
         portrait_ids=ids,
@@ -89,7 +90,7 @@ def read_labels(release: Release, split: str, resolution: int) -> Labels:
         hidden=hidden,
         usable=usable,
         index_rows=index_rows,
-        notes=_notes(hidden, has_pictures),
+        notes=_notes(hidden, has_images),
     )
     _check_rows(labels, table["size"].to_numpy(), release, resolution)
     return labels
@@ -98,7 +99,7 @@ def read_labels(release: Release, split: str, resolution: int) -> Labels:
 def _check_release(release: Release, split: str) -> None:
     if release.manifest.images == "none":
         raise DataError(
-            f"the release {release.url} has no pictures (it was published without them): fill it with "
+            f"the release {release.url} has no images (it was published without them): fill it with "
             "`phq release fill`"
         )
     counts = release.manifest.counts()
@@ -121,7 +122,7 @@ def _check_rows(labels: Labels, sizes: NDArray[np.int32], release: Release, reso
         raise DataError(
             f"no portrait of the split '{labels.split}' of {release.url} can be used: "
             f"{int(labels.hidden.sum()):,} of {len(labels.usable):,} were taken down, the others have no "
-            "picture"
+            "image"
         )
     try:
         camera.check_label(labels.cameras[labels.usable])
@@ -174,11 +175,11 @@ def _known(table: pa.Table, name: str, size: int) -> NDArray[np.float32] | None:
     return values
 
 
-def _notes(hidden: NDArray[np.bool_], has_pictures: NDArray[np.bool_]) -> tuple[str, ...]:
+def _notes(hidden: NDArray[np.bool_], has_images: NDArray[np.bool_]) -> tuple[str, ...]:
     notes = []
     if hidden.any():
         notes.append(f"{int(hidden.sum()):,} portraits were taken down and are left out")
-    empty = int((~has_pictures & ~hidden).sum())
+    empty = int((~has_images & ~hidden).sum())
     if empty:
-        notes.append(f"{empty:,} portraits have no picture (see `phq release fill`) and are left out")
+        notes.append(f"{empty:,} portraits have no image (see `phq release fill`) and are left out")
     return tuple(notes)

@@ -102,7 +102,7 @@ class PosedField:
         faces, barycentric = self._surface(points, closest)
         weights = (self.deformation.mesh.weights.to(points.dtype)[faces] * barycentric[..., None]).sum(dim=-2)
         near = (closest.face >= 0)[..., None]
-        moved = InverseSkinning.apply(points, weights * near, self.joints.neck, self.joints.head)
+        moved: Tensor = InverseSkinning.apply(points, weights * near, self.joints.neck, self.joints.head)
         offset = self._corrective_offset(faces, barycentric)
         if offset is not None:
             moved = moved - torch.where(near, offset, 0)
@@ -195,7 +195,8 @@ def transform_points(
     points: Tensor, transforms: Tensor, face: Tensor, strength: Tensor | None = None
 ) -> Tensor:
     """`transform_points_plain` that remembers 16 bytes a point (20 with `strength`) for its gradient."""
-    return TransformPoints.apply(points, transforms, face, strength)
+    output: Tensor = TransformPoints.apply(points, transforms, face, strength)
+    return output
 
 
 class TransformPoints(torch.autograd.Function):
@@ -242,7 +243,7 @@ class InverseSkinning(torch.autograd.Function):
     def forward(ctx: Any, points: Tensor, weights: Tensor, neck: Tensor, head: Tensor) -> Tensor:
         """points [B, N, 3], weights [B, N, 2], neck and head transforms [B, 3, 4] to [B, N, 3]."""
         linear, shift = _blend(weights, neck, head)
-        moved = torch.linalg.solve(linear, (points - shift)[..., None])[..., 0]
+        moved: Tensor = torch.linalg.solve(linear, (points - shift)[..., None])[..., 0]
         ctx.save_for_backward(moved, weights, neck, head)
         return moved
 

@@ -54,7 +54,7 @@ class TritonTableSearch:
         self.head = _fill(mesh, classes == FaceClass.HEAD, self.cell, max_distance)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TritonTableSearch:
-        """A copied network (the moving average of weights) shares the search: it holds no pose."""
+        """A copied network (the EMA of weights) shares the search: it holds no pose."""
         return self
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:

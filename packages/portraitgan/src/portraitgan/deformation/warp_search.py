@@ -61,7 +61,7 @@ class BvhSearch:
         self.trees = _TreePool(mesh.vertices, mesh.faces)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BvhSearch:
-        """A copied network (the moving average of weights) shares the search: it holds no pose."""
+        """A copied network (the EMA of weights) shares the search: it holds no pose."""
         return self
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
@@ -109,7 +109,7 @@ class TableSearch:
             self.groups = FaceGroups(mesh.vertices, mesh.faces, self.blended)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TableSearch:
-        """A copied network (the moving average of weights) shares the search: it holds no pose."""
+        """A copied network (the EMA of weights) shares the search: it holds no pose."""
         return self
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:

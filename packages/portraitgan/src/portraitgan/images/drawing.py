@@ -17,7 +17,7 @@ from portraitgan.rendering.rays import camera_rays
 
 PARTS = ("image", "raw", "mask", "depth", "normals")
 NEAR, FAR = 2.4, 2.95
-"""Depths in metres drawn white and black; fixed, so that pictures and frames compare."""
+"""Depths in metres drawn white and black; fixed, so that images and frames compare."""
 
 
 def parse_parts(text: str) -> list[str]:
@@ -54,7 +54,7 @@ def draw(made: Generated, camera: Tensor, part: str, side: int) -> Tensor:
 def normals(depth: Tensor, camera: Tensor) -> Tensor:
     """Unit surface normals [B, 3, R, R] in the viewer's frame (x right, y up, z to the viewer).
 
-    From the points of a depth picture [B, 1, R, R] (metres along the ray) and its camera [B, 25].
+    From the points of a depth image [B, 1, R, R] (metres along the ray) and its camera [B, 25].
     """
     batch, _, side, _ = depth.shape
     origins, directions = camera_rays(camera, side)
@@ -80,19 +80,19 @@ def from_pixels(pixels: Pixels) -> Tensor:
 
 
 def sheet(rows: Sequence[Sequence[Pixels]], gap: int = 2) -> Pixels:
-    """Equally large pictures [H, W, 3] in rows and columns with white gaps between them."""
+    """Equally large images [H, W, 3] in rows and columns with white gaps between them."""
     height, width = rows[0][0].shape[:2]
     columns = max(len(row) for row in rows)
     canvas = np.full((len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     for r, row in enumerate(rows):
-        for c, picture in enumerate(row):
+        for c, image in enumerate(row):
             top, left = r * (height + gap), c * (width + gap)
-            canvas[top : top + height, left : left + width] = picture
+            canvas[top : top + height, left : left + width] = image
     return canvas
 
 
 def arrange(rows: Sequence[Sequence[Pixels]]) -> list[list[Pixels]]:
-    """The same rows; single pictures a row are wrapped to about a square instead of a tall column."""
+    """The same rows; single images a row are wrapped to about a square instead of a tall column."""
     if any(len(row) != 1 for row in rows):
         return [list(row) for row in rows]
     flat = [row[0] for row in rows]

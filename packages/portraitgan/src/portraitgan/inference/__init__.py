@@ -1,1 +1,1 @@
-"""Using a trained generator: pictures, films, meshes, poses, inversion, the viewer."""
+"""Using a trained generator: images, videos, meshes, poses, inversion, the viewer."""

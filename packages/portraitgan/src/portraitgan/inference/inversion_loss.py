@@ -1,4 +1,4 @@
-"""What an inversion minimises: how different two pictures look, and how far noise images are from noise."""
+"""What an inversion minimises: how different two images look, and how far noise images are from noise."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.nn import functional
 
 from portraitgan.inference.errors import InferenceError
 
-PictureDistance = Callable[[Tensor], Tensor]
-"""A picture [1, 3, H, W] in -1..1 to its distance from the target, a scalar."""
+ImageDistance = Callable[[Tensor], Tensor]
+"""An image [1, 3, H, W] in -1..1 to its distance from the target, a scalar."""
 LARGEST = 256
-"""Pictures are compared at no more than this many pixels a side, as the official projector does."""
+"""Images are compared at no more than this many pixels a side, as the official projector does."""
 
 
-def comparable(picture: Tensor) -> Tensor:
+def comparable(image: Tensor) -> Tensor:
     """[1, 3, H, W] averaged down to at most `LARGEST` pixels a side."""
-    if picture.shape[-1] <= LARGEST:
-        return picture
-    return functional.interpolate(picture, (LARGEST, LARGEST), mode="area")
+    if image.shape[-1] <= LARGEST:
+        return image
+    return functional.interpolate(image, (LARGEST, LARGEST), mode="area")
 
 
 def pixel_distance(target: Tensor) -> PictureDistance:
@@ -32,9 +32,9 @@ def pixel_distance(target: Tensor) -> PictureDistance:
     """
     scales = _pyramid(comparable(target))
 
-    def distance(picture: Tensor) -> Tensor:
-        total = picture.new_zeros(())
-        for seen, wanted in zip(_pyramid(comparable(picture)), scales, strict=True):
+    def distance(image: Tensor) -> Tensor:
+        total = image.new_zeros(())
+        for seen, wanted in zip(_pyramid(comparable(image)), scales, strict=True):
             off = seen - wanted
             total = total + off.square().mean()
             total = total + off.diff(dim=2).square().mean() + off.diff(dim=3).square().mean()
@@ -43,7 +43,7 @@ def pixel_distance(target: Tensor) -> PictureDistance:
     return distance
 
 
-def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) -> PictureDistance:
+def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) -> ImageDistance:
     """Squared difference of the LPIPS features of a VGG16 in TorchScript (the `vgg16.pt` of StyleGAN2).
 
     The file's program is run: name only one that you trust. Raises `InferenceError`.
@@ -56,8 +56,8 @@ def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) 
             f"{file} is no TorchScript network ({first}): give StyleGAN2's vgg16.pt"
         ) from None
 
-    def features(picture: Tensor) -> Tensor:
-        bytes_ = (comparable(picture) + 1) * 127.5
+    def features(image: Tensor) -> Tensor:
+        bytes_ = (comparable(image) + 1) * 127.5
         try:
             found = network(bytes_, resize_images=False, return_lpips=True)
         except RuntimeError as error:
@@ -68,7 +68,7 @@ def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) 
 
     with torch.no_grad():
         wanted = features(target)
-    return lambda picture: (features(picture) - wanted).square().sum()
+    return lambda image: (features(image) - wanted).square().sum()
 
 
 def noise_correlation(images: list[Tensor]) -> Tensor:
@@ -96,8 +96,8 @@ def renormalise(images: list[Tensor]) -> None:
         image.mul_(image.square().mean().clamp(min=1e-12).rsqrt())
 
 
-def _pyramid(picture: Tensor) -> list[Tensor]:
-    levels = [picture]
+def _pyramid(image: Tensor) -> list[Tensor]:
+    levels = [image]
     while levels[-1].shape[-1] >= 16:
         levels.append(functional.avg_pool2d(levels[-1], 2))
     return levels

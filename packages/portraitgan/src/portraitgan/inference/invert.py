@@ -18,7 +18,7 @@ from torch import Tensor
 
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.inversion_loss import (
-    PictureDistance,
+    ImageDistance,
     comparable,
     noise_correlation,
     renormalise,
@@ -46,11 +46,11 @@ class InversionOptions:
     refine_camera: bool = False  # yaw, pitch and roll
     refine_pose: bool = False
     refine_rate: float = 0.1  # of the rate, for camera and pose (radians)
-    tuning_steps: int = 0  # of pivotal tuning; the leftover constants of the official code say 350
-    tuning_rate: float = 1.5e-3
-    tuning_stop: float = 0.06  # perceptual distance at which tuning ends; means little for another one
+    pti_steps: int = 0  # of pivotal tuning; the leftover constants of the official code say 350
+    pti_rate: float = 1.5e-3
+    pti_stop: float = 0.06  # perceptual distance at which tuning ends; means little for another one
     sample_factor: float = 2.0
-    resolution: int | None = None  # rays a side
+    resolution: int | None = None  # neural rendering resolution
     keep_every: int = 50  # steps
 
 
@@ -61,7 +61,7 @@ class Step:
     number: int  # from 1, tuning included
     phase: str  # "styles" or "tuning"
     distance: float
-    picture: Tensor  # [1, 3, H, W], without gradient
+    image: Tensor  # [1, 3, H, W], without gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,8 @@ class Inverted:
     """What an inversion found."""
 
     latent: Latent
-    distances: tuple[float, ...]  # picture distance before every step, and after the last
-    picture: Tensor  # [1, 3, H, W]
+    distances: tuple[float, ...]  # image distance before every step, and after the last
+    image: Tensor  # [1, 3, H, W]
 
 
 def invert(
@@ -78,7 +78,7 @@ def invert(
     target: Tensor,  # [1, 3, H, W] in -1..1
     camera: Tensor,  # [1, 25]
     pose: Tensor | None,  # [1, 6] radians; none: canonical
-    distance: PictureDistance,
+    distance: ImageDistance,
     options: InversionOptions | None = None,
     told: Callable[[Step], None] = lambda step: None,
     keep: Callable[[dict[str, Tensor]], None] | None = None,
@@ -95,7 +95,7 @@ def invert(
         pose = None
     search = _Search(model, target, camera, pose, distance, options, told)
     search.fit_styles(keep, kept)
-    if options.tuning_steps:
+    if options.pti_steps:
         search.tune()
     return search.result()
 
@@ -129,7 +129,7 @@ class _Search:
         target: Tensor,
         camera: Tensor,
         pose: Tensor | None,
-        distance: PictureDistance,
+        distance: ImageDistance,
         options: InversionOptions,
         told: Callable[[Step], None],
     ) -> None:
@@ -188,7 +188,7 @@ class _Search:
             leaf.requires_grad_(False)
 
     def tune(self) -> None:
-        """Pivotal tuning: adapt everything that makes pictures from styles."""
+        """Pivotal tuning: adapt everything that makes images from styles."""
         generator, options = self.model.generator, self.options
         parts = (
             generator.backbone.synthesis,
@@ -201,13 +201,13 @@ class _Search:
         tuned = {name: p for name, p in generator.named_parameters() if id(p) in chosen}
         for parameter in tuned.values():
             parameter.requires_grad_(True)
-        optimiser = torch.optim.Adam(tuned.values(), lr=options.tuning_rate)
+        optimiser = torch.optim.Adam(tuned.values(), lr=options.pti_rate)
         wanted = comparable(self.target)
-        for step in range(options.tuning_steps):
+        for step in range(options.pti_steps):
             seen = self._render(self.ws)
             off = self.distance(seen)
             self._record(options.steps + step + 1, "tuning", off, seen)
-            if float(off.detach()) <= options.tuning_stop:
+            if float(off.detach()) <= options.pti_stop:
                 break
             loss = off + (comparable(seen) - wanted).square().mean()
             optimiser.zero_grad(set_to_none=True)
@@ -219,14 +219,14 @@ class _Search:
 
     @torch.no_grad()
     def result(self) -> Inverted:
-        """The latent, how the distance went, and the picture."""
-        picture = self._render(self.ws)
-        self.distances.append(float(self.distance(picture)))
+        """The latent, how the distance went, and the image."""
+        image = self._render(self.ws)
+        self.distances.append(float(self.distance(image)))
         noise = {f"{name}.noise_const": m.noise_const.detach().clone() for name, m in self.noise.items()}
         camera = self._camera().detach()
         pose = None if self.pose is None else self.pose.detach()
         return Inverted(
-            Latent(self.ws.detach(), camera, pose, noise, self.tuned, {}), tuple(self.distances), picture
+            Latent(self.ws.detach(), camera, pose, noise, self.tuned, {}), tuple(self.distances), image
         )
 
     def _random(self, step: int) -> torch.Generator:

@@ -22,7 +22,7 @@ from phq_data.camera import LOOK_AT
 from portraitgan.files import writing
 from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.model import Model
-from portraitgan.rendering.marching import interval_weights
+from portraitgan.rendering.ray_marching import interval_weights
 from portraitgan.rendering.renderer import OUTSIDE_DENSITY, Volume, Warp
 
 SUFFIXES = (".ply", ".glb")
@@ -155,7 +155,7 @@ def vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -
     for k in range(3):
         np.add.at(total, faces[:, k], across)
     length = np.linalg.norm(total, axis=1, keepdims=True)
-    return (total / np.maximum(length, 1e-20)).astype(np.float32)
+    return np.asarray(total / np.maximum(length, 1e-20), np.float32)
 
 
 def largest_part(

@@ -1,11 +1,11 @@
-"""A model ready for use: the generator's moving average, its rig, its truncation average.
+"""A model ready for use: the generator's EMA, its rig, its truncation average.
 
     model = open_model("runs/first")             # or a checkpoint folder, ours or a converted official one
     ws = model.styles(z, truncation_psi=0.7)     # conditioned on the front camera and the neutral pose
     portraits = model.render(ws, camera, pose)
 
 Rendering here draws no random numbers: depths are sampled in the middle of their steps and evenly by
-importance, and noise images are the stored ones. So pictures repeat exactly and films do not flicker.
+importance, and noise images are the stored ones. So images repeat exactly and videos do not flicker.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Model:
 
     @cached_property
     def discriminator(self) -> Discriminator:
-        """The discriminator's moving average; every portrait is judged by itself (spec Q2)."""
+        """The discriminator's EMA; every portrait is judged by itself (spec Q2)."""
         network = weights.load_discriminator(self.folder, config=self.config)
         _check_finite(network, self.folder)
         network = place(network, self.device, self.config.precision)
@@ -92,7 +92,7 @@ class Model:
         ws: Tensor,  # [B, styles, w_dim]
         camera: Tensor,  # [B, 25]
         pose: Tensor | None = None,  # [B, 6] radians; none: canonical
-        resolution: int | None = None,  # rays a side; none: the checkpoint's
+        resolution: int | None = None,  # neural rendering resolution; none: the checkpoint's
         sample_factor: float = 1.0,  # times the samples a ray of training
         planes: Tensor | None = None,  # the tri-grid of `ws`, where it is known already
     ) -> Generated:
@@ -119,7 +119,7 @@ class Model:
         return self.generator.planes(ws, "const")
 
     def draws(self, batch: int, resolution: int | None = None, sample_factor: float = 1.0) -> RayDraws:
-        """`RayDraws` without chance for `batch` pictures of `resolution` squared rays."""
+        """`RayDraws` without randomness for `batch` images of `resolution` squared rays."""
         config = self.config.generator.render
         side = resolution or config.resolution
         more = replace(
@@ -130,7 +130,7 @@ class Model:
         return fixed_draws(more, batch, side * side, self.device)
 
     def usable(self, pose: Tensor | None) -> Tensor | None:
-        """`pose` where it changes the picture: none without a rig and for all zeros."""
+        """`pose` where it changes the image: none without a rig and for all zeros."""
         if pose is None or not self.deforms or not bool((pose != 0).any()):
             return None
         return pose
@@ -141,12 +141,12 @@ def open_model(
     rig: str | Path | None = None,
     device: str | torch.device = "auto",
     checkpoint: str | None = None,
-    average: str = "file",
+    w_average: str = "file",
     full_precision: bool = False,
 ) -> Model:
     """A model from a run folder, one of its checkpoints or a converted official checkpoint.
 
-    `rig` replaces the run's own. `checkpoint` picks one of a run, by folder name or kimg. `average` is where
+    `rig` replaces the run's own. `checkpoint` picks one of a run, by folder name or kimg. `w_average` is what
     truncation pulls to: "file" (the checkpoint's average; computed if that was never set) or "computed".
     `full_precision` keeps half-precision formats out, for optimising through the generator; so does a CPU.
     Raises `InferenceError`, `WeightsError`, `ConfigError` or `RigError`.
@@ -174,7 +174,7 @@ def open_model(
     _check_finite(generator, folder)
     model = Model(folder, config, place(generator, where, config.precision), where, found, tuple(notes))
     mapping = model.generator.backbone.mapping
-    if average == "computed" or not bool((mapping.w_avg != 0).any()):
+    if w_average == "computed" or not bool((mapping.w_avg != 0).any()):
         mapping.w_avg.copy_(average_style(model))
         said = f"truncation average computed from {AVERAGE_LATENTS:,} latents (seed {AVERAGE_SEED})"
         model = replace(model, notes=(*model.notes, said))

@@ -18,7 +18,8 @@ from phq_data.release.reader import Release
 from phq_data.release.version import ReleaseError
 from phq_data.workspace import Workspace, WorkspaceError
 from portraitgan.config import ModelConfig
-from portraitgan.images.drawing import Pixels, from_pixels
+from portraitgan.images.drawing import from_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Portraits
@@ -54,7 +55,8 @@ class PortraitSource:
         if self._release is not None:
             return len(self._release.all() if split is None else self._release.split(split))
         assert self._workspace is not None
-        return self._workspace.kept(["portrait_id"]).num_rows
+        count: int = self._workspace.kept(["portrait_id"]).num_rows
+        return count
 
     def find(self, portrait_id: str) -> RealPortrait:
         """The portrait whose id starts so. Raises `InferenceError` when there is none."""
@@ -102,7 +104,9 @@ def open_portraits(url: str) -> PortraitSource:
         ) from None
 
 
-def judged(portraits: list[RealPortrait], config: ModelConfig, device: torch.device) -> Portraits:
+def discriminator_inputs(
+    portraits: list[RealPortrait], config: ModelConfig, device: torch.device
+) -> Portraits:
     """What the discriminator sees of real portraits: image at H, raw and mask resized to R (spec 4.5)."""
     size = config.discriminator.image_resolution
     images = [filters.resize(from_pixels(one.image), size) for one in portraits]
@@ -137,11 +141,9 @@ def _numbers(values: list[float]) -> Tensor:
 def _decode(struct: Mapping[str, Any] | None, mode: str, name: str) -> Pixels:
     data = None if struct is None else struct.get("bytes")
     if not data:
-        raise InferenceError(
-            f"portrait {name} comes without its picture: fill the release (phq release fill)"
-        )
+        raise InferenceError(f"portrait {name} comes without its image: fill the release (phq release fill)")
     try:
         with Image.open(io.BytesIO(data)) as opened:
             return np.asarray(opened.convert(mode))
     except (OSError, UnidentifiedImageError) as error:
-        raise InferenceError(f"the picture of portrait {name} cannot be decoded: {error}") from error
+        raise InferenceError(f"the image of portrait {name} cannot be decoded: {error}") from error

@@ -1,4 +1,4 @@
-"""Pictures of a generator: people by views, as files and as one sheet."""
+"""Images of a generator: people by views, as files and as one sheet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from portraitgan.images.drawing import Pixels, draw, to_pixels
+from portraitgan.images.drawing import draw, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
-from portraitgan.inference.portraits import RealPortrait, cameras_of, judged
+from portraitgan.inference.portraits import RealPortrait, cameras_of, discriminator_inputs
 
 PoseSource = Literal["given", "predicted"]
 
@@ -24,7 +25,7 @@ class Shot:
 
     subject: int
     view: int
-    pictures: dict[str, Pixels]  # part to [side, side, 3]
+    images: dict[str, Pixels]  # part to [side, side, 3]
 
 
 def shoot(
@@ -39,7 +40,7 @@ def shoot(
     sample_factor: float = 2.0,
     batch: int = 4,
 ) -> Iterator[Shot]:
-    """Every subject from every camera, subject by subject. Equal arguments give equal pictures."""
+    """Every subject from every camera, subject by subject. Equal arguments give equal images."""
     if predicted and pose is not None:
         raise InferenceError("a pose can be given or predicted, not both")
     side = side or model.config.generator.image_resolution
@@ -76,7 +77,7 @@ def predicted_poses(model: Model, portraits: list[RealPortrait]) -> Tensor:
     """Poses [B, 6] of real portraits by the discriminator; independent of how they are batched."""
     if model.config.discriminator.pose_predictor is None:
         raise InferenceError(f"the discriminator in {model.folder} was built without a pose predictor")
-    seen = judged(portraits, model.config, model.device)
+    seen = discriminator_inputs(portraits, model.config, model.device)
     poses = model.discriminator.predict_pose(seen, cameras_of(portraits, model.device))
     if not bool(torch.isfinite(poses).all()):
         raise InferenceError(f"the discriminator in {model.folder} predicts poses that are not finite")

@@ -1,4 +1,4 @@
-"""Films: camera, people and body pose as functions of time, rendered and encoded frame by frame."""
+"""Videos: camera, people and body pose as functions of time, rendered and encoded frame by frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from portraitgan.files import writing
-from portraitgan.images.drawing import Pixels, draw, to_pixels
+from portraitgan.images.drawing import draw, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference import views
 from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.latents import Subject
@@ -24,12 +25,12 @@ from portraitgan.inference.sample import pose_of
 
 Motion = Literal["sway", "turn", "still"]
 SWAY_YAW, SWAY_PITCH, SWAY_CENTRE = 20.05, 9.1, 1.8
-"""Degrees of the official frontal film: 0.35 rad of yaw, 0.25 of the look-at sampler's v (spec 1.2)."""
+"""Degrees of the official frontal video: 0.35 rad of yaw, 0.25 of the look-at sampler's v (spec 1.2)."""
 
 
 @dataclass(frozen=True)
-class Film:
-    """What happens in a film. Everything is periodic, so that it loops without a jump."""
+class VideoPlan:
+    """What happens in a video. Everything is periodic, so that it loops without a jump."""
 
     frames: int
     motion: Motion = "sway"
@@ -40,14 +41,14 @@ class Film:
     parts: tuple[str, ...] = ("image",)  # side by side
 
 
-def camera_path(film: Film) -> Tensor:
+def camera_path(video: VideoPlan) -> Tensor:
     """Camera labels [frames, 25]."""
-    phase = np.arange(film.frames) / film.frames
-    yaw, pitch = np.full(film.frames, film.yaw), np.full(film.frames, film.pitch)
-    if film.motion == "sway":
+    phase = np.arange(video.frames) / video.frames
+    yaw, pitch = np.full(video.frames, video.yaw), np.full(video.frames, video.pitch)
+    if video.motion == "sway":
         yaw = yaw + SWAY_YAW * np.sin(2 * np.pi * phase)
         pitch = pitch + SWAY_CENTRE + SWAY_PITCH * np.cos(2 * np.pi * phase)
-    elif film.motion == "turn":
+    elif video.motion == "turn":
         yaw = yaw + 360 * phase
     return views.orbit(yaw, pitch)
 
@@ -57,13 +58,16 @@ def closed_curve(keys: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], N
     if len(keys) == 1:
         return lambda phase: np.repeat(keys, len(phase), axis=0)
     times = np.arange(len(keys) + 1) / len(keys)
-    return CubicSpline(times, np.concatenate([keys, keys[:1]]), axis=0, bc_type="periodic")
+    curve: Callable[[NDArray[np.float64]], NDArray[np.float64]] = CubicSpline(
+        times, np.concatenate([keys, keys[:1]]), axis=0, bc_type="periodic"
+    )
+    return curve
 
 
 def frames_of(
     model: Model,
-    subjects: Sequence[Subject],  # several: the film wanders through them
-    film: Film,
+    subjects: Sequence[Subject],  # several: the video wanders through them
+    video: VideoPlan,
     side: int | None = None,
     resolution: int | None = None,
     sample_factor: float = 2.0,
@@ -71,28 +75,28 @@ def frames_of(
 ) -> Iterator[Pixels]:
     """Frames [side, side * parts, 3], a batch in memory at a time."""
     if not subjects:
-        raise InferenceError("a film needs at least one person")
+        raise InferenceError("a video needs at least one person")
     side = side or model.config.generator.image_resolution
-    cameras = camera_path(film).to(model.device)
+    cameras = camera_path(video).to(model.device)
     styles = closed_curve(_stacked([one.ws for one in subjects]))
-    body = closed_curve(np.radians(np.array(film.poses, np.float64))) if film.poses else None
+    body = closed_curve(np.radians(np.array(video.poses, np.float64))) if video.poses else None
     latents = None
-    if film.predicted_pose and len(subjects) > 1:
+    if video.predicted_pose and len(subjects) > 1:
         latents = closed_curve(_stacked([_latent(one) for one in subjects]))
     planes = model.planes(subjects[0].ws) if len(subjects) == 1 else None
-    for first in range(0, film.frames, batch):
+    for first in range(0, video.frames, batch):
         seen = cameras[first : first + batch]
-        phase = np.arange(first, first + len(seen)) / film.frames
+        phase = np.arange(first, first + len(seen)) / video.frames
         ws = _tensor(styles(phase), model.device)
         pose = None if body is None else _tensor(body(phase), model.device)
-        if film.predicted_pose:
+        if video.predicted_pose:
             people = [subjects[0]] * len(seen)
             if latents is not None:
                 people = [Subject("", subjects[0].ws, z[None]) for z in _tensor(latents(phase), model.device)]
             pose = torch.cat([pose_of(model, one, seen[i : i + 1]) for i, one in enumerate(people)])
         same = None if planes is None else planes.expand(len(seen), *planes.shape[1:])
         made = model.render(ws, seen, pose, resolution, sample_factor, same)
-        drawn = [to_pixels(draw(made, seen, name, side)) for name in film.parts]
+        drawn = [to_pixels(draw(made, seen, name, side)) for name in video.parts]
         yield from np.concatenate(drawn, axis=2)
 
 
@@ -103,14 +107,14 @@ def write_video(path: str | Path, frames: Iterable[Pixels], fps: int = 30, crf: 
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        raise InferenceError(f"{path} is no film file: name it .mp4")
+        raise InferenceError(f"{path} is no video file: name it .mp4")
     need("av", "video")
     import av
 
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise InferenceError("a film needs at least one frame")
+        raise InferenceError("a video needs at least one frame")
     height, width = (length - length % 2 for length in first.shape[:2])
     count = 0
     with writing(path) as temporary, av.open(str(temporary), "w") as container:

@@ -1,4 +1,4 @@
-"""What the viewer shows, as one value, and how that value becomes a picture in the time there is."""
+"""What the viewer shows, as one value, and how that value becomes an image in the time there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from phq_data import camera as cameras
-from portraitgan.images.drawing import Pixels, draw, to_pixels
+from portraitgan.images.drawing import draw, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.inference import views
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
@@ -20,7 +21,7 @@ from portraitgan.inference.sample import pose_of
 
 MixedLayers = Literal["all", "coarse", "fine"]
 LOWEST = 8
-"""Rays a side below which a moving picture is not worth showing."""
+"""Neural rendering resolution below which a moving image is not worth showing."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class ViewState:
     predicted_pose: bool = False
     part: str = "image"
     sample_factor: float = 1.0
-    resolution: int | None = None  # rays a side at rest; none: the checkpoint's
+    resolution: int | None = None  # neural rendering resolution at rest; none: the checkpoint's
 
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """A picture and what it took."""
+    """An image and what it took."""
 
     pixels: Pixels  # [side, side, 3]
     resolution: int
@@ -80,11 +81,11 @@ class ViewRenderer:
         self._seconds_per_ray: float | None = None
 
     def full_resolution(self, state: ViewState) -> int:
-        """Rays a side of a picture at rest."""
+        """Neural rendering resolution of an image at rest."""
         return state.resolution or self.model.config.generator.render.resolution
 
     def moving_resolution(self, state: ViewState, seconds: float) -> int:
-        """Rays a side that were lately rendered in about `seconds`, at most the full resolution."""
+        """The neural rendering resolution that lately took about `seconds`, at most the full one."""
         full = self.full_resolution(state)
         if self._seconds_per_ray is None:
             return min(LOWEST, full)
@@ -92,7 +93,7 @@ class ViewRenderer:
         return max(min(possible, full), min(LOWEST, full))
 
     def render(self, state: ViewState, resolution: int | None = None) -> Rendered:
-        """The picture of a state; one at a time, whoever asks."""
+        """The image of a state; one at a time, whoever asks."""
         resolution = resolution or self.full_resolution(state)
         with self._lock:
             start = time.perf_counter()

@@ -1,6 +1,6 @@
 """The viewer in the browser (viser): drag to turn the camera, sliders for the body and the person.
 
-While something moves, pictures are rendered at the resolution that keeps up; at rest, at full resolution.
+While something moves, images are rendered at the resolution that keeps up; at rest, at full resolution.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera as cameras
-from portraitgan.images.drawing import PARTS, Pixels
-from portraitgan.inference.errors import KNOWN, InferenceError, need
+from phq_data.errors import PhqError
+from portraitgan.images.drawing import PARTS
+from portraitgan.images.files import Pixels
+from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.model import Model
 from portraitgan.inference.view_state import Rendered, ViewRenderer, ViewState, view_of
 
 FIELD_OF_VIEW = 2 * np.arctan(0.5 / cameras.FOCAL)
 """Vertical, radians: the portraits'."""
 MOVING_SECONDS, REST_SECONDS = 0.12, 0.25
-"""How long a picture may take while things move; how long nothing may change before one at rest."""
+"""How long an image may take while things move; how long nothing may change before one at rest."""
 MOST_RAYS = 256
 BEHIND = 24
-"""Grey of the window beside the picture."""
+"""Grey of the window beside the image."""
 SIDES = {"front": 0.0, "left": 90.0, "back": 180.0, "right": -90.0}
 
 
@@ -90,7 +92,7 @@ class Panel:
         with gui.add_folder("View"):
             self.part = gui.add_dropdown("Show", PARTS)
             rays = model.config.generator.render.resolution
-            self.rays = gui.add_slider("Rays a side", 8, max(MOST_RAYS, rays), 1, rays)
+            self.rays = gui.add_slider("Neural rendering resolution", 8, max(MOST_RAYS, rays), 1, rays)
             self.samples = gui.add_slider("Samples a ray", 0.5, 4.0, 0.5, 1.0)
             sides = gui.add_button_group("Look from", tuple(SIDES))
         with gui.add_folder("Person"):
@@ -168,7 +170,7 @@ class _Worker:
         self._event.set()
 
     def stop(self) -> None:
-        """End after the picture under way."""
+        """End after the image under way."""
         self._ended = True
         self._event.set()
 
@@ -187,20 +189,20 @@ class _Worker:
             resolution = self._renderer.moving_resolution(state, MOVING_SECONDS) if moved else full
             try:
                 done = self._renderer.render(state, resolution)
-            except KNOWN as error:
+            except PhqError as error:
                 self._panel.status.content = f"**{error}**"
                 complete = True
                 continue
             if self._ended:  # meanwhile; nobody is there to show it to
                 return
             shown, complete = state, resolution == full
-            picture = letterbox(done.pixels, float(self._client.camera.aspect or 1.0))
-            self._client.scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
+            image = letterbox(done.pixels, float(self._client.camera.aspect or 1.0))
+            self._client.scene.set_background_image(image, format="jpeg", jpeg_quality=90)
             self._panel.tell(state, done)
 
 
 def letterbox(pixels: Pixels, aspect: float) -> Pixels:
-    """A square picture in the middle of a window that is `aspect` times as wide as high."""
+    """A square image in the middle of a window that is `aspect` times as wide as high."""
     side = pixels.shape[0]
     aspect = float(np.clip(aspect, 0.1, 10))
     height, width = (side, round(side * aspect)) if aspect >= 1 else (round(side / aspect), side)

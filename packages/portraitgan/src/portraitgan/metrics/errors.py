@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from phq_data.errors import PhqError
 
-class MetricError(ValueError):
+
+class MetricError(PhqError, ValueError):
     """Something that cannot be measured; the message says what is wrong and what to do."""

@@ -1,7 +1,7 @@
 """Faces cut out of portraits and recognised: for the identity metric.
 
 A portrait's camera says where the face is: the rig's eyes and nose, projected, are laid on the places where
-face recognition networks expect them in their 112x112 pictures. No face detector is needed, and none can
+face recognition networks expect them in their 112x112 images. No face detector is needed, and none can
 fail.
 """
 
@@ -47,19 +47,20 @@ class FaceNetwork:
 
     def embed(self, faces: Tensor) -> NDArray[np.float32]:
         """Unit vectors [N, D] of aligned faces [N, 3, 112, 112], RGB 0..255."""
-        pictures = ((faces.float() - self.offset) / self.scale).cpu().numpy()
+        images = ((faces.float() - self.offset) / self.scale).cpu().numpy()
         if not self.channels_first:
-            pictures = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
+            images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         name = self.session.get_inputs()[0].name
-        found = self.session.run(None, {name: pictures})[0]
-        vectors = found.reshape(len(found), -1).astype(np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        found = self.session.run(None, {name: images})[0]
+        vectors: NDArray[np.float32] = np.array(found, np.float32).reshape(len(found), -1)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
 
 
 def open_face_network(path: str | Path | None = None) -> FaceNetwork:
     """ArcFace or the like from an ONNX file, else the embedded MobileFace.
 
-    A file must take RGB pictures of 112x112 pixels, (x - 127.5) / 127.5, as insightface's recognition
+    A file must take RGB images of 112x112 pixels, (x - 127.5) / 127.5, as insightface's recognition
     networks do. Raises `MetricError` for a file that does not, or without onnxruntime.
     """
     try:
@@ -81,7 +82,7 @@ def open_face_network(path: str | Path | None = None) -> FaceNetwork:
         raise MetricError(f"{chosen} is no ONNX network: {str(error).splitlines()[0]}") from error
     shape = session.get_inputs()[0].shape
     if len(session.get_inputs()) != 1 or list(shape[1:]) not in ([3, SIDE, SIDE], [SIDE, SIDE, 3]):
-        raise MetricError(f"{chosen} takes {shape}, not one batch of RGB pictures of {SIDE}x{SIDE} pixels")
+        raise MetricError(f"{chosen} takes {shape}, not one batch of RGB images of {SIDE}x{SIDE} pixels")
     digest = hashlib.sha256(data).hexdigest()
     if path is None:  # it scales by itself
         return FaceNetwork("mobileface (embedded)", digest, False, 0.0, 1.0, session)
@@ -96,15 +97,15 @@ def face_points(rig: PortraitRig | None) -> NDArray[np.float64]:
 
 
 def aligned(
-    pictures: Tensor,  # [N, 3, H, W], 0..255
+    images: Tensor,  # [N, 3, H, W], 0..255
     labels: NDArray[np.float32],  # [N, 25] camera labels
     points: NDArray[np.float64],  # [3, 3] metres, world: `face_points`
 ) -> Tensor:
-    """Faces [N, 3, 112, 112] turned, moved and scaled to `PLACES`, 0..255; black beyond the picture."""
+    """Faces [N, 3, 112, 112] turned, moved and scaled to `PLACES`, 0..255; black beyond the image."""
     cam2world, intrinsics = cameras.from_label(labels)
     seen, _ = cameras.project(points, cam2world, intrinsics)  # [N, 3, 2] image widths
     target = np.array(list(PLACES.values()))
-    side = pictures.shape[-1]
+    side = images.shape[-1]
     grids = []
     for one in seen:
         # output pixel -> input position in image widths -> grid_sample's -1..1
@@ -114,11 +115,11 @@ def aligned(
     scale = np.sqrt(np.abs(np.linalg.det([similarity(target, one)[0] for one in seen]))).mean() * side
     # One output pixel covers `scale` input pixels: average them before they are picked.
     factor = max(1, int(scale))
-    pictures = pictures.float()
+    images = images.float()
     if factor > 1 and side % factor == 0:
-        pictures = functional.avg_pool2d(pictures, factor)
-    grid = torch.from_numpy(np.stack(grids)).to(pictures)
-    return functional.grid_sample(pictures, grid, mode="bilinear", align_corners=False)
+        images = functional.avg_pool2d(images, factor)
+    grid = torch.from_numpy(np.stack(grids)).to(images)
+    return functional.grid_sample(images, grid, mode="bilinear", align_corners=False)
 
 
 def similarity(

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into features to compare: Inception from a file, or a stated substitute.
+"""Networks that turn images into features to compare: Inception from a file, or a stated substitute.
 
 FID is defined by one file of Inception weights. Where it is not at hand, a small convolutional network with
 fixed random weights sees enough of colors, edges and textures to tell whether training goes the right way;
@@ -30,10 +30,10 @@ their file's sha256 in its name."""
 
 
 class Extractor(Protocol):
-    """Pictures to features."""
+    """Images to features."""
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Features [N, D] float32 of uint8 pictures [N, 3, H, W]."""
+        """Features [N, D] float32 of uint8 images [N, 3, H, W]."""
         ...
 
 
@@ -43,7 +43,7 @@ class FeatureNetwork:
 
     name: str
     sha256: str  # of the weights
-    size: int  # features a picture
+    size: int  # features an image
     standard: bool  # whether its FID is the one of papers
     extract: Extractor
 
@@ -90,9 +90,9 @@ def open_features(path: str | Path | None, device: torch.device | str = "cpu") -
 
 
 class RandomConvolutions(nn.Module):
-    """Three convolutions with fixed random weights over pictures brought to 64x64.
+    """Three convolutions with fixed random weights over images brought to 64x64.
 
-    Features: the first one's 64 channels, averaged over each quarter of the picture, and the means of the
+    Features: the first one's 64 channels, averaged over each quarter of the image, and the means of the
     others' 128 channels: 512.
     """
 
@@ -111,7 +111,7 @@ class RandomConvolutions(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features [N, 512] of pictures [N, 3, H, W], uint8 or 0..255."""
+        """Features [N, 512] of images [N, 3, H, W], uint8 or 0..255."""
         x = pixels.float() / 127.5 - 1
         if x.shape[-1] != self.SIDE:
             x = functional.interpolate(x, (self.SIDE, self.SIDE), mode="bilinear", antialias=True)

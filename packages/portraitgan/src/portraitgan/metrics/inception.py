@@ -3,7 +3,7 @@
 Weights are those of TensorFlow's graph of 5 December 2015 under the names that torch-fidelity and pytorch-fid
 give them (`Mixed_5b.branch5x5_1.conv.weight`, ...). The network is Inception-v3 with that graph's
 peculiarities: averages over borders count pixels that are there, the last block's pooling branch takes the
-maximum, pictures are enlarged to 299x299 by bilinear interpolation from the upper left corner.
+maximum, images are enlarged to 299x299 by bilinear interpolation from the upper left corner.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ BLOCKS: dict[str, dict[str, Branch]] = {
 
 
 class Inception(nn.Module):
-    """Pictures to features. Its weights are buffers: nothing here trains."""
+    """Images to features. Its weights are buffers: nothing here trains."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         """Raises `KeyError` or `ValueError` naming the tensor that is missing or has another shape."""
@@ -165,7 +165,7 @@ class Inception(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features [N, 2048] of pictures [N, 3, H, W], uint8 or 0..255."""
+        """Features [N, 2048] of images [N, 3, H, W], uint8 or 0..255."""
         x = resize_from_corner(pixels.float(), SIDE)
         x = (x - 128) / 128
         for conv in STEM:
@@ -197,13 +197,13 @@ class Inception(nn.Module):
         return functional.conv2d(x, weight, bias, conv.stride, conv.padding).relu_()
 
 
-def resize_from_corner(picture: Tensor, side: int) -> Tensor:
+def resize_from_corner(image: Tensor, side: int) -> Tensor:
     """[N, C, H, W] to [N, C, side, side]: output pixel i interpolates around input position i * H / side.
 
     That is TensorFlow 1's bilinear resizing, half a pixel off from everybody else's; FID depends on it.
     """
-    rows, columns = (_interpolation(size, side, picture) for size in picture.shape[-2:])
-    return rows @ picture @ columns.transpose(0, 1)
+    rows, columns = (_interpolation(size, side, image) for size in image.shape[-2:])
+    return rows @ image @ columns.transpose(0, 1)
 
 
 def _interpolation(size: int, side: int, like: Tensor) -> Tensor:

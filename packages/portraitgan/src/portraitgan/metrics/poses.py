@@ -70,7 +70,7 @@ def summary(poses: NDArray[np.floating], truth: NDArray[np.floating]) -> dict[st
 @torch.no_grad()
 def canonicality(
     model: Model,
-    judge: Model,
+    pose_model: Model,
     world: World,
     *,
     count: int = 1024,
@@ -79,10 +79,10 @@ def canonicality(
     seed: int = 0,
     done: Advance = lambda number: None,
 ) -> dict[str, Any]:
-    """Table 3: mean and standard deviation of the poses that `judge` sees in frontal neutral samples.
+    """Table 3: mean and standard deviation of the poses that `pose_model` sees in frontal neutral samples.
 
     Samples are not deformed and conditioned on the front camera and the neutral pose; in a canonical space
-    that is neutral they are seen with a pose of zero and little spread. `judge` is the model itself, or
+    that is neutral they are seen with a pose of zero and little spread. `pose_model` is the model itself, or
     another run's discriminator for a run that was trained on coarse poses.
     """
     found = []
@@ -92,7 +92,7 @@ def canonicality(
         z = torch.from_numpy(random.standard_normal((size, model.config.generator.z_dim)).astype(np.float32))
         front = model.neutral_camera.expand(size, -1)
         made = model.render(model.styles(z.to(model.device), truncation), front)
-        found.append(judged(judge, made.portraits, front))
+        found.append(discriminator_poses(pose_model, made.portraits, front))
         done(size)
     poses = np.degrees(gathered(found, world))
     return {
@@ -101,7 +101,7 @@ def canonicality(
         "off_neutral_deg": round(float(angle_errors(np.radians(poses), np.zeros_like(poses)).mean()), 3),
         "samples": count,
         "truncation": truncation,
-        "judge": str(judge.folder),
+        "pose_discriminator": str(pose_model.folder),
         "seed": seed,
     }
 
@@ -124,7 +124,7 @@ def generated_error(
     for part in drawn(model, data, chosen, count, batch, seed, world, done):
         if part.poses is None:
             raise MetricError(f"the model in {model.folder} renders no body poses")
-        seen.append(judged(model, part.portraits, part.cameras))
+        seen.append(discriminator_poses(model, part.portraits, part.cameras))
         wanted.append(part.poses.cpu().numpy())
     return {**summary(gathered(seen, world), gathered(wanted, world)), "poses": chosen.poses, "seed": seed}
 
@@ -169,19 +169,20 @@ def real_errors(
     }
 
 
-def judged(judge: Model, portraits: Portraits, seen: Tensor) -> NDArray[np.float32]:
-    """Poses [N, 6] that the discriminator of `judge` predicts, pictures brought to the sizes it knows."""
-    if judge.config.discriminator.pose_predictor is None:
+def discriminator_poses(model: Model, portraits: Portraits, seen: Tensor) -> NDArray[np.float32]:
+    """Poses [N, 6] that the discriminator of `model` predicts, images brought to the sizes it knows."""
+    if model.config.discriminator.pose_predictor is None:
         raise MetricError(
-            f"the discriminator in {judge.folder} predicts no poses: name a checkpoint that does (--judge)"
+            f"the discriminator in {model.folder} predicts no poses: name a checkpoint that does "
+            "(--pose-discriminator)"
         )
-    side, raw = judge.config.discriminator.image_resolution, judge.config.generator.render.resolution
+    side, raw = model.config.discriminator.image_resolution, model.config.generator.render.resolution
     fitting = Portraits(
         filters.resize(portraits.image.float(), side),
         filters.resize(portraits.raw.float(), raw),
         None if portraits.mask is None else filters.resize(portraits.mask.float(), raw),
     )
-    return judge.discriminator.predict_pose(fitting, seen).float().cpu().numpy()
+    return model.discriminator.predict_pose(fitting, seen).float().cpu().numpy()
 
 
 def _camera_errors(labels: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float] | None:

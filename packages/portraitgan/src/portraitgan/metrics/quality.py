@@ -33,15 +33,15 @@ from portraitgan.training.distributed import World
 
 OCTANTS = tuple(range(-180, 180, 45))
 """Degrees of yaw in the middle of each octant: -180 is the view from behind, 0 the frontal one."""
-KID_PICTURES = 10_000
-"""Features of so many pictures of each kind are kept for KID."""
+KID_IMAGES = 10_000
+"""Features of so many images of each kind are kept for KID."""
 _TOGETHER = 256
 _FORMAT = "portraitgan-features/1"
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """Features of a set of pictures, by octant; and those of some pictures one by one."""
+    """Features of a set of images, by octant; and those of some images one by one."""
 
     octants: tuple[Moments, ...]  # 8
     some: Tensor  # [N, D] float32
@@ -53,7 +53,7 @@ class FeatureSet:
 
 
 class Collector:
-    """Gathers features of this process's pictures; `finished` joins those of all processes."""
+    """Gathers features of this process's images; `finished` joins those of all processes."""
 
     def __init__(self, network: FeatureNetwork, device: torch.device, world: World, keep: int) -> None:
         self._network = network
@@ -64,7 +64,7 @@ class Collector:
         self._left = -(-keep // world.size)
 
     def add(self, pixels: Tensor, cameras: Tensor) -> None:
-        """Pictures uint8 [N, 3, H, W] seen from `cameras` [N, 25]."""
+        """Images uint8 [N, 3, H, W] seen from `cameras` [N, 25]."""
         features = self._network.extract(pixels)
         octants = torch.from_numpy(octant_of(cameras.cpu().numpy())).to(features.device)
         for index in octants.unique().tolist():
@@ -124,8 +124,8 @@ def real_features(
     if not world.any(known is None) and known is not None:
         done(len(data))
         return known
-    collector = Collector(network, world.device, world, KID_PICTURES)
-    # In a fixed shuffled order, so that the pictures kept for KID are of all kinds.
+    collector = Collector(network, world.device, world, KID_IMAGES)
+    # In a fixed shuffled order, so that the images kept for KID are of all kinds.
     order = np.random.default_rng(0).permutation(len(data))
     for number in shares(len(data), batch, world):
         part = data.batch(order[number * batch : (number + 1) * batch])
@@ -150,16 +150,16 @@ def made_features(
     done: Advance = lambda number: None,
 ) -> FeatureSet:
     """Features of `count` generated portraits, seen from cameras drawn from `data`."""
-    collector = Collector(network, world.device, world, KID_PICTURES)
+    collector = Collector(network, world.device, world, KID_IMAGES)
     for part in drawn(model, data, setting, count, batch, seed, world, done):
         collector.add(part.pixels, part.cameras)
     return collector.finished()
 
 
 def compare(real: FeatureSet, made: FeatureSet, seed: int = 0) -> dict[str, Any]:
-    """FID, KID (times 1,000) and FIDs by octant; None where a side has fewer than two pictures.
+    """FID, KID (times 1,000) and FIDs by octant; None where a side has fewer than two images.
 
-    An octant with fewer pictures than features is biased upwards, on both sides; its count tells.
+    An octant with fewer images than features is biased upwards, on both sides; its count tells.
     """
     kid = kernel_distance(real.some, made.some, seed) if min(len(real.some), len(made.some)) > 1 else None
     return {
@@ -205,7 +205,7 @@ def _distance(real: Moments, made: Moments) -> float | None:
 
 
 def _key(data: PortraitData, network: FeatureNetwork) -> str:
-    """Names the pictures and the network exactly: other portraits, size or weights have another key."""
+    """Names the images and the network exactly: other portraits, size or weights have another key."""
     ids = "".join(data.portrait_ids(range(data.portraits)))
     facts = f"{data.checksum} {data.resolution} {data.mirror} {ids} {network.name} {network.sha256}"
     return f"{data.checksum[:12]}-{data.resolution}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"

@@ -31,7 +31,7 @@ class MetricOptions:
 
     parts: tuple[str, ...] = PARTS
     count: int = 50_000  # generated portraits for each FID
-    people: int = identity.LATENTS  # for identity, canonicality and generated poses
+    num_samples: int = identity.LATENTS  # for identity, canonicality and generated poses
     batch: int = 8
     seed: int = 0
     poses: tuple[str, ...] = ()  # only these pose sources of FID; none named: all that the model has
@@ -43,7 +43,7 @@ class MetricOptions:
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown:
             raise MetricError(f"there is no metric {unknown[0]!r}; choose from {', '.join(PARTS)}")
-        if self.count < 2 or self.people < 2 or self.batch < 1:
+        if self.count < 2 or self.num_samples < 2 or self.batch < 1:
             raise MetricError("metrics need at least 2 portraits, in batches of at least 1")
 
 
@@ -53,14 +53,14 @@ def run(
     options: MetricOptions,
     world: World,
     *,
-    judge: Model | None = None,
+    pose_model: Model | None = None,
     cache: Path | None = None,
     watch: Watch = lambda what, total: lambda number: None,
     save: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Measure; every process of `world` must call this, all get the result.
 
-    `judge` predicts poses where the model's own discriminator does not. `cache` keeps features of real
+    `pose_model` predicts poses where the model's own discriminator does not. `cache` keeps features of real
     portraits. `save` gets what there is after every part.
     """
     result: dict[str, Any] = {
@@ -77,7 +77,7 @@ def run(
     }
     measured = {"seed": options.seed, "processes": world.size, "device": _device(world.device)}
     has_predictor = model.config.discriminator.pose_predictor is not None
-    judging = judge or (model if has_predictor else None)
+    posing = pose_model or (model if has_predictor else None)
     size = {"batch": options.batch, "seed": options.seed}
     if "fid" in options.parts:
         network = open_features(options.features, world.device)
@@ -103,19 +103,19 @@ def run(
     if "identity" in options.parts:
         face = open_face_network(options.face)
         result["identity"] = identity.measure(
-            model, data, face, world, count=options.people, yaw_limit=options.yaw_limit,
-            done=watch("identity", options.people), **size,
+            model, data, face, world, count=options.num_samples, yaw_limit=options.yaw_limit,
+            done=watch("identity", options.num_samples), **size,
         )  # fmt: skip
         save(result)
     if "canonicality" in options.parts:
         result["canonicality"] = None
-        if judging is not None:
+        if posing is not None:
             result["canonicality"] = poses.canonicality(
                 model,
-                judging,
+                posing,
                 world,
-                count=options.people,
-                done=watch("canonicality", options.people),
+                count=options.num_samples,
+                done=watch("canonicality", options.num_samples),
                 **size,
             )
     if "pose" in options.parts:
@@ -123,8 +123,8 @@ def run(
         result["generated_poses"] = None
         if has_predictor and rendered.poses != "none":
             result["generated_poses"] = poses.generated_error(
-                model, data, world, setting=rendered, count=options.people,
-                done=watch("poses of generated portraits", options.people), **size,
+                model, data, world, setting=rendered, count=options.num_samples,
+                done=watch("poses of generated portraits", options.num_samples), **size,
             )  # fmt: skip
         advance = watch("poses of real portraits", data.portraits)
         result["real_poses"] = poses.real_errors(model, data, world, batch=options.batch, done=advance)
@@ -147,7 +147,7 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result for people."""
+    """The result as text."""
     lines = [
         f"{result['checkpoint']} against {result['release']['url']} ({result['release']['digest'][:12]})"
     ]
@@ -164,7 +164,9 @@ def table(result: dict[str, Any]) -> str:
     if "canonicality" in result:
         lines += ["", "poses seen in frontal neutral samples, degrees:"]
         if (found := result["canonicality"]) is None:
-            lines.append("  the discriminator predicts no poses: name a checkpoint that does (--judge)")
+            lines.append(
+                "  the discriminator predicts no poses: name a checkpoint that does (--pose-discriminator)"
+            )
         else:
             lines += [
                 " " * 8 + "".join(f"{name:>9}" for name in poses.COMPONENTS),

@@ -44,21 +44,22 @@ class Moments:
     def covariance(self) -> Tensor:
         """[D, D], unbiased."""
         if self.count < 2:
-            raise ValueError(f"{self.count} pictures have no covariance")
+            raise ValueError(f"{self.count} images have no covariance")
         return (self.products - self.count * torch.outer(self.mean, self.mean)) / (self.count - 1)
 
     @cached_property
     def root(self) -> Tensor:
         """The symmetric square root of the covariance, [D, D]."""
         values, vectors = torch.linalg.eigh(self.covariance)
-        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        return root
 
 
 def frechet_distance(real: Moments, made: Moments) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of two sets of features, each of two pictures or more.
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of two sets of features, each of two images or more.
 
     The trace of the root is that of (R C2 R)^(1/2) with R the root of C1, which is symmetric, so that nothing
-    complex can appear however few pictures there are.
+    complex can appear however few images there are.
     """
     apart = (real.mean - made.mean).square().sum()
     between = real.root @ made.covariance @ real.root
@@ -76,12 +77,12 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """KID: (mean, standard deviation over subsets) of the unbiased MMD^2 under (x.y / D + 1)^3.
 
-    Subsets of `size` pictures (or as many as there are) are drawn without replacement. Zero in the mean for
-    equal distributions. Raises `ValueError` for fewer than two pictures.
+    Subsets of `size` images (or as many as there are) are drawn without replacement. Zero in the mean for
+    equal distributions. Raises `ValueError` for fewer than two images.
     """
     size = min(size, len(real), len(made))
     if size < 2:
-        raise ValueError("KID needs at least two pictures of each kind")
+        raise ValueError("KID needs at least two images of each kind")
     random = np.random.default_rng(seed)
     found = []
     for _ in range(subsets):

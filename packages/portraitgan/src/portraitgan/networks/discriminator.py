@@ -13,7 +13,7 @@ from portraitgan.networks import filters
 from portraitgan.networks.layers import Convolution, FullyConnected, in_precision
 from portraitgan.networks.mapping import MappingNetwork
 from portraitgan.networks.pose import DiscriminatorPosePredictor, needs_mirror
-from portraitgan.reference_mode import is_plain
+from portraitgan.reference_mode import in_reference_mode
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Portraits:
     mask: Tensor | None = None  # [B, 1, R, R] in 0..1
 
     def detach(self) -> Portraits:
-        """The same pictures without gradient."""
+        """The same images without gradient."""
         return Portraits(
             self.image.detach(), self.raw.detach(), None if self.mask is None else self.mask.detach()
         )
 
 
 @dataclass(frozen=True)
-class Judgement:
+class DiscriminatorOutput:
     """Realism scores [B, 1] (logits) and predicted poses [B, 6] (none without a pose predictor)."""
 
     score: Tensor
@@ -59,7 +59,8 @@ class DiscriminatorBlock(nn.Module):
         if hasattr(self, "fromrgb"):
             features = self.fromrgb(features)
         skipped = self.skip(features, gain=math.sqrt(0.5))
-        return skipped + self.conv1(self.conv0(features), gain=math.sqrt(0.5))
+        output: Tensor = skipped + self.conv1(self.conv0(features), gain=math.sqrt(0.5))
+        return output
 
 
 class Epilogue(nn.Module):
@@ -74,11 +75,13 @@ class Epilogue(nn.Module):
 
     def flat(self, features: Tensor) -> Tensor:
         """[B, C, 4, 4] to [B, 16 C]: the tap that the pose branch reads too."""
-        return self.conv(append_minibatch_deviation(in_precision(features), self.group)).flatten(1)
+        output: Tensor = self.conv(append_minibatch_deviation(in_precision(features), self.group)).flatten(1)
+        return output
 
     def forward(self, flat: Tensor) -> Tensor:
         """[B, 16 C] to [B, outputs]."""
-        return self.out(self.fc(flat))
+        output: Tensor = self.out(self.fc(flat))
+        return output
 
 
 def append_minibatch_deviation(features: Tensor, group: int) -> Tensor:
@@ -134,19 +137,19 @@ class Discriminator(nn.Module):
         pose: Tensor | None = None,  # [B, 6] given pose: replaces the predicted one as condition
         pose_gradient: bool = True,
         plain: bool = False,
-    ) -> Judgement:
+    ) -> DiscriminatorOutput:
         """Score and pose. The score is conditioned on the pose without gradient (equation 3).
 
         `pose_gradient=False` says that no loss uses the predicted pose, so that the mirrored pass needs no
         graph. `plain` runs the trunk twice on everything, as the definition says; otherwise only mirrored
         samples get a second pass, since the others' features are the same until the minibatch deviation.
         """
-        picture = self.assemble(portraits)
+        image = self.assemble(portraits)
         mirrored = needs_mirror(camera)
-        trunk, mirrored_trunk = self._both_trunks(picture, mirrored, pose_gradient, plain)
+        trunk, mirrored_trunk = self._both_trunks(image, mirrored, pose_gradient, plain)
         predicted: Tensor | None = None
         if self.pose_branch is not None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and (pose_gradient or is_plain())):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (pose_gradient or in_reference_mode())):
                 assert mirrored_trunk is not None
                 predicted = self.pose_branch(self.b4.flat(mirrored_trunk), camera)
         condition = camera
@@ -158,14 +161,15 @@ class Discriminator(nn.Module):
         embedding = self.mapping(None, condition)
         features = self.b4(self.b4.flat(trunk))
         score = (features * embedding).sum(dim=1, keepdim=True) / math.sqrt(self.config.condition_dim)
-        return Judgement(score, predicted)
+        return DiscriminatorOutput(score, predicted)
 
     def predict_pose(self, portraits: Portraits, camera: Tensor) -> Tensor:
         """Poses [B, 6] only. A batch shares one minibatch deviation; released weights were used singly."""
         if self.pose_branch is None:
             raise ValueError("this discriminator was built without a pose predictor")
-        picture = _mirror_where(self.assemble(portraits), needs_mirror(camera))
-        return self.pose_branch(self.b4.flat(self.trunk(picture)), camera)
+        image = _mirror_where(self.assemble(portraits), needs_mirror(camera))
+        output: Tensor = self.pose_branch(self.b4.flat(self.trunk(image)), camera)
+        return output
 
     def assemble(self, portraits: Portraits) -> Tensor:
         """The network's input [B, 7 (6 without mask), H, H]: image, raw image, mask in -1..1 (equation 1)."""
@@ -177,35 +181,35 @@ class Discriminator(nn.Module):
             parts.append(filters.resize(portraits.mask, size) * 2 - 1)
         return torch.cat(parts, dim=1)
 
-    def trunk(self, picture: Tensor) -> Tensor:
+    def trunk(self, image: Tensor) -> Tensor:
         """[B, channels, H, H] to features [B, C, 4, 4]; samples do not interact here."""
         for resolution in self.resolutions:
-            picture = getattr(self, f"b{resolution}")(picture)
-        return picture
+            image = getattr(self, f"b{resolution}")(image)
+        return image
 
     def _both_trunks(
-        self, picture: Tensor, mirrored: Tensor, pose_gradient: bool, plain: bool
+        self, image: Tensor, mirrored: Tensor, pose_gradient: bool, plain: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Trunk features of the pictures, and of the pictures mirrored where `mirrored` [B]."""
+        """Trunk features of the images, and of the images mirrored where `mirrored` [B]."""
         if self.pose_branch is None:
-            return self.trunk(picture), None
-        if plain or is_plain():
-            return self.trunk(picture), self.trunk(_mirror_where(picture, mirrored))
+            return self.trunk(image), None
+        if plain or in_reference_mode():
+            return self.trunk(image), self.trunk(_mirror_where(image, mirrored))
         rows = mirrored.nonzero()[:, 0]
         if len(rows) == 0:
-            trunk = self.trunk(picture)
+            trunk = self.trunk(image)
             return trunk, trunk
-        flipped = picture[rows].flip(dims=[3])
+        flipped = image[rows].flip(dims=[3])
         if pose_gradient:
-            together = self.trunk(torch.cat([picture, flipped]))
-            trunk, extra = together[: len(picture)], together[len(picture) :]
+            together = self.trunk(torch.cat([image, flipped]))
+            trunk, extra = together[: len(image)], together[len(image) :]
         else:
-            trunk = self.trunk(picture)
+            trunk = self.trunk(image)
             with torch.no_grad():
                 extra = self.trunk(flipped)
         return trunk, trunk.index_copy(0, rows, extra)
 
 
-def _mirror_where(picture: Tensor, mirrored: Tensor) -> Tensor:
+def _mirror_where(image: Tensor, mirrored: Tensor) -> Tensor:
     """[B, C, H, W] flipped left-right in the samples where `mirrored` [B]."""
-    return torch.where(mirrored[:, None, None, None], picture.flip(dims=[3]), picture)
+    return torch.where(mirrored[:, None, None, None], image.flip(dims=[3]), image)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitgan.reference_mode import is_plain
+from portraitgan.reference_mode import in_reference_mode
 
 _TAPS = (1.0, 3.0, 3.0, 1.0)
 
@@ -38,7 +38,7 @@ def upsample_plain(image: Tensor) -> Tensor:
 
 def upsample(image: Tensor) -> Tensor:
     """`upsample_plain` in one pass: this filter is bilinear interpolation of the zero-padded image."""
-    if is_plain():
+    if in_reference_mode():
         return upsample_plain(image)
     padded = functional.pad(image, (1, 1, 1, 1))
     return functional.interpolate(padded, scale_factor=2, mode="bilinear")[..., 2:-2, 2:-2]

@@ -19,7 +19,7 @@ from portraitgan.networks.discriminator import Portraits
 from portraitgan.networks.layers import NoiseMode, ToRGB
 from portraitgan.networks.pose import GeneratorPosePredictor
 from portraitgan.networks.superresolution import SuperResolution
-from portraitgan.reference_mode import is_plain
+from portraitgan.reference_mode import in_reference_mode
 from portraitgan.rendering import rays, trigrid
 from portraitgan.rendering.renderer import Rendering, Volume, Warp, render, render_plain
 
@@ -79,7 +79,8 @@ class Generator(nn.Module):
         """Poses [B, 6] in radians that portraits of z [B, z_dim] have from `camera` [B, 25] (equation 6)."""
         if self.pose_branch is None:
             raise ValueError("this generator was built without a pose predictor: use the coarse poses")
-        return self.pose_branch(z, camera)
+        output: Tensor = self.pose_branch(z, camera)
+        return output
 
     def mapping(
         self,
@@ -88,7 +89,7 @@ class Generator(nn.Module):
         pose: Tensor | None = None,  # [B, 6] conditioning pose; none: zeros
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
-        update_average: bool = False,
+        update_w_avg: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]."""
         condition = camera
@@ -96,7 +97,8 @@ class Generator(nn.Module):
             if pose is None:
                 pose = camera.new_zeros(camera.shape[0], 6)
             condition = torch.cat([camera, pose], dim=1)
-        return self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_average)
+        output: Tensor = self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_w_avg)
+        return output
 
     def forward(
         self,
@@ -117,7 +119,7 @@ class Generator(nn.Module):
         camera: Tensor,  # [B, 25]
         pose: Tensor | None = None,  # [B, 6] radians; none: the canonical pose, not deformed
         background_ws: Tensor | None = None,  # [B, styles, w_dim]; none: `ws`
-        resolution: int | None = None,  # rays per side; none: the config's
+        resolution: int | None = None,  # neural rendering resolution; none: the config's
         noise_mode: NoiseMode = "random",
         draws: rays.RayDraws | None = None,  # none: fresh ones from `random`
         random: torch.Generator | None = None,  # on the generator's device
@@ -131,7 +133,7 @@ class Generator(nn.Module):
         for an empty batch.
         """
         side = resolution or self.config.render.resolution
-        plain = plain or is_plain()
+        plain = plain or in_reference_mode()
         batch = camera.shape[0]
         if batch == 0:
             raise ValueError("an empty batch cannot be rendered")
@@ -185,7 +187,8 @@ class Generator(nn.Module):
 
         Neither deformed nor cropped.
         """
-        return self.decoder(self.volume(planes).features(points))
+        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes).features(points))
+        return made
 
     def warp(self, pose: Tensor | None) -> Warp | None:
         """The map from posed to canonical points for `pose` [B, 6], computed once for all passes."""

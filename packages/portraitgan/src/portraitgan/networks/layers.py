@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitgan.networks import filters
-from portraitgan.reference_mode import is_plain
+from portraitgan.reference_mode import in_reference_mode
 
 Activation = Literal["linear", "lrelu"]
 NoiseMode = Literal["random", "const", "none"]
@@ -62,7 +62,7 @@ def activate(
     A leaky ReLU commutes with a positive factor, so all gains go into the small `scale` and `bias` tensors,
     one multiply-add makes the argument, and the activation works in place on that new tensor.
     """
-    if is_plain():
+    if in_reference_mode():
         scaled = (
             features
             if scale is None

@@ -41,7 +41,7 @@ class MappingNetwork(nn.Module):
         condition: Tensor,  # [B, condition]
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,  # how many styles are truncated; None: all
-        update_average: bool = False,
+        update_w_avg: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]; [B, w_dim] for the discriminator's embedding."""
         values = normalise(self.embed(condition))
@@ -51,7 +51,7 @@ class MappingNetwork(nn.Module):
             values = getattr(self, f"fc{index}")(values)
         if self.styles is None:
             return values
-        if update_average:
+        if update_w_avg:
             with torch.no_grad():
                 self.w_avg.copy_(values.detach().mean(dim=0).lerp(self.w_avg, W_AVERAGE_DECAY))
         ws = values[:, None].expand(-1, self.styles, -1)

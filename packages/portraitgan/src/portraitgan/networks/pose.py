@@ -44,7 +44,8 @@ class PoseMLP(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """[B, inputs] to [B, 6]."""
-        return self.net(values)
+        output: Tensor = self.net(values)
+        return output
 
 
 class GeneratorPosePredictor(PoseMLP):

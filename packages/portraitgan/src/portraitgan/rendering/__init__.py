@@ -1,1 +1,1 @@
-"""Volume rendering: rays, tri-grid sampling, marching."""
+"""Volume rendering: rays, tri-grid sampling, ray marching."""

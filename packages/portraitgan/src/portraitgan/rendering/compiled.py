@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from portraitgan.reference_mode import is_plain
+from portraitgan.reference_mode import in_reference_mode
 
 log = logging.getLogger(__name__)
 Function = Callable[..., tuple[Tensor, ...]]
@@ -40,7 +40,7 @@ def compilable(function: Function) -> Function:
     @functools.wraps(function)
     def call(*tensors: Tensor) -> tuple[Tensor, ...]:
         nonlocal compiled
-        if not _used or is_plain():
+        if not _used or in_reference_mode():
             return function(*tensors)
         compiled = compiled or torch.compile(function)
         try:

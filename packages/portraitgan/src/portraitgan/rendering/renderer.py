@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from portraitgan.config import RenderConfig, TriGridConfig
-from portraitgan.rendering import marching, rays, trigrid
+from portraitgan.rendering import ray_marching, rays, trigrid
 
 Warp = Callable[[Tensor], Tensor]
 """Points [B, N, 3] of the posed space to canonical points [B, N, 3], metres."""
@@ -94,8 +94,8 @@ def render_plain(
     merged = marching.merge_plain(
         (colors, densities, coarse_depths), (fine_colors, fine_densities, fine_depths)
     )
-    pixel = marching.march_plain(*merged)
-    depth = marching.clamp_depth(pixel.depth, merged[2].min(), merged[2].max())
+    pixel = ray_marching.march_plain(*merged)
+    depth = ray_marching.clamp_depth(pixel.depth, merged[2].min(), merged[2].max())
     return Rendering(pixel.features, pixel.mask, depth)
 
 
@@ -121,7 +121,7 @@ def render(
     depth = torch.cat([pixels.depth for pixels, _, _ in done], dim=1)
     nearest = torch.stack([near for _, near, _ in done]).min()
     farthest = torch.stack([far for _, _, far in done]).max()
-    return Rendering(features, mask, marching.clamp_depth(depth, nearest, farthest))
+    return Rendering(features, mask, ray_marching.clamp_depth(depth, nearest, farthest))
 
 
 def _render_part(
@@ -147,10 +147,10 @@ def _render_part(
     coarse_depths = rays.stratified_depths(volume.config, draws.jitter)
     values, densities = look(coarse_depths, draws.coarse_noise)
     with torch.no_grad():
-        weights = marching.interval_weights(densities, coarse_depths)
+        weights = ray_marching.interval_weights(densities, coarse_depths)
     fine_depths = rays.importance_depths(coarse_depths, weights, draws.importance)
     fine_values, fine_densities = look(fine_depths, draws.fine_noise)
-    factors = marching.march_merged(densities, coarse_depths, fine_densities, fine_depths)
+    factors = ray_marching.march_merged(densities, coarse_depths, fine_densities, fine_depths)
     summed = _weighted_sum(factors.coarse, values) + _weighted_sum(factors.fine, fine_values)
     pixel = decoder.color(summed, factors.mask) if decoder.linear_color else summed
     nearest = torch.minimum(coarse_depths.min(), fine_depths.min())

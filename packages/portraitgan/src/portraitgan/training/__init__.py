@@ -1,1 +1,1 @@
-"""Training: schedules and stages, the loop, checkpoints, statistics, pictures of progress."""
+"""Training: schedules and stages, the loop, checkpoints, statistics, images of progress."""

@@ -13,14 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from phq_data import typed_json
+from phq_data.typed_json import ConfigError
 from portraitgan import config as models
 from portraitgan.config import ModelConfig
-from portraitgan.strict_json import ConfigError, read_strict, write_json
 
-VERSION = 1
+VERSION = 2
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
-MIGRATIONS: dict[int, Migration] = {}
+RENAMED = {"average": "ema"}
+"""Sections of version 1 and what they are called since."""
+MIGRATIONS: dict[int, Migration] = {
+    1: lambda data: {RENAMED.get(name, name): value for name, value in data.items()}
+}
 """From a config's version to the next one: a function from its JSON object to the newer JSON object."""
 
 
@@ -31,7 +36,7 @@ class StageConfig:
     name: str = "1"
     until_kimg: float = 6000.0  # the stage ends when the run has seen so much, counted from its first image
     train_pose_predictor: bool = True  # the generator's; frozen, it still conditions and poses
-    resolution: int = 64  # rays per image side at the end of the stage
+    resolution: int = 64  # neural rendering resolution at the end of the stage
     resolution_start: int = 64  # ... at its start
     resolution_fade_kimg: float = 1000.0  # how long the change between the two takes; every integer occurs
 
@@ -61,8 +66,8 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
-class AverageConfig:
-    """Moving averages of the weights of both networks."""
+class EmaConfig:
+    """Exponential moving averages (EMA) of the weights of both networks."""
 
     half_life: float = 10_000.0  # images
     ramp: float = 0.05  # the half-life is at most this share of the images seen
@@ -87,7 +92,7 @@ class OutputConfig:
     status_kimg: float = 4.0  # a status line and a row of statistics
     checkpoint_kimg: float = 200.0  # kept for good
     latest_kimg: float = 20.0  # kept until two newer ones exist
-    snapshot_kimg: float = 100.0  # a sheet of pictures
+    snapshot_kimg: float = 100.0  # a sheet of images
     snapshot_portraits: int = 8  # rows of the sheet, each with its mirrored twin
     trackers: tuple[str, ...] = ("tensorboard",)  # also wandb, mlflow; one that is not installed is announced
 
@@ -118,7 +123,7 @@ class TrainConfig:
     stages: tuple[StageConfig, ...] = (StageConfig(),)
     schedule: ScheduleConfig = ScheduleConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
-    average: AverageConfig = AverageConfig()
+    ema: EmaConfig = EmaConfig()
     batch: BatchConfig = BatchConfig()
     output: OutputConfig = OutputConfig()
     data: DataConfig = DataConfig()
@@ -130,15 +135,12 @@ class TrainConfig:
 
     def to_json(self) -> str:
         """The config as JSON text."""
-        return write_json(self)
+        return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
         """Read `to_json`'s text, of this version or an older one. Raises `ConfigError` saying why not."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"the config is not JSON: {error}") from error
+        data = typed_json.parsed(text)
         version = data.get("version") if isinstance(data, dict) else None
         if not isinstance(version, int):
             raise ConfigError("the config has no version: is it the config.json of a training run?")
@@ -153,7 +155,7 @@ class TrainConfig:
                     "cannot be carried over: continue the run with the portraitgan that started it"
                 )
             data = {**MIGRATIONS[number](data), "version": number + 1}
-        return read_strict(cls, json.dumps(data))
+        return typed_json.read(cls, data, complete=True)
 
 
 def with_values(config: TrainConfig, values: Mapping[str, str]) -> TrainConfig:
@@ -161,34 +163,10 @@ def with_values(config: TrainConfig, values: Mapping[str, str]) -> TrainConfig:
 
     Values are JSON; what is not JSON is text. Raises `ConfigError` naming an unknown path or a wrong type.
     """
-    data = dataclasses.asdict(config)
+    data = typed_json.plain(config)
     for path, text in values.items():
-        target: Any = data
-        steps = path.split(".")
-        for depth, step in enumerate(steps):
-            where = ".".join(steps[:depth]) or "the config"
-            key: str | int = step
-            if isinstance(target, tuple | list):
-                if not (step.isdigit() and int(step) < len(target)):
-                    raise ConfigError(f"{where} has entries 0 to {len(target) - 1}, no '{step}'")
-                key = int(step)
-            elif not isinstance(target, dict) or step not in target:
-                known = ", ".join(target) if isinstance(target, dict) else "nothing below it"
-                raise ConfigError(f"{where} has no '{step}'; it has {known}")
-            if depth + 1 < len(steps):
-                if isinstance(target[key], tuple):
-                    target[key] = list(target[key])
-                target = target[key]
-            else:
-                target[key] = _value(text)
-    return read_strict(TrainConfig, json.dumps(data))
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+        typed_json.assign(TrainConfig, data, path, text)
+    return typed_json.read(TrainConfig, data)
 
 
 def _paper(model: ModelConfig) -> TrainConfig:
@@ -245,7 +223,7 @@ def tiny() -> TrainConfig:
         schedule=ScheduleConfig(
             condition_swap_kimg=20.0, blur_sigma=1.0, blur_kimg=8.0, density_noise_kimg=8.0
         ),
-        average=AverageConfig(half_life=1_000.0),
+        ema=EmaConfig(half_life=1_000.0),
         batch=BatchConfig(size=8, micro=4),
         output=OutputConfig(
             status_kimg=0.5, checkpoint_kimg=20.0, latest_kimg=2.0, snapshot_kimg=4.0, snapshot_portraits=4
@@ -275,10 +253,10 @@ def _check(config: TrainConfig) -> None:
                 f"not {stage.until_kimg:g}"
             )
         if min(stage.resolution, stage.resolution_start) < 4:
-            raise ConfigError(f"stages.{index}.resolution must be at least 4 rays a side")
+            raise ConfigError(f"stages.{index}.resolution must be at least 4 neural rendering resolution")
         most = config.model.generator.image_resolution
         if max(stage.resolution, stage.resolution_start) > most:
-            raise ConfigError(f"stages.{index}.resolution: more rays a side than the image's {most} pixels")
+            raise ConfigError(f"stages.{index}.resolution: higher than the image's {most} pixels")
         before = stage.until_kimg
     batch = config.batch
     if batch.micro < 1 or batch.size < 1 or batch.size % batch.micro:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from phq_data.errors import PhqError
 
-class DistributedError(RuntimeError):
+
+class DistributedError(PhqError, RuntimeError):
     """Processes that cannot be joined; the message says why."""
 
 

@@ -1,4 +1,4 @@
-"""Moving averages of weights (both networks have one; spec section 5.7)."""
+"""Exponential moving averages (EMA) of weights (both networks have one; spec section 5.7)."""
 
 from __future__ import annotations
 

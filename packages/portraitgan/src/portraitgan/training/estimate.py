@@ -34,7 +34,7 @@ _SHORT = 10.0
 class Cost:
     """What one process needs, at one number of rays."""
 
-    resolution: int  # rays a side
+    resolution: int  # neural rendering resolution
     activations_gib: float  # kept for the backward pass of the hungriest phase
     seconds_per_kimg: float  # of the whole run, all processes at work
     quick: bool  # whole micro-batches were measured, not one portrait
@@ -48,12 +48,12 @@ def describe(
     Where it is quick, the rays of the last stage are measured too: they decide whether the memory suffices.
     """
     images = 0 if run is None else run.images
-    moment = at(config, images)
+    state = at(config, images)
     networks = run.networks if run is not None else _fresh(config, data, world)
-    now = measure(config, networks, data, world, moment.schedule)
-    costs, most = [now], max(stage.resolution for stage in config.stages[moment.stage_index :])
+    now = measure(config, networks, data, world, state.schedule)
+    costs, most = [now], max(stage.resolution for stage in config.stages[state.stage_index :])
     if now.quick and most > now.resolution:
-        later = replace(moment.schedule, resolution=most)
+        later = replace(state.schedule, resolution=most)
         costs.append(measure(config, networks, data, world, later))
     counts = [_count(networks.generator), _count(networks.discriminator)]
     stages = ", ".join(
@@ -76,7 +76,7 @@ def describe(
         f"{world.device}",
         f"parameters generator {counts[0]:,}, discriminator {counts[1]:,}",
         f"memory     about {static + max(cost.activations_gib for cost in costs):.2f} GiB a process: "
-        f"{static:.2f} for weights, averages, gradients and moments; {kept}",
+        f"{static:.2f} for weights, EMA, gradients and moments; {kept}",
         f"time       about {rates}: {duration(whole)} to {config.stages[-1].until_kimg:g} kimg",
         f"output     {out}: a checkpoint is {checkpoint:.2f} GiB, one is kept every "
         f"{config.output.checkpoint_kimg:g} kimg",
@@ -84,7 +84,7 @@ def describe(
 
 
 def static_gib(parameters: Sequence[int]) -> float:
-    """Weights, their averages, two moments each, and the gradients of one network at a time."""
+    """Weights, their EMA, two moments each, and the gradients of one network at a time."""
     return (4 * 4 * sum(parameters) + 4 * max(parameters)) / 2**30
 
 
@@ -150,7 +150,7 @@ def _phases(
     swaps = losses.Swaps(
         torch.ones(size, dtype=torch.bool, device=device), torch.ones_like(cameras[:, 0]) > 0
     )
-    draws = losses.Pass(swaps, random=torch.Generator(device).manual_seed(0))
+    draws = losses.PassRandomness(swaps, random=torch.Generator(device).manual_seed(0))
 
     def generator_phase() -> None:
         discriminator.requires_grad_(False)

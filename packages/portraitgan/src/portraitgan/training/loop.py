@@ -14,7 +14,7 @@ from portraitgan.data.dataset import Batch
 from portraitgan.data.loader import loader
 from portraitgan.training import snapshots, statistics, trackers
 from portraitgan.training.run import Run, Say, TrainingError
-from portraitgan.training.schedule import Moment, at
+from portraitgan.training.schedule import ScheduleState, at
 from portraitgan.training.trackers import Tracker
 
 
@@ -30,7 +30,7 @@ class Outcome:
 def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: False) -> Outcome:
     """Train until `until` images were seen, or until `stop` says so; a checkpoint is written either way.
 
-    Raises `TrainingError` when gradients stay infinite or not numbers, `DataError` for damaged pictures.
+    Raises `TrainingError` when gradients stay infinite or not numbers, `DataError` for damaged images.
     """
     config, world = run.config, run.world
     writer = _Writer(run, until, say) if world.first else None
@@ -43,9 +43,9 @@ def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: Fal
         while run.images < until and not interrupted:
             if sheet_due and writer is not None:
                 writer.sheet()
-            moment = at(config, run.images)
+            state = at(config, run.images)
             clock.start()
-            means = run.stepper.step(batches, run.iteration, moment)
+            means = run.stepper.step(batches, run.iteration, state)
             bad = bool(means["bad_gradients"].item() > 0)
             clock.stop(config.batch.size)
             tally.add(means)
@@ -59,7 +59,7 @@ def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: Fal
             if over or _crossed(before, run.images, config.output.status_kimg):
                 values = tally.take(world)
                 if writer is not None:
-                    writer.row(moment, values, clock)
+                    writer.row(state, values, clock)
             sheet_due = _crossed(before, run.images, config.output.snapshot_kimg)
             if over or _checkpoint_due(run, before):
                 if writer is not None:
@@ -119,10 +119,10 @@ class _Writer:
         )
         self.scene = snapshots.make_scene(config, run.data, run.world.device)
 
-    def row(self, moment: Moment, values: dict[str, float], clock: Clock) -> None:
+    def row(self, state: ScheduleState, values: dict[str, float], clock: Clock) -> None:
         run = self.run
         row = statistics.make_row(
-            run.images, run.iteration, moment, values, clock.lap(), clock.left(run.images, self.until)
+            run.images, run.iteration, state, values, clock.lap(), clock.left(run.images, self.until)
         )
         statistics.append(run.folder, row)
         for tracker in self.trackers:
@@ -130,11 +130,11 @@ class _Writer:
         self.say(statistics.status_line(row, self.until / 1000))
 
     def sheet(self) -> None:
-        """A sheet of pictures of the moving average at this moment."""
+        """A sheet of images of the EMA at this moment."""
         run = self.run
         path = snapshots.write(run.folder, self.scene, run.networks, at(run.config, run.images), run.images)
         for tracker in self.trackers:
-            tracker.picture(run.images, "snapshot", path)
+            tracker.image(run.images, "snapshot", path)
 
     def checkpoint(self) -> None:
         folder = self.run.save()

@@ -44,12 +44,12 @@ class Schedule:
     blur_sigma: float = 0.0  # pixels
     density_noise: float = 0.0  # standard deviation
     pose_regulariser: float = 0.0  # 0..1, multiplies `LossConfig.pose_regulariser`
-    resolution: int | None = None  # rays per image side; none: the generator's own
+    resolution: int | None = None  # neural rendering resolution; none: the generator's own
 
 
 @dataclass(frozen=True)
-class Pass:
-    """Chance of one generator pass; what is none is drawn."""
+class PassRandomness:
+    """What is random in one generator pass; what is none is drawn."""
 
     swaps: Swaps | None = None
     draws: RayDraws | None = None
@@ -135,8 +135,8 @@ def run_generator(
     conditions: Conditions,
     schedule: Schedule,
     config: LossConfig,
-    chance: Pass | None = None,
-    update_average: bool = False,
+    randomness: PassRandomness | None = None,
+    update_w_avg: bool = False,
 ) -> tuple[Generated, Tensor | None]:
     """(portraits, their poses [B, 6]) with swapped conditioning and backgrounds (equations 5 and 6).
 
@@ -144,19 +144,19 @@ def run_generator(
     what the camera will see; it is rendered with its own. Without a pose predictor the coarse poses are used,
     and none at all if the generator knows no poses.
     """
-    chance = chance or Pass()
+    randomness = randomness or PassRandomness()
     z, camera = conditions.z, conditions.camera
     pose: Tensor | None = None
     if generator.pose_branch is not None:
         pose = generator.predict_pose(z, camera)
     elif generator.config.pose_conditioning:
         pose = conditions.coarse_pose
-    swaps = chance.swaps or draw_swaps(len(z), schedule, config, z.device)
+    swaps = randomness.swaps or draw_swaps(len(z), schedule, config, z.device)
     seen_camera = torch.where(swaps.condition[:, None], camera.roll(1, 0), camera)
     seen_pose = None
     if pose is not None:
         seen_pose = torch.where(swaps.condition[:, None], pose.roll(1, 0), pose)
-    ws = generator.mapping(z, seen_camera, seen_pose, update_average=update_average)
+    ws = generator.mapping(z, seen_camera, seen_pose, update_w_avg=update_w_avg)
     background_ws = torch.where(swaps.background[:, None, None], ws.roll(1, 0), ws)
     generated = generator.synthesis(
         ws,
@@ -164,9 +164,9 @@ def run_generator(
         pose,
         background_ws=background_ws,
         resolution=schedule.resolution,
-        noise_mode=chance.noise_mode,
-        draws=chance.draws,
-        random=chance.random,
+        noise_mode=randomness.noise_mode,
+        draws=randomness.draws,
+        random=randomness.random,
         density_noise=schedule.density_noise,
     )
     return generated, pose
@@ -178,18 +178,18 @@ def generator_loss(
     conditions: Conditions,
     schedule: Schedule,
     config: LossConfig,
-    chance: Pass | None = None,
+    randomness: PassRandomness | None = None,
 ) -> GeneratorLoss:
     """Equation 14: fool the discriminator; stay near the coarse poses early on (equation 15)."""
-    generated, pose = run_generator(generator, conditions, schedule, config, chance)
+    generated, pose = run_generator(generator, conditions, schedule, config, randomness)
     seen = blurred_fake(generated.portraits, schedule.blur_sigma)
-    judged = discriminator(seen, conditions.camera, _given(discriminator, pose), pose_gradient=False)
-    regulariser = judged.score.new_zeros(len(judged.score))
+    output = discriminator(seen, conditions.camera, _given(discriminator, pose), pose_gradient=False)
+    regulariser = output.score.new_zeros(len(output.score))
     if pose is not None:
         weight = config.pose_regulariser * schedule.pose_regulariser
         regulariser = weight * pose_loss(pose, conditions.coarse_pose)
     shown = conditions.coarse_pose if pose is None else pose
-    return GeneratorLoss(real_loss(judged.score), regulariser, shown, generated, judged.score)
+    return GeneratorLoss(real_loss(output.score), regulariser, shown, generated, output.score)
 
 
 def discriminator_fake_loss(
@@ -198,29 +198,31 @@ def discriminator_fake_loss(
     conditions: Conditions,
     schedule: Schedule,
     config: LossConfig,
-    chance: Pass | None = None,
+    randomness: PassRandomness | None = None,
 ) -> FakeLoss:
     """The generated half of equation 12 with the pose loss (equation 13); the generator is constant.
 
     Updates the generator's running mean of styles.
     """
     with torch.no_grad():
-        generated, pose = run_generator(generator, conditions, schedule, config, chance, update_average=True)
+        generated, pose = run_generator(
+            generator, conditions, schedule, config, randomness, update_w_avg=True
+        )
     seen = blurred_fake(generated.portraits, schedule.blur_sigma)
-    judged = discriminator(seen, conditions.camera, _given(discriminator, pose))
-    error = judged.score.new_zeros(len(judged.score))
-    if judged.pose is not None and pose is not None:
-        error = pose_loss(judged.pose, pose)
+    output = discriminator(seen, conditions.camera, _given(discriminator, pose))
+    error = output.score.new_zeros(len(output.score))
+    if output.pose is not None and pose is not None:
+        error = pose_loss(output.pose, pose)
     shown = conditions.coarse_pose if pose is None else pose
-    return FakeLoss(fake_loss(judged.score), error, config.pose, shown, judged.pose, generated, judged.score)
+    return FakeLoss(fake_loss(output.score), error, config.pose, shown, output.pose, generated, output.score)
 
 
 def discriminator_real_loss(
     discriminator: Discriminator, real: Portraits, camera: Tensor, coarse_pose: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """(the real half of equation 12 [B], scores [B, 1], predicted poses [B, 6]) of prepared portraits."""
-    judged = discriminator(real.detach(), camera, _given(discriminator, coarse_pose), pose_gradient=False)
-    return real_loss(judged.score), judged.score, judged.pose
+    output = discriminator(real.detach(), camera, _given(discriminator, coarse_pose), pose_gradient=False)
+    return real_loss(output.score), output.score, output.pose
 
 
 def r1_penalty(
@@ -237,11 +239,11 @@ def r1_penalty(
     image = real.image.detach().requires_grad_()
     raw = real.raw.detach().requires_grad_()
     mask = None if real.mask is None else real.mask.detach().requires_grad_()
-    judged = discriminator(
+    output = discriminator(
         Portraits(image, raw, mask), camera, _given(discriminator, coarse_pose), pose_gradient=False
     )
     inputs = [image, raw] if mask is None or not discriminator.config.use_mask else [image, raw, mask]
-    gradients = torch.autograd.grad(judged.score.sum(), inputs, create_graph=True)
+    gradients = torch.autograd.grad(output.score.sum(), inputs, create_graph=True)
     sums = [gradient.square().sum(dim=(1, 2, 3)) for gradient in gradients]
     penalty = config.r1_gamma / 2 * (sums[0] + sums[1])
     if len(sums) == 3:

@@ -1,4 +1,4 @@
-"""All chance of training, as a function of the seed and of where it is used.
+"""Random numbers of training, as a function of the seed and of where it is used.
 
 No generator lives from one iteration to the next. So a checkpoint holds no random state, a resumed run draws
 what the uninterrupted one would have drawn, and a micro-batch gets the same numbers in whichever process.

@@ -10,7 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig
+from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.checkpoint import Checkpoint, State
 from portraitgan.checkpoints.weights import (
@@ -36,7 +38,7 @@ CONFIG_FILE = "config.json"
 Say = Callable[[str], None]
 
 
-class TrainingError(ValueError):
+class TrainingError(PhqError, ValueError):
     """A run that cannot be started or continued; the message says what to do."""
 
 
@@ -73,7 +75,10 @@ class Run:
 def read_run_config(folder: str | Path) -> TrainConfig | None:
     """The config of a run's folder; None where no run was started. Raises `ConfigError`."""
     path = Path(folder) / CONFIG_FILE
-    return TrainConfig.from_json(path.read_text()) if path.is_file() else None
+    try:
+        return TrainConfig.from_json(path.read_text()) if path.is_file() else None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
@@ -117,7 +122,7 @@ def open_run(
     *,
     stage: int | None = None,
     weights: Path | None = None,
-    other_data: bool = False,
+    allow_data_change: bool = False,
 ) -> Run:
     """The run in `folder`, where its newest whole checkpoint left it; or a new one.
 
@@ -137,7 +142,7 @@ def open_run(
     sampler = Sampler(len(data), config.seed, world.rank, world.size)
     run = Run(folder, config, data, world, networks, stepper, sampler)
     if found is not None:
-        _continue(run, found, say, other_data)
+        _continue(run, found, say, allow_data_change)
     elif stage is not None and stage > 1:
         if weights is None:
             raise TrainingError(
@@ -169,13 +174,13 @@ def _recover(folder: Path, world: World, say: Say) -> Checkpoint | None:
     return found
 
 
-def _continue(run: Run, found: Checkpoint, say: Say, other_data: bool) -> None:
+def _continue(run: Run, found: Checkpoint, say: Say, allow_data_change: bool) -> None:
     """Put the state of `found` into the run."""
     state = found.state
-    if state.data != run.data.checksum and not other_data:
+    if state.data != run.data.checksum and not allow_data_change:
         raise TrainingError(
             f"the run was trained on a release with the digest {state.data[:12]}, --data has "
-            f"{run.data.checksum[:12]}: give the same release, or --other-data to go on with this one"
+            f"{run.data.checksum[:12]}: give the same release, or --allow-data-change to go on with this one"
         )
     checkpoint.restore_optimisers(run.stepper.optimisers(), found.optimiser)
     note = run.sampler.load(state.sampler) if state.data == run.data.checksum else ""
@@ -188,9 +193,9 @@ def _continue(run: Run, found: Checkpoint, say: Say, other_data: bool) -> None:
 
 
 def _foreign(folder: Path, config: ModelConfig) -> dict[str, dict[str, Tensor]]:
-    """State dicts of weights to start from; where there are only averages, those."""
+    """State dicts of weights to start from; where there is only an EMA, that."""
     theirs = read_config(folder)
-    # The number of rays is a matter of the moment, not of the weights.
+    # The neural rendering resolution is a matter of the schedule, not of the weights.
     render = replace(theirs.generator.render, resolution=config.generator.render.resolution)
     generator = replace(theirs.generator, render=render)
     if (generator, theirs.discriminator) != (config.generator, config.discriminator):

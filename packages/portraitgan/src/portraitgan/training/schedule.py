@@ -1,4 +1,5 @@
-"""What holds at one moment of a run: the stage, the fading regularisers, the rays, the weight of averages.
+"""What holds at one moment of a run: the stage, the fading regularisers, the neural rendering resolution, the
+decay of the EMA.
 
 Everything is a function of the number of images seen, so a resumed run needs no memory of its schedules
 (table 1 of the paper, spec section 5.6).
@@ -15,16 +16,16 @@ from portraitgan.training.losses import Schedule, pose_regulariser_strength
 
 
 @dataclass(frozen=True)
-class Moment:
-    """One moment of a run."""
+class ScheduleState:
+    """What holds at one moment of a run."""
 
     stage: StageConfig
     stage_index: int
     schedule: Schedule
-    average_decay: float  # what the moving averages keep of themselves in one iteration
+    ema_decay: float  # of both EMAs in one iteration
 
 
-def at(config: TrainConfig, images: int) -> Moment:
+def at(config: TrainConfig, images: int) -> ScheduleState:
     """What holds for the iteration that starts after `images` images."""
     index = stage_index(config, images)
     stage = config.stages[index]
@@ -35,13 +36,13 @@ def at(config: TrainConfig, images: int) -> Moment:
         blur_sigma=fades.blur_sigma * (1 - _progress(images, fades.blur_kimg)),
         density_noise=fades.density_noise * (1 - _progress(images, fades.density_noise_kimg)),
         pose_regulariser=pose_regulariser_strength(images, config.model.loss),
-        resolution=rays(stage, images - stage_start(config, index)),
+        resolution=resolution_at(stage, images - stage_start(config, index)),
     )
-    return Moment(stage, index, schedule, average_decay(config, images))
+    return ScheduleState(stage, index, schedule, ema_decay(config, images))
 
 
 def model_at(config: TrainConfig, images: int) -> ModelConfig:
-    """The networks' config as inference should use it after `images` images: with the rays of then."""
+    """The networks' config as inference should use it after `images` images, at the resolution of then."""
     generator = config.model.generator
     side = at(config, images).schedule.resolution or generator.render.resolution
     rendered = replace(generator, render=replace(generator.render, resolution=side))
@@ -66,15 +67,15 @@ def stage_end(config: TrainConfig, index: int) -> int:
     return round(config.stages[index].until_kimg * 1000)
 
 
-def rays(stage: StageConfig, images: int) -> int:
-    """Rays per image side after `images` images of the stage; every integer between the two ends occurs."""
+def resolution_at(stage: StageConfig, images: int) -> int:
+    """Neural rendering resolution after `images` images of the stage; every integer in between occurs."""
     share = _progress(max(images, 0), stage.resolution_fade_kimg)
     return round(stage.resolution_start * (1 - share) + stage.resolution * share)
 
 
-def average_decay(config: TrainConfig, images: int) -> float:
+def ema_decay(config: TrainConfig, images: int) -> float:
     """0.5 ** (batch / half-life), where the half-life is at most a share of the images seen."""
-    half_life = min(config.average.half_life, config.average.ramp * images)
+    half_life = min(config.ema.half_life, config.ema.ramp * images)
     return math.pow(0.5, config.batch.size / max(half_life, 1e-8))
 
 

@@ -1,7 +1,7 @@
-"""Sheets of pictures: what the run makes now, always of the same latents, cameras and portraits.
+"""Sheets of images: what the run makes now, always of the same latents, cameras and portraits.
 
-Each row shows a portrait and, right of it, its mirrored twin (same latent, mirrored camera): picture, raw
-picture, mask, depth, and the body in the predicted pose over the picture. Below are real portraits: picture,
+Each row shows a portrait and, right of it, its mirrored twin (same latent, mirrored camera): image, raw
+image, mask, depth, and the body in the predicted pose over the image. Below are real portraits: image,
 mask, the body in the pose of the label, and in the pose that the discriminator predicts. Latents are
 conditioned on the front camera and the neutral pose (spec section 7), as inference does it.
 """
@@ -21,19 +21,20 @@ from phq_data import camera as labels
 from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
 from portraitgan.data.dataset import PortraitData
-from portraitgan.images.drawing import Pixels, draw, sheet, to_pixels
+from portraitgan.images.drawing import draw, sheet, to_pixels
+from portraitgan.images.files import Pixels
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.pose import mirror_camera, mirror_pose
 from portraitgan.training import rng
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.losses import prepare_real
-from portraitgan.training.schedule import Moment
+from portraitgan.training.schedule import ScheduleState
 from portraitgan.training.step import Networks
 
 FOLDER = "snapshots"
 _PARTS = ("image", "raw", "mask", "depth")
-_SMALLEST, _LARGEST = 96, 256  # pixels of a picture on the sheet
+_SMALLEST, _LARGEST = 96, 256  # pixels of an image on the sheet
 _OPACITY = 0.6
 Color = tuple[float, float, float]
 _LABEL, _GENERATED, _PREDICTED = (1.0, 0.67, 0.24), (0.35, 0.78, 1.0), (0.47, 0.9, 0.47)
@@ -68,10 +69,10 @@ def make_scene(config: TrainConfig, data: PortraitData, device: torch.device) ->
 
 
 @torch.no_grad()
-def write(run: Path, scene: Scene, networks: Networks, moment: Moment, images: int) -> Path:
-    """Write `RUN/snapshots/kimg-NNNNNN.MMM.jpg` of the moving averages; returns its path."""
+def write(run: Path, scene: Scene, networks: Networks, state: ScheduleState, images: int) -> Path:
+    """Write `RUN/snapshots/kimg-NNNNNN.MMM.jpg` of the EMAs; returns its path."""
     generator, discriminator = networks.generator_ema, networks.discriminator_ema
-    resolution = moment.schedule.resolution or generator.config.render.resolution
+    resolution = state.schedule.resolution or generator.config.render.resolution
     size = min(_LARGEST, max(_SMALLEST, generator.config.image_resolution))
     ours = [
         a + b
@@ -108,7 +109,7 @@ def newest(run: str | Path) -> Path | None:
 def _generated(
     generator: Generator, scene: Scene, resolution: int, size: int, mirrored: bool
 ) -> list[list[Pixels]]:
-    """Rows of pictures of the scene's latents."""
+    """Rows of images of the scene's latents."""
     rows = []
     for index in range(len(scene.z)):
         z = scene.z[index : index + 1]
@@ -164,15 +165,15 @@ def _pose(generator: Generator, z: Tensor, camera: Tensor, coarse: Tensor) -> Te
 def _with_body(
     picture: Pixels, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, color: Color
 ) -> Pixels:
-    """The picture with the posed body over it; as it is where there is no body."""
+    """The image with the posed body over it; as it is where there is no body."""
     if rig is None or pose is None or not bool(pose.isfinite().all()):
-        return picture
+        return image
     cam2world, intrinsics = labels.from_label(camera[0].cpu().numpy())
     vertices = rig.posed(pose[0].cpu().numpy())
     tint = np.broadcast_to(np.array(color), vertices.shape)
     drawn = render_mesh(vertices, rig.faces, cam2world, intrinsics, len(picture), tint, backend="software")
     weight = drawn.rgba[..., 3:].astype(np.float32) * (_OPACITY / 255)
-    return np.round(picture * (1 - weight) + drawn.rgba[..., :3] * weight).astype(np.uint8)
+    return np.round(image * (1 - weight) + drawn.rgba[..., :3] * weight).astype(np.uint8)
 
 
 def _titled(pixels: Pixels, titles: list[str], size: int, height: int = 16) -> Pixels:

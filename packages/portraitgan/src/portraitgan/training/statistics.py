@@ -19,7 +19,7 @@ from torch import Tensor
 
 from portraitgan.checkpoints.checkpoint import write_text
 from portraitgan.training.distributed import World
-from portraitgan.training.schedule import Moment
+from portraitgan.training.schedule import ScheduleState
 
 FILE = "statistics.jsonl"
 
@@ -31,7 +31,7 @@ class Row:
     images: int  # at the interval's end
     iteration: int
     stage: str
-    resolution: int  # rays per side
+    resolution: int  # neural rendering resolution
     condition_swap: float
     blur_sigma: float
     density_noise: float
@@ -85,15 +85,15 @@ class Tally:
 def make_row(
     images: int,
     iteration: int,
-    moment: Moment,
+    state: ScheduleState,
     values: Mapping[str, float],
     seconds_per_kimg: float,
     seconds_left: float,
 ) -> Row:
     """A row of this moment, with this process's peak memory."""
-    schedule = moment.schedule
+    schedule = state.schedule
     return Row(
-        images, iteration, moment.stage.name, schedule.resolution or 0, schedule.condition_swap,
+        images, iteration, state.stage.name, schedule.resolution or 0, schedule.condition_swap,
         schedule.blur_sigma, schedule.density_noise, schedule.pose_regulariser, seconds_per_kimg,
         seconds_left, memory_gib(), gpu_memory_gib(), values,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One iteration: generator, discriminator, every so often R1, then the moving averages (spec section 5).
+"""One iteration: generator, discriminator, every so often R1, then the EMAs (spec section 5).
 
 Each phase goes through its share of the batch in micro-batches and adds up their gradients; over several
 processes torch's `DistributedDataParallel` averages them with the last micro-batch. Losses are means over the
@@ -35,7 +35,7 @@ from portraitgan.networks.placing import place
 from portraitgan.training import ema, losses, rng
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import DistributedError, World
-from portraitgan.training.schedule import Moment
+from portraitgan.training.schedule import ScheduleState
 
 LARGEST_GRADIENT = 1e5
 """What an infinite gradient becomes; NaN becomes 0."""
@@ -48,7 +48,7 @@ _OWN_BUFFERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Networks:
-    """Both networks and their moving averages."""
+    """Both networks and their EMAs."""
 
     generator: Generator
     discriminator: Discriminator
@@ -74,7 +74,7 @@ def make_networks(
 ) -> Networks:
     """Networks with fresh weights of `seed`, or with those of `states` (by the names of their files).
 
-    A moving average that `states` lacks starts as a copy. Raises `WeightsError` for weights that do not fit.
+    An EMA that `states` lacks starts as a copy. Raises `WeightsError` for weights that do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.seed_of(seed, "weights").generate_state(1)[0]))
@@ -85,9 +85,9 @@ def make_networks(
             fit(network, dict(states[name]), name)
         place(network, world.device, config.precision)
     generator_ema, discriminator_ema = ema.averaged_copy(generator), ema.averaged_copy(discriminator)
-    for name, average in ((GENERATOR_EMA, generator_ema), (DISCRIMINATOR_EMA, discriminator_ema)):
+    for name, averaged in ((GENERATOR_EMA, generator_ema), (DISCRIMINATOR_EMA, discriminator_ema)):
         if states is not None and name in states:
-            fit(average, dict(states[name]), name)
+            fit(averaged, dict(states[name]), name)
     return Networks(generator.train(), discriminator.train(), generator_ema, discriminator_ema)
 
 
@@ -101,7 +101,11 @@ class GeneratorPhase(nn.Module):
         self.config = config
 
     def forward(
-        self, given: losses.Conditions, schedule: losses.Schedule, draws: losses.Pass, seen: dict[str, Tensor]
+        self,
+        given: losses.Conditions,
+        schedule: losses.Schedule,
+        draws: losses.PassRandomness,
+        seen: dict[str, Tensor],
     ) -> Tensor:
         """The loss; what a status line shows goes into `seen`."""
         loss = losses.generator_loss(
@@ -130,7 +134,7 @@ class DiscriminatorPhase(nn.Module):
         batch: Batch,  # the real portraits' labels
         given: losses.Conditions | None,  # none: the R1 penalty
         schedule: losses.Schedule,
-        draws: losses.Pass,
+        draws: losses.PassRandomness,
         seen: dict[str, Tensor],
     ) -> Tensor:
         """The loss; what a status line shows goes into `seen`."""
@@ -194,27 +198,27 @@ class Stepper:
             DISCRIMINATOR: (self.discriminator_optimiser, dict(networks.discriminator.named_parameters())),
         }
 
-    def step(self, batches: Iterator[Batch], iteration: int, moment: Moment) -> dict[str, Tensor]:
+    def step(self, batches: Iterator[Batch], iteration: int, state: ScheduleState) -> dict[str, Tensor]:
         """One iteration on the next batch. Returns this process's mean of every loss and score."""
-        self._enter(moment)
+        self._enter(state)
         device = self.world.device
         batch = [next(batches).to(device) for _ in range(self.micro_batches)]
         real = [
             losses.prepare_real(
                 one.images.float() / 127.5 - 1, one.masks.float() / 255,
-                self._resolution(moment), moment.schedule.blur_sigma,
+                self._resolution(state), state.schedule.blur_sigma,
             )
             for one in batch
         ]  # fmt: skip
         seen: dict[str, list[Tensor]] = {}
-        bad = self._generator(iteration, moment, seen)
+        bad = self._generator(iteration, state, seen)
         lazy = iteration % self.config.optimiser.r1_interval == 0
-        bad += self._discriminator(iteration, moment, batch, real, seen)
+        bad += self._discriminator(iteration, state, batch, real, seen)
         if lazy:
-            bad += self._r1(moment, batch, real, seen)
+            bad += self._r1(state, batch, real, seen)
         networks = self.networks
-        ema.update(networks.generator_ema, networks.generator, moment.average_decay)
-        ema.update(networks.discriminator_ema, networks.discriminator, moment.average_decay)
+        ema.update(networks.generator_ema, networks.generator, state.ema_decay)
+        ema.update(networks.discriminator_ema, networks.discriminator, state.ema_decay)
         means = {name: torch.stack(values).mean() for name, values in seen.items()}
         means["bad_gradients"] = bad
         return means
@@ -228,23 +232,25 @@ class Stepper:
         z = torch.randn(size, self.config.model.generator.z_dim, generator=random)
         return losses.Conditions(z.to(device), cameras.to(device), poses.to(device))
 
-    def draws(self, iteration: int, phase: str, micro_batch: int, moment: Moment) -> losses.Pass:
-        """The other chance of one micro-batch: swaps, rays, noise."""
+    def draws(
+        self, iteration: int, phase: str, micro_batch: int, state: ScheduleState
+    ) -> losses.PassRandomness:
+        """What else is random in one micro-batch: swaps, rays, noise."""
         device, seed = self.world.device, self.config.seed
         random = rng.torch_random(device, seed, "draws", phase, iteration, micro_batch)
         loss, size = self.config.model.loss, self.config.batch.micro
         chosen = torch.rand(2, size, generator=random, device=device)
-        swaps = losses.Swaps(chosen[0] < moment.schedule.condition_swap, chosen[1] < loss.background_swap)
-        return losses.Pass(swaps, random=random)
+        swaps = losses.Swaps(chosen[0] < state.schedule.condition_swap, chosen[1] < loss.background_swap)
+        return losses.PassRandomness(swaps, random=random)
 
-    def _enter(self, moment: Moment) -> None:
+    def _enter(self, state: ScheduleState) -> None:
         """Freeze or thaw the generator's pose predictor as the stage says, and wrap the phases for it."""
-        if self._stage == moment.stage_index:
+        if self._stage == state.stage_index:
             return
-        self._stage = moment.stage_index
+        self._stage = state.stage_index
         networks, config = self.networks, self.config.model
         networks.generator.requires_grad_(True)
-        if networks.generator.pose_branch is not None and not moment.stage.train_pose_predictor:
+        if networks.generator.pose_branch is not None and not state.stage.train_pose_predictor:
             networks.generator.pose_branch.requires_grad_(False)
         self._generator_phase = self._wrapped(
             GeneratorPhase(networks.generator, networks.discriminator, config)
@@ -259,16 +265,16 @@ class Stepper:
         # Which weights a phase leaves without gradient differs: super-resolution's noise, R1's pose branch.
         return DistributedDataParallel(phase, **_OWN_BUFFERS, find_unused_parameters=True)
 
-    def _generator(self, iteration: int, moment: Moment, seen: dict[str, list[Tensor]]) -> Tensor:
+    def _generator(self, iteration: int, state: ScheduleState, seen: dict[str, list[Tensor]]) -> Tensor:
         networks = self.networks
         networks.discriminator.requires_grad_(False)
         networks.generator.zero_grad(set_to_none=True)
         for index, number in self._numbers():
             given = self.conditions(iteration, "generator", number)
-            draws = self.draws(iteration, "generator", number, moment)
+            draws = self.draws(iteration, "generator", number, state)
             found: dict[str, Tensor] = {}
             with self._last_speaks(self._generator_phase, index):
-                loss = self._generator_phase(given, moment.schedule, draws, found)
+                loss = self._generator_phase(given, state.schedule, draws, found)
                 (loss / self.micro_batches).backward()
             _collect(seen, found)
         networks.discriminator.requires_grad_(True)
@@ -277,7 +283,7 @@ class Stepper:
     def _discriminator(
         self,
         iteration: int,
-        moment: Moment,
+        state: ScheduleState,
         batch: Sequence[Batch],
         real: Sequence[Portraits],
         seen: dict[str, list[Tensor]],
@@ -289,11 +295,11 @@ class Stepper:
         before, after = styles.clone(), torch.zeros_like(styles)
         for index, number in self._numbers():
             given = self.conditions(iteration, "discriminator", number)
-            draws = self.draws(iteration, "discriminator", number, moment)
+            draws = self.draws(iteration, "discriminator", number, state)
             found: dict[str, Tensor] = {}
             with self._last_speaks(self._discriminator_phase, index):
                 loss = self._discriminator_phase(
-                    real[index], batch[index], given, moment.schedule, draws, found
+                    real[index], batch[index], given, state.schedule, draws, found
                 )
                 (loss / self.micro_batches).backward()
             after += styles / self.micro_batches
@@ -305,7 +311,7 @@ class Stepper:
 
     def _r1(
         self,
-        moment: Moment,
+        state: ScheduleState,
         batch: Sequence[Batch],
         real: Sequence[Portraits],
         seen: dict[str, list[Tensor]],
@@ -317,7 +323,7 @@ class Stepper:
             found: dict[str, Tensor] = {}
             with self._last_speaks(self._discriminator_phase, index):
                 penalty = self._discriminator_phase(
-                    real[index], batch[index], None, moment.schedule, losses.Pass(), found
+                    real[index], batch[index], None, state.schedule, losses.PassRandomness(), found
                 )
                 (penalty * gain).backward()
             _collect(seen, found)
@@ -347,8 +353,8 @@ class Stepper:
         optimiser.step()
         return bad
 
-    def _resolution(self, moment: Moment) -> int:
-        return moment.schedule.resolution or self.config.model.generator.render.resolution
+    def _resolution(self, state: ScheduleState) -> int:
+        return state.schedule.resolution or self.config.model.generator.render.resolution
 
 
 def _collect(seen: dict[str, list[Tensor]], found: Mapping[str, Tensor]) -> None:

@@ -15,19 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from portraitgan.strict_json import ConfigError
+from phq_data.typed_json import ConfigError
 from portraitgan.training.statistics import Row
 
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 class Tracker(Protocol):
-    """Where rows and pictures go."""
+    """Where rows and images go."""
 
     def row(self, row: Row) -> None:
         """Take a row of statistics."""
 
-    def picture(self, images: int, name: str, path: Path) -> None:
+    def image(self, images: int, name: str, path: Path) -> None:
         """Take a sheet."""
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, row.images)
         self._writer.flush()
 
-    def picture(self, images: int, name: str, path: Path) -> None:
+    def image(self, images: int, name: str, path: Path) -> None:
         """See `Tracker`."""
         with Image.open(path) as sheet:
             pixels = np.asarray(sheet.convert("RGB"))
@@ -113,7 +113,7 @@ class WeightsAndBiases:
         """See `Tracker`."""
         self._run.log({"images": row.images, **numbers(row)})
 
-    def picture(self, images: int, name: str, path: Path) -> None:
+    def image(self, images: int, name: str, path: Path) -> None:
         """See `Tracker`."""
         self._run.log({"images": images, name: self._wandb.Image(str(path))})
 
@@ -135,7 +135,7 @@ class MLflow:
         """See `Tracker`."""
         self._mlflow.log_metrics(numbers(row), step=row.images)
 
-    def picture(self, images: int, name: str, path: Path) -> None:
+    def image(self, images: int, name: str, path: Path) -> None:
         """See `Tracker`."""
         self._mlflow.log_artifact(str(path), "snapshots")
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from phq_data.errors import ModelError
 from phq_data.models.crowdnet.network import CrowdNet
-from phq_data.models.registry import ModelError
 from phq_data.weights import tensor_file
 
 FORMAT = "phq-3dcrowdnet/1"

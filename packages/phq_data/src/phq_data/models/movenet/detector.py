@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.keypoints import (
     SHOULDERS,
     head_centre,
@@ -80,7 +80,7 @@ class MoveNetDetector:
     def __init__(self, config: MoveNetConfig | None = None, *, threads: int = 1) -> None:
         self.config = config if config is not None else MoveNetConfig()
         self.threads = threads
-        self.fingerprint = registry.fingerprint("movenet", CODE_VERSION, self.config, NETWORKS)
+        self.fingerprint = onnx.fingerprint("movenet", CODE_VERSION, self.config, NETWORKS)
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedPerson]:
         """People of one upright sRGB photo `image` [H, W, 3], ordered left to right by their heads."""
@@ -297,7 +297,7 @@ class MoveNetDetector:
             crops = np.stack([cut[0] for cut in cuts])
             if mirrored:
                 crops, aims[:, 0] = np.ascontiguousarray(crops[:, :, ::-1]), 1 - aims[:, 0]
-            maps = registry.run("movenet-thunder", {"image": crops}, self.threads)
+            maps = onnx.run("movenet-thunder", {"image": crops}, self.threads)
             for view, keypoints, (x0, y0, side) in zip(
                 batch, decode_thunder(maps, aims[:, ::-1]), corners, strict=True
             ):

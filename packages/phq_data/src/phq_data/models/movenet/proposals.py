@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.keypoints import (
     SHOULDERS,
     box_overlap,
@@ -108,7 +108,7 @@ def _look(
     small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
     canvas[:height, :width] = np.asarray(small)
-    maps = registry.run("movenet-multipose", {"image": canvas[None]}, threads)
+    maps = onnx.run("movenet-multipose", {"image": canvas[None]}, threads)
     found = decode_multipose(maps, config.people_per_look, config.minimum_centre)
 
     sides = np.array([canvas.shape[1] / width * photo.size[0], canvas.shape[0] / height * photo.size[1]])

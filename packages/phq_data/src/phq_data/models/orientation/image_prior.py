@@ -3,7 +3,7 @@
 Nine points leave the turn of a torso open; a picture shows a collar, a chin, the back of a head. Thunder, the
 embedded keypoint network, has learned from photos to see all that before it asks for points. Its features of
 a square around head and chest, and of the mirrored square, go with the keypoints and with what those tell
-into small networks, trained by `tools/train_looks.py` on rendered people. Like `views`, they give two
+into small networks, trained by `tools/train_image_prior.py` on rendered people. Like `views`, they give two
 directions to the camera, in the frames of chest and head, each with its own doubt, and the guess of the
 mirrored features is the mirrored guess, exactly.
 """
@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from phq_data.models import registry
+from phq_data.models import onnx
 from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
 from phq_data.models.movenet.crops import CROP, cut_square
 from phq_data.models.orientation.keypoint_prior import USED, features, load_guesser, mirror
 
 FloatArray = NDArray[np.float64]
 Maps = NDArray[np.float32]
-DATA_FILE = Path(__file__).parents[2] / "data" / "picture_views.safetensors"
+DATA_FILE = Path(__file__).parents[2] / "data" / "image_orientation_prior.safetensors"
 NETWORK = "movenet-thunder"
 PADDING = 2.3
 """Side of the square over the breadth of the shoulders: head and chest, closer than the detector looks."""
@@ -54,14 +54,14 @@ class PictureGuesser:
     @property
     def digest(self) -> str:
         """Hex digest of all numbers and of how the picture is looked at."""
-        state = hashlib.sha256(f"{CODE_VERSION} {PADDING} {registry.embedded_model(NETWORK).sha256}".encode())
+        state = hashlib.sha256(f"{CODE_VERSION} {PADDING} {onnx.embedded_model(NETWORK).sha256}".encode())
         for array in vars(self).values():
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> PictureGuesser:
-        """The networks of a file written by `tools/train_looks.py`."""
+        """The networks of a file written by `tools/train_image_prior.py`."""
         arrays: dict[str, Any] = load_file(path)
         double = ("mean", "deviation")
         return cls(**{k: v.astype(np.float64 if k in double else np.float32) for k, v in arrays.items()})
@@ -119,7 +119,7 @@ def look(
         crop[0] = cut_square(image, *square_around(keypoints))
         crop[1] = crop[0][:, ::-1]
     # One person at a time: what is seen of one must not depend on who else is there.
-    maps = [registry.run(NETWORK, {"image": crop}, threads)["features"] for crop in crops]
+    maps = [onnx.run(NETWORK, {"image": crop}, threads)["features"] for crop in crops]
     return np.stack(maps)
 
 

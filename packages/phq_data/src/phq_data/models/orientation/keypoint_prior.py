@@ -2,8 +2,9 @@
 
 Reprojection leaves the turn of a torso open by some ten degrees, and detectors exchange shoulders in views
 from behind. But scores tell what was hidden, and elbows and hips take part. A small network, trained by
-`tools/train_views.py` on rendered people seen by the embedded detector, turns all of that into two directions
-to the camera, in the frames of chest and head, each with its own doubt. The fit takes them as a prior.
+`tools/train_keypoint_prior.py` on rendered people seen by the embedded detector, turns all of that into two
+directions to the camera, in the frames of chest and head, each with a standard deviation. The fit takes them
+as a prior.
 
 The guess of a mirrored person is the mirrored guess, exactly: both are looked at and averaged.
 """
@@ -49,7 +50,7 @@ class ViewGuesser:
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> ViewGuesser:
-        """The network of a file written by `tools/train_views.py`."""
+        """The network of a file written by `tools/train_keypoint_prior.py`."""
         arrays = {key: value.astype(np.float64) for key, value in load_file(path).items()}
         count = sum(key.startswith("weight") for key in arrays)
         return cls(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
+from phq_data.compatibility import first_names
 from phq_data.models.orientation.image_prior import PictureGuesser, load_picture_guesser, look
 from phq_data.models.orientation.keypoint_prior import ViewGuesser, load_guesser
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
@@ -63,7 +64,7 @@ class SmplifyFitter:
         skeleton = b"".join(array.tobytes() for array in vars(self._skeleton).values())
         facts = {
             "version": CODE_VERSION,
-            "config": asdict(self.config),
+            "config": first_names(self.config),
             "skeleton": hashlib.sha256(skeleton).hexdigest(),
             "views": self._guesser.digest if self._guesser else "",
             "looks": self._looker.digest if self._looker else "",

@@ -72,7 +72,7 @@ def draw(workspace: Workspace, inspection: Inspection) -> bytes:
 
 
 def _heading(inspection: Inspection) -> Image.Image:
-    name = file_name(inspection.uri)
+    name = shown_name(inspection.uri)
     if inspection.photo is None:
         why = next((row["reason"] for row in inspection.ledger if row["reason"]), "was never read")
         return _words(

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from phq_data.errors import PhqError
 from phq_data.sources import Provenance
 
 
-class FetchError(Exception):
+class FetchError(PhqError):
     """A page or file that could not be had. `reason` is a short stable word.
 
     Reasons of transient errors are class-like words (`ServerError`): another try may help. Reasons of

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from phq_data.compatibility import REASONS, upgrade_provenance
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.web import Candidate
 from phq_data.sources.web.limits import QuotaBook
@@ -354,7 +355,9 @@ def _json(candidate: Candidate) -> str:
 
 def _candidate(text: str) -> Candidate:
     values = json.loads(text)
-    return Candidate(**{**values, "provenance": Provenance(**values["provenance"])})
+    provenance = Provenance(**upgrade_provenance(values["provenance"]))
+    refusal = REASONS.get(values["refusal"], values["refusal"])
+    return Candidate(**{**values, "provenance": provenance, "refusal": refusal})
 
 
 def _file(row: sqlite3.Row) -> File:
@@ -365,10 +368,11 @@ def _file(row: sqlite3.Row) -> File:
         state=row["state"],
         transient=bool(row["transient"]),
         again=bool(row["again"]),
+        reason=REASONS.get(row["reason"], row["reason"]),
         **{
             name: row[name]
             for name in (
-                "reason", "message", "attempts", "sha256", "key", "bytes", "etag", "modified", "seen", "part",
+                "message", "attempts", "sha256", "key", "bytes", "etag", "modified", "seen", "part",
             )
         },
     )  # fmt: skip

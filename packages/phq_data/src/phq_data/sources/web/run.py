@@ -18,9 +18,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from phq_data.config import IngestConfig
-from phq_data.pipeline.gather import Plan
 from phq_data.sources import SourceError
 from phq_data.sources.licenses import normalise
+from phq_data.sources.plan import Plan
 from phq_data.sources.terms import COLLECTING, Permission, objections
 from phq_data.sources.web import Candidate, FetchError, Page, PermanentError, TransientError, WebSource
 from phq_data.sources.web.fetch import Fetched, Fetcher

@@ -1,4 +1,4 @@
-"""The pictures of the page: a portrait, its mesh, its mask, its photo, a thumbnail.
+"""The images of the page: a portrait, its mesh, its mask, its photo, a thumbnail.
 
 Only portraits of the store's index are served, by their id; no name of a file ever comes from outside. What
 takes time to make is kept in `review/cache` of the workspace, written whole or not at all.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data.errors import PhqError
 from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
 from phq_data.pipeline.engine import load_config, read_photo
 from phq_data.rendering import renderer
@@ -46,20 +47,44 @@ _ROWS_KEPT = 256  # portraits whose bytes stay in memory, some 300 kB each
 _MADE_KEPT = 2048  # overlays and thumbnails, some 10 kB each
 
 
-class NoPictureError(LookupError):
-    """There is no such picture; the message says why."""
+class NoImageError(PhqError, LookupError):
+    """There is no such image; the message says why."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An encoded picture."""
+class EncodedImage:
+    """An encoded image."""
 
     data: bytes
     media_type: str
 
 
-class Pictures:
-    """Reads and makes the pictures of a workspace's portraits. Safe to use from many threads."""
+class _Place(NamedTuple):
+    """Where a portrait lies."""
+
+    photo_id: str
+    part: int
+    row: int
+    active: int
+
+
+class _Portrait(NamedTuple):
+    """What is read of a row of `portraits`."""
+
+    portrait_id: str
+    camera: list[float]  # [25]
+    pose: list[float]  # [6] radians
+    image: dict[str, Any]  # schema.IMAGE
+    mask: dict[str, Any]
+
+    def encoded(self, kind: Kind) -> bytes:
+        """The stored bytes of the crop or the mask."""
+        data: bytes = (self.image if kind == "crop" else self.mask)["bytes"]
+        return data
+
+
+class PortraitImages:
+    """Reads and makes the images of a workspace's portraits. Safe to use from many threads."""
 
     def __init__(self, workspace: Workspace, store: Store, *, workers: int = 1) -> None:
         self._workspace = workspace
@@ -67,12 +92,12 @@ class Pictures:
         self._rig: PortraitRig | None = None
         self.rig_version = ""
         self.reload()
-        self._rows: _Recent[dict[str, Any]] = _Recent(_ROWS_KEPT)
-        self._made: _Recent[Picture] = _Recent(_MADE_KEPT)
+        self._rows: _Recent[_Portrait] = _Recent(_ROWS_KEPT)
+        self._made: _Recent[EncodedImage] = _Recent(_MADE_KEPT)
         self._guard = threading.Lock()
-        self._planned: dict[str, Future[Picture]] = {}
+        self._planned: dict[str, Future[EncodedImage]] = {}
         self._at_once = threading.BoundedSemaphore(2)
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="phq-pictures")
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="phq-images")
 
     def reload(self) -> None:
         """Take the rig that the workspace has now."""
@@ -81,15 +106,14 @@ class Pictures:
         data = self._workspace.read_bytes(key) if self._workspace.exists(key) else b""
         self.rig_version = hashlib.sha256(data + str(OVERLAY_SIDE).encode()).hexdigest()[:12]
 
-    def get(self, portrait_id: str, kind: Kind) -> Picture:
-        """One picture. Raises `NoPictureError`, `WorkspaceError` when the workspace is damaged."""
+    def get(self, portrait_id: str, kind: Kind) -> EncodedImage:
+        """One image. Raises `NoImageError`, `WorkspaceError` when the workspace is damaged."""
         if kind in ("crop", "mask"):
-            row = self._row(portrait_id)
-            data = (row["image"] if kind == "crop" else row["mask"])["bytes"]
+            data = self._row(portrait_id).encoded(kind)
             media = _TYPES.get(sniff(data[:64]) or "")
             if media is None:
-                raise NoPictureError(f"portrait {portrait_id[:12]} has no {kind} that a browser shows")
-            return Picture(data, media)
+                raise NoImageError(f"portrait {portrait_id[:12]} has no {kind} that a browser shows")
+            return EncodedImage(data, media)
         name = self._name(portrait_id, kind)
         found = self._made.get(name)
         if found is not None:
@@ -103,8 +127,8 @@ class Pictures:
             return self._made.get(name) or self._cached(name, portrait_id, kind)
 
     def check(self, portrait_id: str) -> None:
-        """Raises `NoPictureError` when the workspace has no such portrait."""
-        self._item(portrait_id)
+        """Raises `NoImageError` when the workspace has no such portrait."""
+        self._place(portrait_id)
 
     def prepare(self, portrait_ids: Sequence[str]) -> None:
         """Begin to make the overlays of portraits that will be looked at next."""
@@ -118,7 +142,7 @@ class Pictures:
             future.add_done_callback(partial(self._forget, name))
 
     def close(self) -> None:
-        """Stop making pictures."""
+        """Stop making images."""
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     # ---- what takes time ---------------------------------------------------------------------------------
@@ -126,77 +150,76 @@ class Pictures:
     def _name(self, portrait_id: str, kind: Kind) -> str:
         return f"{portrait_id}-{kind}-{self.rig_version}" if kind == "overlay" else f"{portrait_id}-{kind}"
 
-    def _forget(self, name: str, _: Future[Picture]) -> None:
+    def _forget(self, name: str, _: Future[EncodedImage]) -> None:
         with self._guard:
             self._planned.pop(name, None)
 
-    def _cached(self, name: str, portrait_id: str, kind: Kind) -> Picture:
-        item = self._item(portrait_id)
+    def _cached(self, name: str, portrait_id: str, kind: Kind) -> EncodedImage:
+        place = self._place(portrait_id)
         if kind == "photo":  # people in one photo share it
-            name = f"{item['photo_id']}-photo"
+            name = f"{place.photo_id}-photo"
         key = f"{_CACHE}/{name[:2]}/{name}.webp"
         if self._workspace.exists(key):
-            picture = Picture(self._workspace.read_bytes(key), "image/webp")
+            image = EncodedImage(self._workspace.read_bytes(key), "image/webp")
         else:
-            picture = Picture(self._make(portrait_id, kind, item), "image/webp")
-            # On a full or read-only disk the picture is made again next time; nothing else is lost.
+            image = EncodedImage(self._make(portrait_id, kind, place), "image/webp")
+            # On a full or read-only disk the image is made again next time; nothing else is lost.
             with contextlib.suppress(WorkspaceError):
-                self._workspace.write_bytes(key, picture.data)
+                self._workspace.write_bytes(key, image.data)
         if kind != "photo":
-            self._made.put(name, picture)
-        return picture
+            self._made.put(name, image)
+        return image
 
-    def _make(self, portrait_id: str, kind: Kind, item: Any) -> bytes:
+    def _make(self, portrait_id: str, kind: Kind, place: _Place) -> bytes:
         if kind == "photo":
-            return self._photo(item["photo_id"], item["part"])
+            return self._photo(place.photo_id, place.part)
         row = self._row(portrait_id)
         if kind == "thumb":
-            pixels = Image.fromarray(decode_struct(row["image"]))
+            pixels = Image.fromarray(decode_struct(row.image))
             pixels.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.LANCZOS)
             return _webp(pixels, 80)
         if self._rig is None:
-            raise NoPictureError("the workspace has no rig yet: there is no mesh to show")
-        drawn = mesh(self._rig, row["camera"], row["pose"], OVERLAY_SIDE)
+            raise NoImageError("the workspace has no rig yet: there is no mesh to show")
+        drawn = mesh(self._rig, row.camera, row.pose, OVERLAY_SIDE)
         return _webp(Image.fromarray(drawn), 85)
 
     def _photo(self, photo_id: str, part: int) -> bytes:
         table = self._workspace.read_part("tables/photos", part, ["photo_id", "key"])
-        key = next((r["key"] for r in table.to_pylist() if r["photo_id"] == photo_id), None)
+        keys = dict(zip(table["photo_id"].to_pylist(), table["key"].to_pylist(), strict=True))
+        key = keys.get(photo_id)
         if key is None:
-            raise NoPictureError(f"photo {photo_id[:12]} is no longer in the workspace")
+            raise NoImageError(f"photo {photo_id[:12]} is no longer in the workspace")
         limit = load_config(self._workspace).ingest.max_pixels
         try:
             data = read_photo(self._workspace, key)
             if hashlib.sha256(data).hexdigest() != photo_id:
-                raise NoPictureError(f"the file of photo {photo_id[:12]} has changed since the build")
+                raise NoImageError(f"the file of photo {photo_id[:12]} has changed since the build")
             photo = decode(data, max_pixels=limit, max_side=PHOTO_SIDE)
         except (PhotoError, WorkspaceError, OSError) as error:
-            raise NoPictureError(f"the photo cannot be shown: {error}") from error
+            raise NoImageError(f"the photo cannot be shown: {error}") from error
         return _webp(Image.fromarray(photo.pixels), 82)
 
     # ---- rows --------------------------------------------------------------------------------------------
 
-    def _item(self, portrait_id: str) -> Any:
-        columns = (ITEMS.c.photo_id, ITEMS.c.part, ITEMS.c.row, ITEMS.c.active)
+    def _place(self, portrait_id: str) -> _Place:
+        columns = [ITEMS.c[name] for name in _Place._fields]
         with self._store.database.read() as connection:
-            statement = sa.select(*columns).where(ITEMS.c.portrait_id == portrait_id)
-            found = connection.execute(statement).mappings().first()
-        if found is None or not found["active"]:
-            raise NoPictureError(f"this workspace has no portrait {portrait_id[:12]}")
-        return found
+            row = connection.execute(sa.select(*columns).where(ITEMS.c.portrait_id == portrait_id)).first()
+        if row is None or not row.active:
+            raise NoImageError(f"this workspace has no portrait {portrait_id[:12]}")
+        return _Place(*row)
 
-    def _row(self, portrait_id: str) -> dict[str, Any]:
+    def _row(self, portrait_id: str) -> _Portrait:
         found = self._rows.get(portrait_id)
         if found is None:
-            item = self._item(portrait_id)
-            found = self._read(portrait_id, item["part"], item["row"])
+            place = self._place(portrait_id)
+            found = self._read(portrait_id, place.part, place.row)
             self._rows.put(portrait_id, found)
         return found
 
-    def _read(self, portrait_id: str, part: int, row: int) -> dict[str, Any]:
-        """Camera, pose, picture and mask of one row, reading only the row group that it lies in."""
+    def _read(self, portrait_id: str, part: int, row: int) -> _Portrait:
+        """Camera, pose, image and mask of one row, reading only the row group that it lies in."""
         path = self._workspace.path(f"tables/portraits/part-{part:05d}.parquet")
-        columns = ["portrait_id", "camera", "pose", "image", "mask"]
         try:
             if self._workspace.is_local:
                 source: Any = pa.OSFile(path)
@@ -208,16 +231,16 @@ class Pictures:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if row < rows:
-                        table = file.read_row_group(group, columns, use_threads=False)
-                        found: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
+                        table = file.read_row_group(group, list(_Portrait._fields), use_threads=False)
+                        found = _Portrait(**table.slice(row, 1).to_pylist()[0])
                         break
                     row -= rows
                 else:
-                    raise NoPictureError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
+                    raise NoImageError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
         except (OSError, pa.ArrowInvalid) as error:
             raise WorkspaceError(f"cannot read {path}: {error}; run `phq build` again") from error
-        if found["portrait_id"] != portrait_id:
-            raise NoPictureError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
+        if found.portrait_id != portrait_id:
+            raise NoImageError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
         return found
 
 
@@ -230,9 +253,9 @@ def mesh(rig: PortraitRig, camera: Any, pose: Any, side: int) -> np.ndarray:
     cam2world, intrinsics = cameras.from_label(camera)
     points = rig.posed(pose).astype(np.float64)
     share = np.clip(rig.weights[:, 1:].astype(np.float64), 0, 1)
-    colours = (1 - share) * np.array(renderer.BODY_COLOUR) + share * np.array(renderer.HEAD_COLOUR)
+    colors = (1 - share) * np.array(renderer.BODY_COLOR) + share * np.array(renderer.HEAD_COLOR)
     shaded = np.ones((len(points), 4), np.float32)
-    shaded[:, :3] = colours * renderer.headlight(points, rig.faces, cam2world[:3, 3])[:, None]
+    shaded[:, :3] = colors * renderer.headlight(points, rig.faces, cam2world[:3, 3])[:, None]
     at, depth = cameras.project(points, cam2world, intrinsics)
     seen = rasterise(at * side, depth, rig.faces, (side, side))
     drawn = seen.image(seen.interpolate(np.clip(shaded, 0, 1), rig.faces))

@@ -1,9 +1,9 @@
-// Session progress: how many, how fast, and how long a key takes to become a picture.
+// Session progress: how many decisions, at which rate, and the time from a key press to the next portrait.
 
-const WINDOW = 3 * 60e3; // the pace is that of the last minutes
+const WINDOW = 3 * 60e3; // the rate is that of the last minutes
 const PAUSE = 45e3; // a longer gap is a pause, not slow work
 
-export class Pace {
+export class Throughput {
   #times = [];
   #paints = [];
 
@@ -29,7 +29,7 @@ export class Pace {
     return (60e3 * working.length) / working.reduce((sum, gap) => sum + gap, 0);
   }
 
-  /** Milliseconds from a key to the next picture on the screen. */
+  /** Milliseconds from a key press to the next portrait on the screen. */
   painted(milliseconds) {
     this.#paints.push(milliseconds);
     if (this.#paints.length > 2000) this.#paints.shift();

@@ -1,13 +1,13 @@
-"""Calibrate the doubt about labels (`stages.uncertainty`) on rendered people, whose errors are known.
+"""Calibrate the labels' error probability (`phq_data.stages.uncertainty`) on rendered people.
 
-    phq synthesize doubt --count 800 --seed 71
-    phq build --workspace doubt-workspace --runner inline doubt/photos
-    python tools/train_doubt.py train doubt-workspace doubt/truth.parquet [WORKSPACE TRUTH ...]
-    python tools/train_doubt.py test WORKSPACE TRUTH
+    phq synthesize rendered --count 800 --seed 71
+    phq build --workspace workspace --runner inline rendered/photos
+    python tools/calibrate_error_probability.py train workspace rendered/truth.parquet [WORKSPACE TRUTH ...]
+    python tools/calibrate_error_probability.py test WORKSPACE TRUTH
 
-Photos must be of seeds that no guess of the view was trained on (`data/VIEW_GUESS_NOTICE`), since its errors
-are smaller there, and `phq accuracy` must be asked about others again. Do it anew when a model or a setting
-that changes labels changes. Rows of portraits are read as they are: screening settings do not matter.
+Use seeds that no orientation prior was trained on (`data/ORIENTATION_PRIOR_NOTICE`), since its errors are
+smaller there, and report accuracy on others again. Run it again when a model or a setting that changes labels
+changes. Every labelled person counts, kept or not: screening settings do not matter.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def away(weights: FloatArray, values: FloatArray, target: FloatArray) -> float:
 
 
 def fit(cost: Callable[..., float], values: FloatArray, target: FloatArray) -> FloatArray:
-    """Weights of least cost; evidence may only raise doubt."""
+    """Weights of least cost; evidence may only raise the error probability."""
     bounds = [(0, None)] * len(uncertainty.EVIDENCE) + [(None, None)] * (len(uncertainty.VIEW) + 1)
     start = np.zeros(values.shape[1])
     found: FloatArray = minimize(cost, start, args=(values, target), method="L-BFGS-B", bounds=bounds).x
@@ -96,7 +96,7 @@ def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
     wrong, target = (off > uncertainty.WRONG).astype(float), np.log(np.maximum(off, SMALLEST))
 
     fitted = [fit(cost, values, aim).round(4) for cost, aim in ((unlikely, wrong), (away, target))]
-    # A fit believes in itself more than its labels say about others: how much is told by labels left out.
+    # A model is overconfident on labels that it was not fitted to; cross-validation says by how much.
     fold = np.random.default_rng(0).permutation(len(off)) % FOLDS
     odds = np.empty(len(off))
     for k in range(FOLDS):
@@ -104,14 +104,14 @@ def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
     pairs = np.column_stack([odds, np.ones(len(odds))])
     slope, offset = minimize(unlikely, [1.0, 0.0], args=(pairs, wrong, 0.0), method="L-BFGS-B").x
     fitted[0] = (fitted[0] * slope + np.r_[np.zeros(len(NAMES)), offset]).round(4)
-    print(f"odds of labels left out: times {slope:.2f} and {offset:+.2f}")
+    print(f"odds of held-out labels: times {slope:.2f} and {offset:+.2f}")
     rows: list[dict[str, Any]] = [
         {"name": name, "mean": round(float(mean[i]), 4), "deviation": round(float(deviation[i]), 4),
          "wrong": float(fitted[0][i]), "error": float(fitted[1][i])}
         for i, name in enumerate(NAMES)
     ]  # fmt: skip
     table = {
-        "made_by": "tools/train_doubt.py",
+        "made_by": "tools/calibrate_error_probability.py",
         "labels": len(off),
         "wrong_share": round(float(wrong.mean()), 4),
         "evidence": rows,
@@ -124,7 +124,7 @@ def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
 
 
 def test(pairs: list[tuple[Path, Path]], weights: Path) -> None:
-    """Print how true the doubt is on labels that it was not fitted to."""
+    """Print how well calibrated the model is on labels that it was not fitted to."""
     model = uncertainty.DoubtModel.load(weights)
     parts = [labels(*pair) for pair in pairs]
     raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from phq_data.review import items
-from phq_data.review.pictures import KINDS, NoPictureError, Pictures
+from phq_data.review.images import KINDS, NoImageError, PortraitImages
 from phq_data.review.store import Store
 
 
@@ -14,33 +14,33 @@ def made(make_workspace):
     found = make_workspace(count=4, rejected=1)
     found.store = Store.open(found.workspace)
     items.sync(found.store, found.workspace)
-    found.pictures = Pictures(found.workspace, found.store)
+    found.images = PortraitImages(found.workspace, found.store)
     yield found
-    found.pictures.close()
+    found.images.close()
     found.store.close()
 
 
-def pixels(picture):
-    return np.asarray(Image.open(io.BytesIO(picture.data)))
+def pixels(image):
+    return np.asarray(Image.open(io.BytesIO(image.data)))
 
 
-def test_every_kind_is_a_picture_that_browsers_show(made):
+def test_every_kind_is_an_image_that_browsers_show(made):
     portrait = made.portraits[0]["portrait_id"]
     for kind in KINDS:
-        picture = made.pictures.get(portrait, kind)
-        assert picture.media_type in ("image/png", "image/webp", "image/jpeg")
-        assert Image.open(io.BytesIO(picture.data)).size[0] > 0
+        image = made.images.get(portrait, kind)
+        assert image.media_type in ("image/png", "image/webp", "image/jpeg")
+        assert Image.open(io.BytesIO(image.data)).size[0] > 0
 
 
 def test_the_crop_and_the_mask_are_the_stored_bytes(made):
     row = made.portraits[1]
-    assert made.pictures.get(row["portrait_id"], "crop").data == row["image"]["bytes"]
-    assert made.pictures.get(row["portrait_id"], "mask").data == row["mask"]["bytes"]
+    assert made.images.get(row["portrait_id"], "crop").data == row["image"]["bytes"]
+    assert made.images.get(row["portrait_id"], "mask").data == row["mask"]["bytes"]
 
 
 def test_the_mesh_lies_on_the_figure_it_was_drawn_from(made):
     for row in made.portraits:
-        overlay = pixels(made.pictures.get(row["portrait_id"], "overlay"))
+        overlay = pixels(made.images.get(row["portrait_id"], "overlay"))
         assert overlay.shape[2] == 4
         side = overlay.shape[0]
         figure = Image.open(io.BytesIO(row["mask"]["bytes"])).resize((side, side), Image.Resampling.BILINEAR)
@@ -49,14 +49,14 @@ def test_the_mesh_lies_on_the_figure_it_was_drawn_from(made):
 
 
 def test_the_photo_is_whole_and_small(made):
-    photo = pixels(made.pictures.get(made.portraits[0]["portrait_id"], "photo"))
+    photo = pixels(made.images.get(made.portraits[0]["portrait_id"], "photo"))
     assert photo.shape == (240, 320, 3)
 
 
-def test_made_pictures_are_kept_in_the_workspace(made, monkeypatch):
+def test_made_images_are_kept_in_the_workspace(made, monkeypatch):
     portrait = made.portraits[0]["portrait_id"]
-    first = made.pictures.get(portrait, "overlay")
-    again = Pictures(made.workspace, made.store)
+    first = made.images.get(portrait, "overlay")
+    again = PortraitImages(made.workspace, made.store)
     monkeypatch.setattr(again, "_make", lambda *_: pytest.fail("drawn again"))
     assert again.get(portrait, "overlay").data == first.data
     again.close()
@@ -64,9 +64,9 @@ def test_made_pictures_are_kept_in_the_workspace(made, monkeypatch):
 
 def test_prepared_meshes_are_there(made, monkeypatch):
     ids = [row["portrait_id"] for row in made.portraits]
-    made.pictures.prepare(ids)
-    made.pictures.close()
-    later = Pictures(made.workspace, made.store)
+    made.images.prepare(ids)
+    made.images.close()
+    later = PortraitImages(made.workspace, made.store)
     prepared = [
         i for i in ids if made.workspace.exists(f"review/cache/{i[:2]}/{later._name(i, 'overlay')}.webp")
     ]
@@ -77,8 +77,8 @@ def test_prepared_meshes_are_there(made, monkeypatch):
 @pytest.mark.parametrize("portrait", ["0" * 32, "../../etc/passwd", "", "%00", "' OR 1=1 --"])
 def test_nothing_else_is_ever_served(made, portrait):
     for kind in KINDS:
-        with pytest.raises(NoPictureError):
-            made.pictures.get(portrait, kind)
+        with pytest.raises(NoImageError):
+            made.images.get(portrait, kind)
 
 
 def test_a_photo_that_changed_on_disk_is_not_shown(made):
@@ -86,15 +86,15 @@ def test_a_photo_that_changed_on_disk_is_not_shown(made):
     key = next(p["key"] for p in made.photos if p["photo_id"] == row["photo_id"])
     other = next(p["key"] for p in made.photos if p["photo_id"] != row["photo_id"])
     made.workspace.write_bytes(key, made.workspace.read_bytes(other))
-    with pytest.raises(NoPictureError, match="has changed since the build"):
-        made.pictures.get(row["portrait_id"], "photo")
+    with pytest.raises(NoImageError, match="has changed since the build"):
+        made.images.get(row["portrait_id"], "photo")
 
 
-def test_a_full_disk_does_not_keep_pictures_from_being_shown(made, monkeypatch):
+def test_a_full_disk_does_not_keep_images_from_being_shown(made, monkeypatch):
     from phq_data.workspace import WorkspaceError
 
     def full(*_):
         raise WorkspaceError("the disk is full")
 
     monkeypatch.setattr(made.workspace, "write_bytes", full)
-    assert made.pictures.get(made.portraits[0]["portrait_id"], "thumb").data
+    assert made.images.get(made.portraits[0]["portrait_id"], "thumb").data

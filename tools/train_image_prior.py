@@ -1,9 +1,9 @@
-"""Train the guess of the view from pictures (`models.orientation.image_prior`) on rendered people, detected.
+"""Train the image orientation prior (`phq_data.models.orientation.image_prior`) on rendered people.
 
     phq synthesize FOLDER --count 1000 --seed 41                (and so on to series 58)
-    python tools/train_looks.py collect CACHE.npz FOLDER        (about 0.5 s a photo and core)
-    python tools/train_looks.py train CACHE.npz [CACHE.npz ...] (minutes; holds out one in eight)
-    python tools/train_looks.py test WEIGHTS.safetensors CACHE.npz
+    python tools/train_image_prior.py collect CACHE.npz FOLDER        (about 0.5 s a photo and core)
+    python tools/train_image_prior.py train CACHE.npz [CACHE.npz ...] (minutes; holds out one in eight)
+    python tools/train_image_prior.py test WEIGHTS.safetensors CACHE.npz
 
 Every person is looked at twice, as the fit will and with what cameras and photographers do to pictures:
 light, contrast, color, blur, noise, JPEG, and a square that is a little off. Needs torch. The seeds of
@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
-from train_views import disturbed, report
+from train_keypoint_prior import disturbed, report
 
 from phq_data import camera as cameras
-from phq_data.evaluation.accuracy import match_people
-from phq_data.models import registry
+from phq_data.evaluation.matching import match_people
+from phq_data.models import onnx
 from phq_data.models.movenet.crops import cut_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
@@ -43,10 +43,10 @@ EPOCHS, BATCH, RATE, DECAY, DROPOUT = 60, 96, 3e-3, 0.1, 0.1
 
 @dataclass(frozen=True)
 class People:
-    """Detected people whose view is known."""
+    """Detected people whose orientation is known."""
 
     keypoints: FloatArray  # [N, 17, 3]
-    keypoint_prior: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
+    directions: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
     photos: NDArray[np.int64]  # [N] index of the photo
     maps: NDArray[np.float16]  # [N, 4, C, 8, 8] features: straight, mirrored; disturbed straight, mirrored
 
@@ -54,19 +54,19 @@ class People:
     def load(cls, paths: list[Path]) -> People:
         """Everybody in some caches."""
         files = [np.load(path) for path in paths]
-        names = ("keypoints", "views", "photos", "maps")
+        names = ("keypoints", "directions", "photos", "maps")
         return cls(*(np.concatenate([file[name] for file in files]) for name in names))
 
     def take(self, rows: NDArray[np.bool_]) -> People:
         """The chosen people."""
-        return People(self.keypoints[rows], self.views[rows], self.photos[rows], self.maps[rows])
+        return People(self.keypoints[rows], self.directions[rows], self.photos[rows], self.maps[rows])
 
 
 def collect(path: Path, folder: Path) -> None:
     """Detect the people in the photos of `phq synthesize` and keep what Thunder sees of them."""
     found = list(_people(folder))
     columns = [np.array(column) for column in zip(*found, strict=True)]
-    np.savez(path, keypoints=columns[0], views=columns[1], photos=columns[2], maps=columns[3])
+    np.savez(path, keypoints=columns[0], directions=columns[1], photos=columns[2], maps=columns[3])
     print(f"{path}: {len(found)} people")
 
 
@@ -83,10 +83,10 @@ def _people(folder: Path) -> Iterator[tuple[FloatArray, FloatArray, int, NDArray
         for row, match in zip(group, match_people(group, named), strict=True):
             if match and row["visible"] >= 0.5:
                 points = detected[int(match)]
-                yield points, _views(row), index, _maps(image, points, rng)
+                yield points, _directions(row), index, _maps(image, points, rng)
 
 
-def _views(row: dict[str, Any]) -> FloatArray:
+def _directions(row: dict[str, Any]) -> FloatArray:
     camera, _ = cameras.from_label(row["camera"])
     chest = np.asarray(camera, np.float64)[:3, 3]
     chest = chest / np.linalg.norm(chest)
@@ -99,29 +99,29 @@ def _maps(image: NDArray[np.uint8], points: FloatArray, rng: np.random.Generator
     factor, shift = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.04, 2) * side
     corner = np.array([x, y]) + shift - (factor - 1) * side / 2
     other = cut_square(image, corner[0], corner[1], side * factor)
-    crops = [cut_square(image, x, y, side), _spoilt(other, rng)]
+    crops = [cut_square(image, x, y, side), _augmented(other, rng)]
     pairs = np.stack([crop for one in crops for crop in (one, one[:, ::-1])])
-    return registry.run(image_prior.NETWORK, {"image": pairs})["features"].astype(np.float16)
+    return onnx.run(image_prior.NETWORK, {"image": pairs})["features"].astype(np.float16)
 
 
-def _spoilt(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A crop as another camera, another light and another web site would have it."""
-    picture = Image.fromarray(crop)
+def _augmented(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A crop as another camera, another light and another website would have it."""
+    altered = Image.fromarray(crop)
     for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast):
         if rng.random() < 0.8:
-            picture = kind(picture).enhance(float(np.exp(rng.normal(0, 0.25))))
+            altered = kind(altered).enhance(float(np.exp(rng.normal(0, 0.25))))
     if rng.random() < 0.8:
-        picture = ImageEnhance.Color(picture).enhance(float(rng.uniform(0, 1.6)))
+        altered = ImageEnhance.Color(altered).enhance(float(rng.uniform(0, 1.6)))
     if rng.random() < 0.5:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1.6))))
-    values = np.asarray(picture).astype(np.float32) * np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
+        altered = altered.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1.6))))
+    values = np.asarray(altered).astype(np.float32) * np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
     values += rng.normal(0, rng.uniform(0, 10), values.shape)
-    picture = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    altered = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     if rng.random() < 0.5:
         stored = io.BytesIO()
-        picture.save(stored, "JPEG", quality=int(rng.integers(25, 90)))
-        picture = Image.open(stored).convert("RGB")
-    return np.asarray(picture)
+        altered.save(stored, "JPEG", quality=int(rng.integers(25, 90)))
+        altered = Image.open(stored).convert("RGB")
+    return np.asarray(altered)
 
 
 def train(people: People, output: Path) -> None:
@@ -138,12 +138,12 @@ def train(people: People, output: Path) -> None:
     arrays["squeeze"] = (basis[None] @ arrays["squeeze"]).astype(np.float16).astype(np.float32)
     arrays["squeeze_bias"] = arrays["squeeze_bias"] - centre @ arrays["squeeze"]
     _write(output, arrays)
-    # Doubt as large as the errors of people who were not trained on: two factors.
-    guess, doubt = image_prior.PictureGuesser.load(output).guess(held.keypoints, _as_seen(held))
-    ratio = np.median(np.linalg.norm(guess - held.views, axis=2) / doubt, axis=0) / CHI
+    # Deviations as large as the errors of people who were held out: two factors.
+    guess, deviation = image_prior.PictureGuesser.load(output).guess(held.keypoints, _as_seen(held))
+    ratio = np.median(np.linalg.norm(guess - held.directions, axis=2) / deviation, axis=0) / CHI
     arrays["last_bias"][:, 6:] += np.log(ratio)
     _write(output, arrays)
-    print(f"{output}: {len(people.photos)} people; doubt times {ratio.round(2)}")
+    print(f"{output}: {len(people.photos)} people; deviations times {ratio.round(2)}")
     test(output, held)
 
 
@@ -175,7 +175,7 @@ def _components(maps: NDArray[np.float16]) -> tuple[FloatArray, FloatArray, NDAr
 def _member(
     people: People, maps: NDArray[np.float32], mean: FloatArray, deviation: FloatArray, seed: int
 ) -> dict[str, NDArray[np.float32]]:
-    """One network's arrays, by the names of `looks.PictureGuesser`."""
+    """One network's arrays, by the names of `image_prior.PictureGuesser`."""
     import torch
     from torch.nn.functional import dropout, silu
 
@@ -206,16 +206,18 @@ def _member(
     plain = keypoint_prior.features(people.keypoints).shape[1]
     guesses = np.stack([image_prior.known(points)[:, plain:] for points in (people.keypoints, mirrored)])
     for step in range(steps):
-        rows, look = rng.integers(0, len(maps), BATCH), rng.integers(0, 4, BATCH)
-        turned = look % 2 == 1
+        rows, which = rng.integers(0, len(maps), BATCH), rng.integers(0, 4, BATCH)
+        turned = which % 2 == 1
         points = disturbed(np.where(turned[:, None, None], mirrored[rows], people.keypoints[rows]), rng)
-        guess = guesses[look % 2, rows] + rng.normal(0, 0.03, (BATCH, guesses.shape[-1]))
+        guess = guesses[which % 2, rows] + rng.normal(0, 0.03, (BATCH, guesses.shape[-1]))
         target = torch.tensor(
-            np.where(turned[:, None, None], people.views[rows] * MIRRORED, people.views[rows]).astype("f4")
+            np.where(
+                turned[:, None, None], people.directions[rows] * MIRRORED, people.directions[rows]
+            ).astype("f4")
         )
         said = np.concatenate([keypoint_prior.features(points), guess], axis=1)
         known = torch.tensor(((said - mean) / deviation).astype("f4"))
-        cells = dropout(torch.from_numpy(maps[rows, look]), DROPOUT)
+        cells = dropout(torch.from_numpy(maps[rows, which]), DROPOUT)
         squeezed = silu(weights["squeeze"].T @ cells + biases["squeeze_bias"][:, None])
         hidden = dropout(squeezed.flatten(1), DROPOUT) @ weights["cells"] + known @ weights["points"]
         hidden = dropout(silu(hidden + biases["first_bias"]), DROPOUT)
@@ -223,7 +225,7 @@ def _member(
         result = hidden @ weights["last"] + biases["last_bias"]
         log_deviation = result[:, 6:].clamp(-5, 1)
         square = ((result[:, :6].reshape(-1, 2, 3) - target) ** 2).sum(-1)
-        # Student's t with four degrees of freedom: a few flips must not rule the doubt of everybody.
+        # Student's t with four degrees of freedom: a few flips must not decide everybody's deviation.
         loss = (3 * log_deviation + 3.5 * torch.log1p(square / (4 * torch.exp(2 * log_deviation)))).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -235,10 +237,11 @@ def _member(
 
 
 def test(weights: Path, people: People) -> None:
-    """Print how far the guess is off, beside that from keypoints alone."""
-    guesser = image_prior.PictureGuesser.load(weights)
-    report("keypoints", *keypoint_prior.load_guesser().guess(people.keypoints), people.views)
-    report("pictures", *guesser.guess(people.keypoints, _as_seen(people)), people.views)
+    """Print the prior's errors, beside those of the prior from keypoints alone."""
+    guess, deviation = keypoint_prior.load_guesser().guess(people.keypoints)
+    report("keypoints", guess, deviation, people.directions)
+    guess, deviation = image_prior.PictureGuesser.load(weights).guess(people.keypoints, _as_seen(people))
+    report("image", guess, deviation, people.directions)
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""Train the guess of the view (`phq_data.models.orientation.keypoint_prior`) on rendered people, detected.
+"""Train the keypoint orientation prior (`phq_data.models.orientation.keypoint_prior`) on rendered people.
 
-    python tools/train_views.py collect CACHE.npz --seed 21 --photos 2000     (about 0.4 s a photo and core)
-    python tools/train_views.py train CACHE.npz [CACHE.npz ...]               (about a minute)
-    python tools/train_views.py test WEIGHTS.safetensors CACHE.npz
+    python tools/train_keypoint_prior.py collect CACHE.npz --seed 21 --photos 2000   (0.4 s a photo and core)
+    python tools/train_keypoint_prior.py train CACHE.npz [CACHE.npz ...]             (about a minute)
+    python tools/train_keypoint_prior.py test WEIGHTS.safetensors CACHE.npz
 
-`collect` may be stopped and started again. Needs torch. The seeds of accuracy reports must not be collected.
+`collect` runs the embedded detector on rendered photos; it may be stopped and started again. Needs torch.
+Seeds that accuracy is reported on must not be collected.
 """
 
 from __future__ import annotations
@@ -30,21 +31,26 @@ WIDTH, MEMBERS, EPOCHS, BATCH, SEED = 128, 6, 120, 128, 0
 
 @dataclass(frozen=True)
 class People:
-    """Detected people whose view is known."""
+    """Detected people whose orientation is known."""
 
     keypoints: FloatArray  # [N, 17, 3]
-    keypoint_prior: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
+    directions: FloatArray  # [N, 2, 3] unit vectors to the camera in the frames of chest and head
     photos: NDArray[np.int64]  # [N] index of the photo
 
     def save(self, path: Path, upto: int, seed: int) -> None:
         np.savez_compressed(
-            path, keypoints=self.keypoints, views=self.views, photos=self.photos, upto=upto, seed=seed
+            path,
+            keypoints=self.keypoints,
+            directions=self.directions,
+            photos=self.photos,
+            upto=upto,
+            seed=seed,
         )
 
 
 def load(path: Path) -> tuple[People, int]:
     with np.load(path) as file:
-        return People(file["keypoints"], file["views"], file["photos"]), int(file["upto"])
+        return People(file["keypoints"], file["directions"], file["photos"]), int(file["upto"])
 
 
 def collect(path: Path, seed: int, photos: int) -> None:
@@ -53,7 +59,7 @@ def collect(path: Path, seed: int, photos: int) -> None:
 
     detector = MoveNetDetector()
     people, start = load(path) if path.exists() else (People(*_empty()), 0)
-    found = [(people.keypoints[i], people.views[i], people.photos[i]) for i in range(len(people.photos))]
+    found = [(people.keypoints[i], people.directions[i], people.photos[i]) for i in range(len(people.photos))]
     for index in range(start, photos):
         photo = photograph.take(seed, index)
         image = np.asarray(Image.open(io.BytesIO(photo.jpeg)).convert("RGB"))
@@ -82,7 +88,7 @@ def _empty() -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
 def _match(points: FloatArray, unit: float, detected: list[FloatArray]) -> FloatArray | None:
     """The detected person [17, 3] whose head and shoulders lie within 0.15 m of these landmarks, if any.
 
-    Shoulders that the detector exchanged still match: the guess must learn of them.
+    Shoulders that the detector swapped still match: the prior must learn of them.
     """
     from phq_data.bodies.anny import load_body
 
@@ -104,7 +110,7 @@ def train(paths: list[Path], output: Path) -> None:
 
     parts = [load(path)[0] for path in paths]
     keypoints = np.concatenate([p.keypoints for p in parts])[:, : keypoint_prior.USED]
-    directions = np.concatenate([p.views for p in parts]).reshape(-1, 6)
+    directions = np.concatenate([p.directions for p in parts]).reshape(-1, 6)
     keypoints = np.concatenate([keypoints, keypoint_prior.mirror(keypoints)])
     target = torch.tensor(
         np.concatenate([directions, directions * (-1, 1, 1, -1, 1, 1)]), dtype=torch.float32
@@ -133,7 +139,7 @@ def train(paths: list[Path], output: Path) -> None:
                 layer = torch.nn.functional.dropout(torch.nn.functional.silu(layer), 0.1)
         log_deviation = layer[..., 6:].clamp(-5, 1)
         square = ((layer[..., :6] - target[chosen]) ** 2).reshape(MEMBERS, BATCH, 2, 3).sum(-1)
-        # Student's t with four degrees of freedom: a few flips must not rule the doubt of everybody.
+        # Student's t with four degrees of freedom: a few flips must not decide everybody's deviation.
         loss = (3 * log_deviation + 3.5 * torch.log1p(square / (4 * torch.exp(2 * log_deviation)))).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -161,9 +167,9 @@ def disturbed(keypoints: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def test(weights: Path, paths: list[Path]) -> None:
-    """Print how far the guess is off on people that it was not trained on."""
+    """Print the prior's errors on people that it was not trained on."""
     parts = [load(path)[0] for path in paths]
-    truth = np.concatenate([p.views for p in parts])
+    truth = np.concatenate([p.directions for p in parts])
     guess, deviation = keypoint_prior.ViewGuesser.load(weights).guess(
         np.concatenate([p.keypoints for p in parts])
     )
@@ -171,18 +177,18 @@ def test(weights: Path, paths: list[Path]) -> None:
 
 
 def report(title: str, guess: FloatArray, deviation: FloatArray, truth: FloatArray) -> None:
-    """Print errors of guessed directions [N, 2, 3] of chest and head, and how true their doubt [N, 2] is."""
+    """Print errors of predicted directions [N, 2, 3] of chest and head, and how true their `deviation` is."""
     for which, name in enumerate(("chest", "head")):
         yaw, true = (np.arctan2(v[:, which, 0], v[:, which, 2]) for v in (guess, truth))
         off = np.degrees(np.abs((yaw - true + np.pi) % (2 * np.pi) - np.pi))
         low, high = (np.arcsin(np.clip(_unit(v[:, which])[:, 1], -1, 1)) for v in (guess, truth))
         lift = np.degrees(np.abs(low - high))
-        doubt = np.linalg.norm(guess[:, which] - truth[:, which], axis=1) / deviation[:, which] / 3**0.5
+        ratio = np.linalg.norm(guess[:, which] - truth[:, which], axis=1) / deviation[:, which] / 3**0.5
         print(
             f"{title}, {name}: {len(off)} people, yaw off by {np.median(off):.1f} (median) and "
             f"{np.percentile(off, 95):.1f} degrees (95 %), {100 * np.mean(off > 90):.1f} % front-back, "
             f"pitch by {np.median(lift):.1f} and {np.percentile(lift, 95):.1f}, "
-            f"error over stated doubt {np.median(doubt):.2f} (median) {np.percentile(doubt, 95):.2f} (95 %)"
+            f"error over deviation {np.median(ratio):.2f} (median) {np.percentile(ratio, 95):.2f} (95 %)"
         )
 
 

