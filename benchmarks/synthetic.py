@@ -77,7 +77,7 @@ def draw(seed: int, index: int, size: int) -> Drawn:
     if layer is not None:
         x, y = layer.corner
         h, w = layer.cover.shape
-        part = picture[y : y + h, x : x + w]
+        part = image[y : y + h, x : x + w]
         part += layer.cover[..., None] * (layer.color - part)
         cover[y : y + h, x : x + w] = layer.cover
     return Drawn(

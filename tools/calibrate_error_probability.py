@@ -129,7 +129,8 @@ def test(pairs: list[tuple[Path, Path]], weights: Path) -> None:
     parts = [labels(*pair) for pair in pairs]
     raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     said = [model.assess(dict(zip(NAMES, row, strict=True))) for row in raw]
-    wrong, error = np.array([d.wrong for d in said]), np.array([d.expected_yaw_error for d in said])
+    wrong = np.array([d.wrong for d in said])
+    error = np.degrees([d.expected_yaw_error for d in said])
     order = np.argsort(wrong)
     for group in np.array_split(order, 8):
         print(

@@ -5,9 +5,9 @@
     python tools/train_image_prior.py train CACHE.npz [CACHE.npz ...] (minutes; holds out one in eight)
     python tools/train_image_prior.py test WEIGHTS.safetensors CACHE.npz
 
-Every person is looked at twice, as the fit will and with what cameras and photographers do to pictures:
-light, contrast, color, blur, noise, JPEG, and a square that is a little off. Needs torch. The seeds of
-accuracy reports and of the calibration of doubt must not be collected.
+Thunder's features of every detected person are collected from the crop as the fit takes it and from an
+augmented one: light, contrast, color, blur, noise, JPEG, and a square that is a little off. Needs torch.
+Seeds that accuracy is reported on, or the error probability calibrated on, must not be collected.
 """
 
 from __future__ import annotations

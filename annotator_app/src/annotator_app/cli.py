@@ -57,7 +57,8 @@ def review(
         typer.Option(help="A further host name of the service, besides --host. May be repeated."),
     ] = None,
     order: Annotated[
-        str, typer.Option(help="Order of the queue at the start: doubt, source, yaw or random.")
+        str,
+        typer.Option(help="Order of the queue at the start: error_probability, source, yaw or random."),
     ] = "error_probability",
     service_only: Annotated[
         bool, typer.Option("--service-only", help="Only the review page, without dashboard and gallery.")
@@ -87,10 +88,15 @@ def review(
     if context.invoked_subcommand is not None:
         return
     if not workspace:
-        raise typer.BadParameter("which workspace? Say --workspace DIR", param_hint="--workspace")
-    if order not in (known := ("error_probability", "source", "yaw", "random")):
-        raise typer.BadParameter(f"{order!r} is none of {', '.join(known)}", param_hint="--order")
-    from annotator_app.launch import LaunchError, Plan, run
+        raise typer.BadParameter("the workspace is missing: --workspace DIR", param_hint="--workspace")
+    from annotator_app.launch import Plan, run
+    from phq_data.review.queue import ORDERS, RENAMED_ORDERS
+
+    if order in RENAMED_ORDERS:
+        typer.echo(f"--order {order} is called --order {RENAMED_ORDERS[order]} now", err=True)
+        order = RENAMED_ORDERS[order]
+    if order not in ORDERS:
+        raise typer.BadParameter(f"{order!r} is none of {', '.join(ORDERS)}", param_hint="--order")
 
     plan = Plan(
         workspace=_absolute(workspace),

@@ -19,7 +19,11 @@ def test_who_i_am_and_what_i_need_to_know(client):
 
 def test_an_item_has_what_the_page_shows(client):
     item = queue(client, 1)[0]
-    assert {measure["name"] for measure in item["measures"]} >= {"shoulder_error", "blur", "error_probability"}
+    assert {measure["name"] for measure in item["measures"]} >= {
+        "shoulder_error",
+        "blur",
+        "error_probability",
+    }
     assert len(item["window"]) == 3 and item["photo_width"] > 0 and item["own_verdict"] is None
     assert client.get(f"/api/items/{item['portrait_id']}").json() == item
     for address in item["images"].values():

@@ -72,7 +72,8 @@ def test_text_needs_no_quotes_and_spaces_do_not_matter():
 
 def test_a_whole_number_will_do_for_a_float_and_is_the_same_setting():
     config = default().replace_setting("screen.max_error_probability=1")
-    assert config.screen.max_error_probability == 1.0 and isinstance(config.screen.max_error_probability, float)
+    assert config.screen.max_error_probability == 1.0
+    assert isinstance(config.screen.max_error_probability, float)
     assert digest(config) == digest(default().replace_setting("screen.max_error_probability=1.0"))
 
 

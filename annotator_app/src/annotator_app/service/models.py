@@ -14,8 +14,11 @@ from phq_data.review.rules import Policy
 
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
-OrderName = Literal["error_probability", "source", "yaw", "random"]
-Verdict = Literal["accept", "reject", "flag"]
+
+
+def current_order(given: object) -> object:
+    """An order of the queue by its name today: pages and bookmarks of version 1 say `doubt`."""
+    return RENAMED_ORDERS.get(given, given) if isinstance(given, str) else given
 
 
 class Model(BaseModel):
@@ -83,7 +86,7 @@ class QueueRequest(Model):
     """What to be asked next."""
 
     count: int = Field(20, ge=1, le=100)
-    order: OrderName = "error_probability"
+    order: Annotated[Order, BeforeValidator(current_order)] = "error_probability"
     filter: Filter = Field(default_factory=lambda: Filter.model_validate({}))
     exclude: list[PortraitId] = Field(default=[], max_length=1000)  # what the client has already
     seed: str = Field("", max_length=100)  # of the random order
@@ -103,40 +106,6 @@ class Images(Model):
 class Item(Evidence):
     """A portrait with its evidence. Angles in degrees; the window in pixels of the upright photo."""
 
-    portrait_id: str
-    verdicts: list[str]
-
-
-class Item(Model):
-    """A portrait with its evidence. Angles in degrees."""
-
-    portrait_id: str
-    photo_id: str
-    person_id: str
-    source: str
-    file: str
-    provenance: dict[str, str | None]
-    yaw: float
-    pitch: float
-    roll: float
-    yaw_bin: int
-    view: str
-    error_probability: float
-    kept: bool
-    reasons: list[str]
-    measures: list[Measure]
-    window: tuple[float, float, float]  # x, y of the corner and side, in pixels of the upright photo
-    photo_width: int
-    photo_height: int
-    size: int
-    crop_mode: str
-    models: dict[str, str]
-    previous: str | None
-    next: str | None
-    own_verdict: Verdict | None
-    own_decision_id: str | None
-    earlier: EarlierCrop | None
-    active: bool
     images: Images
 
 

@@ -195,8 +195,8 @@ def _tiles(state: State, rows: Sequence[GalleryItem], reviewer: Reviewer) -> lis
         ]  # fmt: skip
         found.append(
             models.Tile(
-                portrait_id=row.portrait_id, thumb=pictures.thumb, overlay=pictures.overlay,
-                crop=pictures.crop, state=row.state, source=row.source, yaw_bin=row.yaw_bin,
+                portrait_id=row.portrait_id, thumb=urls.thumb, overlay=urls.overlay,
+                crop=urls.crop, state=row.state, source=row.source, yaw_bin=row.yaw_bin,
                 error_probability=row.error_probability, votes=votes,
             )
         )  # fmt: skip

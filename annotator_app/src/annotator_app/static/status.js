@@ -144,8 +144,8 @@ export class Status {
 function described(item) {
   const degrees = (angle) => `${Math.round(angle)}°`.replace("-", "−");
   const size = Math.abs(item.yaw);
-  const side = size < 45 ? "front" : size > 135 ? "rear" : item.yaw > 0 ? "from their left" : "from their right";
-  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · doubt ${item.error_probability.toFixed(2)}`;
+  const side = size < 45 ? "front" : size > 135 ? "back" : item.yaw > 0 ? "left side" : "right side";
+  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · error probability ${item.error_probability.toFixed(2)}`;
 }
 
 function number(value) {

@@ -53,8 +53,8 @@ class DetectConfig(_Settings):
     """The person detector."""
 
     model: str = "movenet"
-    flip_tta: bool = True  # movenet: look at everybody in the mirror, too, and take the mean
-    second_pass: bool = True  # movenet: look once more where somebody was proposed and nobody found
+    flip_tta: bool = True  # movenet: flip test-time augmentation, the mean of the photo and its mirror image
+    second_pass: bool = True  # movenet: detect again where a proposal had no person
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class FitConfig(_Settings):
     min_shoulder_score: Number = 0.2  # of the better shoulder
     max_residual: Number = 0.15  # shoulder breadths; larger fits are rejected
     # Of smplify alone (see `models.smplify.settings`):
-    initializations: int = 4  # yaws around the circle that everybody is fitted from
-    shape_directions: int = 5  # of the body; 0 = everybody has the mean shape
+    initializations: Whole = 4  # yaws around the circle that every person is fitted from
+    shape_directions: Whole = 5  # of the body; 0 = everybody has the mean shape
     orientation_prior: Literal["image", "keypoints", "none"] = "image"
-    """What the guess of the view looks at, that steadies the fit. A picture costs two passes of Thunder."""
+    """What the orientation prior sees. `image` costs two passes of Thunder a person."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class CropConfig(_Settings):
     vertex_maps: str = (
         ""  # mode reference: a folder of DensePose vertex maps to re-align heads by (section 10)
     )
-    published_center_formula: bool = False  # re-align with the authors' centre formula instead of the corrected one
+    published_center_formula: bool = False
+    """Re-align with the center formula as the authors published it, instead of the corrected one."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class MaskConfig(_Settings):
     """The segmenter of person and background."""
 
     model: str = "selfie"
-    include_bystanders: bool = False  # keep the bystanders too, as the paper did
+    include_bystanders: bool = False  # the mask keeps them too, as in the paper
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,20 @@ class ScreenConfig(_Settings):
     each number is made.
     """
 
-    min_effective_resolution: float = 0.25  # photo pixels per picture pixel; below, there is nothing to learn from
-    min_blur: float = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
-    max_padding: float = 0.4
-    max_head_outside: float = 0.15  # share of the head that lies outside the photo
-    max_landmark_error: float = 0.08  # of the side; 0.08 is 3 cm on the body
-    max_shoulder_error: float = 0.15  # raised arms lift shoulders that the rig cannot lift
-    max_exposure: float = 0.6  # share of the person's pixels near black, or near white
-    min_contrast: float = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
-    min_mask_share: float = 0.15
-    max_overlap: float = 0.12  # of the picture, by one other person's head; a whole one takes about 0.3
-    max_error_probability: float = 0.35  # probability that the yaw is off by 15 degrees (docs/accuracy.md: the trade-off)
-    min_laplacian: float = 0.0
-    """The reference's blur filter: variance of the Laplacian of the grey crop A. 0 = not looked at."""
+    min_effective_resolution: Number = 0.25  # photo pixels per portrait pixel; below, there is no detail
+    min_blur: Number = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
+    max_padding: Number = 0.4
+    max_head_outside: Number = 0.15  # share of the head that lies outside the photo
+    max_landmark_error: Number = 0.08  # of the side; 0.08 is 3 cm on the body
+    max_shoulder_error: Number = 0.15  # raised arms lift shoulders that the rig cannot lift
+    max_exposure: Number = 0.6  # share of the person's pixels near black, or near white
+    min_contrast: Number = 0.1  # from the 5th to the 95th percentile of the person's luminance, 0..1
+    min_mask_share: Number = 0.15
+    max_overlap: Number = 0.12  # of the portrait, by one other person's head; a whole one takes about 0.3
+    max_error_probability: Number = 0.35
+    """Probability that the yaw is off by 15 degrees or more (docs/accuracy.md: the trade-off)."""
+    min_laplacian: Number = 0.0
+    """The reference's blur filter: variance of the Laplacian of the grey crop A. 0 = not used."""
 
 
 @dataclass(frozen=True)

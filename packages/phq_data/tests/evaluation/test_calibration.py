@@ -7,13 +7,17 @@ from phq_data.evaluation import calibration, tables
 from phq_data.evaluation.accuracy import PersonError
 
 
-def people(count: int, error_probability: float, wrong: float, reasons: str = "", kept: bool = True) -> list[PersonError]:
+def people(
+    count: int, error_probability: float, wrong: float, reasons: str = "", kept: bool = True
+) -> list[PersonError]:
     """`count` labels of one doubt, a share of which is off by 40 degrees and the others by 4."""
     off = np.where(np.arange(count) < round(wrong * count), 40.0, 4.0)
     return [
         PersonError(
             "photo", i, 0, 0.0, 0.0, 100.0, person_id="p", portrait_id="q", kept=kept, reasons=reasons,
-            yaw=0.0, yaw_deg=float(value), pitch_deg=1.0, error_probability=doubt, expected_yaw_error=5.0, confused=value > 100,
+            yaw=0.0, yaw_deg=float(value), pitch_deg=1.0, error_probability=error_probability,
+            expected_yaw_error_deg=5.0,
+            confused=value > 100,
         )
         for i, value in enumerate(off)
     ]  # fmt: skip

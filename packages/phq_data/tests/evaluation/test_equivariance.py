@@ -217,7 +217,9 @@ def test_people_whom_the_screening_calls_too_small_do_not_count():
 
 
 def test_kept_people_are_counted_apart():
-    lenient = {name: 1.0 for name in ("max_exposure", "max_overlap", "max_error_probability", "max_shoulder_error")}
+    lenient = {
+        name: 1.0 for name in ("max_exposure", "max_overlap", "max_error_probability", "max_shoulder_error")
+    }
     lenient |= {"max_landmark_error": 1.0, "max_padding": 1.0, "max_head_outside": 1.0, "min_blur": 0.0}
     settings = config.default().replace_setting("screen.min_contrast=0")
     for name, value in lenient.items():

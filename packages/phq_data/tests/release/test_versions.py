@@ -87,7 +87,9 @@ def test_a_changed_row_is_major(maker, releases):
     specs = [maker.photo() for _ in range(4)]
     maker.add(*specs)
     build(maker.workspace, releases, "1.0.0", options())
-    maker.add(*[{**spec, "error_probability": 0.5} if i == 2 else spec for i, spec in enumerate(specs)], part=0)
+    maker.add(
+        *[{**spec, "error_probability": 0.5} if i == 2 else spec for i, spec in enumerate(specs)], part=0
+    )
     with pytest.raises(VersionError, match="0 removed, 1 changed"):
         build(maker.workspace, releases, "1.0.1", options())
     assert build(maker.workspace, releases, "2.0.0", options()).changes.changed == 1

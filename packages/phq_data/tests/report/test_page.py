@@ -266,7 +266,8 @@ def test_many_cameras_become_cells_that_count_all():
 def test_a_number_stands_beside_the_limit_of_its_name():
     screen = ScreenConfig(max_error_probability=0.5, min_blur=0.2, max_exposure=0.6)
     found = judged(
-        {"error_probability": 0.6, "blur": 0.2, "exposure_low": 0.7, "coverage": 0.755, "new_thing": 3}, screen
+        {"error_probability": 0.6, "blur": 0.2, "exposure_low": 0.7, "coverage": 0.755, "new_thing": 3},
+        screen,
     )
     assert [(j.title, j.value, j.limit, j.broken) for j in found] == [
         ("sharpness", "0.2", "at least 0.2", False),

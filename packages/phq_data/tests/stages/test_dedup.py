@@ -14,7 +14,9 @@ from phq_data.stages.dedup import Candidate, close_pairs, duplicates
 
 
 def row(name: str, phash: int, photo: str | None = None, pixels: float = 1.0, kept: bool = True) -> Candidate:
-    return Candidate(portrait_id=name, photo_id=photo or name, phash=phash, effective_resolution=pixels, kept=kept)
+    return Candidate(
+        portrait_id=name, photo_id=photo or name, phash=phash, effective_resolution=pixels, kept=kept
+    )
 
 
 def flip(value: int, *bits: int) -> int:

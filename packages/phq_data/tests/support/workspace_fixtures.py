@@ -179,7 +179,8 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
         portraits.append({
             "portrait_id": portrait_id, "person_id": person_id, "fit_id": fit_id, "photo_id": photo_id,
             "camera": label.tolist(), "pose": pose.tolist(), "yaw": yaw, "pitch": pitch, "roll": roll,
-            "window": [96.0, 60.0, float(PICTURE)], "size": PICTURE, "effective_resolution": 1.0, "padding": 0.0,
+            "window": [96.0, 60.0, float(PICTURE)], "size": PICTURE, "effective_resolution": 1.0,
+            "padding": 0.0,
             "crop_mode": "fit", "keypoints": here.reshape(-1).tolist(), "landmark_error": 0.02,
             "shoulder_error": 0.31 if number < rejected else 0.03, "codec": "png",
             "models": json.dumps(models),

@@ -33,7 +33,7 @@ def test_a_similarity_is_found_again():
 
 @pytest.mark.parametrize("side", [128, 512])
 def test_eyes_and_nose_come_to_their_places(side):
-    """A picture with a colored dot where each point is seen has the dots at `PLACES` afterwards."""
+    """An image with a colored dot where each point is seen has the dots at `PLACES` afterwards."""
     points = np.array([DEFAULT_POINTS[name] for name in PLACES])
     labels = camera.to_label(camera.from_angles(np.radians([0, 20]), np.radians([0, 8]), np.radians([0, 12])))
     images = torch.zeros(2, 3, side, side)
@@ -42,8 +42,8 @@ def test_eyes_and_nose_come_to_their_places(side):
     for one in range(2):
         for color in range(3):
             apart = np.hypot(x - seen[one, color, 0] * side, y - seen[one, color, 1] * side)
-            pictures[one, color] = torch.from_numpy(255 * np.exp(-((apart / (0.02 * side)) ** 2)))
-    faces = aligned(pictures, labels, points)
+            images[one, color] = torch.from_numpy(255 * np.exp(-((apart / (0.02 * side)) ** 2)))
+    faces = aligned(images, labels, points)
     assert faces.shape == (2, 3, SIDE, SIDE)
     rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
     for one, limit in ((0, 4.0), (1, 5.0)):  # the head has not quite the template's proportions

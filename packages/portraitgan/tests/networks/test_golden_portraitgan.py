@@ -111,7 +111,7 @@ def test_marching(golden: Golden) -> None:
         torch.from_numpy(golden[f"march/in_{name}"]) for name in ("colors", "dens", "depth")
     )
     densities, depths = densities[..., 0], depths[..., 0]
-    marched = marching.march_plain(colors, densities, depths)
+    marched = ray_marching.march_plain(colors, densities, depths)
     close(marched.features, golden["march/rgb"])
     close(marched.weights, golden["march/weights"])
     close(ray_marching.clamp_depth(marched.depth, depths.min(), depths.max()), golden["march/depth"])

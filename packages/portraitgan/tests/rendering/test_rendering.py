@@ -78,10 +78,10 @@ def merged(plain: bool, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     colors, densities, depths, fine_colors, fine_densities, fine_depths = parts
     if plain:
         fine = (fine_colors, fine_densities, fine_depths)
-        combined = marching.merge_plain((colors, densities, depths), fine)
-        marched = marching.march_plain(*combined)
+        combined = ray_marching.merge_plain((colors, densities, depths), fine)
+        marched = ray_marching.march_plain(*combined)
         return marched.features, marched.mask, marched.depth
-    factors = marching.march_merged(densities, depths, fine_densities, fine_depths)
+    factors = ray_marching.march_merged(densities, depths, fine_densities, fine_depths)
     summed = (factors.coarse[..., None] * colors).sum(2) + (factors.fine[..., None] * fine_colors).sum(2)
     return summed, factors.mask, factors.depth
 

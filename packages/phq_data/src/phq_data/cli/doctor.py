@@ -198,8 +198,8 @@ def _models() -> Iterator[Check]:
         return
     for model in models:
         try:
-            registry.verified_path(model.name)
-        except registry.ModelError as error:
+            onnx.verified_path(model.name)
+        except ModelError as error:
             yield Check("models", model.name, "missing", str(error), "reinstall phq-data", model.license)
         else:
             found = f"{model.title}; {model.bytes / 1e6:.1f} MB, checksum right"

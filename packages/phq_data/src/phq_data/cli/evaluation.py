@@ -120,7 +120,8 @@ def register(app: typer.Typer) -> None:
         Everything is built in one workspace of its own, setting by setting. Stopped, the same command
         goes on.
 
-        Example: phq accuracy-compare out/photos --truth out/truth.parquet -w compare --set fit.initializations=8
+        Example: phq accuracy-compare out/photos --truth out/truth.parquet -w compare --set
+        fit.initializations=8
         """
         import json
         import os

@@ -65,7 +65,9 @@ def register(app: typer.Typer) -> None:
         from phq_data.interchange import first_crop, tables
         from phq_data.workspace import Workspace
 
-        portraits = first_crop.read_any(folder, masks=masks, published_center_formula=published_center_formula)
+        portraits = first_crop.read_any(
+            folder, masks=masks, published_center_formula=published_center_formula
+        )
         opened = Workspace.open(workspace, create=True)
         count = tables.into_workspace(portraits, opened, str(folder))
         typer.echo(f"{count} portraits in {workspace}; next: phq report --workspace {workspace}")

@@ -66,7 +66,7 @@ class PersonError:
     head_floor: float = float("nan")
     mask_iou: float = float("nan")
     error_probability: float = float("nan")  # what the screening thought
-    expected_yaw_error: float = float("nan")  # degrees that it expected at the median
+    expected_yaw_error_deg: float = float("nan")  # that it expected at the median
     residual: float = float("nan")
 
     @property
@@ -189,7 +189,7 @@ def _error(
         shoulder_share=shoulders,
         head_share=face,
         error_probability=float(verdict.get("error_probability", float("nan"))),
-        expected_yaw_error=_or_nan(verdict.get("expected_yaw_error")),
+        expected_yaw_error_deg=float(np.degrees(_or_nan(verdict.get("expected_yaw_error")))),
         residual=float(portrait["landmark_error"]),
     )
 

@@ -58,7 +58,7 @@ def levels(errors: Sequence[PersonError]) -> list[Level]:
                 said=float(np.mean([e.error_probability for e in group])),
                 wrong=wrong,
                 margin=float(np.sqrt(max(wrong * (1 - wrong), 0.25 / len(group)) / len(group))),
-                said_error=float(np.median([e.expected_yaw_error for e in group])),
+                said_error=float(np.median([e.expected_yaw_error_deg for e in group])),
                 error=float(np.median([e.yaw_deg for e in group])),
             )
         )
@@ -67,7 +67,11 @@ def levels(errors: Sequence[PersonError]) -> list[Level]:
 
 def limits(errors: Sequence[PersonError]) -> list[Limit]:
     """The trade-off: labels that only doubt could reject, under several limits."""
-    passed = [e for e in errors if e.portrait_id and np.isfinite(e.error_probability) and e.reasons in ("", "doubtful")]
+    passed = [
+        e
+        for e in errors
+        if e.portrait_id and np.isfinite(e.error_probability) and e.reasons in ("", "doubtful")
+    ]
     found = []
     for limit in LIMITS:
         group = [e for e in passed if e.error_probability <= limit]
@@ -93,7 +97,7 @@ def text(errors: Sequence[PersonError]) -> str:
         return ""
     lines = [
         f"Doubt (probability that the yaw is off by more than {WRONG:g} degrees), before the screening:",
-        f"  {'error_probability':>12} {'labels':>7} {'says':>6} {'is wrong':>14} {'says error':>11} {'error':>6}",
+        f"  {'probability':>12} {'labels':>7} {'says':>6} {'is wrong':>14} {'says error':>11} {'error':>6}",
     ]
     for one in found:
         lines.append(
@@ -109,7 +113,8 @@ def text(errors: Sequence[PersonError]) -> str:
         bad, good = doubt[wrong], doubt[~wrong]
         area = float(np.mean(bad[:, None] > good) + 0.5 * np.mean(bad[:, None] == good))
         lines.append(f"  a wrong label has more doubt than a right one {area:.0%} of the time")
-    stated = [(e.yaw_deg, e.expected_yaw_error) for e in labelled if np.isfinite(e.expected_yaw_error)]
+    stated = [(e.yaw_deg, e.expected_yaw_error_deg) for e in labelled]
+    stated = [pair for pair in stated if np.isfinite(pair[1])]
     if stated:
         below = float(np.mean([off < said for off, said in stated]))
         lines.append(f"  {below:.0%} of the errors are below the stated median error")

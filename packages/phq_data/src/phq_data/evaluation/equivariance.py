@@ -6,8 +6,8 @@ label should say, so every change of a label is an error of somebody; no change 
 may be wrong every time. `torso` and `reference` alignment of the same fit are compared, too.
 
 Counted are people of the unchanged photo who get a label and whom the screening would not call too small
-(`screen.min_effective_resolution`): otherwise a few crowds would decide every number. The same is told of those
-whom the whole screening keeps, since they are what a dataset would contain.
+(`screen.min_effective_resolution`): otherwise a few crowds would decide every number. The same is told of
+those whom the whole screening keeps, since they are what a dataset would contain.
 """
 
 from __future__ import annotations
@@ -356,19 +356,10 @@ def _keypoints_back(keypoints: FloatArray, copy: Copy) -> FloatArray:
 
 
 def _match(people: Sequence[_Labelled], again: Sequence[FloatArray]) -> list[int | None]:
-    """For each of `people`, who of `again` [17, 3] it is: the best one-to-one assignment, by the middles of
-    shoulders and faces, so that exchanged sides still match. Everybody takes part, also who does not count:
-    a neighbour's keypoints belong to the neighbour."""
-    from scipy.optimize import linear_sum_assignment
-
-    matches: list[int | None] = [None] * len(people)
-    if not people or not again:
-        return matches
-    cost = np.array([[_apart(one.person.keypoints, points) for points in again] for one in people])
-    for i, j in zip(*linear_sum_assignment(np.minimum(cost, 10.0)), strict=True):
-        if cost[i, j] <= MATCH_DISTANCE:
-            matches[i] = int(j)
-    return matches
+    """For each of `people`, who of `again` [17, 3] it is. Everybody takes part, also who does not count: a
+    neighbour's keypoints belong to the neighbour."""
+    ours, theirs = [middles(one.person.keypoints) for one in people], [middles(points) for points in again]
+    return match(ours, theirs, [_bust(one.person.keypoints) for one in people], MATCH_DISTANCE)
 
 
 def _bust(points: FloatArray) -> float:

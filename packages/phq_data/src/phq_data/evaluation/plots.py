@@ -164,7 +164,11 @@ def _tile(
         fill="black",
     )
     verdict = "kept" if error.kept else f"rejected: {error.reasons}"
-    draw.text((3, size + 15), f"{verdict}; doubt {error.error_probability:.2f}; {error.portrait_id[:10]}", fill="black")
+    draw.text(
+        (3, size + 15),
+        f"{verdict}; doubt {error.error_probability:.2f}; {error.portrait_id[:10]}",
+        fill="black",
+    )
     return tile
 
 

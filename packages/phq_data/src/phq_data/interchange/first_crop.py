@@ -21,12 +21,12 @@ from phq_data.models.protocols import FloatArray, Segmenter
 from phq_data.pipeline.engine import load_config, read_photo
 from phq_data.records import Row
 from phq_data.rig import PortraitRig
-from phq_data.stages.base import file_name
 from phq_data.stages.crop import TIGHTER, CropError, Window
 from phq_data.stages.ingest import open_photo
 from phq_data.stages.mask import person_mask
 from phq_data.stages.realign import CANVAS, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import resample
+from phq_data.text import file_name
 from phq_data.workspace import Workspace
 
 _MAX_PIXELS = 150_000_000
@@ -55,7 +55,12 @@ def read_any(
     from phq_data.bodies.smpl import default_rig
     from phq_data.models.registry import segmenter
 
-    return finish(folder, default_rig(), segmenter(masks, everybody=True), published_center_formula=published_center_formula)
+    return finish(
+        folder,
+        default_rig(),
+        segmenter(masks, everybody=True),
+        published_center_formula=published_center_formula,
+    )
 
 
 def finish(
@@ -108,7 +113,11 @@ def _portrait(
         ]
         best = nearest(found)
         first = Window(x, y, side)
-        window = first.scaled(TIGHTER) if best is None else best.window(first, published_center_formula=published_center_formula)
+        window = (
+            first.scaled(TIGHTER)
+            if best is None
+            else best.window(first, published_center_formula=published_center_formula)
+        )
         picture = resample(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error

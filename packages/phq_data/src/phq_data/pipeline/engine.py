@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from phq_data import config as settings
 from phq_data import records
+from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
 from phq_data.models.registry import check_files
 from phq_data.pipeline.model_set import models_for
@@ -46,7 +47,8 @@ class PartReport:
 def fingerprint(stage: Stage[Any], config: PipelineConfig, inputs: Iterable[PartInfo]) -> str:
     """What a part of a stage is made from: stage version, its settings, its models, its inputs' content."""
     made_with = stage.made_with(config, models_for(config))
-    return settings.digest(stage.name, stage.version, made_with, [info.content for info in inputs])
+    name = first_stage_name(stage.name)
+    return settings.digest(name, stage.version, made_with, [info.content for info in inputs])
 
 
 def run_part(

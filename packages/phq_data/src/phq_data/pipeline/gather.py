@@ -13,8 +13,9 @@ from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import sniff
 from phq_data.records import Row
-from phq_data.sources import Provenance, RefusedFileError, Source, SourceFile
-from phq_data.workspace import Workspace, WorkspaceError
+from phq_data.sources import RefusedFileError, Source, SourceFile
+from phq_data.sources.plan import Plan, photo_key
+from phq_data.workspace import Workspace
 
 _HEAD = 64
 

@@ -46,7 +46,9 @@ class Models:
         from phq_data.models import registry
 
         mask = self._config.mask
-        return self._once("segmenter", lambda: registry.segmenter(mask.model, everybody=mask.include_bystanders))
+        return self._once(
+            "segmenter", lambda: registry.segmenter(mask.model, everybody=mask.include_bystanders)
+        )
 
     @property
     def rig(self) -> PortraitRig:

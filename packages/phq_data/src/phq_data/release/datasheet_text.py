@@ -46,8 +46,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
             )
         ),
         "dataPreprocessingProtocol": [
-            "EXIF orientation and color profile are applied; pictures are resampled once from the raw "
-            "photo.",
+            "EXIF orientation and color profile are applied; pictures are resampled once from the raw photo.",
             "What lies outside the photo is a faded reflection; the column 'padding' says how much of the "
             "picture.",
             "Near-duplicates are reduced to one; splits keep photos, near-duplicates and one author's "
@@ -55,7 +54,8 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ],
         "dataManipulationProtocol": "No picture was retouched; faces are not blurred.",
         "dataImputationProtocol": (
-            "Cameras and poses are estimates of a fit, not measurements; the column 'error_probability' says how "
+            "Cameras and poses are estimates of a fit, not measurements; the column 'error_probability' says "
+            "how "
             "unsure one is. "
             + (
                 f"{summary.truth:,} rows also have the truth."

@@ -46,7 +46,8 @@ def page(folder: Path, manifest: Manifest, summary: Summary) -> str:
     left_out = {k.replace("_", " "): v for k, v in manifest.about["counts"]["left_out"].items()}
     elevation = (
         f"Elevation: {_spread(summary.pitch_degrees)} degrees. Roll: {_spread(summary.roll_degrees)} "
-        f"degrees. Photo pixels per picture pixel: {_spread(summary.effective_resolution)}. (5 %, median, 95 %)"
+        f"degrees. Photo pixels per picture pixel: {_spread(summary.effective_resolution)}. (5 %, median, "
+        "95 %)"
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -23,7 +23,8 @@ from phq_data.workspace import Workspace
 _BATCH = 16  # rows read at once: one row group of the workspace
 _FROM_PORTRAIT = (
     "portrait_id", "photo_id", "person_id", "camera", "pose", "yaw", "pitch", "roll", "keypoints", "window",
-    "size", "effective_resolution", "padding", "residual", "shoulder_error", "crop_mode", "codec", "models",
+    "size", "effective_resolution", "padding", "landmark_error", "shoulder_error", "crop_mode", "codec",
+    "models",
 )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace
 
 PORTRAIT_COLUMNS = [
-    "portrait_id", "photo_id", "person_id", "fit_id", "pose", "yaw", "pitch", "roll", "size", "effective_resolution",
+    "portrait_id", "photo_id", "person_id", "fit_id", "pose", "yaw", "pitch", "roll", "size",
+    "effective_resolution",
     "padding", "crop_mode", "codec", "models", "landmark_error", "shoulder_error",
 ]  # fmt: skip
 SCREEN_COLUMNS = ["portrait_id", "kept", "reasons"]

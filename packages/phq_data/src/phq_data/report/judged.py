@@ -44,8 +44,9 @@ class Judged:
 def judged(numbers: Mapping[str, Any], screen: ScreenConfig) -> tuple[Judged, ...]:
     """`numbers` (the evidence of a ledger row) with the limits of `screen`.
 
-    A number and its limit belong together by name: `doubt` and `max_error_probability`, `blur` and `min_blur`. Numbers
-    that nobody has named yet are shown under their own name.
+    A number and its limit belong together by name: `error_probability` and `max_error_probability`, `blur`
+    and
+    `min_blur`. Numbers that nobody has named yet are shown under their own name.
     """
     return tuple(
         _judge(name, float(numbers[name]), screen)

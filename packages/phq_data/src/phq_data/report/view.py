@@ -163,7 +163,8 @@ def shown_card(data: ReportData, card: sheets.Card, evidence: Mapping[str, Any])
     tooltip = (
         f"{card.portrait_id}\n{uri}\nyaw {yaw}°, pitch {pitch}°, roll {roll}°\n"
         f"key points off by {100 * row['landmark_error']:.1f} % of the side, "
-        f"{row['effective_resolution']:.2f} photo pixels a pixel, {100 * row['padding']:.0f} % outside the photo"
+        f"{row['effective_resolution']:.2f} photo pixels a pixel, "
+        f"{100 * row['padding']:.0f} % outside the photo"
     )
     return ShownCard(
         card=card,

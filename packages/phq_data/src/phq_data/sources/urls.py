@@ -1,6 +1,6 @@
 """Photos from a list of addresses: CSV (also TSV) or Parquet with a column `url`.
 
-Other columns that are understood are the provenance: license (or license), license_url, author, author_url,
+Other columns that are understood are the provenance: license (or licence), license_url, author, author_url,
 title, page_url, rights_evidence, rights_checked_at; and sha1. A photo without a free license is refused,
 unless a permission covers it. Addresses on the hosts of providers with terms fall under these.
 """
@@ -24,7 +24,7 @@ from phq_data.sources.web import Candidate, Page
 PER_PAGE = 1000
 _COPIED = ("page_url", "title", "author", "author_url", "rights_checked_at", "rights_evidence")
 _ALIASES = {
-    "image_url": "url", "file_url": "url", "license": "license", "license_url": "license_url",
+    "image_url": "url", "file_url": "url", "licence": "license", "licence_url": "license_url",
     "photographer": "author", "creator": "author",
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from phq_data import camera
 from phq_data.bodies import JOINT_NAMES
 from phq_data.config import AlignConfig
+from phq_data.errors import PhqError
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
 

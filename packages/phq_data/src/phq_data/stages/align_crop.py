@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from phq_data.camera import CameraError
 from phq_data.config import PipelineConfig
+from phq_data.errors import ModelError
 from phq_data.images.codecs import PhotoError, encode_image
 from phq_data.models.protocols import Segmenter
 from phq_data.models.reference_inputs import ReferenceInputs, read_vertex_map
-from phq_data.models.registry import ModelError
 from phq_data.records import EncodedImage, Fit, Person, Photo, Portrait
 from phq_data.rig import PortraitRig
 from phq_data.stages.align import AlignError, Alignment, Template, align
@@ -31,7 +31,6 @@ from phq_data.stages.base import (
     StageContext,
     StageResult,
     Tick,
-    file_name,
     no_tick,
 )
 from phq_data.stages.crop import (
@@ -47,6 +46,7 @@ from phq_data.stages.crop import (
 from phq_data.stages.mask import MaskRequest, person_masks, pictures_a_pass
 from phq_data.stages.realign import Realignment, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import resample
+from phq_data.text import file_name
 
 _NOTHING = ReferenceInputs()
 _LATER = EncodedImage(b"")
@@ -255,7 +255,9 @@ def _reference_window(
             [realign(decode_vertex_map(one), makers.rig, aligned.camera, aligned.pose) for one in maps]
         )
         if best is not None:
-            return best.window(first, published_center_formula=makers.config.crop.published_center_formula), best
+            return best.window(
+                first, published_center_formula=makers.config.crop.published_center_formula
+            ), best
     return first.scaled(TIGHTER), None
 
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray

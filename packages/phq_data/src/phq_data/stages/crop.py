@@ -80,7 +80,7 @@ LOSSY = ("jpeg-95",)
 """Codecs that change what a reviewer sees, and therefore the portrait's id."""
 
 
-class CropError(ValueError):
+class CropError(PhqError, ValueError):
     """A person for whom no window can be found."""
 
 

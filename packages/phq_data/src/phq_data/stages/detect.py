@@ -20,9 +20,9 @@ from phq_data.stages.base import (
     StageContext,
     StageResult,
     Tick,
-    file_name,
     no_tick,
 )
+from phq_data.text import file_name
 
 
 def detect(

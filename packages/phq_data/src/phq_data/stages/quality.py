@@ -84,7 +84,8 @@ def sharpness(
     A sharp picture loses much, one that is blurred already has little left to lose. Being a ratio, it depends
     neither on contrast nor on how much there is to see. Measured at the scale at which the photo has
     information: an enlarged picture is brought back to the photo's own size first, so enlarging does not
-    count as blur (`effective_resolution` tells of it). The worse of the two axes counts: motion blurs only one.
+    count as blur (`effective_resolution` tells of it). The worse of the two axes counts: motion blurs only
+    one.
     """
     if scale < 1.0:
         side = max(24, round(len(luminance) * scale))

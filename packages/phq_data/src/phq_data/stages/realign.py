@@ -34,7 +34,8 @@ class Realignment:
     def window(self, first: Window, *, published_center_formula: bool = False) -> Window:
         """The final window for crop A's window `first`.
 
-        `published_center_formula` leaves out the division of the shift by the scale, as the authors' code does; their
+        `published_center_formula` leaves out the division of the shift by the scale, as the authors' code
+        does; their
         window is off by (1 - 1/scale) of the shift.
         """
         middle = np.full(2, CANVAS / 2)

@@ -145,7 +145,9 @@ def _scores(
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
     pixels = pixel_scores(picture, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
-    doubt = load_model().assess(evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit))
+    doubt = load_model().assess(
+        evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
+    )
     return Scores(
         blur=pixels.blur,
         exposure_low=pixels.exposure_low,

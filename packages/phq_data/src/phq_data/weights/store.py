@@ -109,32 +109,6 @@ def keep(
     return made
 
 
-def download(name: str, *, progress: Progress = no_progress, url: str = "", sha256: str = "") -> Record:
-    """Bring a model that may be downloaded, and add it. A stopped download goes on when called again.
-
-    `url` and `sha256` replace those of the catalogue, for mirrors. Models whose license wants a registration
-    raise `ModelError`: they come by the user's own hands.
-    """
-    model = known_model(name)
-    address = download_address(model, url)
-    target = root() / ".downloads" / model.stored
-    fetch(address, target, sha256 or model.sha256, progress)
-    try:
-        return add(name, target, sha256=sha256, source=address)
-    finally:
-        target.unlink(missing_ok=True)
-
-
-def download_address(model: KnownModel, url: str = "") -> str:
-    """Where a model comes from, `url` if given; `ModelError` for one that comes by the user's own hands."""
-    if not (url or model.url):
-        raise ModelError(
-            f"{model.name} cannot be downloaded for you: get it from {model.origin}, then "
-            f"phq models add {model.name} FILE"
-        )
-    return url or model.url
-
-
 def verify(name: str) -> Record:
     """Compare a model's file with its record. Raises `ModelError` when it is not there or has changed."""
     kept = _needed(name)

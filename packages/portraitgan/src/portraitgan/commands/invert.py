@@ -23,53 +23,78 @@ STATE_FILE = "unfinished.safetensors"
 PORTRAIT, FITTING = "The portrait: of a dataset, or an aligned image with its camera", "Fitting"
 
 
-def add(commands: Any) -> None:
-    """Add the command to the program's `argparse` subparsers."""
-    invert = commands.add_parser(
-        "invert",
-        help="find the styles that show a given portrait; sample, film or mesh it with --latent",
-        description="Optimises styles (W+) and noise images so that the generator shows the portrait, and "
-        "with --tune its weights (pivotal tuning). Writes latent.safetensors, latent.json and pictures. "
-        "Interrupted, the same command continues.",
-    )
-    shared.add_model(invert)
-    invert.add_argument("out", type=Path, metavar="OUT", help="folder to write")
-    source = invert.add_argument_group("the portrait: of a dataset, or an aligned picture with its camera")
-    source.add_argument("--data", metavar="URL", help="a release or a workspace")
-    source.add_argument("--portrait", metavar="ID", help="which portrait of it")
-    source.add_argument("--image", type=Path, help="a square picture, aligned as training's are")
-    source.add_argument(
-        "--mask", type=Path, help="its mask, which the pose predictor looks at (default: all)"
-    )
-    source.add_argument("--camera", metavar="LABEL", help="25 numbers or a JSON file with them")
-    source.add_argument("--yaw", type=float, metavar="DEG", help="instead of --camera")
-    source.add_argument("--pitch", type=float, default=0.0, metavar="DEG")
-    source.add_argument("--roll", type=float, default=0.0, metavar="DEG")
-    shared.add_pose(source)
-    source.add_argument(
-        "--pose", choices=("predicted", "label", "none"), default="predicted",
-        help="where the body pose comes from: the discriminator (default), the dataset, or canonical",
-    )  # fmt: skip
-    fit = invert.add_argument_group("fitting")
-    fit.add_argument("--steps", type=int, default=500, help="optimisation steps (500)")
-    fit.add_argument("--rate", type=float, default=0.01, help="learning rate at its peak (0.01)")
-    fit.add_argument("--refine-camera", action="store_true", help="optimise yaw, pitch and roll too")
-    fit.add_argument("--refine-pose", action="store_true", help="optimise the body pose too")
-    fit.add_argument(
-        "--tune", type=int, nargs="?", const=TUNING_STEPS, default=0, metavar="STEPS",
-        help=f"pivotal tuning afterwards ({TUNING_STEPS} steps)",
-    )  # fmt: skip
-    fit.add_argument(
-        "--vgg", type=Path, metavar="FILE", help="StyleGAN2's vgg16.pt for the perceptual distance; its "
-        "TorchScript is run. Without it, colors and gradients at several scales are compared",
-    )  # fmt: skip
-    fit.add_argument("--seed", type=int, default=0, help="of the noise (0)")
-    fit.add_argument(
-        "--samples", type=float, default=2.0, metavar="FACTOR", help="times training's samples (2)"
-    )
-    fit.add_argument("--resolution", type=int, metavar="R", help="rays a side (default: the checkpoint's)")
-    fit.add_argument("--preview-every", type=int, default=100, metavar="STEPS", help="(100)")
-    invert.set_defaults(run=shared.explained(_invert), batch=1)
+def invert(
+    model: shared.ModelArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    checkpoint: shared.CheckpointOption = None,
+    rig: shared.RigOption = None,
+    device: shared.DeviceOption = "auto",
+    data: Annotated[
+        str | None, typer.Option(metavar="URL", help="A release or a workspace.", rich_help_panel=PORTRAIT)
+    ] = None,
+    portrait: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which portrait of it.", rich_help_panel=PORTRAIT)
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="A square image, aligned as training's are.", rich_help_panel=PORTRAIT),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its mask, which the pose predictor sees (default: all).", rich_help_panel=PORTRAIT
+        ),
+    ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="25 numbers or a JSON file with them.", rich_help_panel=PORTRAIT),
+    ] = None,
+    yaw: Annotated[
+        float | None, typer.Option(metavar="DEG", help="Instead of --camera.", rich_help_panel=PORTRAIT)
+    ] = None,
+    pitch: Annotated[float, typer.Option(metavar="DEG", rich_help_panel=PORTRAIT)] = 0.0,
+    roll: Annotated[float, typer.Option(metavar="DEG", rich_help_panel=PORTRAIT)] = 0.0,
+    neck: shared.NeckOption = None,
+    head: shared.HeadOption = None,
+    pose: Annotated[
+        Literal["predicted", "label", "none"],
+        typer.Option(
+            help="Where the body pose comes from: the discriminator, the dataset, or canonical.",
+            rich_help_panel=PORTRAIT,
+        ),
+    ] = "predicted",
+    steps: Annotated[int, typer.Option(help="Optimisation steps.", rich_help_panel=FITTING)] = 500,
+    rate: Annotated[float, typer.Option(help="Learning rate at its peak.", rich_help_panel=FITTING)] = 0.01,
+    refine_camera: Annotated[
+        bool,
+        typer.Option("--refine-camera", help="Optimise yaw, pitch and roll too.", rich_help_panel=FITTING),
+    ] = False,
+    refine_pose: Annotated[
+        bool, typer.Option("--refine-pose", help="Optimise the body pose too.", rich_help_panel=FITTING)
+    ] = False,
+    pti_steps: Annotated[
+        int,
+        typer.Option(
+            metavar="STEPS",
+            help="Pivotal tuning inversion afterwards (350 is usual; 0: the weights stay).",
+            rich_help_panel=FITTING,
+        ),
+    ] = 0,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="StyleGAN2's vgg16.pt for the perceptual distance (LPIPS); its TorchScript is run. Without "
+            "it, colors and gradients at several scales are compared.",
+            rich_help_panel=FITTING,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.", rich_help_panel=FITTING)] = 0,
+    samples: shared.SamplesOption = 2.0,
+    resolution: shared.ResolutionOption = None,
+    preview_every: Annotated[int, typer.Option(metavar="STEPS", rich_help_panel=FITTING)] = 100,
+) -> None:
+    """Find the styles that show a given portrait; render or mesh it with --latent.
 
     Optimises styles (W+) and noise images so that the generator shows the portrait, and with --pti-steps its
     weights (pivotal tuning inversion). Writes latent.safetensors, latent.json and images. Interrupted, the
@@ -80,16 +105,81 @@ def add(commands: Any) -> None:
     from portraitgan.inference.latents import save_latent
     from portraitgan.inference.views import describe
 
-    shared.check_quality(options)
-    if options.steps < 1 or options.tune < 0 or options.preview_every < 1 or options.rate <= 0:
-        raise InferenceError("--steps, --preview-every and --rate must be positive, --tune not negative")
-    model = shared.open_from(options, full_precision=True)
-    name, target, camera, pose = _portrait(options, model)
-    side = model.config.generator.image_resolution
-    picture = drawing.from_pixels(drawing.resized(target, side)).to(model.device)
-    if options.vgg is None:
-        shared.say("note: no --vgg FILE: colors and gradients at several scales are compared instead")
-        distance = inversion_loss.pixel_distance(picture)
+    shared.check_quality(samples, resolution)
+    if steps < 1 or pti_steps < 0 or preview_every < 1 or rate <= 0:
+        raise InferenceError("--steps, --preview-every and --rate must be positive, --pti-steps not negative")
+    source = _Source(data, portrait, image, mask, camera, yaw, pitch, roll)
+    _check_source(source, pose)
+    opened = shared.open_chosen(model, checkpoint, rig, device, full_precision=True)
+    target = _target(source, pose, neck, head, opened)
+    options = InversionOptions(
+        steps=steps, rate=rate, seed=seed, refine_camera=refine_camera, refine_pose=refine_pose,
+        pti_steps=pti_steps, sample_factor=samples, resolution=resolution,
+        pti_stop=0.06 if vgg else 0.0,
+    )  # fmt: skip
+    shared.say(f"{target.name}: {describe(target.camera)}, {steps} steps, {pti_steps} of pivotal tuning")
+    found = _fit(opened, target, options, vgg, out, preview_every)
+    facts = _facts(opened, target.name, found, options, vgg)
+    save_latent(out / "latent.safetensors", replace(found.latent, facts=facts))
+    _write_images(opened, found, target.image, out, samples)
+    (out / STATE_FILE).unlink(missing_ok=True)
+    first, last = found.distances[0], found.distances[-1]
+    print(f"{target.name}: distance {first:.4f} -> {last:.4f} -> {out}/latent.safetensors")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the portrait comes from, as the command line says."""
+
+    data: str | None
+    portrait: str | None
+    image: Path | None
+    mask: Path | None
+    camera: str | None
+    yaw: float | None  # degrees
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """What is to be inverted."""
+
+    name: str
+    image: Pixels  # [S, S, 3]
+    camera: Tensor  # [1, 25]
+    pose: Tensor | None  # [1, 6] radians
+
+
+def _check_source(source: _Source, pose: str) -> None:
+    """Raise `InferenceError` unless the portrait is named in one way, and wholly."""
+    from portraitgan.inference.errors import InferenceError
+
+    if (source.image is None) == (source.portrait is None):
+        raise InferenceError("name either --data URL --portrait ID, or --image FILE with its camera")
+    if source.portrait is not None:
+        if source.data is None:
+            raise InferenceError("--portrait needs the release or workspace that has it: --data URL")
+        return
+    if (source.camera is None) == (source.yaw is None):
+        raise InferenceError("--image needs its camera: --camera LABEL or --yaw (and --pitch, --roll)")
+    if pose == "label":
+        raise InferenceError("--pose label needs a portrait of a dataset (--data, --portrait)")
+
+
+def _target(
+    source: _Source,
+    pose_source: str,
+    neck: shared.Angles | None,
+    head: shared.Angles | None,
+    model: Model,
+) -> _Target:
+    """The portrait with its camera and body pose."""
+    from portraitgan.inference.portraits import open_portraits
+    from portraitgan.inference.sample import predicted_poses
+
+    if source.portrait is not None and source.data is not None:
+        one = open_portraits(source.data).find(source.portrait)
     else:
         one = _from_file(source)
     pose = shared.chosen_pose(model, neck, head)
@@ -192,7 +282,7 @@ def _facts(
         "steps": options.steps,
         "pti_steps": options.pti_steps,
         "seed": options.seed,
-        "distance": "VGG16 LPIPS features" if options.vgg else "colors and gradients at several scales",
+        "distance": "VGG16 LPIPS features" if vgg else "colors and gradients at several scales",
         "distance_start": found.distances[0],
         "distance_end": found.distances[-1],
     }

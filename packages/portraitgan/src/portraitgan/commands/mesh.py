@@ -11,30 +11,32 @@ import typer
 from portraitgan.commands import shared
 
 
-def add(commands: Any) -> None:
-    """Add the command to the program's `argparse` subparsers."""
-    mesh = commands.add_parser(
-        "mesh",
-        help="the shape of a person as PLY or GLB, in metres, with colors",
-        description="Marching cubes over the density of the canonical body, or of the body in a pose. "
-        "Metres, y up, facing +z, the neck joint at the origin.",
-    )
-    shared.add_model(mesh)
-    mesh.add_argument(
-        "out", type=Path, metavar="OUT", help="a .glb or .ply file, or a folder for several people (GLB)"
-    )
-    shared.add_subjects(mesh, "0")
-    shared.add_pose(mesh)
-    mesh.add_argument(
-        "--predicted-pose", action="store_true", help="in the pose predicted for the front view"
-    )
-    mesh.add_argument("--grid", type=int, default=256, metavar="N", help="grid points a side (256)")
-    mesh.add_argument(
-        "--side", type=float, default=0.6, metavar="M", help="side of the cube around the head, metres (0.6)"
-    )
-    mesh.add_argument("--threshold", type=float, default=10.0, help="raw density of the surface (10)")
-    mesh.add_argument("--largest-part", action="store_true", help="drop what floats beside the person")
-    mesh.set_defaults(run=shared.explained(_mesh))
+def mesh(
+    model: shared.ModelArgument,
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A .glb or .ply file, or a folder for several people (GLB)."),
+    ],
+    checkpoint: shared.CheckpointOption = None,
+    rig: shared.RigOption = None,
+    device: shared.DeviceOption = "auto",
+    seeds: shared.SeedsOption = None,
+    latent: shared.LatentOption = None,
+    truncation: shared.TruncationOption = 0.7,
+    w_average: shared.WAverageOption = "file",
+    neck: shared.NeckOption = None,
+    head: shared.HeadOption = None,
+    predicted_pose: Annotated[
+        bool, typer.Option("--predicted-pose", help="In the pose predicted for the front view.")
+    ] = False,
+    grid: Annotated[int, typer.Option(metavar="N", help="Grid points a side.")] = 256,
+    side: Annotated[float, typer.Option(metavar="M", help="Side of the cube around the head, metres.")] = 0.6,
+    threshold: Annotated[float, typer.Option(help="Raw density of the surface.")] = 10.0,
+    largest_part: Annotated[
+        bool, typer.Option("--largest-part", help="Drop what floats beside the person.")
+    ] = False,
+) -> None:
+    """The shape of a person as PLY or GLB, in metres, with colors.
 
     Marching cubes over the density of the canonical body, or of the body in a pose. Metres, y up, facing +z,
     the neck joint at the origin.

@@ -24,7 +24,7 @@ def comparable(image: Tensor) -> Tensor:
     return functional.interpolate(image, (LARGEST, LARGEST), mode="area")
 
 
-def pixel_distance(target: Tensor) -> PictureDistance:
+def pixel_distance(target: Tensor) -> ImageDistance:
     """The substitute where no perceptual network is given: colors and their gradients at several scales.
 
     At every scale from full size down to 8 pixels: mean squared difference of colors, and of the differences

@@ -224,6 +224,6 @@ def _colors(
     # Where the ray meets nothing, all of it counts alike.
     weights = torch.where(total > 1e-3, weights / total.clamp(min=1e-3), 1 / (_STEPS - 1))
     mean = (weights[..., None] * between).sum(dim=1)
-    picture = mean.T[None, :, :, None]
-    raw = model.generator.raw_colors(picture, ws[:, -1])[0, :, :, 0].T
+    image = mean.T[None, :, :, None]
+    raw = model.generator.raw_colors(image, ws[:, -1])[0, :, :, 0].T
     return functional.hardtanh(raw * 127.5 + 128, 0, 255).to(torch.uint8).cpu().numpy()

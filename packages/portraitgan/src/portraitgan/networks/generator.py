@@ -204,4 +204,5 @@ class Generator(nn.Module):
         """Features [B, C, H, W] to RGB [B, 3, H, W] of the raw image, about -1..1."""
         if self.torgb is None:
             return features[:, :3] * 2 - 1  # EG3D: the first channels are the color, 0..1
-        return self.torgb(features, style)
+        output: Tensor = self.torgb(features, style)
+        return output

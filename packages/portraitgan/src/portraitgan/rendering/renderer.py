@@ -88,10 +88,10 @@ def render_plain(
 
     coarse_depths = rays.stratified_depths(volume.config, draws.jitter)
     colors, densities = look(coarse_depths, draws.coarse_noise)
-    weights = marching.interval_weights(densities, coarse_depths)
+    weights = ray_marching.interval_weights(densities, coarse_depths)
     fine_depths = rays.importance_depths(coarse_depths, weights.detach(), draws.importance)
     fine_colors, fine_densities = look(fine_depths, draws.fine_noise)
-    merged = marching.merge_plain(
+    merged = ray_marching.merge_plain(
         (colors, densities, coarse_depths), (fine_colors, fine_densities, fine_depths)
     )
     pixel = ray_marching.march_plain(*merged)

@@ -163,7 +163,7 @@ def _pose(generator: Generator, z: Tensor, camera: Tensor, coarse: Tensor) -> Te
 
 
 def _with_body(
-    picture: Pixels, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, color: Color
+    image: Pixels, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, color: Color
 ) -> Pixels:
     """The image with the posed body over it; as it is where there is no body."""
     if rig is None or pose is None or not bool(pose.isfinite().all()):
@@ -171,7 +171,7 @@ def _with_body(
     cam2world, intrinsics = labels.from_label(camera[0].cpu().numpy())
     vertices = rig.posed(pose[0].cpu().numpy())
     tint = np.broadcast_to(np.array(color), vertices.shape)
-    drawn = render_mesh(vertices, rig.faces, cam2world, intrinsics, len(picture), tint, backend="software")
+    drawn = render_mesh(vertices, rig.faces, cam2world, intrinsics, len(image), tint, backend="software")
     weight = drawn.rgba[..., 3:].astype(np.float32) * (_OPACITY / 255)
     return np.round(image * (1 - weight) + drawn.rgba[..., :3] * weight).astype(np.uint8)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 FloatArray = NDArray[np.float64]
-DATA_FILE = Path(__file__).parents[2] / "data" / "orientation_prior.safetensors"
+DATA_FILE = Path(__file__).parents[2] / "data" / "keypoint_orientation_prior.safetensors"
 USED = 13
 """COCO keypoints down to the hips."""
 CORE = 7

@@ -20,7 +20,7 @@ from phq_data.records import Row
 from phq_data.report.inspection.find import Inspection
 from phq_data.report.page import load_rig
 from phq_data.report.sheets import cut_out, shrink
-from phq_data.text import file_name
+from phq_data.text import shown_name
 from phq_data.workspace import Workspace, WorkspaceError
 
 FOLDER = "inspect"

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from phq_data import schema
-from phq_data.pipeline.gather import Plan, photo_key
 from phq_data.records import Row
+from phq_data.sources.plan import Plan, photo_key
 from phq_data.sources.terms import TERMS, Permission
 from phq_data.sources.web.fetch import Fetched
 from phq_data.sources.web.journal import File, Journal
