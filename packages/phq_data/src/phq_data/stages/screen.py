@@ -26,7 +26,8 @@ from phq_data.stages.uncertainty import WRONG, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
-    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels a picture pixel",
+    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels a picture "
+    "pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
     "too_dark": "{exposure_low:.0%} of the person is black",
     "too_bright": "{exposure_high:.0%} of the person is white",
