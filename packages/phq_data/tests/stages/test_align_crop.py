@@ -223,8 +223,9 @@ def test_a_given_vertex_map_realigns_the_head_of_its_person(tmp_path: Path) -> N
     assert found.outcomes[0].evidence["head_scale"] == pytest.approx(moved.scale)
     assert (found.records[1].window == plain.records[1].window).all()  # no map of this person
     assert (found.records[0].camera == row.camera).all() and (found.records[0].pose == row.pose).all()
-    setting = "crop.published_center_formula=true"
-    published = bench.run(REFERENCE.replace_setting(setting), reference_inputs=maps)
+    published = bench.run(
+        REFERENCE.replace_setting("crop.published_center_formula=true"), reference_inputs=maps
+    )
     other = moved.window(first, published_center_formula=True)
     assert published.records[0].window == pytest.approx([other.x, other.y, other.side], abs=1e-4)
     assert abs(other.x - wanted.x) > 0.1

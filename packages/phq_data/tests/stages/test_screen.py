@@ -176,17 +176,33 @@ def portraits() -> tuple[list[Portrait], list[Person], list[Fit]]:
 
 def test_every_portrait_gets_a_row_and_rejects_an_overlay() -> None:
     rows, people, fits = portraits()
-    lenient = ScreenConfig(min_effective_resolution=0, min_blur=0, max_padding=1, max_exposure=1,
-                           min_contrast=0, min_mask_share=0, max_overlap=1,
-                           max_error_probability=1, max_head_outside=1)  # fmt: skip
+    lenient = ScreenConfig(
+        min_effective_resolution=0,
+        min_blur=0,
+        max_padding=1,
+        max_exposure=1,
+        min_contrast=0,
+        min_mask_share=0,
+        max_overlap=1,
+        max_error_probability=1,
+        max_head_outside=1,
+    )
     ticks: list[int] = []
     kept = screen(rows, people, lenient, works.make_rig(), tick=lambda: ticks.append(1), fits=fits)
     records.to_table(Screened, kept.records)
     assert [row.kept for row in kept.records] == [True] * 3 and len(ticks) == 3
     assert all(row.overlay is None and row.reasons == () for row in kept.records)
-    strict = ScreenConfig(min_effective_resolution=1e6, max_error_probability=-1, max_padding=1, min_blur=0,
-                          max_exposure=1,
-                          min_contrast=0, min_mask_share=0, max_overlap=1, max_head_outside=1)  # fmt: skip
+    strict = ScreenConfig(
+        min_effective_resolution=1e6,
+        max_error_probability=-1,
+        max_padding=1,
+        min_blur=0,
+        max_exposure=1,
+        min_contrast=0,
+        min_mask_share=0,
+        max_overlap=1,
+        max_head_outside=1,
+    )
     found = screen(rows, people, strict, works.make_rig(), fits=fits)
     records.to_table(Screened, found.records)
     assert [row.reasons for row in found.records] == [("too_small", "doubtful")] * 3
@@ -221,12 +237,21 @@ def test_padding_is_not_judged() -> None:
 
 
 GOOD = Scores(
-    blur=1.0, exposure_low=0.0, exposure_high=0.0, contrast=1.0, effective_resolution=2.0,
-    padding=0.0, landmark_error=0.0,
-    shoulder_error=0.0, mask_share=0.5, overlap=0.0, error_probability=0.0, expected_yaw_error=1.0,
+    blur=1.0,
+    exposure_low=0.0,
+    exposure_high=0.0,
+    contrast=1.0,
+    effective_resolution=2.0,
+    padding=0.0,
+    landmark_error=0.0,
+    shoulder_error=0.0,
+    mask_share=0.5,
+    overlap=0.0,
+    error_probability=0.0,
+    expected_yaw_error=1.0,
     coverage=1.0,
     head_outside=0.0,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ class PartReport:
 def fingerprint(stage: Stage[Any], config: PipelineConfig, inputs: Iterable[PartInfo]) -> str:
     """What a part of a stage is made from: stage version, its settings, its models, its inputs' content."""
     made_with = stage.made_with(config, models_for(config))
-    contents = [info.content for info in inputs]
-    return settings.digest(first_stage_name(stage.name), stage.version, made_with, contents)
+    name = first_stage_name(stage.name)
+    return settings.digest(name, stage.version, made_with, [info.content for info in inputs])
 
 
 def run_part(

@@ -255,8 +255,9 @@ def _reference_window(
             [realign(decode_vertex_map(one), makers.rig, aligned.camera, aligned.pose) for one in maps]
         )
         if best is not None:
-            formula = makers.config.crop.published_center_formula
-            return best.window(first, published_center_formula=formula), best
+            return best.window(
+                first, published_center_formula=makers.config.crop.published_center_formula
+            ), best
     return first.scaled(TIGHTER), None
 
 

@@ -33,9 +33,7 @@ class Resampled:
 
     pixels: NDArray[np.uint8]  # [S, S, 3] RGB
     padding: float  # share of the picture that lies outside the photo
-    effective_resolution: (
-        float  # photo pixels per picture pixel, along a side; below 1 the photo was enlarged
-    )
+    effective_resolution: float  # photo pixels per picture pixel; below 1 the photo was enlarged
 
 
 def resample(photo: NDArray[np.uint8], window: Window, size: int) -> Resampled:

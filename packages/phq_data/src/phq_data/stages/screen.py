@@ -26,8 +26,8 @@ from phq_data.stages.uncertainty import WRONG, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
-    "too_small": "the photo shows this person too small: "
-    "{effective_resolution:.2f} photo pixels a portrait pixel",
+    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels a picture "
+    "pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
     "too_dark": "{exposure_low:.0%} of the person is black",
     "too_bright": "{exposure_high:.0%} of the person is white",
@@ -146,8 +146,9 @@ def _scores(
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
     pixels = pixel_scores(picture, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
-    seen = evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
-    doubt = load_model().assess(seen)
+    doubt = load_model().assess(
+        evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
+    )
     return Scores(
         blur=pixels.blur,
         exposure_low=pixels.exposure_low,
