@@ -103,16 +103,21 @@ def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
                 found[group][member] = value
                 continue
             found[group][name] = now
-            if (new, now) != (old, value):
-                same = now is value or now == value
-                renamed[old if same else f"{old}={value}"] = new if same else f"{new}={now}"
+            renamed |= renaming((old, value), (new, now))
     return found, renamed
+
+
+def renaming(old: tuple[str, Any], new: tuple[str, Any]) -> dict[str, str]:
+    """What `notice` says of a setting and its value that are called otherwise now; empty if they are not."""
+    if old[1] is new[1] or old[1] == new[1]:
+        return {old[0]: new[0]} if old[0] != new[0] else {}
+    return {f"{old[0]}={old[1]}": f"{new[0]}={new[1]}"}
 
 
 def upgrade_provenance(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is stated of a photo's rights under today's names; an old name beside its new one stays."""
-    return {new if (new := PROVENANCE.get(name, name)) not in values else name: value
-            for name, value in values.items()}  # fmt: skip
+    renamed = {old: new for old, new in PROVENANCE.items() if new not in values}
+    return {renamed.get(name, name): value for name, value in values.items()}
 
 
 def notice(what: str, renamed: Renames) -> None:

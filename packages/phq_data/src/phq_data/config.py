@@ -178,12 +178,11 @@ class PipelineConfig(_Settings):
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
-        written = path.strip()
-        name, value = compatibility.setting(written, value)
+        written = (path.strip(), value)
+        name, value = compatibility.setting(*written)
         if name not in _names():
-            raise ConfigError(_unknown(written))
-        if name != written:
-            compatibility.notice("settings", {written: name})
+            raise ConfigError(_unknown(written[0]))
+        compatibility.notice("settings", compatibility.renaming(written, (name, value)))
         values = dataclasses.asdict(self)
         group, _, member = name.rpartition(".")
         (values[group] if group else values)[member] = value
@@ -285,6 +284,8 @@ _KINDS = {
 
 def _unknown(name: str) -> str:
     """That there is no such setting, and which one may be meant."""
+    if name in compatibility.SETTINGS:
+        return f"setting '{compatibility.SETTINGS[name]}' is there twice, once as '{name}': keep one of them"
     group, _, member = name.rpartition(".")
     members = {known.rpartition(".")[2]: known for known in _names()}
     close = difflib.get_close_matches(name, _names(), n=1, cutoff=0.75)
