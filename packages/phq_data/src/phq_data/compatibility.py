@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phq_data.typed_json import ConfigError
+
 Renames = Mapping[str, str]
 """Old name -> new name."""
 
@@ -65,6 +67,12 @@ SETTINGS: Renames = {
 VALUES: Mapping[str, Renames] = {"fit.orientation_prior": {"picture": "image"}}
 """Values of settings, by the setting's new name."""
 
+REVIEW_ORDERS: Renames = {"doubt": "error_probability"}
+"""Orders of the review queue: on command lines, in bookmarks and in open pages."""
+
+REVIEW_SETTINGS: Renames = {"known_share": "gold_share"}
+"""Settings of `phq review policy`; the store's own are renamed by its migration."""
+
 _NETWORKS: Mapping[str, Renames] = {}
 """Fields of the networks' own settings, by class: old name -> new name."""
 
@@ -86,7 +94,7 @@ def setting(name: str, value: Any) -> tuple[str, Any]:
 def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Nested settings under today's names, and which old names (and values) they had: old -> new.
 
-    An old name whose new one is there too stays, for the caller to refuse.
+    Raises `ConfigError` for a setting that is there under both names.
     """
     found: dict[str, Any] = {}
     renamed: dict[str, str] = {}
@@ -100,8 +108,7 @@ def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             new, now = setting(old, value)
             name = new.partition(".")[2]
             if new != old and name in members:
-                found[group][member] = value
-                continue
+                raise ConfigError(f"setting '{new}' is there twice, once as '{old}': keep one of them")
             found[group][name] = now
             renamed |= renaming((old, value), (new, now))
     return found, renamed
@@ -207,9 +214,16 @@ OPTIONS: Mapping[str, Renames] = {
 }
 """Options of `phq`, by command."""
 
+COMMANDS: Mapping[str, tuple[str, ...]] = {"accuracy-compare": ("accuracy", "ablate")}
+"""Commands of `phq`."""
+
 
 def upgrade_command_line(words: Sequence[str]) -> list[str]:
-    """The words after `phq` with the options of today; warns of old ones."""
+    """The words after `phq` with the command and the options of today; warns of old ones."""
+    if words and words[0] in COMMANDS:
+        command = COMMANDS[words[0]]
+        notice("commands", {words[0]: " ".join(command)})
+        words = [*command, *words[1:]]
     options = OPTIONS.get(words[0], {}) if words else {}
     end = list(words).index("--") if "--" in words else len(words)  # what follows are no options
     notice("options", {word: options[word] for word in words[:end] if word in options})
