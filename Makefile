@@ -17,8 +17,12 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV
 SYNC = $(UV) sync --locked --quiet
 RUN = .venv/bin
+# As many processes test as there are cores, up to eight; each of them computes on one.
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))(0))))")
+PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare test lint types pytest lock schema-page clean \
+.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
+    test pytest test-fast test-numerics test-pythons coverage \
     bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review bench-review-load \
     learn learn-gpu
 
@@ -52,7 +56,7 @@ accuracy: setup-demo ## Render 400 photos of known truth, label them, report the
 
 accuracy-compare: setup-demo ## Label 200 photos of known truth under several settings (JSON=1: as JSON)
 	test -f accuracy-out/compare/truth.parquet || $(RUN)/phq synthesize accuracy-out/compare --count 200 --seed 101
-	$(RUN)/phq accuracy-compare accuracy-out/compare/photos --truth accuracy-out/compare/truth.parquet \
+	$(RUN)/phq accuracy ablate accuracy-out/compare/photos --truth accuracy-out/compare/truth.parquet \
 	    --workspace accuracy-out/compare-workspace $(if $(JSON),--json)
 
 test: setup lint types pytest ## Everything that must pass: lint, types, lock, tests
@@ -66,8 +70,20 @@ lint: setup
 types: setup
 	$(RUN)/mypy
 
-pytest: setup
-	$(RUN)/pytest
+pytest: setup ## All tests, a process for each of JOBS cores
+	$(PYTEST) --durations=25
+
+test-fast: setup ## Tests without a browser, training or series of programs
+	$(PYTEST) --durations=10 -m "not slow and not browser and not training"
+
+test-numerics: setup ## Tests of numbers as other processors compute, and beside busy programs
+	$(RUN)/python tools/numerics.py -n $(JOBS) --dist loadfile
+
+test-pythons: ## test-fast with every Python of 3.11 to 3.13 that is here
+	UV="$(UV)" PYTHON="$(PYTHON)" JOBS=$(JOBS) tools/test_pythons.sh
+
+coverage: setup ## All tests, and which lines they reach
+	$(PYTEST) --cov --cov-report=term --cov-report=html:coverage-out
 
 bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.build $(if $(JSON),--json)
@@ -110,4 +126,4 @@ lock: ## Resolve the dependencies anew and save the lock
 	$(PYTHON) tools/lock.py save
 
 clean: ## Remove what the targets made
-	rm -rf .venv .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out coverage-out .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -238,9 +238,10 @@ def _member(
 
 def test(weights: Path, people: People) -> None:
     """Print the prior's errors, beside those of the prior from keypoints alone."""
-    guesser = image_prior.PictureGuesser.load(weights)
-    report("keypoints", *keypoint_prior.load_guesser().guess(people.keypoints), people.directions)
-    report("image", *guesser.guess(people.keypoints, _as_seen(people)), people.directions)
+    guess, deviation = keypoint_prior.load_guesser().guess(people.keypoints)
+    report("keypoints", guess, deviation, people.directions)
+    guess, deviation = image_prior.PictureGuesser.load(weights).guess(people.keypoints, _as_seen(people))
+    report("image", guess, deviation, people.directions)
 
 
 def main() -> None:

@@ -1,11 +1,16 @@
+import io
 import os
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from phq_data import schema
+from phq_data.cli.main import main
 from phq_data.workspace import Workspace
 
 PHQ = Path(sys.executable).with_name("phq")
@@ -34,17 +39,33 @@ def phq(*arguments: str, **options) -> subprocess.CompletedProcess:
     )
 
 
+def phq_here(*arguments: str) -> subprocess.CompletedProcess:
+    """Run the program to its end in this process, which has its imports and models already."""
+    out, err = io.StringIO(), io.StringIO()
+    heard = signal.getsignal(signal.SIGINT)  # a build has its own way to end at Ctrl-C
+    with (
+        patch.object(sys, "argv", ["phq", *arguments]), patch.dict(os.environ, environment()),
+        redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended,
+    ):  # fmt: skip
+        main()
+    signal.signal(signal.SIGINT, heard)
+    code = ended.value.code
+    return subprocess.CompletedProcess(
+        arguments, code if isinstance(code, int) else 1, out.getvalue(), err.getvalue()
+    )
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "120"}
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """Nine photos that show people, among them a real one, and files that are no photos."""
+    """Photos that show people, among them real ones, and files that are no photos."""
     from phq_data.sources.resolve import resolve
 
     folder = tmp_path_factory.mktemp("photos")
-    for spec in ("synthetic:8@3", "samples"):
+    for spec in ("synthetic:5@3", "samples"):
         source = resolve(spec)
         for number, file in enumerate(source.files()):
             with source.open(file) as stream:

@@ -35,9 +35,7 @@ def review(
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(
-            min=1, max=65_535, help="Port of the review page. If it is in use, a free one is taken."
-        ),
+        typer.Option(min=1, max=65_535, help="Port of the review page; a free one if it is in use."),
     ] = 8765,
     app_port: Annotated[
         int, typer.Option(min=1, max=65_535, help="Port of the app: dashboard, gallery, settings.")
@@ -52,7 +50,7 @@ def review(
     ] = "",
     reviewer: Annotated[
         str,
-        typer.Option(help="Your name in the log when there is no login. Default: the user of this computer."),
+        typer.Option(help="Your name in the log without a login. Default: the user of this computer."),
     ] = "",
     name: Annotated[
         list[str] | None,
@@ -92,11 +90,12 @@ def review(
     if not workspace:
         raise typer.BadParameter("the workspace is missing: --workspace DIR", param_hint="--workspace")
     from annotator_app.launch import Plan, run
-    from phq_data.review.queue import ORDERS, RENAMED_ORDERS
+    from phq_data.compatibility import REVIEW_ORDERS, notice
+    from phq_data.review.queue import ORDERS
 
-    if order in RENAMED_ORDERS:
-        typer.echo(f"--order {order} is called --order {RENAMED_ORDERS[order]} now", err=True)
-        order = RENAMED_ORDERS[order]
+    if order in REVIEW_ORDERS:
+        notice("order", {order: REVIEW_ORDERS[order]})
+        order = REVIEW_ORDERS[order]
     if order not in ORDERS:
         raise typer.BadParameter(f"{order!r} is none of {', '.join(ORDERS)}", param_hint="--order")
 

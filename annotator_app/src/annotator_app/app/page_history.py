@@ -35,7 +35,7 @@ def show(service: Service) -> None:
             "image": st.column_config.ImageColumn(width="small"),
             "when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
             "seconds": st.column_config.NumberColumn(format="%.1f"),
-            "stands": st.column_config.CheckboxColumn(help="Whether this verdict is in force, not undone or replaced by a later one."),
+            "stands": st.column_config.CheckboxColumn(help="In force: neither undone nor replaced."),
         },
     )  # fmt: skip
     left, middle, right = st.columns([1, 1, 1])

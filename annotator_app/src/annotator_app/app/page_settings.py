@@ -34,8 +34,9 @@ def _policy(service: Service, policy: dict[str, Any], lead: bool) -> None:
         left, right = st.columns(2, gap="large")
         changed = {
             "overlap_share": left.slider(
-                "Overlap: share of portraits judged by several reviewers", 0.0, 1.0, float(policy["overlap_share"]), 0.01,
-                help="Agreement is measured on these; 5 to 10 % are usual.", disabled=not lead,
+                "Overlap: share of portraits for several reviewers", 0.0, 1.0,
+                float(policy["overlap_share"]), 0.01, disabled=not lead,
+                help="Agreement is measured on these; 5 to 10 % are usual.",
             ),
             "overlap_votes": left.number_input(
                 "Reviewers per overlap portrait", 1, 20, policy["overlap_votes"], disabled=not lead
@@ -53,7 +54,7 @@ def _policy(service: Service, policy: dict[str, Any], lead: bool) -> None:
             ),
             "lease_seconds": right.number_input(
                 "Lease in seconds", 10, 86_400, policy["lease_seconds"], 60,
-                help="How long portraits are held for one reviewer before others are asked.", disabled=not lead,
+                help="How long portraits are held for one reviewer.", disabled=not lead,
             ),
         }  # fmt: skip
         if st.form_submit_button("Save", type="primary", disabled=not lead):

@@ -19,8 +19,9 @@ _COLUMNS = 6
 def show(service: Service) -> None:
     """The model, then a batch."""
     st.markdown(
-        "A logistic regression on the evidence, fitted to the decisions so far, proposes batches of portraits "
-        "whose verdict is nearly certain. It decides nothing: **you** check each batch, and can undo it."
+        "A logistic regression on the evidence, fitted to the decisions so far, proposes batches of "
+        "portraits whose verdict is nearly certain. It decides nothing: **you** check each batch and can "
+        "undo it."
     )
     columns = st.columns([2, 2, 1.5])
     side = columns[0].segmented_control("Propose to", ("accept", "reject"), default="accept") or "accept"
@@ -62,8 +63,8 @@ def _quality(held: Mapping[str, Any]) -> None:
         ]  # fmt: skip
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
         st.caption(
-            f"Fitted to {held['decisions']:,} decisions, {held['accepts']:,} of them accepts, and measured on "
-            "decisions of other photos than it was fitted to."
+            f"Fitted to {held['decisions']:,} decisions, {held['accepts']:,} of them accepts, and measured "
+            "on decisions of other photos than it was fitted to."
         )
     with right:
         st.subheader("Weights of the model")

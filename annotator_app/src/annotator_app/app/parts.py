@@ -81,7 +81,8 @@ def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) ->
     """A contact sheet."""
     images = images_of(service, tiles, mesh=mesh)
     cells = [
-        f"<div>{tile(shown, images)}<p>{shown['portrait_id'][:8]} · error probability {shown['error_probability']:.2f}"
+        f"<div>{tile(shown, images)}<p>{shown['portrait_id'][:8]} · "
+        f"error probability {shown['error_probability']:.2f}"
         f"{_votes(shown['votes'])}</p></div>"
         for shown in tiles
     ]

@@ -1,4 +1,4 @@
-"""The review service: decisions, queue and pictures of a workspace over HTTP."""
+"""The review service: decisions, queue and images of a workspace over HTTP."""
 
 from annotator_app.service.app import create_app
 from annotator_app.service.settings import AccessError, ServiceSettings

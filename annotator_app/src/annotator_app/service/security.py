@@ -5,8 +5,8 @@ this computer (the Host header must be one of ours), a form or script of another
 `X-PHQ`, which other sites cannot send, and an Origin of our own), and a cookie that is sent along
 (SameSite=Strict).
 
-`X-PHQ` is also the version of the API. A page of version 1 that is still open after an upgrade may deliver what
-it holds, and is told for everything else that it must be reloaded.
+`X-PHQ` is also the version of the API. A page of version 1 that is still open after an upgrade may deliver
+what it holds, and is told for everything else that it must be reloaded.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ _PROXIED = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "vi
 
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by POST /api/login")
 _bearer = HTTPBearer(auto_error=False, description="The token of an invitation")
+
+
+_OLD_PAGE = "PHQ was upgraded after this page was opened: reload it. Decisions that wait in it are kept"
 
 
 class Gate:
@@ -86,7 +89,7 @@ class Gate:
         if version == "1" and scope["path"] not in _UNCHANGED:
             return (
                 409,
-                "this page is from before an upgrade of PHQ: reload it. Decisions that wait in it are kept",
+                _OLD_PAGE,
             )
         if version not in ("1", API_VERSION):
             return 403, f"changes need the header X-PHQ: {API_VERSION}"

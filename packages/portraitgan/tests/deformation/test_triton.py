@@ -91,6 +91,7 @@ print("done")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @needs_triton
 def test_interpreted_on_a_cpu_it_meets_the_contract(tmp_path: Path) -> None:
     script = tmp_path / "compare.py"
@@ -101,7 +102,7 @@ def test_interpreted_on_a_cpu_it_meets_the_contract(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stdout + done.stderr
 

@@ -158,7 +158,7 @@ def test_two_processes_measure_what_one_measures(run, release, tmp_path):
         arguments += ["--cache", str(tmp_path / str(processes))]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [sys.executable, *(launcher if processes > 1 else []), *arguments]
-        subprocess.run(command, check=True, timeout=300, capture_output=True)
+        subprocess.run(command, check=True, timeout=1200, capture_output=True)
         return json.loads(Path(out).read_text())
 
     one, two = measured(1), measured(2)

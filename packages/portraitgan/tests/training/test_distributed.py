@@ -33,8 +33,12 @@ def run(command: list[str], *arguments: Path) -> None:
 def folder(small: TrainConfig, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process and two found (see two_processes.py)."""
     folder = tmp_path_factory.mktemp("processes")
+    stages = tuple(
+        replace(stage, until_kimg=0.008 * number) for number, stage in enumerate(small.stages, start=1)
+    )  # of one batch each
     for kind, size in (("adam", 8), ("sgd", 16)):
-        (folder / f"{kind}.json").write_text(replace(small, batch=BatchConfig(size, 4)).to_json())
+        config = replace(small, stages=stages, batch=BatchConfig(size, 4))
+        (folder / f"{kind}.json").write_text(config.to_json())
     run([sys.executable], folder, release)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run(torchrun, folder, release)

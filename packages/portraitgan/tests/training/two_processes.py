@@ -21,7 +21,7 @@ from portraitgan.training.distributed import World, join
 from portraitgan.training.run import Run, open_run
 from portraitgan.training.schedule import at
 
-ITERATIONS = {"adam": 7, "sgd": 1}
+ITERATIONS = {"adam": 3, "sgd": 1}
 
 
 def linear_optimisers(run: Run, gradients: dict[str, Tensor]) -> None:
@@ -65,7 +65,7 @@ def iterate(kind: str, folder: Path, data: PortraitData, world: World) -> dict[s
 def main(folder: Path, release: Path) -> None:
     torch.set_num_threads(1)
     with join("cpu") as world:
-        data = PortraitData.open(release, 32)
+        data = PortraitData.open(release, 16)
         for kind in ITERATIONS:
             found = iterate(kind, folder, data, world)
             save_file(found, folder / f"{kind}-{world.rank}-of-{world.size}")

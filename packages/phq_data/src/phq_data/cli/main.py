@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from phq_data import compatibility
 from phq_data.errors import PhqError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ def main() -> None:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
-    from phq_data import compatibility
 
     compatibility.print_notices()
     try:
@@ -40,7 +40,10 @@ def main() -> None:
 
 
 def _say_stopped() -> None:
-    goes_on = not {"accuracy", "consistency", "inspect", "report"} & set(sys.argv[1:2])
+    asked = sys.argv[1:3]
+    goes_on = asked == ["accuracy", "ablate"] or asked[:1] not in (
+        ["accuracy"], ["consistency"], ["inspect"], ["report"]
+    )  # fmt: skip
     kept = " What is finished is kept: run the same command to go on." if goes_on else ""
     sys.stderr.write(f"\nphq: stopped.{kept}\n")
 

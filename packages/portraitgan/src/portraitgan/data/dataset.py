@@ -28,9 +28,10 @@ from PIL import Image
 from torch import Tensor
 
 from phq_data import camera
+from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release import reader
-from phq_data.release.reader import Release, ReleaseError
+from phq_data.release.reader import Release
 from phq_data.rig import PortraitRig, RigError
 from portraitgan.data.cache import CacheError, CacheKey, PixelCache
 from portraitgan.data.labels import DataError, Labels, read_labels

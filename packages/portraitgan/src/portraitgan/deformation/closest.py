@@ -159,11 +159,27 @@ class BruteForce:
 
     def _portion(self, points: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """(face [P], squared distance [P]) of points [P, 3]."""
-        _, squared = on_triangles(points[:, None], a[None], b[None], c[None])
         if self.rule == "official":
+            squared = _squared_of_near_faces(points, a, b, c)
             best = squared.amin(dim=1)
             # argmax returns the first of equal values: the lowest tied face.
             return (squared <= best[:, None] + OFFICIAL_TIE).int().argmax(dim=1), best
-        best, found = squared.min(dim=1)
+        best, found = on_triangles(points[:, None], a[None], b[None], c[None])[1].min(dim=1)
         barycentric, _ = on_triangles(points, a[found], b[found], c[found])
         return self.ties.to(found.device)[found, feature_of(barycentric)].long(), best
+
+
+def _squared_of_near_faces(points: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Squared distances [P, F] of points [P, 3] to faces with corners [F, 3]; infinite where one is nearer.
+
+    A face lies in a ball around its middle, so no face counts whose ball begins where another one ends.
+    """
+    middle = (a + b + c) / 3
+    radius = torch.stack([(corner - middle).norm(dim=1) for corner in (a, b, c)]).amax(dim=0)
+    apart = torch.cdist(points, middle, compute_mode="donot_use_mm_for_euclid_dist")
+    farthest = (apart + radius).amin(dim=1, keepdim=True)
+    slack = 2 * OFFICIAL_TIE**0.5  # for ties and rounding
+    point, face = (apart - radius <= farthest + slack).nonzero(as_tuple=True)
+    squared = torch.full_like(apart, torch.inf)
+    squared[point, face] = on_triangles(points[point], a[face], b[face], c[face])[1]
+    return squared
