@@ -120,7 +120,7 @@ OURS = [one for one in IMPORTS if one.imported in MODULES and one.imported != on
 
 def room(module: str) -> str:
     """`phq_data.stages.fit` -> `stages`; the package itself has no room: ''."""
-    return ([*module.split("."), ""])[1]
+    return module.split(".")[1] if "." in module else ""
 
 
 def floor_of(module: str) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from phq_data import config as configs
-from phq_data.compatibility import COLUMNS, SETTINGS, RenamedWarning
+from phq_data.compatibility import COLUMNS, SETTINGS, RenamedWarning, upgrade_command_line
 from phq_data.images.codecs import decode_struct
 from phq_data.workspace import Workspace
 
 V1 = Path(__file__).parent / "v1"
 EXPECTED = json.loads((V1 / "expected.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the files, with the body that lies there once in every place where it was written."""
-    folder = tmp_path_factory.mktemp("compatibility") / "v1"
-    shutil.copytree(V1, folder)
-    for place in ("workspace", "scraped", "releases/1.0.0", "run"):
-        shutil.copy(V1 / "rig.safetensors", folder / place / "rig.safetensors")
-    return folder
-
-
-@pytest.fixture
-def workspace(v1: Path, tmp_path: Path) -> Workspace:
-    """A workspace of three full parts and one that is nearly empty, which a test may change."""
-    shutil.copytree(v1 / "workspace", tmp_path / "workspace")
-    return Workspace.open(tmp_path / "workspace")
-
-
-@pytest.fixture
-def releases(v1: Path, tmp_path: Path) -> Path:
-    """A folder of releases, with one and a list of what was taken down, which a test may change."""
-    return Path(shutil.copytree(v1 / "releases", tmp_path / "releases"))
 
 
 def sha256(array: NDArray[Any]) -> str:
@@ -171,17 +149,17 @@ def test_the_log_of_a_store_stands(workspace: Workspace) -> None:
     from phq_data.review.store import Store
 
     store = Store.open(workspace)
-    rows = list(store.rows())
+    rows = list(store.entries())
     policy = store.policy()
     store.close()
     wanted = EXPECTED["review"]
-    assert [[row["reviewer"], row["portrait_id"], row["verdict"]] for row in rows] == wanted["log"]
-    assert [row["note"] for row in rows if row["note"]] == wanted["notes"]
-    assert (policy.known_share, policy.overlap_share) == (0.1, 0.25)
+    assert [[row.reviewer, row.portrait_id, row.verdict] for row in rows] == wanted["log"]
+    assert [row.note for row in rows if row.note] == wanted["notes"]
+    assert (policy.gold_share, policy.overlap_share) == (0.1, 0.25)
     assert {one: found.state for one, found in current(workspace).items()} == wanted["states"]
 
 
-def test_known_answers_and_reviewers_stand(workspace: Workspace) -> None:
+def test_gold_items_and_reviewers_stand(workspace: Workspace) -> None:
     import sqlalchemy as sa
 
     from phq_data.review import reviewers
@@ -190,8 +168,8 @@ def test_known_answers_and_reviewers_stand(workspace: Workspace) -> None:
 
     store = Store.open(workspace)
     with store.database.read() as connection:
-        known = connection.execute(sa.select(ITEMS.c.portrait_id).where(ITEMS.c.known == "accept")).scalars()
-        assert list(known) == EXPECTED["review"]["known"]
+        gold = connection.execute(sa.select(ITEMS.c.portrait_id).where(ITEMS.c.gold == "accept")).scalars()
+        assert list(gold) == EXPECTED["review"]["known"]
     assert [(one.name, one.role) for one in reviewers.everybody(store)] == [("Ada L.", "lead")]
     store.close()
 
@@ -321,6 +299,8 @@ def test_every_option_is_still_taken() -> None:
         named = {option for option in options if option.startswith("-")}
         if command.startswith("portraitgan "):
             named = {translated([command.split()[1], option], print)[1] for option in named}
+        elif command.startswith("phq "):
+            named = {current([*command.split()[1:], option])[-1] for option in named}
         assert named <= found[command], command
 
 
@@ -330,6 +310,13 @@ def options_of_click(command: Any, name: str) -> dict[str, set[str]]:
     for inner, one in getattr(command, "commands", {}).items():
         found |= options_of_click(one, f"{name} {inner}")
     return found
+
+
+def current(words: list[str]) -> list[str]:
+    """A command line of phq in today's words."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RenamedWarning)
+        return upgrade_command_line(words)
 
 
 def commands() -> list[str]:
@@ -349,6 +336,8 @@ def test_a_command_line_is_understood(line: str) -> None:
         words = translated(words, print)
     else:
         from phq_data.cli.main import make_app
+
+        words = current(words)
     understand(typer.main.get_command(make_app()), program, words)
 
 

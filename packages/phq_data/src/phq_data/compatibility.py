@@ -194,42 +194,18 @@ def _first_value(kind: str, name: str, value: Any) -> Any:
 
 # ---- command lines -----------------------------------------------------------------------------------------
 
-COMMANDS: Mapping[str, Sequence[str]] = {"accuracy-compare": ("accuracy", "ablate")}
-"""Commands of `phq`."""
-
 OPTIONS: Mapping[str, Renames] = {
     "import": {
         "--as-published": "--published-center-formula",
         "--no-as-published": "--no-published-center-formula",
     },
-    "review": {"--order=doubt": "--order=error_probability"},
 }
-"""Options of `phq` by command; `--option=value` renames a value."""
+"""Options of `phq`, by command."""
 
 
 def upgrade_command_line(words: Sequence[str]) -> list[str]:
-    """The words after `phq` with the commands and options of today; warns of old ones."""
-    if not words:
-        return []
-    command, *rest = words
-    renamed: dict[str, str] = {}
-    found: list[str] = [command]
-    if command in COMMANDS:
-        found = list(COMMANDS[command])
-        renamed[f"phq {command}"] = f"phq {' '.join(found)}"
-    options = OPTIONS.get(command, {})
-    for position, word in enumerate(rest):
-        if word == "--":
-            found += rest[position:]
-            break
-        joined = f"{found[-1]}={word}"
-        if word in options:
-            renamed[word] = options[word]
-            found.append(options[word])
-        elif joined in options:
-            renamed[f"{found[-1]} {word}"] = options[joined].replace("=", " ")
-            found.append(options[joined].partition("=")[2])
-        else:
-            found.append(word)
-    notice("command line", renamed)
-    return found
+    """The words after `phq` with the options of today; warns of old ones."""
+    options = OPTIONS.get(words[0], {}) if words else {}
+    end = list(words).index("--") if "--" in words else len(words)  # what follows are no options
+    notice("options", {word: options[word] for word in words[:end] if word in options})
+    return [*(options.get(word, word) for word in words[:end]), *words[end:]]

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from phq_data import compatibility
 from phq_data.errors import PhqError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ def main() -> None:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("the phq program needs the extra 'pipeline': pip install 'phq-data[pipeline]'")
-    from phq_data import compatibility
 
     compatibility.print_notices()
     try:

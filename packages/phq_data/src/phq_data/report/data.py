@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from phq_data.compatibility import upgrade_settings
 from phq_data.config import ConfigError, PipelineConfig, default
 from phq_data.pipeline.engine import STAGE_NAMES
 from phq_data.workspace import Workspace
@@ -260,10 +261,10 @@ def _clusters(workspace: Workspace) -> tuple[Cluster, ...]:
 
 
 def _settings(workspace: Workspace) -> tuple[dict[str, Any], PipelineConfig]:
-    """The flat settings as written, and the config they make (the default one for another version's)."""
+    """The flat settings as written, and the config they make (the default one for a newer version's)."""
     if not workspace.exists("config.json"):
         return _flat(default()), default()
-    written = json.loads(workspace.read_bytes("config.json"))
+    written, _ = upgrade_settings(json.loads(workspace.read_bytes("config.json")))
     try:
         config = PipelineConfig.from_dict(written)
     except (ConfigError, TypeError):
