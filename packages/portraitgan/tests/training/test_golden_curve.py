@@ -2,8 +2,8 @@
 
 Training magnifies rounding: where a gradient is rounding only, Adam steps by its sign. How fast was measured
 with runs whose first weights differ by 1e-7 of themselves: their losses agree to 1e-5 for the first 50
-iterations and to 5e-3 at the end, the mask's mean of 20 iterations to 2e-2. So the first iterations must agree
-closely, and later ones in the mean; both in units of a loss's mean size.
+iterations and to 5e-3 at the end, the mask's mean over 20 iterations to 2e-2. So the first iterations must
+agree closely, and later ones in the mean; both in units of a loss's mean size.
 
 After a change that is meant to change the numbers: PHQ_WRITE_GOLDEN=1 pytest <this file>, and say why in the
 commit.
