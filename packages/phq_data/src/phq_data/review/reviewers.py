@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
@@ -36,7 +36,7 @@ class Reviewer:
 
     @property
     def lead(self) -> bool:
-        """May rule on disputes, see everybody's decisions and change the settings."""
+        """May adjudicate disputes, see everybody's decisions and change the settings."""
         return self.role == "lead"
 
 
@@ -158,12 +158,8 @@ def _one(store: Store, term: sa.ColumnElement[bool]) -> Reviewer | None:
     return _reviewer(row) if row else None
 
 
-def _reviewer(row: sa.Row[tuple[object, ...]]) -> Reviewer:
-    values = row._mapping
-    return Reviewer(
-        values["name"], values["role"], values["created"], bool(values["disabled"]),
-        values["token_hash"] is not None,
-    )  # fmt: skip
+def _reviewer(row: sa.Row[Any]) -> Reviewer:
+    return Reviewer(row.name, row.role, row.created, bool(row.disabled), row.token_hash is not None)
 
 
 def _hash(secret: str) -> str:
