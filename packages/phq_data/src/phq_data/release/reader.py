@@ -290,7 +290,7 @@ class Split:
     def take_rows(
         self, index_rows: NDArray[np.int64], columns: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Rows of the release's index."""
+        """The rows at these places [N] of the release's index, in this order."""
         index = self.release.index
         shards, rows = (index[name].to_numpy()[index_rows] for name in ("shard", "row"))
         places = list(zip(shards.tolist(), rows.tolist(), strict=True))
