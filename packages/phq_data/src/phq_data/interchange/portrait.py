@@ -36,8 +36,8 @@ class ReferencePortrait:
 
 
 def to_numbers(label: ArrayLike, pose: ArrayLike) -> list[float]:
-    """The 31 numbers of a training label from `label` [25] and `pose` [6], radians: camera, intrinsics, neck, head
-    (data specification, section 12)."""
+    """The 31 numbers of a training label: `label` [25], then `pose` [6] of neck and head, radians (data
+    specification, section 12)."""
     numbers = np.concatenate([np.asarray(label, np.float32), np.asarray(pose, np.float32)])
     return [float(value) for value in numbers]
 
