@@ -273,7 +273,7 @@ def test_a_number_stands_beside_the_limit_of_its_name():
         ("sharpness", "0.2", "at least 0.2", False),
         ("of the rig on the person", "75.5 %", "", False),
         ("of the person near black", "70 %", "at most 60 %", True),
-        ("doubt about the label", "0.6", "at most 0.5", True),
+        ("error probability", "0.6", "at most 0.5", True),
         ("new thing", "3", "", False),
     ]
     [close] = judged({"blur": 0.19996}, screen)
