@@ -253,7 +253,7 @@ class InverseSkinning(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
-        """With M the blended map: d/dpoints = M^-T g =: h [B, N, 3], d/dM = -h x (x, 1), shared by weights."""
+        """With M the blended map: d/dpoints = M^-T g =: h [B, N, 3], d/dM = -h x (x, 1), by the weights."""
         moved, weights, neck, head = ctx.saved_tensors
         linear, _ = _blend(weights, neck, head)
         pulled = torch.linalg.solve(linear.transpose(-1, -2), grads[0][..., None])[..., 0]

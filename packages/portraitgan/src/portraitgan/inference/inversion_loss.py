@@ -25,7 +25,7 @@ def comparable(image: Tensor) -> Tensor:
 
 
 def pixel_distance(target: Tensor) -> ImageDistance:
-    """The substitute for a perceptual distance from `target` [1, 3, H, W]: colors and gradients at several scales.
+    """The substitute for a perceptual distance from `target` [1, 3, H, W]: colors and gradients by scale.
 
     At every scale from full size down to 8 pixels: mean squared difference of colors, and of the differences
     between neighbours, which weigh edges more than flat areas.

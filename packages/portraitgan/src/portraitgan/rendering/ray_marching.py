@@ -102,5 +102,5 @@ def _march(densities: Tensor, depths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def clamp_depth(depth: Tensor, nearest: Tensor, farthest: Tensor) -> Tensor:
-    """Depths [B, N] limited to the sampled range [] to [] of the whole batch, metres (spec section 2.7, Q31)."""
+    """Depths [B, N] in metres, limited to the sampled range of the whole batch (spec section 2.7, Q31)."""
     return torch.minimum(torch.maximum(depth, nearest), farthest)
