@@ -133,9 +133,9 @@ def test_reduced_padding_looks_like_the_full_one() -> None:
 
 def test_a_large_photo_is_cut_in_a_fraction_of_a_second() -> None:
     photo = np.zeros((4000, 6000, 3), np.uint8)
-    began = time.perf_counter()
+    began = time.process_time()
     stage.resample(photo, Window(-500, 1500, 3500.0), 512)
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
 
 
 def test_reflect_folds_back_as_often_as_it_takes() -> None:

@@ -232,7 +232,7 @@ def test_padding_is_not_judged() -> None:
         image=encoded(picture),
         mask=encoded(np.full((128, 128), 255, np.uint8)),
     )
-    found = screen([row], people, ScreenConfig(), works.make_rig()).rows[0]
+    found = screen([row], people, ScreenConfig(), works.make_rig()).records[0]
     assert found.exposure_low < 0.05
 
 
