@@ -19,9 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.errors import PhqError
-
-FloatArray = NDArray[np.float64]
 
 RADIUS = 2.7
 """Distance of the camera centre from the neck joint, metres."""

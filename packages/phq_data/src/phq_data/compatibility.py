@@ -65,6 +65,12 @@ SETTINGS: Renames = {
 VALUES: Mapping[str, Renames] = {"fit.orientation_prior": {"picture": "image"}}
 """Values of settings, by the setting's new name."""
 
+REVIEW_ORDERS: Renames = {"doubt": "error_probability"}
+"""Orders of the review queue: on command lines, in bookmarks and in open pages."""
+
+REVIEW_SETTINGS: Renames = {"known_share": "gold_share"}
+"""Settings of `phq review policy`; the store's own are renamed by its migration."""
+
 _NETWORKS: Mapping[str, Renames] = {}
 """Fields of the networks' own settings, by class: old name -> new name."""
 
@@ -202,9 +208,16 @@ OPTIONS: Mapping[str, Renames] = {
 }
 """Options of `phq`, by command."""
 
+COMMANDS: Mapping[str, tuple[str, ...]] = {"accuracy-compare": ("accuracy", "ablate")}
+"""Commands of `phq`."""
+
 
 def upgrade_command_line(words: Sequence[str]) -> list[str]:
-    """The words after `phq` with the options of today; warns of old ones."""
+    """The words after `phq` with the command and the options of today; warns of old ones."""
+    if words and words[0] in COMMANDS:
+        command = COMMANDS[words[0]]
+        notice("commands", {words[0]: " ".join(command)})
+        words = [*command, *words[1:]]
     options = OPTIONS.get(words[0], {}) if words else {}
     end = list(words).index("--") if "--" in words else len(words)  # what follows are no options
     notice("options", {word: options[word] for word in words[:end] if word in options})

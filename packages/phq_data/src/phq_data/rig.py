@@ -31,10 +31,11 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_safetensors
 
+from phq_data.arrays import FloatArray
 from phq_data.compatibility import upgrade_provenance
 from phq_data.errors import PhqError
+from phq_data.files import writing
 
-FloatArray = NDArray[np.float64]
 FORMAT = "phq-portrait-rig/1"
 FORMAT_WITH_NECK = "phq-portrait-rig/2"
 """Of rigs whose neck turns about another point than the origin: readers that do not know it must refuse."""
@@ -132,11 +133,9 @@ class PortraitRig:
         return _with_sorted_header(save_safetensors(arrays, metadata=header))
 
     def save(self, path: str | Path) -> None:
-        """Write the rig to `path` (temporary name, then rename)."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(self.to_bytes())
-        temporary.replace(path)
+        """Write the rig to `path`, whole or not at all. Raises `OutputError`."""
+        with writing(path) as temporary:
+            temporary.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> PortraitRig:

@@ -6,11 +6,11 @@ import pytest
 import web_server
 from PIL import Image
 
+from phq_data.errors import ReleaseError
 from phq_data.release import fill as filling
 from phq_data.release import reader
 from phq_data.release.build import build
 from phq_data.release.verify import verify
-from phq_data.release.version import ReleaseError
 from phq_data.stages.crop import Window
 from phq_data.stages.resample import resample
 

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig, rotation_matrix
 
-FloatArray = NDArray[np.float64]
 FORMAT = "phq-anny-body/1"
 DATA_FILE = Path(__file__).parents[1] / "data" / "anny_body.safetensors"
 RELAXED_ARMS: dict[str, tuple[float, float, float]] = {

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from phq_data.arrays import FloatArray
 
 NEAR = 1e-3
 """Metres. Triangles that come nearer to the camera plane than this are left out, not clipped."""

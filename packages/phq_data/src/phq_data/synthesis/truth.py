@@ -22,6 +22,7 @@ from PIL import Image
 from phq_data import camera as cameras
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import default_rig
+from phq_data.files import writing
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.schema import IMAGE, SchemaError
 from phq_data.synthesis.draw import Lens
@@ -187,9 +188,8 @@ def _covered(pixel: FloatArray, subject: Subject) -> bool:
 def write_truth(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write `truth.parquet`, whole or not at all; the number of people."""
     table = pa.Table.from_pylist(list(rows), schema=TRUTH.with_metadata({"format": FORMAT}))
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    with writing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
     return table.num_rows
 
 
