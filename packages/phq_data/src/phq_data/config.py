@@ -162,11 +162,10 @@ class PipelineConfig:
             raise ConfigError(
                 f"a setting is written NAME=VALUE, for example crop.size=256, not {assignment!r}"
             )
-        written = path.strip()
-        name, value = compatibility.setting(written, typed_json.value_of(text))
+        written = (path.strip(), typed_json.value_of(text))
+        name, value = compatibility.setting(*written)
         values = typed_json.plain(self)
-        if name != written:
-            compatibility.notice("settings", {written: name})
+        compatibility.notice("settings", compatibility.renaming(written, (name, value)))
         typed_json.assign(PipelineConfig, values, name, value)
         return typed_json.read(PipelineConfig, values)
 

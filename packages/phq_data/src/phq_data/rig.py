@@ -208,7 +208,7 @@ class PortraitRig:
         head_origin = np.einsum("...ij,j->...i", neck, joint - centre) + centre
         by_head = np.einsum("...ij,...vj->...vi", head, rest - joint) + head_origin[..., None, :]
         w_neck, w_head = weights[:, :1].astype(np.float64), weights[:, 1:].astype(np.float64)
-        return (1 - w_neck - w_head) * rest + w_neck * by_neck + w_head * by_head
+        return np.asarray((1 - w_neck - w_head) * rest + w_neck * by_neck + w_head * by_head)
 
 
 def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
@@ -221,7 +221,7 @@ def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
     # sin(a)/a and (1 - cos(a))/a^2, stable at 0 through sinc.
     first = np.sinc(angle / np.pi)
     second = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    return np.eye(3) + first * cross + second * (cross @ cross)
+    return np.asarray(np.eye(3) + first * cross + second * (cross @ cross))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Whether the error probability is calibrated, and what a threshold on it buys, on errors made for the purpose."""
+"""Whether the error probability is calibrated, and what a threshold on it buys, on constructed errors."""
 
 import numpy as np
 import pytest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def octants(errors: Sequence[PersonError]) -> bytes:
         axis.boxplot([v if len(v) else np.array([np.nan]) for v in values], whis=(5, 95), showfliers=False)
         axis.set_xticks(range(1, 9), names)
         _dress(axis, title, aim)
-    shares = (
+    shares: tuple[tuple[str, Callable[[PersonError], bool], float | None], ...] = (
         ("detected", lambda e: bool(e.person_id), 0.95),
         ("kept", lambda e: e.kept, None),
         ("front and back confused (before screening)", lambda e: e.confused, 0.02),
@@ -213,4 +213,4 @@ def _png(figure: Any, below: str) -> bytes:
 
 def _finite(values: Sequence[float]) -> NDArray[np.float64]:
     array = np.array(values, float)
-    return array[np.isfinite(array)]
+    return np.asarray(array[np.isfinite(array)])

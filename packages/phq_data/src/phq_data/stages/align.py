@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.config import AlignConfig
 from phq_data.errors import PhqError
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
 
-FloatArray = NDArray[np.float64]
 Template = Mapping[str, ArrayLike] | NDArray[np.floating]
 """Neutral joints in metres in the world frame around the neck: by name, [3] each, or [13, 3] in the order of
 `bodies.JOINT_NAMES`."""
@@ -115,7 +115,7 @@ def kabsch(
     V = np.swapaxes(Vt, -1, -2).copy()
     # A reflection would fit mirrored joints better; the least certain axis is turned back.
     V[..., 2] *= np.sign(np.linalg.det(V @ np.swapaxes(U, -1, -2)))[..., None]
-    return V @ np.swapaxes(U, -1, -2)
+    return np.asarray(V @ np.swapaxes(U, -1, -2))
 
 
 def camera_on_sphere(

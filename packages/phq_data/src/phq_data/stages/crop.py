@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.errors import PhqError
 from phq_data.models.protocols import COCO_KEYPOINTS
@@ -39,8 +40,6 @@ from phq_data.records import Fit, Portrait
 from phq_data.rig import PortraitRig
 from phq_data.schema import make_id
 from phq_data.stages.align import Alignment, Template, by_name
-
-FloatArray = NDArray[np.float64]
 
 CANVAS_FOCAL = 5000.0 / 1024.0
 """Focal length of crop A in image widths (section 4)."""

@@ -14,11 +14,10 @@ from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.rig import PortraitRig
 from phq_data.stages.crop import LabelledCrop, Window, trust_in
-
-FloatArray = NDArray[np.float64]
 
 NEAR_BLACK, NEAR_WHITE = 8, 250
 """Luminance at which nothing can be told any more."""

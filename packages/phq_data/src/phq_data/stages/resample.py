@@ -145,7 +145,7 @@ def _blurred(region: NDArray[np.uint8], down_x: float, down_y: float, height: in
     blurred = gaussian_filter(
         values, (sigma * scale[0], sigma * scale[1], 0), mode="mirror", radius=(*radius, 0)
     )
-    return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(blurred), 0, 255).astype(np.uint8))
 
 
 def _resize(

@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.models.keypoints import head_score
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
 from phq_data.stages.crop import LabelledCrop
 
-FloatArray = NDArray[np.float64]
 DATA_FILE = Path(__file__).parents[1] / "data" / "error_probability.json"
 WRONG = 15.0
 """Degrees of yaw from which on a label is called wrong."""
