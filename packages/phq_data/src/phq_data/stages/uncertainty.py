@@ -93,7 +93,8 @@ class DoubtModel:
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
         return Doubt(
-            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))), float(np.exp(np.clip(error, -5, 5.2)))
+            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
+            float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
         )
 
 
