@@ -56,7 +56,7 @@ accuracy: setup-demo ## Render 400 photos of known truth, label them, report the
 
 accuracy-compare: setup-demo ## Label 200 photos of known truth under several settings (JSON=1: as JSON)
 	test -f accuracy-out/compare/truth.parquet || $(RUN)/phq synthesize accuracy-out/compare --count 200 --seed 101
-	$(RUN)/phq accuracy-compare accuracy-out/compare/photos --truth accuracy-out/compare/truth.parquet \
+	$(RUN)/phq accuracy ablate accuracy-out/compare/photos --truth accuracy-out/compare/truth.parquet \
 	    --workspace accuracy-out/compare-workspace $(if $(JSON),--json)
 
 test: setup lint types pytest ## Everything that must pass: lint, types, lock, tests

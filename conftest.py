@@ -14,7 +14,7 @@ LONG = ("slow", "browser", "training")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what drives a real browser; files with long tests first, so that no process ends with one alone."""
+    """Mark what drives a real browser; files with long tests first, so that none is the last."""
     long_tests: dict[str, int] = {}
     for item in items:
         if {"page", "browser"} & set(getattr(item, "fixturenames", ())):

@@ -63,9 +63,9 @@ def _make_photos(folder: Path, count: int) -> None:
 
 def _measure(folder: Path, workers: int) -> None:
     from phq_data.config import PipelineConfig
-    from phq_data.pipeline.engine import STAGE_NAMES
     from phq_data.pipeline.local import run_inline
     from phq_data.sources.resolve import resolve
+    from phq_data.stages.sequence import STAGE_NAMES
     from phq_data.workspace import Workspace
 
     workspace = Workspace.open(folder / "workspace", create=True)

@@ -121,14 +121,14 @@ def _measure(url: str, connections: int, photos: int) -> None:
     from phq_data.sources.web.http import Web
     from phq_data.sources.web.limits import HostPolicy
     from phq_data.sources.web.planning import Store
-    from phq_data.sources.web.robots import Courtesy
+    from phq_data.sources.web.robots import RobotsPolicy
     from phq_data.workspace import Workspace
 
     policy = HostPolicy(connections=connections)
     web = Web("bench", default=policy, allow_private=True, connections=connections)
     with tempfile.TemporaryDirectory(prefix="phq-bench-") as folder:
         store = Store(Workspace.open(folder, create=True))
-        fetcher = Fetcher(web, Courtesy(web), store.folder, 100_000_000)
+        fetcher = Fetcher(web, RobotsPolicy(web), store.folder, 100_000_000)
 
         def one(index: int) -> Fetched:
             return fetcher.fetch(f"{url}/{index}.jpg")

@@ -165,7 +165,7 @@ def _write_part(
         pitch, roll = float(rng.normal(0, 0.2)), float(rng.normal(0, 0.1))
         label = camera.to_label(camera.from_angles(yaw, pitch, roll)).tolist()
         common = {"portrait_id": one, "photo_id": photo, "effective_resolution": 1.5, "padding": 0.0,
-                  "residual": 0.02, "shoulder_error": 0.01}  # fmt: skip
+                  "landmark_error": 0.02, "shoulder_error": 0.01}  # fmt: skip
         tables["photos"].append(
             {
                 "photo_id": photo, "key": "", "width": 2000, "height": 1500, "format": "JPEG", "bytes": 1,

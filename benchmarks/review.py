@@ -1,4 +1,4 @@
-"""How long a key takes to become the next picture: `python -m benchmarks.review`, in a real browser.
+"""Time from a key press to the next portrait: `python -m benchmarks.review`, in a real browser.
 
 A person is imitated: real key presses at a steady pace, against the service and the review page as they are.
 Measured in the page from the key event's own time stamp to the end of the frame in which the next portrait
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(workspace: Path, count: int, decisions: int, pause: float, chromium: str) -> dict[str, Any]:
-    """Milliseconds from key to picture (p50, p95, largest), and seconds until the first picture."""
+    """Milliseconds from key press to portrait (p50, p95, largest), and seconds until the first portrait."""
     began = time.perf_counter()
     if not (workspace / "workspace.json").exists():
         make_workspace(workspace, count, photos=False)
@@ -105,7 +105,7 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def _drive(url: str, decisions: int, pause: float, chromium: str) -> tuple[float, list[float]]:
-    """Decide by key presses; returns seconds to the first picture, and milliseconds of every key."""
+    """Decide by key presses; returns seconds to the first portrait, and milliseconds of every key press."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -125,7 +125,7 @@ def _drive(url: str, decisions: int, pause: float, chromium: str) -> tuple[float
         paints: list[float] = page.evaluate("window.phqReview.paints()")
         browser.close()
     if len(paints) != decisions:
-        sys.exit(f"{decisions} decisions, but {len(paints)} pictures were timed")
+        sys.exit(f"{decisions} decisions, but {len(paints)} portraits were timed")
     return first_s, paints
 
 

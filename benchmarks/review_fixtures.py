@@ -1,4 +1,4 @@
-"""Workspaces of made-up portraits, written straight into the tables: to test and measure the review.
+"""Workspaces of rendered portraits, written straight into the tables: fixtures of tests and benchmarks.
 
 Portraits share a small pool of drawn figures, so that a queue of 100,000 takes seconds to make; everything
 else (ids, labels, evidence, provenance) differs from row to row as in a real build.
@@ -26,7 +26,7 @@ from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
 
 ROWS_A_PART = 512
-_ALIKE = 16  # consecutive rows share a picture: a row group, so that it is stored once
+_ALIKE = 16  # consecutive rows share an image: a row group, so that it is stored once
 _PHOTO_WIDTH, _PHOTO_HEIGHT = 1200, 900
 
 
@@ -36,7 +36,7 @@ class Figure:
 
     portrait: bytes  # JPEG [size, size]
     mask: bytes  # PNG
-    photo: bytes  # JPEG, the portrait within a larger picture
+    photo: bytes  # JPEG, the portrait within a larger image
     label: NDArray[np.float32]  # [25]
     pose: NDArray[np.float64]  # [6] radians
     angles: tuple[float, float, float]  # yaw, pitch, roll, radians
@@ -47,7 +47,7 @@ def make_workspace(
     folder: Path,
     count: int,
     *,
-    pictures: int = 12,  # different ones
+    images: int = 12,  # different ones
     size: int = 512,
     faces: int | None = None,  # of the rig: a few hundred are drawn in no time
     photos: bool = True,  # a photo file a portrait; without, the original photos cannot be shown
@@ -62,16 +62,16 @@ def make_workspace(
     workspace.write_bytes("config.json", settings.to_json().encode())
     workspace.write_bytes("rig.safetensors", rig.to_bytes())
     random = np.random.default_rng(seed)
-    figures = [_figure(rig, number, pictures, size, random) for number in range(pictures)]
+    figures = [_figure(rig, number, images, size, random) for number in range(images)]
     for part, start in enumerate(range(0, count, ROWS_A_PART)):
         _write_part(workspace, part, range(start, min(count, start + ROWS_A_PART)), figures, photos, seed)
-    workspace.write_part("tables/duplicates", 0, schema.SCHEMAS["duplicates"].empty_table(), "made up")
+    workspace.write_part("tables/duplicates", 0, schema.SCHEMAS["duplicates"].empty_table(), "fixture")
     return workspace
 
 
 def portrait_id(number: int, seed: int = 0) -> str:
-    """The id of the made-up portrait `number`."""
-    return schema.make_id("made up", seed, number)
+    """The id of portrait `number`."""
+    return schema.make_id("fixture", seed, number)
 
 
 def _figure(rig: PortraitRig, number: int, of: int, size: int, random: np.random.Generator) -> Figure:
@@ -93,11 +93,11 @@ def _figure(rig: PortraitRig, number: int, of: int, size: int, random: np.random
     here = backdrop[y : y + size, x : x + size]
     here[:] = drawn.rgba[..., :3] * alpha + here * (1 - alpha)
     photo = np.clip(backdrop + random.normal(0, 3, backdrop.shape), 0, 255).astype(np.uint8)
-    picture = photo[y : y + size, x : x + size]
+    crop = photo[y : y + size, x : x + size]
     off = number % 3 == 2
     label = camera.to_label(camera.from_angles(yaw + 0.45, pitch + 0.1, roll + 0.12)) if off else true_label
     return Figure(
-        portrait=_encoded(picture, "JPEG"), mask=_encoded(drawn.rgba[..., 3], "PNG"),
+        portrait=_encoded(crop, "JPEG"), mask=_encoded(drawn.rgba[..., 3], "PNG"),
         photo=_encoded(photo, "JPEG"), label=label, pose=pose, angles=(float(yaw), pitch, roll),
         window=(float(x), float(y), float(size)),
     )  # fmt: skip
@@ -142,11 +142,11 @@ def _write_part(
     columns = dict(zip(narrow.names, pa.Table.from_pylist(tables["portraits"], narrow).columns, strict=True))
     columns |= {name: pa.array(pool, schema.IMAGE).take(picks) for name, pool in images.items()}
     table = pa.table([columns[name] for name in portraits.names], schema=portraits)
-    workspace.write_part("tables/photos", part, schema.to_table("photos", tables["photos"]), "made up")
-    workspace.write_part("tables/portraits", part, table, "made up")
-    workspace.write_part("tables/screened", part, schema.to_table("screened", tables["screened"]), "made up")
+    workspace.write_part("tables/photos", part, schema.to_table("photos", tables["photos"]), "fixture")
+    workspace.write_part("tables/portraits", part, table, "fixture")
+    workspace.write_part("tables/screened", part, schema.to_table("screened", tables["screened"]), "fixture")
     extra = {"items": len(numbers), "kept": len(numbers), "rejected": 0, "failed": 0, "seconds": 1.0}
-    workspace.write_part("ledger/screen", part, schema.to_table("ledger", tables["ledger"]), "made up", extra)
+    workspace.write_part("ledger/screen", part, schema.to_table("ledger", tables["ledger"]), "fixture", extra)
 
 
 def _add_rows(
@@ -160,20 +160,20 @@ def _add_rows(
     random: np.random.Generator,
 ) -> None:
     yaw, pitch, roll = figure.angles
-    doubt = float(np.clip(random.beta(4, 3) if off else random.beta(1.5, 8), 0, 1))
-    source, uri = f"folder {number // 500 % 100}", f"file:///pictures/{number:06d}.jpg"
+    probability = float(np.clip(random.beta(4, 3) if off else random.beta(1.5, 8), 0, 1))
+    source, uri = f"folder {number // 500 % 100}", f"file:///photos/{number:06d}.jpg"
     shared = {"effective_resolution": 1.5, "padding": float(random.uniform(0, 0.15)),
               "landmark_error": float(random.uniform(0.01, 0.05)) + 0.04 * off,
               "shoulder_error": float(random.uniform(0.01, 0.06)) + 0.1 * off}  # fmt: skip
     scores = {**shared, "blur": float(random.uniform(0.3, 0.9)), "exposure_low": 0.01, "exposure_high": 0.02,
               "contrast": float(random.uniform(0.4, 0.8)), "mask_share": 0.4, "overlap": 0.0,
-              "error_probability": doubt}  # fmt: skip
+              "error_probability": probability}  # fmt: skip
     tables["photos"].append(
         {
             "photo_id": photo_id, "key": key, "width": _PHOTO_WIDTH, "height": _PHOTO_HEIGHT,
             "format": "JPEG", "bytes": len(figure.photo), "orientation": 1, "color": "sRGB",
             "phash": number, "exif_time": None, "provider": "folder", "source": source, "uri": uri,
-            "title": f"Made up {number}", "author": f"Author {number // 30}", "license": "CC0-1.0",
+            "title": f"Fixture {number}", "author": f"Author {number // 30}", "license": "CC0-1.0",
         }
     )  # fmt: skip
     keypoints = np.column_stack([random.uniform(0, figure.window[2], (17, 2)), random.uniform(0.3, 0.95, 17)])
@@ -184,7 +184,7 @@ def _add_rows(
             "pose": figure.pose.tolist(), "yaw": yaw, "pitch": pitch, "roll": roll,
             "window": list(figure.window), "size": int(figure.window[2]), "crop_mode": "fit",
             "keypoints": keypoints.reshape(-1).tolist(), "codec": "jpeg-90",
-            "models": json.dumps({"detector": "made up", "rig": "anny"}),
+            "models": json.dumps({"detector": "fixture", "rig": "anny"}),
         }
     )  # fmt: skip
     tables["screened"].append(

@@ -1,6 +1,6 @@
-"""A load test: reviewers who decide once a second, with the pictures a browser would fetch.
+"""A load test: reviewers who decide once a second, with the images a browser would fetch.
 
-`python -m benchmarks.review_load` starts the service of a made-up workspace as `phq review` does, lets 20
+`python -m benchmarks.review_load` starts the service of a workspace of fixtures as `phq review` does, lets 20
 people review for two minutes on loopback, and compares what was confirmed with what is in the log.
 """
 
@@ -26,6 +26,7 @@ import httpx
 
 from annotator_app import serve
 from annotator_app.launch import free_port
+from annotator_app.service.security import API_VERSION
 from annotator_app.service.settings import ServiceSettings
 from benchmarks.review_fixtures import make_workspace
 from phq_data.review import items, reviewers
@@ -60,12 +61,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--portraits", type=int, default=5000)
     parser.add_argument("--size", type=int, default=512, help="side of a portrait in pixels")
-    parser.add_argument("--no-pictures", action="store_true", help="decisions and queue alone")
+    parser.add_argument("--no-images", action="store_true", help="decisions and queue alone")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="phq-load-") as folder:
         found = run(
-            Path(folder), given.reviewers, given.seconds, given.portraits, given.size, not given.no_pictures
+            Path(folder), given.reviewers, given.seconds, given.portraits, given.size, not given.no_images
         )
     for name, value in found.items():
         print(f"{name:<24}{value}")
@@ -76,10 +77,10 @@ def main() -> None:
 
 
 def run(
-    folder: Path, people: int, seconds: float, portraits: int, size: int, pictures: bool = True
+    folder: Path, people: int, seconds: float, portraits: int, size: int, images: bool = True
 ) -> dict[str, Any]:
     """Figures of a run in an empty folder: decisions, errors, lost, latencies in milliseconds."""
-    workspace = make_workspace(folder / "workspace", portraits, pictures=6, size=size)
+    workspace = make_workspace(folder / "workspace", portraits, images=6, size=size)
     tokens = _invite(workspace, people)
     settings = ServiceSettings(str(folder / "workspace"), port=free_port("127.0.0.1", 0))
     url = f"http://127.0.0.1:{settings.port}"
@@ -87,7 +88,7 @@ def run(
     try:
         _await(url, process)
         began = time.perf_counter()
-        seen = asyncio.run(_everybody(url, tokens, seconds, pictures))
+        seen = asyncio.run(_everybody(url, tokens, seconds, images))
         took = time.perf_counter() - began
     finally:
         process.terminate()
@@ -116,22 +117,22 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the service did not answer within two minutes")
 
 
-async def _everybody(url: str, tokens: list[str], seconds: float, pictures: bool) -> Seen:
+async def _everybody(url: str, tokens: list[str], seconds: float, images: bool) -> Seen:
     seen = Seen()
     end = time.perf_counter() + seconds
     await asyncio.gather(
-        *(_Person(url, token, number, seen, end, pictures).review() for number, token in enumerate(tokens))
+        *(_Person(url, token, number, seen, end, images).review() for number, token in enumerate(tokens))
     )
     return seen
 
 
 class _Person:
-    """A reviewer: a decision a second, portraits and their pictures fetched ahead."""
+    """A reviewer: a decision a second, portraits and their images fetched ahead."""
 
-    def __init__(self, url: str, token: str, number: int, seen: Seen, end: float, pictures: bool) -> None:
-        headers = {"X-PHQ": "1", "Authorization": f"Bearer {token}"}
+    def __init__(self, url: str, token: str, number: int, seen: Seen, end: float, images: bool) -> None:
+        headers = {"X-PHQ": API_VERSION, "Authorization": f"Bearer {token}"}
         self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False)
-        self.number, self.seen, self.end, self.pictures = number, seen, end, pictures
+        self.number, self.seen, self.end, self.images = number, seen, end, images
         self.draw = random.Random(number)
         self.held: list[dict[str, Any]] = []
         self.fetched: set[str] = set()
@@ -150,7 +151,7 @@ class _Person:
             await asyncio.gather(ahead, return_exceptions=True)
 
     async def _decide(self) -> None:
-        if not self.held or (self.pictures and self.held[0]["portrait_id"] not in self.fetched):
+        if not self.held or (self.images and self.held[0]["portrait_id"] not in self.fetched):
             self.seen.late += 1
             return
         item = self.held.pop(0)
@@ -179,10 +180,10 @@ class _Person:
                 if answer is not None:
                     known = {item["portrait_id"] for item in self.held}
                     self.held += [item for item in answer["items"] if item["portrait_id"] not in known]
-            for item in self.held[: _AHEAD + 2] if self.pictures else []:
+            for item in self.held[: _AHEAD + 2] if self.images else []:
                 if item["portrait_id"] not in self.fetched:
                     for kind in ("crop", "overlay"):
-                        await self._picture(item["images"][kind], kind)
+                        await self._image(item["images"][kind], kind)
                     self.fetched.add(item["portrait_id"])
             await asyncio.sleep(0.1)
 
@@ -200,7 +201,7 @@ class _Person:
         found: dict[str, Any] = answer.json()
         return found
 
-    async def _picture(self, address: str, kind: str) -> None:
+    async def _image(self, address: str, kind: str) -> None:
         began = time.perf_counter()
         try:
             answer = await self.http.get(address)

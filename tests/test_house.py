@@ -5,8 +5,9 @@ package counts as its module where there is one (`from phq_data.weights import s
 """
 
 import ast
+import builtins
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,11 @@ FLOORS = {
     # From the ground up. A room imports rooms of lower floors and itself, never one of its own floor.
     "phq_data": (
         {"errors", "arrays", "text", "process_pool", "compatibility"},
-        {"camera", "config", "files", "schema", "typed_json", "old_schema"},
-        {"records", "rig", "workspace"},
+        {"files", "restricted_pickle", "typed_json"},
+        {"camera", "config", "schema"},
+        {"old_schema"},
+        {"records", "rig"},
+        {"workspace"},
         {"images", "rendering", "weights"},
         {"bodies"},
         {"models"},
@@ -38,7 +42,7 @@ FLOORS = {
         {"cli"},
     ),
     "portraitgan": (
-        {"reference_mode", "strict_json", "files"},
+        {"reference_mode"},
         {"config"},
         {"deformation", "rendering"},
         {"networks"},
@@ -53,7 +57,7 @@ FLOORS = {
 
 LIGHT_CORE = {
     "errors", "arrays", "text", "process_pool", "compatibility", "camera", "files", "schema", "typed_json",
-    "old_schema", "records", "rig", "workspace",
+    "old_schema", "records", "rig", "workspace", "restricted_pickle",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once
 }  # fmt: skip
 """What `portraitgan` may import of `phq_data`, beside `release.reader`."""
@@ -228,3 +232,26 @@ def test_stages_know_no_workspace_and_nobody_below_the_flows_knows_prefect():
         )
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_public_error_is_of_the_one_family():
+    """Programs catch `PhqError` alone; an error outside of it would reach the user as a traceback."""
+    bases: dict[str, list[str]] = {}
+    places: dict[str, str] = {}
+    for name, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+                places[node.name] = f"{name}.{node.name}"
+
+    def descends(name: str, ends: Callable[[str], bool]) -> bool:
+        return ends(name) or any(descends(base, ends) for base in bases.get(name, ()))
+
+    def builtin_error(name: str) -> bool:
+        found = getattr(builtins, name, None)
+        return isinstance(found, type) and issubclass(found, Exception) and not issubclass(found, Warning)
+
+    errors = [name for name in bases if not name.startswith("_") and descends(name, builtin_error)]
+    others = [places[name] for name in errors if not descends(name, lambda base: base == "PhqError")]
+    assert not others, f"derive these from phq_data.errors.PhqError: {', '.join(others)}"
+    assert len(errors) > 40

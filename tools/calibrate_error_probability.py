@@ -22,9 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from phq_data import records
 from phq_data.evaluation import accuracy
+from phq_data.records import Fit, Portrait
 from phq_data.rig import PortraitRig
 from phq_data.stages import uncertainty
+from phq_data.stages.crop import LabelledCrop
 from phq_data.synthesis.truth import read_truth
 from phq_data.workspace import Workspace
 
@@ -42,9 +45,8 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
     workspace = Workspace.open(str(folder))
     rig = PortraitRig.load(workspace.path("rig.safetensors"))
     errors = accuracy.measure(workspace, read_truth(truth), rig)
-    columns = ["portrait_id", "fit_id", "keypoints", "landmark_error", "camera", "pose"]
-    portraits = {row["portrait_id"]: row for row in workspace.table("portraits", columns).to_pylist()}
-    fits = {row["fit_id"]: row for row in workspace.table("fits").to_pylist()}
+    portraits = {one.portrait_id: one for one in records.from_table(Portrait, workspace.table("portraits"))}
+    fits = {one.fit_id: one for one in records.from_table(Fit, workspace.table("fits"))}
     numbers = {
         row["item"]: json.loads(row["evidence"])
         for part in workspace.parts("ledger/screen")
@@ -52,14 +54,14 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
     }
     found, off = [], []
     for error in errors:
-        row = portraits.get(error.portrait_id)
-        if row is None or error.portrait_id not in numbers:
+        portrait = portraits.get(error.portrait_id)
+        if portrait is None or error.portrait_id not in numbers:
             continue
         coverage = float(numbers[error.portrait_id]["coverage"])
-        fit = fits[row["fit_id"]]
         seen = uncertainty.evidence(
-            row["keypoints"], float(row["landmark_error"]), coverage, row["camera"], row["pose"], fit
-        )
+            portrait.keypoints, portrait.landmark_error, coverage,
+            LabelledCrop.of(portrait), fits[portrait.fit_id],
+        )  # fmt: skip
         found.append(uncertainty.known(NAMES, seen))
         off.append(error.yaw_deg)
     return np.stack(found), np.array(off)

@@ -38,14 +38,15 @@ class Served:
     def start(self):
         environment = serve.environment(self.settings) | {"OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen([sys.executable, "-m", "annotator_app.serve"], env=environment)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             assert self.process.poll() is None, "the service ended"
             try:
-                if httpx.get(f"{self.url}/api/health", timeout=2, trust_env=False).status_code == 200:
+                if httpx.get(f"{self.url}/api/health", timeout=30, trust_env=False).status_code == 200:
                     return
             except httpx.HTTPError:
                 time.sleep(0.1)
+        self.kill()
         raise AssertionError("the service did not start")
 
     def kill(self):
@@ -98,7 +99,7 @@ def set_policy(workspace: Path, **values):
     store.close()
 
 
-def phq_review(*arguments, home, until="Ctrl-C ends the review", seconds=150):
+def phq_review(*arguments, home, until="Ctrl-C ends the review", seconds=300):
     """The running program `phq review`, and what it said up to the line with `until`."""
     environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def fill(folder):
-    """Decisions of three people who mostly agree, doubtful portraits rejected."""
+    """Decisions of three people who mostly agree; those with a high error probability are rejected."""
     import sqlalchemy as sa
 
     from phq_data.review.decisions import ulid
@@ -30,8 +30,8 @@ def fill(folder):
         ).all()
     random, start = np.random.default_rng(0), now_ms() - 3_600_000
     for reviewer, most in (("ann", 260), ("bea", 60), ("cem", 30)):
-        for number, (portrait, doubt) in enumerate(rows[:most]):
-            bad = (doubt > 0.4) != (reviewer == "bea" and number == 45)
+        for number, (portrait, probability) in enumerate(rows[:most]):
+            bad = (probability > 0.4) != (reviewer == "bea" and number == 45)
             moment = start + 2000 * number
             one = NewDecision(
                 ulid(moment), portrait, "reject" if bad else "accept", "shoulders" if bad else "",
@@ -45,7 +45,7 @@ def fill(folder):
 def app(tmp_path_factory):
     folder = tmp_path_factory.mktemp("app") / "workspace"
     make_workspace(folder, 400, size=128, faces=300, photos=False)
-    set_policy(folder, overlap_share=0.2, known_share=0.0)
+    set_policy(folder, overlap_share=0.2, gold_share=0.0)
     fill(folder)
     ports = [str(free_port("127.0.0.1", 0)) for _ in range(2)]
     process, _ = phq_review(
@@ -98,15 +98,15 @@ def test_the_dashboard_tells_what_the_log_holds(app, page):
         _waited(page, lambda shown=shown: shown.search(main.inner_text()))
 
 
-def test_a_lead_rules_on_a_dispute(app, page):
+def test_a_lead_adjudicates_a_dispute(app, page):
     page.goto(f"{app.url}/dashboard")
     page.get_by_role("button", name="Accept", exact=True).first.click()
     _waited(page, lambda: app.query("SELECT COUNT(*) FROM items WHERE state = 'disputed'")[0][0] == 0)
-    rulings = app.query("SELECT verdict, reviewer FROM decisions WHERE client LIKE 'adjudication%'")
-    assert rulings == [("accept", "ann")]
+    found = app.query("SELECT verdict, reviewer FROM decisions WHERE client LIKE 'adjudication%'")
+    assert found == [("accept", "ann")]
 
 
-def test_a_batch_is_taken_without_the_one_whose_tick_was_taken_off_and_taken_back(app, page):
+def test_a_batch_is_taken_without_the_one_whose_tick_was_taken_off_and_undone(app, page):
     app.mark()
     page.goto(f"{app.url}/triage")
     button = page.get_by_role("button", name="Accept the ticked ones")
@@ -120,7 +120,7 @@ def test_a_batch_is_taken_without_the_one_whose_tick_was_taken_off_and_taken_bac
     assert [row[1] for row in app.log()] == ["accept"] * (count - 1)
     clients = app.query("SELECT DISTINCT client FROM decisions WHERE seq > ?", app.first)
     assert clients == [("triage",)]
-    page.get_by_role("button", name=re.compile("Take back all")).click()
+    page.get_by_role("button", name=re.compile("Undo all")).click()
     _waited(page, lambda: [row[1] for row in app.log()].count("undo") == count - 1)
 
 
@@ -129,7 +129,7 @@ def test_the_gallery_filters_by_state(app, page):
     page.locator(".phq-tile").first.wait_for()
     page.get_by_role("radio", name="rejected").or_(page.get_by_role("button", name="rejected")).first.click()
     rejected = app.query("SELECT COUNT(*) FROM items WHERE state = 'rejected'")[0][0]
-    page.get_by_text(re.compile(rf"of {rejected:,}, the most doubtful first")).wait_for()
+    page.get_by_text(re.compile(rf"of {rejected:,}, by error probability")).wait_for()
     titles = page.eval_on_selector_all(".phq-tile", "tiles => tiles.map(tile => tile.title)")
     assert titles and all(title.endswith("rejected") for title in titles)
     drawn = "Array.from(document.querySelectorAll('.phq-tile img')).every(i => i.naturalWidth > 0)"
@@ -149,7 +149,7 @@ def test_the_history_shows_the_log_and_exports_it(app, page):
 
 def test_settings_are_saved(app, page):
     page.goto(f"{app.url}/settings")
-    field = page.get_by_label("Votes that every portrait needs")
+    field = page.get_by_label("Votes per portrait")
     field.fill("2")
     field.press("Tab")
     page.get_by_role("button", name="Save").click()

@@ -13,14 +13,14 @@ from served import Served, set_policy
 from benchmarks.review_fixtures import make_workspace
 
 PORTRAITS = 240
-AHEAD = "window.phqReview.ahead() >= 11"  # pictures are at hand for a while without network
+AHEAD = "window.phqReview.ahead() >= 11"  # portraits are available for a while without network
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made-up") / "workspace"
+    folder = tmp_path_factory.mktemp("fixtures") / "workspace"
     make_workspace(folder, PORTRAITS, size=128, faces=300, photos=False)
-    set_policy(folder, overlap_share=0.0, known_share=0.0)
+    set_policy(folder, overlap_share=0.0, gold_share=0.0)
     return folder
 
 
@@ -106,7 +106,7 @@ def test_two_reviewers_at_once_share_the_queue_and_never_a_portrait(workspace, b
             answer = context.request.post(
                 f"{service.url}/api/login",
                 data={"name": name, "password": "a long password"},
-                headers={"X-PHQ": "1"},
+                headers={"X-PHQ": "2"},
             )
             assert answer.ok, answer.text()
             opened = context.new_page()

@@ -11,13 +11,14 @@ from served import phq_review
 
 from annotator_app.launch import Address, LaunchError, free_port
 from benchmarks.review_fixtures import make_workspace
+from phq_data.compatibility import RenamedWarning
 from phq_data.workspace import Workspace, WorkspaceError
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made-up") / "workspace"
-    make_workspace(folder, 24, pictures=3, size=64, faces=100)
+    folder = tmp_path_factory.mktemp("fixtures") / "workspace"
+    make_workspace(folder, 24, images=3, size=64, faces=100)
     return folder
 
 
@@ -109,8 +110,15 @@ def test_mistakes_are_told_with_the_value_that_was_wrong(phq, tmp_path):
 
 def test_an_empty_workspace_says_how_to_fill_it(phq, tmp_path):
     Workspace.open(tmp_path / "w", create=True)
-    code, said, _ = phq("--workspace", str(tmp_path / "w"))
-    assert code == 1 and "phq build" in said
+    code, _, error = phq("--workspace", str(tmp_path / "w"))
+    assert code == 1 and isinstance(error, LaunchError) and "phq build" in str(error)
+
+
+def test_the_old_name_of_the_order_works_with_a_notice(phq, tmp_path):
+    Workspace.open(tmp_path / "w", create=True)
+    with pytest.warns(RenamedWarning, match="doubt is now error_probability"):
+        _, _, error = phq("--workspace", str(tmp_path / "w"), "--order", "doubt")
+    assert isinstance(error, LaunchError)  # it goes on: there are no portraits
 
 
 @pytest.mark.slow

@@ -286,6 +286,14 @@ def test_a_file_of_a_few_settings_leaves_the_others_alone() -> None:
     assert found == changed
 
 
+def test_a_setting_under_both_names_is_refused() -> None:
+    both = {"fit": {"view": "none", "orientation_prior": "none"}}
+    with pytest.raises(
+        configs.ConfigError, match=r"'fit.orientation_prior' is there twice, once as 'fit.view'"
+    ):
+        configs.PipelineConfig.from_dict(both)
+
+
 def test_every_option_is_still_taken() -> None:
     import typer
 
@@ -301,6 +309,7 @@ def test_every_option_is_still_taken() -> None:
             named = {translated([command.split()[1], option], print)[1] for option in named}
         elif command.startswith("phq "):
             named = {current([*command.split()[1:], option])[-1] for option in named}
+            command = " ".join(["phq", *current(command.split()[1:])])
         assert named <= found[command], command
 
 

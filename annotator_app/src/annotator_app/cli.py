@@ -90,11 +90,12 @@ def review(
     if not workspace:
         raise typer.BadParameter("the workspace is missing: --workspace DIR", param_hint="--workspace")
     from annotator_app.launch import Plan, run
-    from phq_data.review.queue import ORDERS, RENAMED_ORDERS
+    from phq_data.compatibility import REVIEW_ORDERS, notice
+    from phq_data.review.queue import ORDERS
 
-    if order in RENAMED_ORDERS:
-        typer.echo(f"--order {order} is called --order {RENAMED_ORDERS[order]} now", err=True)
-        order = RENAMED_ORDERS[order]
+    if order in REVIEW_ORDERS:
+        notice("order", {order: REVIEW_ORDERS[order]})
+        order = REVIEW_ORDERS[order]
     if order not in ORDERS:
         raise typer.BadParameter(f"{order!r} is none of {', '.join(ORDERS)}", param_hint="--order")
 

@@ -192,7 +192,9 @@ def known(
     database: Annotated[str | None, DATABASE] = None,
 ) -> None:
     """What `gold` was called in version 1."""
-    typer.echo("phq review known is called phq review gold now", err=True)
+    from phq_data.compatibility import notice
+
+    notice("command", {"phq review known": "phq review gold"})
     gold(answer, portraits, workspace, database)
 
 
@@ -216,13 +218,13 @@ def policy(
 
 def _with_setting(policy: Policy, change: str) -> Policy:
     """The policy with `name=value` applied. Raises `ReviewError`."""
+    from phq_data.compatibility import REVIEW_SETTINGS, notice
     from phq_data.review.consensus import ReviewError
-    from phq_data.review.rules import RENAMED_SETTINGS
 
     name, _, text = change.partition("=")
-    if name in RENAMED_SETTINGS:
-        typer.echo(f"{name} is called {RENAMED_SETTINGS[name]} now", err=True)
-        name = RENAMED_SETTINGS[name]
+    if name in REVIEW_SETTINGS:
+        notice("setting", {name: REVIEW_SETTINGS[name]})
+        name = REVIEW_SETTINGS[name]
     values = vars(policy)
     if name not in values:
         near = get_close_matches(name, values, 1)

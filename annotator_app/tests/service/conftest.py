@@ -5,22 +5,23 @@ import pytest
 from fastapi.testclient import TestClient
 
 from annotator_app.service import ServiceSettings, create_app
+from annotator_app.service.security import API_VERSION
 from benchmarks.review_fixtures import make_workspace
 from phq_data.review.decisions import ulid
 
-HEADERS = {"X-PHQ": "1"}
+HEADERS = {"X-PHQ": API_VERSION}
 
 
 @pytest.fixture(scope="session")
 def made_workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "workspace"
-    make_workspace(folder, 40, pictures=3, size=96)
+    make_workspace(folder, 40, images=3, size=96)
     return folder
 
 
 @pytest.fixture
 def folder(made_workspace, tmp_path):
-    """A workspace of 40 made-up portraits, of the test's own."""
+    """A workspace of 40 portraits, of the test's own."""
     shutil.copytree(made_workspace, tmp_path / "workspace")
     return tmp_path / "workspace"
 

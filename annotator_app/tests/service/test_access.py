@@ -57,7 +57,7 @@ EVERYTHING = [
     ("GET", "/api/agreement"), ("GET", "/api/adjudication"), ("GET", "/api/gallery"), ("GET", "/api/triage"),
     ("GET", "/api/reviewers"), ("GET", "/api/items/" + "0" * 32), ("GET", "/img/" + "0" * 32 + "/crop"),
     ("POST", "/api/queue/next"), ("POST", "/api/queue/release"), ("POST", "/api/decisions"),
-    ("POST", "/api/triage/accept"), ("POST", "/api/policy"), ("POST", "/api/known"),
+    ("POST", "/api/triage/accept"), ("POST", "/api/policy"), ("POST", "/api/gold"),
     ("POST", "/api/reviewers"),
 ]  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_a_reviewer_sees_his_own_and_a_lead_everybodys(team):
     assert [row["reviewer"] for row in team.get("/api/stats", headers=bo).json()["reviewers"]] == []
     for method, path, body in (
         ("GET", "/api/agreement", None), ("GET", "/api/adjudication", None), ("GET", "/api/reviewers", None),
-        ("POST", "/api/policy", {"min_votes": 3}), ("POST", "/api/known", {"answers": {portrait: "accept"}}),
+        ("POST", "/api/policy", {"min_votes": 3}), ("POST", "/api/gold", {"verdicts": {portrait: "accept"}}),
         ("POST", "/api/reviewers", {"name": "Eve", "role": "lead"}),
     ):  # fmt: skip
         assert team.request(method, path, json=body, headers=ada).status_code == 403, path
@@ -166,8 +166,8 @@ def test_the_log_says_who_really_decided(team):
     portrait = team.post("/api/queue/next", json={"count": 1}, headers=ada).json()["items"][0]["portrait_id"]
     forged = {**decision(portrait), "reviewer": "Lea"}
     assert team.post("/api/decisions", json={"decisions": [forged]}, headers=ada).status_code == 422
-    ruling = decision(portrait, client="adjudication")
-    answer = team.post("/api/decisions", json={"decisions": [ruling]}, headers=ada).json()
+    adjudicated = decision(portrait, client="adjudication")
+    answer = team.post("/api/decisions", json={"decisions": [adjudicated]}, headers=ada).json()
     assert answer["saved"] == [] and "only a lead" in answer["refused"][0]["why"]
 
 
@@ -213,6 +213,28 @@ def test_a_form_of_another_page_cannot_decide(client):
     body = json.dumps({"decisions": [decision(queue(client, 1)[0]["portrait_id"])]})
     answer = client.post("/api/decisions", content=body, headers={"Content-Type": "text/plain", "X-PHQ": ""})
     assert answer.status_code == 403
+
+
+def test_a_page_of_version_1_delivers_its_decisions_and_is_told_to_reload(client):
+    portrait = queue(client, 1)[0]["portrait_id"]
+    old = {"X-PHQ": "1"}
+    body = {"decisions": [decision(portrait, order="doubt")]}
+    assert client.post("/api/decisions", json=body, headers=old).json()["saved"]
+    given = client.post("/api/queue/release", json={"portrait_ids": [portrait]}, headers=old)
+    assert given.status_code == 200
+    for path, asked in (
+        ("/api/queue/next", {"order": "doubt"}),
+        ("/api/policy", {"known_share": 0.1}),
+        ("/api/known", {"answers": {portrait: "accept"}}),
+    ):
+        answer = client.post(path, json=asked, headers=old)
+        assert answer.status_code == 409 and "reload it" in answer.json()["detail"]
+
+
+def test_the_old_name_of_an_order_is_understood(client):
+    answer = client.post("/api/queue/next", json={"order": "doubt", "count": 5}).json()["items"]
+    found = [item["error_probability"] for item in answer]
+    assert len(found) == 5 and found == sorted(found, reverse=True)
 
 
 def test_our_own_origin_may(client):
@@ -268,16 +290,22 @@ def test_no_path_leads_out_of_the_workspace(shared, path, kind):
 
 
 @pytest.mark.parametrize("kind", ["..%2f..%2fworkspace.json", "original", "%2e%2e", "crop%00", "CROP"])
-def test_only_the_kinds_of_pictures(shared, kind):
+def test_only_the_kinds_of_images(shared, kind):
     portrait = queue(shared, 1)[0]["portrait_id"]
     assert shared.get(f"/img/{portrait}/{kind}").status_code == 404
 
 
 @pytest.mark.parametrize(
-    "path", ["/static/../service/app.py", "/static/%2e%2e/service/app.py", "/static/..%2fcli.py"]
+    "path", ["/assets/../service/app.py", "/assets/%2e%2e/service/app.py", "/assets/..%2fcli.py"]
 )
 def test_static_files_are_only_the_pages(shared, path):
     assert shared.get(path).status_code == 404
+
+
+def test_browsers_ask_whether_the_pages_files_are_current(shared):
+    assert shared.get("/").text.count("/assets/") >= 3
+    answer = shared.get("/assets/review.js")
+    assert answer.status_code == 200 and answer.headers["cache-control"] == "no-cache"
 
 
 def test_huge_bodies_are_refused_by_length_and_by_what_comes(client):

@@ -8,8 +8,10 @@ import typer
 from typer.testing import CliRunner
 
 from annotator_app import cli_data
+from phq_data.compatibility import RenamedWarning
 from phq_data.review import decisions
 from phq_data.review.consensus import ReviewError
+from phq_data.review.database import StoreError
 from phq_data.review.store import NewDecision, Store
 from phq_data.workspace import Workspace
 
@@ -60,7 +62,7 @@ def test_the_status_for_people_and_for_programs(decided, phq):
     assert "=rosa: 9 decisions" in text and "rejected for blur: 6" in text
     found = json.loads(phq("status", "--json"))
     assert found["reasons"] == {"blur": 6}
-    assert sum(view["accepted"] for view in found["views"].values()) == 3
+    assert sum(one["accepted"] for one in found["yaw_bins"].values()) == 3
 
 
 def test_an_invitation_is_a_link_with_a_token_that_works(folder, phq):
@@ -82,7 +84,7 @@ def test_settings_are_shown_and_changed(phq):
     assert "overlap_share   0.25" in phq("policy", "--set", "overlap_share=0.25", "--set", "min_votes=2")
     assert "min_votes       2" in phq("policy")
     for wrong, message in (
-        ("overlap=1", "there is no setting 'overlap'"),
+        ("overlap_shares=1", r"no setting 'overlap_shares' \(did you mean overlap_share\?\)"),
         ("min_votes=two", "wants a number"),
         ("overlap_share=3", "0..1"),
     ):
@@ -90,15 +92,23 @@ def test_settings_are_shown_and_changed(phq):
             phq("policy", "--set", wrong)
 
 
-def test_known_answers(decided, phq):
-    assert "2 portraits with the known answer reject" in phq("known", "reject", *decided[:2])
-    assert "1 of 2 known answers right" in phq("status")
+def test_gold_items(decided, phq):
+    assert "2 gold items with the verdict reject" in phq("gold", "reject", *decided[:2])
+    assert "1 of 2 gold items correct" in phq("status")
+    assert json.loads(phq("status", "--json"))["gold"][0]["false_accepts"] == 1
     with pytest.raises(ReviewError, match="1 of these portraits are not in the workspace"):
-        phq("known", "accept", decided[3], "f" * 32)
+        phq("gold", "accept", decided[3], "f" * 32)
     with pytest.raises(ReviewError, match="accept, reject or none"):
-        phq("known", "maybe", decided[3])
+        phq("gold", "maybe", decided[3])
+
+
+def test_the_names_of_version_1_work_with_a_notice(decided, phq):
+    with pytest.warns(RenamedWarning, match="phq review known is now phq review gold"):
+        assert "1 gold items" in phq("known", "reject", decided[0])
+    with pytest.warns(RenamedWarning, match="known_share is now gold_share"):
+        assert "gold_share      0.2" in phq("policy", "--set", "known_share=0.2")
 
 
 def test_a_database_that_cannot_be_used_is_a_sentence(phq):
-    with pytest.raises(ReviewError, match="SQLite or PostgreSQL"):
+    with pytest.raises(StoreError, match="SQLite or PostgreSQL"):
         phq("status", "--database", "mysql://x/y")

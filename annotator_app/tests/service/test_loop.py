@@ -6,7 +6,7 @@ import time
 from phq_data.review.rules import Policy
 from phq_data.workspace import Workspace
 
-from .conftest import decide, decision, queue
+from .conftest import HEADERS, decide, decision, queue
 
 
 def test_who_i_am_and_what_i_need_to_know(client):
@@ -70,7 +70,7 @@ def test_the_queue_goes_on_without_what_the_page_has(client):
 
 
 def test_the_whole_queue_can_be_decided(client, store):
-    store.set_policy(Policy(overlap_share=0, known_share=0))
+    store.set_policy(Policy(overlap_share=0, gold_share=0))
     seen = []
     while items := queue(client, 7):
         batch = [decision(item["portrait_id"]) for item in items]
@@ -96,7 +96,7 @@ def test_the_dashboard_and_the_gallery(client):
     stats = client.get("/api/stats").json()
     assert stats["reasons"] == {"shoulders": 3} and stats["total"]["total"] == 40
     assert stats["reviewers"][0]["reviewer"] == "ann" and stats["reviewers"][0]["decisions"] == 6
-    assert sum(view["total"] for view in stats["views"]) == 40
+    assert sum(one["total"] for one in stats["yaw_bins"]) == 40
     rejected = client.get("/api/gallery?state=rejected").json()
     assert {tile["portrait_id"] for tile in rejected["items"]} <= {item["portrait_id"] for item in items}
     pages = [client.get(f"/api/gallery?limit=15&offset={at}").json() for at in (0, 15, 30)]
@@ -104,7 +104,7 @@ def test_the_dashboard_and_the_gallery(client):
     assert len({tile["portrait_id"] for page in pages for tile in page["items"]}) == 40
 
 
-def test_a_dispute_is_listed_and_ruled_on(client):
+def test_a_dispute_is_listed_and_adjudicated(client):
     portrait = queue(client, 1)[0]["portrait_id"]
     decide(client, portrait, "flag", note="whose shoulder is this?")
     found = client.get("/api/adjudication").json()
@@ -128,11 +128,11 @@ def test_triage_proposes_and_every_portrait_of_a_batch_is_an_ordinary_decision(s
     from annotator_app.service import ServiceSettings, create_app
     from benchmarks.review_fixtures import make_workspace
 
-    make_workspace(tmp_path / "many", 400, pictures=3, size=64, photos=False)
+    make_workspace(tmp_path / "many", 400, images=3, size=64, photos=False)
     app = create_app(ServiceSettings(str(tmp_path / "many"), reviewer="ann"))
-    with TestClient(app, base_url="http://127.0.0.1", headers={"X-PHQ": "1"}) as client:
+    with TestClient(app, base_url="http://127.0.0.1", headers=HEADERS) as client:
         assert client.get("/api/triage").json()["ready"] is False
-        app.state.store.set_policy(Policy(overlap_share=0, known_share=0))
+        app.state.store.set_policy(Policy(overlap_share=0, gold_share=0))
         items = [item for _ in range(3) for item in queue(client, 100, order="random", exclude=[])]
         seen = {item["portrait_id"]: item for item in items}
         while len(seen) < 250:
@@ -171,7 +171,7 @@ def test_new_portraits_of_a_build_are_found(folder, start):
 
     client = start(sync_seconds=0.0)
     assert client.get("/api/settings").json()["portraits"] == 40
-    make_workspace(folder, 60, pictures=3, size=96)
+    make_workspace(folder, 60, images=3, size=96)
     deadline = time.monotonic() + 90
     while client.get("/api/settings").json()["portraits"] < 60:
         assert time.monotonic() < deadline

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -23,10 +22,10 @@ from prefect.futures import PrefectFuture, as_completed  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
 from phq_data.config import PipelineConfig  # noqa: E402
-from phq_data.pipeline.engine import STAGE_NAMES, PartReport, finish, prepare, run_part  # noqa: E402
-from phq_data.pipeline.gather import gather  # noqa: E402
-from phq_data.pipeline.local import BuildReport, Progress  # noqa: E402
+from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
+from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
+from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
 
 Runner = Literal["threads", "processes", "ray", "dask"]
@@ -56,24 +55,19 @@ def build(
     """
     config = _config(settings)
     opened = Workspace.open(workspace, create=True)
-    report = BuildReport()
-    began = time.perf_counter()
-    with opened.lock(wait=wait, on_wait=watch.builds.current().say):
-        prepare(opened, config)
-        planned = list(gather(opened, [resolve(s) for s in sources or []], config.ingest, config.part_size,
-                              watch.builds.current().file_seen))  # fmt: skip
-        futures: list[PrefectFuture[PartReport]] = []
-        for part in planned:
-            info = opened.part_info("plan", part)
-            watch.builds.current().part_planned(part, info.rows if info else 0)
+    progress = watch.builds.current()
+
+    def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
+        futures: dict[PrefectFuture[PartReport], int] = {}
+        for part in parts:
             before: Any = None
             for stage in STAGE_NAMES:
                 before = stage_part.submit(workspace, settings, stage, part, retry_failed, before)
-                futures.append(before)
-        _collect(futures, report)
-        if not report.errors:
-            finish(opened, config)
-    report.seconds = time.perf_counter() - began
+                futures[before] = part
+        return _as_they_end(futures)
+
+    with opened.lock(wait=wait, on_wait=progress.say):
+        report = drive(opened, config, [resolve(spec) for spec in sources or []], submit, progress)
     create_table_artifact(
         key="phq-build", table=list(_artifact_rows(report)), description=f"Build of {workspace}"
     )
@@ -121,24 +115,28 @@ def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
     return DaskTaskRunner(cluster_kwargs=cluster)
 
 
-def _collect(futures: list[PrefectFuture[PartReport]], report: BuildReport) -> None:
+def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[PartReport | PartError]:
+    """What came of every task. A workspace that cannot be written is told last: the others go on until then.
+
+    `futures` are the tasks with their parts. Those that only waited for a broken one are passed over.
+    """
     progress_id = cast(
         UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
     )
-    stopped: WorkspaceError | None = None
-    for count, future in enumerate(as_completed(futures), start=1):
+    stopped: list[PartError] = []
+    for count, future in enumerate(as_completed(list(futures)), start=1):
         result = future.result(raise_on_failure=False)
         if isinstance(result, PartReport):
-            report.reports.append(result)
-            watch.builds.current().part_done(result)
-        elif isinstance(result, WorkspaceError):
-            stopped = stopped or result
+            yield result
         elif isinstance(result, BaseException) and "UpstreamTaskError" not in type(result).__name__:
-            report.errors.append(f"{type(result).__name__}: {result}")
+            failed = PartError(futures[future], result)
+            if isinstance(result, WorkspaceError):
+                stopped.append(failed)
+            else:
+                yield failed
         if count % 20 == 0 or count == len(futures):
             update_progress_artifact(artifact_id=progress_id, progress=100.0 * count / len(futures))
-    if stopped is not None:
-        raise stopped
+    yield from stopped
 
 
 def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:

@@ -16,12 +16,12 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from phq_data.errors import ReleaseError  # noqa: E402
 from phq_data.release.build import ReleaseOptions  # noqa: E402
 from phq_data.release.build import build as build_release  # noqa: E402
 from phq_data.release.rights import Permission  # noqa: E402
 from phq_data.release.transfer import push as push_release  # noqa: E402
 from phq_data.release.verify import verify as verify_release  # noqa: E402
-from phq_data.release.version import ReleaseError  # noqa: E402
 from phq_data.workspace import Workspace  # noqa: E402
 
 

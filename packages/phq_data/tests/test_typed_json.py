@@ -41,7 +41,8 @@ def test_there_and_back() -> None:
     ("path", "text", "message"),
     [
         ("crop.sizes", "3", "no setting 'crop.sizes'; did you mean 'crop.size'?"),
-        ("size", "3", "no setting 'size'$"),
+        ("size", "3", "no setting 'size'; did you mean 'steps.0.size'?"),
+        ("depth", "3", "no setting 'depth'; there are crop, steps, name, mirror$"),
         ("steps.1.sise", "3", "no setting 'steps.1.sise'; did you mean 'steps.0.size'?"),
         ("crop.size.more", "3", "no setting 'crop.size.more'"),
         ("steps.2.size", "3", "steps has entries 0 to 1, no '2'"),
@@ -50,7 +51,8 @@ def test_there_and_back() -> None:
         ("crop.size", "true", "'crop.size' wants a whole number"),
         ("crop.margin", "NaN", "'crop.margin'"),
         ("crop.codec", "gif", "'crop.codec' is one of png, jpeg, not 'gif'"),
-        ("crop", "3", "'crop' is a group of settings, not 3"),
+        ("crop", "3", "no setting 'crop'; there are crop.size, crop.codec, crop.margin$"),
+        ("crop", "null", "'crop' is a group of settings, not None"),
         ("steps.1.size", "null", "'steps.1.size' wants a whole number, not None"),
         ("steps", "3", "'steps' wants a list, not 3"),
         ("name", "3", "'name' wants a text, not 3"),
@@ -61,7 +63,7 @@ def test_there_and_back() -> None:
 def test_what_does_not_fit_is_named(path: str, text: str, message: str) -> None:
     values = typed_json.plain(Settings())
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        typed_json.assign(Settings, values, path, text)
+        typed_json.assign(Settings, values, path, typed_json.value_of(text))
         typed_json.read(Settings, values)
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from phq_data.compatibility import REVIEW_ORDERS
 from phq_data.review.evidence import Evidence
-from phq_data.review.queue import RENAMED_ORDERS, Order
+from phq_data.review.queue import Order
 from phq_data.review.rules import Policy
 
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -17,8 +18,8 @@ DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]
 
 
 def current_order(given: object) -> object:
-    """An order of the queue by its name today: pages and bookmarks of version 1 say `doubt`."""
-    return RENAMED_ORDERS.get(given, given) if isinstance(given, str) else given
+    """An order of the queue by its name today: clients of version 1 use its old name."""
+    return REVIEW_ORDERS.get(given, given) if isinstance(given, str) else given
 
 
 class Model(BaseModel):

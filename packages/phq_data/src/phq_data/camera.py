@@ -19,9 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.errors import PhqError
-
-FloatArray = NDArray[np.float64]
 
 RADIUS = 2.7
 """Distance of the camera centre from the neck joint, metres."""
@@ -182,4 +181,4 @@ def mirror_image(image: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: FloatArray) -> FloatArray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phq_data.typed_json import ConfigError
+
 Renames = Mapping[str, str]
 """Old name -> new name."""
 
@@ -65,6 +67,12 @@ SETTINGS: Renames = {
 VALUES: Mapping[str, Renames] = {"fit.orientation_prior": {"picture": "image"}}
 """Values of settings, by the setting's new name."""
 
+REVIEW_ORDERS: Renames = {"doubt": "error_probability"}
+"""Orders of the review queue: on command lines, in bookmarks and in open pages."""
+
+REVIEW_SETTINGS: Renames = {"known_share": "gold_share"}
+"""Settings of `phq review policy`; the store's own are renamed by its migration."""
+
 _NETWORKS: Mapping[str, Renames] = {}
 """Fields of the networks' own settings, by class: old name -> new name."""
 
@@ -86,7 +94,7 @@ def setting(name: str, value: Any) -> tuple[str, Any]:
 def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Nested settings under today's names, and which old names (and values) they had: old -> new.
 
-    An old name whose new one is there too stays, for the caller to refuse.
+    Raises `ConfigError` for a setting that is there under both names.
     """
     found: dict[str, Any] = {}
     renamed: dict[str, str] = {}
@@ -100,19 +108,23 @@ def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             new, now = setting(old, value)
             name = new.partition(".")[2]
             if new != old and name in members:
-                found[group][member] = value
-                continue
+                raise ConfigError(f"setting '{new}' is there twice, once as '{old}': keep one of them")
             found[group][name] = now
-            if (new, now) != (old, value):
-                same = now is value or now == value
-                renamed[old if same else f"{old}={value}"] = new if same else f"{new}={now}"
+            renamed |= renaming((old, value), (new, now))
     return found, renamed
+
+
+def renaming(old: tuple[str, Any], new: tuple[str, Any]) -> dict[str, str]:
+    """What `notice` says of a setting and its value that are called otherwise now; empty if they are not."""
+    if old[1] is new[1] or old[1] == new[1]:
+        return {old[0]: new[0]} if old[0] != new[0] else {}
+    return {f"{old[0]}={old[1]}": f"{new[0]}={new[1]}"}
 
 
 def upgrade_provenance(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is stated of a photo's rights under today's names; an old name beside its new one stays."""
-    return {new if (new := PROVENANCE.get(name, name)) not in values else name: value
-            for name, value in values.items()}  # fmt: skip
+    renamed = {old: new for old, new in PROVENANCE.items() if new not in values}
+    return {renamed.get(name, name): value for name, value in values.items()}
 
 
 def notice(what: str, renamed: Renames) -> None:
@@ -202,9 +214,16 @@ OPTIONS: Mapping[str, Renames] = {
 }
 """Options of `phq`, by command."""
 
+COMMANDS: Mapping[str, tuple[str, ...]] = {"accuracy-compare": ("accuracy", "ablate")}
+"""Commands of `phq`."""
+
 
 def upgrade_command_line(words: Sequence[str]) -> list[str]:
-    """The words after `phq` with the options of today; warns of old ones."""
+    """The words after `phq` with the command and the options of today; warns of old ones."""
+    if words and words[0] in COMMANDS:
+        command = COMMANDS[words[0]]
+        notice("commands", {words[0]: " ".join(command)})
+        words = [*command, *words[1:]]
     options = OPTIONS.get(words[0], {}) if words else {}
     end = list(words).index("--") if "--" in words else len(words)  # what follows are no options
     notice("options", {word: options[word] for word in words[:end] if word in options})

@@ -7,39 +7,27 @@ write (a file, `--set`) is checked by pydantic, with the types and limits that s
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from phq_data import compatibility
-from phq_data.errors import PhqError
+from phq_data import compatibility, typed_json
+from phq_data.typed_json import ConfigError
 
 Whole = Annotated[int, Ge(0)]
 Positive = Annotated[int, Gt(0)]
 Number = Annotated[float, Ge(0)]
 
 
-class ConfigError(PhqError, ValueError):
-    """A setting that does not exist or cannot have that value."""
+__all__ = ["PRESETS", "ConfigError", "PipelineConfig", "default", "digest", "paper"]
 
 
 @dataclass(frozen=True)
-class _Settings:
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = {
-        "extra": "forbid",
-        "strict": True,
-        "allow_inf_nan": False,
-    }
-
-
-@dataclass(frozen=True)
-class IngestConfig(_Settings):
+class IngestConfig:
     """Which files count as photos, and where their bytes are kept."""
 
     store: Literal["copy", "reference"] = "copy"  # copy into the workspace, or leave the files where they are
@@ -49,7 +37,7 @@ class IngestConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class DetectConfig(_Settings):
+class DetectConfig:
     """The person detector."""
 
     model: str = "movenet"
@@ -58,7 +46,7 @@ class DetectConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class FitConfig(_Settings):
+class FitConfig:
     """The body fitter, and when a person is not worth a fit."""
 
     model: str = "smplify"
@@ -73,7 +61,7 @@ class FitConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class AlignConfig(_Settings):
+class AlignConfig:
     """Which joints enter the rotation between the template and the fitted body."""
 
     joints: Literal["torso", "reference"] = "torso"
@@ -82,7 +70,7 @@ class AlignConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class CropConfig(_Settings):
+class CropConfig:
     """How the portrait is cropped."""
 
     mode: Literal["fit", "reference"] = "fit"
@@ -98,7 +86,7 @@ class CropConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class MaskConfig(_Settings):
+class MaskConfig:
     """The segmenter of person and background."""
 
     model: str = "selfie"
@@ -106,7 +94,7 @@ class MaskConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class ScreenConfig(_Settings):
+class ScreenConfig:
     """When a portrait is not good enough. Shares are of the portrait's side or area.
 
     Chosen on real photos, by looking at portraits on either side of each limit. `stages.quality` says how
@@ -130,14 +118,14 @@ class ScreenConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class DedupConfig(_Settings):
+class DedupConfig:
     """When two portraits are near-duplicates."""
 
     max_distance: Whole = 6  # bits of 64
 
 
 @dataclass(frozen=True)
-class PipelineConfig(_Settings):
+class PipelineConfig:
     """Everything that `phq build` may be told."""
 
     part_size: Positive = 64  # photos a part: the unit of work and of resume
@@ -165,7 +153,7 @@ class PipelineConfig(_Settings):
             raise ConfigError("settings are a JSON object, as config.json of a workspace has them")
         current, renamed = compatibility.upgrade_settings(values)
         compatibility.notice("settings", renamed)
-        return _checked(current)
+        return typed_json.read(PipelineConfig, current)
 
     def replace_setting(self, assignment: str) -> PipelineConfig:
         """This config with one setting changed, written as `crop.size=256`. Raises as `from_dict` does."""
@@ -174,20 +162,12 @@ class PipelineConfig(_Settings):
             raise ConfigError(
                 f"a setting is written NAME=VALUE, for example crop.size=256, not {assignment!r}"
             )
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        written = path.strip()
-        name, value = compatibility.setting(written, value)
-        if name not in _names():
-            raise ConfigError(_unknown(written))
-        if name != written:
-            compatibility.notice("settings", {written: name})
-        values = dataclasses.asdict(self)
-        group, _, member = name.rpartition(".")
-        (values[group] if group else values)[member] = value
-        return _checked(values)
+        written = (path.strip(), typed_json.value_of(text))
+        name, value = compatibility.setting(*written)
+        values = typed_json.plain(self)
+        compatibility.notice("settings", compatibility.renaming(written, (name, value)))
+        typed_json.assign(PipelineConfig, values, name, value)
+        return typed_json.read(PipelineConfig, values)
 
 
 def default() -> PipelineConfig:
@@ -237,76 +217,3 @@ def digest(*parts: Any) -> str:
     # A config inside of a list counts by its text: so version 1 had it, whose parts stay up to date.
     text = json.dumps(plain, sort_keys=True, default=compatibility.first_text)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _checked(values: Mapping[str, Any]) -> PipelineConfig:
-    """The config of settings under today's names."""
-    from pydantic import ValidationError
-
-    try:
-        return _adapter().validate_json(json.dumps(values))
-    except (TypeError, ValueError) as error:
-        if not isinstance(error, ValidationError):
-            raise ConfigError(f"settings are JSON values: {error}") from error
-        raise ConfigError(_sentence(error.errors(include_url=False)[0])) from None
-
-
-@functools.cache
-def _adapter() -> Any:
-    from pydantic import TypeAdapter  # here, because it costs half a second that `phq --help` does not need
-
-    return TypeAdapter(PipelineConfig)
-
-
-def _sentence(problem: Mapping[str, Any]) -> str:
-    """What pydantic found, as a sentence that names the setting and what it may be."""
-    kind, value = problem["type"], problem["input"]
-    name = ".".join(map(str, problem["loc"]))
-    if kind == "unexpected_keyword_argument":
-        return _unknown(name)
-    if kind == "dataclass_type":
-        return f"setting '{name}' is a group of settings, not {value!r}"
-    if kind == "literal_error":
-        choices = problem["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
-        return f"setting '{name}' is one of {choices}, not {value!r}"
-    if kind in _KINDS:
-        return f"setting '{name}' wants {_KINDS[kind]}, not {value!r}"
-    wanted = "greater than 0" if kind == "greater_than" else "0 or greater"
-    return f"setting '{name}' must be a finite number, {wanted}, not {value}"
-
-
-_KINDS = {
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
-    "string_type": "a text",
-}
-
-
-def _unknown(name: str) -> str:
-    """That there is no such setting, and which one may be meant."""
-    group, _, member = name.rpartition(".")
-    members = {known.rpartition(".")[2]: known for known in _names()}
-    close = difflib.get_close_matches(name, _names(), n=1, cutoff=0.75)
-    if not close and (near := difflib.get_close_matches(member, members, n=1, cutoff=0.8)):
-        close = [members[near[0]]]
-    if close:
-        return f"there is no setting '{name}'; did you mean '{close[0]}'?"
-    there = [known for known in _names() if known.startswith(f"{group or member}.")]
-    groups = dict.fromkeys(known.partition(".")[0] for known in _names())
-    return f"there is no setting '{name}'; there are {', '.join(there or groups)}"
-
-
-@functools.cache
-def _names() -> tuple[str, ...]:
-    """Dotted names of every setting."""
-    return tuple(name for name, _ in _leaves(PipelineConfig()))
-
-
-def _leaves(config: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    for member in dataclasses.fields(config):
-        value = getattr(config, member.name)
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{before}{member.name}.")
-        else:
-            yield f"{before}{member.name}", value

@@ -7,3 +7,7 @@ class PhqError(Exception):
 
 class ModelError(PhqError, RuntimeError):
     """A network or its file that cannot be used; the message says which and what to do."""
+
+
+class ReleaseError(PhqError, RuntimeError):
+    """A release that cannot be made, read or trusted; the message says why and what to do."""

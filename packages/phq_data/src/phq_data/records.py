@@ -60,7 +60,9 @@ R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _WithProvenance(Record):
+class WithProvenance(Record):
+    """What plan items and photos both say of where a photo came from, and of the rights in it."""
+
     provider: str
     source: str
     uri: str
@@ -75,9 +77,13 @@ class _WithProvenance(Record):
     rights_evidence: str | None = None
     permission: str | None = None
 
+    def provenance(self) -> dict[str, Any]:
+        """These fields by name, to hand them from a plan item to its photo."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(WithProvenance)}
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PlanItem(_WithProvenance):
+class PlanItem(WithProvenance):
     """A source file that a build decided to work on."""
 
     table = "plan"
@@ -92,7 +98,7 @@ class PlanItem(_WithProvenance):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Photo(_WithProvenance):
+class Photo(WithProvenance):
     """A photo that was decoded whole."""
 
     table = "photos"
@@ -169,7 +175,7 @@ class Portrait(Record):
     padding: float
     crop_mode: str
     keypoints: Keypoints
-    residual: float
+    landmark_error: float
     shoulder_error: float
     codec: str
     models: str
@@ -192,7 +198,7 @@ class Screened(Record):
     contrast: float
     effective_resolution: float
     padding: float
-    residual: float
+    landmark_error: float
     shoulder_error: float
     mask_share: float
     overlap: float

@@ -31,10 +31,11 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_safetensors
 
+from phq_data.arrays import FloatArray
 from phq_data.compatibility import upgrade_provenance
 from phq_data.errors import PhqError
+from phq_data.files import writing
 
-FloatArray = NDArray[np.float64]
 FORMAT = "phq-portrait-rig/1"
 FORMAT_WITH_NECK = "phq-portrait-rig/2"
 """Of rigs whose neck turns about another point than the origin: readers that do not know it must refuse."""
@@ -132,11 +133,9 @@ class PortraitRig:
         return _with_sorted_header(save_safetensors(arrays, metadata=header))
 
     def save(self, path: str | Path) -> None:
-        """Write the rig to `path` (temporary name, then rename)."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(self.to_bytes())
-        temporary.replace(path)
+        """Write the rig to `path`, whole or not at all. Raises `OutputError`."""
+        with writing(path) as temporary:
+            temporary.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> PortraitRig:
@@ -209,7 +208,7 @@ class PortraitRig:
         head_origin = np.einsum("...ij,j->...i", neck, joint - centre) + centre
         by_head = np.einsum("...ij,...vj->...vi", head, rest - joint) + head_origin[..., None, :]
         w_neck, w_head = weights[:, :1].astype(np.float64), weights[:, 1:].astype(np.float64)
-        return (1 - w_neck - w_head) * rest + w_neck * by_neck + w_head * by_head
+        return np.asarray((1 - w_neck - w_head) * rest + w_neck * by_neck + w_head * by_head)
 
 
 def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
@@ -222,7 +221,7 @@ def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
     # sin(a)/a and (1 - cos(a))/a^2, stable at 0 through sinc.
     first = np.sinc(angle / np.pi)
     second = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    return np.eye(3) + first * cross + second * (cross @ cross)
+    return np.asarray(np.eye(3) + first * cross + second * (cross @ cross))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 
@@ -18,3 +20,9 @@ def file_name(uri: str) -> str:
 def shown_name(uri: str) -> str:
     """The last part of where a photo came from, for people."""
     return printable(unquote(uri.rstrip("/").rpartition("/")[2]) or uri)
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """For somebody who wrote `name`: the nearest of the `known` names, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"

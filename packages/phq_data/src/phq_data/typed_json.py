@@ -28,8 +28,12 @@ def read(kind: type[T], values: object, *, complete: bool = False) -> T:
     if not isinstance(values, Mapping):
         raise ConfigError(f"settings are a JSON object, not {values!r}")
     try:
-        adapter: Any = _adapter(kind)  # type: ignore[arg-type]
-        (made,) = adapter.validate_json(json.dumps([values]))
+        text = json.dumps([values])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"settings are JSON values: {error}") from error
+    adapter: Any = _adapter(kind)  # type: ignore[arg-type]
+    try:
+        (made,) = adapter.validate_json(text)
     except ValidationError as error:
         raise ConfigError(_explained(kind, error.errors()[0])) from error
     if complete:
@@ -59,10 +63,10 @@ def plain(config: Any) -> dict[str, Any]:
     return values
 
 
-def assign(kind: type, values: dict[str, Any], path: str, text: str) -> None:
-    """Set one of the `values` of a `kind` by its dotted path, as in `stages.0.until_kimg` and `100`.
+def assign(kind: type, values: dict[str, Any], path: str, value: Any) -> None:
+    """Set one of the `values` of a `kind` by its dotted path, as in `stages.0.until_kimg`.
 
-    The text is JSON; what is not JSON is text. Raises `ConfigError` for a path that leads nowhere.
+    Raises `ConfigError` for a path that leads nowhere, or to a group of settings.
     """
     target: Any = values
     *parents, name = path.split(".")
@@ -72,17 +76,41 @@ def assign(kind: type, values: dict[str, Any], path: str, text: str) -> None:
             if not (step.isdigit() and int(step) < len(target)):
                 raise ConfigError(f"{where} has entries 0 to {len(target) - 1}, no '{step}'")
         elif not isinstance(target, dict) or step not in target:
-            raise ConfigError(_no_setting(kind, path))
+            raise ConfigError(unknown(kind, path))
         if depth < len(parents):
             target = target[int(step) if isinstance(target, list) else step]
-    target[int(name) if isinstance(target, list) else name] = _value(text)
+    key: Any = int(name) if isinstance(target, list) else name
+    if isinstance(target[key], dict) and not isinstance(value, dict | None):
+        raise ConfigError(unknown(kind, path))
+    target[key] = value
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """The value that a text on a command line means: JSON, or else the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def unknown(kind: type, path: str) -> str:
+    """That `kind` has no such setting, and which one may be meant."""
+    known = list(_paths(kind))
+    general = ".".join("0" if step.isdigit() else step for step in path.split("."))
+    close = difflib.get_close_matches(general, known, n=1, cutoff=0.75)
+    members = {name.rpartition(".")[2]: name for name in known}
+    member = general.rpartition(".")[2]
+    if not close and (near := difflib.get_close_matches(member, members, n=1, cutoff=0.8)):
+        close = [members[near[0]]]
+    if close and close[0] != general:
+        return f"there is no setting '{path}'; did you mean '{close[0]}'?"
+    group = f"{general}." if general in known else ""
+    there = [name for name in known if name.startswith(group)] if group else []
+    return f"there is no setting '{path}'; there are {', '.join(there or _groups(known))}"
+
+
+def _groups(known: list[str]) -> list[str]:
+    return [name for name in known if "." not in name]
 
 
 @functools.cache
@@ -111,7 +139,7 @@ def _explained(kind: type, error: Any) -> str:
         case "value_error":
             return str(error["ctx"]["error"])  # of a dataclass that checks itself
         case "unexpected_keyword_argument" | "extra_forbidden":
-            return _no_setting(kind, path)
+            return unknown(kind, path)
         case "dataclass_type" | "dataclass_exact_type":
             return f"setting '{path}' is a group of settings, not {value!r}"
         case "literal_error":
@@ -119,17 +147,14 @@ def _explained(kind: type, error: Any) -> str:
             return f"setting '{path}' is one of {choices}, not {value!r}"
         case "missing" | "too_short" | "too_long":
             return f"setting '{path}' has too few or too many entries: {value!r}"
+        case "greater_than" | "greater_than_equal" | "finite_number":
+            limits = {"greater_than": "greater than {gt}", "greater_than_equal": "{ge} or greater"}
+            limit = limits.get(error["type"], "").format(**error.get("ctx", {}))
+            return f"setting '{path}' must be a finite number{limit and ', '}{limit}, not {value}"
     wanted = _KINDS.get(error["type"])
     if wanted is None:
         return f"setting '{path}': {error['msg']}, not {value!r}"
     return f"setting '{path}' wants {wanted}, not {value!r}"
-
-
-def _no_setting(kind: type, path: str) -> str:
-    """That there is no such setting, and which one was probably meant."""
-    general = ".".join("0" if step.isdigit() else step for step in path.split("."))
-    near = difflib.get_close_matches(general, list(_paths(kind)), 1, cutoff=0.75)
-    return f"there is no setting '{path}'" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 def _paths(kind: type, before: str = "") -> Iterator[str]:

@@ -38,12 +38,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import compatibility, old_schema, schema
 from phq_data.errors import PhqError
+from phq_data.files import TEMPORARY
 from phq_data.old_schema import FOOTER
 
 FORMAT = "phq-workspace/1"
 _MARKER = "workspace.json"
 _UNFINISHED = "carrying_over"  # in the marker: parts of an older schema are left
-_TEMPORARY = ".tmp-"
 
 
 class WorkspaceError(PhqError, RuntimeError):
@@ -140,7 +140,7 @@ class Workspace:
         """
         target = self.path(key)
         folder, _, name = target.rpartition("/")
-        temporary = f"{folder}/{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{name}"
+        temporary = f"{folder}/{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{name}"
         try:
             self._fs.makedirs(folder, exist_ok=True)
             yield temporary
@@ -355,7 +355,7 @@ class Workspace:
             guard.release()
 
     def _sweep(self) -> None:
-        for path in Path(self._root).rglob(f"{_TEMPORARY}*"):
+        for path in Path(self._root).rglob(f"{TEMPORARY}*"):
             with contextlib.suppress(OSError):
                 path.unlink()
 

@@ -26,7 +26,8 @@ def test_every_usual_variant_is_a_setting_that_exists() -> None:
 def test_variants_are_measured_on_the_same_people(tmp_path) -> None:
     synthesize(tmp_path / "s", 4, 5)
     arguments = [
-        "accuracy-compare", str(tmp_path / "s" / "photos"), "--truth", str(tmp_path / "s" / "truth.parquet"),
+        "accuracy", "ablate", str(tmp_path / "s" / "photos"),
+        "--truth", str(tmp_path / "s" / "truth.parquet"),
         "-w", str(tmp_path / "w"), "--set", "align.joints=reference", "--set",
         "fit.orientation_prior=none,fit.initializations=2",
         "--json",
@@ -47,7 +48,7 @@ def test_variants_are_measured_on_the_same_people(tmp_path) -> None:
 
 
 def command(photos, truth, workspace, *more):
-    arguments = ["accuracy-compare", str(photos), "--truth", str(truth), "-w", str(workspace), *more]
+    arguments = ["accuracy", "ablate", str(photos), "--truth", str(truth), "-w", str(workspace), *more]
     return CliRunner().invoke(make_app(), arguments)
 
 
@@ -121,7 +122,8 @@ def test_a_setting_given_twice_is_told(tmp_path) -> None:
 def test_a_variant_that_does_not_exist_is_told_before_anything_is_labelled(tmp_path) -> None:
     synthesize(tmp_path / "s", 1, 5)
     arguments = [
-        "accuracy-compare", str(tmp_path / "s" / "photos"), "--truth", str(tmp_path / "s" / "truth.parquet"),
+        "accuracy", "ablate", str(tmp_path / "s" / "photos"),
+        "--truth", str(tmp_path / "s" / "truth.parquet"),
         "-w", str(tmp_path / "w"), "--set", "fit.sideways=2",
     ]  # fmt: skip
     result = CliRunner().invoke(make_app(), arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import bodyworks as works
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -37,18 +38,18 @@ def test_people_come_by_file_name_in_the_files_order(write):
     path = write({"a photo.jpg": [person(60), person(10)], "empty.jpg": []})
     detector = person_detector(f"keypoints:{path}")
     assert isinstance(detector, PersonDetector) and isinstance(detector, NamedPhotoDetector)
-    rows = [
-        {"photo_id": str(i), "uri": uri, "width": 100, "height": 50, "orientation": 1}
+    photos = [
+        works.photo_record(str(i), uri=uri, width=100, height=50)
         for i, uri in enumerate(["file:///x/a%20photo.jpg", "file:///x/empty.jpg", "/x/other.jpg"])
     ]
 
     def closed(photo):
         raise AssertionError("no picture is looked at")
 
-    result = detect(rows, closed, detector, DetectConfig())
+    result = detect(photos, closed, detector, DetectConfig())
     assert [o.reason for o in result.outcomes] == ["", "no_person", "no_person"]
-    assert [row["keypoints"][0] for row in result.rows] == [person(60)[0][0], person(10)[0][0]]
-    assert result.rows[0]["detector"] == detector.fingerprint
+    assert [one.keypoints[0, 0] for one in result.records] == [person(60)[0][0], person(10)[0][0]]
+    assert result.records[0].detector == detector.fingerprint
     with pytest.raises(ModelError, match="has no name"):
         detector.detect(np.zeros((4, 4, 3), np.uint8))
 

@@ -103,7 +103,7 @@ class Maker:
         )  # fmt: skip
         common = {
             "portrait_id": portrait_id, "photo_id": photo_id, "effective_resolution": 1.5, "padding": 0.0,
-            "residual": 0.02, "shoulder_error": 0.01,
+            "landmark_error": 0.02, "shoulder_error": 0.01,
         }  # fmt: skip
         tables["portraits"].append(
             {

@@ -5,10 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from phq_data import schema
+from phq_data.errors import ReleaseError
 from phq_data.release import reader
 from phq_data.release.build import build
 from phq_data.release.verify import verify
-from phq_data.release.version import ReleaseError
 
 from .conftest import Maker, options
 

@@ -6,13 +6,13 @@ import pytest
 import web_server
 from PIL import Image
 
+from phq_data.errors import ReleaseError
 from phq_data.release import fill as filling
 from phq_data.release import reader
 from phq_data.release.build import build
 from phq_data.release.verify import verify
-from phq_data.release.version import ReleaseError
 from phq_data.stages.crop import Window
-from phq_data.stages.resample import cut
+from phq_data.stages.resample import resample
 
 from .conftest import SIDE, options
 
@@ -37,7 +37,7 @@ def photos(maker, tmp_path):
         specs.append(
             maker.photo(
                 photo_id=hashlib.sha256(data).hexdigest(), window=window,
-                picture=cut(pixels, Window(*window), SIDE).pixels,
+                picture=resample(pixels, Window(*window), SIDE).pixels,
             )
         )  # fmt: skip
     maker.add(*specs)
@@ -84,7 +84,7 @@ def test_a_picture_with_other_pixels_is_not_taken(maker, releases, photos):
     data, pixels = photo_file(5)
     (photos / "5.png").write_bytes(data)
     maker.add(maker.photo(photo_id=hashlib.sha256(data).hexdigest(), window=(0.0, 0.0, 30.0),
-                          picture=cut(pixels, Window(1.0, 0.0, 30.0), SIDE).pixels))  # fmt: skip
+                          picture=resample(pixels, Window(1.0, 0.0, 30.0), SIDE).pixels))  # fmt: skip
     build(maker.workspace, releases, "1.0.0", options(images="none"))
     done = filling.fill(releases / "1.0.0", releases, [filling.from_folders([photos])])
     assert (done.filled, dict(done.missing)) == (3, {"other_pixels": 1})

@@ -7,10 +7,10 @@ import fsspec
 import pytest
 
 from phq_data import schema
+from phq_data.errors import ReleaseError
 from phq_data.release import reader, tombstones
 from phq_data.release.build import build
 from phq_data.release.tombstones import Tombstone, Tombstones
-from phq_data.release.version import ReleaseError
 
 from .conftest import options, rig
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phq_data.errors import ReleaseError
 from phq_data.release.splits import Grouped, SplitShares, assign, groups, near_duplicates
-from phq_data.release.version import ReleaseError
 
 HALF = SplitShares(0.5, 0.25, 0.25)
 

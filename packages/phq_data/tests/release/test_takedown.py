@@ -2,12 +2,13 @@ import json
 
 import pytest
 
+from phq_data.errors import ReleaseError
 from phq_data.release import reader
 from phq_data.release.build import build
 from phq_data.release.takedown import take_down
 from phq_data.release.tombstones import Tombstone, Tombstones, mark
 from phq_data.release.verify import verify
-from phq_data.release.version import ReleaseError, VersionError
+from phq_data.release.version import VersionError
 
 from .conftest import options
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from phq_data.errors import ReleaseError
 from phq_data.release import reader, transfer
 from phq_data.release.build import build
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.takedown import take_down
 from phq_data.release.transfer import TransferError, pull, push
 from phq_data.release.verify import verify
-from phq_data.release.version import ReleaseError
 
 from .conftest import DAY, options
 

@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from phq_data import schema
+from phq_data.errors import ReleaseError
 from phq_data.release import reader, truth
-from phq_data.release.version import ReleaseError
 from phq_data.sources.synthetic import synthesize
 from phq_data.synthesis.truth import read_truth
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
+import bodyworks as works
 import numpy as np
 import pytest
 
 from phq_data import camera
 from phq_data.bodies import JOINT_NAMES, SMPL_JOINT_INDEX
 from phq_data.config import AlignConfig
+from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
 from phq_data.stages import align as stage
 
@@ -37,19 +40,11 @@ def golden() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def fit_row(rotation: np.ndarray, neck: np.ndarray, pose: np.ndarray, body: str = "anny") -> dict:
+def fit_record(rotation: np.ndarray, neck: np.ndarray, pose: np.ndarray, body: str = "anny") -> Fit:
     """A fit of the template itself, its root turned by an axis-angle `rotation`."""
     posed = stage.posed_template(TEMPLATE, pose)
     joints = np.stack([posed[name] for name in JOINT_NAMES]) @ rotation_matrix(rotation).T + neck
-    return {
-        "body": body,
-        "pose": pose,
-        "root_orient": rotation,
-        "translation": neck,
-        "joints": joints.reshape(-1),
-        "focal": 1000.0,
-        "principal": np.array([320.0, 240.0]),
-    }
+    return works.fit_record(rotation, neck, pose, body=body, joints=joints)
 
 
 FACING = np.array([np.pi, 0.0, 0.0])  # body y up, facing the camera: a half turn about x
@@ -79,13 +74,13 @@ def test_golden_align_poses(golden: dict[str, np.ndarray]) -> None:
     assert np.abs(np.cross(raw[:, :3, 3], label[:, :3, 3])).max() < 1e-4  # same direction from the neck
 
 
-def test_golden_align_from_fit_rows(golden: dict[str, np.ndarray]) -> None:
+def test_golden_align_from_fits(golden: dict[str, np.ndarray]) -> None:
     index = [SMPL_JOINT_INDEX[name] for name in JOINT_NAMES]
     template = dict(zip(JOINT_NAMES, golden["template_joints_neck_origin"][index], strict=True))
     for k in range(6):
         joints = golden["joints_cam_no_trans"][k, index] + golden["cam_trans"][k]
-        row = {"body": "smpl", "pose": [0] * 6, "root_orient": [0, 0, 0], "joints": joints.reshape(-1)}
-        found = stage.align(row, AlignConfig("reference"), template)
+        fit = works.fit_record(np.zeros(3), joints[1], np.zeros(6), body="smpl", joints=joints)
+        found = stage.align(fit, AlignConfig("reference"), template)
         assert np.abs(found.camera - golden["camera_pose_cv"][k]).max() < 2e-5
         assert np.abs(found.neck_cam - golden["neck_cam"][k]).max() < 2e-5
 
@@ -107,8 +102,10 @@ def test_every_way_agrees_on_an_exact_fit(body: str, joints: str) -> None:
     turn = rotation_matrix(FACING) @ rotation_matrix([0.0, 0.6, 0.0])
     from scipy.spatial.transform import Rotation
 
-    row = fit_row(Rotation.from_matrix(turn).as_rotvec(), neck, np.array([0.2, 0.3, 0.1, -0.1, 0.4, 0]), body)
-    found = stage.align(row, AlignConfig(joints), TEMPLATE)  # type: ignore[arg-type]
+    fit = fit_record(
+        Rotation.from_matrix(turn).as_rotvec(), neck, np.array([0.2, 0.3, 0.1, -0.1, 0.4, 0]), body
+    )
+    found = stage.align(fit, AlignConfig(joints), TEMPLATE)  # type: ignore[arg-type]
     assert np.abs(found.rotation - turn).max() < 1e-9
     camera.check_label(camera.to_label(found.camera))
 
@@ -123,13 +120,12 @@ def test_person_turned_to_the_left_shows_the_right_side() -> None:
 
 def test_wrong_pelvis_tilts_the_reference_but_not_the_torso() -> None:
     for body in ("anny", "smpl"):
-        row = fit_row(FACING, np.array([0.0, 0.0, 3.0]), np.zeros(6), body)
-        row["joints"] = row["joints"].copy()
-        row["joints"][2] += 0.2  # the pelvis, away from the camera
+        fit = fit_record(FACING, np.array([0.0, 0.0, 3.0]), np.zeros(6), body)
+        fit.joints[0, 2] += 0.2  # the pelvis, away from the camera
         if body == "smpl":
-            row["root_orient"] = np.array([2.7, 0.0, 0.0])  # the pelvis of a bent spine
-        torso = stage.align(row, AlignConfig("torso"), TEMPLATE)
-        reference = stage.align(row, AlignConfig("reference"), TEMPLATE)
+            fit = dataclasses.replace(fit, root_orient=np.array([2.7, 0.0, 0.0]))  # of a bent spine
+        torso = stage.align(fit, AlignConfig("torso"), TEMPLATE)
+        reference = stage.align(fit, AlignConfig("reference"), TEMPLATE)
         assert camera.angles(torso.camera)[1] == pytest.approx(0.0, abs=1e-6)
         assert abs(camera.angles(reference.camera)[1]) > np.radians(10)
 
@@ -140,23 +136,21 @@ def test_mirrored_fit_gives_the_mirrored_camera() -> None:
     swap = [name.replace("left", "#").replace("right", "left").replace("#", "right") for name in JOINT_NAMES]
     mirrored_template = {s: flip @ template[n] for n, s in zip(JOINT_NAMES, swap, strict=True)}
     rng = np.random.default_rng(3)
-    row = fit_row(rng.normal(size=3), np.array([0.3, 0.2, 4.0]), rng.normal(size=6) * 0.2, "smpl")
-    joints = stage.named_joints(row)
-    mirrored = dict(row)
+    fit = fit_record(rng.normal(size=3), np.array([0.3, 0.2, 4.0]), rng.normal(size=6) * 0.2, "smpl")
     order = [JOINT_NAMES.index(name) for name in swap]
-    mirrored["joints"] = (joints @ flip)[order].reshape(-1)
-    mirrored["pose"] = camera.mirror_pose(row["pose"])
+    joints, pose = (fit.joints @ flip)[order], camera.mirror_pose(fit.pose)
+    mirrored = dataclasses.replace(fit, joints=joints, pose=pose)
     for choice in ("torso", "reference"):
-        one = stage.align(row, AlignConfig(choice), template)  # type: ignore[arg-type]
+        one = stage.align(fit, AlignConfig(choice), template)  # type: ignore[arg-type]
         other = stage.align(mirrored, AlignConfig(choice), mirrored_template)  # type: ignore[arg-type]
         assert np.abs(camera.mirror_camera(one.camera) - other.camera).max() < 1e-9
 
 
 def test_hopeless_fits_say_why() -> None:
-    row = fit_row(FACING, np.array([0.0, 0.0, -3.0]), np.zeros(6))
+    fit = fit_record(FACING, np.array([0.0, 0.0, -3.0]), np.zeros(6))
     with pytest.raises(stage.AlignError, match="behind the camera"):
-        stage.align(row, AlignConfig(), TEMPLATE)
-    row = fit_row(FACING, np.array([0.0, 0.0, 3.0]), np.zeros(6))
-    row["joints"] = row["joints"] * np.nan
+        stage.align(fit, AlignConfig(), TEMPLATE)
+    fit = fit_record(FACING, np.array([0.0, 0.0, 3.0]), np.zeros(6))
+    fit = dataclasses.replace(fit, joints=fit.joints * np.nan)
     with pytest.raises(stage.AlignError, match="not finite"):
-        stage.align(row, AlignConfig(), TEMPLATE)
+        stage.align(fit, AlignConfig(), TEMPLATE)

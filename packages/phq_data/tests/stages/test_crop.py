@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,17 +11,18 @@ import pytest
 from phq_data import camera
 from phq_data.bodies import JOINT_NAMES, SMPL_JOINT_INDEX
 from phq_data.config import AlignConfig
+from phq_data.records import Fit
 from phq_data.stages import crop
 from phq_data.stages.align import Alignment, align, posed_template
-from phq_data.stages.crop import Window
+from phq_data.stages.crop import LabelledCrop, Window
 
 GOLDEN = Path(os.environ.get("PHQ_GOLDEN", Path(__file__).parents[4] / "tests" / "golden"))
 RIG = works.make_rig()
 
 
-def far_fit() -> dict:
+def far_fit() -> Fit:
     """A fit that missed every keypoint: what it adds to a result shows at once."""
-    return works.fit_row(works.facing(0.4), np.array([2.0, 1.0, 9.0]), residuals=[0.9] * 17)
+    return works.fit_record(works.facing(0.4), np.array([2.0, 1.0, 9.0]), residuals=np.full(17, 0.9))
 
 
 @pytest.mark.parametrize("rule", ["head", "shoulder"])
@@ -31,8 +33,8 @@ def test_golden_crop_windows_align(rule: str) -> None:
     template = dict(zip(JOINT_NAMES, golden["template_joints_neck_origin"][index], strict=True))
     for k in range(6):
         joints = golden["joints_cam_no_trans"][k, index] + golden["cam_trans"][k]
-        row = {"body": "smpl", "pose": [0] * 6, "root_orient": [0, 0, 0], "joints": joints.reshape(-1)}
-        aligned = align(row, AlignConfig("reference"), template)
+        fit = works.fit_record(np.zeros(3), joints[1], np.zeros(6), body="smpl", joints=joints)
+        aligned = align(fit, AlignConfig("reference"), template)
         box = golden["head_bbox"][k] if rule == "head" else None
         window = crop.reference_window(aligned, template, golden["coco_shoulders"][k], box, 5000.0)
         expected = golden[f"crop_bbox_{rule}"][k]
@@ -59,39 +61,40 @@ def test_fit_window_is_exact_for_a_body_seen_through_a_window() -> None:
         label = camera.from_angles(rng.uniform(-3, 3), rng.uniform(-0.8, 0.8), rng.uniform(-0.3, 0.3))
         pose = rng.normal(size=6) * 0.2
         window = Window(rng.uniform(-300, 900), rng.uniform(-300, 900), rng.uniform(60, 2000))
-        row = seen_through(label, pose, window)
+        fit = seen_through(label, pose, window)
         points = works.rig_keypoints(RIG, label, pose, window)
         points[5:7] = points[[6, 5]]  # left taken for right
         points[:5, :2] += rng.normal(size=(5, 2)) * 0.02 * window.side
         aligned = Alignment(label, pose, np.array([0.0, 0, 3]), np.eye(3))
-        found = crop.fit_window(aligned, RIG, points, row)
+        found = crop.fit_window(aligned, RIG, points, fit)
         error = np.abs([found.x - window.x, found.y - window.y, found.side - window.side]).max()
         assert error < 1e-6 * window.side  # the rig is stored in float32
 
 
-def seen_through(label: np.ndarray, pose: np.ndarray, window: Window, error: float = 0.05) -> dict:
-    """The row of `fits` of the template before the label's own camera, cut by `window`."""
+def seen_through(label: np.ndarray, pose: np.ndarray, window: Window, error: float = 0.05) -> Fit:
+    """The fit of the template before the label's own camera, cut by `window`."""
     posed = posed_template(works.TEMPLATE, pose)
     joints = (np.stack([posed[name] for name in JOINT_NAMES]) - label[:3, 3]) @ label[:3, :3]
     middle = window.to_photo([0.5, 0.5])
-    return {
-        "joints": joints.reshape(-1), "focal": camera.FOCAL * window.side, "principal": middle,
-        "residuals": [error] * 17,
-    }  # fmt: skip
+    return works.fit_record(
+        np.zeros(3), joints[1], joints=joints, focal=camera.FOCAL * window.side, principal=middle,
+        residuals=np.full(17, error),
+    )  # fmt: skip
 
 
 def test_fit_window_follows_sure_keypoints_that_the_fit_missed() -> None:
     """Face points that lie elsewhere pull the window only if the detector is sure and the fit off."""
-    row = works.fit_row(works.facing(0.2), np.array([0.1, 0.2, 3.0]), np.zeros(6))
-    aligned = align(row, AlignConfig(), works.TEMPLATE)
-    points = works.keypoints_of(row)
-    expected = crop.fit_window(aligned, RIG, points, row)
+    fit = works.fit_record(works.facing(0.2), np.array([0.1, 0.2, 3.0]), np.zeros(6))
+    aligned = align(fit, AlignConfig(), works.TEMPLATE)
+    points = works.keypoints_of(fit)
+    expected = crop.fit_window(aligned, RIG, points, fit)
     points[:5, :2] += 5
 
     def moved(score: float, error: float) -> float:
         given = points.copy()
         given[:5, 2] = score
-        found = crop.fit_window(aligned, RIG, given, {**row, "residuals": [error] * 5 + [0.02] * 12})
+        missed = dataclasses.replace(fit, residuals=np.array([error] * 5 + [0.02] * 12))
+        found = crop.fit_window(aligned, RIG, given, missed)
         return float(np.hypot(found.x - expected.x, found.y - expected.y)) / expected.side
 
     assert moved(0.9, 0.1) < 1e-9  # explained
@@ -100,22 +103,22 @@ def test_fit_window_follows_sure_keypoints_that_the_fit_missed() -> None:
     assert moved(0.9, 0.2) < moved(0.9, 0.3) < moved(0.9, 0.9)
 
 
-def test_label_residuals_add_up_shape_and_misfit() -> None:
+def test_landmark_errors_add_up_shape_and_misfit() -> None:
     label, pose, window = camera.from_angles(0.3, 0.1), works.ONE, Window(100.0, 50.0, 400.0)
-    aligned = Alignment(label, pose, np.array([0.0, 0, 3]), np.eye(3))
+    labelled = LabelledCrop(label, pose, window, 512)
     points = works.rig_keypoints(RIG, label, pose, window)
-    exact = crop.label_residuals(aligned, RIG, points, seen_through(label, pose, window, 0.0), window)
+    exact = crop.landmark_errors(labelled, RIG, points, seen_through(label, pose, window, 0.0))
     assert max(exact) < 1e-6
     # Shoulders are 0.346 m apart, a picture shows 2.7 / 6.51 m: 0.1 of the person is 0.083 of the picture.
-    row = seen_through(label, pose, window, 0.1)
-    everywhere, shoulders = crop.label_residuals(aligned, RIG, points, row, window)
+    fit = seen_through(label, pose, window, 0.1)
+    everywhere, shoulders = crop.landmark_errors(labelled, RIG, points, fit)
     assert everywhere == pytest.approx(shoulders)
     assert shoulders == pytest.approx(0.1 * 0.346 / (2.7 / camera.FOCAL), rel=0.03)
-    shifted = Window(100.0 + 40.0, 50.0, 400.0)
-    everywhere, _ = crop.label_residuals(aligned, RIG, points, row, shifted)
+    shifted = dataclasses.replace(labelled, window=Window(100.0 + 40.0, 50.0, 400.0))
+    everywhere, _ = crop.landmark_errors(shifted, RIG, points, fit)
     assert everywhere == pytest.approx(np.hypot(0.1, shoulders), rel=1e-3)
-    row["residuals"] = [float("nan")] * 17
-    assert crop.label_residuals(aligned, RIG, points, row, window) == (1.0, 1.0)
+    unused = dataclasses.replace(fit, residuals=np.full(17, np.nan))
+    assert crop.landmark_errors(labelled, RIG, points, unused) == (1.0, 1.0)
 
 
 def test_one_wrong_head_point_is_outvoted() -> None:
@@ -146,12 +149,12 @@ def test_broad_shoulders_pull_the_window_more_than_the_head() -> None:
 
 @pytest.mark.parametrize("mode", ["fit", "reference"])
 def test_mirrored_person_gives_the_mirrored_window(mode: str) -> None:
-    row = works.fit_row(works.facing(0.5, 0.2, 0.1), np.array([0.3, 0.1, 2.5]))
-    points = works.keypoints_of(row, 0.4)
+    fit = works.fit_record(works.facing(0.5, 0.2, 0.1), np.array([0.3, 0.1, 2.5]))
+    points = works.keypoints_of(fit, 0.4)
     points[:5, :2] += np.random.default_rng(0).normal(size=(5, 2)) * 4
-    other = works.mirror_fit(row, 640)
+    other = works.mirror_fit(fit, 640)
     one = crop.choose_window(
-        mode, align(row, AlignConfig(), works.TEMPLATE), RIG, works.TEMPLATE, points, row
+        mode, align(fit, AlignConfig(), works.TEMPLATE), RIG, works.TEMPLATE, points, fit
     )
     two = crop.choose_window(
         mode,
@@ -167,17 +170,17 @@ def test_mirrored_person_gives_the_mirrored_window(mode: str) -> None:
 
 
 def test_both_modes_see_an_ordinary_person_alike() -> None:
-    row = works.fit_row(works.facing(0.2), np.array([0.0, 0.1, 3.0]), np.zeros(6))
-    aligned, points = align(row, AlignConfig(), works.TEMPLATE), works.keypoints_of(row)
-    one = crop.choose_window("fit", aligned, RIG, works.TEMPLATE, points, row)
+    fit = works.fit_record(works.facing(0.2), np.array([0.0, 0.1, 3.0]), np.zeros(6))
+    aligned, points = align(fit, AlignConfig(), works.TEMPLATE), works.keypoints_of(fit)
+    one = crop.choose_window("fit", aligned, RIG, works.TEMPLATE, points, fit)
     points[:5, 2] = 0.2  # no face: the shoulder rule
-    two = crop.choose_window("reference", aligned, RIG, works.TEMPLATE, points, row)
+    two = crop.choose_window("reference", aligned, RIG, works.TEMPLATE, points, fit)
     assert one.side == pytest.approx(two.side, rel=0.15)
     assert one.x == pytest.approx(two.x, abs=0.1 * one.side)
 
 
 def test_head_box_needs_two_sure_face_points() -> None:
-    points = works.keypoints_of(works.fit_row(works.facing(), np.array([0.0, 0, 3.0])))
+    points = works.keypoints_of(works.fit_record(works.facing(), np.array([0.0, 0, 3.0])))
     x, y, w, h = crop.head_box(points)  # type: ignore[misc]
     spread = np.ptp(points[:5, :2], axis=0).max()
     assert w == h == pytest.approx(1.3 * spread)
@@ -187,9 +190,9 @@ def test_head_box_needs_two_sure_face_points() -> None:
 
 
 def test_nothing_known_is_an_error() -> None:
-    row = far_fit()
-    aligned = align(row, AlignConfig(), works.TEMPLATE)
-    blind = {**row, "joints": [np.nan] * 39}
+    fit = far_fit()
+    aligned = align(fit, AlignConfig(), works.TEMPLATE)
+    blind = dataclasses.replace(fit, joints=np.full((13, 3), np.nan))
     with pytest.raises(crop.CropError):
         crop.fit_window(aligned, RIG, np.zeros((17, 3)), blind)
 

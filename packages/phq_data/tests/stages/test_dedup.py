@@ -1,21 +1,22 @@
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 
-from phq_data import schema
+from phq_data import records
 from phq_data.config import DedupConfig
-from phq_data.stages.dedup import close_pairs, duplicates
+from phq_data.records import Duplicate
+from phq_data.stages.dedup import Candidate, close_pairs, duplicates
 
 
-def row(name: str, phash: int, photo: str | None = None, pixels: float = 1.0, kept: bool = True) -> dict:
-    return {
-        "portrait_id": name, "photo_id": photo or name, "phash": phash, "effective_resolution": pixels,
-        "kept": kept,
-    }  # fmt: skip
+def row(name: str, phash: int, photo: str | None = None, pixels: float = 1.0, kept: bool = True) -> Candidate:
+    return Candidate(
+        portrait_id=name, photo_id=photo or name, phash=phash, effective_resolution=pixels, kept=kept
+    )
 
 
 def flip(value: int, *bits: int) -> int:
@@ -55,13 +56,13 @@ def test_representative_is_the_best_and_distances_are_to_it() -> None:
     ]
     found = duplicates(rows, DedupConfig(6))
     assert found == [
-        {"portrait_id": "a", "cluster": "a", "representative": False, "distance": 2},
-        {"portrait_id": "b", "cluster": "a", "representative": True, "distance": 0},
-        {"portrait_id": "c", "cluster": "a", "representative": False, "distance": 1},
+        Duplicate(portrait_id="a", cluster="a", representative=False, distance=2),
+        Duplicate(portrait_id="b", cluster="a", representative=True, distance=0),
+        Duplicate(portrait_id="c", cluster="a", representative=False, distance=1),
     ]
-    schema.to_table("duplicates", found)
-    rows[1]["kept"] = False
-    assert [r["portrait_id"] for r in duplicates(rows, DedupConfig(6)) if r["representative"]] == ["c"]
+    records.to_table(Duplicate, found)
+    rows[1] = dataclasses.replace(rows[1], kept=False)
+    assert [r.portrait_id for r in duplicates(rows, DedupConfig(6)) if r.representative] == ["c"]
 
 
 def test_order_does_not_matter() -> None:
@@ -87,13 +88,13 @@ def test_two_people_of_one_photo_are_never_duplicates() -> None:
         row("l2", flip(left, 60), "two"),
         row("r2", flip(right, 61), "two"),
     ]
-    found = {r["portrait_id"]: r["cluster"] for r in duplicates(rows, DedupConfig(6))}
+    found = {r.portrait_id: r.cluster for r in duplicates(rows, DedupConfig(6))}
     assert found == {"l1": "l1", "l2": "l1", "r1": "r1", "r2": "r1"}
     clusters: dict[str, list[str]] = {}
     many = [row(f"{i:03d}", int(h), f"p{i % 40}") for i, h in enumerate(crowd(300, 2))]
-    photo_of = {r["portrait_id"]: r["photo_id"] for r in many}
+    photo_of = {r.portrait_id: r.photo_id for r in many}
     for r in duplicates(many, DedupConfig(6)):
-        clusters.setdefault(r["cluster"], []).append(photo_of[r["portrait_id"]])
+        clusters.setdefault(r.cluster, []).append(photo_of[r.portrait_id])
     assert clusters and all(len(photos) == len(set(photos)) for photos in clusters.values())
 
 
@@ -103,10 +104,10 @@ def test_chains_do_not_join_different_pictures() -> None:
     found = duplicates(rows, DedupConfig(6))
     by_cluster: dict[str, list[Any]] = {}
     for r in found:
-        by_cluster.setdefault(r["cluster"], []).append(r)
+        by_cluster.setdefault(r.cluster, []).append(r)
     assert len(by_cluster) > 3
-    assert all(r["distance"] <= 6 for r in found)
-    assert all(sum(r["representative"] for r in members) == 1 for members in by_cluster.values())
+    assert all(r.distance <= 6 for r in found)
+    assert all(sum(r.representative for r in members) == 1 for members in by_cluster.values())
 
 
 def test_no_rows_and_no_duplicates() -> None:
@@ -116,12 +117,12 @@ def test_no_rows_and_no_duplicates() -> None:
 
 def test_a_thousand_equal_pictures_are_one_cluster() -> None:
     found = duplicates([row(f"{i:04d}", 99) for i in range(1000)], DedupConfig())
-    assert len(found) == 1000 and {r["cluster"] for r in found} == {"0000"}
+    assert len(found) == 1000 and {r.cluster for r in found} == {"0000"}
 
 
 def test_a_hundred_thousand_portraits_take_seconds_of_the_processor() -> None:
     rows = [row(f"{i:06d}", int(h)) for i, h in enumerate(crowd(100_000))]
-    began = time.process_time()  # not by the clock on the wall: other programs may run
+    began = time.process_time()
     found = duplicates(rows, DedupConfig(6))
     assert len(found) > 10_000
     assert time.process_time() - began < 30

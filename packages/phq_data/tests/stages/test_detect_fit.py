@@ -1,21 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import bodyworks as works
 import numpy as np
 import pytest
 
-from phq_data import schema
+from phq_data import records
 from phq_data.bodies import JOINT_NAMES
 from phq_data.config import DetectConfig, FitConfig
 from phq_data.images.codecs import PhotoError
 from phq_data.models.protocols import BodyFit, DetectedPerson, FitRequest
+from phq_data.records import Fit, Person, Photo
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
 
-PHOTOS = [{"photo_id": name, "width": 64, "height": 48, "uri": f"file:///{name}"} for name in ("a", "b", "c")]
+PHOTOS = [works.photo_record(name, width=64, height=48) for name in ("a", "b", "c")]
 
 
 class Counting:
@@ -30,24 +30,24 @@ class Counting:
         ]
 
 
-def open_counted(photo: dict[str, Any]) -> np.ndarray:
-    if photo["photo_id"] == "c":
+def open_counted(photo: Photo) -> np.ndarray:
+    if photo.photo_id == "c":
         raise PhotoError("corrupt", "damaged")
-    return np.full((48, 64, 3), 2 if photo["photo_id"] == "a" else 0, np.uint8)
+    return np.full((48, 64, 3), 2 if photo.photo_id == "a" else 0, np.uint8)
 
 
 def test_detect_accounts_for_every_photo() -> None:
     ticks: list[int] = []
     result = detect(PHOTOS, open_counted, Counting(), DetectConfig(), tick=lambda: ticks.append(1))
-    table = schema.to_table("people", result.rows)
-    assert table.num_rows == 2 and [row["order"] for row in result.rows] == [0, 1]
+    table = records.to_table(Person, result.records)
+    assert table.num_rows == 2 and [row.order for row in result.records] == [0, 1]
     assert [(o.item, o.outcome, o.reason) for o in result.outcomes] == [
         ("a", "kept", ""), ("b", "rejected", "no_person"), ("c", "failed", "corrupt"),
     ]  # fmt: skip
-    assert result.outcomes[0].outputs == tuple(row["person_id"] for row in result.rows)
-    assert result.rows[0]["photo_width"] == 64 and len(ticks) == 3
+    assert result.outcomes[0].outputs == tuple(row.person_id for row in result.records)
+    assert result.records[0].photo_width == 64 and len(ticks) == 3
     again = detect(PHOTOS, open_counted, Counting(), DetectConfig())
-    assert again.rows == result.rows
+    assert again.records == result.records
 
 
 class Fixed:
@@ -80,11 +80,11 @@ class Fixed:
         ]
 
 
-def person(name: str, photo: str, head: float = 0.9, shoulder: float = 0.9) -> dict[str, Any]:
+def person(name: str, photo: str, head: float = 0.9, shoulder: float = 0.9) -> Person:
     points = np.full((17, 3), 5.0)
     points[:, 2] = 0.0
     points[4, 2], points[6, 2] = head, shoulder
-    return works.person_row(points, person_id=name, photo_id=photo, box=[0, 0, 10, 10])
+    return works.person_record(points, person_id=name, photo_id=photo, box=np.array([0.0, 0, 10, 10]))
 
 
 def test_fit_gates_and_batches() -> None:
@@ -99,16 +99,16 @@ def test_fit_gates_and_batches() -> None:
         ("p3", "rejected", "bad_fit"), ("p4", "rejected", "no_fit"), ("p5", "kept", ""),
     ]  # fmt: skip
     assert len(fitter.batches) == 1 and len(fitter.batches[0]) == 4 and len(ticks) == 6
-    assert schema.to_table("fits", result.rows).num_rows == 2
+    assert records.to_table(Fit, result.records).num_rows == 2
     assert result.outcomes[3].evidence["residual"] == 0.9
-    assert [row["person_id"] for row in result.rows] == ["p0", "p5"]
+    assert [row.person_id for row in result.records] == ["p0", "p5"]
 
 
 def test_fitters_that_look_get_their_photo_opened_once() -> None:
     opened: list[str] = []
 
-    def open_photo(photo: dict[str, Any]) -> np.ndarray:
-        opened.append(photo["photo_id"])
+    def open_photo(photo: Photo) -> np.ndarray:
+        opened.append(photo.photo_id)
         return open_counted(photo)
 
     people = [person("p0", "a"), person("p1", "c"), person("p2", "a")]
@@ -124,7 +124,7 @@ def test_fitters_that_look_get_their_photo_opened_once() -> None:
 def test_nobody_to_fit() -> None:
     assert fit([], Fixed([]), FitConfig()).outcomes == []
     result = fit([person("p", "a", head=0.0)], Fixed([]), FitConfig())
-    assert result.rows == [] and result.outcomes[0].reason == "no_head"
+    assert result.records == [] and result.outcomes[0].reason == "no_head"
 
 
 class Cutting(Fixed):
@@ -145,8 +145,8 @@ def test_fitters_that_cut_people_out_get_those_of_all_photos_at_once() -> None:
     assert len(fitter.batches) == 1 and len(fitter.batches[0]) == 3
     assert [o.outcome for o in result.outcomes] == ["kept", "failed", "kept", "kept"]
     # Photo a's two people come first: each got the residual that was made for it.
-    assert [row["person_id"] for row in result.rows] == ["p0", "p2", "p3"]
-    assert [row["residual"] for row in result.rows] == [0.01, 0.03, 0.02]
+    assert [row.person_id for row in result.records] == ["p0", "p2", "p3"]
+    assert [row.residual for row in result.records] == [0.01, 0.03, 0.02]
 
 
 class Batching(Counting):
@@ -163,11 +163,10 @@ class Batching(Counting):
 
 
 def test_batches_of_photos_give_what_single_photos_give() -> None:
-    photos = [PHOTOS[i] | {"photo_id": name} for i, name in enumerate(("a", "c", "b"))]
-    photos += [PHOTOS[0] | {"photo_id": name} for name in ("a", "c")]
+    photos = [works.photo_record(name, width=64, height=48) for name in ("a", "c", "b", "a", "c")]
     detector = Batching()
     found = detect(photos, open_counted, detector, DetectConfig())
     assert detector.passes == [1, 2]  # c cannot be opened, and alone it makes no pass
     alone = detect(photos, open_counted, Counting(), DetectConfig())
-    assert found.rows == alone.rows
+    assert found.records == alone.records
     assert [(o.item, o.outcome) for o in found.outcomes] == [(o.item, o.outcome) for o in alone.outcomes]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from phq_data import schema
+from phq_data import records
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import PhotoError, decode, perceptual_hash
 from phq_data.pipeline.gather import gather
+from phq_data.records import LedgerEntry, Photo, PlanItem
 from phq_data.sources.folder import FolderSource
 from phq_data.stages.ingest import ingest, open_photo
 from phq_data.workspace import Workspace
@@ -29,9 +30,9 @@ def jpeg(width=64, height=48, seed=0, **options):
 
 
 def planned(data=b"", name="a.jpg", **changes):
-    """A plan row for `data`; None values are left to be null."""
+    """The plan item for `data`."""
     sha256 = hashlib.sha256(data).hexdigest() if data else ""
-    row = dict.fromkeys(schema.PLAN.names) | {
+    known = {
         "item": sha256 or name,
         "size": len(data),
         "mtime_ns": 1,
@@ -43,23 +44,23 @@ def planned(data=b"", name="a.jpg", **changes):
         "source": "holiday",
         "uri": f"file:///holiday/{name}",
     }
-    return schema.to_table("plan", [row | changes]).to_pylist()[0]
+    return PlanItem(**known | changes)
 
 
 def run(*files, config=CONFIG):
-    """(rows, outcomes) for (plan row, bytes or error to raise) pairs."""
-    content = {row["uri"]: data for row, data in files}
+    """(photos, outcomes) for (plan item, bytes or error to raise) pairs."""
+    content = {item.key: data for item, data in files}
 
-    def read(row):
-        data = content[row["uri"]]
+    def read(key):
+        data = content[key]
         if isinstance(data, BaseException):
             raise data
         return data
 
-    result = ingest([row for row, _ in files], read, config)
-    schema.to_table("photos", result.rows)
-    schema.to_table("ledger", [outcome.row("ingest") for outcome in result.outcomes])
-    return result.rows, result.outcomes
+    result = ingest([item for item, _ in files], read, config)
+    records.to_table(Photo, result.records)
+    records.to_table(LedgerEntry, [outcome.entry("ingest") for outcome in result.outcomes])
+    return result.records, result.outcomes
 
 
 def test_a_good_photo_becomes_a_row_with_its_provenance():
@@ -68,13 +69,13 @@ def test_a_good_photo_becomes_a_row_with_its_provenance():
     data = jpeg(exif=exif)
     (row,), (outcome,) = run((planned(data, license="CC0-1.0", author="Ada"), data))
     photo = decode(data, max_pixels=10_000)
-    assert (row["width"], row["height"], row["orientation"]) == (48, 64, 6)
-    assert row["photo_id"] == hashlib.sha256(data).hexdigest()
-    assert (row["key"], row["uri"]) == ("photos/a.jpg", "file:///holiday/a.jpg")
-    assert (row["format"], row["color"], row["bytes"]) == ("JPEG", "sRGB", len(data))
-    assert row["phash"] == perceptual_hash(photo.pixels)
-    assert (row["license"], row["author"], row["title"]) == ("CC0-1.0", "Ada", None)
-    assert (outcome.outcome, outcome.outputs, outcome.uri) == ("kept", (row["photo_id"],), row["uri"])
+    assert (row.width, row.height, row.orientation) == (48, 64, 6)
+    assert row.photo_id == hashlib.sha256(data).hexdigest()
+    assert (row.key, row.uri) == ("photos/a.jpg", "file:///holiday/a.jpg")
+    assert (row.format, row.color, row.bytes) == ("JPEG", "sRGB", len(data))
+    assert row.phash == perceptual_hash(photo.pixels)
+    assert (row.license, row.author, row.title) == ("CC0-1.0", "Ada", None)
+    assert (outcome.outcome, outcome.outputs, outcome.uri) == ("kept", (row.photo_id,), row.uri)
 
 
 def test_what_the_plan_could_not_read_fails_and_only_reading_errors_are_worth_another_try():
@@ -141,7 +142,7 @@ def test_no_error_of_one_file_stops_the_others():
         (planned(data[3], "3"), TimeoutError("too slow")),
         (planned(data[4], "4"), data[4]),
     )
-    assert [row["key"] for row in rows] == ["photos/4"]
+    assert [row.key for row in rows] == ["photos/4"]
     assert [(o.outcome, o.reason, o.retryable) for o in outcomes] == [
         ("failed", "FileNotFoundError", True),
         ("failed", "MemoryError", True),
@@ -161,18 +162,18 @@ def test_progress_is_told_of_every_file():
     ticks = []
     data = jpeg()
     plan = [planned(data, "a"), planned(name="b", error="empty")]
-    ingest(plan, lambda row: data, CONFIG, tick=lambda: ticks.append(1))
+    ingest(plan, lambda key: data, CONFIG, tick=lambda: ticks.append(1))
     assert len(ticks) == 2
 
 
 def test_a_photo_opens_again_as_it_was_and_not_when_its_bytes_changed():
     data = jpeg()
     (row,), _ = run((planned(data), data))
-    pixels = open_photo(row, data, 10_000)
+    pixels = open_photo(row.photo_id, data, 10_000)
     assert pixels.shape == (48, 64, 3)
     assert (pixels == decode(data, max_pixels=10_000).pixels).all()
     with pytest.raises(PhotoError) as caught:
-        open_photo(row, jpeg(seed=3), 10_000)
+        open_photo(row.photo_id, jpeg(seed=3), 10_000)
     assert caught.value.reason == "changed"
 
 
@@ -205,13 +206,15 @@ def test_a_folder_of_every_kind_of_trouble_is_accounted_for_file_by_file(tmp_pat
     workspace = Workspace.open(tmp_path / "out", create=True)
     config = IngestConfig(min_side=32, max_pixels=1_000_000, max_bytes=50_000)
     assert list(gather(workspace, [FolderSource(folder)], config, 64)) == [0]
-    plan = workspace.table("plan").to_pylist()
-    result = ingest(plan, lambda row: workspace.read_bytes(row["key"]), config)
-    ledger = schema.to_table("ledger", [o.row("ingest") for o in result.outcomes]).to_pylist()
-    told = {Path(row["uri"]).name.replace("%20", " "): (row["outcome"], row["reason"]) for row in ledger}
+    plan = records.from_table(PlanItem, workspace.table("plan"))
+    result = ingest(plan, workspace.read_bytes, config)
+    ledger = [outcome.entry("ingest") for outcome in result.outcomes]
+    records.to_table(LedgerEntry, ledger)
+    told = {Path(row.uri).name.replace("%20", " "): (row.outcome, row.reason) for row in ledger}
     assert told == {name: (outcome, reason) for name, (_, outcome, reason) in files.items()}
-    assert all(row["message"] for row in ledger if row["outcome"] != "kept")
-    assert all(json.loads(row["evidence"]) is not None for row in ledger)
-    assert [row["key"] for row in schema.to_table("photos", result.rows).to_pylist()] == [
-        next(row["key"] for row in plan if row["uri"].endswith("good%20copy.jpg"))
+    assert all(row.message for row in ledger if row.outcome != "kept")
+    assert all(json.loads(row.evidence) is not None for row in ledger)
+    records.to_table(Photo, result.records)
+    assert [photo.key for photo in result.records] == [
+        next(item.key for item in plan if item.uri.endswith("good%20copy.jpg"))
     ]

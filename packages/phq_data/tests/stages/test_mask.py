@@ -21,7 +21,7 @@ class Bright:
 def test_a_window_inside_the_photo_keeps_the_segmenters_mask() -> None:
     photo = works.photo_of()
     window = Window(10, 20, 300)
-    picture = resample.cut(photo, window, 128).pixels
+    picture = resample.resample(photo, window, 128).pixels
     segmenter = Bright()
     alpha = mask.person_mask(picture, window, (640, 480), np.zeros((17, 3)), [np.ones((17, 3))], segmenter)
     assert np.array_equal(alpha, np.where(picture[..., 0] > 127, 255, 0))

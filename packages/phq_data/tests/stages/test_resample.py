@@ -13,7 +13,7 @@ from phq_data.stages.crop import CropError, Window
 
 def test_whole_pixels_are_copied() -> None:
     photo = works.photo_of()
-    found = stage.cut(photo, Window(100, 50, 256), 256)
+    found = stage.resample(photo, Window(100, 50, 256), 256)
     assert np.array_equal(found.pixels, photo[50:306, 100:356])
     assert (found.padding, found.effective_resolution) == (0.0, 1.0)
 
@@ -24,7 +24,7 @@ def test_subpixel_windows_land_where_they_should() -> None:
     photo = np.stack([x * 0.4, y * 0.5, x * 0.2 + y * 0.2], -1)
     photo = np.rint(photo).astype(np.uint8)
     for window in (Window(33.3, 71.9, 123.4), Window(10.25, 10.75, 377.7), Window(-40.5, 20.2, 300.0)):
-        found = stage.cut(photo, window, 128)
+        found = stage.resample(photo, window, 128)
         centres = window.x + (np.arange(128) + 0.5) * window.side / 128
         inside = centres > 70  # away from the faded padding
         expected = np.clip((centres - 0.5) * 0.4, 0, 255)
@@ -37,7 +37,7 @@ def test_reducing_does_not_alias() -> None:
     photo = np.zeros((800, 800, 3), np.uint8)
     photo[:, ::2] = 255
     for window in (Window(100, 100, 600.0), Window(-100, 100, 600.0)):
-        found = stage.cut(photo, window, 64).pixels[:, 20:]
+        found = stage.resample(photo, window, 64).pixels[:, 20:]
         assert found.std() < 6
         assert abs(found.mean() - 127.5) < 3
 
@@ -46,14 +46,14 @@ def test_inside_pixels_do_not_depend_on_the_padding() -> None:
     """Beyond a third of the padding's width, a padded picture equals the photo."""
     photo = works.photo_of()
     window = Window(-60, 100, 300)
-    padded = stage.cut(photo, window, 300)
+    padded = stage.resample(photo, window, 300)
     assert padded.padding == pytest.approx(0.2)
     assert np.array_equal(padded.pixels[:, 60 + 21 :], photo[100:400, 21:240])
 
 
 def test_padding_reflects_then_fades_to_the_median() -> None:
     photo = works.photo_of(seed=3)
-    padded = stage.cut(photo, Window(-100, 100, 300), 300).pixels
+    padded = stage.resample(photo, Window(-100, 100, 300), 300).pixels
     gone = stage.fade(np.arange(-100, 200) + 0.5, -100, 200, 640)
     assert gone[0] == pytest.approx(1.0, abs=0.01) and gone[100] == pytest.approx(0.0, abs=0.01)
     near = padded[:, 95:100].astype(float)
@@ -67,7 +67,7 @@ def test_padding_reflects_then_fades_to_the_median() -> None:
 def test_unpadded_sides_keep_their_pixels() -> None:
     """No line of median color along sides where nothing is padded (the reference draws one)."""
     photo = works.photo_of(300, 300)
-    padded = stage.cut(photo, Window(0, -90, 300), 300).pixels
+    padded = stage.resample(photo, Window(0, -90, 300), 300).pixels
     assert np.array_equal(padded[200:, 0], photo[110:210, 0])
     assert np.array_equal(padded[200:, -1], photo[110:210, -1])
     assert np.array_equal(padded[-1], photo[209])
@@ -76,7 +76,7 @@ def test_unpadded_sides_keep_their_pixels() -> None:
 def test_a_hair_of_padding_leaves_no_line() -> None:
     """Two pixels outside the photo: reflected, not faded to the median within two pixels."""
     photo = works.photo_of(300, 300)
-    padded = stage.cut(photo, Window(-2, 0, 300), 300)
+    padded = stage.resample(photo, Window(-2, 0, 300), 300)
     assert padded.padding > 0
     assert np.array_equal(padded.pixels[:, 2:], photo[:, :298])
     assert np.array_equal(padded.pixels[:, :2], photo[:, 1::-1])
@@ -94,7 +94,7 @@ def test_a_hair_of_padding_leaves_no_line() -> None:
 )
 def test_any_window_of_a_small_photo_gives_a_picture(window: Window) -> None:
     photo = works.photo_of(100, 70)
-    found = stage.cut(photo, window, 64)
+    found = stage.resample(photo, window, 64)
     assert found.pixels.shape == (64, 64, 3) and found.pixels.dtype == np.uint8
     assert 0 <= found.padding <= 1
     assert found.padding == pytest.approx(window.outside_share(100, 70))
@@ -102,19 +102,19 @@ def test_any_window_of_a_small_photo_gives_a_picture(window: Window) -> None:
 
 def test_one_pixel_photo_and_absurd_windows() -> None:
     dot = np.full((1, 1, 3), 77, np.uint8)
-    assert (stage.cut(dot, Window(-4, -4, 9), 32).pixels == 77).all()
+    assert (stage.resample(dot, Window(-4, -4, 9), 32).pixels == 77).all()
     with pytest.raises(CropError, match="1e\\+06 pixels"):
-        stage.cut(dot, Window(0, 0, 1e6), 32)
+        stage.resample(dot, Window(0, 0, 1e6), 32)
     with pytest.raises(CropError):
-        stage.cut(dot, Window(0, 0, 0.0), 32)
+        stage.resample(dot, Window(0, 0, 0.0), 32)
 
 
 def test_mirrored_photo_gives_the_mirrored_picture() -> None:
     photo = works.photo_of(640, 480)
     for window in (Window(120.3, 80.1, 333.3), Window(-77.7, 200.2, 402.4), Window(400, -50, 900)):
         other = Window(640 - window.x - window.side, window.y, window.side)
-        one = stage.cut(photo, window, 200).pixels.astype(int)
-        two = mirror_image(stage.cut(mirror_image(photo), other, 200).pixels).astype(int)
+        one = stage.resample(photo, window, 200).pixels.astype(int)
+        two = mirror_image(stage.resample(mirror_image(photo), other, 200).pixels).astype(int)
         assert np.abs(one - two).max() <= 2
 
 
@@ -122,8 +122,8 @@ def test_reduced_padding_looks_like_the_full_one() -> None:
     """The shortcut for large windows changes the padded picture by little, and the photo in it by nothing."""
     photo = works.photo_of(1600, 1200)
     window = Window(-400, 100, 1400.0)
-    direct = stage.cut(photo, window, 512).pixels.astype(float)  # 2.7 photo pixels a pixel: reduced
-    larger = stage.cut(photo, window, 1400).pixels  # one photo pixel a pixel: not reduced
+    direct = stage.resample(photo, window, 512).pixels.astype(float)  # 2.7 photo pixels a pixel: reduced
+    larger = stage.resample(photo, window, 1400).pixels  # one photo pixel a pixel: not reduced
     from PIL import Image
 
     full = np.asarray(Image.fromarray(larger).resize((512, 512), Image.Resampling.LANCZOS), float)
@@ -133,8 +133,8 @@ def test_reduced_padding_looks_like_the_full_one() -> None:
 
 def test_a_large_photo_is_cut_in_a_fraction_of_a_second() -> None:
     photo = np.zeros((4000, 6000, 3), np.uint8)
-    began = time.process_time()  # not by the clock on the wall: other programs may run
-    stage.cut(photo, Window(-500, 1500, 3500.0), 512)
+    began = time.process_time()
+    stage.resample(photo, Window(-500, 1500, 3500.0), 512)
     assert time.process_time() - began < 2.0
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import align_crop_bench
@@ -9,12 +10,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
-from phq_data import schema
+from phq_data import records
 from phq_data.config import ScreenConfig
-from phq_data.images.codecs import decode_struct, encode_image, image_struct
+from phq_data.images.codecs import decode_struct, encode_image
+from phq_data.records import EncodedImage, Fit, Person, Portrait, Screened
 from phq_data.stages import quality as stage
-from phq_data.stages.crop import Window
-from phq_data.stages.screen import judge, screen
+from phq_data.stages.crop import LabelledCrop, Window
+from phq_data.stages.screen import Scores, judge, screen
 
 EVERYWHERE = np.ones((256, 256), bool)
 
@@ -28,6 +30,15 @@ def texture(size: int = 256, seed: int = 0) -> np.ndarray:
         total += np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.NEAREST)) / octave
     grey = np.clip(128 + 40 * total / total.std(), 0, 255)
     return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray) -> EncodedImage:
+    return EncodedImage(encode_image(pixels, "png")[0], "a.png")
+
+
+def decoded(image: EncodedImage | None) -> np.ndarray:
+    assert image is not None
+    return decode_struct(dataclasses.asdict(image))
 
 
 def luminance(picture: np.ndarray) -> np.ndarray:
@@ -78,17 +89,17 @@ def test_the_references_blur_score_is_the_variance_of_the_laplacian() -> None:
 
 
 def test_a_flat_portrait_fails_the_references_blur_filter_only_when_asked() -> None:
-    rows = align_crop_bench.Bench().run().rows
+    portrait = align_crop_bench.Bench().run().records[0]
     flat = np.full((128, 128, 3), 90, np.uint8)
-    rows[0]["image"] = image_struct(encode_image(flat, "png")[0], "flat.png")
+    portrait = dataclasses.replace(portrait, image=encoded(flat))
     lenient = {"min_blur": 0.0, "min_contrast": 0.0, "max_head_outside": 1.0, "max_overlap": 1.0}
     people = align_crop_bench.Bench().people
-    for least, wanted in ((4.0, ["blurry"]), (0.0, [])):
+    for least, wanted in ((4.0, ("blurry",)), (0.0, ())):
         config = ScreenConfig(**lenient, min_mask_share=0.0, max_error_probability=1.0, min_laplacian=least)
-        result = screen(rows[:1], people, config, align_crop_bench.RIG)
-        assert result.rows[0]["reasons"] == wanted
+        result = screen([portrait], people, config, align_crop_bench.RIG)
+        assert result.records[0].reasons == wanted
         if least:
-            assert json.loads(result.outcomes[0].row("screen")["evidence"])["laplacian"] == 0.0
+            assert json.loads(result.outcomes[0].entry("screen").evidence)["laplacian"] == 0.0
 
 
 def test_only_the_person_inside_the_photo_counts() -> None:
@@ -118,7 +129,7 @@ def shifted(points: np.ndarray, x: float, scale: float = 1.0) -> np.ndarray:
 
 
 def test_intrusion_grows_as_the_other_comes_near() -> None:
-    fit = works.fit_row(works.facing(), np.array([0.0, 0.0, 3.0]))
+    fit = works.fit_record(works.facing(), np.array([0.0, 0.0, 3.0]))
     own = works.keypoints_of(fit)
     side = 900 / 3.0 * 0.4147
     window = Window(320 - side / 2, 240 - side * 0.7, side)
@@ -143,74 +154,104 @@ def test_coverage_asks_whether_the_rig_lies_on_the_person() -> None:
     from phq_data import camera
 
     rig = works.make_rig()
-    label, pose = camera.to_label(camera.from_angles(0.0, 0.0)), np.zeros(6)
+    crop = LabelledCrop(camera.from_angles(0.0, 0.0), np.zeros(6), Window(0.0, 0.0, 64.0), 64)
     everywhere = np.ones((64, 64), bool)
     mask = np.full((64, 64), 255, np.uint8)
-    found = stage.rig_evidence(rig, label, pose, mask, everywhere)
+    found = stage.rig_evidence(rig, crop, mask, everywhere)
     assert (found.coverage, found.head_outside) == (1.0, 0.0)
     mask[:36] = 0  # no person where the head is
-    found = stage.rig_evidence(rig, label, pose, mask, everywhere)
+    found = stage.rig_evidence(rig, crop, mask, everywhere)
     assert (found.coverage, found.head_outside) == (0.0, 0.0)
     below = everywhere.copy()
     below[:36] = False  # the head lies in the padding: nothing to be said about it
-    found = stage.rig_evidence(rig, label, pose, mask, below)
+    found = stage.rig_evidence(rig, crop, mask, below)
     assert (found.coverage, found.head_outside) == (1.0, 1.0)
-    assert stage.rig_evidence(rig, label, pose, mask, ~everywhere).coverage == 1.0
+    assert stage.rig_evidence(rig, crop, mask, ~everywhere).coverage == 1.0
 
 
-def portraits() -> tuple[list[dict], list[dict], list[dict]]:
+def portraits() -> tuple[list[Portrait], list[Person], list[Fit]]:
     bench = align_crop_bench.Bench()
-    return bench.run().rows, bench.people, bench.fits
+    return bench.run().records, bench.people, bench.fits
 
 
 def test_every_portrait_gets_a_row_and_rejects_an_overlay() -> None:
     rows, people, fits = portraits()
-    lenient = ScreenConfig(min_effective_resolution=0, min_blur=0, max_padding=1, max_exposure=1,
-    min_contrast=0,
-                           min_mask_share=0, max_overlap=1, max_error_probability=1,
-                           max_head_outside=1)  # fmt: skip
+    lenient = ScreenConfig(
+        min_effective_resolution=0,
+        min_blur=0,
+        max_padding=1,
+        max_exposure=1,
+        min_contrast=0,
+        min_mask_share=0,
+        max_overlap=1,
+        max_error_probability=1,
+        max_head_outside=1,
+    )
     ticks: list[int] = []
     kept = screen(rows, people, lenient, works.make_rig(), tick=lambda: ticks.append(1), fits=fits)
-    schema.to_table("screened", kept.rows)
-    assert [row["kept"] for row in kept.rows] == [True] * 3 and len(ticks) == 3
-    assert all(row["overlay"] is None and row["reasons"] == [] for row in kept.rows)
-    strict = ScreenConfig(min_effective_resolution=1e6, max_error_probability=-1, max_padding=1, min_blur=0,
-    max_exposure=1,
-                          min_contrast=0, min_mask_share=0, max_overlap=1, max_head_outside=1)  # fmt: skip
+    records.to_table(Screened, kept.records)
+    assert [row.kept for row in kept.records] == [True] * 3 and len(ticks) == 3
+    assert all(row.overlay is None and row.reasons == () for row in kept.records)
+    strict = ScreenConfig(
+        min_effective_resolution=1e6,
+        max_error_probability=-1,
+        max_padding=1,
+        min_blur=0,
+        max_exposure=1,
+        min_contrast=0,
+        min_mask_share=0,
+        max_overlap=1,
+        max_head_outside=1,
+    )
     found = screen(rows, people, strict, works.make_rig(), fits=fits)
-    schema.to_table("screened", found.rows)
-    assert [row["reasons"] for row in found.rows] == [["too_small", "doubtful"]] * 3
+    records.to_table(Screened, found.records)
+    assert [row.reasons for row in found.records] == [("too_small", "doubtful")] * 3
     outcome = found.outcomes[0]
     assert (outcome.outcome, outcome.reason) == ("rejected", "too_small")
     assert "photo pixels" in outcome.message and outcome.evidence["error_probability"] >= 0
-    drawn = decode_struct(found.rows[0]["overlay"]).astype(int)
-    assert np.abs(drawn - decode_struct(rows[0]["image"])).mean() > 3  # the rig is on it
+    drawn = decoded(found.records[0].overlay).astype(int)
+    assert np.abs(drawn - decoded(rows[0].image)).mean() > 3  # the rig is on it
 
 
 def test_damaged_picture_is_a_failure_not_a_crash() -> None:
     rows, people, _ = portraits()
-    rows[1] = {**rows[1], "image": {"bytes": b"not a picture", "path": "x.png"}}
+    rows[1] = dataclasses.replace(rows[1], image=EncodedImage(b"not a picture", "x.png"))
     result = screen(rows, people, ScreenConfig(), works.make_rig())
     assert [o.outcome == "failed" for o in result.outcomes] == [False, True, False]
-    assert len(result.rows) == 2
+    assert len(result.records) == 2
 
 
 def test_padding_is_not_judged() -> None:
     """A picture that is half padding: the padded half is black, the person is not too dark."""
     rows, people, _ = portraits()
-    row = dict(rows[0])
-    row["window"] = [-128.0, 100.0, 256.0]
     picture = texture(128)
     picture[:, :64] = 0
-    row["image"] = image_struct(encode_image(picture, "png")[0], "a.png")
-    row["mask"] = image_struct(encode_image(np.full((128, 128), 255, np.uint8), "png")[0], "m.png")
-    found = screen([row], people, ScreenConfig(), works.make_rig()).rows[0]
-    assert found["exposure_low"] < 0.05
+    row = dataclasses.replace(
+        rows[0],
+        window=np.array([-128.0, 100.0, 256.0]),
+        image=encoded(picture),
+        mask=encoded(np.full((128, 128), 255, np.uint8)),
+    )
+    found = screen([row], people, ScreenConfig(), works.make_rig()).records[0]
+    assert found.exposure_low < 0.05
 
 
-GOOD = {"blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0, "effective_resolution": 2.0,
-        "padding": 0.0, "landmark_error": 0.0, "shoulder_error": 0.0, "mask_share": 0.5, "overlap": 0.0,
-        "error_probability": 0.0, "coverage": 1.0, "head_outside": 0.0}  # fmt: skip
+GOOD = Scores(
+    blur=1.0,
+    exposure_low=0.0,
+    exposure_high=0.0,
+    contrast=1.0,
+    effective_resolution=2.0,
+    padding=0.0,
+    landmark_error=0.0,
+    shoulder_error=0.0,
+    mask_share=0.5,
+    overlap=0.0,
+    error_probability=0.0,
+    expected_yaw_error=1.0,
+    coverage=1.0,
+    head_outside=0.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -232,4 +273,4 @@ GOOD = {"blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0,
 )
 def test_each_score_has_its_reason(score: str, value: float, reason: str) -> None:
     assert judge(GOOD, ScreenConfig()) == []
-    assert judge({**GOOD, score: value}, ScreenConfig()) == [reason]
+    assert judge(dataclasses.replace(GOOD, **{score: value}), ScreenConfig()) == [reason]

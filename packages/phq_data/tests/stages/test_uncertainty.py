@@ -11,6 +11,12 @@ import pytest
 
 from phq_data import camera, schema
 from phq_data.stages import uncertainty
+from phq_data.stages.crop import LabelledCrop, Window
+
+
+def pairs(*numbers: float) -> np.ndarray:
+    """(yaw, cost) pairs [K, 2]."""
+    return np.array(numbers, np.float64).reshape(-1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +24,13 @@ def model() -> uncertainty.DoubtModel:
     return uncertainty.load_model()
 
 
-GUESS = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.1, 0.1]
-KNOWN = {"hypotheses": [0.0, 4.0, 3.1, 40.0], "yaw_std": 0.1, "orientation_prior": GUESS, "converged": True}
+GUESS = np.array([0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.1, 0.1])
+KNOWN = {
+    "hypotheses": pairs(0.0, 4.0, 3.1, 40.0),
+    "yaw_std": 0.1,
+    "orientation_prior": GUESS,
+    "converged": True,
+}
 
 
 def assess(
@@ -31,11 +42,11 @@ def assess(
     fitted: bool = True,
     **more: Any,
 ) -> uncertainty.Doubt:
-    fit = works.fit_row(works.facing(), np.array([0.0, 0.0, 3.0])) | KNOWN | more
+    fit = works.fit_record(works.facing(), np.array([0.0, 0.0, 3.0]), **KNOWN | more)
     points = works.keypoints_of(fit)
     points[:, 2] = score
-    label = camera.to_label(camera.from_angles(yaw, 0.0))
-    found = uncertainty.evidence(points, residual, coverage, label, np.zeros(6), fit if fitted else None)
+    crop = LabelledCrop(camera.from_angles(yaw, 0.0), np.zeros(6), Window(0.0, 0.0, 512.0), 512)
+    found = uncertainty.evidence(points, residual, coverage, crop, fit if fitted else None)
     return model.assess(found)
 
 
@@ -45,10 +56,10 @@ def assess(
         {"residual": 0.06},
         {"score": 0.4},
         {"coverage": 0.7},
-        {"hypotheses": [0.0, 4.0, 3.1, 5.0]},
+        {"hypotheses": pairs(0.0, 4.0, 3.1, 5.0)},
         {"yaw_std": 0.4},
-        {"orientation_prior": [*GUESS[:6], 0.5, 0.5]},
-        {"orientation_prior": [1.0, 0.0, 0.0, *GUESS[3:]]},
+        {"orientation_prior": np.array([*GUESS[:6], 0.5, 0.5])},
+        {"orientation_prior": np.array([1.0, 0.0, 0.0, *GUESS[3:]])},
         {"converged": False},
     ],
 )
@@ -61,8 +72,8 @@ def test_worse_evidence_never_lowers_doubt(model: uncertainty.DoubtModel, worse:
 def test_all_evidence_together_tells_good_labels_from_bad(model: uncertainty.DoubtModel) -> None:
     good = assess(model)
     bad = assess(
-        model, residual=0.07, score=0.35, coverage=0.7, hypotheses=[0.0, 4.0, 3.1, 4.5],
-        yaw_std=0.5, orientation_prior=[-1.0, 0.0, 0.2, 0.0, 0.0, 1.0, 0.5, 0.4],
+        model, residual=0.07, score=0.35, coverage=0.7, hypotheses=pairs(0.0, 4.0, 3.1, 4.5),
+        yaw_std=0.5, orientation_prior=np.array([-1.0, 0.0, 0.2, 0.0, 0.0, 1.0, 0.5, 0.4]),
     )  # fmt: skip
     assert good.wrong < 0.2 and bad.wrong > 0.6
     assert bad.expected_yaw_error > 2 * good.expected_yaw_error
@@ -97,15 +108,15 @@ def test_model_is_the_formula_that_the_page_states(model: uncertainty.DoubtModel
     found = model.assess({name: model.mean[place] + model.deviation[place]})
     odds = model.wrong[-1] + model.wrong[place]
     assert found.wrong == pytest.approx(1 / (1 + np.exp(-odds)))
-    assert found.expected_yaw_error == pytest.approx(np.radians(np.exp(model.error[-1] + model.error[place])))
+    assert found.expected_yaw_error == pytest.approx(np.exp(model.error[-1] + model.error[place]))
 
 
 def test_gap_to_another_explanation() -> None:
-    assert uncertainty.cost_gap([0.0, 4.0, 3.1, 9.0], np.pi / 2) == pytest.approx(5.0)
-    assert uncertainty.cost_gap([3.0, 1.0, -3.0, 2.0, 0.5, 4.0], np.pi / 2) == pytest.approx(3.0)
-    assert uncertainty.cost_gap([0.0, 1.0, 0.3, 1.0], np.pi / 2) == np.inf
-    assert uncertainty.cost_gap([0.0, 1.0], 0.1) == np.inf
-    assert uncertainty.cost_gap([0.0, 1.0, 0.5, 3.0, 3.0, 2.0], 0.4) == pytest.approx(1.0)
+    assert uncertainty.cost_gap(pairs(0.0, 4.0, 3.1, 9.0), np.pi / 2) == pytest.approx(5.0)
+    assert uncertainty.cost_gap(pairs(3.0, 1.0, -3.0, 2.0, 0.5, 4.0), np.pi / 2) == pytest.approx(3.0)
+    assert uncertainty.cost_gap(pairs(0.0, 1.0, 0.3, 1.0), np.pi / 2) == np.inf
+    assert uncertainty.cost_gap(pairs(0.0, 1.0), 0.1) == np.inf
+    assert uncertainty.cost_gap(pairs(0.0, 1.0, 0.5, 3.0, 3.0, 2.0), 0.4) == pytest.approx(1.0)
 
 
 def test_a_table_without_the_new_columns_is_completed_with_null() -> None:

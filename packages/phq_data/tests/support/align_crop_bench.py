@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import bodyworks as works
 import numpy as np
 
 from phq_data.config import PipelineConfig
+from phq_data.records import Photo, Portrait
 from phq_data.stages.align_crop import align_crop
+from phq_data.stages.base import StageResult
 
 RIG = works.make_rig()
 CONFIG = PipelineConfig().replace_setting("crop.size=128")
@@ -33,13 +36,10 @@ class Bench:
     """Two photos, two people in the first, and how often each photo was opened."""
 
     def __init__(self) -> None:
-        self.photos = [
-            {"photo_id": name, "width": 640, "height": 480, "uri": f"file:///{name}.jpg"}
-            for name in ("one", "two")
-        ]
+        self.photos = [works.photo_record(name, uri=f"file:///{name}.jpg") for name in ("one", "two")]
         places = [("one", -0.5, 0.2), ("one", 0.5, -0.7), ("two", 0.0, 2.5)]
         self.fits = [
-            works.fit_row(
+            works.fit_record(
                 works.facing(yaw, 0.1),
                 np.array([x, -0.1, 3.0]),
                 fit_id=f"f{i}",
@@ -49,21 +49,25 @@ class Bench:
             for i, (photo, x, yaw) in enumerate(places)
         ]
         self.people = [
-            works.person_row(works.keypoints_of(fit), person_id=fit["person_id"], photo_id=fit["photo_id"])
+            works.person_record(works.keypoints_of(fit), person_id=fit.person_id, photo_id=fit.photo_id)
             for fit in self.fits
         ]
         self.opened: list[str] = []
         self.segmenter = Left()
         self.ticks = 0
 
-    def open_photo(self, photo: dict[str, Any]) -> np.ndarray:
-        self.opened.append(photo["photo_id"])
-        return works.photo_of(seed=len(photo["photo_id"]))
+    def open_photo(self, photo: Photo) -> np.ndarray:
+        self.opened.append(photo.photo_id)
+        return works.photo_of(seed=len(photo.photo_id))
+
+    def number_people(self) -> None:
+        """Give the second person of the first photo the number 1."""
+        self.people = [replace(one, order=int(one.person_id == "p1")) for one in self.people]
 
     def tick(self) -> None:
         self.ticks += 1
 
-    def run(self, config: PipelineConfig = CONFIG, **changes: Any) -> Any:
+    def run(self, config: PipelineConfig = CONFIG, **changes: Any) -> StageResult[Portrait]:
         arguments: dict[str, Any] = {
             "fits": self.fits, "people": self.people, "photos": self.photos, "open_photo": self.open_photo,
             "segmenter": self.segmenter, "rig": RIG, "template": works.TEMPLATE, "config": config,

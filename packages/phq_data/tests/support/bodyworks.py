@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from phq_data import camera
 from phq_data.bodies import JOINT_NAMES
 from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.records import Fit, Person, Photo
 from phq_data.rig import PortraitRig
 from phq_data.stages import align
 
@@ -58,7 +60,7 @@ def _box(low: list[float], high: list[float]) -> tuple[np.ndarray, np.ndarray]:
     return corners, np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
 
 
-def fit_row(
+def fit_record(
     root_orient: np.ndarray,
     neck: np.ndarray,
     pose: np.ndarray = ONE,
@@ -66,20 +68,22 @@ def fit_row(
     focal: float = 900.0,
     principal: tuple[float, float] = (320.0, 240.0),
     body: str = "anny",
+    residuals: np.ndarray | None = None,
     **more: Any,
-) -> dict[str, Any]:
-    """A row of `fits`: the template itself, its head posed, its root turned and placed."""
+) -> Fit:
+    """The fit of the template itself, its head posed, its root turned and placed."""
     from phq_data.rig import rotation_matrix
 
     posed = align.posed_template(TEMPLATE, pose)
     joints = np.stack([posed[name] for name in JOINT_NAMES]) @ rotation_matrix(root_orient).T + neck
-    return {
+    known: dict[str, Any] = {
         "fit_id": "fit", "person_id": "person", "photo_id": "photo", "fitter": "test/1", "body": body,
-        "focal": focal, "principal": list(principal), "root_orient": list(root_orient),
-        "translation": list(neck), "pose": list(pose), "shape": [], "joints": list(joints.reshape(-1)),
-        "residual": 0.02, "residuals": [0.02] * 17, "hypotheses": [0.0, 0.1, 3.1, 0.5], "converged": True,
-        **more,
+        "focal": focal, "principal": np.array(principal), "root_orient": np.asarray(root_orient),
+        "translation": neck, "pose": np.asarray(pose), "shape": np.zeros(0), "joints": joints,
+        "residual": 0.02, "residuals": np.full(17, 0.02) if residuals is None else residuals,
+        "hypotheses": np.array([[0.0, 0.1], [3.1, 0.5]]), "converged": True,
     }  # fmt: skip
+    return Fit(**known | more)
 
 
 def facing(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
@@ -90,10 +94,9 @@ def facing(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarra
     return np.asarray(Rotation.from_matrix(pose[:3, :3].T).as_rotvec())
 
 
-def keypoints_of(fit: dict[str, Any], score: float = 0.9) -> np.ndarray:
+def keypoints_of(fit: Fit, score: float = 0.9) -> np.ndarray:
     """COCO-17 keypoints [17, 3] of a fitted body; joints it lacks (arms, legs) have score 0."""
-    joints = align.named_joints(fit)
-    pixels = fit["focal"] * joints[:, :2] / joints[:, 2:] + np.asarray(fit["principal"])
+    pixels = fit.focal * fit.joints[:, :2] / fit.joints[:, 2:] + fit.principal
     points = np.zeros((17, 3))
     for row, name in enumerate(COCO_KEYPOINTS):
         if name in JOINT_NAMES:
@@ -119,31 +122,39 @@ def mirror_keypoints(points: np.ndarray, width: float) -> np.ndarray:
     return mirrored
 
 
-def mirror_fit(fit: dict[str, Any], width: float) -> dict[str, Any]:
-    """The row of `fits` of the mirrored photo."""
+def mirror_fit(fit: Fit, width: float) -> Fit:
+    """The fit of the mirrored photo."""
     order = [JOINT_NAMES.index(_other(name)) for name in JOINT_NAMES]
-    joints = align.named_joints(fit)[order] * [-1, 1, 1]
-    turned = np.asarray(fit["root_orient"]) * [1, -1, -1]
-    cx, cy = fit["principal"]
-    return {
-        **fit,
-        "joints": list(joints.reshape(-1)),
-        "root_orient": list(turned),
-        "translation": list(np.asarray(fit["translation"]) * [-1, 1, 1]),
-        "pose": list(camera.mirror_pose(fit["pose"])),
-        "principal": [width - cx, cy],
-    }
+    return dataclasses.replace(
+        fit,
+        joints=fit.joints[order] * [-1, 1, 1],
+        root_orient=fit.root_orient * [1, -1, -1],
+        translation=fit.translation * [-1, 1, 1],
+        pose=camera.mirror_pose(fit.pose),
+        principal=np.array([width, 0.0]) + fit.principal * [-1, 1],
+    )
 
 
-def person_row(points: np.ndarray, **more: Any) -> dict[str, Any]:
-    """A row of `people`."""
+def photo_record(photo_id: str = "photo", **more: Any) -> Photo:
+    """A photo of 640 x 480 pixels that nobody reads."""
+    known: dict[str, Any] = {
+        "provider": "folder", "source": "", "uri": f"file:///{photo_id}", "key": "", "photo_id": photo_id,
+        "width": 640, "height": 480, "format": "JPEG", "bytes": 1, "orientation": 1, "color": "sRGB",
+        "phash": 0,
+    }  # fmt: skip
+    return Photo(**known | more)
+
+
+def person_record(points: np.ndarray, **more: Any) -> Person:
+    """The person with these keypoints [17, 3]."""
     seen = points[points[:, 2] > 0, :2]
     low, high = seen.min(axis=0) - 20, seen.max(axis=0) + 20
-    return {
+    known: dict[str, Any] = {
         "person_id": "person", "photo_id": "photo", "detector": "test/1", "order": 0,
-        "box": [*low, *high], "keypoints": list(points.reshape(-1)), "score": 0.9,
-        "photo_width": 640, "photo_height": 480, **more,
+        "box": np.array([*low, *high]), "keypoints": points, "score": 0.9,
+        "photo_width": 640, "photo_height": 480,
     }  # fmt: skip
+    return Person(**known | more)
 
 
 def photo_of(width: int = 640, height: int = 480, seed: int = 0) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from phq_data import camera, config, schema
-from phq_data.pipeline.engine import STAGES
 from phq_data.rendering import renderer
 from phq_data.rig import PortraitRig
+from phq_data.stages.sequence import STAGES
 from phq_data.workspace import Workspace
 
 PHOTO_WIDTH, PHOTO_HEIGHT, PICTURE = 320, 240, 128

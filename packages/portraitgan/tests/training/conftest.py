@@ -61,6 +61,12 @@ def data(release: Path) -> PortraitData:
 
 
 @pytest.fixture(scope="session")
+def make_toy() -> Callable[[], TrainConfig]:
+    """`toy`, for tests."""
+    return toy
+
+
+@pytest.fixture(scope="session")
 def small() -> TrainConfig:
     """Three short stages of batches of 8 in micro-batches of 4: 24 + 16 + 24 images."""
     base = toy()

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.errors import PhqError
 from phq_data.rig import PortraitRig, rotation_matrix
 
-FloatArray = NDArray[np.float64]
 FORMAT = "phq-anny-body/1"
 DATA_FILE = Path(__file__).parents[1] / "data" / "anny_body.safetensors"
 RELAXED_ARMS: dict[str, tuple[float, float, float]] = {
@@ -164,7 +164,7 @@ class AnnyBody:
         rest = self._shaped(self.vertices, self.shape_vertices, np.asarray(shape, np.float64))
         weights = self.weights.astype(np.float64)
         blended = (weights @ turn.reshape(*turn.shape[:-2], 9)).reshape(*turn.shape[:-3], -1, 3, 3)
-        return np.einsum("...vij,...vj->...vi", blended, rest) + weights @ move
+        return np.asarray(np.einsum("...vij,...vj->...vi", blended, rest) + weights @ move)
 
     def posed_landmarks(
         self,
@@ -178,7 +178,7 @@ class AnnyBody:
         turn, move = self.transforms(shape, pose, root_orient, translation, size)
         rest = self._shaped(self.landmarks, self.shape_landmarks, np.asarray(shape, np.float64))
         by = self.landmark_parents
-        return np.einsum("...lij,...lj->...li", turn[..., by, :, :], rest) + move[..., by, :]
+        return np.asarray(np.einsum("...lij,...lj->...li", turn[..., by, :, :], rest) + move[..., by, :])
 
     @cached_property
     def relaxed(self) -> FloatArray:
@@ -222,7 +222,7 @@ class AnnyBody:
 
 def local_apply(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
     """Matrices [..., 3, 3] times vectors [..., 3]."""
-    return np.einsum("...ij,...j->...i", matrices, vectors)
+    return np.asarray(np.einsum("...ij,...j->...i", matrices, vectors))
 
 
 @lru_cache(maxsize=1)

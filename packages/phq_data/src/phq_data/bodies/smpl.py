@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES, SMPL_JOINT_INDEX
 from phq_data.bodies.anny import BodyError
 from phq_data.bodies.smpl_arrays import SmplArrays
 from phq_data.rig import PortraitRig
 
-FloatArray = NDArray[np.float64]
 NECK, HEAD = SMPL_JOINT_INDEX["neck"], SMPL_JOINT_INDEX["head"]
 LICENSE = "SMPL Model License: non-commercial, not to be passed on"
 

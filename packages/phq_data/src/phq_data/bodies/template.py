@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import BodyError, default_rig
-
-FloatArray = NDArray[np.float64]
 
 # Measured on SMPL's neutral zero pose with the reference's regressor, metres around the neck joint.
 _SMPL: dict[str, tuple[float, float, float]] = {

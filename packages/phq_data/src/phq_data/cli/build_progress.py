@@ -10,18 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from phq_data.pipeline.engine import STAGE_NAMES, PartReport
+from phq_data.pipeline.engine import PartReport
 from phq_data.pipeline.local import BuildReport
+from phq_data.stages.sequence import STAGE_NAMES, STAGES
 from phq_data.workspace import Workspace
 
-_WORDS = {
-    "gather": "files found",
-    "ingest": "read photos",
-    "detect": "find people",
-    "fit": "fit bodies",
-    "align_crop": "align, crop, mask",
-    "screen": "screen portraits",
-}
+_WORDS = {"gather": "files found", **{stage.name: stage.title for stage in STAGES}}
 
 
 class TerminalProgress:

@@ -11,227 +11,234 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
+    app.command()(synthesize)
+    measured = typer.Typer(invoke_without_command=True)
+    measured.callback()(accuracy)
+    measured.command()(ablate)
+    app.add_typer(measured, name="accuracy")
+    app.command()(consistency)
 
-    @app.command()
-    def synthesize(
-        out: Annotated[Path, typer.Argument(help="Folder to write to: photos/*.jpg and truth.parquet.")],
-        count: Annotated[int, typer.Option(min=1, help="Number of photos.")] = 100,
-        seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Equal seeds give equal photos.")] = 0,
-        backgrounds: Annotated[
-            Path | None, typer.Option(help="Folder of your own photos to put behind half of the people.")
-        ] = None,
-        jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
-    ) -> None:
-        """Render photos of people whose camera, pose and mask are known.
 
-        Stopped, the same command goes on where it was. A folder holds one series: a smaller --count takes its
-        last photos away.
-        """
-        import os
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="Folder to write to: photos/*.jpg and truth.parquet.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of photos.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Equal seeds give equal photos.")] = 0,
+    backgrounds: Annotated[
+        Path | None, typer.Option(help="Folder of your own photos to put behind half of the people.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+) -> None:
+    """Render photos of people whose camera, pose and mask are known.
 
-        from rich.progress import track
+    Stopped, the same command goes on where it was. A folder holds one series: a smaller --count takes its
+    last photos away.
+    """
+    import os
 
-        from phq_data.sources.synthetic import synthesize as make
+    from rich.progress import track
 
-        steps = iter(track(range(count), description="Rendering"))
-        next(steps)
-        people = make(
-            out,
-            count,
-            seed,
-            backgrounds=backgrounds,
-            jobs=jobs or os.cpu_count() or 1,
-            on_photo=lambda: next(steps, None),
-        )
+    from phq_data.sources.synthetic import synthesize as make
+
+    steps = iter(track(range(count), description="Rendering"))
+    next(steps)
+    people = make(
+        out,
+        count,
+        seed,
+        backgrounds=backgrounds,
+        jobs=jobs or os.cpu_count() or 1,
+        on_photo=lambda: next(steps, None),
+    )
+    typer.echo(f"{count} photos of {people} people in {out / 'photos'}, the truth in {out / 'truth.parquet'}")
+    typer.echo(f"next: phq build --workspace DIR {out / 'photos'}")
+
+
+def accuracy(
+    context: typer.Context,
+    workspace: Annotated[
+        str, typer.Option("--workspace", "-w", help="Folder or URL of the built workspace.")
+    ] = "",
+    truth: Annotated[Path | None, typer.Option(help="truth.parquet of `phq synthesize`.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
+) -> None:
+    """Compare the cameras, poses, windows and masks of a workspace with the truth.
+
+    Errors are those of kept portraits: of what would enter a dataset. The table also shows them before
+    the screening. Plots and the twenty worst are written to the workspace's folder `accuracy`.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if not workspace or truth is None:
+        raise typer.BadParameter("name the workspace and the truth: --workspace DIR --truth truth.parquet")
+    import json
+
+    from phq_data.evaluation import accuracy as measures
+    from phq_data.evaluation.report import write_accuracy
+    from phq_data.evaluation.tables import accuracy_table
+    from phq_data.rig import PortraitRig
+    from phq_data.synthesis.truth import read_truth
+    from phq_data.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    known = read_truth(truth)
+    rig = PortraitRig.load(opened.path("rig.safetensors"))
+    errors = measures.measure(opened, known, rig)
+    there = set(opened.table("photos", ["photo_id"])["photo_id"].to_pylist())
+    named = set(known["photo_id"].to_pylist())
+    if not named <= there:
         typer.echo(
-            f"{count} photos of {people} people in {out / 'photos'}, the truth in {out / 'truth.parquet'}"
+            f"phq: {len(named & there)} of the {len(named)} photos of {truth} are in {workspace}: only "
+            "they count",
+            err=True,
         )
-        typer.echo(f"next: phq build --workspace DIR {out / 'photos'}")
-
-    @app.command()
-    def accuracy(
-        workspace: Annotated[
-            str, typer.Option("--workspace", "-w", help="Folder or URL of the built workspace.")
-        ],
-        truth: Annotated[Path, typer.Option(help="truth.parquet of `phq synthesize`.")],
-        as_json: Annotated[
-            bool, typer.Option("--json", help="Print one JSON object instead of the table.")
-        ] = False,
-    ) -> None:
-        """Compare the cameras, poses, windows and masks of a workspace with the truth.
-
-        Errors are those of kept portraits: of what would enter a dataset. The table also shows them before
-        the screening. Plots and the twenty worst are written to the workspace's folder `accuracy`.
-        """
-        import json
-
-        from phq_data.evaluation import accuracy as measures
-        from phq_data.evaluation.report import write_accuracy
-        from phq_data.evaluation.tables import accuracy_table
-        from phq_data.rig import PortraitRig
-        from phq_data.synthesis.truth import read_truth
-        from phq_data.workspace import Workspace
-
-        opened = Workspace.open(workspace)
-        known = read_truth(truth)
-        rig = PortraitRig.load(opened.path("rig.safetensors"))
-        errors = measures.measure(opened, known, rig)
-        there = set(opened.table("photos", ["photo_id"])["photo_id"].to_pylist())
-        named = set(known["photo_id"].to_pylist())
-        if not named <= there:
-            typer.echo(
-                f"phq: {len(named & there)} of the {len(named)} photos of {truth} are in {workspace}: only "
-                "they count",
-                err=True,
-            )
-        written = write_accuracy(opened, truth, known, errors, rig)
-        if as_json:
-            typer.echo(json.dumps(measures.summary(errors)))
-            return
-        typer.echo(accuracy_table(errors))
-        typer.echo("\nThe worst cameras:")
-        for e in measures.worst(errors):
-            typer.echo(
-                f"  photo {e.index:5d} person {e.order}: yaw {e.yaw:6.1f}, true {e.true_yaw:6.1f}; pitch off "
-                f"{e.pitch_deg:4.1f}; {'kept' if e.kept else e.reasons}; {e.portrait_id[:12]}"
-            )
-        typer.echo("\nWritten: " + ", ".join(opened.path(key) for key in written))
-
-    @app.command("accuracy-compare")
-    def accuracy_compare(
-        photos: Annotated[Path, typer.Argument(help="Folder `photos` of `phq synthesize`.")],
-        truth: Annotated[Path, typer.Option(help="truth.parquet beside it.")],
-        workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder to build in.")],
-        variants: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--set",
-                metavar="NAME=VALUE[,NAME=VALUE]",
-                help="A variant to compare with the default; may be given again. Without: the usual ones.",
-            ),
-        ] = None,
-        workers: Annotated[int, typer.Option(min=0, help="Parts at a time; 0 = one a core.")] = 0,
-        as_json: Annotated[
-            bool, typer.Option("--json", help="Print one JSON list instead of the table.")
-        ] = False,
-    ) -> None:
-        """Label the same photos under several settings and compare the errors.
-
-        Everything is built in one workspace of its own, setting by setting. Stopped, the same command
-        goes on.
-
-        Example: phq accuracy-compare out/photos --truth out/truth.parquet -w compare --set
-        fit.initializations=8
-        """
-        import json
-        import os
-        from contextlib import AbstractContextManager, nullcontext
-
-        from rich.console import Console
-
-        from phq_data.cli.build_progress import TerminalProgress
-        from phq_data.config import ConfigError
-        from phq_data.evaluation import ablation as comparing
-        from phq_data.pipeline.local import Progress, SilentProgress
-
-        def watch(name: str) -> AbstractContextManager[Progress]:
-            console = Console(stderr=True)
-            if not console.is_terminal:
-                return nullcontext(SilentProgress())
-            console.print(f"labelling: {name}", style="dim", highlight=False, markup=False)
-            return TerminalProgress(console, transient=True)
-
-        doubled = sorted({text for text in variants or [] if (variants or []).count(text) > 1})
-        if doubled:
-            raise ConfigError(f"--set {doubled[0]} is given twice")
-        wanted = dict(comparing.VARIANTS)
-        if variants:
-            wanted = {"default": ()} | {text: tuple(text.split(",")) for text in variants}
-        shown = [comparing.HEADER]
-
-        def show(one: comparing.Compared) -> None:
-            shown.append(comparing.line(one))
-            if not as_json:
-                typer.echo("\n".join(shown))
-                shown.clear()
-
-        results = comparing.compare(
-            photos,
-            truth,
-            workspace,
-            wanted,
-            show,
-            workers=workers or os.cpu_count() or 1,
-            watch=watch,
+    written = write_accuracy(opened, truth, known, errors, rig)
+    if as_json:
+        typer.echo(json.dumps(measures.summary(errors)))
+        return
+    typer.echo(accuracy_table(errors))
+    typer.echo("\nThe worst cameras:")
+    for e in measures.worst(errors):
+        typer.echo(
+            f"  photo {e.index:5d} person {e.order}: yaw {e.yaw:6.1f}, true {e.true_yaw:6.1f}; pitch off "
+            f"{e.pitch_deg:4.1f}; {'kept' if e.kept else e.reasons}; {e.portrait_id[:12]}"
         )
-        typer.echo(json.dumps(comparing.as_json(results)) if as_json else comparing.FOOTER)
+    typer.echo("\nWritten: " + ", ".join(opened.path(key) for key in written))
 
-    @app.command()
-    def consistency(
-        sources: Annotated[
-            list[str],
-            typer.Argument(
-                metavar="SOURCE...",
-                help="Folders or photos, 'samples', 'synthetic:COUNT' or 'synthetic:COUNT@SEED'.",
-            ),
-        ],
-        settings: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--set", metavar="NAME=VALUE", help="Change one setting, e.g. align.joints=reference."
-            ),
-        ] = None,
-        out: Annotated[
-            Path | None, typer.Option(help="Folder for table, summary and every change (Parquet).")
-        ] = None,
-        as_json: Annotated[
-            bool, typer.Option("--json", help="Print one JSON object instead of the table.")
-        ] = False,
-    ) -> None:
-        """Label real photos, their mirror images and slightly changed copies, and compare the labels.
 
-        No truth is needed: mirrored photos should give mirrored labels, and shifted, smaller or recompressed
-        ones the same. Only people large enough for a portrait count. About six times the cost of finding and
-        fitting people once; one photo is held at a time.
+def ablate(
+    photos: Annotated[Path, typer.Argument(help="Folder `photos` of `phq synthesize`.")],
+    truth: Annotated[Path, typer.Option(help="truth.parquet beside it.")],
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder to build in.")],
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE[,NAME=VALUE]",
+            help="A variant to compare with the default; may be given again. Without: the usual ones.",
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Parts at a time; 0 = one a core.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON list instead of the table.")
+    ] = False,
+) -> None:
+    """Ablation: label the same photos under several settings and compare the errors.
 
-        Example: phq consistency samples my-photos --out consistency
-        """
-        import json
+    Everything is built in one workspace of its own, setting by setting. Stopped, the same command
+    goes on.
 
-        from rich.console import Console
-        from rich.progress import Progress
+    Example: phq accuracy ablate out/photos --truth out/truth.parquet -w compare \\
+    --set fit.initializations=8
+    """
+    import json
+    import os
+    from contextlib import AbstractContextManager, nullcontext
 
-        from phq_data import config as configs
-        from phq_data.evaluation import equivariance as measures
-        from phq_data.evaluation.report import write_equivariance
-        from phq_data.evaluation.tables import equivariance_table
-        from phq_data.pipeline.model_set import models_for
-        from phq_data.sources import SourceError
-        from phq_data.sources.resolve import resolve
+    from rich.console import Console
 
-        config = configs.default()
-        for assignment in settings or []:
-            config = config.replace_setting(assignment)
-        found = [resolve(spec) for spec in sources]
-        held = next((path for path in (out, *out.parents) if path.exists()), None) if out else None
-        if held is not None and not held.is_dir():
-            raise SourceError(f"--out {out}: {held} is a file, name a folder")
-        total = sum(1 for source in found for _ in source.files())
-        if total == 0:
-            raise SourceError(f"there are no photos in {', '.join(sources)}")
+    from phq_data.cli.build_progress import TerminalProgress
+    from phq_data.config import ConfigError
+    from phq_data.evaluation import ablation as comparing
+    from phq_data.pipeline.local import Progress, SilentProgress
+
+    def watch(name: str) -> AbstractContextManager[Progress]:
         console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("Labelling", total=total)
-            changes, tally = measures.measure(
-                found, models_for(config), config, on_photo=lambda: bar.advance(task)
-            )
-        if tally.photos == 0:
-            name, reason = tally.unread[0]
-            raise SourceError(
-                f"none of the {total} files in {', '.join(sources)} is a usable photo; {name}: {reason}"
-            )
-        numbers = measures.summary(changes, tally)
-        typer.echo(json.dumps(numbers) if as_json else equivariance_table(numbers))
-        written = write_equivariance(out, changes, numbers) if out is not None else []
-        if written and not as_json:
-            typer.echo("\nWritten: " + ", ".join(map(str, written)))
+        if not console.is_terminal:
+            return nullcontext(SilentProgress())
+        console.print(f"labelling: {name}", style="dim", highlight=False, markup=False)
+        return TerminalProgress(console, transient=True)
+
+    doubled = sorted({text for text in variants or [] if (variants or []).count(text) > 1})
+    if doubled:
+        raise ConfigError(f"--set {doubled[0]} is given twice")
+    wanted = dict(comparing.VARIANTS)
+    if variants:
+        wanted = {"default": ()} | {text: tuple(text.split(",")) for text in variants}
+    shown = [comparing.HEADER]
+
+    def show(one: comparing.Compared) -> None:
+        shown.append(comparing.line(one))
+        if not as_json:
+            typer.echo("\n".join(shown))
+            shown.clear()
+
+    results = comparing.compare(
+        photos,
+        truth,
+        workspace,
+        wanted,
+        show,
+        workers=workers or os.cpu_count() or 1,
+        watch=watch,
+    )
+    typer.echo(json.dumps(comparing.as_json(results)) if as_json else comparing.FOOTER)
+
+
+def consistency(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders or photos, 'samples', 'synthetic:COUNT' or 'synthetic:COUNT@SEED'.",
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change one setting, e.g. align.joints=reference."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for table, summary and every change (Parquet).")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
+) -> None:
+    """Label real photos, their mirror images and slightly changed copies, and compare the labels.
+
+    No truth is needed: mirrored photos should give mirrored labels, and shifted, smaller or recompressed
+    ones the same. Only people large enough for a portrait count. About six times the cost of finding and
+    fitting people once; one photo is held at a time.
+
+    Example: phq consistency samples my-photos --out consistency
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from phq_data import config as configs
+    from phq_data.evaluation import equivariance as measures
+    from phq_data.evaluation.report import write_equivariance
+    from phq_data.evaluation.tables import equivariance_table
+    from phq_data.pipeline.model_set import models_for
+    from phq_data.sources import SourceError
+    from phq_data.sources.resolve import resolve
+
+    config = configs.default()
+    for assignment in settings or []:
+        config = config.replace_setting(assignment)
+    found = [resolve(spec) for spec in sources]
+    held = next((path for path in (out, *out.parents) if path.exists()), None) if out else None
+    if held is not None and not held.is_dir():
+        raise SourceError(f"--out {out}: {held} is a file, name a folder")
+    total = sum(1 for source in found for _ in source.files())
+    if total == 0:
+        raise SourceError(f"there are no photos in {', '.join(sources)}")
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Labelling", total=total)
+        changes, tally = measures.measure(
+            found, models_for(config), config, on_photo=lambda: bar.advance(task)
+        )
+    if tally.photos == 0:
+        name, reason = tally.unread[0]
+        raise SourceError(
+            f"none of the {total} files in {', '.join(sources)} is a usable photo; {name}: {reason}"
+        )
+    numbers = measures.summary(changes, tally)
+    typer.echo(json.dumps(numbers) if as_json else equivariance_table(numbers))
+    written = write_equivariance(out, changes, numbers) if out is not None else []
+    if written and not as_json:
+        typer.echo("\nWritten: " + ", ".join(map(str, written)))

@@ -40,7 +40,10 @@ def main() -> None:
 
 
 def _say_stopped() -> None:
-    goes_on = not {"accuracy", "consistency", "inspect", "report"} & set(sys.argv[1:2])
+    asked = sys.argv[1:3]
+    goes_on = asked == ["accuracy", "ablate"] or asked[:1] not in (
+        ["accuracy"], ["consistency"], ["inspect"], ["report"]
+    )  # fmt: skip
     kept = " What is finished is kept: run the same command to go on." if goes_on else ""
     sys.stderr.write(f"\nphq: stopped.{kept}\n")
 

@@ -28,11 +28,11 @@ from phq_data.config import AlignConfig, ConfigError, PipelineConfig
 from phq_data.evaluation.matching import angle_between, match, middles, share, spread, wrapped
 from phq_data.images.codecs import PhotoError, decode
 from phq_data.models.protocols import BodyFitter, NamedPhotoDetector, PersonDetector, Segmenter
+from phq_data.records import Fit, Person, Photo
 from phq_data.rig import PortraitRig, rotation_matrix
 from phq_data.sources import Source
 from phq_data.stages.align import AlignError, Alignment, Template, align
 from phq_data.stages.align_crop import align_crop
-from phq_data.stages.base import Row
 from phq_data.stages.crop import CropError, choose_window
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
@@ -126,9 +126,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Labelled:
-    person: Row
-    keypoints: FloatArray  # [17, 3] photo pixels
-    fit: Row | None = None
+    person: Person
+    fit: Fit | None = None
     aligned: Alignment | None = None
 
 
@@ -209,7 +208,7 @@ def changes_of(name: str, pixels: Pixels, models: Labeller, config: PipelineConf
 
     for copy in copies(pixels):
         again = _label(copy.pixels, models, config)
-        matches = _match(people, [_keypoints_back(person.keypoints, copy) for person in again])
+        matches = _match(people, [_keypoints_back(one.person.keypoints, copy) for one in again])
         for index in counted:
             match = matches[index]
             aligned = None if match is None else again[match].aligned
@@ -282,22 +281,24 @@ def worst(changes: Sequence[Change], count: int = 10) -> list[Change]:
 
 def _label(pixels: Pixels, models: Labeller, config: PipelineConfig) -> list[_Labelled]:
     """Detect, fit and align everybody in a picture [H, W, 3], by the stages of the pipeline."""
-    photo = _photo_row(pixels)
-    people = detect([photo], lambda _: pixels, models.detector, config.detect).rows
-    fitted = fit(people, models.fitter, config.fit, photos=[photo], open_photo=lambda _: pixels).rows
-    fits = {row["person_id"]: row for row in fitted}
+    photo = _photo(pixels)
+    people = detect([photo], lambda _: pixels, models.detector, config.detect).records
+    fitted = fit(people, models.fitter, config.fit, photos=[photo], open_photo=lambda _: pixels).records
+    fits = {one.person_id: one for one in fitted}
     labelled = []
     for person in people:
-        row = fits.get(person["person_id"])
-        points = np.asarray(person["keypoints"], np.float64).reshape(17, 3)
-        labelled.append(_Labelled(person, points, row, _align(row, config.align, models.template)))
+        found = fits.get(person.person_id)
+        labelled.append(_Labelled(person, found, _align(found, config.align, models.template)))
     return labelled
 
 
-def _photo_row(pixels: Pixels) -> Row:
+def _photo(pixels: Pixels) -> Photo:
     """What the stages want to know of an upright picture [H, W, 3] that is no file."""
     height, width = pixels.shape[:2]
-    return {"photo_id": "photo", "uri": "", "orientation": 1, "width": width, "height": height}
+    return Photo(
+        provider="", source="", uri="", key="", photo_id="photo", width=width, height=height, format="",
+        bytes=0, orientation=1, color="sRGB", phash=0,
+    )  # fmt: skip
 
 
 def _kept(
@@ -311,20 +312,20 @@ def _kept(
     people = [one.person for one in everybody]
     fits = [one.fit for one in wanted if one.fit is not None]
     portraits = align_crop(
-        fits, people, [_photo_row(pixels)], lambda _: pixels, models.segmenter, models.rig, models.template,
+        fits, people, [_photo(pixels)], lambda _: pixels, models.segmenter, models.rig, models.template,
         config,
-    ).rows  # fmt: skip
-    verdicts = screen(portraits, people, config.screen, models.rig, fits=fits).rows
-    good = {verdict["portrait_id"] for verdict in verdicts if verdict["kept"]}
-    names = {portrait["person_id"] for portrait in portraits if portrait["portrait_id"] in good}
-    return {person["order"] for person in people if person["person_id"] in names}
+    ).records  # fmt: skip
+    verdicts = screen(portraits, people, config.screen, models.rig, fits=fits).records
+    good = {verdict.portrait_id for verdict in verdicts if verdict.kept}
+    names = {portrait.person_id for portrait in portraits if portrait.portrait_id in good}
+    return {person.order for person in people if person.person_id in names}
 
 
-def _align(row: Row | None, config: AlignConfig, template: Template) -> Alignment | None:
-    if row is None:
+def _align(found: Fit | None, config: AlignConfig, template: Template) -> Alignment | None:
+    if found is None:
         return None
     try:
-        return align(row, config, template)
+        return align(found, config, template)
     except AlignError:
         return None
 
@@ -335,7 +336,7 @@ def _side(person: _Labelled, models: Labeller, config: PipelineConfig) -> float:
         return 0.0
     try:
         window = choose_window(
-            config.crop.mode, person.aligned, models.rig, models.template, person.keypoints, person.fit
+            config.crop.mode, person.aligned, models.rig, models.template, person.person.keypoints, person.fit
         )
     except CropError:
         return 0.0
@@ -357,8 +358,8 @@ def _keypoints_back(keypoints: FloatArray, copy: Copy) -> FloatArray:
 def _match(people: Sequence[_Labelled], again: Sequence[FloatArray]) -> list[int | None]:
     """For each of `people`, who of `again` [17, 3] it is. Everybody takes part, also who does not count: a
     neighbour's keypoints belong to the neighbour."""
-    ours, theirs = [middles(person.keypoints) for person in people], [middles(points) for points in again]
-    return match(ours, theirs, [_bust(person.keypoints) for person in people], MATCH_DISTANCE)
+    ours, theirs = [middles(one.person.keypoints) for one in people], [middles(points) for points in again]
+    return match(ours, theirs, [_bust(one.person.keypoints) for one in people], MATCH_DISTANCE)
 
 
 def _bust(points: FloatArray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def octants(errors: Sequence[PersonError]) -> bytes:
         axis.boxplot([v if len(v) else np.array([np.nan]) for v in values], whis=(5, 95), showfliers=False)
         axis.set_xticks(range(1, 9), names)
         _dress(axis, title, aim)
-    shares = (
+    shares: tuple[tuple[str, Callable[[PersonError], bool], float | None], ...] = (
         ("detected", lambda e: bool(e.person_id), 0.95),
         ("kept", lambda e: e.kept, None),
         ("front and back confused (before screening)", lambda e: e.confused, 0.02),
@@ -80,23 +80,23 @@ def curves(errors: Sequence[PersonError], width: float = 20.0) -> bytes:
 
 
 def reliability(errors: Sequence[PersonError]) -> bytes:
-    """How often labels of a doubt are wrong, stated and true errors, what limits on doubt keep, as PNG."""
+    """Reliability of the error probability, expected and true errors, what thresholds keep, as PNG."""
     figure, (left, middle, right) = _figure(1, 3)
-    found = calibration.levels(errors)
-    said = [level.said for level in found]
+    found = calibration.reliability(errors)
+    said = [level.predicted for level in found]
     left.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
     left.errorbar(said, [level.wrong for level in found], [level.margin for level in found], fmt="o-", ms=3)
     for number, level in enumerate(found):
-        above = number % 2 == 0
-        left.annotate(f"{level.count}", (level.said, level.wrong), fontsize=6, xytext=(4, 6 if above else -9),
+        place = (4, 6 if number % 2 == 0 else -9)
+        left.annotate(f"{level.count}", (said[number], level.wrong), fontsize=6, xytext=place,
                       textcoords="offset points")  # fmt: skip
     left.set(xlim=(0, 1), ylim=(0, 1))
-    _dress(left, "share wrong over doubt (labels)", None)
+    _dress(left, "share wrong over error probability (labels)", None)
     middle.plot(said, [level.error for level in found], "o-", ms=3, label="true")
-    middle.plot(said, [level.said_error for level in found], "s:", ms=3, label="stated")
+    middle.plot(said, [level.predicted_error for level in found], "s:", ms=3, label="expected")
     middle.legend(fontsize=7)
-    _dress(middle, "median yaw error over doubt, degrees", None)
-    kept = calibration.limits(errors)
+    _dress(middle, "median yaw error over error probability, degrees", None)
+    kept = calibration.thresholds(errors)
     right.plot([at.kept for at in kept], [at.yaw_p95 for at in kept], "o-", ms=3)
     middle.set_ylim(bottom=0)
     for number, at in enumerate(kept):
@@ -104,8 +104,8 @@ def reliability(errors: Sequence[PersonError]) -> bytes:
         right.annotate(f"{at.limit:g}", (at.kept, at.yaw_p95), fontsize=6, xytext=(-6, 6 if above else -10),
                        textcoords="offset points")  # fmt: skip
     right.set_ylim(bottom=0)
-    _dress(right, "95th percentile of yaw over the share kept (limits)", 15.0)
-    return _png(figure, "before the screening; right: what everything but doubt lets pass")
+    _dress(right, "95th percentile of yaw over the share kept (thresholds)", 15.0)
+    return _png(figure, "before the screening; right: what every other check lets pass")
 
 
 def worst_sheet(
@@ -166,7 +166,7 @@ def _tile(
     verdict = "kept" if error.kept else f"rejected: {error.reasons}"
     draw.text(
         (3, size + 15),
-        f"{verdict}; doubt {error.error_probability:.2f}; {error.portrait_id[:10]}",
+        f"{verdict}; error probability {error.error_probability:.2f}; {error.portrait_id[:10]}",
         fill="black",
     )
     return tile
@@ -213,4 +213,4 @@ def _png(figure: Any, below: str) -> bytes:
 
 def _finite(values: Sequence[float]) -> NDArray[np.float64]:
     array = np.array(values, float)
-    return array[np.isfinite(array)]
+    return np.asarray(array[np.isfinite(array)])

@@ -211,7 +211,7 @@ def _open(data: bytes, kind: str, max_pixels: int) -> Any:
                 case "AVIF":
                     return AvifImagePlugin.AvifImageFile(stream)
                 case _:
-                    return HeifImageFile(stream)
+                    return HeifImageFile(stream)  # type: ignore[no-untyped-call]
     except PhotoError as error:
         if error.reason == "corrupt":
             check_whole(data, kind)  # says it better when the file is cut short
@@ -264,7 +264,8 @@ def _draft(image: Any, max_side: int | None) -> tuple[float, float, float, float
     if max_side is not None and max_side < max(width, height):
         part = max_side / max(width, height)
         if drafted := image.draft(image.mode, (math.ceil(width * part), math.ceil(height * part))):
-            return drafted[1]
+            box: tuple[float, float, float, float] = drafted[1]
+            return box
     return (0.0, 0.0, float(width), float(height))
 
 

@@ -25,7 +25,7 @@ from phq_data.stages.crop import TIGHTER, CropError, Window
 from phq_data.stages.ingest import open_photo
 from phq_data.stages.mask import person_mask
 from phq_data.stages.realign import CANVAS, decode_vertex_map, nearest, realign
-from phq_data.stages.resample import cut
+from phq_data.stages.resample import resample
 from phq_data.text import file_name
 from phq_data.workspace import Workspace
 
@@ -118,7 +118,7 @@ def _portrait(
             if best is None
             else best.window(first, published_center_formula=published_center_formula)
         )
-        picture = cut(pixels, window, size).pixels
+        picture = resample(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error
     here: FloatArray = window.keypoints(joints, size)
@@ -164,10 +164,10 @@ def write(workspace: Workspace, out: Path) -> int:
             stem = file_name(photo["uri"]).split(".", 1)[0]
             if names.setdefault(stem, photo["photo_id"]) != photo["photo_id"]:
                 raise ExchangeError(f"two photos are called {stem}: their maps could not be told apart")
-            pixels = open_photo(photo, read_photo(workspace, photo["key"]), max_pixels)
+            pixels = open_photo(photo["photo_id"], read_photo(workspace, photo["key"]), max_pixels)
             for row in by_photo[photo["photo_id"]]:
                 first = Window(*row["window"]).scaled(1 / TIGHTER)
-                data = encode_image(cut(pixels, first, CANVAS).pixels, "png")[0]
+                data = encode_image(resample(pixels, first, CANVAS).pixels, "png")[0]
                 (out / f"{stem}_{order[row['person_id']]}.png").write_bytes(data)
                 count += 1
     return count

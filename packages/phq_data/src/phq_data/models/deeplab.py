@@ -18,10 +18,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from phq_data.arrays import FloatArray
 from phq_data.errors import ModelError
 from phq_data.weights import tensor_file
 
-FloatArray = NDArray[np.float64]
 CODE_VERSION = 1  # raise it when the same config would give other masks
 PERSON = 15  # of the 21 classes of Pascal VOC
 CLASSES = 21
@@ -115,7 +115,7 @@ def build(state: Mapping[str, Tensor] | None = None) -> nn.Module:
     """The network, with these weights or, for tests, with random ones. Nothing is downloaded."""
     from torchvision.models.segmentation import deeplabv3_resnet101
 
-    network = deeplabv3_resnet101(
+    network: nn.Module = deeplabv3_resnet101(
         weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=state is not None
     )
     if state is not None:
@@ -188,7 +188,7 @@ def _distance(size: tuple[int, ...], points: FloatArray, keypoint_score: float) 
         across = columns - a[0] - position * along[0]
         down = rows - a[1] - position * along[1]
         least = np.minimum(least, across**2 + down**2)
-    return np.sqrt(least) / unit
+    return np.asarray(np.sqrt(least) / unit)
 
 
 def _normalised(pictures: Tensor) -> Tensor:

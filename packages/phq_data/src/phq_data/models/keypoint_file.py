@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.errors import ModelError
 from phq_data.models.protocols import DetectedPerson
 
-FloatArray = NDArray[np.float64]
 CODE_VERSION = 2  # raise it when the same file would give other people
 _SURE = 0.05  # keypoints below do not count towards a person's box
 

@@ -49,7 +49,7 @@ def body_of(target: FloatArray, shape: tuple[int, int], picture_size: int) -> ND
     """Where the person surely is, [m, m]: head, neck and shoulders; all false if none of them was seen."""
     owner = np.full(shape, -1)
     _paint(owner, _scaled(target, shape[0] / picture_size), 0, arms=False)
-    return owner == 0
+    return np.asarray(owner == 0)
 
 
 def _seeds(people: Sequence[FloatArray]) -> NDArray[np.int64]:
@@ -110,7 +110,7 @@ def _cost(person: Plane, picture: NDArray[np.uint8]) -> Plane:
     strong = max(float(np.quantile(edges, 0.95)), 0.02)
     background = np.clip(1 - person, 0, 1)
     cost = 1 + EDGE_COST * np.minimum(edges / strong, 1) ** 2 + BACKGROUND_COST * background
-    return cost.astype(np.float32)
+    return np.asarray(cost.astype(np.float32))
 
 
 def _reach(cost: Plane, seeds: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -116,7 +116,7 @@ class VertexMapFolder:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class ReferenceInputs:
     """What the user brought for the reference's crop."""
 
     head_boxes: HeadBoxFile | None = None
@@ -143,11 +143,11 @@ def check(config: PipelineConfig) -> None:
         raise ConfigError("crop.vertex_maps name vertices of SMPL: they go with fit.model=3dcrowdnet")
 
 
-def load(config: PipelineConfig) -> Given:
+def load(config: PipelineConfig) -> ReferenceInputs:
     """What the settings name. Raises `ConfigError` or `ModelError`."""
     check(config)
     crop = config.crop
-    return Given(
+    return ReferenceInputs(
         HeadBoxFile(crop.head_boxes) if crop.head_boxes else None,
         VertexMapFolder(crop.vertex_maps) if crop.vertex_maps else None,
     )

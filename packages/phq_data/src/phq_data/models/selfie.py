@@ -90,12 +90,12 @@ class SelfieSegmenter:
         # A blurred or dark person is only half believed in, evenly: what is sure about the body is all
         # there is.
         belief = float(np.quantile(mask[body], 0.25))
-        return np.clip(mask / np.clip(belief, self.config.believed, 1), 0, 1)
+        return np.asarray(np.clip(mask / np.clip(belief, self.config.believed, 1), 0, 1))
 
     def _run(self, small: Plane) -> Plane:
         batch = np.stack([small, small[:, ::-1]])
         direct, mirrored = onnx.run(NETWORK, {"image": batch}, self.threads)["person"][:, 0]
-        return (direct + mirrored[:, ::-1]) / 2
+        return np.asarray((direct + mirrored[:, ::-1]) / 2)
 
     def _from_afar(self, small: Plane) -> Plane:
         margin = SIDE // 5
@@ -124,14 +124,14 @@ def _attached(mask: Plane, body: NDArray[np.bool_], threshold: float) -> Plane:
         kept[np.argmax(areas)] = True
     # The soft rim of what is kept stays; the rim of what goes, goes.
     distance = ndimage.distance_transform_edt(~kept[parts])
-    return mask * np.clip(1.5 - distance / 8, 0, 1).astype(np.float32)
+    return np.asarray(mask * np.clip(1.5 - distance / 8, 0, 1).astype(np.float32))
 
 
 def _firm(alpha: Plane) -> Plane:
     """Nearly sure becomes sure: the network leaves a veil on background and thin spots inside."""
-    return np.clip((alpha - 0.06) / 0.88, 0, 1)
+    return np.asarray(np.clip((alpha - 0.06) / 0.88, 0, 1))
 
 
 def _stretched(small: Plane) -> Plane:
     low, high = float(np.quantile(small, 0.02)), float(np.quantile(small, 0.98))
-    return np.clip((small - low) / max(high - low, 0.05), 0, 1).astype(np.float32)
+    return np.asarray(np.clip((small - low) / max(high - low, 0.05), 0, 1).astype(np.float32))

@@ -2,48 +2,32 @@
 
 A part of a stage is one unit of work: read its input parts, call the stage, write its table part, then its
 ledger part. It is skipped when both are there with the fingerprint that its inputs, settings and models have
-now. Flows (Prefect) and `runner.run_inline` only decide where and when parts run.
+now. Nothing here knows one stage from another: what a stage is, its `STAGE` says (`stages.sequence`).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from phq_data import config as settings
-from phq_data import schema
+from phq_data import records
 from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
 from phq_data.models.registry import check_files
 from phq_data.pipeline.model_set import models_for
-from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
-from phq_data.stages.uncertainty import load_model
+from phq_data.records import Duplicate, LedgerEntry, Photo, PlanItem, Record
+from phq_data.stages.base import Inputs, Outcome, Stage, StageContext, Tick, no_tick
+from phq_data.stages.dedup import Candidate, duplicates
+from phq_data.stages.ingest import open_photo
+from phq_data.stages.sequence import STAGE_NAMES, STAGES
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
-
-
-@dataclass(frozen=True)
-class StageSpec:
-    """What the engine must know of a stage."""
-
-    name: str
-    version: int  # raised when the stage's result changes for the same input
-    table: str  # what it writes
-    item: str  # key of the table whose rows are its items
-    inputs: tuple[str, ...]  # folders whose part i it reads
-
-
-STAGES: tuple[StageSpec, ...] = (
-    StageSpec("ingest", 1, "photos", "item", ("plan",)),
-    StageSpec("detect", 2, "people", "photo_id", ("tables/photos",)),
-    StageSpec("fit", 2, "fits", "person_id", ("tables/people", "tables/photos")),
-    StageSpec("align_crop", 1, "portraits", "fit_id", ("tables/fits", "tables/people", "tables/photos")),
-    StageSpec("screen", 2, "screened", "portrait_id", ("tables/portraits", "tables/people", "tables/fits")),
-)
-"""In order. `align_crop` is align, crop and mask: one pass over a photo's pixels."""
-STAGE_NAMES: tuple[str, ...] = tuple(spec.name for spec in STAGES)
 
 
 @dataclass(frozen=True)
@@ -60,25 +44,11 @@ class PartReport:
     seconds: float
 
 
-def fingerprint(spec: StageSpec, config: PipelineConfig, inputs: Iterable[PartInfo]) -> str:
+def fingerprint(stage: Stage[Any], config: PipelineConfig, inputs: Iterable[PartInfo]) -> str:
     """What a part of a stage is made from: stage version, its settings, its models, its inputs' content."""
-    models = models_for(config)
-    made_with: dict[str, list[Any]] = {
-        "ingest": [config.ingest],
-        "detect": [config.detect, models.detector.fingerprint] if spec.name == "detect" else [],
-        "fit": [config.fit, models.fitter.fingerprint] if spec.name == "fit" else [],
-        # What was given counts by its content, wherever it lies.
-        "align_crop": [config.align, replace(config.crop, head_boxes="", vertex_maps=""), config.mask],
-        "screen": [config.screen],
-    }
-    parts = list(made_with[spec.name])
-    if spec.name == "align_crop":
-        parts += [models.segmenter.fingerprint, models.rig.digest, models.given.fingerprints]
-    if spec.name == "screen":
-        parts += [models.rig.digest, load_model().digest]
-    return settings.digest(
-        first_stage_name(spec.name), spec.version, parts, [info.content for info in inputs]
-    )
+    made_with = stage.made_with(config, models_for(config))
+    name = first_stage_name(stage.name)
+    return settings.digest(name, stage.version, made_with, [info.content for info in inputs])
 
 
 def run_part(
@@ -95,25 +65,19 @@ def run_part(
     Picklable and free of shared state: runs in a thread, a process, or on another machine that sees the
     workspace. Raises `WorkspaceError` when an input part is missing or the workspace cannot be written.
     """
-    spec = STAGES[STAGE_NAMES.index(stage)]
+    chosen = STAGES[STAGE_NAMES.index(stage)]
     workspace = Workspace.open(url)
-    inputs: list[PartInfo] = []
-    for folder in spec.inputs:
-        info = workspace.part_info(folder, part)
-        if info is None:
-            raise WorkspaceError(f"part {part} of {folder} is missing or damaged: run `phq build` again")
-        inputs.append(info)
-    expected = fingerprint(spec, config, inputs)
-    done = _done(workspace, spec, part, expected)
+    expected = fingerprint(chosen, config, [_input(workspace, kind, part) for kind in chosen.reads])
+    done = _done(workspace, chosen, part, expected)
     if done is not None and not (retry_failed and done.extra.get("retryable", 0)):
         counts = {name: int(done.extra.get(name, 0)) for name in ("items", "kept", "rejected", "failed")}
         return PartReport(stage, part, skipped=True, seconds=0.0, **counts)
 
     began = time.perf_counter()
-    tables = [_read(workspace, folder, part) for folder in spec.inputs]
-    result = _call(spec, workspace, config, tables, tick)
-    rows = schema.to_table(spec.table, result.rows)
-    outcomes = schema.to_table("ledger", _ledger_rows(spec, result.outcomes, tables))
+    given = {kind: _read(workspace, kind, part) for kind in chosen.reads}
+    result = chosen.run(Inputs(given), _context(workspace, config, tick))
+    made = records.to_table(chosen.makes, result.records)
+    entries = records.to_table(LedgerEntry, _ledger(chosen, result.outcomes, list(given.values())))
     seconds = time.perf_counter() - began
     tally = {kind: sum(o.outcome == kind for o in result.outcomes) for kind in ("kept", "rejected", "failed")}
     extra = {
@@ -122,15 +86,15 @@ def run_part(
         "retryable": sum(o.retryable for o in result.outcomes),
         "seconds": round(seconds, 3),
     }
-    workspace.write_part(f"tables/{spec.table}", part, rows, expected)
-    workspace.write_part(f"ledger/{spec.name}", part, outcomes, expected, extra)
+    workspace.write_part(f"tables/{chosen.table}", part, made, expected)
+    workspace.write_part(f"ledger/{chosen.name}", part, entries, expected, extra)
     return PartReport(stage, part, skipped=False, items=len(result.outcomes), seconds=seconds, **tally)
 
 
 def prepare(workspace: Workspace, config: PipelineConfig) -> None:
     """Write down what the build is made with: settings and rig. Fails early when one is missing."""
     models = models_for(config)
-    _, rig = models.given, models.rig  # raise what they have to raise before anything is written
+    _, rig = models.reference_inputs, models.rig  # raise what they have to raise before anything is written
     check_files(config.detect.model, config.mask.model)
     if config.detect.model.startswith("keypoints:"):
         _ = models.detector
@@ -140,69 +104,58 @@ def prepare(workspace: Workspace, config: PipelineConfig) -> None:
 
 def finish(workspace: Workspace, config: PipelineConfig) -> None:
     """The steps that need the whole workspace at once: near-duplicates among the kept portraits."""
-    from phq_data.stages.dedup import duplicates
-
     parts = [workspace.part_info("tables/screened", part) for part in workspace.parts("tables/screened")]
     expected = settings.digest("dedup", 1, config.dedup, [info.content for info in parts if info])
     done = workspace.part_info("tables/duplicates", 0)
     if done is not None and done.fingerprint == expected:
         return
-    columns = ["portrait_id", "photo_id", "phash", "kept", "effective_resolution"]
-    rows = workspace.table("screened", columns).to_pylist()
-    found = duplicates([row for row in rows if row["kept"]], config.dedup)
-    workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", found), expected)
+    screened = records.from_table(Candidate, workspace.table("screened", records.columns(Candidate)))
+    found = duplicates([one for one in screened if one.kept], config.dedup)
+    workspace.write_part("tables/duplicates", 0, records.to_table(Duplicate, found), expected)
 
 
-def _read(workspace: Workspace, folder: str, part: int) -> list[Row]:
+def _folder(kind: type[Record]) -> str:
+    """Where the parts of a table lie in a workspace."""
+    return kind.table if kind is PlanItem else f"tables/{kind.table}"
+
+
+def _input(workspace: Workspace, kind: type[Record], part: int) -> PartInfo:
+    info = workspace.part_info(_folder(kind), part)
+    if info is None:
+        raise WorkspaceError(f"part {part} of {_folder(kind)} is missing or damaged: run `phq build` again")
+    return info
+
+
+def _read(workspace: Workspace, kind: type[Record], part: int) -> list[Record]:
     try:
-        return workspace.read_part(folder, part).to_pylist()
+        return records.from_table(kind, workspace.read_part(_folder(kind), part))
     except WorkspaceError:
         # Its footer is whole, its pages are not: without its mark the next build makes it anew.
-        for spec in STAGES:
-            if folder == f"tables/{spec.table}":
-                workspace.remove(f"ledger/{spec.name}/part-{part:05d}.parquet")
+        for stage in STAGES:
+            if stage.makes is kind:
+                workspace.remove(f"ledger/{stage.name}/part-{part:05d}.parquet")
         raise
 
 
-def _done(workspace: Workspace, spec: StageSpec, part: int, expected: str) -> PartInfo | None:
-    ledger = workspace.part_info(f"ledger/{spec.name}", part)
-    table = workspace.part_info(f"tables/{spec.table}", part)
+def _done(workspace: Workspace, stage: Stage[Any], part: int, expected: str) -> PartInfo | None:
+    ledger = workspace.part_info(f"ledger/{stage.name}", part)
+    table = workspace.part_info(f"tables/{stage.table}", part)
     if ledger is None or table is None:
         return None
     return ledger if ledger.fingerprint == table.fingerprint == expected else None
 
 
-def _call(
-    spec: StageSpec, workspace: Workspace, config: PipelineConfig, tables: list[list[Row]], tick: Tick
-) -> StageResult:
-    from phq_data.stages import align_crop, detect, fit, ingest, screen
-
-    models = models_for(config)
-
-    def read(row: Row) -> bytes:
+def _context(workspace: Workspace, config: PipelineConfig, tick: Tick) -> StageContext:
+    def read(key: str) -> bytes:
         try:
-            return read_photo(workspace, row["key"])
+            return read_photo(workspace, key)
         except WorkspaceError as error:  # one photo that is gone is no reason to stop the others
             raise FileNotFoundError(str(error)) from error
 
-    def open_photo(photo: Row) -> Any:
-        return ingest.open_photo(photo, read(photo), config.ingest.max_pixels)
+    def opened(photo: Photo) -> NDArray[np.uint8]:
+        return open_photo(photo.photo_id, read(photo.key), config.ingest.max_pixels)
 
-    if spec.name == "ingest":
-        return ingest.ingest(tables[0], read, config.ingest, tick=tick)
-    if spec.name == "detect":
-        return detect.detect(tables[0], open_photo, models.detector, config.detect, tick=tick)
-    if spec.name == "fit":
-        people, photos = tables
-        return fit.fit(people, models.fitter, config.fit, photos=photos, open_photo=open_photo, tick=tick)
-    if spec.name == "align_crop":
-        fits, people, photos = tables
-        return align_crop.align_crop(
-            fits, people, photos, open_photo, models.segmenter, models.rig, models.template, config,
-            tick=tick, given=models.given,
-        )  # fmt: skip
-    portraits, people, fits = tables
-    return screen.screen(portraits, people, config.screen, models.rig, tick=tick, fits=fits)
+    return StageContext(config, models_for(config), read, opened, tick)
 
 
 def read_photo(workspace: Workspace, key: str) -> bytes:
@@ -215,26 +168,28 @@ def read_photo(workspace: Workspace, key: str) -> bytes:
         return file.read()
 
 
-def _ledger_rows(spec: StageSpec, outcomes: list[Outcome], tables: list[list[Row]]) -> list[Row]:
-    """Ledger rows in the order of the items, each with the uri of its photo."""
-    items = [row[spec.item] for row in tables[0]]
+def _ledger(
+    stage: Stage[Any], outcomes: Sequence[Outcome], inputs: Sequence[Sequence[Record]]
+) -> list[LedgerEntry]:
+    """Ledger entries in the order of the outcomes, each with the uri of its photo."""
+    items = [getattr(record, stage.item) for record in inputs[0]]
     told = {outcome.item for outcome in outcomes}
     lost = [item for item in items if item not in told]
     if lost or len(outcomes) != len(items):
         raise RuntimeError(
-            f"stage '{spec.name}' was given {len(items)} items and accounted for {len(outcomes)}"
+            f"stage '{stage.name}' was given {len(items)} items and accounted for {len(outcomes)}"
             + (f"; first missing: {lost[0]}" if lost else "")
         )
-    uris = {
-        row["photo_id"]: row["uri"] for rows in tables for row in rows if "uri" in row and "photo_id" in row
-    }
-    by_item = {row[spec.item]: row.get("uri") or uris.get(row.get("photo_id", ""), "") for row in tables[0]}
-    rows = []
-    for outcome in outcomes:
-        row = outcome.row(spec.name)
-        row["uri"] = row["uri"] or by_item[outcome.item]
-        rows.append(row)
-    return rows
+    photos = {one.photo_id: one.uri for records in inputs for one in records if isinstance(one, Photo)}
+    uris = {item: _uri(record, photos) for item, record in zip(items, inputs[0], strict=True)}
+    return [outcome.entry(stage.name, uris[outcome.item]) for outcome in outcomes]
+
+
+def _uri(record: Record, photos: dict[str, str]) -> str:
+    """Where the photo of an item came from, as far as the stage's inputs say; `photos` are their uris."""
+    if isinstance(record, PlanItem | Photo):
+        return record.uri
+    return photos.get(getattr(record, "photo_id", ""), "")
 
 
 def load_config(workspace: Workspace) -> PipelineConfig:

@@ -1,19 +1,33 @@
-"""Running a whole build in this process, and what anybody who runs one reports and shows."""
+"""Running a whole build: the one loop that drives it, and the submit function that works in this process."""
 
 from __future__ import annotations
 
+import queue
 import time
-from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from phq_data.config import PipelineConfig
-from phq_data.pipeline.engine import STAGE_NAMES, PartReport, finish, prepare, run_part
+from phq_data.pipeline.engine import PartReport, finish, prepare, run_part
 from phq_data.pipeline.gather import gather
 from phq_data.sources import Source
+from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace, WorkspaceError
+
+
+@dataclass(frozen=True)
+class PartError:
+    """A part that could not be finished, and why."""
+
+    part: int
+    error: BaseException
+
+
+Submit = Callable[[Iterable[int]], Iterator[PartReport | PartError]]
+"""Runs parts through all stages, wherever it does, and gives what came of every stage as it ends."""
 
 
 @dataclass
@@ -72,24 +86,40 @@ class SilentProgress:
         """Ignore."""
 
 
-def run_chain(
-    url: str,
+def drive(
+    workspace: Workspace,
     config: PipelineConfig,
-    part: int,
-    *,
-    retry_failed: bool = False,
-    progress: Progress | None = None,
-) -> list[PartReport]:
-    """Run a part through every stage, in order."""
-    shown = progress or SilentProgress()
-    reports = []
-    for name in STAGE_NAMES:
-        report = run_part(
-            url, config, name, part, retry_failed=retry_failed, tick=partial(shown.item_done, name)
-        )
-        shown.part_done(report)
-        reports.append(report)
-    return reports
+    sources: Iterable[Source],
+    submit: Submit,
+    progress: Progress,
+) -> BuildReport:
+    """A whole build: gather photos into parts, submit the parts, finish what needs all of them.
+
+    The caller holds `workspace.lock()`. A part that breaks is named in the report's `errors` and the others
+    go on; a workspace that cannot be written stops the build with its `WorkspaceError`.
+    """
+    report = BuildReport()
+    began = time.perf_counter()
+    prepare(workspace, config)
+
+    def planned() -> Iterator[int]:
+        for part in gather(workspace, list(sources), config.ingest, config.part_size, progress.file_seen):
+            info = workspace.part_info("plan", part)
+            progress.part_planned(part, info.rows if info else 0)
+            yield part
+
+    for result in submit(planned()):
+        if isinstance(result, PartReport):
+            report.reports.append(result)
+            progress.part_done(result)
+        elif isinstance(result.error, WorkspaceError):
+            raise result.error
+        else:
+            report.errors.append(f"part {result.part}: {type(result.error).__name__}: {result.error}")
+    if not report.errors:
+        finish(workspace, config)
+    report.seconds = time.perf_counter() - began
+    return report
 
 
 def run_inline(
@@ -101,44 +131,44 @@ def run_inline(
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """The whole build in this process: `workers` threads, each taking a part through all stages.
-
-    The caller holds `workspace.lock()`. A part that breaks is named in the report's `errors` and the others
-    go on; a workspace that cannot be written stops the build with its `WorkspaceError`.
-    """
+    """The whole build in this process: `workers` threads, each taking a part through all stages (`drive`)."""
     shown = progress or SilentProgress()
-    report = BuildReport()
-    began = time.perf_counter()
-    prepare(workspace, config)
-    pending: dict[Future[list[PartReport]], int] = {}
 
-    def collect(futures: Iterable[Future[list[PartReport]]]) -> None:
-        for future in futures:
-            part = pending.pop(future)
-            error = future.exception()
-            if error is None:
-                report.reports.extend(future.result())
-            elif isinstance(error, WorkspaceError):
-                raise error
-            else:
-                report.errors.append(f"part {part}: {type(error).__name__}: {error}")
+    def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
+        return _in_threads(workspace.url, config, parts, workers, retry_failed, shown)
 
-    with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="part") as pool:
+    return drive(workspace, config, sources, submit, shown)
+
+
+def _in_threads(
+    url: str,
+    config: PipelineConfig,
+    parts: Iterable[int],
+    workers: int,
+    retry_failed: bool,
+    progress: Progress,
+) -> Iterator[PartReport | PartError]:
+    """What came of every stage of every part, as it ends. Abandoned, it starts no further part."""
+    done: queue.SimpleQueue[PartReport | PartError | None] = queue.SimpleQueue()  # None: a part has ended
+
+    def run(part: int) -> None:
         try:
-            for part in gather(workspace, sources, config.ingest, config.part_size, shown.file_seen):
-                info = workspace.part_info("plan", part)
-                shown.part_planned(part, info.rows if info else 0)
-                future = pool.submit(
-                    run_chain, workspace.url, config, part, retry_failed=retry_failed, progress=shown
-                )
-                pending[future] = part
-            while pending:
-                finished, _ = wait(pending, return_when=FIRST_COMPLETED)
-                collect(list(finished))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    if not report.errors:
-        finish(workspace, config)
-    report.seconds = time.perf_counter() - began
-    return report
+            for name in STAGE_NAMES:
+                tick = partial(progress.item_done, name)
+                done.put(run_part(url, config, name, part, retry_failed=retry_failed, tick=tick))
+        except BaseException as error:
+            done.put(PartError(part, error))
+        finally:
+            done.put(None)
+
+    pool = ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix="part")
+    try:
+        running = sum(pool.submit(run, part) is not None for part in parts)
+        while running:
+            result = done.get()
+            if result is None:
+                running -= 1
+            else:
+                yield result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

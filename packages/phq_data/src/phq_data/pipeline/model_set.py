@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 from phq_data.rig import PortraitRig
 
 if TYPE_CHECKING:
-    from phq_data.models.reference_inputs import Given
+    from phq_data.models.reference_inputs import ReferenceInputs
+
+T = TypeVar("T")
 
 
 class Models:
@@ -66,11 +68,11 @@ class Models:
         return self._once("template", lambda: template_joints(self.fitter.body))
 
     @property
-    def given(self) -> Given:
+    def reference_inputs(self) -> ReferenceInputs:
         """Head boxes and vertex maps that the user brought for the reference's crop."""
         from phq_data.models import reference_inputs
 
-        return self._once("given", lambda: reference_inputs.load(self._config))
+        return self._once("reference_inputs", lambda: reference_inputs.load(self._config))
 
     def _make_detector(self) -> PersonDetector:
         from phq_data.models import registry
@@ -101,11 +103,12 @@ class Models:
         )
         return registry.body_fitter("smplify", config=chosen)
 
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+    def _once(self, name: str, make: Callable[[], T]) -> T:
         with self._lock:
             if name not in self._made:
                 self._made[name] = make()
-            return self._made[name]
+            made: T = self._made[name]
+            return made
 
 
 @lru_cache(maxsize=4)

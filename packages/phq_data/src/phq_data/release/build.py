@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import __version__, schema
+from phq_data.errors import ReleaseError
+from phq_data.files import file_sha256
 from phq_data.pipeline.engine import load_config
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
@@ -31,7 +33,7 @@ from phq_data.release.rows import Facts, Joined, Truth, joined, pixel_digests
 from phq_data.release.select import Place, Selection, select
 from phq_data.release.shards import Before, ShardPlan
 from phq_data.release.splits import SplitShares
-from phq_data.release.version import ReleaseError, Version, VersionError, check_step
+from phq_data.release.version import Version, VersionError, check_step
 from phq_data.review.consensus import ConsensusRule
 from phq_data.rig import PortraitRig, RigError
 from phq_data.workspace import Workspace
@@ -328,7 +330,7 @@ def _write_shards(
     def copy(entry: ShardEntry, path: Path) -> None:
         assert parent is not None
         shutil.copyfile(parent.folder.path(entry.path), path)
-        if shards.file_sha256(path) != (entry.sha256, entry.bytes):
+        if file_sha256(path) != entry.sha256:
             raise ReleaseError(
                 f"{parent.folder.path(entry.path)} is not what {parent.version} was released with: get it "
                 "again (phq release pull), or build with --repack"
@@ -433,6 +435,5 @@ def _listed(manifest: Manifest, folder: Path) -> Manifest:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in known and name != manifests.NAME:
-            digest, size = shards.file_sha256(path)
-            files.append(FileEntry(name, size, digest))
+            files.append(FileEntry(name, path.stat().st_size, file_sha256(path)))
     return replace(manifest, files=tuple(files))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader
-from phq_data.release.version import ReleaseError, Version, VersionError
+from phq_data.release.version import Version, VersionError
 
 _INCOMPLETE = ".incomplete.json"
 

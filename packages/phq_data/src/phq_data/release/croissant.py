@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from phq_data import schema
-from phq_data.release import datasheet_text
+from phq_data.release import datasheet_text, rights
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
 
@@ -61,7 +61,7 @@ def document(manifest: Manifest, summary: Summary) -> dict[str, Any]:
     """The JSON-LD document."""
     url = manifest.about["url"] or f"urn:phq:{manifest.name}:{manifest.version}"
     licenses = datasheet_text.license_urls(summary)
-    others = [name for name in summary.licenses if datasheet_text.rights.license_url(name) is None]
+    others = [name for name in summary.licenses if rights.license_url(name) is None]
     return {
         "@context": _context(),
         "@type": "sc:Dataset",

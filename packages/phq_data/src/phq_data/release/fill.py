@@ -20,13 +20,14 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phq_data.errors import ReleaseError
+from phq_data.files import file_sha256
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import pixel_digest
-from phq_data.release.shards import file_sha256, write_rows
-from phq_data.release.version import ReleaseError
+from phq_data.release.shards import write_rows
 from phq_data.sources import RefusedFileError
 
 MARK = "filled"
@@ -77,13 +78,13 @@ def fill(
     for number, shard in enumerate(manifest.shards):
         path = target / shard.path
         known = done_before.get(shard.path)
-        if known is None or not path.exists() or file_sha256(path)[0] != known:
+        if known is None or not path.exists() or file_sha256(path) != known:
             why: Counter[str] = Counter()
             write_rows(path, _all_filled(_rows(release, number), fetchers, why), _schema(release, number))
             (target / "data" / f".{path.name}.json").write_text(json.dumps(why))
         reasons = Counter(json.loads((target / "data" / f".{path.name}.json").read_text()))
         missing.update(reasons)
-        digest, size = file_sha256(path)
+        digest, size = file_sha256(path), path.stat().st_size
         done_before[shard.path] = digest
         _save_journal(target, manifest, done_before)
         entries.append(ShardEntry(shard.path, shard.split, _count(path), size, digest))
@@ -101,7 +102,7 @@ def from_folders(folders: Iterable[Path]) -> Fetch:
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                by_digest[file_sha256(path)[0]] = path
+                by_digest[file_sha256(path)] = path
 
     def fetch(row: Mapping[str, Any]) -> bytes | None:
         path = by_digest.get(row["photo_id"])
@@ -131,7 +132,7 @@ def from_web(
     from phq_data.sources.web.fetch import Fetcher
     from phq_data.sources.web.http import Web
     from phq_data.sources.web.limits import HostPolicy
-    from phq_data.sources.web.robots import Courtesy
+    from phq_data.sources.web.robots import RobotsPolicy
 
     web = Web(
         contact,
@@ -140,7 +141,7 @@ def from_web(
         attempts=attempts,
         allow_private=allow_private,
     )
-    courtesy = Courtesy(web)
+    robots = RobotsPolicy(web)
 
     def fetch(row: Mapping[str, Any]) -> bytes | None:
         url = row["file_url"]
@@ -148,7 +149,7 @@ def from_web(
             return None
         with tempfile.TemporaryDirectory(prefix="phq-fill-") as folder:
             try:
-                found = Fetcher(web, courtesy, Path(folder), limit).fetch(url)
+                found = Fetcher(web, robots, Path(folder), limit).fetch(url)
             except RefusedError as error:
                 raise RefusedFileError(error.reason, f"{url} is not fetched: {error}") from None
             except FetchError as error:
@@ -192,7 +193,7 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
     """The row with its picture, and why it has none."""
     from phq_data.images.codecs import PhotoError, decode, encode_image, image_struct
     from phq_data.stages.crop import CropError, Window
-    from phq_data.stages.resample import cut
+    from phq_data.stages.resample import resample
 
     try:
         photo = _photo(row, fetchers)
@@ -206,7 +207,7 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
         return row, "another_photo"
     try:
         pixels = decode(photo, max_pixels=150_000_000).pixels
-        picture = cut(pixels, Window(*row["window"]), row["size"]).pixels
+        picture = resample(pixels, Window(*row["window"]), row["size"]).pixels
         data, extension = encode_image(picture, row["codec"])
         struct = image_struct(data, f"{row['portrait_id']}.{extension}")
         if row["codec"].startswith("jpeg"):
@@ -269,7 +270,7 @@ def _finish(
         if entry.path != manifests.INDEX:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(release.folder.read(entry.path))
-        digest, size = file_sha256(path)
+        digest, size = file_sha256(path), path.stat().st_size
         files.append(FileEntry(entry.path, size, digest))
     for path in target.rglob(".*"):
         path.unlink()

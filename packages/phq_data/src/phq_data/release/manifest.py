@@ -25,7 +25,8 @@ import pyarrow as pa
 
 from phq_data import schema
 from phq_data.compatibility import first_columns
-from phq_data.release.version import ReleaseError, Version
+from phq_data.errors import ReleaseError
+from phq_data.release.version import Version
 
 FORMAT = "phq-release/1"
 NAME = "manifest.json"

@@ -29,10 +29,10 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from phq_data import old_schema, schema
+from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones
 from phq_data.release.manifest import Manifest, ShardEntry
-from phq_data.release.version import ReleaseError
 from phq_data.rig import PortraitRig, RigError
 
 __all__ = ["Release", "ReleaseError", "Split", "open"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from phq_data.release.version import ReleaseError
+from phq_data.errors import ReleaseError
 from phq_data.sources.licenses import is_free, license_url
 from phq_data.sources.terms import TERMS, USES, Permission, Use, recorded, terms_of
 

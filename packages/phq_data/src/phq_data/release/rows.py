@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from phq_data import old_schema, schema
+from phq_data.errors import ReleaseError
 from phq_data.release.manifest import Images, encoded_digest, row_digest
 from phq_data.release.select import PROVENANCE, Place, day
-from phq_data.release.version import ReleaseError
 from phq_data.workspace import Workspace
 
 _BATCH = 16  # rows read at once: one row group of the workspace

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from phq_data.errors import ReleaseError
 from phq_data.release import rights
 from phq_data.release.rights import Permission
 from phq_data.release.splits import Grouped, near_duplicates
 from phq_data.release.tombstones import Tombstones
-from phq_data.release.version import ReleaseError
 from phq_data.review import decisions
 from phq_data.review.consensus import Consensus, ConsensusRule
 from phq_data.workspace import Workspace

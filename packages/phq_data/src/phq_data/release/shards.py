@@ -11,7 +11,6 @@ put aside in a file of its shard; each shard is then sorted and written on its o
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from typing import Any, BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phq_data.errors import ReleaseError
+from phq_data.files import file_sha256
 from phq_data.release.manifest import SPLITS, Images, ShardEntry
 from phq_data.release.rows import Facts, Truth, joined, stored_schema
 from phq_data.release.select import Place
-from phq_data.release.version import ReleaseError
 from phq_data.workspace import Workspace
 
 ROW_BYTES = 1_500  # about what a row takes beside its pictures
@@ -124,16 +124,6 @@ def write(
     return [entries[shard.path] for shard in plans]
 
 
-def file_sha256(path: Path) -> tuple[str, int]:
-    """(sha256, size) of a file, read in pieces."""
-    state, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            state.update(chunk)
-            size += len(chunk)
-    return state.hexdigest(), size
-
-
 def _same(old: Before, new: Facts) -> bool:
     return old.digest == new.digest and old.encoded == new.encoded
 
@@ -204,8 +194,7 @@ def _write_shard(
             found = [rows.get_batch(batch).slice(row, 1) for batch, row in places]
             table = pa.Table.from_batches(found).combine_chunks()
             writer.write_table(table.cast(kind), row_group_size=len(group))
-    digest, size = file_sha256(path)
-    return ShardEntry(shard.path, shard.split, len(shard.rows), size, digest)
+    return ShardEntry(shard.path, shard.split, len(shard.rows), path.stat().st_size, file_sha256(path))
 
 
 def _writer(file: BinaryIO, kind: pa.Schema) -> pq.ParquetWriter:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.errors import ReleaseError
 from phq_data.release.manifest import SPLITS
-from phq_data.release.version import ReleaseError
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fsspec.implementations.local import LocalFileSystem
 
+from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, tombstones
 from phq_data.release.tombstones import Tombstone, Tombstones
-from phq_data.release.version import ReleaseError
 
 _COLUMNS = ["portrait_id", "photo_id", "page_url", "file_url", "author", "author_url"]
 

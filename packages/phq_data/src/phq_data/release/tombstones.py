@@ -18,7 +18,8 @@ from typing import Any
 
 import fsspec
 
-from phq_data.release.version import ReleaseError
+from phq_data.errors import ReleaseError
+from phq_data.files import writing
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
@@ -171,14 +172,13 @@ def write(fs: fsspec.AbstractFileSystem, folder: str, tombstones: Tombstones) ->
     from fsspec.implementations.local import LocalFileSystem
 
     path = f"{folder}/{NAME}"
+    if isinstance(fs, LocalFileSystem):
+        with writing(path) as temporary:
+            temporary.write_bytes(tombstones.to_bytes())
+        return
     with contextlib.suppress(FileExistsError):
         fs.makedirs(folder, exist_ok=True)
-    if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, tombstones.to_bytes())
-        return
-    temporary = f"{folder}/.{NAME}.tmp"
-    fs.pipe_file(temporary, tombstones.to_bytes())
-    fs.mv(temporary, path)
+    fs.pipe_file(path, tombstones.to_bytes())
 
 
 def joined(lists: Iterable[Tombstones]) -> Tombstones:

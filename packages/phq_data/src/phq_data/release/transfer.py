@@ -17,13 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from phq_data.errors import ReleaseError
+from phq_data.files import file_sha256, stream_sha256
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, tombstones
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
 from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError, Use
 from phq_data.release.select import PROVENANCE
-from phq_data.release.version import ReleaseError
 
 INCOMPLETE = ".incomplete.json"
 _CHUNK = 4 << 20
@@ -151,7 +152,7 @@ def pull(
     done = 0
     for entry in manifest.entries:
         path = Path(target.path(entry.path))
-        if path.is_file() and path.stat().st_size == entry.bytes and _sha256(path) == entry.sha256:
+        if path.is_file() and path.stat().st_size == entry.bytes and file_sha256(path) == entry.sha256:
             counts["kept"] += 1
         else:
             got = _download(source, entry, path)
@@ -296,7 +297,7 @@ def _download(source: Folder, entry: ShardEntry | FileEntry, path: Path) -> int:
                 moved += len(chunk)
         if part.stat().st_size < entry.bytes:
             raise OSError(f"only {part.stat().st_size:,} of {entry.bytes:,} bytes came")
-        if _sha256(part) != entry.sha256:
+        if file_sha256(part) != entry.sha256:
             part.unlink()
             raise OSError("what came is not what was released (its sha256 differs)")
 
@@ -350,14 +351,6 @@ def _retrying(work: Callable[[], Any], where: str) -> None:
             time.sleep(_PAUSE * 2**attempt)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _remote_sha256(folder: Folder, name: str) -> str:
-    state = hashlib.sha256()
     with folder.fs.open(folder.path(name), "rb") as file:
-        while chunk := file.read(_CHUNK):
-            state.update(chunk)
-    return state.hexdigest()
+        return stream_sha256(file)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phq_data import schema
+from phq_data.errors import ReleaseError
 from phq_data.evaluation.matching import match_people
 from phq_data.release.rows import Truth
-from phq_data.release.version import ReleaseError
 from phq_data.synthesis import truth as photographs
 from phq_data.workspace import Workspace
 

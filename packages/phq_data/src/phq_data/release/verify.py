@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phq_data import camera, schema
+from phq_data.errors import ReleaseError
+from phq_data.files import stream_sha256
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.reader import PICTURES, Folder, Release
 from phq_data.release.splits import near_duplicates
-from phq_data.release.version import ReleaseError
 from phq_data.rig import RigError
 
 _CHUNK = 4 << 20
@@ -91,14 +91,12 @@ def _check_files(
     def check(entry: ShardEntry | FileEntry) -> tuple[str, int]:
         if entry.path not in sizes:
             return "is missing", 0
-        state, size = hashlib.sha256(), 0
-        with folder.fs.open(folder.path(entry.path), "rb") as file:
-            while chunk := file.read(_CHUNK):
-                state.update(chunk)
-                size += len(chunk)
+        size = sizes[entry.path]
         if size != entry.bytes:
             return f"has {size:,} bytes instead of {entry.bytes:,}", size
-        return ("" if state.hexdigest() == entry.sha256 else "was changed: its sha256 differs"), size
+        with folder.fs.open(folder.path(entry.path), "rb") as file:
+            found = stream_sha256(file)
+        return ("" if found == entry.sha256 else "was changed: its sha256 differs"), size
 
     problems, broken = [], set()
     with ThreadPoolExecutor(max(1, workers)) as pool:

@@ -9,14 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from phq_data.errors import PhqError
+from phq_data.errors import ReleaseError
 
 Bump = Literal["major", "minor", "patch"]
 _PATTERN = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:\+([0-9A-Za-z.-]+))?", re.ASCII)
-
-
-class ReleaseError(PhqError, RuntimeError):
-    """A release that cannot be made, read or trusted; the message says why and what to do."""
 
 
 class VersionError(ReleaseError):

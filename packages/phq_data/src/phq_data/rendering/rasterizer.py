@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from phq_data.arrays import FloatArray
 
 NEAR = 1e-3
 """Metres. Triangles that come nearer to the camera plane than this are left out, not clipped."""
@@ -45,7 +45,7 @@ class Visible:
         """Vertex values [V, C] at the visible points, [N, C] float32. `faces` [F, 3] are those drawn."""
         chosen = faces[self.face]
         values = corners.astype(np.float32, copy=False)
-        result = values[chosen[:, 0]] * self.weights[:, :1]
+        result: np.ndarray = values[chosen[:, 0]] * self.weights[:, :1]
         result += values[chosen[:, 1]] * self.weights[:, 1:2]
         result += values[chosen[:, 2]] * self.weights[:, 2:]
         return result

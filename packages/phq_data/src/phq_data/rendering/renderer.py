@@ -117,7 +117,7 @@ def headlight(points: np.ndarray, faces: np.ndarray, eye: np.ndarray) -> np.ndar
     normals = vertex_normals(points, faces)
     towards = eye - points
     towards /= np.maximum(np.linalg.norm(towards, axis=1, keepdims=True), 1e-9)
-    return 0.35 + 0.65 * np.abs((normals * towards).sum(axis=1))
+    return np.asarray(0.35 + 0.65 * np.abs((normals * towards).sum(axis=1)))
 
 
 def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     for axis in range(3):
         repeated = np.repeat(normal[:, axis], 3)
         total[:, axis] = np.bincount(faces.reshape(-1), weights=repeated, minlength=len(points))
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))
 
 
 def backend() -> Backend:

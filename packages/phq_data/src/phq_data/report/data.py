@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from phq_data.compatibility import upgrade_settings
 from phq_data.config import ConfigError, PipelineConfig, default
-from phq_data.pipeline.engine import STAGE_NAMES
+from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace
 
 PORTRAIT_COLUMNS = [
@@ -264,8 +264,9 @@ def _settings(workspace: Workspace) -> tuple[dict[str, Any], PipelineConfig]:
     """The flat settings as written, and the config they make (the default one for a newer version's)."""
     if not workspace.exists("config.json"):
         return _flat(default()), default()
-    written, _ = upgrade_settings(json.loads(workspace.read_bytes("config.json")))
+    written = json.loads(workspace.read_bytes("config.json"))
     try:
+        written, _ = upgrade_settings(written)
         config = PipelineConfig.from_dict(written)
     except (ConfigError, TypeError):
         config = default()

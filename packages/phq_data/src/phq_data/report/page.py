@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import tempfile
 import time
 from collections.abc import Iterable
@@ -16,6 +13,7 @@ import jinja2
 import numpy as np
 
 from phq_data import __version__
+from phq_data.files import OutputError, writing
 from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
@@ -180,16 +178,8 @@ def _place(workspace: Workspace, out: Path | None) -> Path:
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:
-    """Whole or not at all."""
-    temporary = folder / f".tmp-{secrets.token_hex(4)}-{name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, folder / name)  # noqa: PTH105 (says what it does)
-    except OSError as error:
-        raise WorkspaceError(
-            f"cannot write the report to {folder / name}: {error.strerror or error}"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        with writing(folder / name) as temporary:
+            temporary.write_bytes(content)
+    except OutputError as error:
+        raise WorkspaceError(f"the report is not written: {error}") from error

@@ -189,7 +189,7 @@ def shrink(pixels: Pixels, side: int) -> Pixels:
 def checkerboard(size: int, cell: int = 12) -> Pixels:
     """The pattern [S, S, 3] that stands for nothing."""
     at = np.arange(size) // cell
-    return np.array(_CHECKER, np.uint8)[(at[:, None] + at[None, :]) % 2]
+    return np.asarray(np.array(_CHECKER, np.uint8)[(at[:, None] + at[None, :]) % 2])
 
 
 def cut_out(image: Pixels, alpha: Pixels) -> Pixels:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phq_data.files import OutputError, writing
 from phq_data.review.consensus import VERDICTS, ReviewError
 from phq_data.review.records import LogEntry
 from phq_data.review.reviewers import checked_name
@@ -60,15 +60,11 @@ def export(store: Store, out: Path) -> int:
     Raises `ReviewError` for another kind of file or a folder that cannot be written.
     """
     kind = _kind(out)
-    temporary = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
     try:
-        count = _export_csv(store, temporary) if kind == "csv" else _export_parquet(store, temporary)
-        temporary.replace(out)
-    except OSError as error:
-        raise ReviewError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+        with writing(out) as temporary:
+            return _export_csv(store, temporary) if kind == "csv" else _export_parquet(store, temporary)
+    except OutputError as error:
+        raise ReviewError(str(error)) from error
 
 
 def load(store: Store, file: Path) -> tuple[int, int]:

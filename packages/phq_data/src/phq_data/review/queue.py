@@ -24,8 +24,6 @@ from phq_data.review.tables import ITEMS, LEASES, STANDINGS
 
 Order = Literal["error_probability", "source", "yaw", "random"]
 ORDERS: tuple[str, ...] = get_args(Order)
-RENAMED_ORDERS = {"error_probability": "error_probability"}
-"""What orders were called in version 1."""
 MAX_COUNT = 100
 _MANY, _STALE_SECONDS = 2000, 10.0  # how old a count of more than so many portraits may be
 

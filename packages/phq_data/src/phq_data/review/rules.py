@@ -32,10 +32,6 @@ YAW_BINS = 12
 """Bins of 30 degrees, the first centred on the front."""
 
 
-RENAMED_SETTINGS = {"known_share": "gold_share"}
-"""What settings of the policy were called in version 1."""
-
-
 @dataclass(frozen=True)
 class Policy:
     """How a team reviews; kept in the store's table `settings`."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import difflib
 import fnmatch
 import json
 import tomllib
@@ -34,6 +33,7 @@ from typing import Any
 from phq_data.compatibility import PROVENANCE, notice, upgrade_provenance
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
+from phq_data.text import suggestion
 
 RIGHTS_NAMES = ("rights.json", "rights.toml")
 _FIELDS = tuple(field.name for field in dataclasses.fields(Provenance))
@@ -84,9 +84,7 @@ def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     notice(f"{path}: names", {old: new for old, new in PROVENANCE.items() if old in stated})
     for name, value in values.items():
         if name not in _FIELDS:
-            close = difflib.get_close_matches(name, _FIELDS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(_FIELDS)}, files"
-            raise SourceError(f"{path}: there is no '{name}'; {hint}")
+            raise SourceError(f"{path}: there is no '{name}'; {suggestion(name, [*_FIELDS, 'files'])}")
         if name == "permission" and isinstance(value, dict):
             value = json.dumps(value, sort_keys=True, default=str)
         if isinstance(value, datetime.date):

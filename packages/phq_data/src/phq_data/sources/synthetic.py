@@ -6,10 +6,8 @@ the pictures is made here from the free body model, so they may be used and publ
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from phq_data.files import file_sha256, write_text, writing
 from phq_data.process_pool import end_with_parent
 from phq_data.sources import Provenance, SourceError, SourceFile
 
@@ -129,7 +128,7 @@ def _rights(behind: Sequence[Path]) -> dict[str, str]:
 
 def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
     """Remember whose photos `target` holds. Raises `SourceError` if it holds others."""
-    digests = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in behind]
+    digests = [[path.name, file_sha256(path)] for path in behind]
     series = {"seed": seed, "backgrounds": digests}
     note = target / "series.json"
     if note.exists() or any((target / "photos").glob("*.jpg")):
@@ -144,7 +143,7 @@ def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
             )
         return
     _check(behind)
-    _replace(note, json.dumps(series).encode())
+    write_text(note, json.dumps(series))
 
 
 def _check(behind: Sequence[Path]) -> None:
@@ -176,7 +175,7 @@ def _finished(target: Path, count: int) -> int:
     photos = target / "photos"
     if len(known) != count or {path.name for path in photos.glob("[0-9]*.jpg")} != set(known):
         return 0
-    same = all(hashlib.sha256((photos / name).read_bytes()).hexdigest() == known[name] for name in known)
+    same = all(file_sha256(photos / name) == known[name] for name in known)
     return int(truth.num_rows) if same else 0
 
 
@@ -206,15 +205,9 @@ def _one(photos: Path, parts: Path, seed: int, behind: Sequence[Path], index: in
         raise SourceError(
             f"a background photo cannot be read ({error}): take it out of the folder"
         ) from error
-    _replace(path, photo.jpeg)
+    with writing(path) as temporary:
+        temporary.write_bytes(photo.jpeg)
     write_truth(_part(parts, index), truth_rows(photo, seed, index, path.name))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _photos_in(folder: Path) -> list[Path]:

@@ -8,7 +8,6 @@ unless a permission covers it. Addresses on the hosts of providers with terms fa
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phq_data.files import file_sha256
 from phq_data.sources import Provenance, SourceError, is_web_address
 from phq_data.sources.licenses import normalise
 from phq_data.sources.web import Candidate, Page
@@ -37,8 +37,7 @@ class UrlList:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(path)
         except OSError as error:
             raise SourceError(f"cannot read the list {path}: {error.strerror or error}") from error
         self.query = f"{path.name}@{digest[:12]}"

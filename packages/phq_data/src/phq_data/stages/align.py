@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.config import AlignConfig
 from phq_data.errors import PhqError
+from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
-from phq_data.stages.base import Row
 
-FloatArray = NDArray[np.float64]
 Template = Mapping[str, ArrayLike] | NDArray[np.floating]
 """Neutral joints in metres in the world frame around the neck: by name, [3] each, or [13, 3] in the order of
 `bodies.JOINT_NAMES`."""
@@ -56,24 +56,23 @@ class Alignment:
     rotation: FloatArray  # [3, 3] world (body) to the photo's camera frame
 
 
-def align(fit: Row, config: AlignConfig, template: Template) -> Alignment:
-    """The alignment of one row of `fits`. Raises `AlignError` when the fit implies no camera."""
-    joints = named_joints(fit)
-    pose = np.asarray(fit["pose"], np.float64)
-    root_orient = np.asarray(fit["root_orient"], np.float64)
-    if not (np.isfinite(joints).all() and np.isfinite(pose).all() and np.isfinite(root_orient).all()):
+def align(fit: Fit, config: AlignConfig, template: Template) -> Alignment:
+    """The alignment of one fit. Raises `AlignError` when it implies no camera."""
+    joints, pose = fit.joints, fit.pose
+    if not (np.isfinite(joints).all() and np.isfinite(pose).all() and np.isfinite(fit.root_orient).all()):
         raise AlignError("the fitted body has numbers that are not finite")
     neck = joints[JOINT_NAMES.index("neck")]
     if neck[2] <= 0:
         raise AlignError(f"the fitted neck lies behind the camera (depth {neck[2]:.3g} m)")
     if config.joints == "reference":
         rotation = _rotation_over(REFERENCE_JOINTS, template, joints)
-    elif fit["body"] == "anny":
-        rotation = rotation_matrix(root_orient)
+    elif fit.body == "anny":
+        rotation = rotation_matrix(fit.root_orient)
     else:
         rotation = _rotation_over(UPPER_JOINTS, posed_template(template, pose), joints)
     try:
         label = camera_on_sphere(rotation, neck)
+        camera.check_label(camera.to_label(label))
     except camera.CameraError as error:
         raise AlignError(str(error)) from error
     return Alignment(camera=label, pose=pose, neck_cam=neck, rotation=rotation)
@@ -89,11 +88,6 @@ def by_name(template: Template) -> dict[str, FloatArray]:
             f"a template has {len(JOINT_NAMES)} joints of 3 coordinates, not shape {points.shape}"
         )
     return dict(zip(JOINT_NAMES, points, strict=True))
-
-
-def named_joints(fit: Row) -> FloatArray:
-    """The joints [13, 3] of a row of `fits`, in metres in the photo's camera frame."""
-    return np.asarray(fit["joints"], np.float64).reshape(len(JOINT_NAMES), 3)
 
 
 def reference_alignment(
@@ -121,7 +115,7 @@ def kabsch(
     V = np.swapaxes(Vt, -1, -2).copy()
     # A reflection would fit mirrored joints better; the least certain axis is turned back.
     V[..., 2] *= np.sign(np.linalg.det(V @ np.swapaxes(U, -1, -2)))[..., None]
-    return V @ np.swapaxes(U, -1, -2)
+    return np.asarray(V @ np.swapaxes(U, -1, -2))
 
 
 def camera_on_sphere(

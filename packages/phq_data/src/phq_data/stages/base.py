@@ -1,6 +1,6 @@
-"""What every stage shares: outcomes, results, and how a stage is handed pictures.
+"""What a stage is, what it is given, and how it accounts for its items.
 
-A stage is a pure function of (rows, images, config, models). It knows nothing of Prefect, of files or of
+A stage is a pure function of (records, images, config, models). It knows nothing of Prefect, of files or of
 other stages. It accounts for every item that it was given: kept, rejected (with a reason and the numbers
 behind it) or failed (with the class of the error and whether another try may help).
 """
@@ -8,18 +8,26 @@ behind it) or failed (with the class of the error and whether another try may he
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-Row = dict[str, Any]
-"""A row of one of the tables in `schema`; `schema.to_table` checks it on the way out."""
+from phq_data.config import PipelineConfig
+from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
+from phq_data.models.reference_inputs import ReferenceInputs
+from phq_data.records import LedgerEntry, Photo, Record
+from phq_data.rig import PortraitRig
 
-OpenPhoto = Callable[[Row], NDArray[np.uint8]]
-"""A row of `photos` to its upright sRGB picture [H, W, 3]. Raises `images.PhotoError`."""
+R = TypeVar("R", bound=Record)
+
+OpenPhoto = Callable[[Photo], NDArray[np.uint8]]
+"""A photo to its upright sRGB pixels [H, W, 3]. Raises `PhotoError`, and `OSError` when it cannot be read."""
+
+ReadBytes = Callable[[str], bytes]
+"""The `key` of a planned file or photo to its bytes. Raises `OSError`."""
 
 Tick = Callable[[], None]
 """Called once for every item done, for progress."""
@@ -30,31 +38,107 @@ def no_tick() -> None:
 
 
 @dataclass(frozen=True)
+class Stage(Generic[R]):
+    """One step of a build. Each stage's module ends with its `STAGE`; `sequence.STAGES` lists them."""
+
+    name: str
+    title: str  # for people, beside a progress bar
+    version: int  # raised when the result changes for the same input
+    makes: type[R]  # the records of the table that it writes
+    reads: tuple[type[Record], ...]  # the tables whose part i it reads; records of the first are its items
+    item: str  # the key of an item: a field of the first
+    made_with: Callable[[PipelineConfig, ModelSet], list[object]]
+    """The settings and models that its result depends on: they enter the fingerprint of its parts."""
+    run: Callable[[Inputs, StageContext], StageResult[R]]
+
+    @property
+    def table(self) -> str:
+        """The table that it writes."""
+        return self.makes.table
+
+
+class Inputs:
+    """Part i of every table that a stage reads."""
+
+    def __init__(self, records: Mapping[type[Record], Sequence[Record]]) -> None:
+        self._records = dict(records)
+
+    def of(self, kind: type[R]) -> list[R]:
+        """The records of one table, in its order."""
+        return cast("list[R]", self._records[kind])
+
+
+class ModelSet(Protocol):
+    """The models that a config names, each loaded when first asked for."""
+
+    @property
+    def detector(self) -> PersonDetector:
+        """Finds people."""
+        ...
+
+    @property
+    def fitter(self) -> BodyFitter:
+        """Fits bodies."""
+        ...
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """Separates people from the background."""
+        ...
+
+    @property
+    def rig(self) -> PortraitRig:
+        """The rig of the fitter's body."""
+        ...
+
+    @property
+    def template(self) -> NDArray[np.float64]:
+        """Neutral joints [13, 3] of the fitter's body around the neck, metres."""
+        ...
+
+    @property
+    def reference_inputs(self) -> ReferenceInputs:
+        """Head boxes and vertex maps that the user brought for the reference's crop."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage works with beside its inputs."""
+
+    config: PipelineConfig
+    models: ModelSet
+    read: ReadBytes
+    open_photo: OpenPhoto
+    tick: Tick = no_tick
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one item in one stage."""
 
-    item: str  # id of the row the stage was given
+    item: str  # id of the record that the stage was given
     outcome: Literal["kept", "rejected", "failed"]
     reason: str = ""  # short and stable: "no_person", "too_blurry", "PhotoError"; "" when kept
     message: str = ""  # a sentence for people
     retryable: bool = False  # may another try help? only for failed
     evidence: Mapping[str, Any] = field(default_factory=dict)  # numbers behind the verdict, JSON-able
-    outputs: tuple[str, ...] = ()  # ids of the rows that came of it
+    outputs: tuple[str, ...] = ()  # ids of the records that came of it
     uri: str = ""  # of the photo, when the stage knows it
 
-    def row(self, stage: str) -> Row:
-        """This outcome as a row of `schema.LEDGER`."""
-        return {
-            "stage": stage,
-            "item": self.item,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "message": self.message,
-            "retryable": self.retryable,
-            "evidence": json.dumps(plain(self.evidence), sort_keys=True),
-            "outputs": list(self.outputs),
-            "uri": self.uri,
-        }
+    def entry(self, stage: str, uri: str = "") -> LedgerEntry:
+        """This outcome in the ledger of `stage`; `uri` is the photo's where the outcome does not know it."""
+        return LedgerEntry(
+            stage=stage,
+            item=self.item,
+            outcome=self.outcome,
+            reason=self.reason,
+            message=self.message,
+            retryable=self.retryable,
+            evidence=json.dumps(plain(self.evidence), sort_keys=True),
+            outputs=self.outputs,
+            uri=self.uri or uri,
+        )
 
     @classmethod
     def failure(cls, item: str, error: BaseException, *, retryable: bool = False, uri: str = "") -> Outcome:
@@ -65,10 +149,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class StageResult:
-    """Rows for the stage's table and one outcome for every item given."""
+class StageResult(Generic[R]):
+    """Records for the stage's table and one outcome for every item given."""
 
-    rows: list[Row]
+    records: list[R]
     outcomes: list[Outcome]
 
 

@@ -25,20 +25,21 @@ to a perfect head.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.errors import PhqError
 from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.records import Fit, Portrait
 from phq_data.rig import PortraitRig
-from phq_data.stages.align import Alignment, Template, by_name, named_joints
-from phq_data.stages.base import Row
-
-FloatArray = NDArray[np.float64]
+from phq_data.schema import make_id
+from phq_data.stages.align import Alignment, Template, by_name
 
 CANVAS_FOCAL = 5000.0 / 1024.0
 """Focal length of crop A in image widths (section 4)."""
@@ -72,6 +73,10 @@ _LANDMARKS: Mapping[str, tuple[float, float]] = {
 _FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 _SHOULDERS = ("left_shoulder", "right_shoulder")
 _ROUNDS = 30
+
+
+LOSSY = ("jpeg-95",)
+"""Codecs that change what a reviewer sees, and therefore the portrait's id."""
 
 
 class CropError(PhqError, ValueError):
@@ -112,15 +117,62 @@ class Window:
         return max(0.0, 1.0 - across * down / self.side**2)
 
 
-def fit_window(aligned: Alignment, rig: PortraitRig, keypoints: ArrayLike, fit: Row) -> Window:
+def _intrinsics() -> FloatArray:
+    return camera.INTRINSICS  # of the module: inside the class, `camera` is the field
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCrop:
+    """Where a person is in the picture: camera, pose and window belong together and are made once."""
+
+    camera: FloatArray  # [4, 4] camera-to-world on the look-at sphere, metres
+    pose: FloatArray  # [6] neck and head axis-angles, radians
+    window: Window
+    size: int  # side of the picture, pixels
+    intrinsics: FloatArray = field(default_factory=_intrinsics)  # [3, 3] in picture widths
+
+    @classmethod
+    def of(cls, portrait: Portrait) -> LabelledCrop:
+        """What a finished portrait says of itself."""
+        cam2world, intrinsics = camera.from_label(portrait.camera)
+        return cls(cam2world, portrait.pose, Window(*portrait.window.tolist()), portrait.size, intrinsics)
+
+    @cached_property
+    def label(self) -> NDArray[np.float32]:
+        """The camera as the 25 numbers of a label."""
+        return camera.to_label(self.camera, self.intrinsics)
+
+    @property
+    def angles(self) -> tuple[float, float, float]:
+        """(yaw, pitch, roll) of the camera, radians."""
+        yaw, pitch, roll = camera.angles(self.camera)
+        return float(yaw), float(pitch), float(roll)
+
+    def keypoints(self, points: FloatArray) -> FloatArray:
+        """Keypoints [..., 3] (x, y, score) in photo pixels as they lie in the picture, in its pixels."""
+        return self.window.keypoints(points, self.size)
+
+    def portrait_id(self, photo_id: str, codec: str) -> str:
+        """The id of the portrait that this crop of a photo gives: what a reviewer sees and a trainer gets.
+
+        Windows are rounded to 0.01 photo pixels, cameras and poses to 1e-4: less cannot be seen, and a fit
+        that is repeated on another machine keeps its ids.
+        """
+        place = [round(float(value) * 100) for value in (self.window.x, self.window.y, self.window.side)]
+        camera_key = [round(float(value) * 10_000) for value in self.label]
+        pose_key = [round(float(value) * 10_000) for value in self.pose]
+        seen = codec if codec in LOSSY else "lossless"
+        return make_id(photo_id, place, camera_key, pose_key, self.size, seen)
+
+
+def fit_window(aligned: Alignment, rig: PortraitRig, keypoints: ArrayLike, fit: Fit) -> Window:
     """The window that best puts the posed rig on the person with `keypoints` [17, 3] in photo pixels.
 
-    `fit` is the person's row of `fits`. Weighted least squares in closed form, re-weighted for robustness.
+    Weighted least squares in closed form, re-weighted for robustness.
     Raises `CropError` when nothing usable is known of the person.
     """
     names = [name for name in _LANDMARKS if name in rig.landmark_names]
-    places = rig.posed_landmarks(aligned.pose)[[rig.landmark(name) for name in names]]
-    rig_points, _ = camera.project(places, aligned.camera)
+    rig_points = _rig_points(names, rig, aligned.camera, aligned.pose)
     points = np.asarray(keypoints, np.float64).reshape(-1, 3)
     fitted, known = _fitted(names, fit)
     detected, aim, left = _detected(names, points, _errors(names, fit), known)
@@ -179,12 +231,12 @@ def head_box(keypoints: ArrayLike) -> FloatArray | None:
 
 
 def first_window(
-    aligned: Alignment, template: Template, keypoints: ArrayLike, fit: Row, head: ArrayLike | None
+    aligned: Alignment, template: Template, keypoints: ArrayLike, fit: Fit, head: ArrayLike | None
 ) -> Window:
     """Crop A of one person with `keypoints` [17, 3] and head box `head` [4], if any (`reference_window`)."""
     points = np.asarray(keypoints, np.float64).reshape(-1, 3)
     shoulders = points[[COCO_KEYPOINTS.index(name) for name in _SHOULDERS], :2]
-    return _finite(reference_window(aligned, template, shoulders, head, float(fit["focal"])))
+    return _finite(reference_window(aligned, template, shoulders, head, fit.focal))
 
 
 def choose_window(
@@ -193,7 +245,7 @@ def choose_window(
     rig: PortraitRig,
     template: Template,
     keypoints: ArrayLike,
-    fit: Row,
+    fit: Fit,
 ) -> Window:
     """The window of one person in `CropConfig.mode`. Raises `CropError` when there is none."""
     points = np.asarray(keypoints, np.float64).reshape(-1, 3)
@@ -202,25 +254,27 @@ def choose_window(
     return _finite(fit_window(aligned, rig, points, fit))
 
 
-def label_residuals(
-    aligned: Alignment, rig: PortraitRig, keypoints: ArrayLike, fit: Row, window: Window
+def landmark_errors(
+    crop: LabelledCrop,
+    rig: PortraitRig,
+    keypoints: FloatArray,  # [17, 3] x, y in photo pixels, score
+    fit: Fit,
 ) -> tuple[float, float]:
     """(all, shoulders): how far the label's rig is from the person's keypoints, as share of the side.
 
     Per point, the distance from the rig's landmark to the fitted body's, and from there to the keypoint as
     the fit sees it (`residuals` of `fits`), root of the sum of squares. Means over face, ears and shoulders,
-    `keypoints` [17, 3] counting as far as the detector is sure of them; where it is sure of none, by their
-    bare scores. 1.0 when there is nothing to compare with.
+    `keypoints` counting as far as the detector is sure of them; where it is sure of none, by their bare
+    scores. 1.0 when there is nothing to compare with.
     """
     names = [name for name in (*_FACE, *_SHOULDERS) if name in rig.landmark_names]
-    places = rig.posed_landmarks(aligned.pose)[[rig.landmark(name) for name in names]]
-    rig_points, _ = camera.project(places, aligned.camera)
+    rig_points = _rig_points(names, rig, crop.camera, crop.pose)
     fitted, known = _fitted(names, fit)
     errors = _errors(names, fit)
-    scores = np.asarray(keypoints, np.float64).reshape(-1, 3)[[COCO_KEYPOINTS.index(n) for n in names], 2]
+    scores = keypoints[[COCO_KEYPOINTS.index(name) for name in names], 2]
     usable = known * np.isfinite(errors)
-    missed = np.nan_to_num(errors) * _person_size(fit) / window.side
-    distance = np.hypot(np.linalg.norm(window.to_picture(fitted) - rig_points, axis=1), missed)
+    missed = np.nan_to_num(errors) * _person_size(fit) / crop.window.side
+    distance = np.hypot(np.linalg.norm(crop.window.to_picture(fitted) - rig_points, axis=1), missed)
     shoulder = np.array([name in _SHOULDERS for name in names])
     trust, scores = trust_in(scores) * usable, scores * usable
     return _mean(distance, trust, scores), _mean(distance[shoulder], trust[shoulder], scores[shoulder])
@@ -229,6 +283,12 @@ def label_residuals(
 def trust_in(scores: ArrayLike) -> FloatArray:
     """How far keypoints with these scores are measurements rather than guesses, 0..1."""
     return np.clip((np.asarray(scores, np.float64) - UNSURE) / (SURE - UNSURE), 0.0, 1.0)
+
+
+def _rig_points(names: list[str], rig: PortraitRig, cam2world: FloatArray, pose: FloatArray) -> FloatArray:
+    """The posed rig's landmarks [L, 2] as the label's camera sees them, in picture widths."""
+    places = rig.posed_landmarks(pose)[[rig.landmark(name) for name in names]]
+    return camera.project(places, cam2world)[0]
 
 
 def _finite(window: Window) -> Window:
@@ -266,25 +326,25 @@ def _detected(
     return positions, np.array([aim[name] for name in names]), np.array([left[name] for name in names])
 
 
-def _errors(names: list[str], fit: Row) -> FloatArray:
+def _errors(names: list[str], fit: Fit) -> FloatArray:
     """Reprojection errors [L], share of the person's size; nan where the fit used no keypoint."""
-    residuals = np.asarray(fit["residuals"], np.float64)
-    return np.array([residuals[COCO_KEYPOINTS.index(n)] if n in COCO_KEYPOINTS else np.nan for n in names])
+    return np.array(
+        [fit.residuals[COCO_KEYPOINTS.index(n)] if n in COCO_KEYPOINTS else np.nan for n in names]
+    )
 
 
-def _person_size(fit: Row) -> float:
+def _person_size(fit: Fit) -> float:
     """The unit of a fit's residuals: how many photo pixels wide its shoulders are from the front."""
-    joints = named_joints(fit)
-    left, right, neck = (joints[JOINT_NAMES.index(name)] for name in (*_SHOULDERS, "neck"))
-    return float(fit["focal"]) * float(np.linalg.norm(left - right)) / max(float(neck[2]), 1e-6)
+    left, right, neck = (fit.joints[JOINT_NAMES.index(name)] for name in (*_SHOULDERS, "neck"))
+    return fit.focal * float(np.linalg.norm(left - right)) / max(float(neck[2]), 1e-6)
 
 
-def _fitted(names: list[str], fit: Row) -> tuple[FloatArray, FloatArray]:
+def _fitted(names: list[str], fit: Fit) -> tuple[FloatArray, FloatArray]:
     """Projected joints [L, 2] of the fitted body in photo pixels, and 1.0 where they can be seen."""
-    joints = named_joints(fit)[[JOINT_NAMES.index(name) for name in names]]
+    joints = fit.joints[[JOINT_NAMES.index(name) for name in names]]
     known = (np.isfinite(joints).all(axis=1) & (joints[:, 2] > 0)).astype(np.float64)
     depth = np.where(known > 0, joints[:, 2], 1.0)[:, None]
-    seen = float(fit["focal"]) * joints[:, :2] / depth + np.asarray(fit["principal"], np.float64)
+    seen = fit.focal * joints[:, :2] / depth + fit.principal
     return np.where(known[:, None] > 0, seen, 0.0), known
 
 

@@ -15,6 +15,7 @@ each hash with every change of that many bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
@@ -22,36 +23,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.config import DedupConfig
-from phq_data.stages.base import Row
+from phq_data.records import Duplicate, Record
 
 _QUARTERS, _BITS = 4, 16
 _CHUNK = 1 << 22  # candidate pairs looked at together
 
 
-def duplicates(rows: Sequence[Row], config: DedupConfig) -> list[Row]:
-    """Rows of `duplicates`, one a member of every cluster of two or more, sorted by portrait id.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidate(Record):
+    """What is asked of a verdict to find its portrait's duplicates."""
 
-    `rows` need portrait_id, photo_id, phash and effective_resolution; `kept` is taken as true where it is
-    missing.
-    """
-    if not rows:
+    table = "screened"
+    portrait_id: str
+    photo_id: str
+    phash: int
+    kept: bool
+    effective_resolution: float
+
+
+def duplicates(candidates: Sequence[Candidate], config: DedupConfig) -> list[Duplicate]:
+    """One record a member of every cluster of two or more, sorted by portrait id."""
+    if not candidates:
         return []
-    order = sorted(
-        range(len(rows)),
-        key=lambda i: (
-            not rows[i].get("kept", True),
-            -float(rows[i].get("effective_resolution") or 0.0),
-            rows[i]["portrait_id"],
-        ),
-    )
-    hashes = np.array([int(rows[i]["phash"]) for i in order], np.uint64)
-    neighbours = _neighbours(hashes, config.max_distance)
-    photo = [rows[i]["photo_id"] for i in order]
-    name = [rows[i]["portrait_id"] for i in order]
+    ranked = sorted(candidates, key=lambda one: (not one.kept, -one.effective_resolution, one.portrait_id))
+    neighbours = _Neighbours(np.array([one.phash for one in ranked], np.uint64), config.max_distance)
+    photo = [one.photo_id for one in ranked]
+    name = [one.portrait_id for one in ranked]
 
-    claimed = np.zeros(len(order), bool)
-    found: list[Row] = []
-    for best in range(len(order)):
+    claimed = np.zeros(len(ranked), bool)
+    found: list[Duplicate] = []
+    for best in range(len(ranked)):
         if claimed[best]:
             continue
         claimed[best] = True
@@ -66,15 +67,15 @@ def duplicates(rows: Sequence[Row], config: DedupConfig) -> list[Row]:
         if len(members) > 1:
             cluster = min(name[member] for _, member in members)
             found += [
-                {
-                    "portrait_id": name[member],
-                    "cluster": cluster,
-                    "representative": member == best,
-                    "distance": distance,
-                }
+                Duplicate(
+                    portrait_id=name[member],
+                    cluster=cluster,
+                    representative=member == best,
+                    distance=distance,
+                )
                 for distance, member in members
             ]
-    return sorted(found, key=lambda row: str(row["portrait_id"]))
+    return sorted(found, key=lambda one: one.portrait_id)
 
 
 def close_pairs(
@@ -131,10 +132,6 @@ class _Neighbours:
             for other in self._rows[self._bounds[member] : self._bounds[member + 1]]
             if other != row
         ]
-
-
-def _neighbours(hashes: NDArray[np.uint64], max_distance: int) -> _Neighbours:
-    return _Neighbours(hashes, max_distance)
 
 
 @lru_cache(maxsize=8)

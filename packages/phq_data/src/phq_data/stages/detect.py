@@ -10,65 +10,74 @@ from numpy.typing import NDArray
 from phq_data.config import DetectConfig
 from phq_data.images.codecs import PhotoError
 from phq_data.models.protocols import BatchDetector, DetectedPerson, NamedPhotoDetector, PersonDetector
+from phq_data.records import Person, Photo
 from phq_data.schema import make_id
-from phq_data.stages.base import OpenPhoto, Outcome, Row, StageResult, Tick, no_tick
+from phq_data.stages.base import (
+    Inputs,
+    OpenPhoto,
+    Outcome,
+    Stage,
+    StageContext,
+    StageResult,
+    Tick,
+    no_tick,
+)
 from phq_data.text import file_name
 
 
 def detect(
-    photos: Sequence[Row],
+    photos: Sequence[Photo],
     open_photo: OpenPhoto,
     detector: PersonDetector,
     config: DetectConfig,
     tick: Tick = no_tick,
-) -> StageResult:
-    """Rows of `people` and one outcome a photo: kept with its people, rejected (no_person), or failed."""
-    rows: list[Row] = []
+) -> StageResult[Person]:
+    """People, and one outcome a photo: kept with its people, rejected (no_person), or failed."""
+    people: list[Person] = []
     outcomes: list[Outcome] = []
     for photo, found in _found(photos, open_photo, detector):
-        photo_id, uri = photo["photo_id"], photo.get("uri") or ""
         if isinstance(found, Exception):
             retryable = isinstance(found, OSError)
-            outcomes.append(Outcome.failure(photo_id, found, retryable=retryable, uri=uri))
-            tick()
-            continue
-        ids = []
-        for order, person in enumerate(found):
-            ids.append(make_id(photo_id, detector.fingerprint, order))
-            rows.append(
-                {
-                    "person_id": ids[-1],
-                    "photo_id": photo_id,
-                    "detector": detector.fingerprint,
-                    "order": order,
-                    "box": np.asarray(person.box, np.float64).tolist(),
-                    "keypoints": np.asarray(person.keypoints, np.float64).reshape(-1).tolist(),
-                    "score": float(person.score),
-                    "photo_width": int(photo["width"]),
-                    "photo_height": int(photo["height"]),
-                }
-            )
-        if ids:
-            evidence = {"people": len(ids), "best_score": max(person.score for person in found)}
-            outcomes.append(Outcome(photo_id, "kept", evidence=evidence, outputs=tuple(ids), uri=uri))
+            outcomes.append(Outcome.failure(photo.photo_id, found, retryable=retryable, uri=photo.uri))
         else:
-            message = "no person was found in this photo"
-            outcomes.append(Outcome(photo_id, "rejected", "no_person", message, uri=uri))
+            there = [_person(photo, order, one, detector) for order, one in enumerate(found)]
+            people += there
+            outcomes.append(_outcome(photo, there))
         tick()
-    return StageResult(rows, outcomes)
+    return StageResult(people, outcomes)
+
+
+def _person(photo: Photo, order: int, found: DetectedPerson, detector: PersonDetector) -> Person:
+    return Person(
+        person_id=make_id(photo.photo_id, detector.fingerprint, order),
+        photo_id=photo.photo_id,
+        detector=detector.fingerprint,
+        order=order,
+        box=np.asarray(found.box, np.float64),
+        keypoints=np.asarray(found.keypoints, np.float64),
+        score=float(found.score),
+        photo_width=photo.width,
+        photo_height=photo.height,
+    )
+
+
+def _outcome(photo: Photo, people: Sequence[Person]) -> Outcome:
+    if not people:
+        message = "no person was found in this photo"
+        return Outcome(photo.photo_id, "rejected", "no_person", message, uri=photo.uri)
+    evidence = {"people": len(people), "best_score": max(person.score for person in people)}
+    outputs = tuple(person.person_id for person in people)
+    return Outcome(photo.photo_id, "kept", evidence=evidence, outputs=outputs, uri=photo.uri)
 
 
 def _found(
-    photos: Sequence[Row], open_photo: OpenPhoto, detector: PersonDetector
-) -> Iterator[tuple[Row, list[DetectedPerson] | PhotoError | OSError]]:
+    photos: Sequence[Photo], open_photo: OpenPhoto, detector: PersonDetector
+) -> Iterator[tuple[Photo, list[DetectedPerson] | PhotoError | OSError]]:
     """Every photo with its people, or with why it could not be opened, in order."""
     if isinstance(detector, NamedPhotoDetector):
         for photo in photos:
-            size = (int(photo["width"]), int(photo["height"]))
-            yield (
-                photo,
-                detector.detect_named(file_name(photo.get("uri") or ""), size, int(photo["orientation"])),
-            )
+            size = (photo.width, photo.height)
+            yield photo, detector.detect_named(file_name(photo.uri), size, photo.orientation)
         return
     count = detector.batch if isinstance(detector, BatchDetector) else 1
     for start in range(0, len(photos), count):
@@ -86,3 +95,20 @@ def _found(
             people = iter([detector.detect(image) for image in images])
         for photo, pixels in zip(chunk, opened, strict=True):
             yield photo, pixels if isinstance(pixels, Exception) else next(people)
+
+
+def _run(inputs: Inputs, context: StageContext) -> StageResult[Person]:
+    config, detector = context.config.detect, context.models.detector
+    return detect(inputs.of(Photo), context.open_photo, detector, config, context.tick)
+
+
+STAGE = Stage(
+    name="detect",
+    title="find people",
+    version=2,
+    makes=Person,
+    reads=(Photo,),
+    item="photo_id",
+    made_with=lambda config, models: [config.detect, models.detector.fingerprint],
+    run=_run,
+)

@@ -11,16 +11,16 @@ What a file may come to:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import PhotoError, decode, perceptual_hash
+from phq_data.records import Photo, PlanItem
 from phq_data.sources.licenses import REASONS
-from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
+from phq_data.stages.base import Inputs, Outcome, ReadBytes, Stage, StageContext, StageResult, Tick, no_tick
 
 _RIGHTS = frozenset({*REASONS, "terms", "robots", "opt_out"})
 """Reasons of photos from the web that may not be taken (`sources.licenses`, `sources.web`)."""
@@ -28,50 +28,46 @@ _VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animat
 """Reasons that are a choice of ours, not a defect of the file: such files are rejected, not failed."""
 _MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "changed"})
 """Reasons that may be gone at the next try."""
-_COPIED = [column.name for column in schema.PHOTOS if column.name in schema.PLAN.names]
 
 
 def ingest(
-    plan: Sequence[Row],  # rows of schema.PLAN
-    read: Callable[[Row], bytes],
+    plan: Sequence[PlanItem],
+    read: ReadBytes,
     config: IngestConfig,
     tick: Tick = no_tick,
-) -> StageResult:
-    """Rows of `schema.PHOTOS` and one outcome for every row of `plan`, in its order.
-
-    `read` gives the bytes of a plan row and may raise `OSError`. Outcomes carry the plan row's `item`.
-    """
-    rows: list[Row] = []
+) -> StageResult[Photo]:
+    """Photos, and one outcome for every item of `plan`, in its order."""
+    photos: list[Photo] = []
     outcomes: list[Outcome] = []
     for planned in plan:
-        row, outcome = _one(planned, read, config)
-        if row is not None:
-            rows.append(row)
+        photo, outcome = _one(planned, read, config)
+        if photo is not None:
+            photos.append(photo)
         outcomes.append(outcome)
         tick()
-    return StageResult(rows, outcomes)
+    return StageResult(photos, outcomes)
 
 
-def open_photo(photo: Row, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """The upright sRGB picture [H, W, 3] of a `photos` row from its file's bytes.
+def open_photo(photo_id: str, data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """The upright sRGB pixels [H, W, 3] of an ingested photo from its file's bytes.
 
     Raises `PhotoError`; reason "changed" when the bytes are no longer those that were ingested.
     """
-    _check_bytes(data, photo["photo_id"])
+    _check_bytes(data, photo_id)
     return decode(data, max_pixels=max_pixels).pixels
 
 
-def _one(planned: Row, read: Callable[[Row], bytes], config: IngestConfig) -> tuple[Row | None, Outcome]:
-    """The photo row of one file, if it becomes one, and its outcome. Never raises for the file's sake."""
-    item, uri = planned["item"], planned["uri"]
-    if planned["error"]:
+def _one(planned: PlanItem, read: ReadBytes, config: IngestConfig) -> tuple[Photo | None, Outcome]:
+    """The photo of one file, if it becomes one, and its outcome. Never raises for the file's sake."""
+    item, uri = planned.item, planned.uri
+    if planned.error:
         return None, _unreadable(planned, config)
-    if planned["same_as"] is not None:
-        message = f"has the same bytes as {planned['same_as']}"
-        evidence = {"same_as": planned["same_as"]}
+    if planned.same_as is not None:
+        message = f"has the same bytes as {planned.same_as}"
+        evidence = {"same_as": planned.same_as}
         return None, Outcome(item, "rejected", "same_file", message, evidence=evidence, uri=uri)
     try:
-        row = _photo(planned, read(planned), config)
+        photo = _photo(planned, read(planned.key), config)
     except PhotoError as error:
         if error.reason in _VERDICTS:
             text = str(error)
@@ -84,11 +80,11 @@ def _one(planned: Row, read: Callable[[Row], bytes], config: IngestConfig) -> tu
         return None, Outcome.failure(item, problem, retryable=True, uri=uri)
     except Exception as error:  # one odd file must not take the others with it; the ledger names the class
         return None, Outcome.failure(item, error, uri=uri)
-    return row, Outcome(item, "kept", outputs=(row["photo_id"],), uri=uri)
+    return photo, Outcome(item, "kept", outputs=(photo.photo_id,), uri=uri)
 
 
-def _photo(planned: Row, data: bytes, config: IngestConfig) -> Row:
-    _check_bytes(data, planned["sha256"])
+def _photo(planned: PlanItem, data: bytes, config: IngestConfig) -> Photo:
+    _check_bytes(data, planned.sha256)
     photo = decode(data, max_pixels=config.max_pixels)
     if min(photo.width, photo.height) < config.min_side:
         raise PhotoError(
@@ -97,36 +93,57 @@ def _photo(planned: Row, data: bytes, config: IngestConfig) -> Row:
             "(ingest.min_side)",
             {"width": photo.width, "height": photo.height, "min_side": config.min_side},
         )
-    return {
-        **{name: planned.get(name) for name in _COPIED},
-        "photo_id": planned["sha256"],
-        "width": photo.width,
-        "height": photo.height,
-        "format": photo.format,
-        "bytes": len(data),
-        "orientation": photo.orientation,
-        "color": photo.color,
-        "phash": perceptual_hash(photo.pixels),
-        "exif_time": photo.exif_time,
-    }
+    return Photo(
+        **planned.provenance(),
+        key=planned.key,
+        photo_id=planned.sha256,
+        width=photo.width,
+        height=photo.height,
+        format=photo.format,
+        bytes=len(data),
+        orientation=photo.orientation,
+        color=photo.color,
+        phash=perceptual_hash(photo.pixels),
+        exif_time=photo.exif_time,
+    )
 
 
-def _unreadable(planned: Row, config: IngestConfig) -> Outcome:
+def _unreadable(planned: PlanItem, config: IngestConfig) -> Outcome:
     """The outcome of a file that the plan could not read. `error` is a class (PermissionError), and then
     another try may help, or the word of a verdict on the file (not_an_image), and then none will.
     """
-    reason, message = planned["error"], planned["message"] or planned["error"]
+    reason, message = planned.error, planned.message or planned.error
     if reason in _VERDICTS:
+        evidence: dict[str, object] = {"bytes": planned.size, "max_bytes": config.max_bytes}
         if reason in _RIGHTS:
-            names = ("provider", "page_url", "file_url", "license", "rights_evidence")
-            evidence = {name: planned.get(name) for name in names}
-        else:
-            evidence = {"bytes": planned["size"], "max_bytes": config.max_bytes}
-        return Outcome(planned["item"], "rejected", reason, message, evidence=evidence, uri=planned["uri"])
+            evidence = {
+                "provider": planned.provider,
+                "page_url": planned.page_url,
+                "file_url": planned.file_url,
+                "license": planned.license,
+                "rights_evidence": planned.rights_evidence,
+            }
+        return Outcome(planned.item, "rejected", reason, message, evidence=evidence, uri=planned.uri)
     retryable = reason[0].isupper()
-    return Outcome(planned["item"], "failed", reason, message, retryable=retryable, uri=planned["uri"])
+    return Outcome(planned.item, "failed", reason, message, retryable=retryable, uri=planned.uri)
 
 
 def _check_bytes(data: bytes, sha256: str) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise PhotoError("changed", "the file is no longer the one that was planned: run the build again")
+
+
+def _run(inputs: Inputs, context: StageContext) -> StageResult[Photo]:
+    return ingest(inputs.of(PlanItem), context.read, context.config.ingest, context.tick)
+
+
+STAGE = Stage(
+    name="ingest",
+    title="read photos",
+    version=1,
+    makes=Photo,
+    reads=(PlanItem,),
+    item="item",
+    made_with=lambda config, models: [config.ingest],
+    run=_run,
+)

@@ -87,7 +87,7 @@ def without_padding(
     known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
     left = 1.0 - np.clip(np.maximum(across[None, :], down[:, None]), 0.0, 1.0)
     reflected = alpha[np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))]
-    return np.rint(reflected * left * known).astype(np.uint8)
+    return np.asarray(np.rint(reflected * left * known).astype(np.uint8))
 
 
 def inside_photo(window: Window, size: int, photo_size: tuple[int, int]) -> NDArray[np.bool_]:

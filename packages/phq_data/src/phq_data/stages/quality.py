@@ -14,11 +14,10 @@ from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.rig import PortraitRig
-from phq_data.stages.crop import Window, trust_in
-
-FloatArray = NDArray[np.float64]
+from phq_data.stages.crop import LabelledCrop, Window, trust_in
 
 NEAR_BLACK, NEAR_WHITE = 8, 250
 """Luminance at which nothing can be told any more."""
@@ -164,14 +163,12 @@ def same_person(one: FloatArray, other: FloatArray, side: float) -> bool:
 
 def rig_evidence(
     rig: PortraitRig,
-    label: ArrayLike,  # [25]
-    pose: ArrayLike,  # [6]
+    crop: LabelledCrop,
     mask: NDArray[np.uint8],  # [S, S]
     inside: NDArray[np.bool_],  # [S, S] photo rather than padding
 ) -> RigEvidence:
     """Where the posed rig, as the label's camera sees it, falls on the picture. Counted over its vertices."""
-    cam2world, intrinsics = camera.from_label(label)
-    places, depth = camera.project(rig.posed(pose), cam2world, intrinsics)
+    places, depth = camera.project(rig.posed(crop.pose), crop.camera, crop.intrinsics)
     size = len(mask)
     pixels = np.floor(places * size).astype(np.int64)
     shown = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < size).all(axis=1)

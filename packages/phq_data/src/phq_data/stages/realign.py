@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.rig import PortraitRig
 from phq_data.stages.crop import CANVAS_FOCAL, TIGHTER, Window
 
-FloatArray = NDArray[np.float64]
 CANVAS = 1024  # pixels a side of crop A and of its vertex maps
 HEAD_HEIGHT = 0.0649  # metres above the neck joint; higher vertices are the head
 LEAST, MOST = 0.85, 2.0  # limits of the scale

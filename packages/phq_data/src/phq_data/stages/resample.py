@@ -28,17 +28,15 @@ _LARGEST = 20.0  # sides of the photo; a larger window shows nothing but padding
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A picture cut from a photo."""
+class Resampled:
+    """What a window shows of a photo."""
 
     pixels: NDArray[np.uint8]  # [S, S, 3] RGB
     padding: float  # share of the picture that lies outside the photo
-    effective_resolution: (
-        float  # photo pixels per picture pixel, along a side; below 1 the photo was enlarged
-    )
+    effective_resolution: float  # photo pixels per picture pixel; below 1 the photo was enlarged
 
 
-def cut(photo: NDArray[np.uint8], window: Window, size: int) -> Cut:
+def resample(photo: NDArray[np.uint8], window: Window, size: int) -> Resampled:
     """The picture of `size` pixels a side that `window` shows of `photo` [H, W, 3].
 
     Raises `CropError` for a window that has no side or dwarfs the photo.
@@ -53,7 +51,7 @@ def cut(photo: NDArray[np.uint8], window: Window, size: int) -> Cut:
         pixels = _inside(photo, window, size)
     else:
         pixels = _padded(photo, window, size)
-    return Cut(pixels, padding, window.side / size)
+    return Resampled(pixels, padding, window.side / size)
 
 
 def fade(
@@ -147,7 +145,7 @@ def _blurred(region: NDArray[np.uint8], down_x: float, down_y: float, height: in
     blurred = gaussian_filter(
         values, (sigma * scale[0], sigma * scale[1], 0), mode="mirror", radius=(*radius, 0)
     )
-    return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(blurred), 0, 255).astype(np.uint8))
 
 
 def _resize(

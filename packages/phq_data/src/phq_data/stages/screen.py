@@ -7,17 +7,18 @@ otherwise. `scores` says how the numbers are made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data.config import ScreenConfig
-from phq_data.images.codecs import PhotoError, decode_struct, encode_image, image_struct, perceptual_hash
+from phq_data.images.codecs import PhotoError, decode_struct, encode_image, perceptual_hash
+from phq_data.records import EncodedImage, Fit, Person, Portrait, Screened
 from phq_data.rig import PortraitRig
-from phq_data.schema import SCREENED
-from phq_data.stages.base import Outcome, Row, StageResult, Tick, no_tick
-from phq_data.stages.crop import TIGHTER, Window
+from phq_data.stages.base import Inputs, Outcome, Stage, StageContext, StageResult, Tick, no_tick
+from phq_data.stages.crop import TIGHTER, LabelledCrop
 from phq_data.stages.mask import inside_photo
 from phq_data.stages.quality import intrusion, laplacian_variance, pixel_scores, rig_evidence
 from phq_data.stages.realign import CANVAS
@@ -42,129 +43,192 @@ _SENTENCES = {
 
 
 def screen(
-    portraits: Sequence[Row],
-    people: Sequence[Row],
+    portraits: Sequence[Portrait],
+    people: Sequence[Person],
     config: ScreenConfig,
     rig: PortraitRig,
     tick: Tick = no_tick,
     *,
-    fits: Sequence[Row] = (),
-) -> StageResult:
-    """Rows of `screened` for all portraits and one outcome each.
+    fits: Sequence[Fit] = (),
+) -> StageResult[Screened]:
+    """A verdict on every portrait, and one outcome each.
 
-    `people` are all people of the portraits' photos. With the rows of `fits`, doubt knows how well keypoints
-    were explained and what else would explain them; without, it rests on keypoints and label alone.
+    `people` are all people of the portraits' photos. With `fits`, doubt knows how well keypoints were
+    explained and what else would explain them; without, it rests on keypoints and label alone.
     """
-    by_photo: dict[str, list[Row]] = {}
+    by_photo: dict[str, list[Person]] = {}
     for person in people:
-        by_photo.setdefault(person["photo_id"], []).append(person)
-    fit_of = {row["fit_id"]: row for row in fits}
-    rows: list[Row] = []
+        by_photo.setdefault(person.photo_id, []).append(person)
+    fit_of = {fit.fit_id: fit for fit in fits}
+    verdicts: list[Screened] = []
     outcomes: list[Outcome] = []
     for portrait in portraits:
-        name = portrait["portrait_id"]
         try:
-            picture, mask = decode_struct(portrait["image"]), decode_struct(portrait["mask"])
+            picture, mask = _decoded(portrait.image), _decoded(portrait.mask)
         except PhotoError as error:
-            outcomes.append(Outcome.failure(name, error))
+            outcomes.append(Outcome.failure(portrait.portrait_id, error))
             tick()
             continue
-        group = by_photo.get(portrait["photo_id"], [])
-        numbers = _numbers(portrait, picture, mask, group, fit_of.get(portrait["fit_id"]), rig)
+        crop, group = LabelledCrop.of(portrait), by_photo.get(portrait.photo_id, [])
+        scores = _scores(portrait, crop, picture, mask, group, fit_of.get(portrait.fit_id), rig)
         if config.min_laplacian > 0:
-            numbers["laplacian"] = laplacian_variance(picture, round(CANVAS * TIGHTER))
-        reasons = judge(numbers, config)
-        row: Row = {
-            "portrait_id": name,
-            "photo_id": portrait["photo_id"],
-            "kept": not reasons,
-            "reasons": reasons,
-            **{column: numbers[column] for column in SCREENED.names if column in numbers},
-            "phash": perceptual_hash(picture),
-            "overlay": _overlay(portrait, picture, rig) if reasons else None,
-        }
-        rows.append(row)
-        evidence = {**numbers, "reasons": reasons}
-        if reasons:
-            message = "; ".join(_SENTENCES[reason].format(**numbers) for reason in reasons)
-            outcomes.append(
-                Outcome(name, "rejected", reasons[0], message, evidence=evidence, outputs=(name,))
-            )
-        else:
-            outcomes.append(Outcome(name, "kept", evidence=evidence, outputs=(name,)))
+            scores = replace(scores, laplacian=laplacian_variance(picture, round(CANVAS * TIGHTER)))
+        reasons = judge(scores, config)
+        drawn = _overlay(portrait.portrait_id, crop, picture, rig) if reasons else None
+        verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(picture), drawn))
+        outcomes.append(_outcome(portrait, scores, reasons))
         tick()
-    return StageResult(rows, outcomes)
+    return StageResult(verdicts, outcomes)
 
 
-def judge(numbers: dict[str, float], config: ScreenConfig) -> list[str]:
-    """The reasons to reject a portrait with these numbers, most telling first; empty when it is good."""
+@dataclass(frozen=True)
+class Scores:
+    """The numbers that a portrait is judged by: those of `screened`, and three that only the ledger keeps."""
+
+    blur: float
+    exposure_low: float
+    exposure_high: float
+    contrast: float
+    effective_resolution: float
+    padding: float
+    landmark_error: float
+    shoulder_error: float
+    mask_share: float
+    overlap: float
+    error_probability: float
+    expected_yaw_error: float
+    coverage: float  # share of the label's body that lies on the person
+    head_outside: float  # share of the head that lies outside the photo
+    laplacian: float | None = None  # of crop A, where the reference's blur filter is asked for
+
+    def known(self) -> dict[str, float]:
+        """All that were measured, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def judge(scores: Scores, config: ScreenConfig) -> list[str]:
+    """The reasons to reject a portrait with these scores, most telling first; empty when it is good."""
+    laplacian = np.inf if scores.laplacian is None else scores.laplacian
     checks = [
-        ("too_small", numbers["effective_resolution"] < config.min_effective_resolution),
-        ("off_shoulders", numbers["shoulder_error"] > config.max_shoulder_error),
-        ("off_keypoints", numbers["landmark_error"] > config.max_landmark_error),
-        ("crowded", numbers["overlap"] > config.max_overlap),
-        ("too_much_padding", numbers["padding"] > config.max_padding),
-        ("head_cut", numbers["head_outside"] > config.max_head_outside),
-        ("mask_too_small", numbers["mask_share"] < config.min_mask_share),
-        ("blurry", numbers["blur"] < config.min_blur),
-        ("blurry", numbers.get("laplacian", np.inf) < config.min_laplacian),
-        ("too_dark", numbers["exposure_low"] > config.max_exposure),
-        ("too_bright", numbers["exposure_high"] > config.max_exposure),
-        ("low_contrast", numbers["contrast"] < config.min_contrast),
-        ("doubtful", numbers["error_probability"] > config.max_error_probability),
+        ("too_small", scores.effective_resolution < config.min_effective_resolution),
+        ("off_shoulders", scores.shoulder_error > config.max_shoulder_error),
+        ("off_keypoints", scores.landmark_error > config.max_landmark_error),
+        ("crowded", scores.overlap > config.max_overlap),
+        ("too_much_padding", scores.padding > config.max_padding),
+        ("head_cut", scores.head_outside > config.max_head_outside),
+        ("mask_too_small", scores.mask_share < config.min_mask_share),
+        ("blurry", scores.blur < config.min_blur),
+        ("blurry", laplacian < config.min_laplacian),
+        ("too_dark", scores.exposure_low > config.max_exposure),
+        ("too_bright", scores.exposure_high > config.max_exposure),
+        ("low_contrast", scores.contrast < config.min_contrast),
+        ("doubtful", scores.error_probability > config.max_error_probability),
     ]
     return list(dict.fromkeys(reason for reason, bad in checks if bad))
 
 
-def _numbers(
-    portrait: Row,
-    picture: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
-    group: Sequence[Row],
-    fit: Row | None,
+def _scores(
+    portrait: Portrait,
+    crop: LabelledCrop,
+    picture: NDArray[np.uint8],  # [S, S, 3]
+    mask: NDArray[np.uint8],  # [S, S]
+    group: Sequence[Person],  # all people of the photo
+    fit: Fit | None,
     rig: PortraitRig,
-) -> dict[str, float]:
-    """The score columns of `screened`, and what else goes into the evidence."""
-    window = Window(*portrait["window"])
-    person = next((row for row in group if row["person_id"] == portrait["person_id"]), None)
-    size = int(portrait["size"])
+) -> Scores:
+    person = next((one for one in group if one.person_id == portrait.person_id), None)
     if person is not None:
-        inside = inside_photo(window, size, (int(person["photo_width"]), int(person["photo_height"])))
+        inside = inside_photo(crop.window, crop.size, (person.photo_width, person.photo_height))
     else:
-        inside = np.ones((size, size), bool)
-    here = np.asarray(portrait["keypoints"], np.float64).reshape(17, 3)
-    target = here.copy()
-    target[:, :2] = window.to_photo(here[:, :2], size)
-    others = [row["keypoints"] for row in group if row["person_id"] != portrait["person_id"]]
-    pixels = pixel_scores(picture, mask, inside, float(portrait["effective_resolution"]))
-    on_rig = rig_evidence(rig, portrait["camera"], portrait["pose"], mask, inside)
-    residual = float(portrait["landmark_error"])
-    seen = evidence(here, residual, on_rig.coverage, portrait["camera"], portrait["pose"], fit)
-    doubt = load_model().assess(seen)
-    return {
-        "blur": pixels.blur,
-        "exposure_low": pixels.exposure_low,
-        "exposure_high": pixels.exposure_high,
-        "contrast": pixels.contrast,
-        "effective_resolution": float(portrait["effective_resolution"]),
-        "padding": float(portrait["padding"]),
-        "landmark_error": residual,
-        "shoulder_error": float(portrait["shoulder_error"]),
-        "mask_share": pixels.mask_share,
-        "overlap": intrusion(window, target, others),
-        "error_probability": doubt.wrong,
-        "expected_yaw_error": doubt.expected_yaw_error,
-        "coverage": on_rig.coverage,
-        "head_outside": on_rig.head_outside,
-    }
+        inside = np.ones((crop.size, crop.size), bool)
+    target = portrait.keypoints.copy()
+    target[:, :2] = crop.window.to_photo(target[:, :2], crop.size)
+    others = [one.keypoints for one in group if one.person_id != portrait.person_id]
+    pixels = pixel_scores(picture, mask, inside, portrait.effective_resolution)
+    on_rig = rig_evidence(rig, crop, mask, inside)
+    doubt = load_model().assess(
+        evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
+    )
+    return Scores(
+        blur=pixels.blur,
+        exposure_low=pixels.exposure_low,
+        exposure_high=pixels.exposure_high,
+        contrast=pixels.contrast,
+        effective_resolution=portrait.effective_resolution,
+        padding=portrait.padding,
+        landmark_error=portrait.landmark_error,
+        shoulder_error=portrait.shoulder_error,
+        mask_share=pixels.mask_share,
+        overlap=intrusion(crop.window, target, others),
+        error_probability=doubt.wrong,
+        expected_yaw_error=doubt.expected_yaw_error,
+        coverage=on_rig.coverage,
+        head_outside=on_rig.head_outside,
+    )
 
 
-def _overlay(portrait: Row, picture: NDArray[np.uint8], rig: PortraitRig) -> Row:
+def _verdict(
+    portrait: Portrait, scores: Scores, reasons: list[str], phash: int, overlay: EncodedImage | None
+) -> Screened:
+    return Screened(
+        portrait_id=portrait.portrait_id,
+        photo_id=portrait.photo_id,
+        kept=not reasons,
+        reasons=tuple(reasons),
+        blur=scores.blur,
+        exposure_low=scores.exposure_low,
+        exposure_high=scores.exposure_high,
+        contrast=scores.contrast,
+        effective_resolution=scores.effective_resolution,
+        padding=scores.padding,
+        landmark_error=scores.landmark_error,
+        shoulder_error=scores.shoulder_error,
+        mask_share=scores.mask_share,
+        overlap=scores.overlap,
+        error_probability=scores.error_probability,
+        expected_yaw_error=scores.expected_yaw_error,
+        phash=phash,
+        overlay=overlay,
+    )
+
+
+def _outcome(portrait: Portrait, scores: Scores, reasons: list[str]) -> Outcome:
+    name, numbers = portrait.portrait_id, scores.known()
+    told = {**numbers, "reasons": reasons}
+    if not reasons:
+        return Outcome(name, "kept", evidence=told, outputs=(name,))
+    message = "; ".join(_SENTENCES[reason].format(**numbers) for reason in reasons)
+    return Outcome(name, "rejected", reasons[0], message, evidence=told, outputs=(name,))
+
+
+def _decoded(image: EncodedImage) -> NDArray[np.uint8]:
+    return decode_struct(asdict(image))
+
+
+def _overlay(name: str, crop: LabelledCrop, picture: NDArray[np.uint8], rig: PortraitRig) -> EncodedImage:
+    """The picture with the posed rig drawn on it, small."""
     from phq_data.rendering.renderer import overlay
 
     if len(picture) > _OVERLAY_SIDE:
         small = Image.fromarray(picture).resize((_OVERLAY_SIDE, _OVERLAY_SIDE), Image.Resampling.BOX)
         picture = np.asarray(small)
-    drawn = overlay(picture, rig, portrait["camera"], portrait["pose"])
-    data, extension = encode_image(drawn, "jpeg-95")
-    return image_struct(data, f"{portrait['portrait_id']}-overlay.{extension}")
+    data, extension = encode_image(overlay(picture, rig, crop.label, crop.pose), "jpeg-95")
+    return EncodedImage(data, f"{name}-overlay.{extension}")
+
+
+def _run(inputs: Inputs, context: StageContext) -> StageResult[Screened]:
+    config, rig = context.config.screen, context.models.rig
+    people, fits = inputs.of(Person), inputs.of(Fit)
+    return screen(inputs.of(Portrait), people, config, rig, context.tick, fits=fits)
+
+
+STAGE = Stage(
+    name="screen",
+    title="screen portraits",
+    version=2,
+    makes=Screened,
+    reads=(Portrait, Person, Fit),
+    item="portrait_id",
+    made_with=lambda config, models: [config.screen, models.rig.digest, load_model().digest],
+    run=_run,
+)

@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from phq_data import camera as cameras
+from phq_data.arrays import FloatArray
 from phq_data.models.keypoints import head_score
+from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
-from phq_data.stages.base import Row
+from phq_data.stages.crop import LabelledCrop
 
-FloatArray = NDArray[np.float64]
 DATA_FILE = Path(__file__).parents[1] / "data" / "error_probability.json"
 WRONG = 15.0
 """Degrees of yaw from which on a label is called wrong."""
@@ -50,7 +49,7 @@ class Doubt:
     """What is to be expected of a label."""
 
     wrong: float  # probability that the yaw is off by more than `WRONG` degrees
-    expected_yaw_error: float  # radians: the median error of labels with this evidence
+    expected_yaw_error: float  # degrees: the median error of labels with this evidence
 
 
 @dataclass(frozen=True)
@@ -94,30 +93,25 @@ class DoubtModel:
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
         return Doubt(
-            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
-            float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
+            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))), float(np.exp(np.clip(error, -5, 5.2)))
         )
 
 
 def evidence(
-    keypoints: ArrayLike,  # [17, 3] with scores
+    keypoints: FloatArray,  # [17, 3] with scores
     residual: float,  # label to keypoints, share of the picture
     coverage: float,  # share of the label's body that lies on the person
-    label: ArrayLike,  # [25] the camera
-    pose: ArrayLike,  # [6] neck and head axis-angle
-    fit: Row | None,
+    crop: LabelledCrop,
+    fit: Fit | None,
 ) -> dict[str, float]:
     """What is known of a label, by the names in `EVIDENCE` and `VIEW`; nan where nothing is known."""
-    points = np.asarray(keypoints, np.float64).reshape(17, 3)
-    shoulders = np.clip(points[5:7, 2], 0, 1)
-    direction = np.asarray(cameras.from_label(label)[0], np.float64)[:3, 3]
-    direction = direction / np.linalg.norm(direction)
-    turn = np.asarray(pose, np.float64)
-    turned = rotation_matrix(turn[:3]) @ rotation_matrix(turn[3:])
+    shoulders = np.clip(keypoints[5:7, 2], 0, 1)
+    direction = crop.camera[:3, 3] / np.linalg.norm(crop.camera[:3, 3])
+    turned = rotation_matrix(crop.pose[:3]) @ rotation_matrix(crop.pose[3:])
     found = {
         "label_residual": float(np.log(residual + 0.01)),
         "uncovered": float(np.sqrt(max(0.0, 1.0 - coverage))),
-        "head_unseen": 1.0 - min(1.0, head_score(points)),
+        "head_unseen": 1.0 - min(1.0, head_score(keypoints)),
         "shoulders_unseen": 1.0 - float(shoulders.mean()),
         "shoulder_unseen": 1.0 - float(shoulders.min()),
         "head_turned": float(np.arccos(np.clip((np.trace(turned) - 1.0) / 2.0, -1.0, 1.0))),
@@ -128,32 +122,29 @@ def evidence(
     return found | (_of_fit(fit, direction) if fit is not None else {})
 
 
-def _of_fit(fit: Row, direction: FloatArray) -> dict[str, float]:
-    pairs = np.asarray(fit["hypotheses"], np.float64).reshape(-1, 2)
+def _of_fit(fit: Fit, direction: FloatArray) -> dict[str, float]:
     found = {
-        "fit_residual": float(np.log(float(fit["residual"]) + 0.01)),
-        "unfinished": float(not fit["converged"]),
-        "other_side": float(np.exp(-cost_gap(pairs, np.pi / 2) / 8.0)),
-        "elsewhere": float(np.exp(-cost_gap(pairs, np.pi / 9) / 8.0)),
+        "fit_residual": float(np.log(fit.residual + 0.01)),
+        "unfinished": float(not fit.converged),
+        "other_side": float(np.exp(-cost_gap(fit.hypotheses, np.pi / 2) / 8.0)),
+        "elsewhere": float(np.exp(-cost_gap(fit.hypotheses, np.pi / 9) / 8.0)),
     }
-    deviation, guess = fit.get("yaw_std"), fit.get("orientation_prior")
-    if deviation is not None and np.isfinite(deviation):
-        found["yaw_open"] = float(np.log(deviation + 0.01))
-    if guess is not None:
-        towards = np.asarray(guess, np.float64)[:3]
-        found["guess_open"] = float(np.log(guess[6] + 0.01))
+    if fit.yaw_std is not None and np.isfinite(fit.yaw_std):
+        found["yaw_open"] = float(np.log(fit.yaw_std + 0.01))
+    if fit.orientation_prior is not None:
+        towards = fit.orientation_prior[:3]
+        found["guess_open"] = float(np.log(fit.orientation_prior[6] + 0.01))
         cosine = towards @ direction / max(float(np.linalg.norm(towards)), 1e-6)
         # The root: from 5 to 10 degrees means as much as from 40 to 60.
         found["guess_apart"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
     return found
 
 
-def cost_gap(hypotheses: ArrayLike, apart: float) -> float:
+def cost_gap(pairs: FloatArray, apart: float) -> float:
     """How much more the best explanation cost whose yaw is `apart` radians or more away; inf when none did.
 
-    `hypotheses` are (yaw, cost) pairs, best first. Costs are -2 log likelihoods.
+    `pairs` [K, 2] are yaws in radians and costs, best first. Costs are -2 log likelihoods.
     """
-    pairs = np.asarray(hypotheses, np.float64).reshape(-1, 2)
     if len(pairs) < 2 or not np.isfinite(pairs[0, 1]):
         return float("inf")
     away = np.abs(np.angle(np.exp(1j * (pairs[1:, 0] - pairs[0, 0])))) >= apart

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.rendering.rasterizer import Visible, rasterise
 from phq_data.rendering.renderer import vertex_normals
 from phq_data.synthesis import paint
 from phq_data.synthesis.figure import Part, Posed, arm_parameter, body
 from phq_data.synthesis.people import Person
 
-FloatArray = NDArray[np.float64]
 Picture = NDArray[np.float32]
 
 SHADOW_MAP = 256

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies.anny import AnnyBody, load_body
 from phq_data.rig import rotation_matrix
-
-FloatArray = NDArray[np.float64]
 
 ARM_POSES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "hanging": ((0.20, -0.97, 0.02), (0.08, -0.96, 0.25)),
@@ -136,7 +135,7 @@ def _arm_parameter() -> NDArray[np.float32]:
 
 def warp(points: FloatArray, build: Build) -> FloatArray:
     """Move points [N, 3] of the shaped body by everything that the basis cannot do. Smooth in space."""
-    moved = points.copy()
+    moved: FloatArray = points.copy()
     y = points[:, 1]
     head = _step((y - 0.02) / 0.10)[:, None]
     pivot = np.array([0.0, 0.065, 0.03])

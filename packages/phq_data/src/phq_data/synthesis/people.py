@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.synthesis import figure, paint, wardrobe
 from phq_data.synthesis.figure import Build, Stance
 from phq_data.synthesis.paint import Look, Pattern
 from phq_data.synthesis.wardrobe import Hair, Outfit
 
-FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 
 YAW_LIMIT = np.radians(85.0)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from phq_data import camera as cameras
+from phq_data.arrays import FloatArray
 from phq_data.synthesis import backdrop, figure
 from phq_data.synthesis.draw import Layer, Lens, Light, Place, draw_person
 from phq_data.synthesis.figure import Posed, pose_person
 from phq_data.synthesis.people import Person, parts_of, random_person
 
-FloatArray = NDArray[np.float64]
 Picture = NDArray[np.float32]
 
 PITCH_LIMIT, ROLL_LIMIT = np.radians(40.0), np.radians(15.0)

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from phq_data.arrays import FloatArray
 from phq_data.synthesis.figure import body
-
-FloatArray = NDArray[np.float64]
 
 HEAD_CENTRE: FloatArray = np.array([0.0, 0.165, 0.03])
 """The middle of the skull, from which caps are measured."""

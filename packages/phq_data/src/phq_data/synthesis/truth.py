@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import default_rig
+from phq_data.files import writing
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.schema import IMAGE, SchemaError
 from phq_data.synthesis.draw import Lens
 from phq_data.synthesis.figure import body
 from phq_data.synthesis.photograph import HEAD, Photo, Subject, label_of
 
-FloatArray = NDArray[np.float64]
 FORMAT = "phq-truth/1"
 VISIBLE, HIDDEN, OUTSIDE = 2, 1, 0
 """Third number of a true keypoint."""
@@ -187,10 +188,9 @@ def _covered(pixel: FloatArray, subject: Subject) -> bool:
 def write_truth(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write `truth.parquet`, whole or not at all; the number of people."""
     table = pa.Table.from_pylist(list(rows), schema=TRUTH.with_metadata({"format": FORMAT}))
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
-    return table.num_rows
+    with writing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return int(table.num_rows)
 
 
 def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.synthesis import surfaces
 from phq_data.synthesis.figure import Part, arm_parameter, body
-
-FloatArray = NDArray[np.float64]
 
 HAIR = (
     "none",
@@ -84,7 +83,7 @@ def necklines(rest: np.ndarray, outfit: Outfit) -> np.ndarray:
             line = np.full_like(y, -0.10 - 0.3 * outfit.depth)
         case _:
             line = base + 0.012 - 0.3 * outfit.depth
-    return line - y
+    return np.asarray(line - y)
 
 
 def covered(rest: np.ndarray, arm: np.ndarray, outfit: Outfit) -> np.ndarray:
@@ -131,7 +130,7 @@ def hair_parts(hair: Hair, pressed: bool = False) -> list[Part]:
     def line(azimuth: FloatArray) -> FloatArray:
         edge = np.interp(np.abs(azimuth), [0, 0.5, 0.95, 1.3, 1.6, 2.0, 2.5, np.pi],
                          [front, front + 0.02, 0.50, 0.05, 0.12, -0.45, -0.75, -0.80])  # fmt: skip
-        return np.asarray(edge) + 0.05 * hair.roughness * np.sin(9 * azimuth + phases[0])
+        return np.asarray(np.asarray(edge) + 0.05 * hair.roughness * np.sin(9 * azimuth + phases[0]))
 
     def thickness(azimuth: FloatArray, up: FloatArray) -> FloatArray:
         rise = np.clip(up / (0.10 if hair.style == "afro" else 0.22), 0, 1)

@@ -6,12 +6,12 @@ from web_server import Answer, jpeg, serving
 
 from phq_data.sources.web import FetchError, PermanentError, RefusedError, TransientError
 from phq_data.sources.web.fetch import Fetcher
-from phq_data.sources.web.robots import Courtesy
+from phq_data.sources.web.robots import RobotsPolicy
 
 
 @pytest.fixture
 def fetcher(web, tmp_path):
-    return Fetcher(web, Courtesy(web), tmp_path / "photos", max_bytes=1_000_000)
+    return Fetcher(web, RobotsPolicy(web), tmp_path / "photos", max_bytes=1_000_000)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_large_photo_is_never_whole_in_memory(site, web, tmp_path):
     data = jpeg(1)
     body = data[:2] + (b"\xff\xfe\xff\xff" + bytes(65533)) * 300 + data[2:]  # with 300 comments inside
     site.pages["/a.jpg"] = body
-    fetcher = Fetcher(web, Courtesy(web), tmp_path, max_bytes=100_000_000)
+    fetcher = Fetcher(web, RobotsPolicy(web), tmp_path, max_bytes=100_000_000)
     fetcher.fetch(f"{site.url}/a.jpg")
     tracemalloc.start()
     found = fetcher.fetch(f"{site.url}/a.jpg")
@@ -123,5 +123,5 @@ def test_a_full_disk_is_told_in_a_sentence(site, web, tmp_path, monkeypatch):
     site.pages["/a.jpg"] = jpeg(1)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WorkspaceError, match=r"the disk is full.*run the same"):
-        Fetcher(web, Courtesy(web), tmp_path / "photos", 1 << 20).fetch(f"{site.url}/a.jpg")
+        Fetcher(web, RobotsPolicy(web), tmp_path / "photos", 1 << 20).fetch(f"{site.url}/a.jpg")
     assert not list((tmp_path / "photos").iterdir())

@@ -4,14 +4,14 @@ import pytest
 from web_server import Answer
 
 from phq_data.sources.web import RefusedError, TransientError
-from phq_data.sources.web.robots import Courtesy, opted_out, parse_tdmrep
+from phq_data.sources.web.robots import RobotsPolicy, opted_out, parse_tdmrep
 
 NOTHING: dict = {}
 
 
 @pytest.fixture
-def courtesy(web):
-    return Courtesy(web)
+def robots(web):
+    return RobotsPolicy(web)
 
 
 @pytest.mark.parametrize(
@@ -29,21 +29,21 @@ def test_x_robots_tag_words_for_all_for_others_and_for_us(line, word):
     assert opted_out(line) == word
 
 
-def test_robots_txt_is_asked_once_a_host_and_kept(site, courtesy):
+def test_robots_txt_is_asked_once_a_host_and_kept(site, robots):
     site.pages["/robots.txt"] = Answer(
         b"User-agent: *\nDisallow: /all\n\nUser-agent: phq-data\nDisallow: /ours\nAllow: /ours/open\n"
     )
-    assert "allows" in courtesy.ask(f"{site.url}/all/photo.jpg")["robots"]  # our own group counts alone
-    courtesy.ask(f"{site.url}/ours/open/a.jpg")
+    assert "allows" in robots.ask(f"{site.url}/all/photo.jpg")["robots"]  # our own group counts alone
+    robots.ask(f"{site.url}/ours/open/a.jpg")
     with pytest.raises(RefusedError) as caught:
-        courtesy.ask(f"{site.url}/ours/a.jpg")
+        robots.ask(f"{site.url}/ours/a.jpg")
     assert caught.value.reason == "robots"
     assert site.counts()["/robots.txt"] == 1
 
 
-def test_no_robots_txt_is_yes_and_one_that_cannot_be_had_is_not_now(site, courtesy, web):
-    assert courtesy.ask(f"{site.url}/a")["robots"] == "no robots.txt (404)"
-    broken = Courtesy(web)
+def test_no_robots_txt_is_yes_and_one_that_cannot_be_had_is_not_now(site, robots, web):
+    assert robots.ask(f"{site.url}/a")["robots"] == "no robots.txt (404)"
+    broken = RobotsPolicy(web)
     site.pages["/robots.txt"] = Answer(b"", 503)
     with pytest.raises(TransientError) as caught:
         broken.ask(f"{site.url}/a")
@@ -53,44 +53,42 @@ def test_no_robots_txt_is_yes_and_one_that_cannot_be_had_is_not_now(site, courte
         broken.ask(f"{site.url}/a")
 
 
-def test_a_huge_robots_txt_is_read_to_the_limit_only(site, courtesy):
+def test_a_huge_robots_txt_is_read_to_the_limit_only(site, robots):
     site.pages["/robots.txt"] = b"User-agent: *\nDisallow: /no\n" + b"# filler\n" * 300_000
     with pytest.raises(RefusedError):
-        courtesy.ask(f"{site.url}/no/a")
+        robots.ask(f"{site.url}/no/a")
 
 
-def test_a_crawl_delay_is_kept(site, courtesy, web, clock):
+def test_a_crawl_delay_is_kept(site, robots, web, clock):
     site.pages["/robots.txt"] = Answer(b"User-agent: *\nCrawl-delay: 7\n")
     site.pages["/a"] = b"x"
-    courtesy.ask(f"{site.url}/a")
+    robots.ask(f"{site.url}/a")
     web.document(f"{site.url}/a")
     began = clock.now()
     web.document(f"{site.url}/a")
     assert 7 <= clock.now() - began <= 8
 
 
-def test_tdm_reservations_by_file_and_by_header_which_goes_first(site, courtesy):
+def test_tdm_reservations_by_file_and_by_header_which_goes_first(site, robots):
     rules = [
         {"location": "/free/*", "tdm-reservation": 0},
         {"location": "/*.jpg$", "tdm-reservation": 1, "tdm-policy": "https://example.org/policy"},
         {"location": "/", "tdm-reservation": 0},
     ]
     site.pages["/.well-known/tdmrep.json"] = Answer(json.dumps(rules).encode())
-    courtesy.ask(f"{site.url}/")
-    assert courtesy.heed(f"{site.url}/free/a.jpg", NOTHING, [])["tdm"] == "tdmrep.json: not reserved"
-    courtesy.heed(f"{site.url}/a.png", NOTHING, [])
-    courtesy.heed(f"{site.url}/a.jpg?size=2", NOTHING, [])  # `$` is the end
+    robots.ask(f"{site.url}/")
+    assert robots.heed(f"{site.url}/free/a.jpg", NOTHING, [])["tdm"] == "tdmrep.json: not reserved"
+    robots.heed(f"{site.url}/a.png", NOTHING, [])
+    robots.heed(f"{site.url}/a.jpg?size=2", NOTHING, [])  # `$` is the end
     with pytest.raises(RefusedError, match=r"tdmrep\.json"):
-        courtesy.heed(f"{site.url}/b/a.jpg", NOTHING, [])
-    assert courtesy.heed(f"{site.url}/a.jpg", {"tdm-reservation": "0"}, [])["tdm"] == "header: not reserved"
+        robots.heed(f"{site.url}/b/a.jpg", NOTHING, [])
+    assert robots.heed(f"{site.url}/a.jpg", {"tdm-reservation": "0"}, [])["tdm"] == "header: not reserved"
     with pytest.raises(RefusedError, match="header"):
-        courtesy.heed(f"{site.url}/free/a.jpg", {"tdm-reservation": "1"}, [])
+        robots.heed(f"{site.url}/free/a.jpg", {"tdm-reservation": "1"}, [])
 
 
-def test_what_was_seen_is_told(site, courtesy):
-    seen = courtesy.ask(f"{site.url}/a") | courtesy.heed(
-        f"{site.url}/a", NOTHING, ["nofollow", "otherbot: noai"]
-    )
+def test_what_was_seen_is_told(site, robots):
+    seen = robots.ask(f"{site.url}/a") | robots.heed(f"{site.url}/a", NOTHING, ["nofollow", "otherbot: noai"])
     assert seen == {
         "robots": "no robots.txt (404)", "tdm": "no tdmrep.json (404)",
         "x_robots_tag": "nofollow; otherbot: noai",

@@ -18,7 +18,6 @@ micro-batch (`training.rng`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -32,6 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from phq_data.errors import PhqError
+from phq_data.files import file_sha256, write_text
 from portraitgan.checkpoints.weights import (
     DISCRIMINATOR,
     DISCRIMINATOR_EMA,
@@ -149,7 +149,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
             folder / f"{name}.safetensors",
         )
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.iterdir())
     }
     state = {"format": FORMAT, **asdict(checkpoint.state), "files": files}
@@ -195,7 +195,7 @@ def read_state(folder: str | Path) -> State:
     for path, size, digest in entries:
         if not path.is_file():
             raise CheckpointError(f"{folder} lacks {path.name}")
-        if path.stat().st_size != size or _digest(path) != digest:
+        if path.stat().st_size != size or file_sha256(path) != digest:
             raise CheckpointError(f"{path} is damaged: it is not the file that was written")
     return state
 
@@ -290,23 +290,9 @@ def restore_optimisers(
         raise CheckpointError(f"the optimiser's state is of another network: it holds {unknown[0]}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a small file at once: a reader sees the old text or the new."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
 def _images_in(path: Path) -> int:
     whole, _, rest = path.name.removeprefix(_PREFIX).partition(".")
     return int(whole) * 1000 + int(rest or 0)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from phq_data.errors import PhqError
+from phq_data.files import file_sha256
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import weights
 from portraitgan.checkpoints.official_pickle import (
@@ -131,7 +132,7 @@ def convert(source: str | Path, folder: str | Path, rig: PortraitRig | None = No
     weights.write_config(folder, config)
     facts = {
         "source": Path(source).name,
-        "source_sha256": _digest(Path(source)),
+        "source_sha256": file_sha256(source),
         "networks": sorted(kept),
         "dropped_tensors": sum(len(states[name]) - len(kept[name]) for name in kept),
         "rig_faces": None if mask is None else len(mask),
@@ -330,11 +331,6 @@ def _number(*candidates: Any) -> float:
     return next(
         value for value in candidates if isinstance(value, int | float) and not isinstance(value, bool)
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mask_digest(mask: Tensor) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from phq_data.errors import PhqError
+from phq_data.files import writing
 from phq_data.typed_json import ConfigError
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
@@ -59,11 +60,9 @@ def read_config(folder: str | Path) -> ModelConfig:
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
-    """A state dict as a safetensors file (temporary name, then rename)."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({key: value.detach().contiguous().clone() for key, value in tensors.items()}, temporary)
-    temporary.replace(path)
+    """A state dict as a safetensors file, whole or not at all."""
+    with writing(path) as temporary:
+        save_file({key: value.detach().contiguous().clone() for key, value in tensors.items()}, temporary)
 
 
 def load_into(network: Network, path: str | Path) -> Network:

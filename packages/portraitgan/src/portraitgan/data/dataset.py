@@ -14,7 +14,6 @@ one only copies.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from collections.abc import Callable, Sequence
@@ -29,8 +28,10 @@ from PIL import Image
 from torch import Tensor
 
 from phq_data import camera
+from phq_data.errors import ReleaseError
+from phq_data.files import file_sha256
 from phq_data.release import reader
-from phq_data.release.reader import Release, ReleaseError
+from phq_data.release.reader import Release
 from phq_data.rig import PortraitRig, RigError
 from portraitgan.data.cache import CacheError, CacheKey, PixelCache
 from portraitgan.data.labels import DataError, Labels, read_labels
@@ -319,11 +320,7 @@ def _verify(release: Release, labels: Labels, say: Say) -> None:
     entries = [release.manifest.shards[shard] for shard in labels.shards]
     say(f"checking {len(entries)} shards ({sum(e.bytes for e in entries) / 2**30:.2f} GiB) of {release.url}")
     for entry in entries:
-        state = hashlib.sha256()
-        with Path(release.folder.path(entry.path)).open("rb") as file:
-            while chunk := file.read(1 << 22):
-                state.update(chunk)
-        if state.hexdigest() != entry.sha256:
+        if file_sha256(release.folder.path(entry.path)) != entry.sha256:
             raise DataError(
                 f"{release.folder.path(entry.path)} is not what was released: its sha256 differs. `phq "
                 "release verify` names the rows; get it again (phq release pull)"

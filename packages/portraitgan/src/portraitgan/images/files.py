@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data.errors import PhqError
-from portraitgan.files import writing
+from phq_data.files import writing
 
 Pixels = NDArray[np.uint8]
 """RGB bytes [H, W, 3], or one channel [H, W]."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from portraitgan.files import writing
+from phq_data.files import writing
 
 Leaves = Mapping[str, Tensor]
 _STEP, _DISTANCES, _MOMENTS = "step", "distances", ("exp_avg", "exp_avg_sq")

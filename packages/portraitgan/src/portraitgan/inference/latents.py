@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from portraitgan.files import writing
+from phq_data.files import file_sha256, writing
+from portraitgan.checkpoints.weights import GENERATOR_EMA
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model
 
@@ -144,9 +145,4 @@ def load_latent(path: str | Path) -> Latent:
 
 def weights_digest(model: Model) -> str:
     """A short digest of a generator's own numbers as they lie in its file."""
-    import hashlib
-
-    from portraitgan.checkpoints.weights import GENERATOR_EMA
-
-    with (model.folder / f"{GENERATOR_EMA}.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return file_sha256(model.folder / f"{GENERATOR_EMA}.safetensors")[:32]

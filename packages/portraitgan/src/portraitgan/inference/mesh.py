@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from phq_data.camera import LOOK_AT
-from portraitgan.files import writing
+from phq_data.files import writing
 from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.model import Model
 from portraitgan.rendering.ray_marching import interval_weights

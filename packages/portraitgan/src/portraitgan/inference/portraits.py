@@ -13,9 +13,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from phq_data.errors import ReleaseError
 from phq_data.release import reader
 from phq_data.release.reader import Release
-from phq_data.release.version import ReleaseError
 from phq_data.workspace import Workspace, WorkspaceError
 from portraitgan.config import ModelConfig
 from portraitgan.images.drawing import from_pixels

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from phq_data import camera as cameras
-from portraitgan.files import writing
+from phq_data.files import writing
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model
 from portraitgan.inference.portraits import RealPortrait

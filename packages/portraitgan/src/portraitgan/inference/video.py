@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from portraitgan.files import writing
+from phq_data.files import writing
 from portraitgan.images.drawing import draw, to_pixels
 from portraitgan.images.files import Pixels
 from portraitgan.inference import views

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from phq_data.files import file_sha256
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.inception import FEATURES, Inception
 
@@ -72,7 +73,7 @@ def open_features(path: str | Path | None, device: torch.device | str = "cpu") -
         return FeatureNetwork(RANDOM, network.sha256, RandomConvolutions.SIZE, False, network)
     path = Path(path)
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = file_sha256(path)
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:

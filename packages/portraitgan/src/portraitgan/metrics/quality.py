@@ -23,8 +23,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from phq_data import camera
+from phq_data.files import writing
 from portraitgan.data.dataset import PortraitData
-from portraitgan.files import writing
 from portraitgan.inference.model import Model
 from portraitgan.metrics.features import FeatureNetwork
 from portraitgan.metrics.generate import Advance, Setting, drawn, shares

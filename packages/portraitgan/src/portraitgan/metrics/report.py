@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from phq_data.files import writing
 from portraitgan.data.dataset import PortraitData
-from portraitgan.files import writing
 from portraitgan.inference.model import Model
 from portraitgan.metrics import identity, poses, quality
 from portraitgan.metrics.errors import MetricError

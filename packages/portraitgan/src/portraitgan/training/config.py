@@ -165,7 +165,7 @@ def with_values(config: TrainConfig, values: Mapping[str, str]) -> TrainConfig:
     """
     data = typed_json.plain(config)
     for path, text in values.items():
-        typed_json.assign(TrainConfig, data, path, text)
+        typed_json.assign(TrainConfig, data, path, typed_json.value_of(text))
     return typed_json.read(TrainConfig, data)
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from phq_data.errors import PhqError
+from phq_data.files import write_text
 from phq_data.rig import PortraitRig
 from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints import checkpoint
@@ -220,7 +221,7 @@ def _foreign(folder: Path, config: ModelConfig) -> dict[str, dict[str, Tensor]]:
 def _prepare(run: Run, say: Say) -> None:
     """The folder's files that stay as they are."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(run.folder / CONFIG_FILE, run.config.to_json() + "\n")
+    write_text(run.folder / CONFIG_FILE, run.config.to_json() + "\n")
     statistics.continue_from(run.folder, run.images)
     if run.data.rig is None:
         return

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phq_data import camera as labels
+from phq_data.files import writing
 from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
 from portraitgan.data.dataset import PortraitData
@@ -93,10 +94,8 @@ def write(run: Path, scene: Scene, networks: Networks, state: ScheduleState, ima
         np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts
     ]
     path = run / FOLDER / f"kimg-{images // 1000:06d}.{images % 1000:03d}.jpg"
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    Image.fromarray(np.concatenate(padded)).save(temporary, "JPEG", quality=90)
-    temporary.replace(path)
+    with writing(path) as temporary:
+        Image.fromarray(np.concatenate(padded)).save(temporary, "JPEG", quality=90)
     return path
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from portraitgan.checkpoints.checkpoint import write_text
+from phq_data.files import write_text
 from portraitgan.training.distributed import World
 from portraitgan.training.schedule import ScheduleState
 

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from phq_data.files import write_text
 from portraitgan.checkpoints import checkpoint
 from portraitgan.training import curves, snapshots, statistics
 from portraitgan.training.config import TrainConfig
@@ -101,8 +102,7 @@ def terminal(view: View) -> Panel:
 def write_page(view: View, path: Path | None = None, refresh: int = 30) -> Path:
     """Write the page; a browser that shows it reads it again every `refresh` seconds until the run ends."""
     path = path or view.run / PAGE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(path, page(view, path, refresh))
+    write_text(path, page(view, path, refresh))
     return path
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from phq_data.arrays import FloatArray
+
 _HIPS, _SHOULDERS = (11, 12), (5, 6)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.smpl_arrays import SmplArrays
 from phq_data.models.crowdnet import boxes, inputs, placement, rotations
@@ -21,7 +21,6 @@ from phq_data.models.crowdnet.network import CrowdNet
 from phq_data.models.crowdnet.smpl_layer import SmplLayer
 from phq_data.models.protocols import BodyFit, FitRequest
 
-FloatArray = NDArray[np.float64]
 CODE_VERSION = 1  # raise it when the same config would give other fits
 NECK, HEAD = slice(36, 39), slice(45, 48)  # of SMPL's 72 pose numbers
 UNSEEN = 1.0

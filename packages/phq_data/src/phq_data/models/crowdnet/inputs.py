@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.models.crowdnet.layout import HEATMAP_SIZE, INPUT_SIZE, INPUT_TO_SMPL, SMPL_JOINTS
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ def patch_coordinates(points: ArrayLike, box: ArrayLike) -> FloatArray:
     x, y, width, height = (float(v) for v in np.asarray(box, np.float64))
     xy = np.asarray(points, np.float64)
     centre, side = np.array([x + width / 2, y + height / 2]), np.array([width, height])
-    return (xy - centre) * INPUT_SIZE / side + INPUT_SIZE / 2
+    return np.asarray((xy - centre) * INPUT_SIZE / side + INPUT_SIZE / 2)
 
 
 def cut_patch(image: NDArray[np.uint8], box: ArrayLike) -> NDArray[np.uint8]:
@@ -54,7 +53,7 @@ def cut_patch(image: NDArray[np.uint8], box: ArrayLike) -> NDArray[np.uint8]:
     lines = np.einsum("kr,krwc->rwc", down.astype(np.float32), picked, dtype=np.float32)
     sides = lines[:, np.clip(columns, 0, image.shape[1] - 1)]  # [256, 2, 256, 3]
     patch = np.einsum("kc,rkcd->rcd", across.astype(np.float32), sides)
-    return np.clip(np.rint(patch), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(patch), 0, 255).astype(np.uint8))
 
 
 def joint_tensors(

@@ -44,4 +44,4 @@ def graph_adjacency() -> NDArray[np.float32]:
     for i, j in (*_BONES, *_PAIRS):
         edges[i, j] = edges[j, i] = 1.0
     scale = 1.0 / np.sqrt(edges.sum(axis=1))
-    return (scale[:, None] * edges * scale[None, :]).astype(np.float32)
+    return np.asarray((scale[:, None] * edges * scale[None, :]).astype(np.float32))

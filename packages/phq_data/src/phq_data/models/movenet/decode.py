@@ -155,7 +155,7 @@ def _window(
 ) -> NDArray[np.float32]:
     """One axis of the search window, [P, 17, h]."""
     inside = (cells >= low[:, None, None]) & (cells < high[:, None, None])
-    return (np.exp(-((cells - centre[..., None]) ** 2) / spread) * inside).astype(np.float32)
+    return np.asarray((np.exp(-((cells - centre[..., None]) ** 2) / spread) * inside).astype(np.float32))
 
 
 def maximum_filter(values: Maps, radius: int) -> Maps:

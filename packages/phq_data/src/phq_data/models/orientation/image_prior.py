@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from phq_data.arrays import FloatArray
 from phq_data.models import onnx
 from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
 from phq_data.models.movenet.crops import CROP, cut_square
 from phq_data.models.orientation.keypoint_prior import USED, features, load_guesser, mirror
 
-FloatArray = NDArray[np.float64]
 Maps = NDArray[np.float32]
 DATA_FILE = Path(__file__).parents[2] / "data" / "image_orientation_prior.safetensors"
 NETWORK = "movenet-thunder"

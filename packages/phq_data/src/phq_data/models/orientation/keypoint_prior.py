@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-FloatArray = NDArray[np.float64]
+from phq_data.arrays import FloatArray
+
 DATA_FILE = Path(__file__).parents[2] / "data" / "keypoint_orientation_prior.safetensors"
 USED = 13
 """COCO keypoints down to the hips."""

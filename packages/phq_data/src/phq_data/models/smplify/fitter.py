@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
 from phq_data.compatibility import first_names
@@ -23,7 +24,6 @@ from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
 
-FloatArray = NDArray[np.float64]
 CODE_VERSION = 2  # raise it when the same config would give other fits
 CHUNK = 256  # people solved together: bounds memory, not the result
 UNSEEN = 1.0
@@ -225,4 +225,4 @@ def found_keypoints(keypoints: FloatArray) -> FloatArray:
 
 def axis_angles(rotations: FloatArray) -> FloatArray:
     """Axis-angles [M, 3] in radians, at most pi long, of rotation matrices [M, 3, 3]."""
-    return Rotation.from_matrix(rotations).as_rotvec()
+    return np.asarray(Rotation.from_matrix(rotations).as_rotvec())

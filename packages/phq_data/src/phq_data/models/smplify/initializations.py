@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.models.smplify.objective import Observations, State
 from phq_data.models.smplify.skeleton import ANGLES, CHEST, HEAD, Skeleton
-
-FloatArray = NDArray[np.float64]
 
 
 def pixels_per_metre(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import (
     ANGLES,
@@ -28,7 +29,6 @@ from phq_data.models.smplify.skeleton import (
 )
 from phq_data.rig import rotation_matrix
 
-FloatArray = NDArray[np.float64]
 ROOT, PLACE, POSE, SHAPE = slice(0, 3), slice(3, 6), slice(6, 6 + ANGLES), slice(6 + ANGLES, None)
 
 
@@ -242,7 +242,7 @@ class Problem:
     def _total(self, error: FloatArray, prior: FloatArray) -> FloatArray:
         square, limit = np.sum(error**2, axis=-1), self.outlier**2
         robust = limit * square / (limit + square)
-        return np.sum(self.observed.weights * robust, axis=-1) + np.sum(prior**2, axis=-1)
+        return np.asarray(np.sum(self.observed.weights * robust, axis=-1) + np.sum(prior**2, axis=-1))
 
     def _priors(self, state: State, parameters: int) -> tuple[FloatArray, FloatArray]:
         config, count = self.config, len(state.values)

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.bodies.anny import AnnyBody
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.rig import rotation_matrix
-
-FloatArray = NDArray[np.float64]
 
 POINT_NAMES: tuple[str, ...] = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear",
@@ -124,7 +122,7 @@ def right_jacobian(axis_angle: FloatArray) -> FloatArray:
     safe = np.where(small, 1.0, angle)
     first = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
     second = np.where(small, 1 / 6 - square / 120, (safe - np.sin(safe)) / safe**3)
-    return np.eye(3) - first * cross + second * (cross @ cross)
+    return np.asarray(np.eye(3) - first * cross + second * (cross @ cross))
 
 
 def _turned(turn: FloatArray, arms: FloatArray, axis_angle: FloatArray) -> FloatArray:

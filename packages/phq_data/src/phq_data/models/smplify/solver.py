@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.models.smplify.objective import Problem, State
-
-FloatArray = NDArray[np.float64]
 
 
 def minimise(

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from phq_data import schema
-from phq_data.pipeline.engine import STAGE_NAMES
 from phq_data.records import Row
 from phq_data.stages.base import plain
+from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.text import printable
 from phq_data.workspace import Workspace, WorkspaceError
 

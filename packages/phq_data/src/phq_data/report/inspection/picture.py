@@ -89,7 +89,7 @@ def _photo(workspace: Workspace, inspection: Inspection) -> Image.Image:
     assert photo is not None
     limit = load_config(workspace).ingest.max_pixels
     try:
-        pixels = open_photo(photo, read_photo(workspace, photo["key"]), limit)
+        pixels = open_photo(photo["photo_id"], read_photo(workspace, photo["key"]), limit)
     except (PhotoError, WorkspaceError, OSError) as error:
         return _words("the photo cannot be shown", str(error))
     height, width = pixels.shape[:2]

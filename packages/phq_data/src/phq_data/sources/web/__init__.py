@@ -2,7 +2,7 @@
 
 A client (`pexels`, `unsplash`, `unsplash_lite`, `wikimedia`, `openverse`, `urls` in the folder above) turns
 queries into pages of candidates with their provenance. Everything else is done here once for all of them:
-`http` asks politely, `courtesy` honours robots.txt and opt-outs, `fetch` downloads, `journal` remembers,
+`http` asks politely, `robots` honours robots.txt and opt-outs, `fetch` downloads, `journal` remembers,
 `run` keeps them busy, `planning` writes the plan, `scrape` is the way in.
 """
 

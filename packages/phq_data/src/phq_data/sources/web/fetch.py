@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from phq_data.files import TEMPORARY
 from phq_data.images.formats import PhotoError, check_whole, sniff
 from phq_data.sources.web import PermanentError, TransientError
 from phq_data.sources.web.http import Reply, Web
-from phq_data.sources.web.robots import Courtesy
+from phq_data.sources.web.robots import RobotsPolicy
 from phq_data.workspace import explained
 
-TEMPORARY = ".tmp-"
-"""Leftovers of a killed download; `Workspace.lock` sweeps them."""
 _HEAD = 64
 _CHUNK_HEADERS = {"Accept": "image/jpeg,image/png,image/webp,image/*;q=0.8,*/*;q=0.5"}
 
@@ -45,8 +44,8 @@ class Fetched:
 class Fetcher:
     """Downloads photos into `folder`. Threads may share it."""
 
-    def __init__(self, web: Web, courtesy: Courtesy, folder: Path, max_bytes: int) -> None:
-        self._web, self._courtesy, self._folder, self._limit = web, courtesy, folder, max_bytes
+    def __init__(self, web: Web, robots: RobotsPolicy, folder: Path, max_bytes: int) -> None:
+        self._web, self._robots, self._folder, self._limit = web, robots, folder, max_bytes
 
     def fetch(self, url: str, *, etag: str = "", modified: str = "", sha1: str = "") -> Fetched:
         """The photo at `url`, with as many tries as it takes.
@@ -65,11 +64,11 @@ class Fetcher:
             headers["If-Modified-Since"] = modified
 
         def hop(address: str) -> None:
-            seen.update(self._courtesy.ask(address))
+            seen.update(self._robots.ask(address))
 
         accept = frozenset({304}) if etag or modified else frozenset()
         with self._web.open(url, headers=headers, hop=hop, accept=accept) as reply:
-            seen.update(self._courtesy.heed(reply.url, reply.headers, reply.header_lines("x-robots-tag")))
+            seen.update(self._robots.heed(reply.url, reply.headers, reply.header_lines("x-robots-tag")))
             if reply.status == 304:
                 return Fetched(None, etag=etag, modified=modified, url=reply.url, seen=seen)
             length = reply.length

@@ -39,7 +39,7 @@ class _Site:
     rules_word: str
 
 
-class Courtesy:
+class RobotsPolicy:
     """Remembers what sites ask for. Threads may share it."""
 
     def __init__(self, web: Web) -> None:

@@ -28,7 +28,7 @@ from phq_data.sources.web.http import Web
 from phq_data.sources.web.journal import File, Journal
 from phq_data.sources.web.options import ScrapeOptions, ScrapeProgress, ScrapeReport
 from phq_data.sources.web.planning import Planner, Store
-from phq_data.sources.web.robots import Courtesy
+from phq_data.sources.web.robots import RobotsPolicy
 from phq_data.workspace import Workspace, WorkspaceError
 
 GIVE_UP = 20
@@ -55,7 +55,7 @@ class Run:
         self._source, self._web, self._journal, self._options = source, web, journal, options
         self._progress, self._on_part = progress, on_part
         self._store = Store(workspace)
-        self._fetcher = Fetcher(web, Courtesy(web), self._store.folder, config.max_bytes)
+        self._fetcher = Fetcher(web, RobotsPolicy(web), self._store.folder, config.max_bytes)
         self._planner = Planner(Plan(workspace), journal, source.provider, options.permission)
         self._report = ScrapeReport()
         self._pending: dict[Future[Fetched], File] = {}

@@ -13,7 +13,6 @@ The file is PHQ_SETTINGS, else `phq/settings.toml` in the user's configuration f
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 import tomllib
@@ -24,6 +23,7 @@ from typing import Any
 
 from phq_data.sources import SourceError
 from phq_data.sources.web.http import Secret
+from phq_data.text import suggestion
 
 _KEYS = {
     "pexels_api_key": "PEXELS_API_KEY",
@@ -130,9 +130,7 @@ def _read(path: Path, required: bool) -> dict[str, Any]:
         raise SourceError(f"cannot read the settings {path}: {type(error).__name__}") from None
     for name in content:
         if name not in _NAMES:
-            close = difflib.get_close_matches(name, _NAMES, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(_NAMES)}"
-            raise SourceError(f"{path}: there is no setting '{name}'; {hint}")
+            raise SourceError(f"{path}: there is no setting '{name}'; {suggestion(name, _NAMES)}")
     holds_keys = any(name in content for name in _KEYS)
     if holds_keys and os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SourceError(f"{path} holds keys and can be read by others: chmod 600 {path}")
