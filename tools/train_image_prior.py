@@ -27,7 +27,7 @@ from train_keypoint_prior import disturbed, report
 from phq_data import camera as cameras
 from phq_data.evaluation.matching import match_people
 from phq_data.models import onnx
-from phq_data.models.movenet.crops import cut_square
+from phq_data.models.movenet.crops import crop_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
 from phq_data.rig import rotation_matrix
@@ -98,8 +98,8 @@ def _maps(image: NDArray[np.uint8], points: FloatArray, rng: np.random.Generator
     x, y, side = image_prior.square_around(points)
     factor, shift = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.04, 2) * side
     corner = np.array([x, y]) + shift - (factor - 1) * side / 2
-    other = cut_square(image, corner[0], corner[1], side * factor)
-    crops = [cut_square(image, x, y, side), _augmented(other, rng)]
+    other = crop_square(image, corner[0], corner[1], side * factor)
+    crops = [crop_square(image, x, y, side), _augmented(other, rng)]
     pairs = np.stack([crop for one in crops for crop in (one, one[:, ::-1])])
     return onnx.run(image_prior.NETWORK, {"image": pairs})["features"].astype(np.float16)
 
@@ -139,7 +139,7 @@ def train(people: People, output: Path) -> None:
     arrays["squeeze_bias"] = arrays["squeeze_bias"] - centre @ arrays["squeeze"]
     _write(output, arrays)
     # Deviations as large as the errors of people who were held out: two factors.
-    guess, deviation = image_prior.PictureGuesser.load(output).guess(held.keypoints, _as_seen(held))
+    guess, deviation = image_prior.ImageOrientationPrior.load(output).predict(held.keypoints, _as_seen(held))
     ratio = np.median(np.linalg.norm(guess - held.directions, axis=2) / deviation, axis=0) / CHI
     arrays["last_bias"][:, 6:] += np.log(ratio)
     _write(output, arrays)
@@ -175,7 +175,7 @@ def _components(maps: NDArray[np.float16]) -> tuple[FloatArray, FloatArray, NDAr
 def _member(
     people: People, maps: NDArray[np.float32], mean: FloatArray, deviation: FloatArray, seed: int
 ) -> dict[str, NDArray[np.float32]]:
-    """One network's arrays, by the names of `image_prior.PictureGuesser`."""
+    """One network's arrays, by the names of `image_prior.ImageOrientationPrior`."""
     import torch
     from torch.nn.functional import dropout, silu
 
@@ -238,9 +238,11 @@ def _member(
 
 def test(weights: Path, people: People) -> None:
     """Print the prior's errors, beside those of the prior from keypoints alone."""
-    guess, deviation = keypoint_prior.load_guesser().guess(people.keypoints)
+    guess, deviation = keypoint_prior.load_keypoint_prior().predict(people.keypoints)
     report("keypoints", guess, deviation, people.directions)
-    guess, deviation = image_prior.PictureGuesser.load(weights).guess(people.keypoints, _as_seen(people))
+    guess, deviation = image_prior.ImageOrientationPrior.load(weights).predict(
+        people.keypoints, _as_seen(people)
+    )
     report("image", guess, deviation, people.directions)
 
 

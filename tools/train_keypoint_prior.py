@@ -170,7 +170,7 @@ def test(weights: Path, paths: list[Path]) -> None:
     """Print the prior's errors on people that it was not trained on."""
     parts = [load(path)[0] for path in paths]
     truth = np.concatenate([p.directions for p in parts])
-    guess, deviation = keypoint_prior.ViewGuesser.load(weights).guess(
+    guess, deviation = keypoint_prior.KeypointOrientationPrior.load(weights).predict(
         np.concatenate([p.keypoints for p in parts])
     )
     report(weights.name, guess, deviation, truth)

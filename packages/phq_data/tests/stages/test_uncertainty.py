@@ -108,7 +108,7 @@ def test_model_is_the_formula_that_the_page_states(model: uncertainty.DoubtModel
     found = model.assess({name: model.mean[place] + model.deviation[place]})
     odds = model.wrong[-1] + model.wrong[place]
     assert found.wrong == pytest.approx(1 / (1 + np.exp(-odds)))
-    assert found.expected_yaw_error == pytest.approx(np.exp(model.error[-1] + model.error[place]))
+    assert found.expected_yaw_error == pytest.approx(np.radians(np.exp(model.error[-1] + model.error[place])))
 
 
 def test_gap_to_another_explanation() -> None:
