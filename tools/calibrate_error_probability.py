@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from phq_data import records
+from phq_data.camera import from_label
 from phq_data.evaluation import accuracy
-from phq_data.records import Fit, Portrait
+from phq_data.records import Fit, Record
 from phq_data.rig import PortraitRig
 from phq_data.stages import uncertainty
-from phq_data.stages.crop import LabelledCrop
+from phq_data.stages.crop import LabelledCrop, Window
 from phq_data.synthesis.truth import read_truth
 from phq_data.workspace import Workspace
 
@@ -40,12 +42,28 @@ SMALLEST = 0.3
 FOLDS = 10
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Labelled(Record):
+    """What of a portrait tells how sure its label is."""
+
+    table = "portraits"
+    portrait_id: str
+    fit_id: str
+    keypoints: records.Keypoints
+    landmark_error: float
+    camera: records.Label
+    pose: records.Pose
+    window: records.Corner
+    size: int
+
+
 def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
     """(evidence [N, D], yaw errors in degrees [N]) of every labelled person of a workspace."""
     workspace = Workspace.open(str(folder))
     rig = PortraitRig.load(workspace.path("rig.safetensors"))
     errors = accuracy.measure(workspace, read_truth(truth), rig)
-    portraits = {one.portrait_id: one for one in records.from_table(Portrait, workspace.table("portraits"))}
+    table = workspace.table("portraits", records.columns(Labelled))
+    portraits = {one.portrait_id: one for one in records.from_table(Labelled, table)}
     fits = {one.fit_id: one for one in records.from_table(Fit, workspace.table("fits"))}
     numbers = {
         row["item"]: json.loads(row["evidence"])
@@ -58,10 +76,10 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
         if portrait is None or error.portrait_id not in numbers:
             continue
         coverage = float(numbers[error.portrait_id]["coverage"])
-        seen = uncertainty.evidence(
-            portrait.keypoints, portrait.landmark_error, coverage,
-            LabelledCrop.of(portrait), fits[portrait.fit_id],
-        )  # fmt: skip
+        window = Window(*portrait.window.tolist())
+        crop = LabelledCrop(from_label(portrait.camera)[0], portrait.pose, window, portrait.size)
+        fit = fits[portrait.fit_id]
+        seen = uncertainty.evidence(portrait.keypoints, portrait.landmark_error, coverage, crop, fit)
         found.append(uncertainty.known(NAMES, seen))
         off.append(error.yaw_deg)
     return np.stack(found), np.array(off)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from phq_data.models import onnx
 from phq_data.models.keypoints import head_centre, upper_size
-from phq_data.models.movenet.crops import MIRROR, Look, View
+from phq_data.models.movenet.crops import MIRROR, CropRegion, Detection
 from phq_data.models.movenet.decode import decode_multipose, decode_thunder
 from phq_data.models.movenet.detector import MoveNetConfig, MoveNetDetector
 from phq_data.models.movenet.heads import loose_heads
@@ -110,7 +110,7 @@ def test_mirrored_photo_gives_mirrored_people(detector: MoveNetDetector, astrona
     (person,) = detector.detect(astronaut)
     (mirrored,) = detector.detect(np.ascontiguousarray(astronaut[:, ::-1]))
     expected = person.keypoints[MIRROR][:7, :2] * [-1, 1] + [512, 0]
-    # Ears lie under hair here; the looks differ there by more.
+    # Ears lie under hair here; the detections differ there by more.
     joints = [0, 1, 2, 5, 6]
     distance = np.linalg.norm(mirrored.keypoints[joints, :2] - expected[joints], axis=1)
     assert distance.max() < 0.06 * upper_size(person.keypoints)
@@ -206,12 +206,12 @@ def test_large_photos_get_a_finer_look() -> None:
     assert all(side % 32 == 0 for side in network_sides(3001, 1999, config))
 
 
-# -- both looks together ------------------------------------------------------------------------
+# -- both detections together ------------------------------------------------------------------------
 
 
-def look_at(points: np.ndarray) -> Look:
-    view = View(0.0, 0.0, 256.0, np.array([np.nan, np.nan]))
-    return Look(view, points)
+def detection_of(points: np.ndarray) -> Detection:
+    region = CropRegion(0.0, 0.0, 256.0, np.array([np.nan, np.nan]))
+    return Detection(region, points)
 
 
 def bust(score: float = 0.8) -> np.ndarray:
@@ -226,7 +226,7 @@ def bust(score: float = 0.8) -> np.ndarray:
 def test_mean_of_two_looks_lies_between_them_by_their_scores() -> None:
     here, there = bust(0.9), bust(0.3)
     there[:, 0] += 4.0
-    mean = MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints
+    mean = MoveNetDetector()._mean(detection_of(here), detection_of(there)).keypoints
     np.testing.assert_allclose(mean[:, 0], here[:, 0] + 1.0)
     np.testing.assert_allclose(mean[:, 2], 0.6)
 
@@ -235,10 +235,10 @@ def test_exchanged_shoulders_do_not_meet_in_the_middle() -> None:
     here, there = bust(0.5), bust(0.5)
     there[[5, 6]] = there[[6, 5]]
     there[[5, 6], 2] = 0.8
-    mean = MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints
+    mean = MoveNetDetector()._mean(detection_of(here), detection_of(there)).keypoints
     np.testing.assert_allclose(mean[[5, 6], :2], there[[5, 6], :2])
     there[[5, 6], 2] = 0.3
-    mean = MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints
+    mean = MoveNetDetector()._mean(detection_of(here), detection_of(there)).keypoints
     np.testing.assert_allclose(mean[[5, 6], :2], here[[5, 6], :2])
 
 
@@ -253,15 +253,15 @@ def test_the_mean_of_a_mirrored_pair_is_the_mirrored_mean() -> None:
         return points[MIRROR] * (-1, 1, 1) + (256, 0, 0)
 
     detector = MoveNetDetector()
-    mean = detector._mean(look_at(here), look_at(there)).keypoints
-    other = detector._mean(look_at(turned(there)), look_at(turned(here))).keypoints
+    mean = detector._mean(detection_of(here), detection_of(there)).keypoints
+    other = detector._mean(detection_of(turned(there)), detection_of(turned(here))).keypoints
     np.testing.assert_allclose(other, turned(mean), atol=1e-9)
 
 
 def test_a_mirrored_look_at_somebody_else_is_left_out() -> None:
     here, there = bust(), bust()
     there[:, 0] += 150.0
-    assert MoveNetDetector()._mean(look_at(here), look_at(there)).keypoints is here
+    assert MoveNetDetector()._mean(detection_of(here), detection_of(there)).keypoints is here
 
 
 def test_without_the_mirror_it_is_another_detector() -> None:

@@ -6,7 +6,7 @@ import skimage.data
 from PIL import Image
 
 from phq_data.models import onnx
-from phq_data.models.movenet.crops import CROP, cut_square
+from phq_data.models.movenet.crops import CROP, crop_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
 from phq_data.models.protocols import FitRequest, PreparingFitter
@@ -38,20 +38,20 @@ def mirrored_points(keypoints: np.ndarray, width: int) -> np.ndarray:
 
 def test_guess_of_mirrored_maps_is_the_mirrored_guess() -> None:
     rng = np.random.default_rng(3)
-    guesser = image_prior.load_picture_guesser()
+    prior = image_prior.load_image_prior()
     points = rng.uniform(100, 400, (5, 17, 3))
     points[..., 2] = rng.uniform(0.2, 0.9, (5, 17))
-    maps = rng.normal(size=(5, 2, guesser.squeeze.shape[1], 8, 8)).astype(np.float32)
-    guess, deviation = guesser.guess(points, maps)
-    other, spread = guesser.guess(mirrored_points(points, 500), maps[:, ::-1])
+    maps = rng.normal(size=(5, 2, prior.squeeze.shape[1], 8, 8)).astype(np.float32)
+    guess, deviation = prior.predict(points, maps)
+    other, spread = prior.predict(mirrored_points(points, 500), maps[:, ::-1])
     np.testing.assert_allclose(other, guess * (-1, 1, 1), atol=1e-5)
     np.testing.assert_allclose(spread, deviation, atol=1e-5)
     assert (deviation > 0).all() and np.isfinite(guess).all()
 
 
 def test_a_frontal_portrait_is_seen_from_the_front(astronaut: np.ndarray, keypoints: np.ndarray) -> None:
-    maps = image_prior.look(astronaut, [keypoints])
-    guess, deviation = image_prior.load_picture_guesser().guess(keypoints[None], maps)
+    maps = image_prior.image_features(astronaut, [keypoints])
+    guess, deviation = image_prior.load_image_prior().predict(keypoints[None], maps)
     assert maps.shape[:2] == (1, 2) and maps.shape[3:] == (8, 8)
     for which in (0, 1):
         assert abs(np.degrees(np.arctan2(guess[0, which, 0], guess[0, which, 2]))) < 30
@@ -65,13 +65,13 @@ def test_the_maps_of_the_mirrored_picture_are_the_same_the_other_way_round(
     # A square that lies on whole pixels is cut from the mirrored picture exactly.
     x, y, side = (round(v) for v in image_prior.square_around(keypoints))
     flipped = np.ascontiguousarray(astronaut[:, ::-1])
-    here, there = cut_square(astronaut, x, y, side), cut_square(flipped, 512 - x - side, y, side)
+    here, there = crop_square(astronaut, x, y, side), crop_square(flipped, 512 - x - side, y, side)
     np.testing.assert_allclose(here.astype(int), there[:, ::-1].astype(int), atol=1)
     assert here.shape == (CROP, CROP, 3)
 
 
 def test_what_lies_outside_the_photo_is_black(astronaut: np.ndarray) -> None:
-    cut = cut_square(astronaut, -100, 412, 200)
+    cut = crop_square(astronaut, -100, 412, 200)
     assert (cut[:, :100] == 0).all() and (cut[140:] == 0).all()
     assert cut[:100, 150:].mean() > 5
 
@@ -92,12 +92,12 @@ def test_fitter_looks_at_pictures_where_there_are_any(
     (bare,) = fitter.prepare([request])
     (seen,) = fitter.prepare([FitRequest(keypoints, np.zeros(4), (512, 512), astronaut)])
     assert seen.request.image is None  # pictures are let go
-    expected, _ = keypoint_prior.load_guesser().guess(keypoints[None])
-    np.testing.assert_allclose(bare.views, expected[0])
-    assert np.abs(seen.views - bare.views).max() > 1e-3
+    expected, _ = keypoint_prior.load_keypoint_prior().predict(keypoints[None])
+    np.testing.assert_allclose(bare.directions, expected[0])
+    assert np.abs(seen.directions - bare.directions).max() > 1e-3
     (fit,) = fitter.fit_prepared([seen])
     assert fit.orientation_prior is not None and fit.orientation_prior.shape == (8,)
-    np.testing.assert_allclose(fit.orientation_prior[:6], seen.views.ravel())
+    np.testing.assert_allclose(fit.orientation_prior[:6], seen.directions.ravel())
     assert 0.005 < fit.yaw_std < 0.6
 
 
@@ -105,8 +105,8 @@ def test_what_is_seen_of_one_person_does_not_depend_on_the_others(
     astronaut: np.ndarray, keypoints: np.ndarray
 ) -> None:
     shifted = keypoints + np.array([20.0, 0.0, 0.0])
-    both = image_prior.look(astronaut, [keypoints, shifted])
-    np.testing.assert_array_equal(image_prior.look(astronaut, [shifted])[0], both[1])
+    both = image_prior.image_features(astronaut, [keypoints, shifted])
+    np.testing.assert_array_equal(image_prior.image_features(astronaut, [shifted])[0], both[1])
 
 
 def test_fingerprints_follow_what_is_looked_at(fitter: SmplifyFitter) -> None:
@@ -122,4 +122,4 @@ def test_fingerprints_follow_what_is_looked_at(fitter: SmplifyFitter) -> None:
 def test_the_network_tells_its_features() -> None:
     picture = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((CROP, CROP)))
     maps = onnx.run(image_prior.NETWORK, {"image": picture[None]})["features"]
-    assert maps.shape == (1, image_prior.load_picture_guesser().squeeze.shape[1], 8, 8)
+    assert maps.shape == (1, image_prior.load_image_prior().squeeze.shape[1], 8, 8)

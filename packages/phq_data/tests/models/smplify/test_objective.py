@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from phq_data.bodies.anny import load_body
-from phq_data.models.smplify.objective import Observations, Problem, State
+from phq_data.models.smplify.objective import Objective, Observations, State
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import POINT_NAMES, Skeleton, right_jacobian
 from phq_data.rig import rotation_matrix
@@ -15,7 +15,7 @@ def skeleton() -> Skeleton:
     return Skeleton.of(load_body(), DIRECTIONS, {})
 
 
-def random_problem(skeleton: Skeleton, count: int = 6) -> tuple[Problem, State]:
+def random_objective(skeleton: Skeleton, count: int = 6) -> tuple[Objective, State]:
     rng = np.random.default_rng(3)
     focal = rng.uniform(800, 2000, count)
     scale = rng.uniform(200, 500, count)
@@ -26,8 +26,8 @@ def random_problem(skeleton: Skeleton, count: int = 6) -> tuple[Problem, State]:
         weights=rng.uniform(0, 1, (count, 9)),
         focal=focal,
         scale=scale,
-        views=views / np.linalg.norm(views, axis=-1, keepdims=True),
-        view_trust=rng.uniform(0.5, 3, (count, 2)),
+        directions=views / np.linalg.norm(views, axis=-1, keepdims=True),
+        direction_trust=rng.uniform(0.5, 3, (count, 2)),
     )
     values = np.concatenate(
         [
@@ -39,7 +39,7 @@ def random_problem(skeleton: Skeleton, count: int = 6) -> tuple[Problem, State]:
         axis=1,
     )
     state = State(rotation_matrix(rng.normal(0, 1.5, (count, 3))), values)
-    return Problem.of(skeleton, SmplifyConfig(shape_directions=DIRECTIONS), observed), state
+    return Objective.of(skeleton, SmplifyConfig(shape_directions=DIRECTIONS), observed), state
 
 
 def test_points_are_those_of_the_full_body(skeleton: Skeleton):
@@ -52,13 +52,13 @@ def test_points_are_those_of_the_full_body(skeleton: Skeleton):
 
 
 def test_residual_derivatives_match_central_differences(skeleton: Skeleton):
-    problem, state = random_problem(skeleton)
-    _, _, d_error, d_prior = problem.residuals(state)
+    objective, state = random_objective(skeleton)
+    _, _, d_error, d_prior = objective.residuals(state)
     parameters, step = d_prior.shape[-1], 1e-6
     for index in range(parameters):
         move = np.zeros((len(state.values), parameters))
         move[:, index] = step
-        ahead, behind = (problem.residuals(state.moved(sign * move)) for sign in (1, -1))
+        ahead, behind = (objective.residuals(state.moved(sign * move)) for sign in (1, -1))
         for exact, i in ((d_error, 0), (d_prior, 1)):
             numeric = (ahead[i] - behind[i]) / (2 * step)
             scale = 1.0 + np.abs(exact[..., index])
@@ -66,14 +66,14 @@ def test_residual_derivatives_match_central_differences(skeleton: Skeleton):
 
 
 def test_gradient_is_that_of_the_robust_cost(skeleton: Skeleton):
-    problem, state = random_problem(skeleton)
-    cost, gradient, _ = problem.evaluate(state)
-    np.testing.assert_allclose(cost, problem.cost(state))
+    objective, state = random_objective(skeleton)
+    cost, gradient, _ = objective.evaluate(state)
+    np.testing.assert_allclose(cost, objective.cost(state))
     step = 1e-6
     for index in range(gradient.shape[1]):
         move = np.zeros_like(gradient)
         move[:, index] = step
-        numeric = (problem.cost(state.moved(move)) - problem.cost(state.moved(-move))) / (2 * step)
+        numeric = (objective.cost(state.moved(move)) - objective.cost(state.moved(-move))) / (2 * step)
         np.testing.assert_allclose(2 * gradient[:, index], numeric, rtol=2e-3, atol=2e-3, err_msg=str(index))
 
 
@@ -91,8 +91,8 @@ def test_right_jacobian_is_the_derivative_of_the_exponential(size: float):
 
 
 def test_yaw_deviation_is_the_spread_of_the_yaw_under_the_gauss_newton_covariance(skeleton: Skeleton):
-    problem, state = random_problem(skeleton)
-    _, _, matrix = problem.evaluate(state)
+    objective, state = random_objective(skeleton)
+    _, _, matrix = objective.evaluate(state)
 
     def yaw(moved: State) -> np.ndarray:
         towards = -np.einsum("mji,mj->mi", moved.root, moved.translation)
@@ -106,4 +106,4 @@ def test_yaw_deviation_is_the_spread_of_the_yaw_under_the_gauss_newton_covarianc
         gradient[:, index] = np.angle(np.exp(1j * turned)) / (2 * step)
     covariance = np.linalg.inv(matrix)
     expected = np.sqrt(np.einsum("mi,mij,mj->m", gradient, covariance, gradient))
-    np.testing.assert_allclose(problem.yaw_std(state), expected, rtol=1e-3)
+    np.testing.assert_allclose(objective.yaw_std(state), expected, rtol=1e-3)

@@ -1,4 +1,4 @@
-"""What Thunder looks at, and what a look saw: squares of a photo, and keypoints found in them."""
+"""The crops that Thunder is given, and what it detects in them: squares of a photo, and keypoints."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and 
 
 
 @dataclass(frozen=True)
-class View:
-    """A square of the photo for Thunder to look at, and where in the photo the head should be."""
+class CropRegion:
+    """A square of the photo for Thunder, and where in the photo the head should be."""
 
     x0: float
     y0: float
     side: float
     aim: FloatArray  # [2] x, y; nan: unknown
 
-    def overlap(self, other: View) -> float:
+    def overlap(self, other: CropRegion) -> float:
         """Intersection over union of the two squares."""
         first, second = (np.array([v.x0, v.y0, v.x0 + v.side, v.y0 + v.side]) for v in (self, other))
         return box_overlap(first, second)
 
-    def scaled(self, factor: float) -> View:
-        """The same view with another side; the aimed head keeps its place in it."""
+    def scaled(self, factor: float) -> CropRegion:
+        """The same region with another side; the aimed head keeps its place in it."""
         fixed = np.where(np.isnan(self.aim), [self.x0 + self.side / 2, self.y0 + self.side / 2], self.aim)
         corner = fixed + factor * (np.array([self.x0, self.y0]) - fixed)
-        return View(corner[0], corner[1], factor * self.side, self.aim)
+        return CropRegion(corner[0], corner[1], factor * self.side, self.aim)
 
-    def unaimed(self) -> View:
+    def unaimed(self) -> CropRegion:
         """The same square, for whoever is in its middle."""
         return replace(self, aim=np.full(2, np.nan))
 
-    def resembles(self, other: View) -> bool:
+    def resembles(self, other: CropRegion) -> bool:
         """Whether the two squares are about one place and of about one size."""
         apart = np.hypot(self.x0 + self.side / 2 - other.x0 - other.side / 2,
                          self.y0 + self.side / 2 - other.y0 - other.side / 2)  # fmt: skip
@@ -47,35 +47,35 @@ class View:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What Thunder saw in a view."""
+class Detection:
+    """What Thunder detected in a region."""
 
-    view: View
+    region: CropRegion
     keypoints: FloatArray  # [17, 3] x, y in photo pixels, score
 
     @property
     def score(self) -> float:
-        """How sure the look is that this is a person: head and shoulders together, 0..1."""
+        """How sure it is that this is a person: head and shoulders together, 0..1."""
         return float(np.sqrt(head_score(self.keypoints) * shoulder_score(self.keypoints)))
 
     @property
     def missed(self) -> bool:
         """Whether it found another head than the one aimed at; never, if the aim is unknown."""
-        return bool(np.hypot(*(head_centre(self.keypoints) - self.view.aim)) > 0.12 * self.view.side)
+        return bool(np.hypot(*(head_centre(self.keypoints) - self.region.aim)) > 0.12 * self.region.side)
 
-    def with_lower_body(self, earlier: FloatArray) -> Look:
-        """This look with hips, legs and hands of an earlier, wider look where that saw them better."""
+    def with_lower_body(self, earlier: FloatArray) -> Detection:
+        """This detection with hips, legs and hands of an earlier, wider one where that saw them better."""
         better = (np.arange(17) >= UPPER.stop) & (earlier[:, 2] > self.keypoints[:, 2])
         return replace(self, keypoints=np.where(better[:, None], earlier, self.keypoints))
 
 
-def cut_view(image: NDArray[np.uint8], view: View) -> tuple[NDArray[np.uint8], int, int, int]:
-    """The view [256, 256, 3] and the whole-pixel square x0, y0, side it became."""
-    x0, y0, side = whole_square(view.x0, view.y0, view.side)
-    return cut_square(image, x0, y0, side), x0, y0, side
+def crop_region(image: NDArray[np.uint8], region: CropRegion) -> tuple[NDArray[np.uint8], int, int, int]:
+    """The region [256, 256, 3] and the whole-pixel square x0, y0, side it became."""
+    x0, y0, side = whole_square(region.x0, region.y0, region.side)
+    return crop_square(image, x0, y0, side), x0, y0, side
 
 
-def cut_square(image: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:
+def crop_square(image: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:
     """A square of a photo [H, W, 3], rounded to whole pixels, as Thunder takes it: [256, 256, 3], black
     outside the photo.
     """

@@ -1,12 +1,12 @@
-"""The embedded person detector: MoveNet MultiPose proposes people, MoveNet Thunder looks closely at each.
+"""The embedded person detector: MoveNet MultiPose proposes people, MoveNet Thunder refines each on a crop.
 
-MultiPose's score says little about tight portraits and rear views, and its points are coarse. So every
-proposal gets a look of Thunder's at head and chest, the part a portrait is about, and a second one if the
-first was off the middle. Whether it is a person is decided by the head and the shoulders found there.
+MultiPose's score says little about tight portraits and rear views, and its points are coarse. So Thunder
+detects every proposal again in a crop of head and chest, the part a portrait is about, and once more if the
+first crop was off the middle. Whether it is a person is decided by the head and the shoulders found there.
 
-What was proposed but found nobody is searched once more, at several sizes: backs, hats and raised arms
-mislead MultiPose about where the head is and how large, and Thunder's score about the same person falls from
-0.5 to 0.1 when the view is a little off.
+What was proposed but found nobody gets a second pass at several sizes: backs, hats and raised arms mislead
+MultiPose about where the head is and how large, and Thunder's score of the same person falls from 0.5 to 0.1
+when the crop is a little off.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from phq_data.models.keypoints import (
     similarity,
     upper_size,
 )
-from phq_data.models.movenet.crops import MIRROR, Look, View, cut_view
+from phq_data.models.movenet.crops import MIRROR, CropRegion, Detection, crop_region
 from phq_data.models.movenet.decode import decode_thunder
 from phq_data.models.movenet.proposals import Proposal, ProposeConfig, propose
 from phq_data.models.protocols import DetectedPerson, FloatArray
 
 CODE_VERSION = 3  # raise it when the same config and networks would give other people
 NETWORKS = ("movenet-multipose", "movenet-thunder")
-BATCH = 8  # views a run of Thunder: bounds memory, does not change the result
+BATCH = 8  # crops a run of Thunder: bounds memory, does not change the result
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class MoveNetConfig:
     maximum_looks: int = 36
     """Proposals looked at a photo: bounds the time of dense crowds; the best come first."""
     padding: float = 2.8
-    """Side of Thunder's view over the breadth of the shoulders."""
+    """Side of Thunder's region over the breadth of the shoulders."""
     crowd_padding: float = 2.0
-    """The same where another head is near: a view without bystanders matters more than one with hips."""
+    """The same where another head is near: a region without bystanders matters more than one with hips."""
     box_padding: float = 1.25
-    """Side of Thunder's view over the long side of a proposed box, where MultiPose saw no head."""
+    """Side of Thunder's region over the long side of a proposed box, where MultiPose saw no head."""
     minimum_head: float = 0.25
     """Mean score of the two best head points."""
     minimum_shoulder: float = 0.20
@@ -59,7 +59,7 @@ class MoveNetConfig:
     certain: float = 0.5
     """Score of head and shoulders together from which a person needs no confirmation."""
     minimum_person: float = 0.34
-    """The same score, of a look and one at the mirrored view on average, for all others."""
+    """The same score, of a detection and one in the mirrored crop on average, for all others."""
     head_inside: float = 0.10
     """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
     same_person: float = 0.45
@@ -67,11 +67,11 @@ class MoveNetConfig:
     searched: int = 6
     """Proposals without a person that are searched once more a photo; the best come first."""
     search_scales: tuple[float, ...] = (0.6, 1.0, 1.6, 2.5)
-    """Sides of the search's views over that of the usual one."""
+    """Sides of the search's regions over that of the usual one."""
     mirror: bool = True
-    """Look at everybody in the mirror, too, from two squares each, and take the mean of all four looks."""
+    """Flip test-time augmentation: two crops of everybody, as they are and mirrored; the mean of all four."""
     agreement: float = 0.2
-    """Share of the shoulder breadth up to which both looks mean one place; beyond it the surer one counts."""
+    """Share of the shoulder breadth up to which both detections mean one place; beyond, the surer counts."""
 
 
 class MoveNetDetector:
@@ -91,122 +91,137 @@ class MoveNetDetector:
         budget = self.config.maximum_looks
         every_head = _heads(found.people + found.heads)
 
-        looks, refuted = self._examine(image, found.people[:budget], every_head)
-        loose = _without_owner(found.heads, looks + refuted)[: budget - len(found.people[:budget])]
+        detections, refuted = self._examine(image, found.people[:budget], every_head)
+        loose = _without_owner(found.heads, detections + refuted)[: budget - len(found.people[:budget])]
         if loose:
             more, _ = self._examine(image, loose, every_head)
-            looks = self._gate(looks + more, photo.size)
-        strays = self._search(image, [*found.people, *found.heads], looks, every_head)
+            detections = self._gate(detections + more, photo.size)
+        strays = self._search(image, [*found.people, *found.heads], detections, every_head)
         if strays:
-            looks = self._gate(looks + strays, photo.size)
+            detections = self._gate(detections + strays, photo.size)
         if self.config.mirror:
-            mirrored = self._look(image, [look.view for look in looks], mirrored=True)
-            looks = [self._mean(look, other) for look, other in zip(looks, mirrored, strict=True)]
-            looks = self._averaged(image, looks, every_head)
-        looks.sort(key=lambda look: float(head_centre(look.keypoints)[0]))
-        return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in looks]
+            mirrored = self._detect(image, [detection.region for detection in detections], mirrored=True)
+            detections = [
+                self._mean(detection, other) for detection, other in zip(detections, mirrored, strict=True)
+            ]
+            detections = self._averaged(image, detections, every_head)
+        detections.sort(key=lambda detection: float(head_centre(detection.keypoints)[0]))
+        return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in detections]
 
     def _examine(
         self,
         image: NDArray[np.uint8],
         proposals: Sequence[Proposal],
         every_head: FloatArray,  # [K, 3] x, y, size of all heads proposed in the photo
-    ) -> tuple[list[Look], list[Look]]:
+    ) -> tuple[list[Detection], list[Detection]]:
         """The people that Thunder confirms, each once, and what it took for people at first."""
         size = (image.shape[1], image.shape[0])
-        looks = self._look(image, [self._view_of(proposal, every_head) for proposal in proposals])
-        weak = [index for index, look in enumerate(looks) if not self._passes(look, size)]
-        again = self._look(image, [self._another_view(looks[index]) for index in weak])
-        for index, look in zip(weak, again, strict=True):
-            if looks[index].missed or (not look.missed and look.score > looks[index].score):
-                looks[index] = look
+        detections = self._detect(image, [self._region_of(proposal, every_head) for proposal in proposals])
+        weak = [index for index, detection in enumerate(detections) if not self._passes(detection, size)]
+        again = self._detect(image, [self._second_region(detections[index]) for index in weak])
+        for index, detection in zip(weak, again, strict=True):
+            if detections[index].missed or (
+                not detection.missed and detection.score > detections[index].score
+            ):
+                detections[index] = detection
         first = [
-            look if proposal.keypoints is None else look.with_lower_body(proposal.keypoints)
-            for proposal, look in zip(proposals, looks, strict=True)
-            if not look.missed
+            detection if proposal.keypoints is None else detection.with_lower_body(proposal.keypoints)
+            for proposal, detection in zip(proposals, detections, strict=True)
+            if not detection.missed
         ]
         people = self._gate(first, size, strictness=0.6)
 
-        better = [self._upper_view(look.keypoints, every_head) for look in people]
-        moved = [index for index, look in enumerate(people) if look.view.overlap(better[index]) < 0.8]
-        self._look_again(image, people, moved, [better[index] for index in moved])
+        better = [self._upper_region(detection.keypoints, every_head) for detection in people]
+        moved = [
+            index for index, detection in enumerate(people) if detection.region.overlap(better[index]) < 0.8
+        ]
+        self._detect_again(image, people, moved, [better[index] for index in moved])
         return self._settle(image, people, every_head)
 
-    def _look_again(
-        self, image: NDArray[np.uint8], people: list[Look], which: Sequence[int], views: Sequence[View]
+    def _detect_again(
+        self,
+        image: NDArray[np.uint8],
+        people: list[Detection],
+        which: Sequence[int],
+        regions: Sequence[CropRegion],
     ) -> None:
-        """Replaces the looks `which` of `people` by those at `views`, where they see as much."""
-        for index, look in zip(which, self._look(image, views), strict=True):
+        """Replaces the detections `which` of `people` by those at `regions`, where they see as much."""
+        for index, detection in zip(which, self._detect(image, regions), strict=True):
             earlier = people[index]
-            strayed = similarity(earlier.keypoints, look.keypoints, tolerance=4.0) < 0.5
-            if not look.missed and look.score > (1.0 if strayed else 0.9) * earlier.score:
-                people[index] = look.with_lower_body(earlier.keypoints)
+            strayed = similarity(earlier.keypoints, detection.keypoints, tolerance=4.0) < 0.5
+            if not detection.missed and detection.score > (1.0 if strayed else 0.9) * earlier.score:
+                people[index] = detection.with_lower_body(earlier.keypoints)
 
     def _search(
         self,
         image: NDArray[np.uint8],
         proposals: Sequence[Proposal],
-        found: Sequence[Look],
+        found: Sequence[Detection],
         every_head: FloatArray,
-    ) -> list[Look]:
+    ) -> list[Detection]:
         """People at proposals where nobody was found, looked for without an aim and at several sizes."""
         size = (image.shape[1], image.shape[0])
-        views: list[View] = []
+        regions: list[CropRegion] = []
         for proposal in sorted(proposals, key=lambda p: -p.score):
-            view = self._view_of(proposal, every_head).unaimed()
-            taken = any(_is_taken(proposal, look) for look in found)
-            if not taken and not any(view.resembles(other) for other in views):
-                views.append(view)
-        views = [v.scaled(f) for v in views[: self.config.searched] for f in self.config.search_scales]
-        looks = [look for look in self._look(image, views) if self._passes(look, size, 0.6)]
+            region = self._region_of(proposal, every_head).unaimed()
+            taken = any(_is_taken(proposal, detection) for detection in found)
+            if not taken and not any(region.resembles(other) for other in regions):
+                regions.append(region)
+        regions = [v.scaled(f) for v in regions[: self.config.searched] for f in self.config.search_scales]
+        detections = [
+            detection for detection in self._detect(image, regions) if self._passes(detection, size, 0.6)
+        ]
         people = [
-            look
-            for look in self._gate(looks, size, strictness=0.6)
-            if all(similarity(look.keypoints, o.keypoints) < self.config.same_person for o in found)
+            detection
+            for detection in self._gate(detections, size, strictness=0.6)
+            if all(similarity(detection.keypoints, o.keypoints) < self.config.same_person for o in found)
         ]
         everybody = range(len(people))
         for _ in range(2):
-            self._look_again(
-                image, people, everybody, [self._upper_view(p.keypoints, every_head) for p in people]
+            self._detect_again(
+                image, people, everybody, [self._upper_region(p.keypoints, every_head) for p in people]
             )
         return self._settle(image, people, every_head)[0]
 
     def _settle(
-        self, image: NDArray[np.uint8], people: list[Look], every_head: FloatArray
-    ) -> tuple[list[Look], list[Look]]:
-        """The people that Thunder confirms, and what it took for people, after closer and wider looks."""
-        doubtful = [index for index, look in enumerate(people) if look.score < self.config.certain]
+        self, image: NDArray[np.uint8], people: list[Detection], every_head: FloatArray
+    ) -> tuple[list[Detection], list[Detection]]:
+        """The people that Thunder confirms, and what it took for people, after closer and wider crops."""
+        doubtful = [index for index, detection in enumerate(people) if detection.score < self.config.certain]
         for factor in (0.7, 1.4):
-            self._look_again(image, people, doubtful, [people[i].view.scaled(factor) for i in doubtful])
+            self._detect_again(image, people, doubtful, [people[i].region.scaled(factor) for i in doubtful])
         return self._confirm(image, self._gate(people, (image.shape[1], image.shape[0])), every_head)
 
     def _confirm(
-        self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray
-    ) -> tuple[list[Look], list[Look]]:
-        """Those that are surely people or look so in the mirror too, and the others.
+        self, image: NDArray[np.uint8], detections: list[Detection], every_head: FloatArray
+    ) -> tuple[list[Detection], list[Detection]]:
+        """Those that are surely people, or are detected in the mirrored crop too, and the others.
 
-        What only resembles a person seldom does so in both. The mirror shows the same view and the usual one.
+        What only resembles a person seldom does so in both. Mirrored are the same region and the usual one.
         """
-        doubtful = [look for look in looks if look.score < self.config.certain]
-        usual = [self._upper_view(look.keypoints, every_head) for look in doubtful]
-        same = self._look(image, [look.view for look in doubtful], mirrored=True)
-        others = self._look(image, usual, mirrored=True)
+        doubtful = [detection for detection in detections if detection.score < self.config.certain]
+        usual = [self._upper_region(detection.keypoints, every_head) for detection in doubtful]
+        same = self._detect(image, [detection.region for detection in doubtful], mirrored=True)
+        others = self._detect(image, usual, mirrored=True)
         refuted = [
-            look
-            for look, *pair in zip(doubtful, same, others, strict=True)
-            if (look.score + max(_agreement(look, other) for other in pair)) / 2 < self.config.minimum_person
+            detection
+            for detection, *pair in zip(doubtful, same, others, strict=True)
+            if (detection.score + max(_agreement(detection, other) for other in pair)) / 2
+            < self.config.minimum_person
         ]
-        return [look for look in looks if all(look is not other for other in refuted)], refuted
+        return [
+            detection for detection in detections if all(detection is not other for other in refuted)
+        ], refuted
 
-    def _mean(self, look: Look, mirrored: Look) -> Look:
-        """Both looks at one person together: the mean of what they see at one place.
+    def _mean(self, detection: Detection, mirrored: Detection) -> Detection:
+        """Both detections of one person together: the mean of what they see at one place.
 
         Elsewhere the surer one is right, for the left and the right of a pair alike: two shoulders that the
-        looks exchange would meet in the middle. It keeps what the person was found by: the order of scores.
+        detections exchange would meet in the middle. It keeps what the person was found by.
         """
-        if mirrored.missed or similarity(look.keypoints, mirrored.keypoints, tolerance=4.0) < 0.5:
-            return look
-        here, there = look.keypoints, mirrored.keypoints
+        if mirrored.missed or similarity(detection.keypoints, mirrored.keypoints, tolerance=4.0) < 0.5:
+            return detection
+        here, there = detection.keypoints, mirrored.keypoints
         apart = np.linalg.norm(here[:, :2] - there[:, :2], axis=1)
         far = apart > self.config.agreement * upper_size(here)
         far |= far[MIRROR]
@@ -214,71 +229,76 @@ class MoveNetDetector:
         share = np.where(far, surer, there[:, 2] / np.maximum(here[:, 2] + there[:, 2], 1e-6))[:, None]
         places = (1 - share) * here[:, :2] + share * there[:, :2]
         scores = (here[:, 2] + there[:, 2]) / 2
-        return replace(look, keypoints=np.concatenate([places, scores[:, None]], axis=1))
+        return replace(detection, keypoints=np.concatenate([places, scores[:, None]], axis=1))
 
-    def _averaged(self, image: NDArray[np.uint8], looks: list[Look], every_head: FloatArray) -> list[Look]:
-        """The mean with another pair of looks, from where each person was found.
+    def _averaged(
+        self, image: NDArray[np.uint8], detections: list[Detection], every_head: FloatArray
+    ) -> list[Detection]:
+        """The mean with another pair of detections, from where each person was found.
 
-        The first views were placed by a look at one side; these see the photo and its mirror image alike.
+        The first regions were placed by one detection; these see the photo and its mirror image alike.
         """
-        views = [self._upper_view(look.keypoints, every_head) for look in looks]
-        pairs = zip(self._look(image, views), self._look(image, views, mirrored=True), strict=True)
+        regions = [self._upper_region(detection.keypoints, every_head) for detection in detections]
+        pairs = zip(self._detect(image, regions), self._detect(image, regions, mirrored=True), strict=True)
         again = [self._mean(here, there) for here, there in pairs]
         return [
-            look if other.missed or other.score < 0.9 * look.score else self._mean(look, other)
-            for look, other in zip(looks, again, strict=True)
+            detection if other.missed or other.score < 0.9 * detection.score else self._mean(detection, other)
+            for detection, other in zip(detections, again, strict=True)
         ]
 
     def _gate(
-        self, looks: Sequence[Look], photo_size: tuple[int, int], strictness: float = 1.0
-    ) -> list[Look]:
+        self, detections: Sequence[Detection], photo_size: tuple[int, int], strictness: float = 1.0
+    ) -> list[Detection]:
         """Those with a head and a shoulder in the photo, best first, each person once."""
-        passed = [look for look in looks if self._passes(look, photo_size, strictness)]
-        scores = np.array([look.score for look in passed])
+        passed = [detection for detection in detections if self._passes(detection, photo_size, strictness)]
+        scores = np.array([detection.score for detection in passed])
         return [
-            passed[i] for i in keep_best([look.keypoints for look in passed], scores, self.config.same_person)
+            passed[i]
+            for i in keep_best([detection.keypoints for detection in passed], scores, self.config.same_person)
         ]
 
-    def _passes(self, look: Look, photo_size: tuple[int, int], strictness: float = 1.0) -> bool:
-        config, keypoints = self.config, look.keypoints
+    def _passes(self, detection: Detection, photo_size: tuple[int, int], strictness: float = 1.0) -> bool:
+        config, keypoints = self.config, detection.keypoints
         return (
-            not look.missed
+            not detection.missed
             and head_score(keypoints) >= strictness * config.minimum_head
             and shoulder_score(keypoints) >= strictness * config.minimum_shoulder
             and upper_size(keypoints) >= config.propose.least_head  # shoulders are wider than a head is high
             and _is_inside(keypoints, photo_size, config.head_inside)
         )
 
-    # -- views -------------------------------------------------------------------------------------
+    # -- regions -------------------------------------------------------------------------------------
 
-    def _view_of(self, proposal: Proposal, every_head: FloatArray) -> View:
+    def _region_of(self, proposal: Proposal, every_head: FloatArray) -> CropRegion:
         if np.isnan(proposal.head).any() and proposal.box is not None:
             box = proposal.box
             side = self.config.box_padding * max(box[2] - box[0], box[3] - box[1])
             x0, y0 = (box[:2] + box[2:] - side) / 2
-            return View(x0, y0, side, proposal.head)
-        return self._view_at(proposal.head, proposal.shoulders, proposal.size, every_head)
+            return CropRegion(x0, y0, side, proposal.head)
+        return self._region_at(proposal.head, proposal.shoulders, proposal.size, every_head)
 
-    def _upper_view(self, keypoints: FloatArray, every_head: FloatArray) -> View:
+    def _upper_region(self, keypoints: FloatArray, every_head: FloatArray) -> CropRegion:
         shoulders = keypoints[SHOULDERS, :2].mean(axis=0)
-        return self._view_at(head_centre(keypoints), shoulders, upper_size(keypoints), every_head)
+        return self._region_at(head_centre(keypoints), shoulders, upper_size(keypoints), every_head)
 
-    def _view_at(self, head: FloatArray, shoulders: FloatArray, size: float, every_head: FloatArray) -> View:
+    def _region_at(
+        self, head: FloatArray, shoulders: FloatArray, size: float, every_head: FloatArray
+    ) -> CropRegion:
         """Head and chest, or in a crowd little more than head and shoulders."""
         crowded = self._is_crowded(head, size, every_head)
         padding = self.config.crowd_padding if crowded else self.config.padding
         centre = head + 0.72 * (padding - 1) * (shoulders - head)
         side = padding * size
-        return View(centre[0] - side / 2, centre[1] - side / 2, side, head)
+        return CropRegion(centre[0] - side / 2, centre[1] - side / 2, side, head)
 
-    def _another_view(self, look: Look) -> View:
-        """A second chance: wider where the view was narrow for that person, narrower where it had room.
+    def _second_region(self, detection: Detection) -> CropRegion:
+        """A second chance: wider where the region was narrow for that person, narrower where it had room.
 
         And narrower where Thunder went astray: there is too much else to see.
         """
         usual = (self.config.crowd_padding + self.config.padding) / 2
-        narrow = look.view.side < usual * upper_size(look.keypoints)
-        return look.view.scaled(1.5 if narrow and not look.missed else 0.65)
+        narrow = detection.region.side < usual * upper_size(detection.keypoints)
+        return detection.region.scaled(1.5 if narrow and not detection.missed else 0.65)
 
     def _is_crowded(self, head: FloatArray, size: float, every_head: FloatArray) -> bool:
         """Whether another head of about that size is near."""
@@ -286,25 +306,27 @@ class MoveNetDetector:
         alike = (every_head[:, 2] > 0.5 * size) & (every_head[:, 2] < 2.5 * size)
         return bool(np.any((away > 0.4) & (away < 1.1) & alike))
 
-    def _look(self, image: NDArray[np.uint8], views: Sequence[View], *, mirrored: bool = False) -> list[Look]:
-        """Thunder's look at each view, or at its mirror image; the key points are those of the photo."""
-        looks: list[Look] = []
-        for start in range(0, len(views), BATCH):
-            batch = views[start : start + BATCH]
-            cuts = [cut_view(image, view) for view in batch]
-            corners = np.array([cut[1:] for cut in cuts], np.float64)  # [N, 3] x0, y0, side
-            aims = (np.array([view.aim for view in batch]) - corners[:, :2]) / corners[:, 2:]
-            crops = np.stack([cut[0] for cut in cuts])
+    def _detect(
+        self, image: NDArray[np.uint8], regions: Sequence[CropRegion], *, mirrored: bool = False
+    ) -> list[Detection]:
+        """Thunder's detection in each region, or in its mirror image; key points are those of the photo."""
+        detections: list[Detection] = []
+        for start in range(0, len(regions), BATCH):
+            batch = regions[start : start + BATCH]
+            crops_of = [crop_region(image, region) for region in batch]
+            corners = np.array([one[1:] for one in crops_of], np.float64)  # [N, 3] x0, y0, side
+            aims = (np.array([region.aim for region in batch]) - corners[:, :2]) / corners[:, 2:]
+            crops = np.stack([one[0] for one in crops_of])
             if mirrored:
                 crops, aims[:, 0] = np.ascontiguousarray(crops[:, :, ::-1]), 1 - aims[:, 0]
             maps = onnx.run("movenet-thunder", {"image": crops}, self.threads)
-            for view, keypoints, (x0, y0, side) in zip(
+            for region, keypoints, (x0, y0, side) in zip(
                 batch, decode_thunder(maps, aims[:, ::-1]), corners, strict=True
             ):
                 y, x, score = (keypoints[MIRROR] if mirrored else keypoints).astype(np.float64).T
                 x = 1 - x if mirrored else x
-                looks.append(Look(view, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
-        return looks
+                detections.append(Detection(region, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
+        return detections
 
 
 def _heads(proposals: Sequence[Proposal]) -> FloatArray:
@@ -313,9 +335,9 @@ def _heads(proposals: Sequence[Proposal]) -> FloatArray:
     return np.array(known, np.float64).reshape(-1, 3)
 
 
-def _without_owner(heads: Sequence[Proposal], looks: Sequence[Look]) -> list[Proposal]:
+def _without_owner(heads: Sequence[Proposal], detections: Sequence[Detection]) -> list[Proposal]:
     """Loose heads that belong to none of the people found, each head once."""
-    taken = [(head_centre(look.keypoints), upper_size(look.keypoints)) for look in looks]
+    taken = [(head_centre(detection.keypoints), upper_size(detection.keypoints)) for detection in detections]
     loose = []
     for head in heads:
         if all(np.hypot(*(head.head - place)) > 0.35 * max(head.size, size) for place, size in taken):
@@ -324,14 +346,14 @@ def _without_owner(heads: Sequence[Proposal], looks: Sequence[Look]) -> list[Pro
     return loose
 
 
-def _agreement(look: Look, other: Look) -> float:
-    """The other look's score if both see the same person, else 0."""
-    return other.score if similarity(look.keypoints, other.keypoints, tolerance=4.0) >= 0.5 else 0.0
+def _agreement(detection: Detection, other: Detection) -> float:
+    """The other detection's score if both see the same person, else 0."""
+    return other.score if similarity(detection.keypoints, other.keypoints, tolerance=4.0) >= 0.5 else 0.0
 
 
-def _is_taken(proposal: Proposal, look: Look) -> bool:
+def _is_taken(proposal: Proposal, detection: Detection) -> bool:
     """Whether a person who was found is likely the one proposed."""
-    head, size = head_centre(look.keypoints), upper_size(look.keypoints)
+    head, size = head_centre(detection.keypoints), upper_size(detection.keypoints)
     if not np.isnan(proposal.head).any():
         return bool(np.hypot(*(head - proposal.head)) < 0.6 * size)
     if proposal.box is None:

@@ -2,7 +2,7 @@
 
 MultiPose finds a person by the centre of the body. In a crowd, bodies hide each other and centres vanish,
 while noses, eyes and ears still stand in the heat maps. Those points, grouped to heads, are further
-proposals: each is only a place and a rough size, enough for Thunder to look there.
+proposals: each is only a place and a rough size, enough for a crop.
 """
 
 from __future__ import annotations

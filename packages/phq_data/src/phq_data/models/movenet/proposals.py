@@ -1,6 +1,6 @@
-"""Where people may be: MultiPose looks at the photo in several sizes.
+"""Where people may be: MultiPose on the photo in several sizes.
 
-MultiPose recognises people between about a tenth of its input and all of it. A small look at the whole
+MultiPose recognises people between about a tenth of its input and all of it. A small copy of the
 photo is for people larger than the frame, a larger one for people in the distance. Two kinds of proposals
 come out: people, and loose heads (see `movenet_heads`), which in a crowd are all that is left of many
 people.
@@ -36,17 +36,17 @@ class ProposeConfig:
     smallest_head: float = 40.0
     """Pixels of the photo. Looks are made fine enough for people with a head of this size."""
     least_head: float = 26.0
-    """Smaller heads are left out where a look happens to see them."""
+    """Smaller heads are left out where a pass happens to see them."""
     head_on_network: float = 10.0
     """Height of that smallest head in network pixels: what MultiPose still recognises."""
     base_long_side: int = 384
-    """The photo's long side in network pixels in the look that every photo gets."""
+    """The photo's long side in network pixels in the pass that every photo gets."""
     tight_long_side: int = 192
-    """A second, small look at every photo, for people larger than the frame."""
+    """A second, small pass over every photo, for people larger than the frame."""
     longest_side: int = 1024
     """Network pixels; bounds time and memory for very large photos."""
     largest_person: float = 330.0
-    """Network pixels; larger people are left to the smaller looks, which see them whole."""
+    """Network pixels; larger people are left to the smaller passes, which see them whole."""
     minimum_centre: float = 0.10
     """Centre score of a person."""
     minimum_person: float = 0.04
@@ -60,7 +60,7 @@ class ProposeConfig:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A place in the photo worth a close look, in photo pixels."""
+    """A place in the photo worth a crop of its own, in photo pixels."""
 
     score: float
     head: FloatArray  # [2] x, y; nan if MultiPose saw no head
@@ -83,7 +83,7 @@ def propose(photo: Image.Image, config: ProposeConfig, threads: int) -> Proposal
     people: list[Proposal] = []
     heads: list[Proposal] = []
     for long_side in network_sides(*photo.size, config):
-        found, loose = _look(photo, long_side, config, threads)
+        found, loose = _propose_at(photo, long_side, config, threads)
         people.extend(found)
         heads.extend(loose)
     people.sort(key=lambda proposal: -proposal.score)
@@ -92,14 +92,14 @@ def propose(photo: Image.Image, config: ProposeConfig, threads: int) -> Proposal
 
 
 def network_sides(width: int, height: int, config: ProposeConfig) -> list[int]:
-    """Long sides in network pixels at which MultiPose looks at a photo of that size, coarse to fine."""
+    """Long sides in network pixels at which MultiPose sees a photo of that size, coarse to fine."""
     needed = max(width, height) * config.head_on_network / config.smallest_head
     finest = min(32 * round(needed / 32), config.longest_side)
     sides = [config.tight_long_side, config.base_long_side]
     return [*sides, finest] if finest > 1.2 * config.base_long_side else sides
 
 
-def _look(
+def _propose_at(
     photo: Image.Image, long_side: int, config: ProposeConfig, threads: int
 ) -> tuple[list[Proposal], list[Proposal]]:
     """People and loose heads that MultiPose sees in the photo scaled to `long_side`."""
@@ -128,7 +128,7 @@ def _look(
         people.append(Proposal(float(score), head, shoulders, upper_size(points), corners, points))
 
     heads = []
-    # The small look is for people larger than the frame: there is no crowd of those.
+    # The small pass is for people larger than the frame: there is no crowd of those.
     if long_side > config.tight_long_side:
         for x, y, size, score in loose_heads(maps, config.minimum_loose_head, config.largest_person / 12):
             head = np.array([x, y]) / scale

@@ -1,11 +1,11 @@
-"""A guess at where the camera stands, from the picture: sharper than what keypoints alone can tell.
+"""The image orientation prior: where the camera stands, from an image; sharper than from keypoints alone.
 
 Nine points leave the turn of a torso open; a picture shows a collar, a chin, the back of a head. Thunder, the
 embedded keypoint network, has learned from photos to see all that before it asks for points. Its features of
 a square around head and chest, and of the mirrored square, go with the keypoints and with what those tell
-into small networks, trained by `tools/train_image_prior.py` on rendered people. Like `views`, they give two
-directions to the camera, in the frames of chest and head, each with its own doubt, and the guess of the
-mirrored features is the mirrored guess, exactly.
+into small networks, trained by `tools/train_image_prior.py` on rendered people. Like the keypoint prior they
+give two directions to the camera, in the frames of chest and head, each with its own standard deviation; the
+prediction for the mirrored features is the mirrored prediction, exactly.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from safetensors.numpy import load_file
 from phq_data.arrays import FloatArray
 from phq_data.models import onnx
 from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
-from phq_data.models.movenet.crops import CROP, cut_square
-from phq_data.models.orientation.keypoint_prior import USED, features, load_guesser, mirror
+from phq_data.models.movenet.crops import CROP, crop_square
+from phq_data.models.orientation.keypoint_prior import USED, features, load_keypoint_prior, mirror
 
 Maps = NDArray[np.float32]
 DATA_FILE = Path(__file__).parents[2] / "data" / "image_orientation_prior.safetensors"
 NETWORK = "movenet-thunder"
 PADDING = 2.3
 """Side of the square over the breadth of the shoulders: head and chest, closer than the detector looks."""
-CODE_VERSION = 1  # raise it when the same weights would give other guesses
+CODE_VERSION = 1  # raise it when the same weights would give other predictions
 
 
 @dataclass(frozen=True)
-class PictureGuesser:
+class ImageOrientationPrior:
     """An ensemble of E networks: maps to W channels cell by cell, then H hidden numbers twice."""
 
     mean: FloatArray  # [D] of what is `known` without the picture
@@ -60,31 +60,31 @@ class PictureGuesser:
         return state.hexdigest()
 
     @classmethod
-    def load(cls, path: Path = DATA_FILE) -> PictureGuesser:
+    def load(cls, path: Path = DATA_FILE) -> ImageOrientationPrior:
         """The networks of a file written by `tools/train_image_prior.py`."""
         arrays: dict[str, Any] = load_file(path)
         double = ("mean", "deviation")
         return cls(**{k: v.astype(np.float64 if k in double else np.float32) for k, v in arrays.items()})
 
-    def guess(
+    def predict(
         self,
         keypoints: FloatArray,  # [N, 17, 3] COCO-17 with scores
         maps: Maps,  # [N, 2, C, 8, 8] Thunder's features of the square and of its mirror image
     ) -> tuple[FloatArray, FloatArray]:
         """(directions [N, 2, 3] of chest and head to the camera, standard deviations [N, 2] per coordinate).
 
-        A direction shorter than one is an undecided guess.
+        A direction shorter than one is an undecided prediction.
         """
         turned = np.array(keypoints)
         turned[:, :USED] = mirror(keypoints)
-        straight, spread = self._look(known(keypoints), maps[:, 0])
-        mirrored, other = self._look(known(turned), maps[:, 1])
+        straight, spread = self._ensemble(known(keypoints), maps[:, 0])
+        mirrored, other = self._ensemble(known(turned), maps[:, 1])
         mirrored = mirrored * (-1, 1, 1)
-        # Where the two looks disagree there is doubt, as between the members of the ensemble.
+        # Where the two predictions disagree they are uncertain, as between members of the ensemble.
         apart = np.sum((straight - mirrored) ** 2, axis=-1) / 12
         return (straight + mirrored) / 2, np.sqrt((spread + other) / 2 + apart)
 
-    def _look(self, points: FloatArray, maps: Maps) -> tuple[FloatArray, FloatArray]:
+    def _ensemble(self, points: FloatArray, maps: Maps) -> tuple[FloatArray, FloatArray]:
         """(mean directions [N, 2, 3], variances [N, 2])."""
         standard = ((points - self.mean) / self.deviation).astype(np.float32)
         cells = maps.reshape(*maps.shape[:2], -1)  # [N, C, 64]
@@ -103,12 +103,12 @@ class PictureGuesser:
 
 
 def known(keypoints: FloatArray) -> FloatArray:
-    """[N, 47]: keypoints relative to the person and their scores, and what `views` makes of them."""
-    directions, deviation = load_guesser().guess(keypoints)
+    """[N, 47]: keypoints relative to the person and their scores, and the keypoint prior."""
+    directions, deviation = load_keypoint_prior().predict(keypoints)
     return np.concatenate([features(keypoints), directions.reshape(-1, 6), np.log(deviation)], axis=1)
 
 
-def look(
+def image_features(
     image: NDArray[np.uint8],  # [H, W, 3]
     people: Sequence[FloatArray],  # keypoints [17, 3] in pixels of the image
     threads: int = 1,
@@ -116,7 +116,7 @@ def look(
     """Thunder's features [N, 2, C, 8, 8] of the squares around people, straight and mirrored."""
     crops = np.empty((len(people), 2, CROP, CROP, 3), np.uint8)
     for crop, keypoints in zip(crops, people, strict=True):
-        crop[0] = cut_square(image, *square_around(keypoints))
+        crop[0] = crop_square(image, *square_around(keypoints))
         crop[1] = crop[0][:, ::-1]
     # One person at a time: what is seen of one must not depend on who else is there.
     maps = [onnx.run(NETWORK, {"image": crop}, threads)["features"] for crop in crops]
@@ -136,6 +136,6 @@ def _silu(values: Maps) -> Maps:
 
 
 @lru_cache(maxsize=1)
-def load_picture_guesser() -> PictureGuesser:
+def load_image_prior() -> ImageOrientationPrior:
     """The shipped networks, read once a process."""
-    return PictureGuesser.load()
+    return ImageOrientationPrior.load()

@@ -1,4 +1,4 @@
-"""A guess at where the camera stands, from keypoints and their scores alone.
+"""The keypoint orientation prior: where the camera stands, from keypoints and their scores alone.
 
 Reprojection leaves the turn of a torso open by some ten degrees, and detectors exchange shoulders in views
 from behind. But scores tell what was hidden, and elbows and hips take part. A small network, trained by
@@ -6,7 +6,7 @@ from behind. But scores tell what was hidden, and elbows and hips take part. A s
 directions to the camera, in the frames of chest and head, each with a standard deviation. The fit takes them
 as a prior.
 
-The guess of a mirrored person is the mirrored guess, exactly: both are looked at and averaged.
+The prediction for a mirrored person is the mirrored one, exactly: both are made and averaged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OUTPUTS = 8
 
 
 @dataclass(frozen=True)
-class ViewGuesser:
+class KeypointOrientationPrior:
     """An ensemble of E small perceptrons with one hidden width H and L layers."""
 
     mean: FloatArray  # [D] of the features
@@ -42,14 +42,14 @@ class ViewGuesser:
 
     @property
     def digest(self) -> str:
-        """Hex digest of all numbers: equal guessers have equal digests."""
+        """Hex digest of all numbers: equal priors have equal digests."""
         state = hashlib.sha256()
         for array in (self.mean, self.deviation, *self.weights, *self.biases):
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()
 
     @classmethod
-    def load(cls, path: Path = DATA_FILE) -> ViewGuesser:
+    def load(cls, path: Path = DATA_FILE) -> KeypointOrientationPrior:
         """The network of a file written by `tools/train_keypoint_prior.py`."""
         arrays = {key: value.astype(np.float64) for key, value in load_file(path).items()}
         count = sum(key.startswith("weight") for key in arrays)
@@ -60,19 +60,19 @@ class ViewGuesser:
             biases=tuple(arrays[f"bias{i}"] for i in range(count)),
         )
 
-    def guess(self, keypoints: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def predict(self, keypoints: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(directions [N, 2, 3] of chest and head to the camera, standard deviations [N, 2] per coordinate).
 
-        `keypoints` [N, 17, 3] are COCO-17 with scores. A direction shorter than one is an undecided guess.
+        `keypoints` [N, 17, 3] are COCO-17 with scores. A direction shorter than one is undecided.
         """
-        straight, spread = self._look(keypoints)
-        mirrored, other = self._look(mirror(keypoints))
+        straight, spread = self._ensemble(keypoints)
+        mirrored, other = self._ensemble(mirror(keypoints))
         mirrored = mirrored * (-1, 1, 1)
-        # Where the two looks disagree there is doubt, as between the members of the ensemble.
+        # Where the two predictions disagree they are uncertain, as between members of the ensemble.
         apart = np.sum((straight - mirrored) ** 2, axis=-1) / 12
         return (straight + mirrored) / 2, np.sqrt((spread + other) / 2 + apart)
 
-    def _look(self, keypoints: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _ensemble(self, keypoints: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(mean directions [N, 2, 3], variances [N, 2])."""
         values = (features(keypoints) - self.mean) / self.deviation
         layer = np.broadcast_to(values, (len(self.weights[0]), *values.shape))
@@ -105,6 +105,6 @@ def mirror(keypoints: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=1)
-def load_guesser() -> ViewGuesser:
+def load_keypoint_prior() -> KeypointOrientationPrior:
     """The shipped network, read once a process."""
-    return ViewGuesser.load()
+    return KeypointOrientationPrior.load()

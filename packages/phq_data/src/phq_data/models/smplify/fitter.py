@@ -15,11 +15,11 @@ from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
 from phq_data.compatibility import first_names
-from phq_data.models.orientation.image_prior import PictureGuesser, load_picture_guesser, look
-from phq_data.models.orientation.keypoint_prior import ViewGuesser, load_guesser
+from phq_data.models.orientation.image_prior import ImageOrientationPrior, image_features, load_image_prior
+from phq_data.models.orientation.keypoint_prior import KeypointOrientationPrior, load_keypoint_prior
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
-from phq_data.models.smplify.initializations import picture_tilt, pixels_per_metre, starting_states
-from phq_data.models.smplify.objective import Observations, Problem, State, observe
+from phq_data.models.smplify.initializations import initial_states, picture_tilt, pixels_per_metre
+from phq_data.models.smplify.objective import Objective, Observations, State, observe
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
@@ -35,14 +35,14 @@ class Prepared:
     """A person to fit, and from where they seem to be seen."""
 
     request: FitRequest  # without its picture
-    views: FloatArray  # [2, 3] guessed directions to the camera in the frames of chest and head
-    deviation: FloatArray  # [2] their standard deviations per coordinate; inf = no guess
+    directions: FloatArray  # [2, 3] predicted directions to the camera in the frames of chest and head
+    deviation: FloatArray  # [2] their standard deviations per coordinate; inf = no prediction
 
 
 class SmplifyFitter:
     """A `PreparingFitter` on the free body. Deterministic; a person's fit does not depend on the batch.
 
-    Where a request has a picture, the guess of the view looks at it; where not, at the keypoints alone.
+    Where a request has a picture, the image orientation prior is used; where not, the keypoint prior.
     """
 
     body = "anny"
@@ -57,17 +57,17 @@ class SmplifyFitter:
             "left_hip": self.config.hip_offset,
         }
         self._skeleton = Skeleton.of(self._body, self.config.shape_directions, offsets)
-        guesses = self.config.view_trust > 0
-        self.needs_image = guesses and self.config.view_picture
-        self._guesser: ViewGuesser | None = load_guesser() if guesses else None
-        self._looker: PictureGuesser | None = load_picture_guesser() if self.needs_image else None
+        uses_prior = self.config.view_trust > 0
+        self.needs_image = uses_prior and self.config.view_picture
+        self._keypoint_prior: KeypointOrientationPrior | None = load_keypoint_prior() if uses_prior else None
+        self._image_prior: ImageOrientationPrior | None = load_image_prior() if self.needs_image else None
         skeleton = b"".join(array.tobytes() for array in vars(self._skeleton).values())
         facts = {
             "version": CODE_VERSION,
             "config": first_names(self.config),
             "skeleton": hashlib.sha256(skeleton).hexdigest(),
-            "views": self._guesser.digest if self._guesser else "",
-            "looks": self._looker.digest if self._looker else "",
+            "views": self._keypoint_prior.digest if self._keypoint_prior else "",
+            "looks": self._image_prior.digest if self._image_prior else "",
         }
         state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         self.fingerprint = f"smplify-{state.hexdigest()[:12]}"
@@ -85,7 +85,7 @@ class SmplifyFitter:
         return self.fit_prepared(self.prepare(people))
 
     def prepare(self, people: Sequence[FitRequest]) -> list[Prepared]:
-        """Each person with the guess of the view; pictures may be let go afterwards."""
+        """Each person with the orientation prior; images may be let go afterwards."""
         return [self._prepared(person) for person in people]
 
     def fit_prepared(self, people: Sequence[Prepared]) -> list[BodyFit]:
@@ -97,12 +97,14 @@ class SmplifyFitter:
 
     def _prepared(self, person: FitRequest) -> Prepared:
         points = found_keypoints(person.keypoints)
-        views, deviation = np.zeros((1, 2, 3)), np.full((1, 2), np.inf)
-        if self._looker is not None and person.image is not None and (points[:7, 2] > 0).any():
-            views, deviation = self._looker.guess(points[None], look(person.image, [points]))
-        elif self._guesser is not None:
-            views, deviation = self._guesser.guess(points[None])
-        return Prepared(replace(person, image=None), views[0], deviation[0])
+        directions, deviation = np.zeros((1, 2, 3)), np.full((1, 2), np.inf)
+        if self._image_prior is not None and person.image is not None and (points[:7, 2] > 0).any():
+            directions, deviation = self._image_prior.predict(
+                points[None], image_features(person.image, [points])
+            )
+        elif self._keypoint_prior is not None:
+            directions, deviation = self._keypoint_prior.predict(points[None])
+        return Prepared(replace(person, image=None), directions[0], deviation[0])
 
     def _fit_chunk(self, prepared: Sequence[Prepared]) -> list[BodyFit]:
         people = [one.request for one in prepared]
@@ -115,25 +117,25 @@ class SmplifyFitter:
         scale = pixels_per_metre(self._skeleton, raw.pixels, sure, fallback=sizes.max(1) / 2.0)
         observed = replace(raw, scale=np.maximum(scale, 1.0))
 
-        observed = self._with_views(observed, prepared, sure)
+        observed = self._with_prior(observed, prepared, sure)
 
         # Every person is tried as detected and with left and right of the torso exchanged.
         yaws = 2 * np.pi * np.arange(config.starts) / config.starts
         both = observed.take(np.repeat(np.arange(count), 2))
         both = both.exchanged(np.tile([False, True], count))
-        state = starting_states(self._skeleton, both, yaws)
+        state = initial_states(self._skeleton, both, yaws)
         tried = 2 * config.starts
-        problem = Problem.of(
+        objective = Objective.of(
             self._skeleton, config, both.take(np.repeat(np.arange(2 * count), config.starts))
         )
         surcharge = np.tile(np.repeat([0.0, config.exchange_cost], config.starts), count)
-        state, _, _ = minimise(problem.blunted(4.0), state, config.first_iterations)
-        cost = problem.cost(state) + surcharge
+        state, _, _ = minimise(objective.blunted(4.0), state, config.first_iterations)
+        cost = objective.cost(state) + surcharge
 
         finalists = max(1, min(config.finalists, tried))
         table = np.argsort(cost.reshape(count, -1), axis=1, kind="stable")[:, :finalists]
         rows = (table + tried * np.arange(count)[:, None]).reshape(-1)
-        best_state, best_cost, converged = minimise(problem.take(rows), state.take(rows), config.iterations)
+        best_state, best_cost, converged = minimise(objective.take(rows), state.take(rows), config.iterations)
         state = state.updated(rows, best_state)
         cost[rows] = best_cost + surcharge[rows]
         finished = np.zeros(len(cost), bool)
@@ -141,7 +143,7 @@ class SmplifyFitter:
         cost = cost.reshape(count, -1)
         best = np.argmin(cost, axis=1)
         winner = best + tried * np.arange(count)
-        chosen, picked = state.take(winner), problem.take(winner)
+        chosen, picked = state.take(winner), objective.take(winner)
         exchanged = best >= config.starts
         fits = self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
         spread = picked.yaw_std(chosen)
@@ -149,43 +151,46 @@ class SmplifyFitter:
             replace(
                 fit,
                 yaw_std=float(spread[i]),
-                orientation_prior=np.concatenate([one.views.ravel(), one.deviation])
+                orientation_prior=np.concatenate([one.directions.ravel(), one.deviation])
                 if np.isfinite(one.deviation).all()
                 else None,
             )
             for i, (fit, one) in enumerate(zip(fits, prepared, strict=True))
         ]
 
-    def _with_views(
+    def _with_prior(
         self, observed: Observations, prepared: Sequence[Prepared], sure: FloatArray
     ) -> Observations:
-        """With the guessed views as a prior for the upright; of others the guesser knows nothing."""
-        views, deviation = np.stack([p.views for p in prepared]), np.stack([p.deviation for p in prepared])
+        """With the predicted directions as a prior for the upright; of others it knows nothing."""
+        directions, deviation = (
+            np.stack([p.directions for p in prepared]),
+            np.stack([p.deviation for p in prepared]),
+        )
         upright = (picture_tilt(observed.pixels, sure) == 0) & (sure.sum(1) > 0)
         floor, share = self.config.view_floor, np.sqrt(self.config.view_trust)
         trust = np.where(upright[:, None], share / np.hypot(deviation, floor), 0.0)
-        return replace(observed, views=views, view_trust=trust)
+        return replace(observed, directions=directions, direction_trust=trust)
 
     def _records(
         self,
         keypoints: FloatArray,
         sizes: FloatArray,
-        problem: Problem,
+        objective: Objective,
         chosen: State,
         every: State,
         cost: FloatArray,
         finished: NDArray[np.bool_],
         exchanged: NDArray[np.bool_],
     ) -> list[BodyFit]:
-        count, starts = cost.shape
+        count, initializations = cost.shape
         neck, head, waist = (chosen.angles[:, 3 * i : 3 * i + 3] for i in range(3))
         pose = self._body.pose(np.concatenate([neck, head], axis=1), {"waist": waist}) + self._body.relaxed
         root_orient = axis_angles(chosen.root)
         joints = self._body.posed_landmarks(chosen.shape, pose, root_orient, chosen.translation)
         joints = joints[:, self._joint_rows]
-        unit = problem.observed.focal / chosen.translation[:, 2] * self._breadth
-        error = np.linalg.norm(problem.project(chosen) - problem.observed.pixels, axis=-1) / unit[:, None]
-        weights = problem.observed.weights / problem.observed.deviation
+        unit = objective.observed.focal / chosen.translation[:, 2] * self._breadth
+        error = np.linalg.norm(objective.project(chosen) - objective.observed.pixels, axis=-1) / unit[:, None]
+        weights = objective.observed.weights / objective.observed.deviation
         seen = weights.sum(1) > 0
         mean = np.sum(weights * np.minimum(error, 1.0), axis=1) / np.maximum(weights.sum(1), 1e-9)
         residuals = np.full((count, len(COCO_KEYPOINTS)), np.nan)
@@ -193,14 +198,14 @@ class SmplifyFitter:
         row = np.where(exchanged[:, None], COCO_ROWS[EXCHANGE], COCO_ROWS)
         np.put_along_axis(residuals, row, np.where(weights > 0, error, np.nan), axis=1)
         towards = -np.einsum("mji,mj->mi", every.root, every.translation)
-        yaw = np.arctan2(towards[:, 0], towards[:, 2]).reshape(count, starts)
+        yaw = np.arctan2(towards[:, 0], towards[:, 2]).reshape(count, initializations)
         order = np.argsort(cost, axis=1, kind="stable")
         alternatives = np.stack(
             [np.take_along_axis(yaw, order, 1), np.take_along_axis(cost, order, 1)], axis=-1
         )
         return [
             BodyFit(
-                focal=float(problem.observed.focal[i]),
+                focal=float(objective.observed.focal[i]),
                 principal=sizes[i] / 2,
                 root_orient=root_orient[i],
                 translation=chosen.translation[i],

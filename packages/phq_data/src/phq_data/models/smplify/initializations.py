@@ -56,9 +56,9 @@ def picture_tilt(pixels: FloatArray, weights: FloatArray) -> FloatArray:
     return np.where(np.abs(tilt) > np.radians(35), tilt, 0.0)
 
 
-def starting_states(skeleton: Skeleton, observed: Observations, yaws: FloatArray) -> State:
+def initial_states(skeleton: Skeleton, observed: Observations, yaws: FloatArray) -> State:
     """N people times S yaws, people first: neutral bodies placed over the keypoints by weak perspective."""
-    count, starts = len(observed.pixels), len(yaws)
+    count, initializations = len(observed.pixels), len(yaws)
     sure = observed.weights / (1.0 + (observed.deviation / 0.03) ** 2)
     tilt = picture_tilt(observed.pixels, sure)
     about_view = np.zeros((count, 3, 3))
@@ -70,9 +70,9 @@ def starting_states(skeleton: Skeleton, observed: Observations, yaws: FloatArray
     weight = sure / np.maximum(sure.sum(1, keepdims=True), 1e-9)
     model = np.einsum("nsij,kj,nk->nsi", root, skeleton.points, weight)[..., :2]
     middle = np.einsum("nkc,nk->nc", observed.pixels, weight)
-    values = np.zeros((count, starts, 3 + ANGLES + skeleton.directions))
+    values = np.zeros((count, initializations, 3 + ANGLES + skeleton.directions))
     values[..., :2] = (middle[:, None] - observed.scale[:, None, None] * model) / observed.focal[
         :, None, None
     ]
     values[..., 2] = np.log(observed.focal / observed.scale)[:, None]
-    return State(root.reshape(-1, 3, 3), values.reshape(count * starts, -1))
+    return State(root.reshape(-1, 3, 3), values.reshape(count * initializations, -1))

@@ -45,8 +45,8 @@ class Observations:
     weights: FloatArray  # [M, 9] 0 = not seen
     focal: FloatArray  # [M] pixels
     scale: FloatArray  # [M] pixels a metre at the person: sets what a pixel of error means
-    views: FloatArray  # [M, 2, 3] guessed directions to the camera in the frames of chest and head
-    view_trust: FloatArray  # [M, 2] one over the standard deviation of each guess; 0 = no guess
+    directions: FloatArray  # [M, 2, 3] predicted directions to the camera in the frames of chest and head
+    direction_trust: FloatArray  # [M, 2] one over the standard deviation of each direction; 0 = no prediction
 
     def take(self, index: NDArray[np.intp]) -> Observations:
         """The chosen rows."""
@@ -107,7 +107,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Objective:
     """The objective over M observations. `take` and `sharpened` make related problems."""
 
     skeleton: Skeleton
@@ -116,15 +116,15 @@ class Problem:
     outlier: float
 
     @classmethod
-    def of(cls, skeleton: Skeleton, config: SmplifyConfig, observed: Observations) -> Problem:
-        """The problem with the configured robustness."""
+    def of(cls, skeleton: Skeleton, config: SmplifyConfig, observed: Observations) -> Objective:
+        """The objective with the configured robustness."""
         return cls(skeleton, config, observed, config.outlier)
 
-    def take(self, index: NDArray[np.intp]) -> Problem:
+    def take(self, index: NDArray[np.intp]) -> Objective:
         """The same objective for the chosen rows."""
         return replace(self, observed=self.observed.take(index))
 
-    def blunted(self, factor: float) -> Problem:
+    def blunted(self, factor: float) -> Objective:
         """With outliers fading `factor` times later: smoother, for the first steps."""
         return replace(self, outlier=self.config.outlier * factor)
 
@@ -222,8 +222,8 @@ class Problem:
         by_root = np.einsum("mi,mij->mj", by_direction, cross_matrix(towards))
         return side * bump, by_root, np.einsum("mi,mij->mj", by_direction, d_place)
 
-    def _view_prior(self, state: State) -> tuple[FloatArray, FloatArray]:
-        """Residuals [M, 6] of the guessed views and derivatives [M, 6, 12] by root, place, neck and head."""
+    def _orientation_prior(self, state: State) -> tuple[FloatArray, FloatArray]:
+        """Residuals [M, 6] of the directions and derivatives [M, 6, 12] by root, place, neck and head."""
         chest, d_root, d_place = camera_direction(state)
         neck, head = state.angles[:, 0:3], state.angles[:, 3:6]
         to_neck = np.swapaxes(rotation_matrix(neck), -1, -2)
@@ -235,8 +235,8 @@ class Problem:
         jacobian[:, 1, :, 0:5] = (to_head @ to_neck) @ jacobian[:, 0, :, 0:5]
         jacobian[:, 1, :, 6:9] = to_head @ cross_matrix(before) @ right_jacobian(neck)
         jacobian[:, 1, :, 9:12] = cross_matrix(face) @ right_jacobian(head)
-        trust = self.observed.view_trust[..., None]
-        residual = (np.stack([chest, face], axis=1) - self.observed.views) * trust
+        trust = self.observed.direction_trust[..., None]
+        residual = (np.stack([chest, face], axis=1) - self.observed.directions) * trust
         return residual.reshape(-1, 6), (jacobian * trust[..., None]).reshape(-1, 6, 12)
 
     def _total(self, error: FloatArray, prior: FloatArray) -> FloatArray:
@@ -278,9 +278,9 @@ class Problem:
             strength[..., None] * d_lean
             - (strength**3)[..., None] * lean[..., None] * inner[:, None] / LEAN_LIMIT
         )
-        guess, d_guess = self._view_prior(state)
-        rows.append(guess)
-        jacobian[:, 15:21, :12] = d_guess
+        orientation, d_orientation = self._orientation_prior(state)
+        rows.append(orientation)
+        jacobian[:, 15:21, :12] = d_orientation
         rows.append(state.shape)
         jacobian[:, 21:-1, SHAPE] = np.eye(self.skeleton.directions)
         # Keeps the depth defined for a person of whom nothing is seen.

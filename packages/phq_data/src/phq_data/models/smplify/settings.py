@@ -1,4 +1,4 @@
-"""Settings of the keypoint fit: what people do, how well keypoints are known, how long to look."""
+"""Settings of the keypoint fit: what people do, how well keypoints are known, how long to search."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class SmplifyConfig:
     shoulder_offset: tuple[float, float, float] = (0.0, 0.026, -0.004)
     shoulder_slide: tuple[float, float, float] = (0.030, 0.35, 0.40)
     """How shoulders leave the joints in views from the side: metres, and where between profile (0) and front
-    (1) it is strongest, and how wide that is. See `problem.Problem._shoulder_slide`."""
+    (1) it is strongest, and how wide that is. See `objective.Objective._shoulder_slide`."""
     hip_offset: tuple[float, float, float] = (-0.011, 0.040, 0.020)
 
-    # The guess of the view from the picture (see `looks`), or from keypoints and scores alone (`views`).
+    # The orientation prior: `image_prior`, or `keypoint_prior` alone.
     view_picture: bool = True
-    """Look at the picture, which is opened once more and costs two passes of Thunder a person."""
+    """Use the image, which is opened once more and costs two passes of Thunder a person."""
     view_trust: float = 3.0
     """Its share of the cost; 0 = do without. Measured on rendered people that it was not trained on: above 1
     because keypoints' errors go together, which the cost does not know."""
     view_floor: float = 0.05
-    """Added to the guess's own standard deviation of a direction's coordinates."""
+    """Added to the prior's own standard deviation of a direction's coordinates."""
 
     # What people do.
     upright_pitch: float = 22.0

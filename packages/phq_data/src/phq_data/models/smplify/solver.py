@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.arrays import FloatArray
-from phq_data.models.smplify.objective import Problem, State
+from phq_data.models.smplify.objective import Objective, State
 
 
 def minimise(
-    problem: Problem,
+    objective: Objective,
     state: State,
     iterations: int,
     *,
@@ -26,7 +26,7 @@ def minimise(
     cost = np.empty(count)
     damping = np.full(count, 1e-2)
     done = np.zeros(count, bool)
-    cost, gradient, matrix = problem.evaluate(state)
+    cost, gradient, matrix = objective.evaluate(state)
     for _ in range(iterations):
         active = np.flatnonzero(~done)
         if len(active) == 0:
@@ -38,7 +38,7 @@ def minimise(
         # A step of more than a radian or a factor e in depth leaves the region where the model holds.
         step *= np.minimum(1.0, 0.8 / np.maximum(np.abs(step[:, :15]).max(axis=1), 1e-12))[:, None]
         trial = state.take(active).moved(step)
-        part = problem.take(active)
+        part = objective.take(active)
         new_cost, new_gradient, new_matrix = part.evaluate(trial)
         better = np.isfinite(new_cost) & (new_cost <= cost[active])
         gain = cost[active] - new_cost
