@@ -49,7 +49,7 @@ class Doubt:
     """What is to be expected of a label."""
 
     wrong: float  # probability that the yaw is off by more than `WRONG` degrees
-    expected_yaw_error: float  # degrees: the median error of labels with this evidence
+    expected_yaw_error: float  # radians: the median error of labels with this evidence
 
 
 @dataclass(frozen=True)
