@@ -302,5 +302,5 @@ def test_troubles_show_every_reason_and_failures_first(make_workspace):
 def test_an_unwritable_place_is_said(make_workspace, tmp_path):
     made = make_workspace(count=1)
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(WorkspaceError, match="cannot write the report"):
+    with pytest.raises(WorkspaceError, match="the report is not written: cannot write"):
         write_report(made.workspace, tmp_path / "file" / "report")

@@ -44,8 +44,8 @@ class Judged:
 def judged(numbers: Mapping[str, Any], screen: ScreenConfig) -> tuple[Judged, ...]:
     """`numbers` (the evidence of a ledger row) with the limits of `screen`.
 
-    A number and its limit belong together by name: `error_probability` and `max_error_probability`, `blur` and
-    `min_blur`. Numbers without a title are shown under their own name.
+    A number and its limit belong together by name, as `blur` and `min_blur` do (`error_probability` and
+    `max_error_probability`). Numbers without a title are shown under their own name.
     """
     return tuple(
         _judge(name, float(numbers[name]), screen)

@@ -49,7 +49,7 @@ class Doubt:
     """What is to be expected of a label."""
 
     wrong: float  # probability that the yaw is off by more than `WRONG` degrees
-    expected_yaw_error: float  # degrees: the median error of labels with this evidence
+    expected_yaw_error: float  # radians: the median error of labels with this evidence
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class DoubtModel:
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
         return Doubt(
-            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))), float(np.exp(np.clip(error, -5, 5.2)))
+            float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
+            float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
         )
 
 
