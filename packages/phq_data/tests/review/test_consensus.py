@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from phq_data.records import Decision
 from phq_data.review import decisions
 from phq_data.review.consensus import ConsensusRule, ReviewError, consensus, standing
-from phq_data.review.records import Decision
 from phq_data.workspace import Workspace
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
@@ -14,9 +14,12 @@ START = datetime(2026, 11, 20, tzinfo=UTC)
 def log(*events):
     """Decisions of (reviewer, verdict) on portrait p, a second apart."""
     return [
-        Decision(f"{i:026d}", "p", verdict, "", None, reviewer, START + timedelta(seconds=i), 1.0, "")
+        Decision(
+            decision_id=f"{i:026d}", portrait_id="p", verdict=verdict, reason="", reviewer=reviewer,
+            time=START + timedelta(seconds=i), seconds=1.0, client="",
+        )
         for i, (reviewer, verdict) in enumerate(events)
-    ]
+    ]  # fmt: skip
 
 
 def verdicts(decisions):

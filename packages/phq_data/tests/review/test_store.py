@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from phq_data import schema
 from phq_data.review.consensus import ADJUDICATION, consensus, standing
 from phq_data.review.database import Database, StoreError
-from phq_data.review.records import Decision, Item, LogEntry, Standing
+from phq_data.review.records import Item, LogEntry, Standing
 from phq_data.review.rules import Policy
 from phq_data.review.store import NewDecision, Store
 from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
@@ -256,4 +255,3 @@ def test_records_have_the_columns_of_their_tables():
     assert names(Standing) == set(STANDINGS.columns.keys())
     review_columns = {"required", "votes", "open", "state", "gold"}
     assert names(Item) | review_columns == set(ITEMS.columns.keys())
-    assert names(Decision) == set(schema.DECISIONS.names)

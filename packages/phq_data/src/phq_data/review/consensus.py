@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from phq_data.errors import PhqError
-from phq_data.review.records import Decision, LogEntry, Standing
+from phq_data.records import Decision
+from phq_data.review.records import LogEntry, Standing
 
 State = Literal["accepted", "rejected", "disputed", "undecided"]
 

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phq_data import schema
+from phq_data.records import Decision, from_table, to_table
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
-from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, Decision, LogEntry
+from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry
 from phq_data.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ def new_decision(
     if verdict not in VERDICTS:
         raise ReviewError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
     when = at or datetime.now(UTC)
-    decision_id = ulid(int(when.timestamp() * 1000))
-    return Decision(decision_id, portrait_id, verdict, reason, note, reviewer, when, seconds, client)
+    return Decision(
+        decision_id=ulid(int(when.timestamp() * 1000)), portrait_id=portrait_id, verdict=verdict,
+        reason=reason, note=note, reviewer=reviewer, time=when, seconds=seconds, client=client,
+    )  # fmt: skip
 
 
 def append(workspace: Workspace, decisions: Sequence[Decision]) -> int:
@@ -59,14 +61,14 @@ def append(workspace: Workspace, decisions: Sequence[Decision]) -> int:
             fresh.setdefault(one.decision_id, one)
     if fresh:
         parts = workspace.parts(FOLDER)
-        table = schema.to_table("decisions", [vars(one) for one in fresh.values()])
+        table = to_table(Decision, fresh.values())
         workspace.write_part(FOLDER, parts[-1] + 1 if parts else 0, table, "decisions")
     return len(fresh)
 
 
 def published(workspace: Workspace) -> list[Decision]:
     """The decisions in the workspace's table."""
-    return [Decision(**row) for row in workspace.table("decisions").to_pylist()]
+    return from_table(Decision, workspace.table("decisions"))
 
 
 def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:

@@ -27,6 +27,7 @@ from phq_data import camera as cameras
 from phq_data.errors import PhqError
 from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
 from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.records import EncodedImage, Label, Pose, Record, columns, from_table
 from phq_data.rendering import renderer
 from phq_data.rendering.rasterizer import rasterise
 from phq_data.report.page import load_rig
@@ -52,7 +53,7 @@ class NoImageError(PhqError, LookupError):
 
 
 @dataclass(frozen=True)
-class EncodedImage:
+class ServedImage:
     """An encoded image."""
 
     data: bytes
@@ -68,19 +69,16 @@ class _Place(NamedTuple):
     active: int
 
 
-class _Portrait(NamedTuple):
-    """What is read of a row of `portraits`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Portrait(Record):
+    """What is read of a portrait."""
 
+    table = "portraits"
     portrait_id: str
-    camera: list[float]  # [25]
-    pose: list[float]  # [6] radians
-    image: dict[str, Any]  # schema.IMAGE
-    mask: dict[str, Any]
-
-    def encoded(self, kind: Kind) -> bytes:
-        """The stored bytes of the crop or the mask."""
-        data: bytes = (self.image if kind == "crop" else self.mask)["bytes"]
-        return data
+    camera: Label
+    pose: Pose
+    image: EncodedImage
+    mask: EncodedImage
 
 
 class PortraitImages:
@@ -93,9 +91,9 @@ class PortraitImages:
         self.rig_version = ""
         self.reload()
         self._rows: _Recent[_Portrait] = _Recent(_ROWS_KEPT)
-        self._made: _Recent[EncodedImage] = _Recent(_MADE_KEPT)
+        self._made: _Recent[ServedImage] = _Recent(_MADE_KEPT)
         self._guard = threading.Lock()
-        self._planned: dict[str, Future[EncodedImage]] = {}
+        self._planned: dict[str, Future[ServedImage]] = {}
         self._at_once = threading.BoundedSemaphore(2)
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="phq-images")
 
@@ -106,14 +104,15 @@ class PortraitImages:
         data = self._workspace.read_bytes(key) if self._workspace.exists(key) else b""
         self.rig_version = hashlib.sha256(data + str(OVERLAY_SIDE).encode()).hexdigest()[:12]
 
-    def get(self, portrait_id: str, kind: Kind) -> EncodedImage:
+    def get(self, portrait_id: str, kind: Kind) -> ServedImage:
         """One image. Raises `NoImageError`, `WorkspaceError` when the workspace is damaged."""
         if kind in ("crop", "mask"):
-            data = self._row(portrait_id).encoded(kind)
+            row = self._row(portrait_id)
+            data = (row.image if kind == "crop" else row.mask).bytes
             media = _TYPES.get(sniff(data[:64]) or "")
             if media is None:
                 raise NoImageError(f"portrait {portrait_id[:12]} has no {kind} that a browser shows")
-            return EncodedImage(data, media)
+            return ServedImage(data, media)
         name = self._name(portrait_id, kind)
         found = self._made.get(name)
         if found is not None:
@@ -150,19 +149,19 @@ class PortraitImages:
     def _name(self, portrait_id: str, kind: Kind) -> str:
         return f"{portrait_id}-{kind}-{self.rig_version}" if kind == "overlay" else f"{portrait_id}-{kind}"
 
-    def _forget(self, name: str, _: Future[EncodedImage]) -> None:
+    def _forget(self, name: str, _: Future[ServedImage]) -> None:
         with self._guard:
             self._planned.pop(name, None)
 
-    def _cached(self, name: str, portrait_id: str, kind: Kind) -> EncodedImage:
+    def _cached(self, name: str, portrait_id: str, kind: Kind) -> ServedImage:
         place = self._place(portrait_id)
         if kind == "photo":  # people in one photo share it
             name = f"{place.photo_id}-photo"
         key = f"{_CACHE}/{name[:2]}/{name}.webp"
         if self._workspace.exists(key):
-            image = EncodedImage(self._workspace.read_bytes(key), "image/webp")
+            image = ServedImage(self._workspace.read_bytes(key), "image/webp")
         else:
-            image = EncodedImage(self._make(portrait_id, kind, place), "image/webp")
+            image = ServedImage(self._make(portrait_id, kind, place), "image/webp")
             # On a full or read-only disk the image is made again next time; nothing else is lost.
             with contextlib.suppress(WorkspaceError):
                 self._workspace.write_bytes(key, image.data)
@@ -175,7 +174,7 @@ class PortraitImages:
             return self._photo(place.photo_id, place.part)
         row = self._row(portrait_id)
         if kind == "thumb":
-            pixels = Image.fromarray(decode_struct(row.image))
+            pixels = Image.fromarray(decode_struct(vars(row.image)))
             pixels.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.LANCZOS)
             return _webp(pixels, 80)
         if self._rig is None:
@@ -231,8 +230,8 @@ class PortraitImages:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if row < rows:
-                        table = file.read_row_group(group, list(_Portrait._fields), use_threads=False)
-                        found = _Portrait(**table.slice(row, 1).to_pylist()[0])
+                        table = file.read_row_group(group, list(columns(_Portrait)), use_threads=False)
+                        found = from_table(_Portrait, table.slice(row, 1))[0]
                         break
                     row -= rows
                 else:

@@ -1,8 +1,7 @@
-"""The records of the review, one a table, and the only place where rows of tables become records and back.
+"""The records of the live store, one a table, and the only place where its rows become records and back.
 
-`LogEntry` and `Standing` mirror tables of the live store, `Decision` the table `decisions` of a workspace,
-`Item` the columns of `items` that come from a workspace. Times of the live store are milliseconds since 1970
-(UTC).
+`LogEntry` and `Standing` mirror tables of the store, `Item` the columns of `items` made from a workspace.
+Times are milliseconds since 1970 (UTC).
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from phq_data.records import Decision
+
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
@@ -22,21 +23,6 @@ DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
 """Environment variable with the URL of the live store's database, if it is another one."""
 KEPT, SCREENED_OUT, DUPLICATE = 0, 1, 2
 """Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A row of `schema.DECISIONS`: the form that releases are made from."""
-
-    decision_id: str
-    portrait_id: str
-    verdict: str  # accept, reject, flag, undo
-    reason: str
-    note: str | None
-    reviewer: str
-    time: datetime
-    seconds: float  # that the reviewer looked at the portrait
-    client: str
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.records import Corner, Duplicate, Keypoints, Photo, R, Record, columns, from_table
 from phq_data.review import rules
 from phq_data.review.records import DUPLICATE, KEPT, SCREENED_OUT, Item, ItemFacts, PhotoFacts
 from phq_data.schema import make_id
@@ -18,41 +20,29 @@ from phq_data.workspace import Workspace
 _SHOULDERS = (COCO_KEYPOINTS.index("left_shoulder"), COCO_KEYPOINTS.index("right_shoulder"))
 
 
-class _Photo(NamedTuple):
-    photo_id: str
-    uri: str
-    provider: str
-    source: str
-    key: str
-    width: int
-    height: int
-    title: str | None
-    author: str | None
-    author_url: str | None
-    license: str | None
-    license_url: str | None
-    page_url: str | None
-    exif_time: str | None
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Portrait(Record):
+    """What is read of a portrait: not its image and mask."""
 
-
-class _Portrait(NamedTuple):
+    table = "portraits"
     portrait_id: str
     photo_id: str
     person_id: str
     yaw: float
     pitch: float
     roll: float
-    window: list[float]
+    window: Corner
     size: int
-    keypoints: list[float]  # [17 * 3]: x, y, score
+    keypoints: Keypoints
     crop_mode: str
     models: str  # JSON
 
 
-class _Screened(NamedTuple):
-    portrait_id: str
-    kept: bool
-    reasons: list[str]
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Measured(Record):
+    """The numbers of a verdict that reviewers see."""
+
+    table = "screened"
     blur: float
     exposure_low: float
     exposure_high: float
@@ -65,22 +55,27 @@ class _Screened(NamedTuple):
     overlap: float
     error_probability: float
 
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Verdict(_Measured):
+    """A verdict of the screening: not its overlay."""
+
+    portrait_id: str
+    kept: bool
+    reasons: tuple[str, ...]
+
     def numbers(self) -> dict[str, float]:
         """What was measured, by name."""
-        return dict(zip(self._fields[3:], self[3:], strict=True))
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(_Measured)}
 
 
-class _Evidence(NamedTuple):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Evidence(Record):
+    """What the ledger holds of a verdict."""
+
+    table = "ledger"
     item: str
-    evidence: str | None  # JSON
-
-
-class _Duplicate(NamedTuple):
-    portrait_id: str
-    representative: bool
-
-
-Row = TypeVar("Row", _Photo, _Portrait, _Screened, _Evidence, _Duplicate)
+    evidence: str  # JSON
 
 
 def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[Item]:
@@ -88,11 +83,11 @@ def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[It
 
     Raises `WorkspaceError` for a part that is damaged.
     """
-    photos = {row.photo_id: row for row in _rows(workspace, "tables/photos", part, _Photo)}
-    screened = {row.portrait_id: row for row in _rows(workspace, "tables/screened", part, _Screened)}
-    evidence = {row.item: row.evidence for row in _rows(workspace, "ledger/screen", part, _Evidence)}
-    # Not by `_rows`: a part that is damaged must not look like one without portraits.
-    portraits = _typed(workspace.read_part("tables/portraits", part, _Portrait._fields), _Portrait)
+    photos = {one.photo_id: one for one in _records(workspace, "tables/photos", part, Photo)}
+    screened = {one.portrait_id: one for one in _records(workspace, "tables/screened", part, _Verdict)}
+    evidence = {one.item: one.evidence for one in _records(workspace, "ledger/screen", part, _Evidence)}
+    # Not by `_records`: a part that is damaged must not look like one without portraits.
+    portraits = from_table(_Portrait, workspace.read_part("tables/portraits", part, columns(_Portrait)))
     found = []
     for number, portrait in enumerate(portraits):
         verdict, photo = screened.get(portrait.portrait_id), photos.get(portrait.photo_id)
@@ -108,8 +103,8 @@ def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[It
 
 def duplicates(workspace: Workspace) -> frozenset[str]:
     """Near-duplicates that another portrait stands for."""
-    rows = _typed(workspace.table("duplicates", _Duplicate._fields), _Duplicate)
-    return frozenset(row.portrait_id for row in rows if not row.representative)
+    members = from_table(Duplicate, workspace.table("duplicates"))
+    return frozenset(one.portrait_id for one in members if not one.representative)
 
 
 def content(workspace: Workspace, part: int, duplicates: frozenset[str]) -> str:
@@ -129,18 +124,18 @@ def _item(
     number: int,
     pool: int,
     portrait: _Portrait,
-    photo: _Photo,
-    verdict: _Screened,
+    photo: Photo,
+    verdict: _Verdict,
     numbers: dict[str, float],
 ) -> Item:
-    x, y, side = portrait.window
-    scores = np.reshape(np.asarray(portrait.keypoints, np.float64), (17, 3))[:, 2]
+    x, y, side = portrait.window.tolist()
+    scores = portrait.keypoints[:, 2]
     numbers["keypoint_score"] = round(float(scores.mean()), 4)
     numbers["shoulder_score"] = round(float(scores[list(_SHOULDERS)].min()), 4)
     facts = ItemFacts(
         pitch=portrait.pitch, roll=portrait.roll, window=(x, y, side), size=portrait.size,
         crop_mode=portrait.crop_mode, models=json.loads(portrait.models), kept=verdict.kept,
-        reasons=tuple(verdict.reasons), numbers={name: _finite(value) for name, value in numbers.items()},
+        reasons=verdict.reasons, numbers={name: _finite(value) for name, value in numbers.items()},
         photo=PhotoFacts(
             photo.key, photo.width, photo.height, photo.provider, photo.title, photo.author, photo.author_url,
             photo.license, photo.license_url, photo.page_url, photo.exif_time,
@@ -156,15 +151,10 @@ def _item(
     )  # fmt: skip
 
 
-def _rows(workspace: Workspace, folder: str, part: int, kind: type[Row]) -> list[Row]:
+def _records(workspace: Workspace, folder: str, part: int, kind: type[R]) -> list[R]:
     if workspace.part_info(folder, part) is None:
         return []
-    return _typed(workspace.read_part(folder, part, kind._fields), kind)
-
-
-def _typed(table: pa.Table, kind: type[Row]) -> list[Row]:
-    columns = [table[name].to_pylist() for name in kind._fields]
-    return [kind(*values) for values in zip(*columns, strict=True)]
+    return from_table(kind, workspace.read_part(folder, part, columns(kind)))
 
 
 def _measured(evidence: str | None) -> dict[str, float]:
