@@ -23,8 +23,9 @@ SOURCES = {
 FLOORS = {
     # From the ground up. A room imports rooms of lower floors and itself, never one of its own floor.
     "phq_data": (
-        {"errors", "arrays", "text", "process_pool", "compatibility"},
+        {"errors", "arrays", "text", "process_pool"},
         {"files", "restricted_pickle", "typed_json"},
+        {"compatibility"},
         {"camera", "config", "schema"},
         {"old_schema"},
         {"records", "rig"},

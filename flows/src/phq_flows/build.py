@@ -104,15 +104,19 @@ def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
         if name == "ray":
             from prefect_ray import RayTaskRunner
 
-            return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})
-        from prefect_dask import DaskTaskRunner
+            ray: TaskRunner[Any] = RayTaskRunner(
+                init_kwargs={"num_cpus": workers, "include_dashboard": False}
+            )
+            return ray
+        from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
         raise WorkspaceError(
             f"the runner '{name}' needs the package prefect-{name}: "
             f"make setup, or pip install 'phq-flows[{name}]'"
         ) from error
     cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-    return DaskTaskRunner(cluster_kwargs=cluster)
+    dask: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=cluster)
+    return dask
 
 
 def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[PartReport | PartError]:

@@ -100,7 +100,10 @@ def angles(cam2world: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def spherical(cam2world: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """The paper's (theta, phi), radians: theta = atan2(z, x), phi = acos(y / r); front is (pi/2, pi/2)."""
+    """The paper's (theta, phi) [...] of cameras [..., 4, 4], radians.
+
+    theta = atan2(z, x), phi = acos(y / r); the front is (pi/2, pi/2).
+    """
     centre = np.asarray(cam2world, np.float64)[..., :3, 3]
     radius = np.linalg.norm(centre, axis=-1)
     return np.arctan2(centre[..., 2], centre[..., 0]), np.arccos(np.clip(centre[..., 1] / radius, -1, 1))

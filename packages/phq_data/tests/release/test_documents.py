@@ -91,6 +91,7 @@ def test_croissant_has_what_the_specification_demands_and_names_every_file_with_
     assert "NOT reviewed" in document["rai:dataAnnotationProtocol"]
 
 
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")  # inside of rdflib
 def test_mlcroissant_accepts_the_description_and_loads_the_rows(made):
     mlcroissant = pytest.importorskip("mlcroissant")
     dataset = mlcroissant.Dataset(jsonld=str(made / "croissant.json"))

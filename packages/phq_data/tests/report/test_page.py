@@ -273,7 +273,7 @@ def test_a_number_stands_beside_the_limit_of_its_name():
         ("sharpness", "0.2", "at least 0.2", False),
         ("of the rig on the person", "75.5 %", "", False),
         ("of the person near black", "70 %", "at most 60 %", True),
-        ("doubt about the label", "0.6", "at most 0.5", True),
+        ("error probability", "0.6", "at most 0.5", True),
         ("new thing", "3", "", False),
     ]
     [close] = judged({"blur": 0.19996}, screen)
@@ -302,5 +302,5 @@ def test_troubles_show_every_reason_and_failures_first(make_workspace):
 def test_an_unwritable_place_is_said(make_workspace, tmp_path):
     made = make_workspace(count=1)
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(WorkspaceError, match="cannot write the report"):
+    with pytest.raises(WorkspaceError, match="the report is not written: cannot write"):
         write_report(made.workspace, tmp_path / "file" / "report")

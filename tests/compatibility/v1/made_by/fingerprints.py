@@ -13,8 +13,8 @@ from phq_data.models.yolo import YoloConfig, YoloDetector
 SETTINGS = (
     "detect.mirror=false", "detect.search=false", "fit.starts=2", "fit.shape_directions=0",
     "fit.view=picture", "fit.view=keypoints", "fit.view=none", "mask.everybody=true",
-    "crop.as_published=true",    "screen.max_doubt=0.5", "screen.max_residual=0.1", "screen.max_shoulder_residual=0.2",
-    "screen.min_source_pixels=0.5",
+    "crop.as_published=true", "screen.max_doubt=0.5", "screen.max_residual=0.1",
+    "screen.max_shoulder_residual=0.2", "screen.min_source_pixels=0.5",
 )  # fmt: skip
 
 

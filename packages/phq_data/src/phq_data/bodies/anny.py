@@ -186,7 +186,7 @@ class AnnyBody:
         return self.pose(others={name: np.array(value) for name, value in RELAXED_ARMS.items()})
 
     def make_rig(self, shape: ArrayLike = (0.0,)) -> PortraitRig:
-        """The `PortraitRig` of a body of this shape standing relaxed, in the world frame of the labels."""
+        """The `PortraitRig` of a relaxed body of this shape [K], in the world frame of the labels."""
         used, faces = np.unique(self.rig_faces, return_inverse=True)
         vertices = self.posed(shape, self.relaxed)[used]
         points = self.posed_landmarks(shape, self.relaxed)

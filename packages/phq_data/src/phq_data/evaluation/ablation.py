@@ -22,12 +22,12 @@ import pyarrow as pa
 from phq_data import config as configs
 from phq_data.evaluation import accuracy
 from phq_data.evaluation.accuracy import PersonError
-from phq_data.evaluation.calibration import WRONG
 from phq_data.evaluation.matching import wrapped
 from phq_data.files import file_sha256
 from phq_data.pipeline.local import Progress, SilentProgress, run_inline
 from phq_data.rig import PortraitRig
 from phq_data.sources.resolve import resolve
+from phq_data.stages.uncertainty import WRONG
 from phq_data.synthesis.truth import read_truth
 from phq_data.workspace import Workspace, WorkspaceError
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera
+from phq_data.arrays import FloatArray
 from phq_data.images.codecs import PhotoError, decode, decode_struct, encode_image, image_struct
 from phq_data.interchange import reference
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
-from phq_data.models.protocols import FloatArray, Segmenter
+from phq_data.models.protocols import Segmenter
 from phq_data.pipeline.engine import load_config, read_photo
 from phq_data.records import Row
 from phq_data.rig import PortraitRig

@@ -36,7 +36,8 @@ class ReferencePortrait:
 
 
 def to_numbers(label: ArrayLike, pose: ArrayLike) -> list[float]:
-    """The 31 numbers of a training label: camera, intrinsics, neck, head (data specification, section 12)."""
+    """The 31 numbers of a training label: `label` [25], then `pose` [6] of neck and head, radians (data
+    specification, section 12)."""
     numbers = np.concatenate([np.asarray(label, np.float32), np.asarray(pose, np.float32)])
     return [float(value) for value in numbers]
 
@@ -54,7 +55,7 @@ def from_numbers(values: Any, name: str) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def check(label: ArrayLike, pose: ArrayLike, name: str) -> None:
-    """`ExchangeError` unless this is a label of our camera sphere with finite poses."""
+    """`ExchangeError` unless `label` [25] is of our camera sphere and `pose` [6] is finite."""
     try:
         camera.check_label(label)
     except camera.CameraError as error:
@@ -67,7 +68,7 @@ def labels_of(document: Any, where: str) -> Mapping[str, Any]:
     """Path to label of a `dataset.json`; `ExchangeError` when it has none."""
     rows = document.get("labels") if isinstance(document, Mapping) else None
     if not isinstance(rows, list) or not rows:
-        raise ExchangeError(f"{where} has no labels: pictures without cameras are of no use here")
+        raise ExchangeError(f"{where} has no labels: images without cameras are of no use here")
     try:
         return {str(path): numbers for path, numbers in rows}
     except (TypeError, ValueError) as error:

@@ -115,13 +115,14 @@ def build(state: Mapping[str, Tensor] | None = None) -> nn.Module:
     """The network, with these weights or, for tests, with random ones. Nothing is downloaded."""
     from torchvision.models.segmentation import deeplabv3_resnet101
 
-    network: nn.Module = deeplabv3_resnet101(
+    network = deeplabv3_resnet101(
         weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=state is not None
     )
     if state is not None:
         network.load_state_dict(dict(state), strict=True)
         network.aux_classifier = None  # only training looks at it
-    return network.eval()
+    evaluated: nn.Module = network.eval()
+    return evaluated
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

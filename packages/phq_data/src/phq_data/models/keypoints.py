@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phq_data.models.protocols import FloatArray
+from phq_data.arrays import FloatArray
 
 HEAD = slice(0, 5)  # nose, eyes, ears
 SHOULDERS = slice(5, 7)

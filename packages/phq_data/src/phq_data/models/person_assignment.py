@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
+from phq_data.arrays import FloatArray
 from phq_data.models.keypoints import head_centre, upper_size
 from phq_data.models.matting import Plane, resize_picture, resize_plane
-from phq_data.models.protocols import FloatArray
 
 GRID = 128  # claims travel on a grid of this many cells a side
 SEEN = 0.2  # key points below this score claim nothing

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.config import ConfigError, PipelineConfig
 from phq_data.errors import ModelError
 from phq_data.images.codecs import PhotoError, decode_struct, image_struct
 from phq_data.models.keypoint_file import upright
-from phq_data.models.protocols import FloatArray
 
 _MAP_SIDE = 1024  # pixels a side of crop A
 _MAP_NAME = re.compile(r"(?P<stem>.+)_(?P<person>\d+)_seg\d+\.png", re.DOTALL)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from phq_data.arrays import FloatArray
 from phq_data.models import onnx
 from phq_data.models.matting import Plane, refine, resize_picture, resize_plane
 from phq_data.models.person_assignment import body_of, share_of
-from phq_data.models.protocols import FloatArray
 
 CODE_VERSION = 1  # raise it when the same config and network would give another mask
 NETWORK = "selfie"

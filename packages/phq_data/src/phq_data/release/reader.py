@@ -200,13 +200,18 @@ class Release:
             raise ReleaseError(f"{len(hits)} portraits start with {portrait_id!r}: give more of the id")
         return self.all().take_rows(np.array(hits))[0] if hits else None
 
+    @property
+    def has_rig(self) -> bool:
+        """Does it hold a rig, not only a recipe for one?"""
+        return any(file.path == manifests.RIG for file in self.manifest.files)
+
     def rig(self, built: str | Path | None = None) -> PortraitRig:
         """The rig that the labels refer to.
 
         A release made with a licensed body brings a recipe instead: `built` is the rig file that you made by
         it. Raises `ReleaseError` with the recipe when it is needed, or when `built` is another rig.
         """
-        if any(file.path == manifests.RIG for file in self.manifest.files):
+        if self.has_rig:
             data = self._checked(manifests.RIG)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / manifests.RIG
@@ -290,7 +295,7 @@ class Split:
     def take_rows(
         self, index_rows: NDArray[np.int64], columns: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """Rows of the release's index."""
+        """The rows at these places [N] of the release's index, in this order."""
         index = self.release.index
         shards, rows = (index[name].to_numpy()[index_rows] for name in ("shard", "row"))
         places = list(zip(shards.tolist(), rows.tolist(), strict=True))

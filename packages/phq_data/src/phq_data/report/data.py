@@ -301,7 +301,8 @@ def _frame_of(table: pa.Table | None, name: str, columns: list[str]) -> pd.DataF
 
         wanted = schema.SCHEMAS[name]
         table = pa.schema([wanted.field(column) for column in columns]).empty_table()
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def _rows(workspace: Workspace, folder: str, part: int) -> int:

@@ -12,9 +12,9 @@ import numpy as np
 from phq_data.config import ScreenConfig
 
 _TITLES: Mapping[str, tuple[str, bool]] = {
-    "landmark_error": ("key points off by", True),
-    "shoulder_error": ("shoulders off by", True),
-    "effective_resolution": ("photo pixels per pixel", False),
+    "landmark_error": ("landmark error", True),
+    "shoulder_error": ("shoulder error", True),
+    "effective_resolution": ("effective resolution", False),
     "blur": ("sharpness", False),
     "padding": ("outside the photo", True),
     "head_outside": ("of the head outside the photo", True),
@@ -24,8 +24,8 @@ _TITLES: Mapping[str, tuple[str, bool]] = {
     "exposure_low": ("of the person near black", True),
     "exposure_high": ("of the person near white", True),
     "contrast": ("contrast", False),
-    "error_probability": ("doubt about the label", False),
-    "expected_yaw_error": ("degrees of yaw it may be off by", False),
+    "error_probability": ("error probability", False),
+    "expected_yaw_error": ("expected yaw error in degrees", False),
 }
 """What each number is called, and whether it is a share."""
 _ONE_LIMIT = {"exposure_low": "exposure", "exposure_high": "exposure"}
@@ -44,9 +44,8 @@ class Judged:
 def judged(numbers: Mapping[str, Any], screen: ScreenConfig) -> tuple[Judged, ...]:
     """`numbers` (the evidence of a ledger row) with the limits of `screen`.
 
-    A number and its limit belong together by name: `error_probability` and `max_error_probability`, `blur`
-    and
-    `min_blur`. Numbers that nobody has named yet are shown under their own name.
+    A number and its limit belong together by name, as `blur` and `min_blur` do (`error_probability` and
+    `max_error_probability`). Numbers without a title are shown under their own name.
     """
     return tuple(
         _judge(name, float(numbers[name]), screen)

@@ -61,7 +61,7 @@ class CameraPlot:
 
 def histogram(
     title: str,
-    series: list[ArrayLike],  # angles in radians, one array a series
+    series: list[ArrayLike],  # [N] angles in radians, one array a series
     low: float,  # degrees
     high: float,
     step: float,

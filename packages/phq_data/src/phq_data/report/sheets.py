@@ -180,7 +180,7 @@ def rows_of(
 
 
 def shrink(pixels: Pixels, side: int) -> Pixels:
-    """A square picture reduced to `side` pixels (never enlarged)."""
+    """A square image [S, S, 3] reduced to `side` pixels (never enlarged)."""
     if pixels.shape[0] <= side and pixels.shape[1] <= side:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
@@ -205,14 +205,14 @@ def cut_out(image: Pixels, alpha: Pixels) -> Pixels:
 
 
 def data_uri(pixels: Pixels) -> str:
-    """The picture as a JPEG in a `data:` address."""
+    """An image [H, W, 3] as a JPEG in a `data:` address."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def contact_sheet(
-    tiles: Sequence[tuple[str, Pixels]],  # caption, picture
+    tiles: Sequence[tuple[str, Pixels]],  # caption, image [S, S, 3]
     title: str,
     *,
     columns: int = 8,

@@ -106,7 +106,7 @@ def synthesize(
                     on_photo()
             else:
                 with ProcessPoolExecutor(min(jobs, count), initializer=end_with_parent) as pool:
-                    for _ in pool.map(work, range(count), chunksize=4):
+                    for _ in pool.map(work, range(count)):
                         on_photo()
             rows = [row for index in range(count) for row in read_truth(_part(parts, index)).to_pylist()]
             _shorten(photos, count)

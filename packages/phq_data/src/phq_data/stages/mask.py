@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phq_data.models.protocols import BatchSegmenter, FloatArray, Segmenter
+from phq_data.arrays import FloatArray
+from phq_data.models.protocols import BatchSegmenter, Segmenter
 from phq_data.stages.crop import Window
 from phq_data.stages.resample import fade
 

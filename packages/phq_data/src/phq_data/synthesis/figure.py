@@ -151,7 +151,7 @@ def warp(points: FloatArray, build: Build) -> FloatArray:
     for bump in build.bumps:
         distance = np.linalg.norm(points - np.array(bump[:3]), axis=1) / bump[3]
         moved += np.exp(-2 * distance**2)[:, None] * np.array(bump[4:7])
-    return moved
+    return np.asarray(moved)
 
 
 def pose_person(parts: list[Part], build: Build, stance: Stance) -> Posed:

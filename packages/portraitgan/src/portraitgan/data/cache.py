@@ -144,7 +144,7 @@ class PixelCache:
         self._checked[row] = True
 
     def forget(self, rows: Sequence[int] | NDArray[np.int64]) -> int:
-        """Erase rows that were taken down, for good; how many were there."""
+        """Erase rows [K] that were taken down, for good; how many were there."""
         erased = 0
         for row in np.asarray(rows, np.int64).tolist():
             if self._state[row] >> _SHIFT != _GONE:

@@ -305,7 +305,7 @@ def _mirrored_labels(
 
 def _rig(release: Release, built: str | Path | None) -> PortraitRig | None:
     """The release's rig; None when it is only a recipe and `built` is not given."""
-    if built is None and not any(entry.path == reader.manifests.RIG for entry in release.manifest.files):
+    if built is None and not release.has_rig:
         return None
     try:
         return release.rig(built)

@@ -137,7 +137,7 @@ class BruteForce:
         self.ties = tie_table(faces)
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
-        """See `ClosestFaces`; `head` is not used."""
+        """See `ClosestFaces`: posed [B, V, 3] metres; `head` is not used."""
         return partial(self._search, posed.detach())
 
     @torch.no_grad()

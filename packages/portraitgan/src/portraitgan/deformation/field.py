@@ -192,7 +192,10 @@ def transform_points_plain(
 
 
 def transform_points(
-    points: Tensor, transforms: Tensor, face: Tensor, strength: Tensor | None = None
+    points: Tensor,  # [B, N, 3] metres, posed
+    transforms: Tensor,  # [B, F, 3, 4]
+    face: Tensor,  # [B, N], negative: stays
+    strength: Tensor | None = None,  # [B, N] in 0..1
 ) -> Tensor:
     """`transform_points_plain` that remembers 16 bytes a point (20 with `strength`) for its gradient."""
     output: Tensor = TransformPoints.apply(points, transforms, face, strength)
@@ -206,7 +209,7 @@ class TransformPoints(torch.autograd.Function):
     def forward(
         ctx: Any, points: Tensor, transforms: Tensor, face: Tensor, strength: Tensor | None
     ) -> Tensor:
-        """See `transform_points`."""
+        """See `transform_points`: points [B, N, 3] to [B, N, 3]."""
         face = face.to(torch.int32)
         ctx.save_for_backward(points, transforms, face, strength)
         rows = _rows(face, transforms.shape[1])
@@ -216,7 +219,7 @@ class TransformPoints(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        """d/dT = sum of gradient x (x, 1) over the face's points; d/dx = R^T gradient."""
+        """d/dT = sum of gradient [B, N, 3] x (x, 1) over the face's points; d/dx = R^T gradient."""
         points, transforms, face, strength = ctx.saved_tensors
         grad = grads[0]
         pulled = grad if strength is None else grad * strength[..., None]
@@ -250,7 +253,7 @@ class InverseSkinning(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
-        """With M the blended map: d/dpoints = M^-T g =: h, d/dM = -h x (x, 1), shared by the weights."""
+        """With M the blended map: d/dpoints = M^-T g =: h [B, N, 3], d/dM = -h x (x, 1), by the weights."""
         moved, weights, neck, head = ctx.saved_tensors
         linear, _ = _blend(weights, neck, head)
         pulled = torch.linalg.solve(linear.transpose(-1, -2), grads[0][..., None])[..., 0]

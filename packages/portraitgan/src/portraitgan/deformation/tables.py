@@ -27,13 +27,13 @@ class NodeTable:
     size: tuple[int, int, int]
 
     def on(self, device: torch.device) -> Tensor:
-        """The nodes on `device`, copied there once."""
+        """The nodes [X * Y * Z] on `device`, copied there once."""
         if device not in self._copies:
             self._copies[device] = self.nodes.to(device)
         return self._copies[device]
 
     def distances_on(self, device: torch.device) -> Tensor:
-        """The distances on `device`, copied there once."""
+        """The distances [X * Y * Z] on `device`, copied there once."""
         if device not in self._distance_copies:
             self._distance_copies[device] = self.distances.to(device)
         return self._distance_copies[device]

@@ -58,7 +58,7 @@ class TritonTableSearch:
         return self
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
-        """See `ClosestFaces`."""
+        """See `ClosestFaces`: posed [B, V, 3] metres, head [B, 3, 4]."""
         posed = posed.detach().float()
         corners = posed[:, self.faces.to(posed.device)].contiguous()
         blended = corners[:, self.blended.to(posed.device)].contiguous()

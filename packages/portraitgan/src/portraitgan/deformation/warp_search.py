@@ -65,7 +65,7 @@ class BvhSearch:
         return self
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
-        """See `ClosestFaces`; `head` is not used."""
+        """See `ClosestFaces`: posed [B, V, 3] metres; `head` is not used."""
         trees = self.trees.take(posed)
         return _PosedTree(self, trees, posed[:, self.faces.to(posed.device)].contiguous())
 
@@ -113,7 +113,7 @@ class TableSearch:
         return self
 
     def pose(self, posed: Tensor, head: Tensor) -> PosedSearch:
-        """See `ClosestFaces`."""
+        """See `ClosestFaces`: posed [B, V, 3] metres, head [B, 3, 4]."""
         corners = posed[:, self.faces.to(posed.device)].contiguous()
         rows = torch.cat([head[:, :, :3], head[:, None, :, 3]], dim=1).contiguous()
         if self.groups is not None and posed.device.type == "cpu":

@@ -92,7 +92,7 @@ def sheet(rows: Sequence[Sequence[Pixels]], gap: int = 2) -> Pixels:
 
 
 def arrange(rows: Sequence[Sequence[Pixels]]) -> list[list[Pixels]]:
-    """The same rows; single images a row are wrapped to about a square instead of a tall column."""
+    """The same rows of images [H, W, 3]; a single column is wrapped to about a square."""
     if any(len(row) != 1 for row in rows):
         return [list(row) for row in rows]
     flat = [row[0] for row in rows]

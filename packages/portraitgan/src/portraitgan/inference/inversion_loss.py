@@ -25,7 +25,7 @@ def comparable(image: Tensor) -> Tensor:
 
 
 def pixel_distance(target: Tensor) -> ImageDistance:
-    """The substitute where no perceptual network is given: colors and their gradients at several scales.
+    """The substitute for a perceptual distance from `target` [1, 3, H, W]: colors and gradients by scale.
 
     At every scale from full size down to 8 pixels: mean squared difference of colors, and of the differences
     between neighbours, which weigh edges more than flat areas.
@@ -44,7 +44,7 @@ def pixel_distance(target: Tensor) -> ImageDistance:
 
 
 def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) -> ImageDistance:
-    """Squared difference of the LPIPS features of a VGG16 in TorchScript (the `vgg16.pt` of StyleGAN2).
+    """Squared difference of LPIPS features from `target` [1, 3, H, W]; `file` is StyleGAN2's `vgg16.pt`.
 
     The file's program is run: name only one that you trust. Raises `InferenceError`.
     """
@@ -90,7 +90,7 @@ def noise_correlation(images: list[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def renormalise(images: list[Tensor]) -> None:
-    """Give noise images mean 0 and power 1 again, in place."""
+    """Give noise images [S, S] mean 0 and power 1 again, in place."""
     for image in images:
         image.sub_(image.mean())
         image.mul_(image.square().mean().clamp(min=1e-12).rsqrt())

@@ -161,7 +161,7 @@ def vertex_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -
 def largest_part(
     vertices: NDArray[np.float32], faces: NDArray[np.int32], normals: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
-    """Only the connected part with the most faces."""
+    """Only the connected part with the most faces: vertices [V, 3], faces [F, 3] and normals [V, 3]."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

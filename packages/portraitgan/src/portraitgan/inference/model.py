@@ -130,7 +130,7 @@ class Model:
         return fixed_draws(more, batch, side * side, self.device)
 
     def usable(self, pose: Tensor | None) -> Tensor | None:
-        """`pose` where it changes the image: none without a rig and for all zeros."""
+        """`pose` [B, 6] where it changes the image: none without a rig and for all zeros."""
         if pose is None or not self.deforms or not bool((pose != 0).any()):
             return None
         return pose

@@ -202,7 +202,7 @@ class _Worker:
 
 
 def letterbox(pixels: Pixels, aspect: float) -> Pixels:
-    """A square image in the middle of a window that is `aspect` times as wide as high."""
+    """A square image [S, S, 3] in the middle of a window that is `aspect` times as wide as high."""
     side = pixels.shape[0]
     aspect = float(np.clip(aspect, 0.1, 10))
     height, width = (side, round(side * aspect)) if aspect >= 1 else (round(side / aspect), side)

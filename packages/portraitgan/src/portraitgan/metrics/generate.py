@@ -132,7 +132,7 @@ def real_portraits(model: Model, batch: Batch) -> Portraits:
 
 
 def to_pixels(image: Tensor) -> Tensor:
-    """Images about -1..1 as uint8, rounded as the official code does (spec section 1.6)."""
+    """Images [N, 3, H, W] about -1..1 as uint8, rounded as the official code does (spec section 1.6)."""
     return (image.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 

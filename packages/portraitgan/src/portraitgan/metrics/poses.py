@@ -53,7 +53,10 @@ def angle_errors(poses: NDArray[np.floating], truth: NDArray[np.floating]) -> ND
 
 
 def summary(poses: NDArray[np.floating], truth: NDArray[np.floating]) -> dict[str, Any]:
-    """Mean angle over both joints, and by joint; mean and root mean square by component. Degrees."""
+    """Errors of poses [N, 6] against true ones [N, 6] (radians), in degrees.
+
+    Mean angle over both joints, and by joint; mean and root mean square by component.
+    """
     angles = angle_errors(poses, truth)
     apart = np.degrees(np.asarray(poses, np.float64) - truth)
     return {

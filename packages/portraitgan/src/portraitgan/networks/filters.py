@@ -37,7 +37,7 @@ def upsample_plain(image: Tensor) -> Tensor:
 
 
 def upsample(image: Tensor) -> Tensor:
-    """`upsample_plain` in one pass: this filter is bilinear interpolation of the zero-padded image."""
+    """`upsample_plain` in one pass: this filter is bilinear interpolation of a padded image [B, C, H, W]."""
     if in_reference_mode():
         return upsample_plain(image)
     padded = functional.pad(image, (1, 1, 1, 1))

@@ -178,7 +178,7 @@ class Generator(nn.Module):
         return (render_plain if plain else render)(volume, origins, directions, warp, draws)
 
     def volume(self, planes: Tensor, plain: bool = False) -> Volume:
-        """The canonical volume of a tri-grid."""
+        """The canonical volume of a tri-grid [B, 3, C, D, S, S]."""
         table = trigrid.to_table(planes) if trigrid.rows_serve(planes.device) and not plain else None
         return Volume(planes, self.decoder, self.config.grid, self.config.render, table)
 

@@ -23,7 +23,7 @@ LRELU_GAIN = math.sqrt(2)
 
 
 def in_precision(features: Tensor, half: torch.dtype = torch.float32) -> Tensor:
-    """`features` in the format a part of the network works in: `half`, but float16 on GPUs only.
+    """`features` [...] in the format a part of the network works in: `half`, but float16 on GPUs only.
 
     CPUs that know a half format know bfloat16; float16 convolutions are emulated there.
     """

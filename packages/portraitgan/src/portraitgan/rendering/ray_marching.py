@@ -74,7 +74,10 @@ class SampleWeights:
 
 
 def march_merged(
-    coarse_densities: Tensor, coarse_depths: Tensor, fine_densities: Tensor, fine_depths: Tensor
+    coarse_densities: Tensor,  # [B, N, S] raw
+    coarse_depths: Tensor,  # [B, N, S] metres
+    fine_densities: Tensor,  # [B, N, F] raw
+    fine_depths: Tensor,  # [B, N, F] metres
 ) -> SampleWeights:
     """`merge_plain` and `march_plain` without moving features.
 
@@ -99,5 +102,5 @@ def _march(densities: Tensor, depths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def clamp_depth(depth: Tensor, nearest: Tensor, farthest: Tensor) -> Tensor:
-    """Depths limited to the sampled range of the whole batch (spec section 2.7, Q31)."""
+    """Depths [B, N] in metres, limited to the sampled range of the whole batch (spec section 2.7, Q31)."""
     return torch.minimum(torch.maximum(depth, nearest), farthest)

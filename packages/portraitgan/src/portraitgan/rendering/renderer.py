@@ -102,7 +102,8 @@ def render_plain(
 def render(
     volume: Volume, origins: Tensor, directions: Tensor, warp: Warp | None, draws: rays.RayDraws
 ) -> Rendering:
-    """`render_plain`, faster: row sampling where it pays, features summed in place, colors decoded late.
+    """`render_plain` of rays [B, N, 3], faster: row sampling where it pays, features summed in place, colors
+    decoded late.
 
     Without gradients, rays are worked off in portions of `max_points` samples; the result does not depend
     on that.

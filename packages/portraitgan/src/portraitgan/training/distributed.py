@@ -33,7 +33,7 @@ class World:
         return self.rank == 0
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
-        """Replace every tensor by its mean over all processes."""
+        """Replace every tensor [...] by its mean over all processes, element by element."""
         if self.size > 1 and tensors:
             flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
             dist.all_reduce(flat)

@@ -69,7 +69,7 @@ class GeneratorLoss:
 
     @property
     def total(self) -> Tensor:
-        """The number to minimise."""
+        """The number to minimise, []."""
         return (self.adversarial + self.pose_regulariser).mean()
 
 
@@ -87,7 +87,7 @@ class FakeLoss:
 
     @property
     def total(self) -> Tensor:
-        """The number to minimise."""
+        """The number to minimise, []."""
         return (self.adversarial + self.weight * self.pose).mean()
 
 
@@ -233,6 +233,8 @@ def r1_penalty(
     coarse_pose: Tensor | None = None,
 ) -> R1:
     """gamma / 2 times the squared gradient norm of the score at real portraits; image and raw, and mask.
+
+    camera [B, 25], coarse_pose [B, 6] radians (where the discriminator predicts none itself).
 
     A lazy regulariser multiplies the mean by its interval. Differentiable twice: no compiled or fused path.
     """

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from phq_data.arrays import FloatArray
 from phq_data.models.keypoints import UPPER, box_overlap, head_centre, head_score, shoulder_score
-from phq_data.models.protocols import FloatArray
 
 CROP = 256  # Thunder's input side
 MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right exchanged

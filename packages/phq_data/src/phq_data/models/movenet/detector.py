@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from phq_data.arrays import FloatArray
 from phq_data.models import onnx
 from phq_data.models.keypoints import (
     SHOULDERS,
@@ -32,7 +33,7 @@ from phq_data.models.keypoints import (
 from phq_data.models.movenet.crops import MIRROR, CropRegion, Detection, crop_region
 from phq_data.models.movenet.decode import decode_thunder
 from phq_data.models.movenet.proposals import Proposal, ProposeConfig, propose
-from phq_data.models.protocols import DetectedPerson, FloatArray
+from phq_data.models.protocols import DetectedPerson
 
 CODE_VERSION = 3  # raise it when the same config and networks would give other people
 NETWORKS = ("movenet-multipose", "movenet-thunder")

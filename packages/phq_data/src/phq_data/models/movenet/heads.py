@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.models.movenet.decode import STRIDE, Maps, maximum_filter
-from phq_data.models.protocols import FloatArray
 
 # Usual distance between two points of a head seen from the front, as a share of the shoulder breadth
 # (about 0.39 m), in the order of COCO-17: nose, left eye, right eye, left ear, right ear.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from phq_data.arrays import FloatArray
 from phq_data.models import onnx
 from phq_data.models.keypoints import (
     SHOULDERS,
@@ -26,7 +27,6 @@ from phq_data.models.keypoints import (
 )
 from phq_data.models.movenet.decode import decode_multipose
 from phq_data.models.movenet.heads import loose_heads
-from phq_data.models.protocols import FloatArray
 
 
 @dataclass(frozen=True)

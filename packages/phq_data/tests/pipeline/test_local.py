@@ -1,0 +1,105 @@
+"""The loop of a build: parts go through all stages, in threads; what breaks is told and the others go on."""
+
+import pytest
+
+from phq_data import config as configs
+from phq_data.pipeline import local
+from phq_data.pipeline.local import PartError, SilentProgress, drive, run_inline
+from phq_data.workspace import WorkspaceError
+
+from .toy_stages import write_plan
+
+CONFIG = configs.default()
+
+
+class Told(SilentProgress):
+    """A `Progress` that remembers."""
+
+    def __init__(self):
+        self.planned, self.items, self.done = [], [], []
+
+    def part_planned(self, part, items):
+        self.planned.append((part, items))
+
+    def item_done(self, stage):
+        self.items.append(stage)
+
+    def part_done(self, report):
+        self.done.append((report.stage, report.part, report.skipped))
+
+
+@pytest.fixture
+def build(workspace, toys, monkeypatch):
+    """Build three planned parts of two files each; nothing is gathered, and no model is asked for."""
+    finished = []
+    monkeypatch.setattr(local, "prepare", lambda *_: None)
+    monkeypatch.setattr(local, "finish", lambda *_: finished.append(True))
+    for part, names in enumerate(("ab", "cd", "ef")):
+        write_plan(workspace, part, list(names))
+
+    def run(workers=2, **options):
+        return run_inline(workspace, CONFIG, [], workers=workers, **options)
+
+    run.finished = finished
+    return run
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_part_goes_through_every_stage_in_order(build, workspace, workers):
+    told = Told()
+    report = build(workers, progress=told)
+    assert report.errors == [] and build.finished == [True]
+    assert told.planned == [(0, 2), (1, 2), (2, 2)] and told.items.count("read") == 6
+    for part in range(3):
+        assert [stage for stage, number, _ in told.done if number == part] == ["read", "look"]
+    assert report.count("read", "kept") == 6 and report.count("look", "rejected") == 6
+    assert workspace.table("people").num_rows == 6
+
+
+def test_a_second_build_skips_every_part(build, toys):
+    build()
+    told = Told()
+    build(progress=told)
+    assert len(told.done) == 6 and all(skipped for _, _, skipped in told.done)
+    assert len(toys.calls) == 6
+
+
+def test_a_part_that_breaks_is_named_and_the_others_go_on(build, toys, workspace):
+    toys.raises = {"c": ZeroDivisionError("a bug of ours")}
+    report = build()
+    assert report.errors == ["part 1: ZeroDivisionError: a bug of ours"]
+    assert build.finished == []  # what needs all parts waits for all of them
+    assert workspace.parts("tables/people") == [0, 2]
+    toys.raises = {}
+    assert build().errors == [] and build.finished == [True]
+    assert workspace.parts("tables/people") == [0, 1, 2]
+
+
+def test_a_workspace_that_cannot_be_written_stops_the_build(build, toys):
+    toys.raises = {"a": WorkspaceError("the disk is full")}
+    with pytest.raises(WorkspaceError, match="the disk is full"):
+        build(workers=1)
+    assert build.finished == []
+
+
+def test_failures_are_tried_again_when_asked(build, toys):
+    toys.fails = {"a": True}
+    assert build().count("read", "failed") == 1
+    toys.fails = {}
+    report = build(retry_failed=True)
+    assert report.count("read", "failed") == 0
+    assert [one.part for one in report.reports if not one.skipped] == [0, 0]
+
+
+def test_any_submit_function_can_run_the_parts(build, workspace):
+    """`drive` takes what comes, in whatever order."""
+    seen = []
+
+    def submit(parts):
+        seen.extend(parts)
+        yield PartError(2, RuntimeError("lost"))
+        yield from ()
+
+    report = drive(workspace, CONFIG, [], submit, SilentProgress())
+    assert seen == [0, 1, 2] and report.errors == ["part 2: RuntimeError: lost"]
+    assert report.seconds >= 0 and build.finished == []

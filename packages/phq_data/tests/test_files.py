@@ -1,0 +1,56 @@
+"""Files are written whole or not at all, and an error says which file and why."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+
+import pytest
+
+from phq_data import files
+from phq_data.errors import PhqError
+
+
+def test_a_file_is_there_when_it_is_whole_and_nothing_else_is_left(tmp_path):
+    target = tmp_path / "folder" / "table.csv"
+    with files.writing(target) as temporary:
+        temporary.write_text("half")
+        assert temporary.suffix == ".csv" and temporary.name.startswith(files.TEMPORARY)
+        assert not target.exists()
+    files.write_text(target, "whöle")
+    assert target.read_text(encoding="utf-8") == "whöle"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+def test_what_was_there_stays_when_writing_stops(tmp_path, stop):
+    target = tmp_path / "rig.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(stop), files.writing(target) as temporary:
+        temporary.write_bytes(b"new, half")
+        raise stop
+    assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_place_that_takes_no_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(
+        files.OutputError, match=r"cannot write .*file/report\.json: Not a directory"
+    ) as caught:
+        files.write_text(tmp_path / "file" / "report.json", "{}")
+    assert isinstance(caught.value, PhqError) and caught.value.errno == errno.ENOTDIR
+
+
+def test_a_full_disk_is_an_output_error_with_its_number(tmp_path):
+    with pytest.raises(files.OutputError, match="No space left") as caught, files.writing(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
+
+
+def test_the_digest_is_that_of_the_bytes(tmp_path):
+    data = bytes(range(256)) * 5000
+    (tmp_path / "photo.jpg").write_bytes(data)
+    assert files.file_sha256(tmp_path / "photo.jpg") == hashlib.sha256(data).hexdigest()
+    with (tmp_path / "photo.jpg").open("rb") as stream:
+        stream.seek(1000)
+        assert files.stream_sha256(stream) == hashlib.sha256(data[1000:]).hexdigest()
