@@ -57,6 +57,7 @@ FLOORS = {
 }
 
 LIGHT_CORE = {
+    "",  # the package itself: `__version__`
     "errors", "arrays", "text", "process_pool", "compatibility", "camera", "files", "schema", "typed_json",
     "old_schema", "records", "rig", "workspace", "restricted_pickle",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once

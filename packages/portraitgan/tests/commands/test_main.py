@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import phq_data
 from portraitgan.commands.main import COMMANDS, main
 
 
@@ -25,6 +26,11 @@ def test_import_and_help_need_no_torch() -> None:
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert f"portraitgan {name}" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_all_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"portraitgan {phq_data.__version__}\n"
 
 
 def test_unknown_commands_are_errors(capsys: pytest.CaptureFixture[str]) -> None:

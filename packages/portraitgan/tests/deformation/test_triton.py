@@ -80,12 +80,12 @@ assert (far.face == -1).all() and torch.isinf(far.distance).all()
 for weight in ([0.5, 0.5], [0.0, 0.0], [0.0, 1.0]):  # all blended, all static, all head
     rows = torch.tensor([weight]).expand(len(mesh.vertices), 2)
     same = SkinnedMesh(mesh.vertices, mesh.faces, rows, mesh.head_joint)
-    few = points[:, ::3].contiguous()
+    few = points[:, ::6].contiguous()
     exact = run(BruteForce(same.faces), same, poses, few)
-    found = run(TritonTableSearch(same, 24), same, poses, few)
+    found = run(TritonTableSearch(same, 12), same, poses, few)
     assert torch.equal(exact.face >= 0, found.face >= 0), weight
     near = exact.face >= 0
-    assert (found.distance - exact.distance)[near].max() <= 1 / 23
+    assert (found.distance - exact.distance)[near].max() <= 1 / 11
 print("done")
 """
 

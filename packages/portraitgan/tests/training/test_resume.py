@@ -167,7 +167,7 @@ def test_kill_9_at_any_moment(whole: Path, small: TrainConfig, release: Path, tm
         sys.executable, "-m", "portraitgan", "train", "--data", str(release), "--out", str(run),
         "--device", "cpu",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # as `whole` had
     kills = 0
     for attempt in range(12):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from phq_data import __version__
 from phq_data.errors import PhqError
 from portraitgan.commands import (
     convert,
@@ -58,9 +59,24 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         help="A released portrait dataset to a 3D portrait generator.",
     )
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=_show_version, is_eager=True, help="Print the version and stop."
+        ),
+    ) -> None:
+        """Options of every command."""
+
     for name, function in COMMANDS.items():
         app.command(name)(_explained(name, function))
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"portraitgan {__version__}")
+        raise typer.Exit
 
 
 def _explained(name: str, function: Callable[..., None]) -> Callable[..., None]:

@@ -230,7 +230,7 @@ class _Search:
         )
 
     def _random(self, step: int) -> torch.Generator:
-        """Chance of one step (0: the noise images at the start), whatever was drawn before."""
+        """Random numbers of one step (0: the noise images at the start), whatever was drawn before."""
         return torch.Generator(self.model.device).manual_seed(self.options.seed * 1_000_003 + step)
 
     def _fresh_noise(self) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The renderer's elementwise parts through `torch.compile`, for whoever asks: `portraitgan train --compile`.
 
-The decoder's hidden layer with its density, and the march, are many small operations on large tensors.
+The decoder's hidden layer with its density, and ray marching, are many small operations on large tensors.
 Nothing there is differentiated twice, which `torch.compile` cannot do: R1 is the discriminator's. The
 functions as they are written are the reference. Off by default: neither on a CPU nor on the one GPU tried
 did it bring anything (docs/benchmarks.md).

@@ -76,7 +76,7 @@ def draw(
 
 
 def fixed_draws(config: RenderConfig, batch: int, rays: int, device: torch.device) -> RayDraws:
-    """Draws without chance: jitter in the middle of every step, evenly spread importance samples."""
+    """Draws without randomness: jitter in the middle of every step, evenly spread importance samples."""
     even = torch.linspace(0, 1, config.fine_samples, device=device)
     return RayDraws(
         torch.full((batch, rays, config.coarse_samples), 0.5, device=device),

@@ -1,4 +1,4 @@
-"""Two passes along every ray - an even one and one where the first found matter - and the march over both."""
+"""Two passes along every ray, an even one and one where the first found matter; ray marching over both."""
 
 from __future__ import annotations
 
