@@ -105,23 +105,22 @@ def _invite(workspace: Workspace, people: int) -> list[str]:
 
 
 def _await(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError("the service ended: its message is above")
         try:
-            if httpx.get(f"{url}/api/health", timeout=2, trust_env=False).status_code == 200:
+            if httpx.get(f"{url}/api/health", timeout=30, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             time.sleep(0.1)
-    raise RuntimeError("the service did not answer within two minutes")
+    raise RuntimeError("the service did not answer within five minutes")
 
 
 async def _everybody(url: str, tokens: list[str], seconds: float, images: bool) -> Seen:
     seen = Seen()
-    end = time.perf_counter() + seconds
     await asyncio.gather(
-        *(_Person(url, token, number, seen, end, images).review() for number, token in enumerate(tokens))
+        *(_Person(url, token, number, seen, seconds, images).review() for number, token in enumerate(tokens))
     )
     return seen
 
@@ -129,21 +128,24 @@ async def _everybody(url: str, tokens: list[str], seconds: float, images: bool) 
 class _Person:
     """A reviewer: a decision a second, portraits and their images fetched ahead."""
 
-    def __init__(self, url: str, token: str, number: int, seen: Seen, end: float, images: bool) -> None:
+    def __init__(self, url: str, token: str, number: int, seen: Seen, seconds: float, images: bool) -> None:
         headers = {"X-PHQ": API_VERSION, "Authorization": f"Bearer {token}"}
-        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False)
-        self.number, self.seen, self.end, self.images = number, seen, end, images
+        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=120, trust_env=False)
+        self.number, self.seen, self.seconds, self.images = number, seen, seconds, images
         self.draw = random.Random(number)
         self.held: list[dict[str, Any]] = []
         self.fetched: set[str] = set()
 
     async def review(self) -> None:
-        """Until the time is over."""
+        """For so many seconds from the first portrait on."""
         async with self.http:
             await asyncio.sleep(self.draw.random())
             ahead = asyncio.create_task(self._look_ahead())
+            while not self.held and not self.seen.errors:
+                await asyncio.sleep(0.05)
             next_time = time.perf_counter()
-            while time.perf_counter() < self.end:
+            end = next_time + self.seconds
+            while time.perf_counter() < end:
                 await self._decide()
                 next_time += 1.0
                 await asyncio.sleep(max(0.0, next_time - time.perf_counter()))
