@@ -14,6 +14,8 @@ from phq_data.workspace import Workspace
 
 from .conftest import PHQ, environment, phq, phq_here, rows_of
 
+pytestmark = pytest.mark.slow  # whole builds
+
 
 def command(folder, photos, *more):
     return ("build", "-w", str(folder), "--runner", "inline", "--set", "part_size=3", str(photos), *more)
@@ -64,7 +66,6 @@ def test_running_again_does_nothing(finished, photos, tmp_path):
     assert "done before" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_build_killed_again_and_again_ends_like_one_that_was_not(finished, photos, tmp_path, seed):
     folder, chance = tmp_path / "ws", random.Random(seed)

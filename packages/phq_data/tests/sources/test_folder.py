@@ -189,7 +189,7 @@ def test_without_a_rights_file_nothing_is_claimed(tmp_path):
     [
         ("{", "cannot be read"),
         ("[]", "must hold an object"),
-        ('{"license": "CC0-1.0"}', "did you mean 'license'"),
+        ('{"lizense": "CC0-1.0"}', "did you mean 'license'"),
         ('{"license": 4}', "must be a text"),
         ('{"rights_checked_at": "last year"}', "is a date"),
         ('{"files": {"*.jpg": "mine"}}', "maps file names"),
