@@ -146,7 +146,8 @@ def bars(counts: Mapping[str, float], title: str, *, color: str = COLORS[0]) -> 
 def days(counts: Mapping[str, int]) -> None:
     """Decisions by day, the days without any included."""
     frame = pd.DataFrame({"day": pd.to_datetime(list(counts)), "decisions": list(counts.values())})
-    scale = alt.Scale(domain=[frame["day"].max() - pd.Timedelta(days=20), frame["day"].max()])
+    last, half = frame["day"].max(), pd.Timedelta(hours=12)  # room for half a bar at both ends
+    scale = alt.Scale(domain=[last - pd.Timedelta(days=20) - half, last + half])
     chart = (
         alt.Chart(frame)
         .mark_bar(color=COLORS[0], size=14, clip=True)

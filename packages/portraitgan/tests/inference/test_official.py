@@ -61,7 +61,7 @@ def test_every_command_takes_a_converted_checkpoint(
     ):  # fmt: skip
         assert main(command) == 0, (command, capsys.readouterr().err)
     names = {path.name for path in made.iterdir()}
-    assert names >= {"a.png", "like.png", "a.mp4", "a.ply", "poses.csv", "latent", "found.png", "m.json"}
+    assert names >= {"a.png", "b.png", "a.mp4", "a.ply", "poses.csv", "latent", "found.png", "m.json"}
     with Image.open(made / "a.png") as sheet:
         assert sheet.size == (66, 32)
     viewed = ViewRenderer(open_model(model, rig_file, "cpu"), 64)

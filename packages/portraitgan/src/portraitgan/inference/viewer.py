@@ -44,9 +44,8 @@ class Viewer:
                 self.server = viser.ViserServer(host, port, label="portraitgan", verbose=False)
         except OSError as error:
             raise InferenceError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-        self.server.gui.configure_theme(
-            control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
-        )
+        self.server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
+        self.server.gui.main_panel.dock_right()
         self.server.scene.set_up_direction("+y")
         start = self.server.initial_camera
         start.position, start.look_at = (0.0, 0.0, cameras.RADIUS), tuple(cameras.LOOK_AT)
