@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+from ports import quiet_port
 
 from annotator_app import serve
 from annotator_app.service.settings import ServiceSettings
@@ -19,9 +19,7 @@ class Served:
     """A service over a workspace; the same port after a restart."""
 
     def __init__(self, workspace: Path, **settings):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = quiet_port()
         self.workspace = workspace
         self.settings = ServiceSettings(workspace=str(workspace), port=port, reviewer="ann", **settings)
         self.url = f"http://127.0.0.1:{port}"
@@ -100,7 +98,7 @@ def set_policy(workspace: Path, **values):
 
 
 def phq_review(*arguments, home, until="Ctrl-C ends the review", seconds=300):
-    """The running program `phq review`, and what it said up to the line with `until`."""
+    """The running program `phq review`, and what it said up to the line with `until` (empty: the first)."""
     environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "phq_data.cli.main", "review", *arguments],
@@ -113,6 +111,9 @@ def phq_review(*arguments, home, until="Ctrl-C ends the review", seconds=300):
     while time.monotonic() < deadline:
         line = process.stdout.readline()
         lines.append(line)
-        if until in line or not line:
+        if until in line:
+            return process, "".join(lines)
+        if not line:
             break
-    return process, "".join(lines)
+    process.kill()
+    raise AssertionError(f"phq review said: {lines} {process.communicate()[1]}")

@@ -6,19 +6,20 @@ import signal
 import numpy as np
 import pytest
 from browser import LAPTOP, chromium, until
+from ports import quiet_port
 from served import Served, phq_review, set_policy
 
-from annotator_app.launch import free_port
 from benchmarks.review_fixtures import make_workspace
 
 pytestmark = pytest.mark.slow
 
 
 def fill(folder):
-    """Decisions of three people who mostly agree; those with a high error probability are rejected."""
+    """Decisions of three people who mostly agree: they reject the portraits whose label is off."""
     import sqlalchemy as sa
 
     from phq_data.review.decisions import ulid
+    from phq_data.review.records import ItemFacts
     from phq_data.review.store import NewDecision, Store, now_ms
     from phq_data.review.tables import ITEMS
     from phq_data.workspace import Workspace
@@ -26,12 +27,13 @@ def fill(folder):
     store = Store.open(Workspace.open(folder))
     with store.database.read() as connection:
         rows = connection.execute(
-            sa.select(ITEMS.c.portrait_id, ITEMS.c.error_probability).order_by(ITEMS.c.portrait_id)
+            sa.select(ITEMS.c.portrait_id, ITEMS.c.facts).order_by(ITEMS.c.portrait_id)
         ).all()
     random, start = np.random.default_rng(0), now_ms() - 3_600_000
     for reviewer, most in (("ann", 260), ("bea", 60), ("cem", 30)):
-        for number, (portrait, probability) in enumerate(rows[:most]):
-            bad = (probability > 0.4) != (reviewer == "bea" and number == 45)
+        for number, (portrait, facts) in enumerate(rows[:most]):
+            off = ItemFacts.from_json(facts).numbers["landmark_error"] > 0.05  # as the fixtures make it
+            bad = off != (reviewer == "bea" and number == 45)
             moment = start + 2000 * number
             one = NewDecision(
                 ulid(moment), portrait, "reject" if bad else "accept", "shoulders" if bad else "",
@@ -47,7 +49,7 @@ def app(tmp_path_factory):
     make_workspace(folder, 400, size=128, faces=300, photos=False)
     set_policy(folder, overlap_share=0.2, gold_share=0.0)
     fill(folder)
-    ports = [str(free_port("127.0.0.1", 0)) for _ in range(2)]
+    ports = [str(quiet_port()) for _ in range(2)]
     process, _ = phq_review(
         "--workspace", str(folder), "--no-browser", "--reviewer", "ann", "--port", ports[0],
         "--app-port", ports[1], home=folder.parent,

@@ -7,6 +7,7 @@ import time
 
 import httpx
 import pytest
+from ports import quiet_port
 from served import phq_review
 
 from annotator_app.launch import Address, LaunchError, free_port
@@ -26,12 +27,12 @@ def workspace(tmp_path_factory):
 def test_both_parts_run_and_end_together_and_nothing_is_written_to_the_home(workspace, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
-    ports = [str(free_port("127.0.0.1", 0)) for _ in range(2)]
+    ports = [str(quiet_port()) for _ in range(2)]
     process, said = phq_review(
         "--workspace", str(workspace), "--no-browser", "--port", ports[0], "--app-port", ports[1], home=home
     )
     try:
-        page, app = re.search(r"review +(\S+)", said)[1], re.search(r"app +(\S+)", said)[1]
+        page, app = re.search(r"review +(http\S+)", said)[1], re.search(r"app +(http\S+)", said)[1]
         assert (page.split("/")[2], app) == (f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
         assert "PHQ review" in httpx.get(page, timeout=90, trust_env=False).text
         assert httpx.get(app, timeout=90, trust_env=False).status_code == 200
@@ -48,7 +49,7 @@ def test_both_parts_run_and_end_together_and_nothing_is_written_to_the_home(work
 
 @pytest.mark.slow
 def test_a_killed_launcher_takes_its_children_with_it(workspace, tmp_path):
-    port = free_port("127.0.0.1", 0)
+    port = quiet_port()
     process, said = phq_review(
         "--workspace", str(workspace), "--no-browser", "--service-only", "--port", str(port), home=tmp_path
     )
@@ -125,7 +126,7 @@ def test_the_old_name_of_the_order_works_with_a_notice(phq, tmp_path):
 def test_reachable_by_others_without_a_password_is_refused(workspace, tmp_path):
     process, _ = phq_review(
         "--workspace", str(workspace), "--host", "0.0.0.0", "--no-browser", "--service-only",
-        "--port", str(free_port("127.0.0.1", 0)), home=tmp_path,
+        "--port", str(quiet_port()), home=tmp_path, until="",
     )  # fmt: skip
     _, problem = process.communicate(timeout=120)
     assert process.returncode == 1

@@ -5,11 +5,12 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from ports import quiet_port
 
 
 def binaries():
@@ -45,9 +46,7 @@ def server():
         [tools / "initdb", "-D", data, "-U", "phq", "-A", "trust", "-N", "-E", "UTF8"], check=False, **run
     )
     assert done.returncode == 0, done.stdout.decode()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = quiet_port()
     process = subprocess.Popen(
         [tools / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(folder),
          "-c", "fsync=off", "-c", "max_connections=200"],
