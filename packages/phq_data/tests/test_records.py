@@ -73,7 +73,7 @@ def record_of(name: str, seed: int, *, optional: bool = True) -> Record:
     return kind(**values)
 
 
-def test_every_table_of_a_workspace_has_its_record() -> None:
+def test_every_table_that_the_pipeline_writes_has_its_record() -> None:
     assert set(records.TABLES) == set(schema.SCHEMAS) - {"release"}
 
 
