@@ -18,21 +18,20 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from phq_data import schema
+from phq_data.arrays import FloatArray
 
 Row = dict[str, Any]
 """A row as Arrow gives it, for callers that take columns by their names."""
 
-Numbers = NDArray[np.float64]
-Box = Annotated[Numbers, (4,)]
-Keypoints = Annotated[Numbers, (17, 3)]
-Label = Annotated[Numbers, (25,)]
-Pose = Annotated[Numbers, (6,)]
-Corner = Annotated[Numbers, (3,)]
-Vector = Annotated[Numbers, (3,)]
-Point = Annotated[Numbers, (2,)]
+Box = Annotated[FloatArray, (4,)]
+Keypoints = Annotated[FloatArray, (17, 3)]
+Label = Annotated[FloatArray, (25,)]
+Pose = Annotated[FloatArray, (6,)]
+Corner = Annotated[FloatArray, (3,)]
+Vector = Annotated[FloatArray, (3,)]
+Point = Annotated[FloatArray, (2,)]
 
 
 @dataclass(frozen=True)
@@ -151,14 +150,14 @@ class Fit(Record):
     root_orient: Vector
     translation: Vector
     pose: Pose
-    shape: Annotated[Numbers, (-1,)]
-    joints: Annotated[Numbers, (13, 3)]
+    shape: Annotated[FloatArray, (-1,)]
+    joints: Annotated[FloatArray, (13, 3)]
     residual: float
-    residuals: Annotated[Numbers, (17,)]
-    hypotheses: Annotated[Numbers, (-1, 2)]
+    residuals: Annotated[FloatArray, (17,)]
+    hypotheses: Annotated[FloatArray, (-1, 2)]
     converged: bool
     yaw_std: float | None = None
-    orientation_prior: Annotated[Numbers, (8,)] | None = None
+    orientation_prior: Annotated[FloatArray, (8,)] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -278,8 +277,8 @@ class TruePerson(Record):
     roll: float
     window: Corner
     keypoints: Keypoints
-    joints: Annotated[Numbers, (13, 2)]
-    joints_camera: Annotated[Numbers, (13, 3)]
+    joints: Annotated[FloatArray, (13, 2)]
+    joints_camera: Annotated[FloatArray, (13, 3)]
     focal: float
     head_pixels: float
     head_visible: float

@@ -77,7 +77,7 @@ def _person(subject: Subject, lens: Lens, **place: Any) -> TruePerson:
         scored=bool(head >= 0.6 and usable >= 1 and unit * HEAD >= 24),
         photo_width=lens.width,
         photo_height=lens.height,
-        camera=cameras.to_label(label),
+        camera=cameras.to_label(label).astype(np.float64),
         pose=pose,
         yaw=float(yaw),
         pitch=float(pitch),
@@ -128,7 +128,7 @@ def visibility(pixels: FloatArray, depth: FloatArray, subject: Subject) -> Float
 
 
 def head_share(centre: FloatArray, top: FloatArray, unit: float, subject: Subject) -> float:
-    """Share of the head that is seen: inside the photo and not covered by others, 0..1."""
+    """Share 0..1 of the head (centre and top [2], pixels; pixels a metre) in the photo and not covered."""
     height, width = subject.mask.shape
     middle, radius = (centre + top) / 2, 0.13 * unit
     y, x = np.ogrid[0:height, 0:width]
