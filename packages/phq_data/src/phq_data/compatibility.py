@@ -47,9 +47,10 @@ DEGREES = frozenset({"expected_yaw_error"})
 STAGES: Renames = {"portray": "align_crop"}
 
 REASONS: Renames = {
-    f"licence_{what}": f"license_{what}" for what in ("nc", "nd", "nonfree", "unknown", "unclear")
+    **{f"licence_{what}": f"license_{what}" for what in ("nc", "nd", "nonfree", "unknown", "unclear")},
+    "doubtful": "uncertain",
 }
-"""Why a photo was refused."""
+"""Why a photo was refused or a portrait rejected."""
 
 SETTINGS: Renames = {
     "detect.mirror": "detect.flip_tta",
@@ -226,6 +227,7 @@ OPTIONS: Mapping[str, Renames] = {
         "--as-published": "--published-center-formula",
         "--no-as-published": "--no-published-center-formula",
     },
+    "inspect": {"--picture": "--image", "--no-picture": "--no-image"},
 }
 """Options of `phq`, by command."""
 

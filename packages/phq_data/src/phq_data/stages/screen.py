@@ -26,19 +26,19 @@ from phq_data.stages.uncertainty import WRONG, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
-    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels a picture "
+    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels an image "
     "pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
     "too_dark": "{exposure_low:.0%} of the person is black",
     "too_bright": "{exposure_high:.0%} of the person is white",
     "low_contrast": "the person has hardly any contrast ({contrast:.2f})",
-    "too_much_padding": "{padding:.0%} of the picture lies outside the photo",
-    "off_keypoints": "label and keypoints are {landmark_error:.1%} of the picture apart",
-    "off_shoulders": "label and shoulders are {shoulder_error:.1%} of the picture apart",
+    "too_much_padding": "{padding:.0%} of the image lies outside the photo",
+    "off_keypoints": "label and keypoints are {landmark_error:.1%} of the image apart",
+    "off_shoulders": "label and shoulders are {shoulder_error:.1%} of the image apart",
     "head_cut": "{head_outside:.0%} of the head lies outside the photo",
-    "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
-    "crowded": "another person's head takes {overlap:.0%} of the picture",
-    "doubtful": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
+    "mask_too_small": "the mask covers {mask_share:.1%} of the image",
+    "crowded": "another person's head takes {overlap:.0%} of the image",
+    "uncertain": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
 }
 
 
@@ -64,18 +64,18 @@ def screen(
     outcomes: list[Outcome] = []
     for portrait in portraits:
         try:
-            picture, mask = _decoded(portrait.image), _decoded(portrait.mask)
+            image, mask = _decoded(portrait.image), _decoded(portrait.mask)
         except PhotoError as error:
             outcomes.append(Outcome.failure(portrait.portrait_id, error))
             tick()
             continue
         crop, group = LabelledCrop.of(portrait), by_photo.get(portrait.photo_id, [])
-        scores = _scores(portrait, crop, picture, mask, group, fit_of.get(portrait.fit_id), rig)
+        scores = _scores(portrait, crop, image, mask, group, fit_of.get(portrait.fit_id), rig)
         if config.min_laplacian > 0:
-            scores = replace(scores, laplacian=laplacian_variance(picture, round(CANVAS * TIGHTER)))
+            scores = replace(scores, laplacian=laplacian_variance(image, round(CANVAS * TIGHTER)))
         reasons = judge(scores, config)
-        drawn = _overlay(portrait.portrait_id, crop, picture, rig) if reasons else None
-        verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(picture), drawn))
+        drawn = _overlay(portrait.portrait_id, crop, image, rig) if reasons else None
+        verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(image), drawn))
         outcomes.append(_outcome(portrait, scores, reasons))
         tick()
     return StageResult(verdicts, outcomes)
@@ -122,7 +122,7 @@ def judge(scores: Scores, config: ScreenConfig) -> list[str]:
         ("too_dark", scores.exposure_low > config.max_exposure),
         ("too_bright", scores.exposure_high > config.max_exposure),
         ("low_contrast", scores.contrast < config.min_contrast),
-        ("doubtful", scores.error_probability > config.max_error_probability),
+        ("uncertain", scores.error_probability > config.max_error_probability),
     ]
     return list(dict.fromkeys(reason for reason, bad in checks if bad))
 
@@ -130,7 +130,7 @@ def judge(scores: Scores, config: ScreenConfig) -> list[str]:
 def _scores(
     portrait: Portrait,
     crop: LabelledCrop,
-    picture: NDArray[np.uint8],  # [S, S, 3]
+    image: NDArray[np.uint8],  # [S, S, 3]
     mask: NDArray[np.uint8],  # [S, S]
     group: Sequence[Person],  # all people of the photo
     fit: Fit | None,
@@ -144,7 +144,7 @@ def _scores(
     target = portrait.keypoints.copy()
     target[:, :2] = crop.window.to_photo(target[:, :2], crop.size)
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
-    pixels = pixel_scores(picture, mask, inside, portrait.effective_resolution)
+    pixels = pixel_scores(image, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
     expected = load_model().assess(
         evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
@@ -205,14 +205,14 @@ def _decoded(image: EncodedImage) -> NDArray[np.uint8]:
     return decode_struct(asdict(image))
 
 
-def _overlay(name: str, crop: LabelledCrop, picture: NDArray[np.uint8], rig: PortraitRig) -> EncodedImage:
-    """The picture with the posed rig drawn on it, small."""
+def _overlay(name: str, crop: LabelledCrop, image: NDArray[np.uint8], rig: PortraitRig) -> EncodedImage:
+    """The image with the posed rig drawn on it, small."""
     from phq_data.rendering.renderer import overlay
 
-    if len(picture) > _OVERLAY_SIDE:
-        small = Image.fromarray(picture).resize((_OVERLAY_SIDE, _OVERLAY_SIDE), Image.Resampling.BOX)
-        picture = np.asarray(small)
-    data, extension = encode_image(overlay(picture, rig, crop.label, crop.pose), "jpeg-95")
+    if len(image) > _OVERLAY_SIDE:
+        small = Image.fromarray(image).resize((_OVERLAY_SIDE, _OVERLAY_SIDE), Image.Resampling.BOX)
+        image = np.asarray(small)
+    data, extension = encode_image(overlay(image, rig, crop.label, crop.pose), "jpeg-95")
     return EncodedImage(data, f"{name}-overlay.{extension}")
 
 

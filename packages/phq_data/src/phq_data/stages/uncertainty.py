@@ -1,6 +1,6 @@
 """Label uncertainty: how likely a label is wrong, as a probability that was measured.
 
-What is known of a label without looking at it (how sure the detector was, how well the fit explains what was
+What is known of a label beside itself (how sure the detector was, how well the fit explains what was
 seen, what other explanations cost, whether the orientation prior agrees) enters a logistic model with a dozen
 weights, and a second one of the same form for the size of the error. `tools/calibrate_error_probability.py`
 fits both on rendered people, whose errors are known, and writes them to `data/error_probability.json`.
@@ -9,7 +9,7 @@ fits both on rendered people, whose errors are known, and writes them to `data/e
     expected_yaw_error  radians; half of such labels are off by less
 
 Every piece of evidence speaks against the label, and no weight but those of the view itself is negative: more
-evidence against a label never makes it look better. Evidence that a fitter does not give counts as average.
+evidence against a label never lowers its probability of error. What a fitter does not tell counts as average.
 Calibrated for the embedded models; for others the probability orders labels, but is not measured.
 """
 
@@ -100,7 +100,7 @@ class UncertaintyModel:
 
 def evidence(
     keypoints: FloatArray,  # [17, 3] with scores
-    residual: float,  # label to keypoints, share of the picture
+    residual: float,  # label to keypoints, share of the image
     coverage: float,  # share of the label's body that lies on the person
     crop: LabelledCrop,
     fit: Fit | None,
