@@ -73,7 +73,22 @@ REVIEW_ORDERS: Renames = {"doubt": "error_probability"}
 REVIEW_SETTINGS: Renames = {"known_share": "gold_share"}
 """Settings of `phq review policy`; the store's own are renamed by its migration."""
 
-_NETWORKS: Mapping[str, Renames] = {}
+_NETWORKS: Mapping[str, Renames] = {
+    "MoveNetConfig": {
+        "maximum_looks": "max_proposals",
+        "searched": "second_pass_proposals",
+        "search_scales": "second_pass_scales",
+        "mirror": "flip_tta",
+    },
+    "SmplifyConfig": {
+        "starts": "initializations",
+        "view_picture": "orientation_prior_image",
+        "view_trust": "orientation_prior_weight",
+        "view_floor": "orientation_prior_floor",
+    },
+    "SelfieConfig": {"everybody": "include_bystanders"},
+    "DeepLabConfig": {"everybody": "include_bystanders"},
+}
 """Fields of the networks' own settings, by class: old name -> new name."""
 
 

@@ -59,7 +59,7 @@ def read_any(
     return finish(
         folder,
         default_rig(),
-        segmenter(masks, everybody=True),
+        segmenter(masks, include_bystanders=True),
         published_center_formula=published_center_formula,
     )
 

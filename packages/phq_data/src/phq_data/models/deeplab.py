@@ -7,8 +7,6 @@ no persons, only pixels, so pixels go to whose keypoints and limbs are nearest.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from phq_data.arrays import FloatArray
 from phq_data.errors import ModelError
+from phq_data.models.fingerprints import fingerprint
 from phq_data.weights import tensor_file
 
 CODE_VERSION = 1  # raise it when the same config would give other masks
@@ -36,7 +35,7 @@ _LIMBS = (
 class DeepLabConfig:
     """Settings of the segmenter."""
 
-    everybody: bool = True  # keep the bystanders, as the paper did
+    include_bystanders: bool = True  # keep the bystanders, as the paper did
     keypoint_score: float = 0.2  # keypoints below do not say where a person is
     batch: int = 8  # pictures a pass
     device: str = "cpu"
@@ -50,10 +49,7 @@ class DeepLabSegmenter:
         self.config = config or DeepLabConfig()
         self._device = torch.device(self.config.device)
         self._network = network.eval().requires_grad_(False).to(self._device)
-        told = {"everybody": self.config.everybody, "keypoint_score": self.config.keypoint_score}
-        facts = {"version": CODE_VERSION, "config": told, "weights": weights_sha256}
-        state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        self.fingerprint = f"deeplab-{state.hexdigest()[:12]}"
+        self.fingerprint = fingerprint("deeplab", CODE_VERSION, self.config, weights=weights_sha256)
 
     @classmethod
     def open(cls, config: DeepLabConfig | None = None) -> DeepLabSegmenter:
@@ -87,7 +83,7 @@ class DeepLabSegmenter:
         found = self.probabilities(images)
         alphas = []
         for probability, target, rest in zip(found, targets, others, strict=True):
-            if not self.config.everybody and rest:
+            if not self.config.include_bystanders and rest:
                 probability = probability * share(
                     probability.shape[:2], target, rest, self.config.keypoint_score
                 )

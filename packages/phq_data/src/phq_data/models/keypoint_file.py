@@ -42,7 +42,7 @@ class KeypointFileDetector:
         self.fingerprint = f"keypoints-{state.hexdigest()[:12]}"
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedPerson]:
-        """Nobody can be looked up by pixels alone: raises `ModelError`. See `detect_named`."""
+        """Nobody can be looked up by pixels [H, W, 3] alone: raises `ModelError`. See `detect_named`."""
         raise ModelError(f"the keypoints in {self._path} are of named photos; this one has no name")
 
     def detect_named(self, name: str, size: tuple[int, int], orientation: int) -> list[DetectedPerson]:

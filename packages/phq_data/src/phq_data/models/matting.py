@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-Plane = NDArray[np.float32]
+from phq_data.arrays import Float32Array
 
 CONTRAST = 1.6  # between the two passes: half-way edges made steeper
 
 
 def refine(
-    mask: Plane,  # [m, m] 0..1
+    mask: Float32Array,  # [m, m] 0..1
     picture: NDArray[np.uint8],  # [S, S, 3] RGB
     radius: int,
     smoothness: float,
-) -> Plane:
+) -> Float32Array:
     """The mask [S, S] in 0..1 with its edges on the picture's.
 
     `radius` (pixels of the mask) is how far edges look around; they move about half as far. `smoothness` is
@@ -51,7 +51,7 @@ def refine(
     return np.clip(coarse + band * (np.clip(fitted, 0, 1) - coarse), 0, 1)
 
 
-def resize_plane(plane: Plane, size: int) -> Plane:
+def resize_plane(plane: Float32Array, size: int) -> Float32Array:
     """Bilinear [size, size]; averages when shrinking."""
     if plane.shape == (size, size):
         return plane.astype(np.float32)
@@ -71,13 +71,13 @@ def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 class _Guide:
     """A picture to which masks are fitted: what does not depend on the mask is computed once."""
 
-    colors: Plane  # [m, m, 3]
-    mean: Plane  # [m, m, 3] of every window
-    inverse: Plane  # [m, m, 3, 3] of every window's covariance plus the smoothness
+    colors: Float32Array  # [m, m, 3]
+    mean: Float32Array  # [m, m, 3] of every window
+    inverse: Float32Array  # [m, m, 3, 3] of every window's covariance plus the smoothness
     radius: int
 
     @classmethod
-    def of(cls, colors: Plane, radius: int, smoothness: float) -> _Guide:
+    def of(cls, colors: Float32Array, radius: int, smoothness: float) -> _Guide:
         mean = _box(colors, radius)
         r, g, b = (colors[..., channel] for channel in range(3))
         pairs = _box(np.stack([r * r, r * g, r * b, g * g, g * b, b * b], axis=-1), radius)
@@ -91,7 +91,7 @@ class _Guide:
         inverse = cofactors / (rr * c_rr + rg * c_rg + rb * c_rb)[..., None]
         return cls(colors, mean, inverse.reshape(*mean.shape, 3), radius)
 
-    def fit(self, mask: Plane) -> tuple[Plane, Plane]:
+    def fit(self, mask: Float32Array) -> tuple[Float32Array, Float32Array]:
         """Slope [m, m, 3] and offset [m, m] of the mask, linear in the guide (equations 19 to 21)."""
         mean_mask = _box(mask, self.radius)
         covariance = _box(self.colors * mask[..., None], self.radius) - self.mean * mean_mask[..., None]
@@ -100,8 +100,10 @@ class _Guide:
         return _box(slope, self.radius), _box(offset, self.radius)
 
 
-def _box(values: Plane, radius: int) -> Plane:
+def _box(values: Float32Array, radius: int) -> Float32Array:
     """Mean over a square window of the first two axes."""
     size = 2 * radius + 1
-    result: Plane = ndimage.uniform_filter(values, (size, size, *[1] * (values.ndim - 2)), mode="nearest")
+    result: Float32Array = ndimage.uniform_filter(
+        values, (size, size, *[1] * (values.ndim - 2)), mode="nearest"
+    )
     return result

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
-from phq_data.arrays import FloatArray
+from phq_data.arrays import Float32Array, FloatArray
 from phq_data.models.keypoints import head_centre, upper_size
-from phq_data.models.matting import Plane, resize_picture, resize_plane
+from phq_data.models.matting import resize_picture, resize_plane
 
 GRID = 128  # claims travel on a grid of this many cells a side
 SEEN = 0.2  # key points below this score claim nothing
@@ -29,9 +29,9 @@ SOFTNESS = 4.0  # claims closer than this share the pixel
 def share_of(
     target: FloatArray,  # [17, 3] key points in picture pixels
     others: Sequence[FloatArray],
-    person: Plane,  # [m, m] 0..1: how sure the network is that there is somebody
+    person: Float32Array,  # [m, m] 0..1: how sure the network is that there is somebody
     picture: NDArray[np.uint8],  # [S, S, 3] RGB
-) -> Plane:
+) -> Float32Array:
     """The target's share [m, m] of every pixel, 0..1, with the bystanders `others` claiming the rest."""
     scale = GRID / picture.shape[0]
     everybody = [_scaled(keypoints, scale) for keypoints in [target, *others]]
@@ -103,7 +103,7 @@ def _capsule(owner: NDArray[np.int64], start: FloatArray, end: FloatArray, radiu
     owner[distance <= max(radius, 0.8)] = index
 
 
-def _cost(person: Plane, picture: NDArray[np.uint8]) -> Plane:
+def _cost(person: Float32Array, picture: NDArray[np.uint8]) -> Float32Array:
     """What a claim pays to cross a cell."""
     smooth = ndimage.gaussian_filter(picture.astype(np.float32) / 255, (0.7, 0.7, 0))
     edges = np.sqrt(sum((ndimage.sobel(smooth, axis) ** 2).sum(axis=-1) for axis in (0, 1))) / 4
@@ -113,7 +113,7 @@ def _cost(person: Plane, picture: NDArray[np.uint8]) -> Plane:
     return np.asarray(cost.astype(np.float32))
 
 
-def _reach(cost: Plane, seeds: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _reach(cost: Float32Array, seeds: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Cost [GRID, GRID] of the cheapest way from the seeds to every cell."""
     # Starting from their rim is as good as from all of them, and much faster.
     rim = seeds & ~ndimage.binary_erosion(seeds)

@@ -88,7 +88,7 @@ class BatchDetector(PersonDetector, Protocol):
         ...
 
     def detect_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[list[DetectedPerson]]:
-        """People of every photo, in order."""
+        """People of every photo [H, W, 3], in order."""
         ...
 
 
@@ -159,15 +159,4 @@ class BatchSegmenter(Segmenter, Protocol):
         others: Sequence[Sequence[FloatArray]],
     ) -> list[NDArray[np.uint8]]:
         """Alphas [S, S] of every picture, in order."""
-        ...
-
-
-@runtime_checkable
-class FaceEmbedder(Protocol):
-    """Turns an aligned face into a unit vector."""
-
-    fingerprint: str
-
-    def embed(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, 112, 112, 3] RGB faces to [N, D] unit vectors."""
         ...

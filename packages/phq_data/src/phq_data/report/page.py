@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from phq_data import __version__
+from phq_data.arrays import ImageArray
 from phq_data.files import OutputError, writing
 from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
@@ -142,7 +143,7 @@ def _html(
 def _sheets(
     data: ReportData, kept: list[sheets.Card], rejected: list[sheets.Card]
 ) -> dict[str, bytes | None]:
-    def tiles(cards: Iterable[sheets.Card], kind: str) -> list[tuple[str, sheets.Pixels]]:
+    def tiles(cards: Iterable[sheets.Card], kind: str) -> list[tuple[str, ImageArray]]:
         found = []
         for card in cards:
             if kind in card.tiles:

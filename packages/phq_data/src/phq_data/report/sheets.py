@@ -18,14 +18,12 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from phq_data.arrays import ImageArray
 from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace, WorkspaceError
-
-Pixels = NDArray[np.uint8]
 
 SIDE = 256
 """Pixels a side of the pictures in the page."""
@@ -59,7 +57,7 @@ class Card:
     portrait: str = ""  # data URIs; "" = there is no such picture
     overlay: str = ""
     mask: str = ""
-    tiles: Mapping[str, Pixels] = field(default_factory=dict)  # the same pictures, for the PNG sheets
+    tiles: Mapping[str, ImageArray] = field(default_factory=dict)  # the same pictures, for the PNG sheets
 
     @property
     def uris(self) -> tuple[str, ...]:
@@ -179,20 +177,20 @@ def rows_of(
 # ---- pictures --------------------------------------------------------------------------------------------
 
 
-def shrink(pixels: Pixels, side: int) -> Pixels:
+def shrink(pixels: ImageArray, side: int) -> ImageArray:
     """A square image [S, S, 3] reduced to `side` pixels (never enlarged)."""
     if pixels.shape[0] <= side and pixels.shape[1] <= side:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def checkerboard(size: int, cell: int = 12) -> Pixels:
+def checkerboard(size: int, cell: int = 12) -> ImageArray:
     """The pattern [S, S, 3] that stands for nothing."""
     at = np.arange(size) // cell
     return np.asarray(np.array(_CHECKER, np.uint8)[(at[:, None] + at[None, :]) % 2])
 
 
-def cut_out(image: Pixels, alpha: Pixels) -> Pixels:
+def cut_out(image: ImageArray, alpha: ImageArray) -> ImageArray:
     """A portrait [S, S, 3] over a checkerboard by its mask [S, S], the mask's border drawn."""
     share = alpha[..., None].astype(np.float32) / 255
     mixed = image * share + checkerboard(image.shape[0]) * (1 - share)
@@ -204,7 +202,7 @@ def cut_out(image: Pixels, alpha: Pixels) -> Pixels:
     return np.round(mixed).astype(np.uint8)
 
 
-def data_uri(pixels: Pixels) -> str:
+def data_uri(pixels: ImageArray) -> str:
     """An image [H, W, 3] as a JPEG in a `data:` address."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
@@ -212,7 +210,7 @@ def data_uri(pixels: Pixels) -> str:
 
 
 def contact_sheet(
-    tiles: Sequence[tuple[str, Pixels]],  # caption, image [S, S, 3]
+    tiles: Sequence[tuple[str, ImageArray]],  # caption, image [S, S, 3]
     title: str,
     *,
     columns: int = 8,

@@ -96,7 +96,7 @@ class Window:
         return (np.asarray(points, np.float64) - [self.x, self.y]) * (size / self.side)
 
     def to_photo(self, points: ArrayLike, size: float = 1.0) -> FloatArray:
-        """The inverse of `to_picture`."""
+        """The inverse of `to_picture`, for positions [..., 2]."""
         return np.asarray(points, np.float64) * (self.side / size) + [self.x, self.y]
 
     def keypoints(self, keypoints: ArrayLike, size: float) -> FloatArray:
@@ -139,7 +139,7 @@ class LabelledCrop:
 
     @cached_property
     def label(self) -> NDArray[np.float32]:
-        """The camera as the 25 numbers of a label."""
+        """The camera as a label [25]."""
         return camera.to_label(self.camera, self.intrinsics)
 
     @property
@@ -247,7 +247,7 @@ def choose_window(
     keypoints: ArrayLike,
     fit: Fit,
 ) -> Window:
-    """The window of one person in `CropConfig.mode`. Raises `CropError` when there is none."""
+    """The window of one person with `keypoints` [17, 3] in `CropConfig.mode`. Raises `CropError`."""
     points = np.asarray(keypoints, np.float64).reshape(-1, 3)
     if mode == "reference":
         return first_window(aligned, template, points, fit, head_box(points)).scaled(TIGHTER)
@@ -281,7 +281,7 @@ def landmark_errors(
 
 
 def trust_in(scores: ArrayLike) -> FloatArray:
-    """How far keypoints with these scores are measurements rather than guesses, 0..1."""
+    """How far keypoints with scores [...] are measurements rather than guesses, 0..1, in the same shape."""
     return np.clip((np.asarray(scores, np.float64) - UNSURE) / (SURE - UNSURE), 0.0, 1.0)
 
 

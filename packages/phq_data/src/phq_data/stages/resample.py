@@ -76,7 +76,7 @@ def fade(
 
 
 def reflect(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Indices folded back into 0..length-1, the border pixel repeated, as often as it takes."""
+    """Indices [...] folded back into 0..length-1, the border pixel repeated, as often as it takes."""
     folded = np.mod(index, 2 * length)
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 

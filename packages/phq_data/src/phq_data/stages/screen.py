@@ -53,8 +53,8 @@ def screen(
 ) -> StageResult[Screened]:
     """A verdict on every portrait, and one outcome each.
 
-    `people` are all people of the portraits' photos. With `fits`, doubt knows how well keypoints were
-    explained and what else would explain them; without, it rests on keypoints and label alone.
+    `people` are all people of the portraits' photos. With `fits`, the error probability knows how well
+    keypoints were explained and what else would explain them; without, it rests on keypoints and label alone.
     """
     by_photo: dict[str, list[Person]] = {}
     for person in people:
@@ -146,7 +146,7 @@ def _scores(
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
     pixels = pixel_scores(picture, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
-    doubt = load_model().assess(
+    expected = load_model().assess(
         evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
     )
     return Scores(
@@ -160,8 +160,8 @@ def _scores(
         shoulder_error=portrait.shoulder_error,
         mask_share=pixels.mask_share,
         overlap=intrusion(crop.window, target, others),
-        error_probability=doubt.wrong,
-        expected_yaw_error=doubt.expected_yaw_error,
+        error_probability=expected.wrong,
+        expected_yaw_error=expected.expected_yaw_error,
         coverage=on_rig.coverage,
         head_outside=on_rig.head_outside,
     )

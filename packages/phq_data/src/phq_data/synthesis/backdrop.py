@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from phq_data.arrays import Float32Array
 from phq_data.images.codecs import PhotoError, decode
-
-Picture = NDArray[np.float32]
 
 KINDS = ("plain", "gradient", "clouds", "wall", "room", "outdoor", "street", "lights", "texture", "clutter")
 MAX_PIXELS = 150_000_000  # of a user's photo
 
 
-def background(rng: np.random.Generator, width: int, height: int, photos: Sequence[Path] = ()) -> Picture:
-    """A background: one of `KINDS` or, half of the time if there are any, a cut of one of `photos`."""
+def background(
+    rng: np.random.Generator, width: int, height: int, photos: Sequence[Path] = ()
+) -> Float32Array:
+    """A background [H, W, 3]: one of `KINDS` or, half of the time, a cut of one of `photos`, if any."""
     if photos and rng.random() < 0.5:
         return from_photo(photos[int(rng.integers(len(photos)))], rng, width, height)
     kind = KINDS[int(rng.choice(len(KINDS), p=[0.08, 0.08, 0.08, 0.14, 0.16, 0.16, 0.12, 0.06, 0.05, 0.07]))]
@@ -33,8 +34,8 @@ def background(rng: np.random.Generator, width: int, height: int, photos: Sequen
     return np.asarray(picture, np.float32) / 255.0
 
 
-def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) -> Picture:
-    """A random cut of a photo, as large as fits, at the wanted size. Raises `OSError` if it is none."""
+def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) -> Float32Array:
+    """A random cut of a photo, as large as fits, as [height, width, 3]. Raises `OSError` if it is none."""
     try:
         source = Image.fromarray(decode(path.read_bytes(), max_pixels=MAX_PIXELS).pixels)
     except PhotoError as error:

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from phq_data.arrays import Float32Array
 from phq_data.synthesis.figure import body
 from phq_data.synthesis.wardrobe import Hair, Outfit, covered, neckline_height
 
 Color = tuple[float, float, float]
-Pixels = NDArray[np.float32]
 
 SKINS: tuple[Color, ...] = (
     (0.95, 0.80, 0.72), (0.93, 0.75, 0.64), (0.88, 0.69, 0.56), (0.82, 0.62, 0.47), (0.76, 0.55, 0.40),
@@ -39,7 +38,7 @@ class Pattern:
     scale: float = 0.05  # metres
     seed: int = 0
 
-    def at(self, points: Pixels) -> Pixels:
+    def at(self, points: Float32Array) -> Float32Array:
         """Colors [N, 3] at points [N, 3] of the neutral body's frame, metres."""
         first, second, third = (np.array(c, np.float32) for c in self.colors)
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
@@ -93,7 +92,9 @@ class Look:
     accent: Pattern = field(default_factory=Pattern)  # collar, scarf, what is held
 
 
-def paint(name: str, rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -> Pixels:
+def paint(
+    name: str, rest: Float32Array, extra: Float32Array, look: Look, outfit: Outfit, hair: Hair
+) -> Float32Array:
     """Colors [N, 3] of pixels on parts painted as `name`.
 
     `rest` [N, 3] are points of the neutral body's frame. `extra` [N, 3] is, on the body: position along
@@ -122,7 +123,7 @@ def paint(name: str, rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, ha
             return np.full(rest.shape, 0.10, np.float32)
 
 
-def _body(rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -> Pixels:
+def _body(rest: Float32Array, extra: Float32Array, look: Look, outfit: Outfit, hair: Hair) -> Float32Array:
     x, y, z = rest[:, 0], rest[:, 1], rest[:, 2]
     skin = np.array(look.skin, np.float32)
     color = np.broadcast_to(skin, rest.shape) * (1 + 0.04 * smooth_noise(rest, 5, 60.0))[:, None]
@@ -150,7 +151,9 @@ def _body(rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -
     return np.asarray(color, np.float32)
 
 
-def _face(rest: Pixels, extra: Pixels, color: Pixels, look: Look, hair: Hair) -> Pixels:
+def _face(
+    rest: Float32Array, extra: Float32Array, color: Float32Array, look: Look, hair: Hair
+) -> Float32Array:
     """Eyes, brows, lips, cheeks, beard and what hair is only painted."""
     x, y, z = rest[:, 0], rest[:, 1], rest[:, 2]
     skin, dark = np.array(look.skin, np.float32), np.array(look.hair, np.float32)
@@ -160,7 +163,7 @@ def _face(rest: Pixels, extra: Pixels, color: Pixels, look: Look, hair: Hair) ->
     side = np.abs(x)
     front = z > 0.05
 
-    def blend(color: Pixels, amount: np.ndarray, paint: np.ndarray) -> Pixels:
+    def blend(color: Float32Array, amount: np.ndarray, paint: np.ndarray) -> Float32Array:
         return np.asarray(
             color + np.clip(amount, 0, 1)[:, None].astype(np.float32) * (paint - color), np.float32
         )
@@ -211,7 +214,7 @@ def _face(rest: Pixels, extra: Pixels, color: Pixels, look: Look, hair: Hair) ->
     return color
 
 
-def smooth_noise(points: np.ndarray, seed: int, frequency: float) -> Pixels:
+def smooth_noise(points: np.ndarray, seed: int, frequency: float) -> Float32Array:
     """Smooth noise of about unit spread at points [N, 3]; `frequency` is a wave number per metre."""
     rng = np.random.default_rng(seed)
     waves = rng.normal(0, frequency, (4, 3)).astype(np.float32)
@@ -219,7 +222,7 @@ def smooth_noise(points: np.ndarray, seed: int, frequency: float) -> Pixels:
     return np.asarray(np.sin(points.astype(np.float32) @ waves.T + phase).sum(axis=1) * np.float32(0.7))
 
 
-def _f32(values: Sequence[float]) -> Pixels:
+def _f32(values: Sequence[float]) -> Float32Array:
     return np.array(values, np.float32)
 
 

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from phq_data import camera as cameras
-from phq_data.arrays import FloatArray
+from phq_data.arrays import Float32Array, FloatArray
 from phq_data.synthesis import backdrop, figure
 from phq_data.synthesis.draw import Layer, Lens, Light, Place, draw_person
 from phq_data.synthesis.figure import Posed, pose_person
 from phq_data.synthesis.people import Person, parts_of, random_person
-
-Picture = NDArray[np.float32]
 
 PITCH_LIMIT, ROLL_LIMIT = np.radians(40.0), np.radians(15.0)
 HEAD = 0.25
@@ -36,7 +34,7 @@ class Subject:
     place: Place
     posed: Posed
     mask: NDArray[np.uint8]  # [H, W] 0..255: what is seen of the person
-    depth: Picture  # [H, W] metres of the person alone, inf where there is nothing of them
+    depth: Float32Array  # [H, W] metres of the person alone, inf where there is nothing of them
     alone: NDArray[np.bool_]  # [H, W] what would be seen if nothing stood in front
 
 
@@ -170,7 +168,7 @@ def _light(rng: np.random.Generator) -> Light:
     return Light(towards, key, sky, ground, shadows=bool(strength > 0.3))
 
 
-def _composite(picture: Picture, layer: Layer | None) -> tuple[Picture, Picture]:
+def _composite(picture: Float32Array, layer: Layer | None) -> tuple[Float32Array, Float32Array]:
     """Put a layer on the picture (in place); (its cover, its depth), both [H, W] of the photo."""
     cover = np.zeros(picture.shape[:2], np.float32)
     depth = np.full(picture.shape[:2], np.inf, np.float32)
@@ -183,7 +181,7 @@ def _composite(picture: Picture, layer: Layer | None) -> tuple[Picture, Picture]
     return cover, depth
 
 
-def _develop(picture: Picture, rng: np.random.Generator) -> bytes:
+def _develop(picture: Float32Array, rng: np.random.Generator) -> bytes:
     """What a camera does to a scene: blur, exposure, tint, vignette, noise, JPEG."""
     height, width = picture.shape[:2]
     image = Image.fromarray(np.clip(picture * 255, 0, 255).astype(np.uint8))

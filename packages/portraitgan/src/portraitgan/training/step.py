@@ -107,7 +107,7 @@ class GeneratorPhase(nn.Module):
         draws: losses.PassRandomness,
         seen: dict[str, Tensor],
     ) -> Tensor:
-        """The loss; what a status line shows goes into `seen`."""
+        """The loss []; what a status line shows goes into `seen`."""
         loss = losses.generator_loss(
             self.generator, self._others[0], given, schedule, self.config.loss, draws
         )
@@ -137,7 +137,7 @@ class DiscriminatorPhase(nn.Module):
         draws: losses.PassRandomness,
         seen: dict[str, Tensor],
     ) -> Tensor:
-        """The loss; what a status line shows goes into `seen`."""
+        """The loss []; what a status line shows goes into `seen`."""
         if given is None:
             r1 = losses.r1_penalty(self.discriminator, real, batch.cameras, self.config.loss, batch.poses)
             seen["r1"] = r1.penalty

@@ -41,7 +41,7 @@ class Regression:
 
 
 def nobody(name: str, value: Tensor) -> None:
-    """The observer that does not look."""
+    """The observer that ignores every value [...]."""
 
 
 class CrowdNet(nn.Module):

@@ -57,7 +57,7 @@ def picture_tilt(pixels: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def initial_states(skeleton: Skeleton, observed: Observations, yaws: FloatArray) -> State:
-    """N people times S yaws, people first: neutral bodies placed over the keypoints by weak perspective."""
+    """N people times yaws [S] (radians), people first: neutral bodies over the keypoints."""
     count, initializations = len(observed.pixels), len(yaws)
     sure = observed.weights / (1.0 + (observed.deviation / 0.03) ** 2)
     tilt = picture_tilt(observed.pixels, sure)

@@ -108,11 +108,12 @@ def _fit(fit: Row, console: Console) -> None:
     end = "converged" if fit["converged"] else "did not converge"
     open_yaw, seen = fit.get("yaw_std"), fit.get("orientation_prior")
     spread = None if open_yaw is None else f"{np.degrees(open_yaw):.1f}° as the fit sees it"
-    guess = None
+    prior = None
     if seen is not None:
         yaws = [np.degrees(np.arctan2(seen[3 * i], seen[3 * i + 2])) for i in (0, 1)]
-        doubts = [np.degrees(np.arctan(seen[6 + i])) for i in (0, 1)]
-        guess = f"chest yaw {yaws[0]:.0f}° ± {doubts[0]:.0f}°, head yaw {yaws[1]:.0f}° ± {doubts[1]:.0f}°"
+        deviations = [np.degrees(np.arctan(seen[6 + i])) for i in (0, 1)]
+        chest, head = (f"{yaw:.0f}° ± {std:.0f}°" for yaw, std in zip(yaws, deviations, strict=True))
+        prior = f"chest yaw {chest}, head yaw {head}"
     _facts(
         [
             ("by", f"{fit['fitter']}, body {fit['body']}, {end}"),
@@ -121,7 +122,7 @@ def _fit(fit: Row, console: Console) -> None:
             ("neck, head", " ".join(f"{angle:.0f}°" for angle in pose)),
             ("best fits near", ends),
             ("yaw known to", spread),
-            ("guessed before", guess),
+            ("orientation prior", prior),
         ],
         console,
     )
