@@ -1,4 +1,4 @@
-"""Files on this machine: the SHA-256 of one, writing one whole or not at all, reading safetensors."""
+"""Files: SHA-256, writing one whole or not at all, reading safetensors, and the file system that is meant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
 from phq_data.errors import PhqError
 
 TEMPORARY = ".tmp-"
@@ -19,6 +22,19 @@ TEMPORARY = ".tmp-"
 
 class OutputError(PhqError, OSError):
     """A file that cannot be written; the message names it and says why. `errno` is the system's."""
+
+
+def file_system(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a folder or fsspec URL, and the path in it.
+
+    What is no URL is a path of this machine, also `2024::01`, which fsspec would take for a chain of URLs.
+    Raises `ValueError` or `ImportError` for a URL of no file system that is installed.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith("file://"):
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(text))
+    fs, root = fsspec.core.url_to_fs(text)
+    return fs, str(root)
 
 
 def file_sha256(path: str | Path) -> str:

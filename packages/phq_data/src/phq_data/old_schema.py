@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.compatibility import COLUMNS, DEGREES, EVIDENCE, REASONS, STAGES
 from phq_data.schema import SCHEMA_VERSION
 
@@ -48,7 +48,7 @@ def upgrade_table(table: str, rows: pa.Table, stage: str = "") -> pa.Table:
     return rows
 
 
-def version_of(file: pq.ParquetFile) -> int:
+def version_of(file: parquet.File) -> int:
     """The schema version that a part or a shard was written with; a file that says nothing is of today."""
     footer = (file.metadata.metadata or {}).get(FOOTER)
     try:
@@ -58,7 +58,7 @@ def version_of(file: pq.ParquetFile) -> int:
 
 
 def read(
-    file: pq.ParquetFile,
+    file: parquet.File,
     table: str,
     columns: Sequence[str] | None = None,
     *,

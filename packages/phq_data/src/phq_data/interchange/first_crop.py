@@ -19,7 +19,8 @@ from phq_data.images.codecs import PhotoError, decode, decode_struct, encode_ima
 from phq_data.interchange import reference
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 from phq_data.models.protocols import Segmenter
-from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.photos import read_photo
 from phq_data.records import Row
 from phq_data.rig import PortraitRig
 from phq_data.stages.crop import TIGHTER, CropError, Window

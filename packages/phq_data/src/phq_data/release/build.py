@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import __version__, schema
+from phq_data import __version__, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.whole import finished
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
 from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry, encoded_digest
@@ -99,7 +99,8 @@ def build(
     """Make `releases`/`version` from the accepted portraits of `workspace`.
 
     Raises `VersionError` for a number that says the wrong thing about the rows, `RightsError` for rows that
-    may not be used, `ReleaseError` for a workspace or parent that no release can be made from. Nothing is
+    may not be used, `ReleaseError` for a workspace or parent that no release can be made from,
+    `WorkspaceError` for a workspace that is being built or of which parts are behind its settings. Nothing is
     left behind then.
     """
     number = Version.parse(version)
@@ -108,7 +109,7 @@ def build(
     target = releases / version
     if target.exists():
         raise VersionError(f"{target} exists already; a version never changes: choose the next number")
-    with _alone(releases) as partial:
+    with finished(workspace), _alone(releases) as partial:
         parent = _parent(releases, options.parent, number)
         gone = _tombstones(releases)
         config = load_config(workspace)
@@ -350,7 +351,7 @@ def _write_index(plans: Sequence[ShardPlan], path: Path) -> None:
             for name, value in zip(columns, values, strict=True):
                 columns[name].append(value)
     table = pa.table(columns, schema=manifests.INDEX_SCHEMA)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    parquet.write(table, path)
 
 
 def _write_rig(workspace: Workspace, partial: Path) -> dict[str, Any]:

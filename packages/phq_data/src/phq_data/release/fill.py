@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release import manifest as manifests
@@ -164,7 +164,7 @@ def _rows(release: reader.Release, shard: int) -> Iterable[dict[str, Any]]:
     hides = release.tombstones.hides
     path = release.folder.path(release.manifest.shards[shard].path)
     with release.folder.fs.open(path, "rb") as source:
-        file = pq.ParquetFile(source, page_checksum_verification=True)
+        file = parquet.opened(source)
         for group in range(file.num_row_groups):
             for row in file.read_row_group(group).to_pylist():
                 if not hides(row["portrait_id"], row["photo_id"]):
@@ -175,7 +175,7 @@ def _schema(release: reader.Release, shard: int) -> pa.Schema:
     """The schema of a shard as it was written: a filled copy is of the version of its release."""
     path = release.folder.path(release.manifest.shards[shard].path)
     with release.folder.fs.open(path, "rb") as source:
-        return pq.read_schema(source)
+        return parquet.schema_of(source)
 
 
 def _all_filled(
@@ -231,7 +231,7 @@ def _photo(row: Mapping[str, Any], fetchers: Sequence[Fetch]) -> bytes | None:
 
 def _index_rows(path: Path, shard: int, split: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    file = pq.ParquetFile(path)
+    file = parquet.opened(path)
     for group in range(file.num_row_groups):
         for row in file.read_row_group(group).to_pylist():
             found.append(
@@ -258,11 +258,9 @@ def _finish(
 ) -> None:
     """Copy the documents, write index and manifest, clear the traces of the work."""
     manifest = release.manifest
-    pq.write_table(
+    parquet.write(
         pa.Table.from_pylist(list(index_rows), schema=manifests.INDEX_SCHEMA),
         target / manifests.INDEX,
-        compression="zstd",
-        write_page_checksum=True,
     )
     files = []
     for entry in manifest.files:
@@ -287,7 +285,7 @@ def _finish(
 
 
 def _count(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows)
+    return int(parquet.metadata_of(path).num_rows)
 
 
 def _journal(target: Path, manifest: Manifest) -> dict[str, str]:

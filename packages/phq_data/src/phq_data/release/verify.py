@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data import camera, schema
+from phq_data import camera, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
 from phq_data.old_schema import upgrade_schema
@@ -140,7 +139,7 @@ def _check_shard(
     expected = index.slice(start, shard.rows).to_pylist()
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
+            file = parquet.opened(source)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -159,12 +158,12 @@ def _check_shard(
                     file, group, first, wanted, shard, plain, images=damaged or pixels, pixels=pixels
                 )
                 first += count
-    except (OSError, pa.ArrowInvalid) as error:
+    except parquet.DAMAGE as error:
         yield Problem(shard.path, f"cannot be read: {str(error).splitlines()[0]}")
 
 
 def _check_group(
-    file: pq.ParquetFile,
+    file: parquet.File,
     group: int,
     first: int,
     wanted: Sequence[dict[str, Any]],
@@ -182,7 +181,7 @@ def _check_group(
     try:
         table = file.read_row_group(group, columns=columns, use_threads=False)
         rows = table.to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+    except parquet.DAMAGE as error:
         rows = None
         why = str(error).splitlines()[0]
     if rows is None:

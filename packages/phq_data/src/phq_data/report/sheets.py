@@ -14,16 +14,15 @@ from io import BytesIO
 from itertools import zip_longest
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
+from phq_data import parquet
 from phq_data.arrays import ImageArray
 from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
-from phq_data.workspace import Workspace, WorkspaceError
+from phq_data.workspace import Workspace, WorkspaceError, part_key
 
 SIDE = 256
 """Pixels a side of the images in the page."""
@@ -152,13 +151,12 @@ def rows_of(
     A part with images is large; a report of 50,000 portraits wants a hundred of them.
     """
     wanted = portraits.loc[[i for i in ids if i in portraits.index], "part"]
-    fs, _ = fsspec.core.url_to_fs(workspace.url)
     for part, group in wanted.groupby(wanted):
-        path = workspace.path(f"tables/{table}/part-{int(part):05d}.parquet")
+        key = part_key(f"tables/{table}", int(part))
         left = set(group.index)
         try:
-            with fs.open(path, "rb") as stream:
-                file = pq.ParquetFile(stream)
+            with workspace.reading_file(key) as stream:
+                file = parquet.opened(stream)
                 for index in range(file.num_row_groups):
                     keys = file.read_row_group(index, columns=["portrait_id"])["portrait_id"].to_pylist()
                     take = [i for i, key in enumerate(keys) if key in left]
@@ -170,7 +168,7 @@ def rows_of(
             continue
         except (OSError, ValueError) as error:
             raise WorkspaceError(
-                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+                f"cannot read {workspace.path(key)}: {error}; run `phq build` again to make it anew"
             ) from error
 
 
