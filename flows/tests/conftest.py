@@ -1,21 +1,16 @@
-import io
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from itertools import islice
 from pathlib import Path
-from unittest.mock import patch
 
 import httpx
 import pytest
 from ports import quiet_port
+from programs import environment, phq_here
 
 from phq_data import schema
-from phq_data.cli.main import main
 from phq_data.workspace import Workspace
 
 PHQ = Path(sys.executable).with_name("phq")
@@ -42,26 +37,6 @@ def phq(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(PHQ), *arguments], capture_output=True, text=True, check=False, env=environment(), **options
     )
-
-
-def phq_here(*arguments: str) -> subprocess.CompletedProcess:
-    """Run the program to its end in this process, which has its imports and models already."""
-    out, err = io.StringIO(), io.StringIO()
-    heard = signal.getsignal(signal.SIGINT)  # a build has its own way to end at Ctrl-C
-    with (
-        patch.object(sys, "argv", ["phq", *arguments]), patch.dict(os.environ, environment()),
-        redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended,
-    ):  # fmt: skip
-        main()
-    signal.signal(signal.SIGINT, heard)
-    code = ended.value.code
-    return subprocess.CompletedProcess(
-        arguments, code if isinstance(code, int) else 1, out.getvalue(), err.getvalue()
-    )
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "120"}
 
 
 @pytest.fixture(scope="session")

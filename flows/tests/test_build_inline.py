@@ -9,10 +9,11 @@ import subprocess
 import time
 
 import pytest
+from programs import environment, phq_here
 
 from phq_data.workspace import Workspace
 
-from .conftest import PHQ, environment, phq_here, rows_of
+from .conftest import PHQ, rows_of
 
 pytestmark = pytest.mark.slow  # whole builds
 

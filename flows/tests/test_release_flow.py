@@ -6,10 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from programs import environment
 
 from phq_data.release import reader
-
-from .conftest import environment
 
 PROGRAM = """
 import sys

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import web_server
 import yaml
+from programs import environment, phq_here
 
 from phq_data.workspace import Workspace
 
-from .conftest import PHQ, environment, phq, phq_here
+from .conftest import PHQ, phq
 
 
 @pytest.fixture
