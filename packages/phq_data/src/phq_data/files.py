@@ -1,4 +1,4 @@
-"""Files on this machine: their SHA-256, reading what people wrote and safetensors, writing whole or not at all."""
+"""Files on this machine: SHA-256, reading what people wrote and safetensors, writing whole or not at all."""
 
 from __future__ import annotations
 
