@@ -21,6 +21,7 @@ ELSEWHERE = {
     "rights.toml",
     "settings.toml",
     "tdmrep.json",
+    "withheld.json",
 }
 
 

@@ -41,15 +41,19 @@ COLUMNS: Mapping[str, Renames] = {
 EVIDENCE: Mapping[str, Renames] = {"ingest": PROVENANCE, "screen": _SCREENED}
 """Keys of the ledger's evidence, by stage."""
 
+LABEL_EVIDENCE: Renames = {"guess_open": "prior_std", "guess_apart": "prior_angle"}
+"""Evidence that the error probability of a label is made from."""
+
 DEGREES = frozenset({"expected_yaw_error"})
 """Angles that version 1 wrote in degrees, by their new name."""
 
 STAGES: Renames = {"portray": "align_crop"}
 
 REASONS: Renames = {
-    f"licence_{what}": f"license_{what}" for what in ("nc", "nd", "nonfree", "unknown", "unclear")
+    **{f"licence_{what}": f"license_{what}" for what in ("nc", "nd", "nonfree", "unknown", "unclear")},
+    "doubtful": "uncertain",
 }
-"""Why a photo was refused."""
+"""Why a photo was refused or a portrait rejected."""
 
 SETTINGS: Renames = {
     "detect.mirror": "detect.flip_tta",
@@ -226,6 +230,7 @@ OPTIONS: Mapping[str, Renames] = {
         "--as-published": "--published-center-formula",
         "--no-as-published": "--no-published-center-formula",
     },
+    "inspect": {"--picture": "--image", "--no-picture": "--no-image"},
 }
 """Options of `phq`, by command."""
 

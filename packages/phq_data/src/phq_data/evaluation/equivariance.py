@@ -126,11 +126,11 @@ def measure(
     """Changes of every person who counts, in all photos of `sources`. One photo is held at a time.
 
     `on_photo` is called after every file. Raises `SourceError` for an unusable source, `ConfigError` for a
-    detector that looks at no picture.
+    detector that uses no image.
     """
     if isinstance(models.detector, NamedPhotoDetector):
         raise ConfigError(
-            "the consistency report changes pictures and needs a detector that looks at them, not keypoints "
+            "the consistency report changes images and needs a detector that uses them, not keypoints "
             "from a file: set detect.model to another one"
         )
     changes: list[Change] = []
@@ -250,7 +250,7 @@ def worst(changes: Sequence[Change], count: int = 10) -> list[Change]:
 
 
 def _label(pixels: ImageArray, models: Labeller, config: PipelineConfig) -> list[_Labelled]:
-    """Detect, fit and align everybody in a picture [H, W, 3], by the stages of the pipeline."""
+    """Detect, fit and align everybody in an image [H, W, 3], by the stages of the pipeline."""
     photo = _photo(pixels)
     people = detect([photo], lambda _: pixels, models.detector, config.detect).records
     fitted = fit(people, models.fitter, config.fit, photos=[photo], open_photo=lambda _: pixels).records
@@ -263,7 +263,7 @@ def _label(pixels: ImageArray, models: Labeller, config: PipelineConfig) -> list
 
 
 def _photo(pixels: ImageArray) -> Photo:
-    """What the stages want to know of an upright picture [H, W, 3] that is no file."""
+    """What the stages want to know of an upright image [H, W, 3] that is no file."""
     height, width = pixels.shape[:2]
     return Photo(
         provider="", source="", uri="", key="", photo_id="photo", width=width, height=height, format="",

@@ -15,6 +15,7 @@ import numpy as np
 
 from phq_data import camera
 from phq_data.arrays import FloatArray
+from phq_data.files import read_written_text
 from phq_data.images.codecs import PhotoError, decode, decode_struct, encode_image, image_struct
 from phq_data.interchange import reference
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
@@ -36,7 +37,7 @@ _MAX_PIXELS = 150_000_000
 def is_first_crop(folder: Path) -> bool:
     """Is the folder's `result.json` of crop A?"""
     try:
-        entries = json.loads((folder / "result.json").read_text())
+        entries = json.loads(read_written_text(folder / "result.json"))
         return any("intrisics" in entry for entry in entries.values())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -78,7 +79,7 @@ def finish(
     reference. Raises `ExchangeError` for entries that are not whole and photos that are not there.
     """
     path = folder / "result.json"
-    entries = json.loads(path.read_text())
+    entries = json.loads(read_written_text(path))
     for name in sorted(entries):
         yield _portrait(folder, name, entries[name], rig, segmenter, size, published_center_formula)
 
@@ -109,7 +110,7 @@ def _portrait(
     try:
         pixels = decode(photo.read_bytes(), max_pixels=_MAX_PIXELS).pixels
         found = [
-            realign(decode_vertex_map(_picture(file)), rig, cam2world, neck_head)
+            realign(decode_vertex_map(_image(file)), rig, cam2world, neck_head)
             for file in vertex_maps(folder / "seg", Path(name).stem)
         ]
         best = nearest(found)
@@ -119,15 +120,15 @@ def _portrait(
             if best is None
             else best.window(first, published_center_formula=published_center_formula)
         )
-        picture = resample(pixels, window, size).pixels
+        image = resample(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error
     here: FloatArray = window.keypoints(joints, size)
     photo_size = (pixels.shape[1], pixels.shape[0])
-    mask = person_mask(picture, window, photo_size, here, [], segmenter)
+    mask = person_mask(image, window, photo_size, here, [], segmenter)
     return ReferencePortrait(
         name,
-        encode_image(picture, "png")[0],
+        encode_image(image, "png")[0],
         encode_image(mask, "png")[0],
         label,
         neck_head,
@@ -182,5 +183,5 @@ def vertex_maps(folder: Path, stem: str) -> list[Path]:
     return sorted(file for file in folder.iterdir() if wanted.fullmatch(file.name))
 
 
-def _picture(file: Path) -> np.ndarray:
+def _image(file: Path) -> np.ndarray:
     return decode_struct(image_struct(file.read_bytes(), file.name))

@@ -1,9 +1,9 @@
 """From a coarse mask to soft edges at full resolution: the guided filter, own implementation.
 
 After He, Sun, Tang, "Guided Image Filtering" (TPAMI 2013) with a color guide, and "Fast Guided Filter"
-(2015): within every small window the mask is a linear function of the picture's color, so its edges move
-to where the picture has edges. The coefficients are found at the mask's own resolution and applied to the
-full picture.
+(2015): within every small window the mask is a linear function of the image's color, so its edges move
+to where the image has edges. The coefficients are found at the mask's own resolution and applied to the
+full image.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ CONTRAST = 1.6  # between the two passes: half-way edges made steeper
 
 def refine(
     mask: Float32Array,  # [m, m] 0..1
-    picture: NDArray[np.uint8],  # [S, S, 3] RGB
+    image: NDArray[np.uint8],  # [S, S, 3] RGB
     radius: int,
     smoothness: float,
 ) -> Float32Array:
-    """The mask [S, S] in 0..1 with its edges on the picture's.
+    """The mask [S, S] in 0..1 with its edges on the image's.
 
-    `radius` (pixels of the mask) is how far edges look around; they move about half as far. `smoothness` is
-    the color variance (0..1 squared) below which the picture counts as flat. Away from the mask's own edges
+    `radius` (pixels of the mask) is the neighbourhood of an edge; it moves about half as far. `smoothness` is
+    the color variance (0..1 squared) below which the image counts as flat. Away from the mask's own edges
     nothing changes.
     """
-    small = np.asarray(resize_picture(picture, mask.shape[0]), np.float32) / np.float32(255)
+    small = np.asarray(resize_image(image, mask.shape[0]), np.float32) / np.float32(255)
     guide = _Guide.of(small, radius, smoothness)
     # One pass only goes half the way to an edge; a second one, from where the first came to, arrives.
     slope, offset = guide.fit(mask)
     closer = np.clip((slope * small).sum(axis=-1) + offset, 0, 1)
     slope, offset = guide.fit(np.clip((closer - 0.5) * CONTRAST + 0.5, 0, 1))
 
-    size = picture.shape[0]
-    full = picture.astype(np.float32) / np.float32(255)
+    size = image.shape[0]
+    full = image.astype(np.float32) / np.float32(255)
     fitted = resize_plane(offset, size).copy()
     for channel in range(3):
         fitted += resize_plane(slope[..., channel], size) * full[..., channel]
@@ -60,16 +60,16 @@ def resize_plane(plane: Float32Array, size: int) -> Float32Array:
     )
 
 
-def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resize_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Bilinear [size, size, 3]; averages when shrinking."""
-    if picture.shape[:2] == (size, size):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 @dataclass(frozen=True)
 class _Guide:
-    """A picture to which masks are fitted: what does not depend on the mask is computed once."""
+    """An image to which masks are fitted: what does not depend on the mask is computed once."""
 
     colors: Float32Array  # [m, m, 3]
     mean: Float32Array  # [m, m, 3] of every window

@@ -2,7 +2,7 @@
 
 The network sees the portrait at 256 x 256 and knows people from background, not one person from another. Then
 bystanders are told apart by their key points (`ownership`), what hangs together with nobody's head and
-shoulders is dropped, and the edges are moved to the picture's (`matting`).
+shoulders is dropped, and the edges are moved to the image's (`matting`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from phq_data.arrays import Float32Array, FloatArray
 from phq_data.models import onnx
-from phq_data.models.matting import refine, resize_picture, resize_plane
+from phq_data.models.matting import refine, resize_image, resize_plane
 from phq_data.models.person_assignment import body_of, share_of
 
 CODE_VERSION = 1  # raise it when the same config and network would give another mask
@@ -31,9 +31,9 @@ class SelfieConfig:
     include_bystanders: bool = False
     """Keep the bystanders too."""
     edge_radius: int = 5
-    """How far edges may move to meet the picture's, in pixels of the 256 x 256 mask."""
+    """How far edges may move to meet the image's, in pixels of the 256 x 256 mask."""
     edge_smoothness: float = 2e-4
-    """Color variance (of 0..1) below which the picture counts as flat."""
+    """Color variance (of 0..1) below which the image counts as flat."""
     attached: float = 0.35
     """Mask value that carries the connection between a person's parts."""
     seen: float = 0.6
@@ -76,13 +76,13 @@ class SelfieSegmenter:
         return np.round(255 * _firm(alpha)).astype(np.uint8)
 
     def _people(self, image: NDArray[np.uint8], body: NDArray[np.bool_]) -> Float32Array:
-        """How sure the network is of people, [256, 256]: the mean of the picture's and its mirror image's."""
-        small = resize_picture(image, SIDE).astype(np.float32) / np.float32(255)
+        """How sure the network is of people, [256, 256]: the mean of the image's and its mirror image's."""
+        small = resize_image(image, SIDE).astype(np.float32) / np.float32(255)
         mask = self._run(small)
         if not body.any():
             return mask
         if mask[body].mean() < self.config.seen:
-            # Unusual poses and exposures: look from further away and with the contrast stretched, keep the
+            # Unusual poses and exposures: segment a wider crop with the contrast stretched, keep the
             # best.
             for another in (self._from_afar(small), self._run(_stretched(small))):
                 if another[body].mean() > mask[body].mean():

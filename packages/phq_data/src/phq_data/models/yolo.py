@@ -184,7 +184,7 @@ def quiet_library() -> Any:
 def _others_untouched() -> Iterator[None]:
     """Put back what the library changes of others when it is imported.
 
-    It replaces `PIL.Image.open` by one that installs packages when a picture is broken and `torch.save` by
+    It replaces `PIL.Image.open` by one that installs packages when an image is broken and `torch.save` by
     one of its own, sets how numpy and torch print, and takes OpenCV's threads away.
     """
     import cv2

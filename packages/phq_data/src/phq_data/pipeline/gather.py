@@ -100,7 +100,7 @@ def _take_in(
 
 
 def _read(source: Source, file: SourceFile, limit: int) -> tuple[bytes, str]:
-    """(bytes, format) of a file that starts like a picture. The rest of other files is never read."""
+    """(bytes, format) of a file that starts like an image. The rest of other files is never read."""
     if file.size > limit:
         raise RefusedFileError("too_many_bytes", f"{file.size:,} bytes; the limit is {limit:,}")
     with source.open(file) as stream:
@@ -110,7 +110,7 @@ def _read(source: Source, file: SourceFile, limit: int) -> tuple[bytes, str]:
         kind = sniff(head)
         if kind is None:
             raise RefusedFileError(
-                "not_an_image", "its first bytes are those of no picture format that PHQ reads"
+                "not_an_image", "its first bytes are those of no image format that PHQ reads"
             )
         data = head + stream.read(limit + 1 - len(head))
     if len(data) > limit:

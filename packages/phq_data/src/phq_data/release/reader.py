@@ -1,8 +1,8 @@
-"""Reading a release: metadata without pictures, random access, streaming. Needs no pillow and no torch.
+"""Reading a release: metadata without images, random access, streaming. Needs no pillow and no torch.
 
     release = reader.open("releases/1.2.0")          # or s3://…, gs://…, hf://…
     train = release.split("train")
-    train.metadata(["portrait_id", "camera"])         # an Arrow table; no picture is read
+    train.metadata(["portrait_id", "camera"])         # an Arrow table; no image is read
     train[17]["image"]["bytes"]                       # one row: one small row group is read
     for row in train.stream(): ...                    # all rows in order, a row group in memory at a time
 
@@ -31,13 +31,13 @@ from numpy.typing import NDArray
 from phq_data import old_schema, schema
 from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
-from phq_data.release import tombstones
+from phq_data.release import tombstones, withheld
 from phq_data.release.manifest import Manifest, ShardEntry
 from phq_data.rig import PortraitRig, RigError
 
 __all__ = ["Release", "ReleaseError", "Split", "open"]
 
-PICTURES: tuple[str, ...] = ("image", "mask")
+IMAGE_COLUMNS: tuple[str, ...] = ("image", "mask")
 _OPEN_FILES = 32
 _KEPT_GROUPS = 4
 
@@ -101,7 +101,8 @@ def open(path_or_url: str | Path, *, digest: str | None = None) -> Release:
             f"{path_or_url} has the digest {found.digest}, not {digest}: it is another release"
         )
     sizes = folder.sizes()
-    for entry in found.entries:
+    today = withheld.read(folder.fs, folder.root)
+    for entry in map(today.now, found.entries):
         if entry.path not in sizes:
             raise ReleaseError(
                 f"the release {path_or_url} lacks {entry.path}: get it again (phq release pull resumes)"
@@ -133,6 +134,12 @@ class Release:
         """Its version."""
         return self.manifest.version
 
+    @cached_property
+    def shards(self) -> tuple[ShardEntry, ...]:
+        """Its shards as they are: other than the manifest says where rows were withheld after publication."""
+        today = withheld.read(self.folder.fs, self.folder.root)
+        return tuple(today.now(shard) for shard in self.manifest.shards)
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Its splits that have rows."""
@@ -145,10 +152,7 @@ class Release:
 
     def refresh(self) -> None:
         """Read the list of taken-down portraits again (a long run may do this now and then)."""
-        parent = self.folder.root.rpartition("/")[0]
-        self.tombstones = tombstones.joined(
-            tombstones.read(self.folder.fs, place) for place in (parent, self.folder.root) if place
-        )
+        self.tombstones = tombstones.of_release(self.folder.fs, self.folder.root, self.manifest.about)
         self._alive: NDArray[np.bool_] | None = None
 
     @cached_property
@@ -283,7 +287,7 @@ class Split:
         return len(self._positions)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """Row `position` with its pictures. Raises `IndexError` beyond the end."""
+        """Row `position` with its images. Raises `IndexError` beyond the end."""
         if not -len(self) <= position < len(self):
             raise IndexError(f"row {position} of {len(self)}")
         return self.take([position])[0]
@@ -302,9 +306,9 @@ class Split:
         return self.release.read_places(places, columns or self.release.columns)
 
     def metadata(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows as an Arrow table, without pictures unless `columns` names them."""
+        """Rows as an Arrow table, without images unless `columns` names them."""
         release = self.release
-        names = list(columns) if columns else [c for c in release.columns if c not in PICTURES]
+        names = list(columns) if columns else [c for c in release.columns if c not in IMAGE_COLUMNS]
         index = release.index
         shards, rows = (index[name].to_numpy()[self._positions] for name in ("shard", "row"))
         tables = []
@@ -404,7 +408,7 @@ class _Shards:
             table = self._group(shard, group, names)
             start = int(self._starts[shard][group])
             for position, row in wanted:
-                # A slice copies nothing; `take` would copy the pictures once more.
+                # A slice copies nothing; `take` would copy the images once more.
                 found[position] = table.slice(row - start, 1).to_pylist()[0]
         return found
 

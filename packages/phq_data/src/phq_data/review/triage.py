@@ -34,7 +34,7 @@ MIN_DECISIONS = 100  # decisions, of which at least `MIN_PER_SIDE` of each side
 MIN_PER_SIDE = 15
 FOLDS = 5
 MAX_ROWS = 20_000
-"""Decisions that are learned from (the last ones) and portraits that are looked at for a batch (those whose
+"""Decisions that are learned from (the last ones) and portraits that are considered for a batch (those whose
 error probability alone makes them likely): more take seconds and say the same."""
 _RIDGE = 1.0
 

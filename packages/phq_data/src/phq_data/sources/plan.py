@@ -110,10 +110,11 @@ class Plan:
         known = self._claims.get((file.uri, file.size, file.mtime_ns))
         if known is None:
             return None
-        stated = _digests(file.provenance)
+        stated = _digests(file.provenance).items()
+        changed = {name for name, digest in stated if digest != known.digests[name]}
         if file.provenance.permission is None:  # one that was given with a scrape stays
-            stated["permission"] = known.digests["permission"]
-        return None if stated == known.digests else (known.part, known.position)
+            changed.discard("permission")
+        return (known.part, known.position) if changed else None
 
     def _folder_claims(self) -> Iterator[tuple[tuple[str, int, int], _Claim]]:
         for part in self.parts:

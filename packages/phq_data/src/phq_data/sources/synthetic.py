@@ -1,7 +1,7 @@
 """Synthetic photos: rendered people whose camera, pose, keypoints and mask are known.
 
 Photo i of a seed depends on the seed and i alone: a longer series begins with the shorter one. Everything in
-the pictures is made here from the free body model, so they may be used and published without conditions.
+the images is made here from the free body model, so they may be used and published without conditions.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def synthesize(
 ) -> int:
     """Write `count` photos to OUT/photos and their truth to OUT/truth.parquet; the number of people.
 
-    `backgrounds` is a folder of the user's own photos; half of the pictures then show one behind the person,
+    `backgrounds` is a folder of the user's own photos; half of the images then show one behind the person,
     and they carry no license, since we know none. Truth is written last: while there is none, the photos are
     unfinished, and the same call goes on where the last one was stopped. A folder holds one series; a shorter
     one replaces a longer one of the same seed. Raises `SourceError`.

@@ -5,11 +5,11 @@ the fitted joints, the neck as the only translation, and then the camera moves i
 joints enter the rotation is a setting (`AlignConfig.joints`):
 
 * `reference`: Kabsch over both shoulders, neck and pelvis, as in the reference code. The pelvis is usually
-  outside a portrait and guessed, and its guess tilts the camera.
+  outside a portrait; the fit invents it, and so tilts the camera.
 * `torso` (default): the rotation of the chest alone, since the rig's chest is what must cover the person's.
   SMPLify bends no spine: its body below the neck is one rigid piece, so the fit's `root_orient` *is* the
   rotation of the chest and nothing has to be estimated again. SMPL fits of image-based networks bend the
-  spine, so their `root_orient` is the rotation of the pelvis, which is the guess that we want to be rid of.
+  spine, so their `root_orient` is the rotation of the pelvis, which is what we want to be rid of.
   There the rotation comes from what a portrait shows, shoulders, neck, head and face. Shoulders and neck
   alone span a triangle only six centimetres high, which leaves the camera's elevation to chance. The head
   steadies it, once the template's head has been turned as the fit turned its own.

@@ -1,4 +1,4 @@
-"""What is behind people, and what stands in front of them. Pictures are float32 [H, W, 3] in 0..1."""
+"""What is behind people, and what stands in front of them. Images are float32 [H, W, 3] in 0..1."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def background(
     # A blurred background needs few pixels.
     shrink = 4 if blur > 8 else 2
     w, h = max(width // shrink, 16), max(height // shrink, 16)
-    picture = _draw(kind, rng, w, h)
+    image = _draw(kind, rng, w, h)
     if blur > 0:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(blur / shrink)))
-    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture, np.float32) / 255.0
+        image = image.filter(ImageFilter.GaussianBlur(float(blur / shrink)))
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, np.float32) / 255.0
 
 
 def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) -> Float32Array:
@@ -108,20 +108,20 @@ def _draw(kind: str, rng: np.random.Generator, w: int, h: int) -> Image.Image:
     base = _color(rng)
     match kind:
         case "plain":
-            return _picture(np.broadcast_to(base, (h, w, 3)) + 0.05 * (_noise(rng, w, h, 2)[..., None] - 0.5))
+            return _image(np.broadcast_to(base, (h, w, 3)) + 0.05 * (_noise(rng, w, h, 2)[..., None] - 0.5))
         case "gradient":
             angle = rng.uniform(0, 2 * np.pi)
             y, x = np.mgrid[0:h, 0:w] / max(w, h)
             t = np.clip(0.5 + (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)), 0, 1)[..., None]
-            return _picture(base + (_color(rng) - base) * t)
+            return _image(base + (_color(rng) - base) * t)
         case "clouds":
             t = _noise(rng, w, h, 5)[..., None]
-            return _picture(base + (_color(rng) - base) * t)
+            return _image(base + (_color(rng) - base) * t)
         case "texture":
             fine = rng.random((h, w, 1))
             t = 0.6 * _noise(rng, w, h, 7)[..., None] + 0.4 * fine
-            return _picture(base + (_color(rng) - base) * t)
-    image = _picture(np.broadcast_to(base, (h, w, 3)) + 0.10 * (_noise(rng, w, h, 5)[..., None] - 0.5))
+            return _image(base + (_color(rng) - base) * t)
+    image = _image(np.broadcast_to(base, (h, w, 3)) + 0.10 * (_noise(rng, w, h, 5)[..., None] - 0.5))
     draw = ImageDraw.Draw(image)
     {
         "wall": _wall,
@@ -255,5 +255,5 @@ def _rgb(color: np.ndarray) -> tuple[int, int, int]:
     return r, g, b
 
 
-def _picture(values: np.ndarray) -> Image.Image:
+def _image(values: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(values * 255, 0, 255).astype(np.uint8))

@@ -15,7 +15,7 @@ from phq_data.synthesis.figure import Part, Posed, arm_parameter, body
 from phq_data.synthesis.people import Person
 
 SHADOW_MAP = 256
-"""Pixels a side of the picture that the main lamp sees."""
+"""Pixels a side of the image that the main lamp sees."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Lens:
 
     width: int
     height: int
-    focal: float  # pixels; the principal point is the picture's middle
+    focal: float  # pixels; the principal point is the image's middle
 
     def project(self, points: FloatArray) -> FloatArray:
         """Pixels [N, 2] of points [N, 3] of the camera frame (x right, y down, z forward)."""
@@ -128,7 +128,7 @@ def _shade(
         if len(wanted) == 0:
             continue
         albedo[wanted] = paint.paint(
-            name, values[wanted, 3:6], values[wanted, 6:], person.look, person.outfit, person.hair
+            name, values[wanted, 3:6], values[wanted, 6:], person.appearance, person.outfit, person.hair
         )
         gloss[wanted] = {"body": 0.12, "hair": 0.18, "lens": 0.5, "hat": 0.05}.get(name, 0.05)
     normal = values[:, :3]

@@ -71,7 +71,7 @@ def sample_rows(
 
 
 def rows_serve(device: torch.device) -> bool:
-    """Whether `sample_rows` is the faster form: on a CPU. On a GPU `grid_sample` is (docs/benchmarks.md)."""
+    """Whether `sample_rows` is faster: on a CPU. On a GPU `grid_sample` is (docs/benchmarks.md)."""
     return device.type != "cuda"
 
 

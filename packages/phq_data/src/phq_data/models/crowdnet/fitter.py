@@ -101,7 +101,7 @@ class CrowdNetFitter:
         for index, person in enumerate(people):
             box, cut = own[index], None
             if person.image is None:
-                raise ValueError("3DCrowdNet looks at pictures: the request needs `image`")
+                raise ValueError("3DCrowdNet is image-based: the request needs `image`")
             if box is not None and not again[index]:
                 cut = inputs.prepare(person.image, joints[index], box, limits.joint_score)
             prepared.append(Prepared(points[index], person.photo_size, cut))

@@ -160,7 +160,7 @@ class MoveNetDetector:
         found: Sequence[Detection],
         every_head: FloatArray,
     ) -> list[Detection]:
-        """People at proposals where nobody was found, looked for without an aim and at several sizes."""
+        """People at proposals where nobody was found, by a second pass without aim, at several sizes."""
         size = (image.shape[1], image.shape[0])
         regions: list[CropRegion] = []
         for proposal in sorted(proposals, key=lambda p: -p.score):

@@ -1,6 +1,6 @@
 """The image orientation prior: where the camera stands, from an image; sharper than from keypoints alone.
 
-Nine points leave the turn of a torso open; a picture shows a collar, a chin, the back of a head. Thunder, the
+Nine points leave the turn of a torso open; an image shows a collar, a chin, the back of a head. Thunder, the
 embedded keypoint network, has learned from photos to see all that before it asks for points. Its features of
 a square around head and chest, and of the mirrored square, go with the keypoints and with what those tell
 into small networks, trained by `tools/train_image_prior.py` on rendered people. Like the keypoint prior they
@@ -30,7 +30,7 @@ from phq_data.models.orientation.keypoint_prior import USED, features, load_keyp
 DATA_FILE = Path(__file__).parents[2] / "data" / "image_orientation_prior.safetensors"
 NETWORK = "movenet-thunder"
 PADDING = 2.3
-"""Side of the square over the breadth of the shoulders: head and chest, closer than the detector looks."""
+"""Side of the square over the breadth of the shoulders: head and chest, tighter than the detector's."""
 CODE_VERSION = 1  # raise it when the same weights would give other predictions
 
 
@@ -38,7 +38,7 @@ CODE_VERSION = 1  # raise it when the same weights would give other predictions
 class ImageOrientationPrior:
     """An ensemble of E networks: maps to W channels cell by cell, then H hidden numbers twice."""
 
-    mean: FloatArray  # [D] of what is `known` without the picture
+    mean: FloatArray  # [D] of what is `known` without the image
     deviation: FloatArray  # [D]
     squeeze: Float32Array  # [E, C, W]
     squeeze_bias: Float32Array  # [E, W]
@@ -52,7 +52,7 @@ class ImageOrientationPrior:
 
     @property
     def digest(self) -> str:
-        """Hex digest of all numbers and of how the picture is looked at."""
+        """Hex digest of all numbers and of how the image is cropped."""
         state = hashlib.sha256(f"{CODE_VERSION} {PADDING} {onnx.embedded_model(NETWORK).sha256}".encode())
         for array in vars(self).values():
             state.update(np.ascontiguousarray(array).tobytes())

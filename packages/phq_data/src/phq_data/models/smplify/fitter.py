@@ -17,7 +17,7 @@ from phq_data.models.fingerprints import fingerprint
 from phq_data.models.orientation.image_prior import ImageOrientationPrior, image_features, load_image_prior
 from phq_data.models.orientation.keypoint_prior import KeypointOrientationPrior, load_keypoint_prior
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
-from phq_data.models.smplify.initializations import initial_states, picture_tilt, pixels_per_metre
+from phq_data.models.smplify.initializations import image_tilt, initial_states, pixels_per_metre
 from phq_data.models.smplify.objective import Objective, Observations, State, observe
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
@@ -33,7 +33,7 @@ UNSEEN = 1.0
 class Prepared:
     """A person to fit, and from where they seem to be seen."""
 
-    request: FitRequest  # without its picture
+    request: FitRequest  # without its image
     directions: FloatArray  # [2, 3] predicted directions to the camera in the frames of chest and head
     deviation: FloatArray  # [2] their standard deviations per coordinate; inf = no prediction
 
@@ -41,7 +41,7 @@ class Prepared:
 class SmplifyFitter:
     """A `PreparingFitter` on the free body. Deterministic; a person's fit does not depend on the batch.
 
-    Where a request has a picture, the image orientation prior is used; where not, the keypoint prior.
+    Where a request has an image, the image orientation prior is used; where not, the keypoint prior.
     """
 
     body = "anny"
@@ -161,7 +161,7 @@ class SmplifyFitter:
             np.stack([p.directions for p in prepared]),
             np.stack([p.deviation for p in prepared]),
         )
-        upright = (picture_tilt(observed.pixels, sure) == 0) & (sure.sum(1) > 0)
+        upright = (image_tilt(observed.pixels, sure) == 0) & (sure.sum(1) > 0)
         floor, share = self.config.orientation_prior_floor, np.sqrt(self.config.orientation_prior_weight)
         trust = np.where(upright[:, None], share / np.hypot(deviation, floor), 0.0)
         return replace(observed, directions=directions, direction_trust=trust)

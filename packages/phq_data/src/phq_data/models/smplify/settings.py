@@ -61,7 +61,7 @@ class SmplifyConfig:
     upright_pitch: float = 22.0
     """Torso leaning towards or away from the camera (the camera's own elevation is in it)."""
     upright_roll: float = 12.0
-    """Torso leaning sideways in the picture."""
+    """Torso leaning sideways in the image."""
     head_turn: tuple[float, float, float] = (18.0, 30.0, 11.0)
     """Neck and head together: nod, turn, tilt."""
     neck_head_difference: float = 9.0

@@ -21,8 +21,8 @@ from phq_data.text import printable
 _STYLES = {"kept": "green", "rejected": "yellow", "failed": "red"}
 
 
-def show(inspection: Inspection, console: Console, screen: ScreenConfig, picture: str = "") -> None:
-    """Print everything, upstream first; `screen` gives the limits, `picture` the file to look at."""
+def show(inspection: Inspection, console: Console, screen: ScreenConfig, image: str = "") -> None:
+    """Print everything, upstream first; `screen` gives the limits, `image` the file to look at."""
     console.print(_line(f"{inspection.kind} {inspection.id}", "bold"))
     _file(inspection, console)
     _photo(inspection, console)
@@ -31,9 +31,9 @@ def show(inspection: Inspection, console: Console, screen: ScreenConfig, picture
     for portrait in inspection.portraits:
         _portrait(inspection, portrait, console, screen)
     _ledger(inspection, console)
-    if picture:
+    if image:
         console.print()
-        console.print(_line(f"picture  {picture}"), soft_wrap=True)
+        console.print(_line(f"image  {image}"), soft_wrap=True)
 
 
 def _file(inspection: Inspection, console: Console) -> None:
@@ -64,7 +64,7 @@ def _photo(inspection: Inspection, console: Console) -> None:
     people = f"{len(inspection.people)}" if inspection.people else "none found"
     _facts(
         [
-            ("picture", size),
+            ("image", size),
             ("orientation", f"EXIF {photo['orientation']}" if photo["orientation"] != 1 else None),
             ("taken", photo["exif_time"]),
             ("bytes at", photo["key"]),
@@ -137,7 +137,7 @@ def _portrait(inspection: Inspection, row: Row, console: Console, screen: Screen
         [
             ("camera", f"yaw {yaw:.1f}°, pitch {pitch:.1f}°, roll {roll:.1f}°"),
             ("window", f"{side:.0f} photo pixels at ({x:.0f}, {y:.0f}), {row['crop_mode']} crop"),
-            ("picture", f"{row['size']} x {row['size']}, {row['codec']}"),
+            ("image", f"{row['size']} x {row['size']}, {row['codec']}"),
             ("made with", ", ".join(f"{role} {name}" for role, name in models.items())),
         ],
         console,
@@ -182,7 +182,7 @@ def _same(inspection: Inspection, portrait_id: str, console: Console) -> None:
     ]
     if others:
         role = "stays" if mine["representative"] else f"{mine['distance']} bits from the one that stays"
-        _facts([("same picture", f"{', '.join(others)}; this one {role}")], console)
+        _facts([("same image", f"{', '.join(others)}; this one {role}")], console)
 
 
 def _ledger(inspection: Inspection, console: Console) -> None:
