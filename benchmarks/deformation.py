@@ -119,9 +119,9 @@ def _at(
         f"  {'apply':<34}{shared['apply']:>10.4f}",
         f"  {'backward to the pose':<34}{shared['backward']:>10.4f}",
         f"  {'render forward + backward':<34}{renders['fast']:>10.4f}",
-        f"  {'the same, plain form':<34}{renders['plain']:>10.4f}",
+        f"  {'the same, reference mode':<34}{renders['plain']:>10.4f}",
         f"  deformation with {first.name}: {added / renders['fast']:.1%} of the render, "
-        f"{added / renders['plain']:.1%} of its plain form; {shared['bytes']:.1f} bytes a point saved",
+        f"{added / renders['plain']:.1%} of reference mode; {shared['bytes']:.1f} bytes a point saved",
     ]
     figures: dict[str, Any] = {
         "points": total,

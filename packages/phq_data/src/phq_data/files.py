@@ -1,4 +1,4 @@
-"""Files on this machine: the SHA-256 of one, and writing one whole or not at all."""
+"""Files on this machine: the SHA-256 of one, writing one whole or not at all, reading safetensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from phq_data.errors import PhqError
 
@@ -64,6 +64,24 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` whole or not at all, as `writing` does."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_tensors(
+    path: str | Path, refuse: type[Exception], missing: str, framework: str = "numpy"
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """(metadata, tensors by name) of a safetensors file; `framework` is "numpy" or "pt".
+
+    Raises `refuse`: with the text `missing` where there is no file, else saying what is wrong with it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework=framework) as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise refuse(missing) from None
+    except (SafetensorError, OSError) as error:
+        raise refuse(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def _flush_folder(folder: Path) -> None:

@@ -39,6 +39,9 @@ def upgrade_table(table: str, rows: pa.Table, stage: str = "") -> pa.Table:
         if name in rows.column_names:
             values = [renamed.get(value, value) for value in rows[name].to_pylist()]
             rows = _replaced(rows, name, pa.array(values, pa.string()))
+    if table == "screened" and "reasons" in rows.column_names:
+        lists = [[REASONS.get(one, one) for one in listed] for listed in rows["reasons"].to_pylist()]
+        rows = _replaced(rows, "reasons", pa.array(lists, rows.schema.field("reasons").type))
     if table == "ledger" and stage in EVIDENCE and "evidence" in rows.column_names:
         evidence = [_upgrade_evidence(stage, text) for text in rows["evidence"].to_pylist()]
         rows = _replaced(rows, "evidence", pa.array(evidence, pa.string()))

@@ -258,7 +258,7 @@ class Workspace:
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of table `name` ("photos", "portraits", ..., "plan", "ledger"), parts in order.
 
-        Name the `columns` you need: reading `portraits` whole reads every picture.
+        Name the `columns` you need: reading `portraits` whole reads every image.
         """
         if name == "plan":
             folders = ["plan"]
@@ -291,18 +291,22 @@ class Workspace:
                 found.append(self.read_part("tables/portraits", part, columns).take(rows).cast(schema_of))
         return pa.concat_tables(found) if found else schema_of.empty_table()
 
+    def search(
+        self, folder: str, key: str, prefix: str, columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """(part, its rows whose column `key` starts with `prefix`), for every part that has such rows."""
+        for part in self.parts(folder):
+            found = pc.starts_with(self.read_part(folder, part, [key])[key], pattern=prefix)
+            if pc.any(found).as_py():
+                yield part, self.read_part(folder, part, columns).filter(found)
+
     def row(self, name: str, value: str) -> dict[str, Any] | None:
         """The row of table `name` whose key starts with `value` (None: no such row).
 
         Raises `WorkspaceError` when several rows do.
         """
         key = schema.KEYS[name]
-        hits: list[dict[str, Any]] = []
-        for index in self.parts(f"tables/{name}"):
-            ids = self.read_part(f"tables/{name}", index, [key])[key].to_pylist()
-            wanted = [i for i, row_id in enumerate(ids) if row_id.startswith(value)]
-            if wanted:
-                hits += self.read_part(f"tables/{name}", index).take(wanted).to_pylist()
+        hits = [row for _, rows in self.search(f"tables/{name}", key, value) for row in rows.to_pylist()]
         if len({hit[key] for hit in hits}) > 1:
             raise WorkspaceError(f"{len(hits)} rows of '{name}' start with {value!r}: give more of the id")
         return hits[0] if hits else None

@@ -38,7 +38,7 @@ _EASY = frozenset({"pyrender", "trimesh", "matplotlib"})
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     group: str
     name: str
@@ -252,7 +252,7 @@ def _renderer() -> Check:
 
 
 def _opengl_advice() -> str:
-    faster = "faster for many pictures: "
+    faster = "faster for many images: "
     switch = "PHQ_RENDERER=pyrender"
     if ctypes.util.find_library("EGL"):
         return f"{faster}{switch}"

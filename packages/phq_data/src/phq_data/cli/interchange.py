@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write the kept portraits as a zip pair that EG3D, PanoHead and 3DPortraitGAN read.
 
-        With --format first-crop, write the wider pictures of the reference's first crop for DensePose to look
+        With --format first-crop, write the wider images of the reference's first crop for DensePose to look
         at; a build with --set crop.vertex_maps=FOLDER uses its maps. For work on your own machine. To pass
         portraits on, build a release: it checks rights.
         """
@@ -36,12 +36,12 @@ def register(app: typer.Typer) -> None:
             raise ExchangeError(f"{out} cannot be the folder to write to ({error.strerror})") from error
         if format_ == "first-crop":
             count = first_crop.write(Workspace.open(workspace), out)
-            typer.echo(f"{count} pictures in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")
+            typer.echo(f"{count} images in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")
             return
         images, masks = out / "dataset.zip", out / "seg_dataset.zip"
         portraits = tables.kept_portraits(Workspace.open(workspace))
         count = eg3d.write_pair(portraits, images, masks, mirror=mirror)
-        typer.echo(f"{count} pictures in {images}, their masks in {masks}")
+        typer.echo(f"{count} images in {images}, their masks in {masks}")
 
     @app.command("import")
     def import_(

@@ -59,7 +59,7 @@ def read_any(
     return finish(
         folder,
         default_rig(),
-        segmenter(masks, everybody=True),
+        segmenter(masks, include_bystanders=True),
         published_center_formula=published_center_formula,
     )
 
@@ -109,7 +109,7 @@ def _portrait(
     try:
         pixels = decode(photo.read_bytes(), max_pixels=_MAX_PIXELS).pixels
         found = [
-            realign(decode_vertex_map(_picture(file)), rig, cam2world, neck_head)
+            realign(decode_vertex_map(_image(file)), rig, cam2world, neck_head)
             for file in vertex_maps(folder / "seg", Path(name).stem)
         ]
         best = nearest(found)
@@ -119,15 +119,15 @@ def _portrait(
             if best is None
             else best.window(first, published_center_formula=published_center_formula)
         )
-        picture = resample(pixels, window, size).pixels
+        image = resample(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error
     here: FloatArray = window.keypoints(joints, size)
     photo_size = (pixels.shape[1], pixels.shape[0])
-    mask = person_mask(picture, window, photo_size, here, [], segmenter)
+    mask = person_mask(image, window, photo_size, here, [], segmenter)
     return ReferencePortrait(
         name,
-        encode_image(picture, "png")[0],
+        encode_image(image, "png")[0],
         encode_image(mask, "png")[0],
         label,
         neck_head,
@@ -182,5 +182,5 @@ def vertex_maps(folder: Path, stem: str) -> list[Path]:
     return sorted(file for file in folder.iterdir() if wanted.fullmatch(file.name))
 
 
-def _picture(file: Path) -> np.ndarray:
+def _image(file: Path) -> np.ndarray:
     return decode_struct(image_struct(file.read_bytes(), file.name))

@@ -27,8 +27,8 @@ def read_folder(folder: Path) -> Iterator[ReferencePortrait]:
     """The portraits of `result.json` (data specification, section 10), by name.
 
     Raw photos are looked for in the folder's own `images` and in those of the folder that crop B was made
-    from. Raises `ExchangeError` for a folder of crop A, whose pictures show more than their labels' cameras
-    do, and for pictures or masks that are not there.
+    from. Raises `ExchangeError` for a folder of crop A, whose images show more than their labels' cameras
+    do, and for images or masks that are not there.
     """
     path = folder / "result.json"
     try:

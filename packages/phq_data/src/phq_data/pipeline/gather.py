@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import sniff
-from phq_data.records import Row
+from phq_data.records import PlanItem, Provenance
 from phq_data.sources import RefusedFileError, Source, SourceFile
 from phq_data.sources.plan import Plan, photo_key
 from phq_data.workspace import Workspace
@@ -35,39 +35,39 @@ def gather(
     """
     plan = Plan(workspace)
     ready = list(plan.parts)
-    amended: dict[int, dict[int, Row]] = {}
+    amended: dict[int, dict[int, PlanItem | Provenance]] = {}
     added: list[int] = []
     for source in sources:
-        fresh: list[Row] = []
+        fresh: list[PlanItem] = []
         for file in source.files():
             identity = (file.uri, file.size, file.mtime_ns)
             on_file(identity not in plan.known)
             if file.uri in plan.unread:
-                row = _take_in(workspace, source, file, config, plan.owners)
-                if not row["error"]:
+                item = _take_in(workspace, source, file, config, plan.owners)
+                if not item.error:
                     plan.known.add(identity)
                     part, position = plan.unread.pop(file.uri)
-                    amended.setdefault(part, {})[position] = row
+                    amended.setdefault(part, {})[position] = item
             elif identity not in plan.known:
                 plan.known.add(identity)
                 fresh.append(_take_in(workspace, source, file, config, plan.owners))
-            elif source.provider == "folder" and (restated := plan.restated(file)):
-                amended.setdefault(restated[0], {})[restated[1]] = restated[2]
+            elif source.provider == "folder" and (claimed := plan.claimed(file)):
+                amended.setdefault(claimed[0], {})[claimed[1]] = file.provenance
             if len(fresh) == part_size:
                 added.append(plan.append(fresh))
                 fresh = []
         if fresh:
             added.append(plan.append(fresh))
-    for part, rows in amended.items():
-        plan.amend(part, rows)
+    for part, changes in amended.items():
+        plan.amend(part, changes)
     yield from ready
     yield from added
 
 
 def _take_in(
     workspace: Workspace, source: Source, file: SourceFile, config: IngestConfig, owners: dict[str, str]
-) -> Row:
-    """The plan row of one file: read once, hashed and, if so configured, copied into the workspace."""
+) -> PlanItem:
+    """The plan's item of one file: read once, hashed and, if so configured, copied into the workspace."""
     sha256 = key = error = message = ""
     same_as: str | None = None
     copy = config.store == "copy" or source.provider != "folder"
@@ -83,24 +83,24 @@ def _take_in(
         error, message = refusal.reason, str(refusal)
     except OSError as problem:
         error, message = type(problem).__name__, f"cannot be read: {problem.strerror or problem}"
-    return {
-        "item": sha256 or schema.make_id(file.uri),
-        "size": file.size,
-        "mtime_ns": file.mtime_ns,
-        "sha256": sha256,
-        "key": key,
-        "error": error,
-        "message": message,
-        "same_as": same_as,
-        "provider": source.provider,
-        "source": source.spec,
-        "uri": file.uri,
+    return PlanItem(
+        item=sha256 or schema.make_id(file.uri),
+        size=file.size,
+        mtime_ns=file.mtime_ns,
+        sha256=sha256,
+        key=key,
+        error=error,
+        message=message,
+        same_as=same_as,
+        provider=source.provider,
+        source=source.spec,
+        uri=file.uri,
         **dataclasses.asdict(file.provenance),
-    }
+    )
 
 
 def _read(source: Source, file: SourceFile, limit: int) -> tuple[bytes, str]:
-    """(bytes, format) of a file that starts like a picture. The rest of other files is never read."""
+    """(bytes, format) of a file that starts like an image. The rest of other files is never read."""
     if file.size > limit:
         raise RefusedFileError("too_many_bytes", f"{file.size:,} bytes; the limit is {limit:,}")
     with source.open(file) as stream:
@@ -110,7 +110,7 @@ def _read(source: Source, file: SourceFile, limit: int) -> tuple[bytes, str]:
         kind = sniff(head)
         if kind is None:
             raise RefusedFileError(
-                "not_an_image", "its first bytes are those of no picture format that PHQ reads"
+                "not_an_image", "its first bytes are those of no image format that PHQ reads"
             )
         data = head + stream.read(limit + 1 - len(head))
     if len(data) > limit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,7 +48,7 @@ class Models:
 
         mask = self._config.mask
         return self._once(
-            "segmenter", lambda: registry.segmenter(mask.model, everybody=mask.include_bystanders)
+            "segmenter", lambda: registry.segmenter(mask.model, include_bystanders=mask.include_bystanders)
         )
 
     @property
@@ -82,8 +83,9 @@ class Models:
             return registry.person_detector(wanted.model)
         from phq_data.models.movenet.detector import MoveNetConfig
 
-        searched = MoveNetConfig().searched if wanted.second_pass else 0
-        config = MoveNetConfig(mirror=wanted.flip_tta, searched=searched)
+        config = MoveNetConfig(flip_tta=wanted.flip_tta)
+        if not wanted.second_pass:
+            config = replace(config, second_pass_proposals=0)
         return registry.person_detector("movenet", config=config)
 
     def _make_fitter(self) -> BodyFitter:
@@ -94,13 +96,13 @@ class Models:
             return registry.body_fitter(wanted.model)
         from phq_data.models.smplify import SmplifyConfig
 
-        usual = SmplifyConfig()
         chosen = SmplifyConfig(
-            starts=max(1, wanted.initializations),
+            initializations=max(1, wanted.initializations),
             shape_directions=wanted.shape_directions,
-            view_trust=0.0 if wanted.orientation_prior == "none" else usual.view_trust,
-            view_picture=wanted.orientation_prior == "image" and usual.view_picture,
+            orientation_prior_image=wanted.orientation_prior == "image",
         )
+        if wanted.orientation_prior == "none":
+            chosen = replace(chosen, orientation_prior_weight=0.0)
         return registry.body_fitter("smplify", config=chosen)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:

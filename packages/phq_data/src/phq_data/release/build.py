@@ -193,7 +193,7 @@ def _alone(releases: Path) -> Iterator[Path]:
     except OSError as error:
         raise ReleaseError(
             f"cannot write the release below {releases}: {error.strerror or error}. It needs twice the "
-            "room of its pictures while it is built"
+            "room of its images while it is built"
         ) from error
 
 
@@ -241,7 +241,7 @@ def _before(parent: reader.Release | None) -> dict[str, Before]:
 
 
 def _decoded(parent: reader.Release | None) -> dict[str, tuple[str, str]]:
-    """Encoded digest -> (picture, mask) digests of what was decoded for the parent already."""
+    """Encoded digest -> (image, mask) digests of what was decoded for the parent already."""
     if parent is None or parent.manifest.images == "none":
         return {}
     encoded = iter(parent.index["encoded"].to_pylist())
@@ -265,7 +265,7 @@ def _facts(
 ) -> list[Facts]:
     """Splits and digests of all rows.
 
-    Every picture is decoded, to be sure of it and for its digest, unless the parent has the very same bytes.
+    Every image is decoded, to be sure of it and for its digest, unless the parent has the very same bytes.
     """
     earlier = {portrait: old.split for portrait, old in before.items()}
     chosen = splits.assign([place.grouped for place in places], options.shares, earlier)
@@ -275,14 +275,14 @@ def _facts(
         by_part.setdefault(place.part, {})[place.row] = place
 
     def examine(one: Joined) -> Facts:
-        picture, mask = decoded.get(encoded_digest(one.portrait)) or pixel_digests(one.portrait)
-        return one.facts(split_of[one.place.portrait_id], picture, mask, options.images, truth)
+        image, mask = decoded.get(encoded_digest(one.portrait)) or pixel_digests(one.portrait)
+        return one.facts(split_of[one.place.portrait_id], image, mask, options.images, truth)
 
     found: list[Facts] = []
     with ThreadPoolExecutor(max(1, options.workers)) as pool:
         for batch in joined(workspace, by_part):
             found += pool.map(examine, batch)
-            progress("checking pictures", len(found), len(places))
+            progress("checking images", len(found), len(places))
     return found
 
 

@@ -55,8 +55,8 @@ def readme(manifest: Manifest, summary: Summary) -> str:
     splits = "".join(f"| {name} | {rows:,} |\n" for name, rows in summary.splits.items())
     octants = "".join(f"| {name} | {count:,} |\n" for name, count in summary.octants.items())
     warning = "" if manifest.reviewed else "> **Not reviewed by people.** Labels may be wrong.\n\n"
-    pictures = (
-        "Pictures are left out because they may not be published; `phq release fill` fetches them again "
+    images = (
+        "Images are left out because they may not be published; `phq release fill` fetches them again "
         "for whoever may.\n\n"
         if manifest.images == "none"
         else ""
@@ -68,7 +68,7 @@ def readme(manifest: Manifest, summary: Summary) -> str:
 
 {wording.summary_sentence(manifest, summary)}
 
-{warning}{pictures}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
+{warning}{images}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
 
 ## Use
 
@@ -86,7 +86,7 @@ from datasets import load_dataset
 load_dataset("parquet", data_files="data/train-*.parquet", split="train")[0]["image"]
 ```
 
-`datasets` does not know of pictures that were taken down: read `tombstones.json`, or use the PHQ reader.
+`datasets` does not know of images that were taken down: read `tombstones.json`, or use the PHQ reader.
 
 | split | portraits |
 | --- | ---: |
@@ -97,9 +97,9 @@ load_dataset("parquet", data_files="data/train-*.parquet", split="train")[0]["im
 ## Labels
 
 `camera` is a row-major 4x4 camera-to-world matrix (OpenCV axes; metres; the subject faces +z, the neck joint
-is the origin) and row-major 3x3 intrinsics in picture widths. `pose` is neck and head axis-angle in radians.
-`window` is where the picture was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
-the decoded picture.
+is the origin) and row-major 3x3 intrinsics in image widths. `pose` is neck and head axis-angle in radians.
+`window` is where the image was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
+the decoded image.
 
 ## License
 
@@ -107,7 +107,7 @@ the decoded picture.
 
 ## Taking something down
 
-Whoever is shown in a picture or made it can ask for its removal; it is then listed in `tombstones.json`, left
+Whoever is shown in an image or made it can ask for its removal; it is then listed in `tombstones.json`, left
 out by every PHQ reader at once, and missing from the next version. Please delete your copies of it.
 
 ## Citation
@@ -197,7 +197,7 @@ def licenses(manifest: Manifest, summary: Summary) -> str:
     )
     return f"""# Licenses of {manifest.name} {manifest.version}
 
-Every picture has its own license, named in the column `license` of its row; `attribution.csv` names authors.
+Every image has its own license, named in the column `license` of its row; `attribution.csv` names authors.
 
 | license | portraits | page |
 | --- | ---: | --- |
@@ -205,7 +205,7 @@ Every picture has its own license, named in the column `license` of its row; `at
 | provider | portraits |
 | --- | ---: |
 {providers}{stated}
-Pictures under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA pictures and
+Images under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA images and
 shared must be shared under the same license. Labels and masks were made by PHQ and add no rights.
 """
 
@@ -248,7 +248,7 @@ def _cell(value: str | None) -> str:
 
 def _license_sentence(summary: Summary) -> str:
     names = ", ".join(f"{name} ({count:,})" for name, count in summary.licenses.items())
-    return f"Every picture keeps its own license: {names}."
+    return f"Every image keeps its own license: {names}."
 
 
 def _range(days: tuple[str, str] | None) -> str:

@@ -1,7 +1,7 @@
-"""Putting pictures back into a release that went out without them, for whoever may have them.
+"""Putting images back into a release that went out without them, for whoever may have them.
 
 Photos come from folders of files that the user has, or from their recorded URLs, one at a time and slowly.
-A photo counts only if its bytes have the recorded sha256; a picture only if its pixels have the recorded
+A photo counts only if its bytes have the recorded sha256; an image only if its pixels have the recorded
 digest. What cannot be filled stays empty and is reported. The result is a local copy, VERSION+filled.
 """
 
@@ -52,7 +52,7 @@ def fill(
     permissions: Sequence[Permission] = (),
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> Filled:
-    """Write `releases`/VERSION+filled: the release with its pictures, as far as `fetchers` find them.
+    """Write `releases`/VERSION+filled: the release with its images, as far as `fetchers` find them.
 
     Fetchers are asked in order. Finished shards are kept when it is stopped and run again. Raises
     `RightsError` for rows that may not be used, `ReleaseError` when there is nothing to fill.
@@ -60,7 +60,7 @@ def fill(
     release = reader.open(release_folder)
     manifest = release.manifest
     if manifest.images != "none":
-        raise ReleaseError(f"{release_folder} has its pictures already")
+        raise ReleaseError(f"{release_folder} has its images already")
     table = release.all().metadata(["portrait_id", "provider", "file_url", "license", "permission"])
     refused = rights.check(table.to_pylist(), "train", permissions)
     if refused:
@@ -190,7 +190,7 @@ def _all_filled(
 
 
 def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, Any], str]:
-    """The row with its picture, and why it has none."""
+    """The row with its image, and why it has none."""
     from phq_data.images.codecs import PhotoError, decode, encode_image, image_struct
     from phq_data.stages.crop import CropError, Window
     from phq_data.stages.resample import resample
@@ -207,16 +207,16 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
         return row, "another_photo"
     try:
         pixels = decode(photo, max_pixels=150_000_000).pixels
-        picture = resample(pixels, Window(*row["window"]), row["size"]).pixels
-        data, extension = encode_image(picture, row["codec"])
+        image = resample(pixels, Window(*row["window"]), row["size"]).pixels
+        data, extension = encode_image(image, row["codec"])
         struct = image_struct(data, f"{row['portrait_id']}.{extension}")
         if row["codec"].startswith("jpeg"):
             from phq_data.images.codecs import decode_struct
 
-            picture = decode_struct(struct)
+            image = decode_struct(struct)
     except (PhotoError, CropError) as error:
         return row, type(error).__name__
-    if pixel_digest(picture) != row["pixels"]:
+    if pixel_digest(image) != row["pixels"]:
         return row, "other_pixels"
     return {**row, "image": struct}, ""
 

@@ -1,8 +1,8 @@
-"""Reading a release: metadata without pictures, random access, streaming. Needs no pillow and no torch.
+"""Reading a release: metadata without images, random access, streaming. Needs no pillow and no torch.
 
     release = reader.open("releases/1.2.0")          # or s3://…, gs://…, hf://…
     train = release.split("train")
-    train.metadata(["portrait_id", "camera"])         # an Arrow table; no picture is read
+    train.metadata(["portrait_id", "camera"])         # an Arrow table; no image is read
     train[17]["image"]["bytes"]                       # one row: one small row group is read
     for row in train.stream(): ...                    # all rows in order, a row group in memory at a time
 
@@ -37,7 +37,7 @@ from phq_data.rig import PortraitRig, RigError
 
 __all__ = ["Release", "ReleaseError", "Split", "open"]
 
-PICTURES: tuple[str, ...] = ("image", "mask")
+IMAGE_COLUMNS: tuple[str, ...] = ("image", "mask")
 _OPEN_FILES = 32
 _KEPT_GROUPS = 4
 
@@ -283,7 +283,7 @@ class Split:
         return len(self._positions)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """Row `position` with its pictures. Raises `IndexError` beyond the end."""
+        """Row `position` with its images. Raises `IndexError` beyond the end."""
         if not -len(self) <= position < len(self):
             raise IndexError(f"row {position} of {len(self)}")
         return self.take([position])[0]
@@ -302,9 +302,9 @@ class Split:
         return self.release.read_places(places, columns or self.release.columns)
 
     def metadata(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows as an Arrow table, without pictures unless `columns` names them."""
+        """Rows as an Arrow table, without images unless `columns` names them."""
         release = self.release
-        names = list(columns) if columns else [c for c in release.columns if c not in PICTURES]
+        names = list(columns) if columns else [c for c in release.columns if c not in IMAGE_COLUMNS]
         index = release.index
         shards, rows = (index[name].to_numpy()[self._positions] for name in ("shard", "row"))
         tables = []
@@ -404,7 +404,7 @@ class _Shards:
             table = self._group(shard, group, names)
             start = int(self._starts[shard][group])
             for position, row in wanted:
-                # A slice copies nothing; `take` would copy the pictures once more.
+                # A slice copies nothing; `take` would copy the images once more.
                 found[position] = table.slice(row - start, 1).to_pylist()[0]
         return found
 

@@ -30,7 +30,7 @@ _FROM_PORTRAIT = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What the plan of a release must know of a row; its pictures stay in the workspace."""
+    """What the plan of a release must know of a row; its images stay in the workspace."""
 
     place: Place
     split: str
@@ -38,7 +38,7 @@ class Facts:
     pixels: str
     mask_pixels: str
     encoded: str
-    bytes: int  # encoded picture and mask, also where the picture is left out: it may be filled in
+    bytes: int  # encoded image and mask, also where the image is left out: it may be filled in
 
 
 Truth = Mapping[str, Mapping[str, Any]]
@@ -84,7 +84,7 @@ class Joined:
 
 
 def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> Iterator[list[Joined]]:
-    """Batches of the portraits at `places` (part -> row -> place) with their pictures, part by part.
+    """Batches of the portraits at `places` (part -> row -> place) with their images, part by part.
 
     Memory holds one batch and the small tables of one part.
     """
@@ -130,15 +130,13 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
 
 
 def pixel_digests(portrait: Mapping[str, Any]) -> tuple[str, str]:
-    """(picture, mask) digests of a row of `portraits`, decoded. Raises `ReleaseError` naming the row."""
+    """(image, mask) digests of a row of `portraits`, decoded. Raises `ReleaseError` naming the row."""
     from phq_data.images.codecs import PhotoError, decode_struct
 
     try:
         image, mask = decode_struct(portrait["image"]), decode_struct(portrait["mask"])
     except (PhotoError, OSError) as error:
-        raise ReleaseError(
-            f"the picture of portrait {portrait['portrait_id']} is damaged: {error}"
-        ) from error
+        raise ReleaseError(f"the image of portrait {portrait['portrait_id']} is damaged: {error}") from error
     return pixel_digest(image), pixel_digest(mask)
 
 
@@ -150,7 +148,7 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> str:
 
 
 def stored_schema() -> pa.Schema:
-    """`schema.RELEASE` with what Hugging Face `datasets` needs in a file's footer to show the pictures."""
+    """`schema.RELEASE` with what Hugging Face `datasets` needs in a file's footer to show the images."""
     features = {field.name: _feature(field) for field in schema.RELEASE}
     return schema.RELEASE.with_metadata(
         {

@@ -27,7 +27,7 @@ from phq_data.release.rows import Facts, Truth, joined, stored_schema
 from phq_data.release.select import Place
 from phq_data.workspace import Workspace
 
-ROW_BYTES = 1_500  # about what a row takes beside its pictures
+ROW_BYTES = 1_500  # about what a row takes beside its images
 _GROUP_BYTES = 4 << 20
 _GROUP_ROWS = 256
 _WAVE = 128  # shards in the making at once
@@ -198,7 +198,7 @@ def _write_shard(
 
 
 def _writer(file: BinaryIO, kind: pa.Schema) -> pq.ParquetWriter:
-    # Pictures are compressed already. Leaves of lists go by another name than their column.
+    # Images are compressed already. Leaves of lists go by another name than their column.
     compression = {
         f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name: "zstd"
         for field in kind
@@ -218,7 +218,7 @@ Item = TypeVar("Item")
 
 
 def grouped(rows: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Row groups of at most 4 MiB of pictures and 256 rows: one is what a random read costs."""
+    """Row groups of at most 4 MiB of images and 256 rows: one is what a random read costs."""
     group: list[Item] = []
     size = 0
     for row in rows:

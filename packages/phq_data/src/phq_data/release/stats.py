@@ -1,4 +1,4 @@
-"""What is in a release, in numbers: counted from its shards, without pictures."""
+"""What is in a release, in numbers: counted from its shards, without images."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def _check_rights(release: reader.Release, permissions: Sequence[Permission]) ->
         hint = (
             ""
             if use == "publish-ids"
-            else "\nOr publish without the pictures: phq release build --images none."
+            else "\nOr publish without the images: phq release build --images none."
         )
         raise RightsError(rights.explain(refused, use) + hint)
 

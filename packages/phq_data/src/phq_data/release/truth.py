@@ -56,7 +56,7 @@ def _by_portrait(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _by_people(path: Path, workspace: Workspace) -> dict[str, dict[str, Any]]:
-    columns = [name for name in photographs.TRUTH.names if name != "mask"]
+    columns = [name for name in schema.TRUTH.names if name != "mask"]
     people: dict[str, list[dict[str, Any]]] = {}
     for row in photographs.read_truth(path, columns).to_pylist():
         people.setdefault(row["photo_id"], []).append(row)

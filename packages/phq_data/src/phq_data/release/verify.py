@@ -18,7 +18,7 @@ from phq_data.files import stream_sha256
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
-from phq_data.release.reader import PICTURES, Folder, Release
+from phq_data.release.reader import IMAGE_COLUMNS, Folder, Release
 from phq_data.release.splits import near_duplicates
 from phq_data.rig import RigError
 
@@ -52,7 +52,7 @@ def verify(
 
     Checked: the manifest, every file's size and sha256, files that the manifest does not name, the schema,
     every row's digest, camera labels, unique ids, the index, and that the splits do not leak. With `pixels`
-    every picture is decoded and compared with its digest as well (slow; sha256 covers the same bytes).
+    every image is decoded and compared with its digest as well (slow; sha256 covers the same bytes).
     """
     folder = Folder(str(path_or_url))
     try:
@@ -134,7 +134,7 @@ def _check_index(manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
 def _check_shard(
     release: Release, number: int, index: pa.Table, *, damaged: bool, pixels: bool
 ) -> Iterator[Problem]:
-    """Rows of one shard against the index. Pictures are read only where the file is known to be damaged."""
+    """Rows of one shard against the index. Images are read only where the file is known to be damaged."""
     shard = release.manifest.shards[number]
     start = sum(entry.rows for entry in release.manifest.shards[:number])
     expected = index.slice(start, shard.rows).to_pylist()
@@ -150,13 +150,13 @@ def _check_shard(
             if file.metadata.num_rows != shard.rows:
                 yield Problem(shard.path, f"has {file.metadata.num_rows} rows instead of {shard.rows}")
                 return
-            plain = [name for name in names if name not in PICTURES]
+            plain = [name for name in names if name not in IMAGE_COLUMNS]
             first = 0
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
                 wanted = expected[first : first + count]
                 yield from _check_group(
-                    file, group, first, wanted, shard, plain, pictures=damaged or pixels, pixels=pixels
+                    file, group, first, wanted, shard, plain, images=damaged or pixels, pixels=pixels
                 )
                 first += count
     except (OSError, pa.ArrowInvalid) as error:
@@ -171,12 +171,12 @@ def _check_group(
     shard: ShardEntry,
     plain: list[str],
     *,
-    pictures: bool,
+    images: bool,
     pixels: bool,
 ) -> Iterator[Problem]:
-    columns = [*plain, *PICTURES] if pictures else plain
-    # Whether pictures are there is told by their validity, at the price of their smallest leaf.
-    if not pictures:
+    columns = [*plain, *IMAGE_COLUMNS] if images else plain
+    # Whether images are there is told by their validity, at the price of their smallest leaf.
+    if not images:
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
@@ -202,8 +202,8 @@ def _check_group(
             yield Problem(shard.path, "says something else than it was released with", *here)
         elif row["split"] != shard.split:
             yield Problem(shard.path, f"is of the split '{row['split']}'", *here)
-        elif pictures and encoded_digest(row) != entry["encoded"]:
-            yield Problem(shard.path, "its picture or mask was changed", *here)
+        elif images and encoded_digest(row) != entry["encoded"]:
+            yield Problem(shard.path, "its image or mask was changed", *here)
         try:
             camera.check_label(row["camera"])
         except camera.CameraError as error:

@@ -10,7 +10,6 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,27 +23,6 @@ if TYPE_CHECKING:
 
 FOLDER = "tables/decisions"
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-def new_decision(
-    portrait_id: str,
-    verdict: str,
-    reviewer: str,
-    *,
-    reason: str = "",
-    note: str | None = None,
-    seconds: float = 0.0,
-    client: str = "",
-    at: datetime | None = None,
-) -> Decision:
-    """A decision with a fresh id, made now or at `at`. Raises `ReviewError` for a verdict that is none."""
-    if verdict not in VERDICTS:
-        raise ReviewError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
-    when = at or datetime.now(UTC)
-    return Decision(
-        decision_id=ulid(int(when.timestamp() * 1000)), portrait_id=portrait_id, verdict=verdict,
-        reason=reason, note=note, reviewer=reviewer, time=when, seconds=seconds, client=client,
-    )  # fmt: skip
 
 
 def append(workspace: Workspace, decisions: Sequence[Decision]) -> int:

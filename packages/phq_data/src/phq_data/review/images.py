@@ -130,7 +130,7 @@ class PortraitImages:
         self._place(portrait_id)
 
     def prepare(self, portrait_ids: Sequence[str]) -> None:
-        """Begin to make the overlays of portraits that will be looked at next."""
+        """Begin to make the overlays of portraits that come next."""
         for portrait_id in portrait_ids:
             name = self._name(portrait_id, "overlay")
             with self._guard:

@@ -229,7 +229,7 @@ def objections(
 ) -> dict[Use, str]:
     """The uses that the provider's terms stand against and no permission covers, each with the reason.
 
-    `row` needs `provider` and, for lists of addresses, `file_url`. Licenses are not looked at.
+    `row` needs `provider` and, for lists of addresses, `file_url`. Licenses are not checked.
     """
     terms = terms_of(row)
     if terms is None:

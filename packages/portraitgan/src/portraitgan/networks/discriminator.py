@@ -18,7 +18,7 @@ from portraitgan.reference_mode import in_reference_mode
 
 @dataclass(frozen=True)
 class Portraits:
-    """What the discriminator looks at."""
+    """The discriminator's input."""
 
     image: Tensor  # [B, 3, H, H] in -1..1
     raw: Tensor  # [B, 3, R, R] in -1..1
@@ -191,7 +191,7 @@ class Discriminator(nn.Module):
         parts = [portraits.image, filters.resize(portraits.raw, size)]
         if self.config.use_mask:
             if portraits.mask is None:
-                raise ValueError("this discriminator looks at masks, but the portraits have none")
+                raise ValueError("this discriminator takes masks, but the portraits have none")
             parts.append(filters.resize(portraits.mask, size) * 2 - 1)
         return torch.cat(parts, dim=1)
 

@@ -39,7 +39,7 @@ class Generated:
 
     @property
     def portraits(self) -> Portraits:
-        """What the discriminator looks at."""
+        """The discriminator's input."""
         return Portraits(self.image, self.image_raw, self.mask)
 
 
@@ -125,7 +125,7 @@ class Generator(nn.Module):
         draws: rays.RayDraws | None = None,  # none: fresh ones from `random`
         random: Random = None,  # on the generator's device
         density_noise: float = 0.0,
-        plain: bool = False,  # the definition's form of the renderer
+        plain: bool = False,  # the renderer's reference implementation
         planes: Tensor | None = None,  # `self.planes(ws)`, where it is known already
     ) -> Generated:
         """Portraits of given styles. Equal `random` seeds give equal portraits.

@@ -1,6 +1,6 @@
 """What a run will cost, measured before its first iteration, and how many micro-batches go together.
 
-One micro-batch goes through the three phases as in training, on made-up portraits; weights stay as they are.
+One micro-batch goes through the three phases as in training, on random portraits; weights stay as they are.
 The first time warms up, then the median of three counts. On a GPU torch counts the memory. On a CPU what the
 backward pass keeps is counted, and where even a single portrait takes long, that one is measured and
 multiplied.
@@ -135,7 +135,7 @@ def static_gib(parameters: Sequence[int]) -> float:
 
 
 def seconds_left(config: TrainConfig, costs: Sequence[Cost], images: int) -> float:
-    """Seconds from `images` to the end: each stage at the pace of the measured rays nearest to its own."""
+    """Seconds from `images` to the end: each stage at the speed of the measured rays nearest to its own."""
     total = 0.0
     for index, stage in enumerate(config.stages):
         rest = stage_end(config, index) - max(images, stage_start(config, index))

@@ -41,7 +41,7 @@ class GeneratorPhase(nn.Module):
         draws: losses.PassRandomness,
         seen: dict[str, Tensor],
     ) -> Tensor:
-        """The loss; what a status line shows goes into `seen`."""
+        """The loss []; what a status line shows goes into `seen`."""
         loss = losses.generator_loss(
             self.generator, self._others[0], given, schedule, self.config.loss, draws
         )
@@ -70,7 +70,7 @@ class DiscriminatorPhase(nn.Module):
         draws: losses.PassRandomness,
         seen: dict[str, Tensor],
     ) -> Tensor:
-        """The loss; what a status line shows goes into `seen`."""
+        """The loss []; what a status line shows goes into `seen`."""
         if given is None:
             r1 = losses.r1_penalty(
                 self.discriminator,

@@ -1,4 +1,4 @@
-"""The picture of an inspection: the photo with people, key points and windows, and its portraits below.
+"""The image of an inspection: the photo with people, key points and windows, and its portraits below.
 
 Each portrait is a row of three: as cut (with the key points), with the posed rig, and cut out by its mask.
 """
@@ -41,8 +41,8 @@ _BONES = (
 )  # fmt: skip
 
 
-def write_picture(workspace: Workspace, inspection: Inspection) -> str:
-    """Write the picture to `inspect/<id>.png` in the workspace; returns its full path.
+def write_image(workspace: Workspace, inspection: Inspection) -> str:
+    """Write the image to `inspect/<id>.png` in the workspace; returns its full path.
 
     Raises `WorkspaceError` when it cannot be written.
     """
@@ -52,7 +52,7 @@ def write_picture(workspace: Workspace, inspection: Inspection) -> str:
 
 
 def draw(workspace: Workspace, inspection: Inspection) -> bytes:
-    """The picture as a PNG. What cannot be read is said in its place."""
+    """The image as a PNG. What cannot be read is said in its place."""
     blocks: list[Image.Image] = [_heading(inspection)]
     if inspection.photo is not None:
         blocks.append(_photo(workspace, inspection))
@@ -138,12 +138,12 @@ def _portraits(workspace: Workspace, inspection: Inspection, portraits: Sequence
         return []
     wanted = {row["portrait_id"] for row in portraits}
     table = workspace.read_part("tables/portraits", inspection.part, ["portrait_id", "image", "mask"])
-    pictures = {row["portrait_id"]: row for row in _matching(table, wanted)}
+    images = {row["portrait_id"]: row for row in _matching(table, wanted)}
     verdicts = {row["portrait_id"]: row for row in inspection.verdicts}
     rig = load_rig(workspace)
     blocks = []
     for row in portraits:
-        found = pictures[row["portrait_id"]]
+        found = images[row["portrait_id"]]
         try:
             image, mask = decode_struct(found["image"]), decode_struct(found["mask"])
         except PhotoError as error:
