@@ -22,6 +22,7 @@ ELSEWHERE = {
     "rights.toml",
     "settings.toml",
     "tdmrep.json",
+    "withheld.json",
 }
 
 

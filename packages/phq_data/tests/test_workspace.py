@@ -140,6 +140,12 @@ def test_rows_are_found_by_the_start_of_their_id(workspace):
     assert workspace.row("duplicates", "zzz") is None
     with pytest.raises(WorkspaceError, match="give more of the id"):
         workspace.row("duplicates", "ab")
+    workspace.write_part("tables/duplicates", 2, duplicates("abd9", "b"), "x")
+    found = list(workspace.search("tables/duplicates", "portrait_id", "abd", ["portrait_id"]))
+    assert [(part, rows.to_pydict()) for part, rows in found] == [
+        (0, {"portrait_id": ["abd2"]}),
+        (2, {"portrait_id": ["abd9"]}),
+    ]
 
 
 def test_kept_portraits_are_those_screened_in_without_their_near_duplicates(make_workspace):

@@ -41,6 +41,9 @@ COLUMNS: Mapping[str, Renames] = {
 EVIDENCE: Mapping[str, Renames] = {"ingest": PROVENANCE, "screen": _SCREENED}
 """Keys of the ledger's evidence, by stage."""
 
+LABEL_EVIDENCE: Renames = {"guess_open": "prior_std", "guess_apart": "prior_angle"}
+"""Evidence that the error probability of a label is made from."""
+
 DEGREES = frozenset({"expected_yaw_error"})
 """Angles that version 1 wrote in degrees, by their new name."""
 

@@ -1,7 +1,8 @@
-"""Files: SHA-256, writing one whole or not at all, reading safetensors, and the file system that is meant."""
+"""Files: SHA-256, what people wrote, safetensors, writing whole or not at all; which file system is meant."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -98,6 +99,24 @@ def read_tensors(
         raise refuse(missing) from None
     except (SafetensorError, OSError) as error:
         raise refuse(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def read_written_text(path: str | Path) -> str:
+    """The text of a file that a person wrote, without a byte-order mark.
+
+    Raises `OSError`, and `UnicodeDecodeError` (a `ValueError`) for what `written_encoding` is wrong about.
+    """
+    return Path(path).read_text(encoding=written_encoding(path))
+
+
+def written_encoding(path: str | Path) -> str:
+    """The encoding of a file that a person wrote: UTF-8, with a byte-order mark or not, or UTF-16 with one.
+
+    Editors of Windows begin a file with such a mark, and its PowerShell writes UTF-16. Raises `OSError`.
+    """
+    with Path(path).open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if wide else "utf-8-sig"
 
 
 def _flush_folder(folder: Path) -> None:

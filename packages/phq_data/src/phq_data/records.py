@@ -188,15 +188,10 @@ class Portrait(Record):
     mask: EncodedImage
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Screened(Record):
-    """The verdict on a portrait."""
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """The numbers that a portrait is judged by."""
 
-    table = "screened"
-    portrait_id: str
-    photo_id: str
-    kept: bool
-    reasons: tuple[str, ...]
     blur: float
     exposure_low: float
     exposure_high: float
@@ -208,6 +203,21 @@ class Screened(Record):
     mask_share: float
     overlap: float
     error_probability: float
+
+    def numbers(self) -> dict[str, float]:
+        """These fields by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Measurements)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Screened(Record, Measurements):
+    """The verdict on a portrait."""
+
+    table = "screened"
+    portrait_id: str
+    photo_id: str
+    kept: bool
+    reasons: tuple[str, ...]
     expected_yaw_error: float | None = None
     phash: int
     overlay: EncodedImage | None = None

@@ -92,7 +92,7 @@ def test_no_weight_of_evidence_is_negative(model: uncertainty.UncertaintyModel) 
 
 def test_what_is_not_known_counts_as_average(model: uncertainty.UncertaintyModel) -> None:
     average = dict(zip(model.names, model.mean, strict=True))
-    assert model.assess({}) == model.assess(average) == model.assess({"guess_apart": float("nan")})
+    assert model.assess({}) == model.assess(average) == model.assess({"prior_angle": float("nan")})
     bare = assess(model, yaw_std=None, orientation_prior=None)  # a fitter that tells no more
     unfitted = assess(model, fitted=False)
     assert 0 < bare.wrong < 1 and 0 < unfitted.wrong < 1

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from phq_data.errors import ModelError
+from phq_data.files import read_written_text
 
 Status = Literal["ok", "optional", "attention", "missing"]
 """`missing`: the default pipeline does not work without it. `optional`: not here, and not needed.
@@ -302,7 +303,7 @@ def prefect_server(folder: Path | None = None) -> tuple[str, str]:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_written_text(path))
     except (OSError, ValueError):
         return {}
 

@@ -56,6 +56,7 @@ def make_app() -> typer.Typer:
 
     from phq_data import __version__
     from phq_data.cli import evaluation, interchange, models, release, report, workspace
+    from phq_data.command_line import refuse_repeats
 
     app = typer.Typer(
         name="phq",
@@ -88,7 +89,7 @@ def make_app() -> typer.Typer:
     models.register(app)
     interchange.register(app)
     workspace.register(app)
-    return app
+    return refuse_repeats(app)
 
 
 if __name__ == "__main__":

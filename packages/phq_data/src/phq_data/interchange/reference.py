@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera
+from phq_data.files import read_written_text
 from phq_data.interchange.eg3d import read_pair
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 
@@ -32,7 +33,7 @@ def read_folder(folder: Path) -> Iterator[ReferencePortrait]:
     """
     path = folder / "result.json"
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(read_written_text(path))
     except FileNotFoundError:
         raise ExchangeError(f"{folder} has neither result.json nor dataset.zip") from None
     except (OSError, ValueError) as error:

@@ -59,7 +59,7 @@ class ReleaseOptions:
     parent: str = ""  # version; "" = the highest one there
     repack: bool = False  # pack all rows anew instead of keeping the parent's shards
     keep_duplicates: bool = False
-    permission: Permission | None = None
+    permissions: tuple[Permission, ...] = ()
     creator: str = "the people who ran phq release build"
     url: str = ""  # where the release will be published
     workers: int = 2
@@ -111,15 +111,14 @@ def build(
         raise VersionError(f"{target} exists already; a version never changes: choose the next number")
     with finished(workspace), _alone(releases) as partial:
         parent = _parent(releases, options.parent, number)
-        gone = _tombstones(releases)
+        gone = tombstones.of_shelf(releases)
         config = load_config(workspace)
-        permissions = (options.permission,) if options.permission else ()
         selection = select(
             workspace,
             reviewed=not options.unreviewed,
             rule=options.rule,
             tombstones=gone,
-            permissions=permissions,
+            permissions=options.permissions,
             duplicate_distance=config.dedup.max_distance,
             keep_duplicates=options.keep_duplicates,
         )
@@ -157,6 +156,8 @@ def build(
             about=_about(selection, options, changes if parent else None, summary, rig, workspace, gone),
         )
         manifest = _write_documents(manifest, partial, parent, summary)
+        tombstones.add(LocalFileSystem(), str(partial), gone, copy=True)
+        tombstones.add(LocalFileSystem(), str(releases.resolve()), gone)
         (partial / manifests.NAME).write_bytes(manifest.to_bytes())
         partial.rename(target)
     return ReleaseResult(target, manifest, changes if parent else None, selection.left_out)
@@ -206,10 +207,6 @@ def _parent(releases: Path, wanted: str, number: Version) -> reader.Release | No
         return reader.open(releases / name)
     except ReleaseError as error:
         raise ReleaseError(f"the parent of {number} cannot be used: {error}") from error
-
-
-def _tombstones(releases: Path) -> tombstones.Tombstones:
-    return tombstones.read(LocalFileSystem(), str(releases.resolve()))
 
 
 def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
@@ -402,11 +399,12 @@ def _about(
         "rig": dict(rig),
         "licenses": summary.licenses,
         "providers": summary.providers,
-        "permission": options.permission.to_dict() if options.permission else None,
+        "permissions": [permission.to_dict() for permission in options.permissions],
         "terms_checked": {name: terms.checked for name, terms in rights.TERMS.items()},
         "creator": options.creator,
         "url": options.url,
         "changes": vars(changes).copy() if changes else None,
+        tombstones.RECORDED: True,
         "tombstones": sorted({portrait for entry in gone.entries for portrait in entry.portraits}),
     }
 

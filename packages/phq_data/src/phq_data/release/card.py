@@ -13,6 +13,7 @@ from phq_data.release import rights
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
 from phq_data.sources import is_web_address
+from phq_data.text import markdown, spreadsheet_cell
 
 _ATTRIBUTION = (
     "portrait_id",
@@ -63,7 +64,7 @@ def readme(manifest: Manifest, summary: Summary) -> str:
     return f"""---
 {_yaml(front)}---
 
-# {manifest.name} {manifest.version}
+# {markdown(manifest.name)} {manifest.version}
 
 {wording.summary_sentence(manifest, summary)}
 
@@ -85,7 +86,8 @@ from datasets import load_dataset
 load_dataset("parquet", data_files="data/train-*.parquet", split="train")[0]["image"]
 ```
 
-`datasets` does not know of images that were taken down: read `tombstones.json`, or use the PHQ reader.
+Of images that were taken down after this release was published, `datasets` reads empty rows once it
+was pushed again; the PHQ reader leaves them out at once.
 
 | split | portraits |
 | --- | ---: |
@@ -111,8 +113,8 @@ out by every PHQ reader at once, and missing from the next version. Please delet
 
 ## Citation
 
-{manifest.name} {manifest.version} ({manifest.created}), {manifest.about["creator"]}. `manifest.json` has the
-sha256 of every file; cite its digest to name these bytes.
+{markdown(manifest.name)} {manifest.version} ({manifest.created}), {markdown(manifest.about["creator"])}.
+`manifest.json` has the sha256 of every file; cite its digest to name these bytes.
 """
 
 
@@ -125,22 +127,24 @@ def datasheet(manifest: Manifest, summary: Summary) -> str:
         for name in names:
             value = said[name]
             parts += [value] if isinstance(value, str) else value
-        return "\n\n".join(parts)
+        return "\n\n".join(map(markdown, parts))
 
     left_out = manifest.about["counts"]["left_out"]
     dropped = (
         "\n".join(f"- {reason.replace('_', ' ')}: {count:,}" for reason, count in left_out.items())
         or "- none"
     )
-    permission = manifest.about["permission"]
+    permissions = manifest.about["permissions"]
     stated = (
-        f"A permission was stated: `{json.dumps(permission)}`." if permission else "No permission was stated."
+        f"Permissions were stated:\n\n```json\n{json.dumps(permissions, indent=1)}\n```\n"
+        if permissions
+        else "No permission was stated."
     )
-    return f"""# Datasheet: {manifest.name} {manifest.version}
+    return f"""# Datasheet: {markdown(manifest.name)} {manifest.version}
 
 ## Motivation
 
-{text("dataUseCases")} Released by {manifest.about["creator"]} on {manifest.created}.
+{text("dataUseCases")} Released by {markdown(manifest.about["creator"])} on {manifest.created}.
 
 ## Composition
 
@@ -164,7 +168,7 @@ Left out of this release:
 
 {text("dataAnnotationProtocol", "dataAnnotationAnalysis")}
 
-Annotators: {text("annotatorDemographics")} Tools: {", ".join(said["machineAnnotationTools"])}.
+Annotators: {text("annotatorDemographics")} Tools: {markdown(", ".join(said["machineAnnotationTools"]))}.
 
 ## Uses
 
@@ -183,18 +187,18 @@ Annotators: {text("annotatorDemographics")} Tools: {", ".join(said["machineAnnot
 def licenses(manifest: Manifest, summary: Summary) -> str:
     """The table of licenses."""
     lines = "".join(
-        f"| {name} | {count:,} | {rights.license_url(name) or '-'} |\n"
+        f"| {markdown(name)} | {count:,} | {rights.license_url(name) or '-'} |\n"
         for name, count in summary.licenses.items()
     )
-    providers = "".join(f"| {name} | {count:,} |\n" for name, count in summary.providers.items())
-    permission = manifest.about["permission"]
+    providers = "".join(f"| {markdown(name)} | {count:,} |\n" for name, count in summary.providers.items())
+    permissions = manifest.about["permissions"]
     stated = (
-        "\nFor rows whose license alone does not allow their use, this permission was "
-        f"stated:\n\n```json\n{json.dumps(permission, indent=1)}\n```\n"
-        if permission
+        "\nFor rows whose license alone does not allow their use, these permissions were "
+        f"stated:\n\n```json\n{json.dumps(permissions, indent=1)}\n```\n"
+        if permissions
         else ""
     )
-    return f"""# Licenses of {manifest.name} {manifest.version}
+    return f"""# Licenses of {markdown(manifest.name)} {manifest.version}
 
 Every image has its own license, named in the column `license` of its row; `attribution.csv` names authors.
 
@@ -222,7 +226,7 @@ def change_log(manifest: Manifest, summary: Summary, before: str) -> str:
             f"{changes['shards_copied']:,} shards are those of {parent}, {changes['shards_written']:,} "
             "were written."
         )
-    title = f"# Changes of {manifest.name}\n"
+    title = f"# Changes of {markdown(manifest.name)}\n"
     rest = before.removeprefix(before.split("\n## ", 1)[0]).lstrip("\n") if "\n## " in before else ""
     return f"{title}\n## {manifest.version} ({manifest.created})\n\n{what}\n" + (f"\n{rest}" if rest else "")
 
@@ -236,17 +240,12 @@ def _attribution(folder: Path, manifest: Manifest) -> None:
                 if not row["page_url"] and is_web_address(row["file_url"]):
                     row["page_url"] = row["file_url"]  # nothing else to point at
                 row["license_url"] = row["license_url"] or rights.license_url(row["license"])
-                writer.writerow([*(_cell(row[name]) for name in _ATTRIBUTION), "cut and resampled"])
-
-
-def _cell(value: str | None) -> str:
-    """Spreadsheets run what starts like a formula; names from the web must not."""
-    text = " ".join((value or "").split())
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+                said = (" ".join((row[name] or "").split()) for name in _ATTRIBUTION)
+                writer.writerow([*map(spreadsheet_cell, said), "cut and resampled"])
 
 
 def _license_sentence(summary: Summary) -> str:
-    names = ", ".join(f"{name} ({count:,})" for name, count in summary.licenses.items())
+    names = ", ".join(f"{markdown(name)} ({count:,})" for name, count in summary.licenses.items())
     return f"Every image keeps its own license: {names}."
 
 

@@ -18,12 +18,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release import manifest as manifests
-from phq_data.release import reader, rights
+from phq_data.release import reader, rights, tombstones
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import pixel_digest
@@ -281,6 +282,8 @@ def _finish(
         parent={"version": manifest.version, "digest": manifest.digest},
         about={**manifest.about, "fill": dict(about)},
     )
+    tombstones.add(LocalFileSystem(), str(target), release.tombstones, copy=True)
+    tombstones.add(LocalFileSystem(), str(target.parent), release.tombstones)
     (target / manifests.NAME).write_bytes(done.to_bytes())
 
 

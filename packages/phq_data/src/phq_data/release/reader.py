@@ -30,7 +30,7 @@ from phq_data import old_schema, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import file_system
 from phq_data.release import manifest as manifests
-from phq_data.release import tombstones
+from phq_data.release import tombstones, withheld
 from phq_data.release.manifest import Manifest, ShardEntry
 from phq_data.rig import PortraitRig, RigError
 
@@ -100,7 +100,8 @@ def open(path_or_url: str | Path, *, digest: str | None = None) -> Release:
             f"{path_or_url} has the digest {found.digest}, not {digest}: it is another release"
         )
     sizes = folder.sizes()
-    for entry in found.entries:
+    today = withheld.read(folder.fs, folder.root)
+    for entry in map(today.now, found.entries):
         if entry.path not in sizes:
             raise ReleaseError(
                 f"the release {path_or_url} lacks {entry.path}: get it again (phq release pull resumes)"
@@ -132,6 +133,12 @@ class Release:
         """Its version."""
         return self.manifest.version
 
+    @cached_property
+    def shards(self) -> tuple[ShardEntry, ...]:
+        """Its shards as they are: other than the manifest says where rows were withheld after publication."""
+        today = withheld.read(self.folder.fs, self.folder.root)
+        return tuple(today.now(shard) for shard in self.manifest.shards)
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Its splits that have rows."""
@@ -144,10 +151,7 @@ class Release:
 
     def refresh(self) -> None:
         """Read the list of taken-down portraits again (a long run may do this now and then)."""
-        parent = self.folder.root.rpartition("/")[0]
-        self.tombstones = tombstones.joined(
-            tombstones.read(self.folder.fs, place) for place in (parent, self.folder.root) if place
-        )
+        self.tombstones = tombstones.of_release(self.folder.fs, self.folder.root, self.manifest.about)
         self._alive: NDArray[np.bool_] | None = None
 
     @cached_property

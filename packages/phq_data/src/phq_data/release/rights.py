@@ -18,6 +18,7 @@ from phq_data.sources.terms import TERMS, USES, Permission, Use, recorded, terms
 
 __all__ = [
     "TERMS", "USES", "Permission", "RightsError", "Use", "check", "explain", "license_url", "refusal",
+    "stated",
 ]  # fmt: skip
 
 
@@ -57,6 +58,12 @@ def check(
         if reason:
             found.setdefault(reason, []).append(row["portrait_id"])
     return found
+
+
+def stated(about: Mapping[str, Any]) -> list[Permission]:
+    """The permissions that a manifest records; one of 0.1.0 has at most one. Raises `ValueError`."""
+    found = about.get("permissions") or [about.get("permission")]
+    return [Permission.parse({**one, "scope": list(one["scope"])}) for one in found if one]
 
 
 def explain(refused: Mapping[str, list[str]], use: Use) -> str:

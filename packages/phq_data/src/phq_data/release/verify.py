@@ -16,13 +16,14 @@ from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
+from phq_data.release import tombstones, withheld
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.reader import IMAGE_COLUMNS, Folder, Release
 from phq_data.release.splits import near_duplicates
 from phq_data.rig import RigError
 
 _CHUNK = 4 << 20
-_BESIDE = ("tombstones.json",)  # may lie in the folder without being part of the release
+_BESIDE = (tombstones.NAME, withheld.NAME)  # may lie in the folder without being part of the release
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,15 @@ def verify(
         return [Problem(manifests.NAME, "is missing: this is no release, or a push was interrupted")]
     except ReleaseError as error:
         return [Problem(manifests.NAME, str(error))]
-    problems, broken = _check_files(folder, manifest, workers, on_bytes)
+    try:
+        today = withheld.read(folder.fs, folder.root)
+        problems, broken = _check_files(folder, manifest, today, workers, on_bytes)
+        lists = tombstones.missing(folder.fs, folder.root, manifest.about)
+        problems += [Problem(tombstones.NAME, f"is missing: the release {one.text}") for one in lists]
+        if not all(one.is_readable for one in lists):
+            return problems
+    except ReleaseError as error:
+        return [Problem(manifests.NAME, str(error))]
     try:
         release = Release(folder, manifest)
         index = release.index
@@ -71,7 +80,9 @@ def verify(
     for number, shard in enumerate(manifest.shards):
         missing = any(p.file == shard.path and "missing" in p.what for p in problems)
         if not missing and not rows:
-            problems += _check_shard(release, number, index, damaged=shard.path in broken, pixels=pixels)
+            problems += _check_shard(
+                release, number, index, today, damaged=shard.path in broken, pixels=pixels
+            )
     if not broken:
         problems += _check_leaks(release, _distance(manifest, duplicate_distance))
         problems += _check_rig(release)
@@ -79,11 +90,15 @@ def verify(
 
 
 def _check_files(
-    folder: Folder, manifest: Manifest, workers: int, on_bytes: Callable[[int, int], None]
+    folder: Folder,
+    manifest: Manifest,
+    today: withheld.Withheld,
+    workers: int,
+    on_bytes: Callable[[int, int], None],
 ) -> tuple[list[Problem], set[str]]:
     """Problems of files as bytes, and the files that have any."""
     sizes = folder.sizes()
-    entries = manifest.entries
+    entries = [today.now(entry) for entry in manifest.entries]
     total = sum(entry.bytes for entry in entries)
     done = 0
 
@@ -131,12 +146,15 @@ def _check_index(manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
 
 
 def _check_shard(
-    release: Release, number: int, index: pa.Table, *, damaged: bool, pixels: bool
+    release: Release, number: int, index: pa.Table, today: withheld.Withheld, *, damaged: bool, pixels: bool
 ) -> Iterator[Problem]:
     """Rows of one shard against the index. Images are read only where the file is known to be damaged."""
     shard = release.manifest.shards[number]
     start = sum(entry.rows for entry in release.manifest.shards[:number])
     expected = index.slice(start, shard.rows).to_pylist()
+    for row, alive in zip(expected, release.alive()[start : start + shard.rows], strict=True):
+        if not alive and row["portrait_id"] in today.portraits:
+            row["digest"] = None
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
             file = parquet.opened(source)
@@ -197,6 +215,8 @@ def _check_group(
         if row["portrait_id"] != entry["portrait_id"]:
             yield Problem(shard.path, f"holds portrait {row['portrait_id'][:12]} instead", *here)
             continue
+        if entry["digest"] is None:
+            continue  # taken down after it was published, and empty since
         if row_digest(row) != entry["digest"]:
             yield Problem(shard.path, "says something else than it was released with", *here)
         elif row["split"] != shard.split:

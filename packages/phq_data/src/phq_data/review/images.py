@@ -27,11 +27,11 @@ from phq_data import parquet
 from phq_data.errors import PhqError
 from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
 from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.model_set import load_rig
 from phq_data.pipeline.photos import read_photo
 from phq_data.records import EncodedImage, Label, Pose, Record, columns, from_table
 from phq_data.rendering import renderer
 from phq_data.rendering.rasterizer import rasterise
-from phq_data.report.page import load_rig
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS
 from phq_data.rig import PortraitRig

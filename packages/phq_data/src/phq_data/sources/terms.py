@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from phq_data.files import read_written_text
 from phq_data.sources import SourceError
 
 Use = Literal["search", "store", "train", "publish-images", "publish-ids"]
@@ -185,7 +186,7 @@ class Permission:
         Raises `TermsError` that says what is wrong with it.
         """
         try:
-            return cls.parse(json.loads(Path(path).read_text()))
+            return cls.parse(json.loads(read_written_text(path)))
         except (OSError, ValueError) as error:
             raise TermsError(f"the permission {path} cannot be used: {error}") from error
 

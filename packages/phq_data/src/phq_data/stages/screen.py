@@ -15,7 +15,7 @@ from PIL import Image
 
 from phq_data.config import ScreenConfig
 from phq_data.images.codecs import PhotoError, decode_struct, encode_image, perceptual_hash
-from phq_data.records import EncodedImage, Fit, Person, Portrait, Screened
+from phq_data.records import EncodedImage, Fit, Measurements, Person, Portrait, Screened
 from phq_data.rig import PortraitRig
 from phq_data.stages.base import Inputs, Outcome, Stage, StageContext, StageResult, Tick, no_tick
 from phq_data.stages.crop import TIGHTER, LabelledCrop
@@ -81,21 +81,10 @@ def screen(
     return StageResult(verdicts, outcomes)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The numbers that a portrait is judged by: those of `screened`, and three that only the ledger keeps."""
+@dataclass(frozen=True, kw_only=True)
+class Scores(Measurements):
+    """All that is measured of a portrait: the numbers of `screened`, and three that only the ledger keeps."""
 
-    blur: float
-    exposure_low: float
-    exposure_high: float
-    contrast: float
-    effective_resolution: float
-    padding: float
-    landmark_error: float
-    shoulder_error: float
-    mask_share: float
-    overlap: float
-    error_probability: float
     expected_yaw_error: float
     coverage: float  # share of the label's body that lies on the person
     head_outside: float  # share of the head that lies outside the photo
@@ -150,20 +139,15 @@ def _scores(
         evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
     )
     return Scores(
-        blur=pixels.blur,
-        exposure_low=pixels.exposure_low,
-        exposure_high=pixels.exposure_high,
-        contrast=pixels.contrast,
+        **asdict(pixels),
         effective_resolution=portrait.effective_resolution,
         padding=portrait.padding,
         landmark_error=portrait.landmark_error,
         shoulder_error=portrait.shoulder_error,
-        mask_share=pixels.mask_share,
         overlap=intrusion(crop.window, target, others),
         error_probability=expected.wrong,
         expected_yaw_error=expected.expected_yaw_error,
-        coverage=on_rig.coverage,
-        head_outside=on_rig.head_outside,
+        **asdict(on_rig),
     )
 
 
@@ -175,17 +159,7 @@ def _verdict(
         photo_id=portrait.photo_id,
         kept=not reasons,
         reasons=tuple(reasons),
-        blur=scores.blur,
-        exposure_low=scores.exposure_low,
-        exposure_high=scores.exposure_high,
-        contrast=scores.contrast,
-        effective_resolution=scores.effective_resolution,
-        padding=scores.padding,
-        landmark_error=scores.landmark_error,
-        shoulder_error=scores.shoulder_error,
-        mask_share=scores.mask_share,
-        overlap=scores.overlap,
-        error_probability=scores.error_probability,
+        **scores.numbers(),
         expected_yaw_error=scores.expected_yaw_error,
         phash=phash,
         overlay=overlay,

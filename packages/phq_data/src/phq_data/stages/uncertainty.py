@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from phq_data.arrays import FloatArray
+from phq_data.compatibility import LABEL_EVIDENCE
 from phq_data.models.keypoints import head_score
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
@@ -37,7 +38,7 @@ WRONG = 15.0
 
 EVIDENCE: tuple[str, ...] = (
     "label_residual", "uncovered", "fit_residual", "head_unseen", "shoulders_unseen", "shoulder_unseen",
-    "other_side", "elsewhere", "yaw_open", "guess_open", "guess_apart", "head_turned", "unfinished",
+    "other_side", "elsewhere", "yaw_open", "prior_std", "prior_angle", "head_turned", "unfinished",
 )  # fmt: skip
 """The larger, the less certain the label; see `evidence`."""
 VIEW: tuple[str, ...] = ("behind", "sideways", "steep")
@@ -65,8 +66,10 @@ class UncertaintyModel:
     @property
     def digest(self) -> str:
         """Hex digest of all numbers: equal models have equal digests."""
+        first = {new: old for old, new in LABEL_EVIDENCE.items()}
+        names = [first.get(name, name) for name in self.names]
         numbers = [array.tolist() for array in (self.mean, self.deviation, self.wrong, self.error)]
-        return hashlib.sha256(json.dumps([self.names, numbers]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([names, numbers]).encode()).hexdigest()[:16]
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> UncertaintyModel:
@@ -134,10 +137,10 @@ def _of_fit(fit: Fit, direction: FloatArray) -> dict[str, float]:
         found["yaw_open"] = float(np.log(fit.yaw_std + 0.01))
     if fit.orientation_prior is not None:
         towards = fit.orientation_prior[:3]
-        found["guess_open"] = float(np.log(fit.orientation_prior[6] + 0.01))
+        found["prior_std"] = float(np.log(fit.orientation_prior[6] + 0.01))
         cosine = towards @ direction / max(float(np.linalg.norm(towards)), 1e-6)
         # The root: from 5 to 10 degrees means as much as from 40 to 60.
-        found["guess_apart"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
+        found["prior_angle"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
     return found
 
 

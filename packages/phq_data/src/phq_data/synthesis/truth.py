@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,6 @@ from phq_data.files import writing
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.records import EncodedImage, TruePerson
 from phq_data.schema import TRUTH, SchemaError
-from phq_data.synthesis.draw import Lens
 from phq_data.synthesis.figure import body
 from phq_data.synthesis.photograph import HEAD, Photo, Subject, label_of
 
@@ -45,17 +43,11 @@ _WINDOW_WEIGHTS = {
 
 def true_people(photo: Photo, seed: int, index: int, uri: str) -> list[TruePerson]:
     """What is true of the people of a photo, left to right."""
-    photo_id = hashlib.sha256(photo.jpeg).hexdigest()
-    return [
-        _person(
-            subject, photo.lens, photo_id=photo_id, uri=uri, seed=seed, index=index, order=order,
-            people=len(photo.subjects),
-        )
-        for order, subject in enumerate(photo.subjects)
-    ]  # fmt: skip
+    return [_person(photo, order, seed, index, uri) for order in range(len(photo.subjects))]
 
 
-def _person(subject: Subject, lens: Lens, **place: Any) -> TruePerson:
+def _person(photo: Photo, order: int, seed: int, index: int, uri: str) -> TruePerson:
+    subject, lens = photo.subjects[order], photo.lens
     label = label_of(subject.place)
     yaw, pitch, roll = cameras.angles(label)
     model = body()
@@ -73,7 +65,12 @@ def _person(subject: Subject, lens: Lens, **place: Any) -> TruePerson:
     usable = sum(int(s != OUTSIDE) and not c for s, c in zip(shoulders, covered, strict=True))
     person = subject.person
     return TruePerson(
-        **place,
+        photo_id=hashlib.sha256(photo.jpeg).hexdigest(),
+        uri=uri,
+        seed=seed,
+        index=index,
+        order=order,
+        people=len(photo.subjects),
         scored=bool(head >= 0.6 and usable >= 1 and unit * HEAD >= 24),
         photo_width=lens.width,
         photo_height=lens.height,
