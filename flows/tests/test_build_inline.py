@@ -237,7 +237,7 @@ def test_touching_the_photos_adds_nothing(photos, tmp_path):
     os.utime(source / "synthetic-1.jpg", (1, 1))
     assert build(folder, source).returncode == 0
     after = rows_of(folder)
-    for name in ("photos", "people", "fits", "portraits", "screened"):
+    for name in ("photos", "people", "fits", "portraits", "screened", "ledger"):
         assert after[name] == before[name]
 
 

@@ -312,10 +312,14 @@ def test_a_file_of_the_same_time_and_size_is_read_again_when_a_stage_found_it_ch
     assert refer(workspace, folder)["b.jpg"] != before["b.jpg"]
 
 
-def test_a_file_that_was_deleted_keeps_its_row(workspace, folder):
+@pytest.mark.parametrize("left", ["nothing", "a broken link"])
+def test_a_file_that_was_deleted_keeps_its_row(workspace, folder, left):
     before = refer(workspace, folder)
     (folder / "b.jpg").unlink()
+    if left == "a broken link":
+        (folder / "b.jpg").symlink_to(folder / "unplugged.jpg")
     assert refer(workspace, folder) == before
+    assert [row["error"] for row in plan(workspace)] == ["", "", ""]
 
 
 def test_rights_that_are_stated_later_replace_what_was_planned_and_only_that(workspace):

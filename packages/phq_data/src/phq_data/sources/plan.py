@@ -212,7 +212,8 @@ class Plan:
         if known is not None and (taken_out or (item.sha256 and item.sha256 == known.sha256)):
             return known, partial(dataclasses.replace, size=file.size, mtime_ns=file.mtime_ns)
         if known is not None and known.referenced:
-            return known, item
+            unread = item.error and item.error not in PERMANENT  # it may come back: what was made of it stays
+            return known, partial(dataclasses.replace) if unread else item
         if not self.gone.get(item.sha256):
             return None
         moved = self.gone[item.sha256].pop(0)
