@@ -24,6 +24,7 @@ FLOORS = {
     # From the ground up. A room imports rooms of lower floors and itself, never one of its own floor.
     "phq_data": (
         {"errors", "arrays", "text", "process_pool"},
+        {"foreign", "parquet"},
         {"files", "restricted_pickle", "typed_json"},
         {"compatibility"},
         {"camera", "config", "schema"},
@@ -59,7 +60,7 @@ FLOORS = {
 LIGHT_CORE = {
     "",  # the package itself: `__version__`
     "errors", "arrays", "text", "process_pool", "compatibility", "camera", "files", "schema", "typed_json",
-    "old_schema", "records", "rig", "workspace", "restricted_pickle",
+    "old_schema", "records", "rig", "workspace", "restricted_pickle", "foreign", "parquet",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once
 }  # fmt: skip
 """What `portraitgan` may import of `phq_data`, beside `release.reader`."""

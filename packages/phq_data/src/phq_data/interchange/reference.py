@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera
+from phq_data.foreign import parse_json
 from phq_data.interchange.eg3d import read_pair
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 
@@ -32,7 +32,7 @@ def read_folder(folder: Path) -> Iterator[ReferencePortrait]:
     """
     path = folder / "result.json"
     try:
-        entries = json.loads(path.read_text())
+        entries = parse_json(path.read_text(), finite=False)
     except FileNotFoundError:
         raise ExchangeError(f"{folder} has neither result.json nor dataset.zip") from None
     except (OSError, ValueError) as error:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from phq_data.compatibility import first_names
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -50,8 +51,8 @@ def embedded_models() -> tuple[EmbeddedModel, ...]:
     """Every network shipped with the package, without touching the network files themselves."""
     table = _model_folder() / "checksums.json"
     try:
-        entries = json.loads(table.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        entries = parse_json(table.read_text())
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{table} cannot be read ({error}): the installation is incomplete, reinstall it"
         ) from error

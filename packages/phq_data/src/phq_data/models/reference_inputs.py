@@ -8,7 +8,6 @@ person 1 in `beach.jpg` is called `beach_1_seg0.png`.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from phq_data.arrays import FloatArray
 from phq_data.config import ConfigError, PipelineConfig
 from phq_data.errors import ModelError
+from phq_data.foreign import parse_json
 from phq_data.images.codecs import PhotoError, decode_struct, image_struct
 from phq_data.models.keypoint_file import upright
 
@@ -35,7 +35,7 @@ class HeadBoxFile:
         self.path = Path(path).expanduser()
         try:
             data = self.path.read_bytes()
-            entries = json.loads(data)
+            entries = parse_json(data, finite=False)
         except FileNotFoundError:
             raise ModelError(f"there is no head-box file {self.path}") from None
         except (OSError, ValueError) as error:

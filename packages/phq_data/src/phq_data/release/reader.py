@@ -28,8 +28,9 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from phq_data import old_schema, schema
+from phq_data import old_schema, parquet, schema
 from phq_data.errors import ReleaseError
+from phq_data.foreign import first_line
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones
 from phq_data.release.manifest import Manifest, ShardEntry
@@ -160,10 +161,14 @@ class Release:
         data = self._checked(manifests.INDEX)
         try:
             # On this thread alone: a worker that lets go of Python's bytes while the program ends aborts it.
-            index_file = pq.ParquetFile(pa.BufferReader(data))
-            table = index_file.read(use_threads=False).cast(manifests.INDEX_SCHEMA)
-        except (pa.ArrowInvalid, ValueError) as error:
-            raise ReleaseError(f"{self.folder.path(manifests.INDEX)} is damaged: {error}") from error
+            source = pa.BufferReader(data)
+            file = pq.ParquetFile(source)
+            parquet.check_rows(file.metadata.num_rows, len(data))
+            table = parquet.read(file, len(data), source=source).cast(manifests.INDEX_SCHEMA)
+            table.validate(full=True)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            where = self.folder.path(manifests.INDEX)
+            raise ReleaseError(f"{where} is damaged: {first_line(error)}") from error
         if table.num_rows != self.manifest.rows:
             raise ReleaseError(
                 f"{self.folder.path(manifests.INDEX)} has {table.num_rows} rows, the shards have "
@@ -389,9 +394,11 @@ class _Shards:
         with self._lock:
             file = self._file(shard)
             try:
-                found = old_schema.read(file, "release", columns or None, use_threads=True)
+                found = old_schema.read(
+                    file, self._entries[shard].bytes, "release", columns or None, use_threads=True
+                )
                 return found.replace_schema_metadata(None)
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
                 raise self._broken(shard, error) from error
 
     def rows(self, places: Sequence[tuple[int, int]], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -416,8 +423,8 @@ class _Shards:
                 return self._groups[key]
             file = self._file(shard)
             try:
-                table = old_schema.read(file, "release", columns, group=group)
-            except (OSError, pa.ArrowInvalid) as error:
+                table = old_schema.read(file, self._entries[shard].bytes, "release", columns, group=group)
+            except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
                 raise self._broken(shard, error) from error
             self._groups[key] = table
             while len(self._groups) > _KEPT_GROUPS:
@@ -438,7 +445,7 @@ class _Shards:
                 file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=self._check_pages)
         except FileNotFoundError:
             raise ReleaseError(f"the shard {path} is missing: get it again (phq release pull)") from None
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise self._broken(shard, error) from error
         if file.metadata.num_rows != entry.rows:
             raise ReleaseError(f"{path} has {file.metadata.num_rows} rows, the manifest says {entry.rows}")
@@ -452,7 +459,7 @@ class _Shards:
     def _broken(self, shard: int, error: Exception) -> ReleaseError:
         path = self._folder.path(self._entries[shard].path)
         return ReleaseError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): `phq release verify` names the rows; get "
+            f"{path} is damaged ({first_line(error)}): `phq release verify` names the rows; get "
             "it again (phq release pull)"
         )
 

@@ -98,14 +98,14 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
         columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]
         try:
             with fs.open(path, "rb") as file:
-                table = pq.ParquetFile(file)
+                table, size = pq.ParquetFile(file), fs.size(path)
                 start = 0
                 for group in range(table.num_row_groups):
                     count = table.metadata.row_group(group).num_rows
                     rows = [row for row in range(start, start + count) if row in wanted]
                     for low in range(0, len(rows), _BATCH):
                         some = rows[low : low + _BATCH]
-                        found = old_schema.read(table, "portraits", columns, group=group)
+                        found = old_schema.read(table, size, "portraits", columns, group=group)
                         found = found.take([r - start for r in some])
                         yield [
                             Joined(
@@ -118,7 +118,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
                             for position, row in zip(some, found.to_pylist(), strict=True)
                         ]
                     start += count
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise ReleaseError(
                 f"cannot read {path}: {error}; run `phq build` again to make it anew"
             ) from error

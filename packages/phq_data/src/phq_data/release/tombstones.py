@@ -20,6 +20,7 @@ import fsspec
 
 from phq_data.errors import ReleaseError
 from phq_data.files import writing
+from phq_data.foreign import parse_json
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
@@ -95,7 +96,7 @@ class Tombstones:
     def from_bytes(cls, data: bytes, where: str) -> Tombstones:
         """The list in `data`. Raises `ReleaseError`: an unreadable list is not an empty one."""
         try:
-            document = json.loads(data)
+            document = parse_json(data)
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, this PHQ reads {FORMAT}")
             return cls(
@@ -110,7 +111,7 @@ class Tombstones:
                     for entry in document["tombstones"]
                 )
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReleaseError(
                 f"the list of taken-down portraits {where} cannot be read ({error}); nothing is read from "
                 "the release until it can: restore the file (phq release pull brings it)"

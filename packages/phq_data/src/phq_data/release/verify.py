@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phq_data import camera, schema
+from phq_data import camera, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
+from phq_data.foreign import first_line
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
@@ -141,6 +142,7 @@ def _check_shard(
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
             file = pq.ParquetFile(source, page_checksum_verification=True)
+            parquet.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -159,8 +161,8 @@ def _check_shard(
                     file, group, first, wanted, shard, plain, pictures=damaged or pixels, pixels=pixels
                 )
                 first += count
-    except (OSError, pa.ArrowInvalid) as error:
-        yield Problem(shard.path, f"cannot be read: {str(error).splitlines()[0]}")
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        yield Problem(shard.path, f"cannot be read: {first_line(error)}")
 
 
 def _check_group(
@@ -180,11 +182,10 @@ def _check_group(
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        table = file.read_row_group(group, columns=columns, use_threads=False)
-        rows = table.to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+        rows = parquet.read(file, shard.bytes, columns, group=group).to_pylist()
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         rows = None
-        why = str(error).splitlines()[0]
+        why = first_line(error)
     if rows is None:
         ids = f"{wanted[0]['portrait_id'][:12]} to {wanted[-1]['portrait_id'][:12]}" if wanted else ""
         yield Problem(

@@ -17,10 +17,12 @@ from typing import Any
 import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from phq_data import parquet
 from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace, WorkspaceError
@@ -160,17 +162,18 @@ def rows_of(
         left = set(group.index)
         try:
             with fs.open(path, "rb") as stream:
-                file = pq.ParquetFile(stream)
+                file, size = pq.ParquetFile(stream), fs.size(path)
                 for index in range(file.num_row_groups):
-                    keys = file.read_row_group(index, columns=["portrait_id"])["portrait_id"].to_pylist()
+                    found = parquet.read(file, size, ["portrait_id"], group=index)
+                    keys = found["portrait_id"].to_pylist()
                     take = [i for i, key in enumerate(keys) if key in left]
                     if take:
                         left -= {keys[i] for i in take}
-                        rows = file.read_row_group(index, columns=list(columns)).take(take).to_pylist()
-                        yield from rows
+                        rows = parquet.read(file, size, columns, group=index).take(take)
+                        yield from rows.to_pylist()
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise WorkspaceError(
                 f"cannot read {path}: {error}; run `phq build` again to make it anew"
             ) from error

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from phq_data.compatibility import PROVENANCE, notice, upgrade_provenance
+from phq_data.foreign import parse_json
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
 from phq_data.text import suggestion
@@ -65,7 +66,7 @@ def read_rights(folder: Path) -> FolderRights | None:
     path = present[0]
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        content = parse_json(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):

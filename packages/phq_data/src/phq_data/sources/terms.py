@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from phq_data.foreign import parse_json
 from phq_data.sources import SourceError
 
 Use = Literal["search", "store", "train", "publish-images", "publish-ids"]
@@ -185,7 +186,7 @@ class Permission:
         Raises `TermsError` that says what is wrong with it.
         """
         try:
-            return cls.parse(json.loads(Path(path).read_text()))
+            return cls.parse(parse_json(Path(path).read_text()))
         except (OSError, ValueError) as error:
             raise TermsError(f"the permission {path} cannot be used: {error}") from error
 
@@ -219,7 +220,7 @@ def recorded(row: Mapping[str, Any]) -> tuple[Permission, ...]:
     if not text:
         return ()
     try:
-        return (Permission.parse(json.loads(text)),)
+        return (Permission.parse(parse_json(text)),)
     except ValueError:
         return ()  # a statement in words allows nothing by itself
 

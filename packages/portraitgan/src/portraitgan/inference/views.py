@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from phq_data import camera as cameras
+from phq_data.foreign import parse_json
 from portraitgan.inference.errors import InferenceError
 
 
@@ -40,7 +40,7 @@ def camera_from_text(text: str) -> Tensor:
     path = Path(text)
     try:
         if path.suffix == ".json":
-            found = json.loads(path.read_text())
+            found = parse_json(path.read_text())
             numbers = found.get("camera") if isinstance(found, dict) else found
         else:
             numbers = [float(one) for one in text.replace(",", " ").split()]
