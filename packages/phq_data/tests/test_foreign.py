@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from phq_data.errors import ReleaseError
-from phq_data.foreign import JsonError, parse_json, read_member, reading
+from phq_data.foreign import JsonError, parse_json, parse_toml, read_member, reading
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,12 @@ from phq_data.foreign import JsonError, parse_json, read_member, reading
 def test_json_is_what_the_standard_says(text, why):
     with pytest.raises(JsonError, match=why):
         parse_json(text)
+
+
+def test_toml_that_is_nested_too_deeply_is_a_sentence():
+    assert parse_toml("a = [[1]]") == {"a": [[1]]}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_toml("a = " + "[" * 5000)
 
 
 def test_json_that_is_fine_comes_as_it_is():

@@ -54,6 +54,15 @@ def test_a_text_that_every_row_names_is_counted_as_it_comes(with_source):
     assert peak_mib() - before < 1200
 
 
+def test_texts_that_are_no_utf8_are_told_where_they_are_read():
+    column = pa.array([b"abc\xff\xfegh"], pa.binary())
+    invalid = pa.StringArray.from_buffers(1, *column.buffers()[1:])
+    broken = written(pa.table({"a": invalid}), use_dictionary=False, write_statistics=False)
+    file, size, _ = opened(broken)
+    with pytest.raises(pa.ArrowInvalid, match="UTF8"):
+        parquet.read(file, size)
+
+
 def test_a_column_that_stays_a_dictionary_is_refused():
     column = pa.array(["a", "a"]).dictionary_encode()
     file, size, _ = opened(written(pa.table({"a": column})))

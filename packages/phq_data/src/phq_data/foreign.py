@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -73,6 +74,14 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     except ValueError as error:  # of the syntax, the encoding, or a number of thousands of digits
         raise JsonError(first_line(error)) from error
     return found
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text. Raises `ValueError`: `tomllib.TOMLDecodeError`, and for deep nesting."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("its values are nested too deeply") from None
 
 
 def read_member(archive: ZipFile, name: str, most: int = LARGEST_MEMBER) -> bytes:

@@ -66,16 +66,22 @@ def read(
         raise SizeError(f"its {size:,} bytes unfold to {stated:,}, more than any of ours do")
     repeated = [chunk for chunk in chunks if _repeats(chunk)]
     if stated + sum(chunk.total_uncompressed_size * chunk.num_values for chunk in repeated) <= FREE:
-        return file.read_row_groups(groups, wanted, use_threads=use_threads)
+        return _sound(file.read_row_groups(groups, wanted, use_threads=use_threads))
     largest = max(_dictionary_bytes(chunk, source) for chunk in repeated)
     rows = max(1, limit(size) // (2 * largest * len({chunk.path_in_schema for chunk in repeated})))
-    return _read_in_batches(file, size, groups, wanted, min(rows, 65_536))
+    return _sound(_read_in_batches(file, size, groups, wanted, min(rows, 65_536)))
 
 
 def read_file(path: object, size: int, columns: Sequence[str] | None = None) -> pa.Table:
     """`read` of a whole file of this machine."""
     with pq.ParquetFile(path) as file:
         return read(file, size, columns)
+
+
+def _sound(table: pa.Table) -> pa.Table:
+    """The table, whose texts are UTF-8 and whose lists lie inside their values; `ArrowInvalid` otherwise."""
+    table.validate(full=True)
+    return table
 
 
 def _read_in_batches(

@@ -12,7 +12,6 @@ import platform
 import re
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from phq_data.errors import ModelError
+from phq_data.foreign import parse_toml
 
 Status = Literal["ok", "optional", "attention", "missing"]
 """`missing`: the default pipeline does not work without it. `optional`: not here, and not needed.
@@ -302,7 +302,7 @@ def prefect_server(folder: Path | None = None) -> tuple[str, str]:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

@@ -24,14 +24,13 @@ import dataclasses
 import datetime
 import fnmatch
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phq_data.compatibility import PROVENANCE, notice, upgrade_provenance
-from phq_data.foreign import parse_json
+from phq_data.foreign import parse_json, parse_toml
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
 from phq_data.text import suggestion
@@ -66,7 +65,7 @@ def read_rights(folder: Path) -> FolderRights | None:
     path = present[0]
     try:
         text = path.read_text(encoding="utf-8")
-        content = parse_json(text) if path.suffix == ".json" else tomllib.loads(text)
+        content = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):

@@ -202,7 +202,7 @@ class Permission:
             if not isinstance(document.get(name), str) or not document[name].strip():
                 raise ValueError(f"it does not say '{name}'")
         scope = document.get("scope")
-        if not isinstance(scope, list) or not scope or not set(scope) <= set(USES):
+        if not isinstance(scope, list) or not scope or not all(use in USES for use in scope):
             raise ValueError(f"its scope must be a list of {', '.join(USES)}")
         date.fromisoformat(document["date"])
         return cls(
