@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from phq_data import old_schema, parquet, schema
+from phq_data import old_schema, bounded_parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.foreign import first_line
 from phq_data.release import manifest as manifests
@@ -163,8 +163,8 @@ class Release:
             # On this thread alone: a worker that lets go of Python's bytes while the program ends aborts it.
             source = pa.BufferReader(data)
             file = pq.ParquetFile(source)
-            parquet.check_rows(file.metadata.num_rows, len(data))
-            table = parquet.read(file, len(data), source=source).cast(manifests.INDEX_SCHEMA)
+            bounded_parquet.check_rows(file.metadata.num_rows, len(data))
+            table = bounded_parquet.read(file, len(data), source=source).cast(manifests.INDEX_SCHEMA)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             where = self.folder.path(manifests.INDEX)
             raise ReleaseError(f"{where} is damaged: {first_line(error)}") from error

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phq_data import camera, parquet, schema
+from phq_data import camera, bounded_parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
 from phq_data.foreign import first_line
@@ -142,7 +142,7 @@ def _check_shard(
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
             file = pq.ParquetFile(source, page_checksum_verification=True)
-            parquet.check_rows(file.metadata.num_rows, shard.bytes)
+            bounded_parquet.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -182,7 +182,7 @@ def _check_group(
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        rows = parquet.read(file, shard.bytes, columns, group=group).to_pylist()
+        rows = bounded_parquet.read(file, shard.bytes, columns, group=group).to_pylist()
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         rows = None
         why = first_line(error)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from phq_data import parquet
+from phq_data import bounded_parquet
 from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace, WorkspaceError
@@ -164,12 +164,12 @@ def rows_of(
             with fs.open(path, "rb") as stream:
                 file, size = pq.ParquetFile(stream), fs.size(path)
                 for index in range(file.num_row_groups):
-                    found = parquet.read(file, size, ["portrait_id"], group=index)
+                    found = bounded_parquet.read(file, size, ["portrait_id"], group=index)
                     keys = found["portrait_id"].to_pylist()
                     take = [i for i, key in enumerate(keys) if key in left]
                     if take:
                         left -= {keys[i] for i in take}
-                        rows = parquet.read(file, size, columns, group=index).take(take)
+                        rows = bounded_parquet.read(file, size, columns, group=index).take(take)
                         yield from rows.to_pylist()
         except FileNotFoundError:
             continue
