@@ -24,7 +24,9 @@ FLOORS = {
     # From the ground up. A room imports rooms of lower floors and itself, never one of its own floor.
     "phq_data": (
         {"errors", "arrays", "text", "process_pool"},
+        {"foreign"},
         {"command_line", "files", "parquet", "restricted_pickle", "typed_json"},
+        {"bounded_parquet"},
         {"compatibility"},
         {"camera", "config", "schema"},
         {"old_schema"},
@@ -59,7 +61,8 @@ FLOORS = {
 LIGHT_CORE = {
     "",  # the package itself: `__version__`
     "errors", "arrays", "text", "process_pool", "command_line", "compatibility", "camera", "files", "schema",
-    "typed_json", "old_schema", "parquet", "records", "rig", "workspace", "restricted_pickle",
+    "typed_json", "old_schema", "parquet", "records", "rig", "workspace", "restricted_pickle", "foreign",
+    "bounded_parquet",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once
 }  # fmt: skip
 """What `portraitgan` may import of `phq_data`, beside `release.reader`."""

@@ -1,6 +1,7 @@
 """A whole scrape against a server that answers as Wikimedia Commons does."""
 
 import json
+import socket
 import threading
 from dataclasses import replace
 
@@ -219,6 +220,16 @@ def test_a_dead_network_stops_it_instead_of_failing_every_file(commons, run, mon
     run(retry_failed=True)
     run()
     assert run.workspace().table("photos").num_rows == 13
+
+
+def test_without_a_network_two_searches_are_tried_and_no_more(commons, run):
+    with socket.create_server(("127.0.0.1", 0)) as closed:  # a port that nobody listens at afterwards
+        port = closed.getsockname()[1]
+    run.settings.api["wikimedia"] = f"http://127.0.0.1:{port}/api"
+    progress = Silent()
+    outcome = run(queries=tuple(f"query {number}" for number in range(60)), progress=progress)
+    assert len(outcome.scrape.stopped) == 2 == len(progress.said)
+    assert "the 58 other searches wait" in outcome.scrape.stopped[1]
 
 
 def test_refresh_finds_what_is_new_and_what_has_changed_and_nothing_else(commons, run):

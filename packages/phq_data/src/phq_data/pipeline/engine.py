@@ -7,7 +7,6 @@ now. Nothing here knows one stage from another: what a stage is, its `STAGE` say
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from phq_data import config as settings
 from phq_data import records
 from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
+from phq_data.foreign import parse_json
 from phq_data.pipeline.model_set import models_for
 from phq_data.pipeline.photos import sound_photo
 from phq_data.records import LedgerEntry, Photo, PlanItem, Record
@@ -179,7 +179,7 @@ def load_config(workspace: Workspace) -> PipelineConfig:
     if not workspace.exists("config.json"):
         return settings.default()
     try:
-        values, _ = upgrade_settings(json.loads(workspace.read_bytes("config.json")))
+        values, _ = upgrade_settings(parse_json(workspace.read_bytes("config.json")))
         return PipelineConfig.from_dict(values)
     except (ValueError, AttributeError) as error:
         raise settings.ConfigError(

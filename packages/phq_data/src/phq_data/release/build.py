@@ -23,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from phq_data import __version__, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.pipeline.engine import load_config
 from phq_data.pipeline.whole import finished
 from phq_data.release import manifest as manifests
@@ -378,7 +379,7 @@ def _about(
     workspace: Workspace,
     gone: tombstones.Tombstones,
 ) -> dict[str, Any]:
-    config = json.loads(workspace.read_bytes("config.json")) if workspace.exists("config.json") else None
+    config = parse_json(workspace.read_bytes("config.json")) if workspace.exists("config.json") else None
     return {
         "columns": schema.RELEASE.names,
         "code_version": __version__,

@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import parquet
+from phq_data import bounded_parquet, parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, tombstones
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
@@ -83,7 +84,7 @@ def fill(
             why: Counter[str] = Counter()
             write_rows(path, _all_filled(_rows(release, number), fetchers, why), _schema(release, number))
             (target / "data" / f".{path.name}.json").write_text(json.dumps(why))
-        reasons = Counter(json.loads((target / "data" / f".{path.name}.json").read_text()))
+        reasons = Counter(parse_json((target / "data" / f".{path.name}.json").read_text()))
         missing.update(reasons)
         digest, size = file_sha256(path), path.stat().st_size
         done_before[shard.path] = digest
@@ -163,11 +164,12 @@ def from_web(
 def _rows(release: reader.Release, shard: int) -> Iterable[dict[str, Any]]:
     """Rows of a shard, a row group in memory at a time, without those taken down."""
     hides = release.tombstones.hides
-    path = release.folder.path(release.manifest.shards[shard].path)
+    entry = release.manifest.shards[shard]
+    path = release.folder.path(entry.path)
     with release.folder.fs.open(path, "rb") as source:
         file = parquet.opened(source)
         for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
+            for row in bounded_parquet.read(file, entry.bytes, group=group).to_pylist():
                 if not hides(row["portrait_id"], row["photo_id"]):
                     yield row
 
@@ -293,7 +295,7 @@ def _count(path: Path) -> int:
 
 def _journal(target: Path, manifest: Manifest) -> dict[str, str]:
     try:
-        found = json.loads((target / ".incomplete.json").read_text())
+        found = parse_json((target / ".incomplete.json").read_text())
         return dict(found["files"]) if found["digest"] == manifest.digest else {}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from phq_data import camera, parquet, schema
+from phq_data import bounded_parquet, camera, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
+from phq_data.foreign import first_line
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones, withheld
@@ -158,6 +159,7 @@ def _check_shard(
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
             file = parquet.opened(source)
+            bounded_parquet.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -176,8 +178,8 @@ def _check_shard(
                     file, group, first, wanted, shard, plain, images=damaged or pixels, pixels=pixels
                 )
                 first += count
-    except parquet.DAMAGE as error:
-        yield Problem(shard.path, f"cannot be read: {str(error).splitlines()[0]}")
+    except (*parquet.DAMAGE, KeyError) as error:
+        yield Problem(shard.path, f"cannot be read: {first_line(error)}")
 
 
 def _check_group(
@@ -197,11 +199,10 @@ def _check_group(
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        table = file.read_row_group(group, columns=columns, use_threads=False)
-        rows = table.to_pylist()
-    except parquet.DAMAGE as error:
+        rows = bounded_parquet.read(file, shard.bytes, columns, group=group).to_pylist()
+    except (*parquet.DAMAGE, KeyError) as error:
         rows = None
-        why = str(error).splitlines()[0]
+        why = first_line(error)
     if rows is None:
         ids = f"{wanted[0]['portrait_id'][:12]} to {wanted[-1]['portrait_id'][:12]}" if wanted else ""
         yield Problem(

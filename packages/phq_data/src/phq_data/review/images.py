@@ -22,8 +22,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 from PIL import Image
 
+from phq_data import bounded_parquet, parquet
 from phq_data import camera as cameras
-from phq_data import parquet
 from phq_data.errors import PhqError
 from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
 from phq_data.pipeline.engine import load_config
@@ -231,7 +231,7 @@ class PortraitImages:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if row < rows:
-                        table = file.read_row_group(group, list(columns(_Portrait)), use_threads=False)
+                        table = bounded_parquet.read(file, source.size(), columns(_Portrait), group=group)
                         found = from_table(_Portrait, table.slice(row, 1))[0]
                         break
                     row -= rows

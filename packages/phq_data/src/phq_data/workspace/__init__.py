@@ -36,6 +36,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import compatibility, old_schema, parquet, schema
 from phq_data.files import TEMPORARY, file_system
+from phq_data.foreign import first_line, parse_json
 from phq_data.old_schema import FOOTER
 from phq_data.workspace import locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
@@ -90,7 +91,7 @@ class Workspace:
                     raise WorkspaceError(f"{text} is a file, not a folder: name another workspace")
             workspace._mark()
         try:
-            found = json.loads(workspace.read_bytes(_MARKER))
+            found = parse_json(workspace.read_bytes(_MARKER))
             known = found["format"] == FORMAT and found["schema_version"] <= schema.SCHEMA_VERSION
         except (ValueError, KeyError, TypeError) as error:
             raise WorkspaceError(
@@ -208,13 +209,13 @@ class Workspace:
         try:
             with self._parquet(self._place(folder, index)) as file:
                 metadata = file.metadata
-            footer = json.loads(metadata.metadata[FOOTER])
+            footer = parse_json(metadata.metadata[FOOTER])
             if footer["schema_version"] > schema.SCHEMA_VERSION:
                 return None
             return PartInfo(
                 index, metadata.num_rows, footer["fingerprint"], footer["content"], footer["extra"]
             )
-        except (*parquet.DAMAGE, KeyError, ValueError, TypeError):
+        except (*parquet.DAMAGE, KeyError, AttributeError):
             return None
 
     def read_part(self, folder: str, index: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -224,10 +225,11 @@ class Workspace:
         table_name, stage = (name, "") if first == "tables" else (first, name)
         try:
             with self._parquet(path) as file:
-                table = old_schema.read(file, table_name, columns or None, stage=stage)
-        except parquet.DAMAGE as error:
+                size = self._fs.size(path)
+                table = old_schema.read(file, size, table_name, columns or None, stage=stage)
+        except (*parquet.DAMAGE, KeyError) as error:
             raise WorkspaceError(
-                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+                f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
             ) from error
         return table.replace_schema_metadata(None)
 
@@ -404,7 +406,7 @@ class Workspace:
 
         Each is replaced whole, so this may be stopped at any moment and goes on with the next lock.
         """
-        header = json.loads(self.read_bytes(_MARKER))
+        header = parse_json(self.read_bytes(_MARKER))
         if header["schema_version"] == schema.SCHEMA_VERSION and not header.get(_UNFINISHED):
             return
         say(
@@ -420,7 +422,7 @@ class Workspace:
             with contextlib.suppress(
                 ValueError, AttributeError
             ):  # one that is damaged is told of by the build
-                values, _ = compatibility.upgrade_settings(json.loads(self.read_bytes("config.json")))
+                values, _ = compatibility.upgrade_settings(parse_json(self.read_bytes("config.json")))
                 self.write_bytes("config.json", json.dumps(values, sort_keys=True, indent=2).encode())
         self._mark()
 
