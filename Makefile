@@ -11,6 +11,8 @@ export YOLO_OFFLINE := true
 export HF_HUB_OFFLINE := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
+# Tests start hundreds of programs: what Python compiled once is kept, also where the environment forbids it.
+export PYTHONDONTWRITEBYTECODE :=
 
 # uv is used where it is installed; elsewhere it gets a small environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)

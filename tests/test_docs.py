@@ -17,10 +17,12 @@ ELSEWHERE = {
     "config.json",
     "converted.json",
     "manifest.json",
+    "recipes.json",
     "rights.json",
     "rights.toml",
     "settings.toml",
     "tdmrep.json",
+    "withheld.json",
 }
 
 

@@ -111,12 +111,13 @@ def build(
 def _settings(workspace: str, preset: str, file: Path | None, assignments: list[str]) -> PipelineConfig:
     """The settings asked for; those of the workspace's last build where nothing else is."""
     from phq_data import config as settings
+    from phq_data.files import read_written_text
     from phq_data.pipeline.engine import load_config
     from phq_data.workspace import Workspace, WorkspaceError
 
     if file is not None:
         try:
-            chosen = settings.PipelineConfig.from_dict(parse_json(file.read_text()))
+            chosen = settings.PipelineConfig.from_dict(parse_json(read_written_text(file)))
         except (OSError, ValueError) as error:
             raise settings.ConfigError(f"cannot use the settings in {file}: {error}") from error
     elif preset:

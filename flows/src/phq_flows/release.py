@@ -35,7 +35,7 @@ def build_version(
     options = ReleaseOptions(
         unreviewed=unreviewed,
         images="none" if images == "none" else "all",
-        permission=Permission.load(permission) if permission else None,
+        permissions=(Permission.load(permission),) if permission else (),
     )
     return str(build_release(Workspace.open(workspace), Path(releases), version, options).folder)
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import files
 from phq_data.errors import PhqError
@@ -54,3 +55,90 @@ def test_the_digest_is_that_of_the_bytes(tmp_path):
     with (tmp_path / "photo.jpg").open("rb") as stream:
         stream.seek(1000)
         assert files.stream_sha256(stream) == hashlib.sha256(data[1000:]).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["Shoot::Monday", "2024::01", "shoot::monday", "data:x", "plain"])
+def test_a_name_with_colons_is_a_folder_of_this_machine(tmp_path, monkeypatch, name):
+    """fsspec takes :: for a chain of URLs, of which Shoot::Monday and Shoot::Tuesday share the last link."""
+    monkeypatch.chdir(tmp_path)
+    for given in (name, str(tmp_path / name), f"file://{tmp_path / name}"):
+        fs, root = files.file_system(given)
+        assert isinstance(fs, LocalFileSystem) and root == str(tmp_path / name)
+    assert files.file_system("memory://a/b")[1] == "/a/b"
+
+
+def test_tensors_come_with_their_metadata_or_an_error_of_the_callers_kind(tmp_path):
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    class OwnError(PhqError):
+        pass
+
+    good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
+    save_file({"weights": np.arange(3.0)}, good, {"format": "x/1"})
+    metadata, tensors = files.read_tensors(good, OwnError, "none")
+    assert metadata == {"format": "x/1"} and tensors["weights"].tolist() == [0, 1, 2]
+    bad.write_bytes(good.read_bytes()[:-1])
+    with pytest.raises(OwnError, match=r"bad\.safetensors is not a readable safetensors file"):
+        files.read_tensors(bad, OwnError, "none")
+    with pytest.raises(OwnError, match=r"^make one with that$"):
+        files.read_tensors(tmp_path / "gone", OwnError, "make one with that")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # utf-16 writes its mark
+def test_what_people_write_is_read_with_a_byte_order_mark_and_without(tmp_path, encoding):
+    target = tmp_path / "rights.json"
+    target.write_text('{"author": "Zoë"}', encoding=encoding)
+    assert files.read_written_text(target) == '{"author": "Zoë"}'
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+def _rights(path):
+    from phq_data.sources.rights import read_rights
+
+    return read_rights(path.parent).base["license"] == "CC0-1.0"
+
+
+def _permission(path):
+    from phq_data.sources.terms import Permission
+
+    return Permission.load(path).who == "R"
+
+
+def _scrape_settings(path):
+    from phq_data.sources.web.settings import load
+
+    return load({"PHQ_SETTINGS": str(path)}).contact == "a@example.org"
+
+
+def _config(path):
+    from phq_flows.cli import _settings
+
+    return _settings("", "", path, []).crop.size == 256
+
+
+def _urls(path):
+    from phq_data.sources.urls import UrlList
+
+    (candidate,) = UrlList(path).search("", "").candidates
+    return candidate.uri == "https://example.org/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reads"),
+    [
+        ("rights.json", '{"license": "CC0"}', _rights),
+        ("rights.toml", 'license = "CC0"', _rights),
+        ("permission.json",
+         '{"who": "R", "scope": ["train"], "date": "2026-11-25", "reference": "x"}', _permission),
+        ("phq.toml", 'contact = "a@example.org"', _scrape_settings),
+        ("config.json", '{"crop": {"size": 256}}', _config),
+        ("list.csv", "url\nhttps://example.org/a.jpg\n", _urls),
+    ],
+)  # fmt: skip
+def test_every_file_that_people_write_may_begin_with_a_byte_order_mark(tmp_path, name, text, reads):
+    path = tmp_path / name
+    path.write_bytes(BOM + text.encode())
+    assert reads(path)

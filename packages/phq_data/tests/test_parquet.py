@@ -1,84 +1,57 @@
-"""What a Parquet file may unfold to: two kinds of files of a few kB that stand for GiBs."""
+"""Parquet files with checksums: damage is told, files without are read as they are."""
 
-import io
-import resource
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from phq_data import parquet
-from phq_data.parquet import SizeError
+
+TABLE = pa.table({"name": [f"row {n}" for n in range(500)], "number": pa.array(range(500), pa.int64())})
 
 
-def written(table, **options):
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", **options)
-    return sink.getvalue()
+def test_every_page_carries_a_checksum_and_a_flipped_bit_in_one_is_told(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write(TABLE, path, compression="none", use_dictionary=False)
+    assert parquet.read(path).equals(TABLE)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"row 123")] ^= 1
+    path.write_bytes(data)
+    assert pq.read_table(path)["name"][123].as_py() == "sow 123"  # without the checksums nobody notices
+    with pytest.raises(OSError, match="CRC checksum"):
+        parquet.read(path)
+    with pytest.raises(OSError, match="CRC checksum"), parquet.opened(path) as file:
+        file.read_row_group(0, ["name"])
 
 
-def opened(data):
-    source = pa.BufferReader(data)
-    return pq.ParquetFile(source), len(data), source
+def test_files_without_checksums_are_read(tmp_path):
+    pq.write_table(TABLE, tmp_path / "old.parquet")
+    assert parquet.read(tmp_path / "old.parquet", ["number"]).equals(TABLE.select(["number"]))
+    assert not parquet.damaged((tmp_path / "old.parquet").read_bytes())
 
 
-def peak_mib():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+def test_a_seal_tells_of_every_flipped_bit_in_pages_and_footer():
+    table = TABLE.replace_schema_metadata({"kind": "toy"})
+    data = parquet.sealed(table, {b"more": "here"}, row_group_size=100)
+    read = parquet.opened(pa.BufferReader(data))
+    assert read.read().equals(table) and read.num_row_groups == 5
+    assert (read.metadata.metadata[b"kind"], read.metadata.metadata[b"more"]) == (b"toy", b"here")
+    assert not parquet.damaged(data)
+    rng = random.Random(1)
+    marks = [data.rindex(mark) for mark in (b"more", b"zeros here", b"phq.sealed", b"sha256 of this")]
+    for place in [*rng.sample(range(len(data)), 300), *marks]:
+        broken = bytearray(data)
+        broken[place] ^= 1 << rng.randrange(8)
+        try:
+            told = parquet.damaged(bytes(broken))
+            parquet.opened(pa.BufferReader(bytes(broken))).read()
+        except parquet.DAMAGE:
+            told = True
+        assert told, place
 
 
-@pytest.fixture(scope="module")
-def zeros():
-    """300 MiB of zeros in pages."""
-    table = pa.table({"image": pa.array([bytes(4 << 20)] * 75, pa.binary()), "n": range(75)})
-    return written(table, use_dictionary=False, row_group_size=25)
-
-
-def test_pages_of_zeros_are_refused_before_they_are_unpacked(zeros):
-    file, size, _ = opened(zeros)
-    assert size < 100_000
-    before = peak_mib()
-    with pytest.raises(SizeError, match=r"unfold to 314,[0-9,]+, more than any of ours"):
-        parquet.read(file, size)
-    assert peak_mib() - before < 100
-    assert parquet.read(file, size, ["n"])["n"].to_pylist() == list(range(75))
-
-
-@pytest.mark.parametrize("with_source", [True, False])
-def test_a_text_that_every_row_names_is_counted_as_it_comes(with_source):
-    column = pa.array(["x" * (1 << 20)] * 20_000, pa.dictionary(pa.int32(), pa.large_string()))
-    file, size, source = opened(written(pa.table({"a": column}), store_schema=False))
-    assert size < 10_000
-    before = peak_mib()
-    with pytest.raises(SizeError, match="unfold to more than 268,435,456"):
-        parquet.read(file, size, source=source if with_source else None)
-    assert peak_mib() - before < 1200
-
-
-def test_texts_that_are_no_utf8_are_told_where_they_are_read():
-    column = pa.array([b"abc\xff\xfegh"], pa.binary())
-    invalid = pa.StringArray.from_buffers(1, *column.buffers()[1:])
-    broken = written(pa.table({"a": invalid}), use_dictionary=False, write_statistics=False)
-    file, size, _ = opened(broken)
-    with pytest.raises(pa.ArrowInvalid, match="UTF8"):
-        parquet.read(file, size)
-
-
-def test_a_column_that_stays_a_dictionary_is_refused():
-    column = pa.array(["a", "a"]).dictionary_encode()
-    file, size, _ = opened(written(pa.table({"a": column})))
-    with pytest.raises(SizeError, match="column a is a dictionary"):
-        parquet.read(file, size)
-
-
-def test_a_long_table_of_honest_texts_is_read_whole():
-    ids = [f"{n:064x}" for n in range(50_000)]
-    table = pa.table({"id": ids, "split": ["train"] * 50_000})
-    for source in (True, False):
-        file, size, stream = opened(written(table))
-        assert parquet.read(file, size, source=stream if source else None).equals(table)
-
-
-def test_rows_that_a_file_cannot_hold_are_refused():
-    parquet.check_rows(1_000_000, 64_000_000)
-    with pytest.raises(SizeError, match=r"states 1,000,000,000,000 rows"):
-        parquet.check_rows(10**12, 64_000_000)
+def test_equal_tables_give_equal_files():
+    assert parquet.sealed(TABLE) == parquet.sealed(
+        pa.concat_tables([TABLE.slice(0, 7), TABLE.slice(7)]).combine_chunks()
+    )

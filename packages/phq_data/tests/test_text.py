@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
+import pytest
+
 from phq_data import text
 
 
@@ -21,3 +26,29 @@ def test_a_shown_name_keeps_what_tells_photos_apart_and_drives_no_terminal():
 def test_the_nearest_name_is_suggested_or_all_are_told():
     assert text.suggestion("contct", ["contact", "api"]) == "did you mean 'contact'?"
     assert text.suggestion("zzz", ["contact", "api"]) == "known are contact, api"
+
+
+@pytest.mark.parametrize("sign", "=+-@＝＋－＠")
+def test_no_cell_of_a_spreadsheet_begins_like_a_formula(sign):
+    for before in ("", " ", "\t", "a;", "a; ", "a\t", "a|", "a\n", "a\r\n"):
+        cell = text.spreadsheet_cell(f"{before}{sign}cmd()")
+        for part in re.split("[;\t|\n\r]", cell):
+            assert not part.strip().startswith(tuple("=+-@＝＋－＠")), repr(cell)
+    assert text.spreadsheet_cell(f"Ada {sign} Bo; x") == f"Ada {sign} Bo; x"
+
+
+def test_a_cell_is_read_as_the_text_it_was_made_of():
+    for length in range(6):
+        for letters in itertools.product("=;' \tx＝", repeat=length):
+            whole = "".join(letters)
+            assert text.from_spreadsheet_cell(text.spreadsheet_cell(whole)) == whole
+    assert text.from_spreadsheet_cell("'=1+1") == "=1+1"  # as version 1 wrote it
+    assert text.from_spreadsheet_cell("'\tx") == "\tx"
+
+
+def test_markdown_shows_a_text_as_it_is():
+    given = "<img src=x onerror=y> | a_b_ *c* [d](javascript:e) `f`\n# g ~~h~~ &amp;"
+    said = text.markdown(given)
+    assert "\n" not in said
+    assert re.sub(r"\\(.)", r"\1", said) == given.replace("\n", " ")
+    assert not re.search(r"(?<!\\)[<>|_*\[\]`#~&]", said)

@@ -1,7 +1,8 @@
-"""Files on this machine: the SHA-256 of one, and writing one whole or not at all."""
+"""Files: SHA-256, what people wrote, safetensors, writing whole or not at all; which file system is meant."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -9,7 +10,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from phq_data.errors import PhqError
 
@@ -19,6 +23,19 @@ TEMPORARY = ".tmp-"
 
 class OutputError(PhqError, OSError):
     """A file that cannot be written; the message names it and says why. `errno` is the system's."""
+
+
+def file_system(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a folder or fsspec URL, and the path in it.
+
+    What is no URL is a path of this machine, also `2024::01`, which fsspec would take for a chain of URLs.
+    Raises `ValueError` or `ImportError` for a URL of no file system that is installed.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith("file://"):
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(text))
+    fs, root = fsspec.core.url_to_fs(text)
+    return fs, str(root)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -64,6 +81,42 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` whole or not at all, as `writing` does."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_tensors(
+    path: str | Path, refuse: type[Exception], missing: str, framework: str = "numpy"
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """(metadata, tensors by name) of a safetensors file; `framework` is "numpy" or "pt".
+
+    Raises `refuse`: with the text `missing` where there is no file, else saying what is wrong with it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework=framework) as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise refuse(missing) from None
+    except (SafetensorError, OSError) as error:
+        raise refuse(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def read_written_text(path: str | Path) -> str:
+    """The text of a file that a person wrote, without a byte-order mark.
+
+    Raises `OSError`, and `UnicodeDecodeError` (a `ValueError`) for what `written_encoding` is wrong about.
+    """
+    return Path(path).read_text(encoding=written_encoding(path))
+
+
+def written_encoding(path: str | Path) -> str:
+    """The encoding of a file that a person wrote: UTF-8, with a byte-order mark or not, or UTF-16 with one.
+
+    Editors of Windows begin a file with such a mark, and its PowerShell writes UTF-16. Raises `OSError`.
+    """
+    with Path(path).open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if wide else "utf-8-sig"
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,132 +1,96 @@
-"""Parquet files that others made, read within bounds: what they say of their sizes is added up first.
+"""Parquet files, as PHQ writes and reads them: every page carries a checksum, and every reader compares it.
 
-A few kB can stand for many GiB in two ways: pages that compress to nothing, and a dictionary whose one large
-value every row names. Both are in the file's own words before anything is unpacked.
+Files without checksums (of PHQ 0.1, or of others) are read as they are. A `sealed` file also carries the
+digest of all its bytes, footer included, which `damaged` compares: that costs reading them once and decodes
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phq_data.errors import PhqError
+DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What opening or reading a damaged file may raise; `OSError` also where it cannot be read at all."""
 
-FREE = 1 << 28
-"""Bytes that any file may unfold to."""
-RATIO = 16
-"""Times its own size that a larger file may unfold to; those of releases stay below 3."""
-ROW_BYTES = 16
-"""Bytes of a file that a row takes at least: its ids are digests, which do not compress."""
+File = pq.ParquetFile
+Writer = pq.ParquetWriter
+schema_of = pq.read_schema
+"""The Arrow schema of a file, its metadata with it."""
+metadata_of = pq.read_metadata
+"""The footer of a file."""
 
-
-class SizeError(PhqError, pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has no types
-    """A file that would take far more memory than it has bytes; half a sentence."""
-
-
-def limit(size: int) -> int:
-    """How many bytes a file of `size` bytes may unfold to."""
-    return max(FREE, RATIO * size)
+_SEAL = b"sha256 of this file, with zeros here: "
+_ZEROS = b"0" * 64
+_SEALED = b"phq.sealed"  # a second mark, so that damage to the first does not pass for a file without a seal
 
 
-def check_rows(rows: int, size: int) -> None:
-    """Raise `SizeError` when a table of portraits in a file of `size` bytes cannot have so many rows."""
-    if rows * ROW_BYTES > size + FREE // 1024:
-        raise SizeError(f"it states {rows:,} rows, more than its {size:,} bytes can hold")
+def opened(source: Any, **options: Any) -> pq.ParquetFile:
+    """A Parquet file to read from: a path, an Arrow file or a binary stream.
 
-
-def read(
-    file: pq.ParquetFile,
-    size: int,
-    columns: Sequence[str] | None = None,
-    *,
-    group: int | None = None,
-    use_threads: bool = False,
-    source: pa.NativeFile | None = None,
-) -> pa.Table:
-    """The rows of a file of `size` bytes (of one row group of it), unless they would take more than `limit`.
-
-    `source`, the bytes of `file`, makes long tables whose texts are in dictionaries faster to read. Raises
-    `SizeError` before that memory is spent, and whatever Arrow raises over a damaged file.
+    This and reading from it raise one of `DAMAGE` where it is damaged.
     """
-    for field in file.schema_arrow:
-        if pa.types.is_dictionary(field.type):
-            raise SizeError(f"its column {field.name} is a dictionary, as none of ours is")
-    groups = list(range(file.metadata.num_row_groups)) if group is None else [group]
-    wanted = list(columns) if columns is not None else None
-    chunks = [
-        chunk
-        for number in groups
-        for chunk in _chunks(file.metadata.row_group(number))
-        if wanted is None or _is_of(chunk.path_in_schema, wanted)
-    ]
-    stated = sum(max(chunk.total_uncompressed_size, 0) for chunk in chunks)
-    if stated > limit(size):
-        raise SizeError(f"its {size:,} bytes unfold to {stated:,}, more than any of ours do")
-    repeated = [chunk for chunk in chunks if _repeats(chunk)]
-    if stated + sum(chunk.total_uncompressed_size * chunk.num_values for chunk in repeated) <= FREE:
-        return _sound(file.read_row_groups(groups, wanted, use_threads=use_threads))
-    largest = max(_dictionary_bytes(chunk, source) for chunk in repeated)
-    rows = max(1, limit(size) // (2 * largest * len({chunk.path_in_schema for chunk in repeated})))
-    return _sound(_read_in_batches(file, size, groups, wanted, min(rows, 65_536)))
+    return pq.ParquetFile(source, **{"page_checksum_verification": True, **options})
 
 
-def read_file(path: object, size: int, columns: Sequence[str] | None = None) -> pa.Table:
-    """`read` of a whole file of this machine."""
-    with pq.ParquetFile(path) as file:
-        return read(file, size, columns)
+def read(source: Any, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a Parquet file. Raises what `opened` does."""
+    with opened(source) as file:
+        return file.read(list(columns) if columns is not None else None)
 
 
-def _sound(table: pa.Table) -> pa.Table:
-    """The table, whose texts are UTF-8 and whose lists lie inside their values; `ArrowInvalid` otherwise."""
-    table.validate(full=True)
-    return table
+def writer(target: Any, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+    """A writer of row groups; a path or a binary stream."""
+    return pq.ParquetWriter(target, schema, write_page_checksum=True, **{"compression": "zstd", **options})
 
 
-def _read_in_batches(
-    file: pq.ParquetFile, size: int, groups: list[int], columns: list[str] | None, rows: int
-) -> pa.Table:
-    """Rows counted as they come: a text of a dictionary may be repeated without an end."""
-    batches, total = [], 0
-    for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
-        total += batch.nbytes
-        if total > limit(size):
-            raise SizeError(f"its {size:,} bytes unfold to more than {limit(size):,}, unlike any of ours")
-        batches.append(batch)
-    return pa.Table.from_batches(batches) if batches else file.read_row_groups([], columns)
+def write(table: pa.Table, target: str | Path | Any, **options: Any) -> None:
+    """Write a table as a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
+    pq.write_table(table, target, write_page_checksum=True, **{"compression": "zstd", **options})
 
 
-def _chunks(group: pq.RowGroupMetaData) -> list[pq.ColumnChunkMetaData]:
-    return [group.column(index) for index in range(group.num_columns)]
+def sealed(table: pa.Table, metadata: Mapping[bytes, str] | None = None, **options: Any) -> bytes:
+    """The bytes of a Parquet file of `table` with more `metadata`, and with their own digest."""
+    buffer = io.BytesIO()
+    row_group_size = options.pop("row_group_size", None)
+    schema = table.schema.with_metadata({**(table.schema.metadata or {}), **(metadata or {})})
+    with writer(buffer, schema, **options) as file:
+        file.write_table(table.replace_schema_metadata(schema.metadata), row_group_size)
+        file.add_key_value_metadata({_SEALED.decode(): "seal", "seal": (_SEAL + _ZEROS).decode()})
+    data = buffer.getbuffer()
+    place = _place(data)
+    data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
+    return bytes(data)
 
 
-def _is_of(path: str, columns: Sequence[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in columns)
+def damaged(data: bytes) -> bool:
+    """Are the bytes of a file others than were written? Of one without a seal: can they not be read?"""
+    place = _place(data)
+    if place < 0:
+        try:
+            opened(pa.BufferReader(data)).read(use_threads=False)
+        except DAMAGE:
+            return True
+        return _SEALED in _footer(data)
+    state = hashlib.sha256(memoryview(data)[:place])
+    state.update(_ZEROS)
+    state.update(memoryview(data)[place + 64 :])
+    return state.hexdigest().encode() != data[place : place + 64]
 
 
-def _repeats(chunk: pq.ColumnChunkMetaData) -> bool:
-    """Texts or bytes that a dictionary holds once for many rows."""
-    kinds = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
-    return chunk.physical_type in kinds and any("DICTIONARY" in name for name in chunk.encodings)
+def _place(data: bytes | memoryview) -> int:
+    """Where the digest stands in the footer; -1 when there is none."""
+    footer = _footer(data)
+    found = footer.rfind(_SEAL)
+    return len(data) - len(footer) + found + len(_SEAL) if found >= 0 else -1
 
 
-def _dictionary_bytes(chunk: pq.ColumnChunkMetaData, source: pa.NativeFile | None) -> int:
-    """Bytes of the chunk's dictionary; at most those of the whole chunk, which is said without `source`.
-
-    A page begins with a Thrift structure in compact form: its type and its unpacked size are the first two
-    fields (parquet-format, `PageHeader`).
-    """
-    most: int = max(1, chunk.total_uncompressed_size)
-    start = chunk.dictionary_page_offset
-    if source is None or not start:
-        return most
-    source.seek(start)
-    head = source.read(24)
-    number, shift = 0, 0
-    for byte in bytes(head[3:]) if head[:1] + head[2:3] == b"\x15\x15" else b"":
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return min(most, max(1, number >> 1))  # zigzag: sizes are not negative
-    return most
+def _footer(data: bytes | memoryview) -> bytes:
+    length = int.from_bytes(data[-8:-4], "little") + 8
+    return bytes(data[max(0, len(data) - length) :])

@@ -1,10 +1,36 @@
-"""Names that come from outside: what a file is called, and what is fit to be shown."""
+"""Text that comes from outside: what a file is called, what is fit to be shown, how it is written where."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
+
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
+"""What formulas begin with in spreadsheets, the full-width signs of East Asian keyboards among them."""
+_LEADING = re.compile(f"[{_SIGNS}\t\r']")
+_WITHIN = re.compile(f"(^\\s+|[;|\\t\\n\\r]\\s*)('*[{_SIGNS}])")
+"""Where a cell begins for a spreadsheet that divides at other characters than we do."""
+_WRITTEN = re.compile(f"(^\\s+|[;|\\t\\n\\r]\\s*)'('*[{_SIGNS}])")
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~!&]")
+
+
+def markdown(text: str) -> str:
+    """`text` as one line of Markdown (also in a table, also with HTML in it) that shows it as it is."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def spreadsheet_cell(text: str) -> str:
+    """`text` as a cell of a CSV file: with an apostrophe before everything that would be run as a formula."""
+    within = _WITHIN.sub(r"\1'\2", text)
+    return f"'{within}" if _LEADING.match(within) else within
+
+
+def from_spreadsheet_cell(cell: str) -> str:
+    """The text that `spreadsheet_cell` made a cell of."""
+    within = cell[1:] if cell[:1] == "'" and _LEADING.match(cell[1:]) else cell
+    return _WRITTEN.sub(r"\1\2", within)
 
 
 def printable(text: str) -> str:

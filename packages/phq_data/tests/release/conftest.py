@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from phq_data import camera, schema
+from phq_data.records import Decision
 from phq_data.release.build import ReleaseOptions
 from phq_data.release.manifest import Manifest
 from phq_data.review import decisions
@@ -147,9 +148,12 @@ class Maker:
         """Append decisions: portrait id -> verdict."""
         start = datetime(2026, 11, 20, tzinfo=UTC) + timedelta(seconds=at)
         rows = [
-            decisions.new_decision(portrait, verdict, reviewer, at=start + timedelta(seconds=i))
+            Decision(
+                decision_id=decisions.ulid(), portrait_id=portrait, verdict=verdict, reason="",
+                reviewer=reviewer, time=start + timedelta(seconds=i), seconds=0.0, client="",
+            )
             for i, (portrait, verdict) in enumerate(verdicts.items())
-        ]
+        ]  # fmt: skip
         decisions.append(self.workspace, rows)
         return rows
 

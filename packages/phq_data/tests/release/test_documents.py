@@ -1,13 +1,15 @@
 import csv
 import json
+import re
 
 import pytest
 
 from phq_data import schema
 from phq_data.release import croissant, reader
 from phq_data.release.build import build
+from phq_data.release.rights import Permission
 
-from .conftest import options
+from .conftest import DAY, options
 
 
 @pytest.fixture
@@ -131,3 +133,20 @@ def test_names_from_the_web_cannot_write_into_the_report(maker, releases):
     maker.add(maker.photo(provider="wikimedia", license="CC-BY-4.0"))
     build(maker.workspace, releases, "1.0.0", options(name="<script>alert(1)</script>"))
     assert "<script>" not in (releases / "1.0.0/report.html").read_text()
+
+
+EVIL = "<script>x</script> | [a](javascript:b) `c` ＝1;=2"
+
+
+def test_names_from_outside_stand_in_the_documents_as_text(maker, releases):
+    maker.add(maker.photo(author=EVIL), maker.photo(provider=EVIL, license=None))
+    given = Permission(EVIL, ("train",), DAY, "```\nx", provider=EVIL)
+    build(maker.workspace, releases, "1.0.0", options(name=EVIL, creator=EVIL, permissions=(given,)))
+    folder = releases / "1.0.0"
+    for name in ("README.md", "DATASHEET.md", "LICENSES.md", "CHANGELOG.md"):
+        shown = re.sub(r"^---\n.*?^---\n", "", (folder / name).read_text(), flags=re.DOTALL | re.MULTILINE)
+        prose = re.sub(r"^```json\n.*?^```$", "", shown, flags=re.DOTALL | re.MULTILINE)
+        assert "<script>" not in prose and "[a](" not in prose, name
+        assert not re.search(r"(?<!\\)`c`", prose), name
+    rows = list(csv.DictReader((folder / "attribution.csv").open(encoding="utf-8")))
+    assert "<script>x</script> | [a](javascript:b) `c` ＝1;'=2" in {row["author"] for row in rows}

@@ -75,7 +75,7 @@ def test_a_stated_permission_lets_it_run_and_is_recorded(maker, releases, tmp_pa
     maker.add(maker.photo(provider="folder", license=None))
     path = tmp_path / "permission.json"
     path.write_text(json.dumps(STATEMENT))
-    build(maker.workspace, releases, "1.0.0", options(permission=Permission.load(path)))
+    build(maker.workspace, releases, "1.0.0", options(permissions=(Permission.load(path),)))
     manifest = reader.open(releases / "1.0.0").manifest
-    assert manifest.about["permission"]["reference"] == "letter 12"
+    assert [one["reference"] for one in manifest.about["permissions"]] == ["letter 12"]
     assert "letter 12" in (releases / "1.0.0/LICENSES.md").read_text()

@@ -1,11 +1,14 @@
 import json
+import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from phq_data.cli.main import make_app
 from phq_data.errors import ReleaseError
 from phq_data.release import reader
 from phq_data.release.build import build
-from phq_data.release.takedown import take_down
+from phq_data.release.takedown import take_all_down, take_down
 from phq_data.release.tombstones import Tombstone, Tombstones, mark
 from phq_data.release.verify import verify
 from phq_data.release.version import VersionError
@@ -106,9 +109,10 @@ def test_granting_twice_changes_nothing(made, releases):
     ],
 )
 def test_requests_that_mean_nothing_are_refused(made, releases, asked, reason):
+    before = (releases / "tombstones.json").read_bytes()
     with pytest.raises(ReleaseError, match=reason):
         take_down(releases, **asked)
-    assert not (releases / "tombstones.json").exists()
+    assert (releases / "tombstones.json").read_bytes() == before
 
 
 def test_the_list_is_plain_json(made, releases):
@@ -141,3 +145,86 @@ def test_a_mark_of_before_still_means_what_it_meant():
     assert Tombstones((Tombstone("url", old, "2026-11-01"),)).forbids(row)
     for asked, meant in (("http://h.example.org/q", False), ("http://h.example.org/q?i=15", True)):
         assert Tombstones((Tombstone("url", mark("url", asked), "2026-11-24"),)).forbids(row) is meant
+
+
+# ---- several at once -------------------------------------------------------------------------------------
+
+
+def test_every_request_of_one_command_is_granted(made, releases):
+    words = ["release", "takedown", "-r", str(releases)]
+    asked = ["--id", made[0], "--id", made[4], "--url", "https://example.org/2", "--author", "Ada Lovelace"]
+    done = CliRunner().invoke(make_app(), [*words, *asked])
+    assert done.exit_code == 0, done.output
+    # Photos 1, 3 and 2 by name, 3 and 8 by their author.
+    assert left(releases) == set(made) - {*made[0:6], *made[14:16]}
+
+
+def test_one_request_that_means_nothing_stops_the_others(made, releases):
+    before = (releases / "tombstones.json").read_bytes()
+    with pytest.raises(ReleaseError, match="no release"):
+        take_all_down(releases, [("id", made[0]), ("id", "f" * 12)])
+    assert (releases / "tombstones.json").read_bytes() == before and len(left(releases)) == len(made)
+
+
+# ---- a list that is damaged or gone ----------------------------------------------------------------------
+
+
+def test_no_flipped_bit_in_the_lists_shows_a_portrait_again(made, releases):
+    take_down(releases, portrait_id=made[0])
+    places = [releases / "tombstones.json", releases / "1.0.0" / "tombstones.json"]
+    whole = [place.read_bytes() for place in places]
+    for bit in range(0, 8 * min(map(len, whole)), 13):
+        for place, data in zip(places, whole, strict=True):
+            changed = bytearray(data)
+            changed[bit // 8] ^= 1 << bit % 8
+            place.write_bytes(bytes(changed))
+        try:
+            shown = left(releases)
+        except ReleaseError:
+            continue
+        assert made[0] not in shown, f"bit {bit}"
+
+
+@pytest.mark.parametrize("portraits", ['"abc"', "{}", "[1]", "null"])
+def test_something_else_than_a_list_of_ids_is_refused(made, releases, portraits):
+    (releases / "tombstones.json").write_text(
+        '{"format": "phq-tombstones/1", "tombstones": [{"kind": "id", "match": "x", "date": "2026-11-20", '
+        f'"reason": "", "portraits": {portraits}, "photos": []}}]}}'
+    )
+    with pytest.raises(ReleaseError, match=r"tombstones\.json cannot be read"):
+        reader.open(releases / "1.0.0")
+
+
+def test_a_lost_list_is_said_by_verify_and_its_copy_hides_meanwhile(made, releases, caplog):
+    take_down(releases, portrait_id=made[0])
+    (releases / "tombstones.json").unlink()
+    assert made[0] not in left(releases)
+    assert "copied alone" in caplog.text
+    assert ["copied alone" in str(one) for one in verify(releases / "1.0.0")] == [True]
+    take_down(releases, portrait_id=made[4])  # brings it back
+    assert verify(releases / "1.0.0") == []
+    assert set(Tombstones.from_bytes((releases / "tombstones.json").read_bytes(), "")._portraits) == {
+        *made[0:2], *made[4:6]
+    }  # fmt: skip
+
+
+def test_without_any_list_nothing_is_read(made, releases):
+    for place in (releases, releases / "1.0.0"):
+        (place / "tombstones.json").unlink()
+    with pytest.raises(ReleaseError, match="has lost its list of taken-down portraits"):
+        reader.open(releases / "1.0.0")
+    assert "has lost its list" in str(verify(releases / "1.0.0")[0])
+
+
+def test_a_release_copied_alone_hides_what_it_knew_and_says_so(made, releases, tmp_path, caplog):
+    take_down(releases, portrait_id=made[0])
+    shutil.copytree(releases / "1.0.0", tmp_path / "elsewhere" / "1.0.0")
+    assert made[0] not in left(tmp_path / "elsewhere")
+    assert "what was taken down after the copy is not known" in caplog.text
+
+
+def test_a_list_of_the_first_version_is_read(made, releases):
+    entry = {"kind": "id", "match": made[0], "date": "2026-11-20", "reason": "", "portraits": [made[0]]}
+    document = {"format": "phq-tombstones/1", "tombstones": [{**entry, "photos": []}]}
+    (releases / "tombstones.json").write_text(json.dumps(document))
+    assert left(releases) == set(made) - {made[0]}

@@ -3,6 +3,7 @@ import uuid
 from pathlib import Path
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 
 from phq_data.errors import ReleaseError
@@ -223,7 +224,7 @@ def test_a_pulled_release_is_the_same_and_brings_the_tombstones(made, shelf, rel
     pull(shelf, tmp_path / "here", version="1.0.0")
     assert verify(tmp_path / "here/1.0.0") == []
     assert len(reader.open(tmp_path / "here/1.0.0").all()) == 11
-    assert names(str(tmp_path / "here/1.0.0")) == names(str(made))
+    assert names(str(tmp_path / "here/1.0.0")) == {*names(str(made)), "withheld.json"}
 
 
 def test_a_pull_goes_on_in_the_middle_of_a_file_and_repairs_damage(made, shelf, tmp_path):
@@ -280,3 +281,63 @@ def test_the_journal_lists_what_arrived(made, monkeypatch, tmp_path):
             push(made, str(tmp_path / "shelf"))
     journal = json.loads((tmp_path / "shelf/1.0.0/.incomplete.json").read_text())
     assert len(journal["files"]) == 2 and journal["digest"] == reader.open(made).manifest.digest
+
+
+# ---- readers that know no list ---------------------------------------------------------------------------
+
+
+def rows_as_datasets_reads(url):
+    """Every row of every shard as any program reads Parquet: portrait id -> row."""
+    folder = reader.Folder(url)
+    found = {}
+    for name in folder.sizes():
+        if name.endswith(".parquet") and "data/" in name:
+            with folder.fs.open(folder.path(name), "rb") as file:
+                found |= {row["portrait_id"]: row for row in pq.read_table(file).to_pylist()}
+    return found
+
+
+def test_what_was_taken_down_after_a_push_is_withheld_by_the_next_one(made, shelf, releases, tmp_path):
+    push(made, shelf)
+    ids = reader.open(made).index["portrait_id"].to_pylist()
+    before = rows_as_datasets_reads(f"{shelf}/1.0.0")
+    for gone in (ids[3], ids[7]):
+        take_down(releases, portrait_id=gone)
+        assert push(made, shelf).sent >= 2  # a shard, attribution.csv; report.html the first time
+    after = rows_as_datasets_reads(f"{shelf}/1.0.0")
+    assert list(after) == list(before)
+    for portrait, row in after.items():
+        shows = [row[name] for name in ("image", "mask", "author", "page_url", "title")]
+        assert (shows == [None] * 5) is (portrait in (ids[3], ids[7]))
+        if portrait not in (ids[3], ids[7]):
+            assert repr(row) == repr(before[portrait])  # a coordinate may be nan
+    listed = reader.Folder(f"{shelf}/1.0.0").read("attribution.csv").decode()
+    assert ids[3] not in listed and ids[4] in listed
+    assert verify(f"{shelf}/1.0.0", pixels=True) == []
+    assert push(made, shelf).sent == 0
+    pull(f"{shelf}/1.0.0", tmp_path / "here")
+    assert verify(tmp_path / "here/1.0.0") == [] and len(reader.open(tmp_path / "here/1.0.0").all()) == 10
+    # The original is as it was, and the next version is made from it.
+    assert verify(made) == []
+
+
+def test_a_withheld_file_is_checked_like_any_other(made, shelf, releases):
+    push(made, shelf)
+    take_down(releases, portrait_id=reader.open(made).index["portrait_id"][3].as_py())
+    push(made, shelf)
+    folder = reader.Folder(f"{shelf}/1.0.0")
+    whole = folder.read("withheld.json")
+    for bit in range(0, 8 * len(whole), 29):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        folder.fs.pipe_file(folder.path("withheld.json"), bytes(changed))
+        try:
+            assert len(reader.open(folder.url).all()) == 11
+        except ReleaseError as error:
+            assert "withheld.json cannot be read" in str(error)
+    folder.fs.pipe_file(folder.path("withheld.json"), whole)
+    shard = next(name for name in json.loads(whole)["files"] if name["path"].startswith("data/"))["path"]
+    data = bytearray(folder.read(shard))
+    data[len(data) // 2] ^= 1
+    folder.fs.pipe_file(folder.path(shard), bytes(data))
+    assert any(problem.file == shard for problem in verify(folder.url))

@@ -1,6 +1,7 @@
 import json
 import os
 import threading
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,47 @@ def test_a_license_in_a_rights_file_gets_its_one_name(tmp_path):
     ]:  # fmt: skip
         (tmp_path / "rights.json").write_text(json.dumps({"license": written}))
         assert [file.provenance.license for file in FolderSource(tmp_path).files()] == [name]
+
+
+KEYS = {
+    "IMG [1].png": "IMG [1].png",
+    "é.png": unicodedata.normalize("NFD", "é.png"),  # a Mac's
+    unicodedata.normalize("NFD", "ö.png"): "ö.png",
+    "studio/b.png": "studio\\b.png",
+    "Portrait.PNG": "portrait.png",
+    "set [2]/c.jpg": "set [2]/*",
+    "a?b.png": "a?b.png",
+}
+
+
+@pytest.mark.parametrize(("name", "key"), KEYS.items())
+def test_a_key_means_the_file_that_is_called_so(tmp_path, caplog, name, key):
+    put(tmp_path, name, "other.webp")
+    (tmp_path / "rights.json").write_text(json.dumps({"files": {key: {"license": "CC0"}}}))
+    found = {
+        Path(os.fsdecode(path_of(f.uri))).name: f.provenance.license for f in FolderSource(tmp_path).files()
+    }
+    assert found == {Path(name).name: "CC0-1.0", "other.webp": None}
+    assert caplog.text == ""
+
+
+def test_brackets_are_no_wildcard_and_the_exact_spelling_wins(tmp_path):
+    put(tmp_path, "IMG 1.png", "A.jpg", "a.jpg")
+    rules = {"IMG [1].png": {"license": "CC0"}, "a.jpg": {"author": "Ada"}}
+    (tmp_path / "rights.json").write_text(json.dumps({"files": rules}))
+    found = {file.uri.rpartition("/")[2]: file.provenance for file in FolderSource(tmp_path).files()}
+    assert found["IMG%201.png"].license is None
+    assert (found["A.jpg"].author, found["a.jpg"].author) == (None, "Ada")
+
+
+def test_a_key_that_fits_no_file_is_named_once_with_the_nearest_name(tmp_path, caplog):
+    put(tmp_path, "studio/portrait.png", "b.png")
+    (tmp_path / "rights.json").write_text(json.dumps({"files": {"studio/potrait.png": {}, "zzz": {}}}))
+    for _ in range(2):
+        list(FolderSource(tmp_path).files())
+    first, second = caplog.messages
+    assert "no file is called 'studio/potrait.png'; did you mean 'studio/portrait.png'?" in first
+    assert "no file is called 'zzz'; keys are paths below its folder" in second
+    caplog.clear()
+    list(FolderSource(tmp_path / "b.png").files())  # of one file nothing can be said about the others
+    assert caplog.messages == []

@@ -399,6 +399,16 @@ def test_a_damaged_journal_is_told_and_deleting_it_takes_no_photo_twice(commons,
     assert run.workspace().table("photos").num_rows == 13
 
 
+def test_photos_of_a_lost_part_of_the_plan_are_planned_again_without_a_download(commons, run, tmp_path):
+    run()
+    before, requests = plan(run.workspace()), len(commons.site.requests)
+    for folder in ("plan", "plan-copy"):
+        (tmp_path / f"ws/{folder}/part-00000.parquet").unlink()
+    run()
+    assert plan(run.workspace()) == before and len(commons.site.requests) == requests
+    assert run.workspace().table("photos").num_rows == 13
+
+
 def test_an_address_that_is_none_or_an_error_nobody_foresaw_costs_one_file(
     commons, run, tmp_path, monkeypatch
 ):

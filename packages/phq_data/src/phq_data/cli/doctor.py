@@ -21,6 +21,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from phq_data.errors import ModelError
+from phq_data.files import read_written_text
 from phq_data.foreign import parse_toml
 
 Status = Literal["ok", "optional", "attention", "missing"]
@@ -38,7 +39,7 @@ _EASY = frozenset({"pyrender", "trimesh", "matplotlib"})
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     group: str
     name: str
@@ -252,7 +253,7 @@ def _renderer() -> Check:
 
 
 def _opengl_advice() -> str:
-    faster = "faster for many pictures: "
+    faster = "faster for many images: "
     switch = "PHQ_RENDERER=pyrender"
     if ctypes.util.find_library("EGL"):
         return f"{faster}{switch}"
@@ -302,7 +303,7 @@ def prefect_server(folder: Path | None = None) -> tuple[str, str]:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return parse_toml(path.read_text(encoding="utf-8"))
+        return parse_toml(read_written_text(path))
     except (OSError, ValueError):
         return {}
 

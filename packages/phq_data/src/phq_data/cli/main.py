@@ -55,7 +55,8 @@ def make_app() -> typer.Typer:
     import typer
 
     from phq_data import __version__
-    from phq_data.cli import evaluation, interchange, models, release, report
+    from phq_data.cli import evaluation, interchange, models, release, report, workspace
+    from phq_data.command_line import refuse_repeats
 
     app = typer.Typer(
         name="phq",
@@ -87,7 +88,8 @@ def make_app() -> typer.Typer:
     evaluation.register(app)
     models.register(app)
     interchange.register(app)
-    return app
+    workspace.register(app)
+    return refuse_repeats(app)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RELEASES = typer.Option("--releases", "-r", help="The folder of releases.")
 PERMISSION = typer.Option(
-    "--permission", help="A permission that you have: JSON with who, scope, date, reference."
+    "--permission", help="A permission that you have: JSON with who, scope, date, reference. Repeatable."
 )
 JSON_OUT = typer.Option("--json", help="Print one JSON object.")
 
@@ -42,7 +42,7 @@ def build(
     unreviewed: Annotated[
         bool, typer.Option("--unreviewed", help="Release what the screening kept, marked as not reviewed.")
     ] = False,
-    images: Annotated[str, typer.Option(help="all, or none where pictures may not be published.")] = "all",
+    images: Annotated[str, typer.Option(help="all, or none where images may not be published.")] = "all",
     name: Annotated[str, typer.Option(help="The dataset's name.")] = "phq-portraits",
     creator: Annotated[str, typer.Option(help="Who makes the release.")] = "",
     url: Annotated[str, typer.Option(help="Where it will be published.")] = "",
@@ -64,9 +64,9 @@ def build(
             "fills the truth_* columns."
         ),
     ] = None,
-    permission: Annotated[Path | None, PERMISSION] = None,
+    permission: Annotated[list[Path] | None, PERMISSION] = None,
     shard_mb: Annotated[int, typer.Option(help="Size of a shard.")] = 256,
-    workers: Annotated[int, typer.Option(help="Pictures checked at once.")] = 2,
+    workers: Annotated[int, typer.Option(help="Images checked at once.")] = 2,
 ) -> None:
     """Make a release from the accepted portraits of a workspace.
 
@@ -94,7 +94,7 @@ def build(
     options = ReleaseOptions(
         name=name, created=date, unreviewed=unreviewed, images="none" if images == "none" else "all",
         rule=ConsensusRule(min_votes, min_share), shares=SplitShares(*parts), shard_bytes=shard_mb << 20,
-        parent=parent, repack=repack, keep_duplicates=keep_duplicates, permission=_permission(permission),
+        parent=parent, repack=repack, keep_duplicates=keep_duplicates, permissions=_permissions(permission),
         url=url, workers=workers, **({"creator": creator} if creator else {}),
     )  # fmt: skip
     target = releases or _beside(workspace)
@@ -165,7 +165,7 @@ def stats(
 
 def verify(
     release: Annotated[str, typer.Argument(help="Folder or URL of a release.")],
-    pixels: Annotated[bool, typer.Option("--pixels", help="Decode every picture as well.")] = False,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Decode every image as well.")] = False,
     digest: Annotated[str, typer.Option(help="The manifest digest that you expect.")] = "",
     workers: Annotated[int, typer.Option(help="Files read at once.")] = 2,
 ) -> None:
@@ -217,32 +217,41 @@ def diff(
 
 def takedown(
     releases: Annotated[Path, RELEASES] = Path("releases"),
-    id_: Annotated[str, typer.Option("--id", help="Portrait or photo id, or its first digits.")] = "",
-    url: Annotated[str, typer.Option(help="URL of the photo or its page.")] = "",
-    author: Annotated[str, typer.Option(help="Name or page of the author.")] = "",
+    id_: Annotated[
+        list[str] | None, typer.Option("--id", help="Portrait or photo id, or its first digits. Repeatable.")
+    ] = None,
+    url: Annotated[list[str] | None, typer.Option(help="URL of the photo or its page. Repeatable.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Name or page of the author. Repeatable.")] = None,
     reason: Annotated[str, typer.Option(help="Why; it will be public.")] = "",
 ) -> None:
     """Take photos down, each with all its portraits: readers leave them out at once, the next release drops
     them.
     """
-    from phq_data.release.takedown import take_down
+    from phq_data.release.takedown import take_all_down
 
-    found = take_down(releases, portrait_id=id_, url=url, author=author, reason=reason)
-    again = " (granted before)" if found.known else ""
-    typer.echo(
-        f"{len(found.entry.portraits)} portraits of {len(found.entry.photos)} photos are taken down{again}"
-        + (f"; they are in {', '.join(found.versions)}" if found.versions else "")
-    )
-    if not found.versions:
-        what = f"the URL {url!r}" if url else f"the author {author!r}"
-        typer.secho(
-            f"NOTHING MATCHED: no release in {releases} has a portrait of {what}. If that is not what you "
-            "meant, check how it is written in attribution.csv. It is remembered on the list: later releases "
-            "leave it out.",
-            err=True, bold=True,
-        )  # fmt: skip
-    if found.versions:
-        typer.echo("Tell the copies: phq release push. Then build the next MAJOR version without them.")
+    given = {"id": id_, "url": url, "author": author}
+    requests = [(kind, text) for kind, texts in given.items() for text in texts or []]
+    versions: set[str] = set()
+    for found in take_all_down(releases, requests, reason=reason):
+        versions.update(found.versions)
+        again = " (granted before)" if found.known else ""
+        typer.echo(
+            f"{found.kind} {found.asked}: {len(found.entry.portraits)} portraits of "
+            f"{len(found.entry.photos)} photos are taken down{again}"
+            + (f"; they are in {', '.join(found.versions)}" if found.versions else "")
+        )
+        if not found.versions:
+            typer.secho(
+                f"NOTHING MATCHED: no release in {releases} has a portrait of the {found.kind} "
+                f"{found.asked!r}. If that is not what you meant, check how it is written in "
+                "attribution.csv. It is remembered on the list: later releases leave it out.",
+                err=True, bold=True,
+            )  # fmt: skip
+    if versions:
+        typer.echo(
+            f"Tell the copies: phq release push, for each of {', '.join(sorted(versions))}. Then build the "
+            "next MAJOR version without them."
+        )
 
 
 def push(
@@ -250,17 +259,16 @@ def push(
     url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, gs://…, hf://datasets/…")],
     flat: Annotated[bool, typer.Option("--flat", help="To URL itself instead of URL/VERSION.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Read everything back and compare.")] = False,
-    permission: Annotated[Path | None, PERMISSION] = None,
+    permission: Annotated[list[Path] | None, PERMISSION] = None,
 ) -> None:
     """Publish a release. The rights are checked again; an interrupted push goes on when run again."""
     from phq_data.release.transfer import push as send
 
-    stated = _permission(permission)
     with _Progress() as progress:
         done = send(
             release,
             url,
-            permissions=[stated] if stated else [],
+            permissions=_permissions(permission),
             flat=flat,
             check=check,
             on_bytes=progress.bytes,
@@ -285,14 +293,14 @@ def pull(
 
 
 def fill(
-    release: Annotated[Path, typer.Argument(help="Folder of a release without pictures.")],
+    release: Annotated[Path, typer.Argument(help="Folder of a release without images.")],
     releases: Annotated[Path | None, RELEASES] = None,
     photos: Annotated[list[Path] | None, typer.Option(help="Folder with photo files. Repeatable.")] = None,
     web: Annotated[bool, typer.Option("--web", help="Fetch photos from their recorded URLs.")] = False,
     contact: Annotated[str, typer.Option(help="Your mail address or page, told to the servers.")] = "",
-    permission: Annotated[Path | None, PERMISSION] = None,
+    permission: Annotated[list[Path] | None, PERMISSION] = None,
 ) -> None:
-    """Put the pictures back into a release that came without, if you may have them."""
+    """Put the images back into a release that came without, if you may have them."""
     from phq_data.release import fill as filling
 
     if not photos and not web:
@@ -301,21 +309,20 @@ def fill(
         raise typer.BadParameter("--web asks for --contact: servers want to know who comes")
     fetchers = [filling.from_folders(photos)] if photos else []
     fetchers += [filling.from_web(contact)] if web else []
-    stated = _permission(permission)
     with _Progress() as progress:
         done = filling.fill(
-            release, releases or release.parent, fetchers, permissions=[stated] if stated else [],
+            release, releases or release.parent, fetchers, permissions=_permissions(permission),
             on_rows=lambda count, total: progress.rows("filling", count, total),
         )  # fmt: skip
-    typer.echo(f"{done.folder}: {done.filled:,} pictures filled")
+    typer.echo(f"{done.folder}: {done.filled:,} images filled")
     for reason, count in done.missing.items():
         typer.echo(f"  {count:,} stay empty: {reason.replace('_', ' ')}")
 
 
-def _permission(path: Path | None) -> Permission | None:
+def _permissions(paths: list[Path] | None) -> tuple[Permission, ...]:
     from phq_data.release.rights import Permission
 
-    return Permission.load(path) if path is not None else None
+    return tuple(Permission.load(path) for path in paths or [])
 
 
 def _beside(workspace: str) -> Path:

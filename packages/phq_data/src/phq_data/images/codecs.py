@@ -1,4 +1,4 @@
-"""Photo files to upright sRGB pixels, once and for everybody; and pictures to bytes for the tables.
+"""Photo files to upright sRGB pixels, once and for everybody; and images to bytes for the tables.
 
 `decode` reads JPEG, PNG, WebP, TIFF, BMP, single-frame GIF, AVIF, and HEIC when pillow-heif is installed. It
 applies the EXIF orientation and the ICC profile, tone-maps HDR (`images.cicp`), and refuses what it cannot
@@ -61,7 +61,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a stored picture upright, by its EXIF orientation."""
+"""What makes a stored image upright, by its EXIF orientation."""
 
 _ORIENTATION, _TIME, _EXIF_IFD, _TIME_ORIGINAL, _OFFSET_ORIGINAL = 274, 306, 0x8769, 36867, 36881
 _EXIF_TIME = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})[ T](\d{2}):(\d{2}):(\d{2})", re.ASCII)
@@ -119,7 +119,7 @@ def _decoded(data: bytes, max_pixels: int, max_side: int | None) -> DecodedPhoto
         raise PhotoError("empty", "the file is empty")
     kind = sniff(data[:64])
     if kind is None:
-        raise PhotoError("not_an_image", "its first bytes are those of no picture format that PHQ reads")
+        raise PhotoError("not_an_image", "its first bytes are those of no image format that PHQ reads")
     image = _open(data, kind, max_pixels)
     width, height = image.size  # of a TIFF: upright already
     _check_size(width, height, max_pixels)
@@ -152,9 +152,9 @@ def _decoded(data: bytes, max_pixels: int, max_side: int | None) -> DecodedPhoto
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
-    """The 64-bit DCT hash of an upright picture [H, W, 3] or [H, W], as an unsigned integer.
+    """The 64-bit DCT hash of an upright image [H, W, 3] or [H, W], as an unsigned integer.
 
-    Pictures that look alike differ in few bits (count them with `(a ^ b).bit_count()`).
+    Images that look alike differ in few bits (count them with `(a ^ b).bit_count()`).
     """
     import imagehash  # brings scipy and PyWavelets: only where it is needed
 
@@ -166,14 +166,14 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
 
 
 def encode_image(pixels: NDArray[np.uint8], codec: str) -> tuple[bytes, str]:
-    """(bytes, file extension) of a picture [H, W, 3] or a mask [H, W] in a codec of `CropConfig.codec`.
+    """(bytes, file extension) of an image [H, W, 3] or a mask [H, W] in a codec of `CropConfig.codec`.
 
     Masks are stored as 8-bit grey PNG: only "png" takes them.
     """
     if codec not in _SAVE:
         raise ValueError(f"there is no image codec '{codec}'; it is one of {', '.join(_SAVE)}")
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise ValueError(f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {pixels.shape}")
+        raise ValueError(f"an image is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {pixels.shape}")
     if pixels.ndim == 2 and codec != "png":
         raise ValueError(f"masks are stored as png, not as {codec}")
     name, extension, options = _SAVE[codec]
@@ -188,11 +188,11 @@ def image_struct(data: bytes, name: str) -> dict[str, Any]:
 
 
 def decode_struct(struct: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """The picture [H, W, 3] or mask [H, W] of an `image_struct`. Raises `PhotoError` when it is damaged."""
+    """The image [H, W, 3] or mask [H, W] of an `image_struct`. Raises `PhotoError` when it is damaged."""
     data, name = struct["bytes"], struct["path"]
     kind = sniff(data[:64]) if data else None
     if kind is None:
-        raise PhotoError("not_an_image", f"the table's picture '{name}' holds no picture")
+        raise PhotoError("not_an_image", f"the table's image '{name}' holds no image")
     image = _open(data, kind, _STRUCT_PIXELS)
     width, height = image.size
     _check_size(width, height, _STRUCT_PIXELS)
@@ -279,7 +279,7 @@ def _check_kind(image: Any, data: bytes, kind: str) -> int | None:
 def _draft(image: Any, max_side: int | None) -> tuple[float, float, float, float]:
     """Let the JPEG decoder work at 1/2, 1/4 or 1/8 as far as `max_side` allows.
 
-    Returns the box of the decoded picture that the photo covers: its last column may lie half outside.
+    Returns the box of the decoded image that the photo covers: its last column may lie half outside.
     """
     width, height = image.size
     if max_side is not None and max_side < max(width, height):
@@ -302,7 +302,7 @@ def _shrunk(
 
 
 def _to_array(image: Image.Image, rows: int = 128) -> NDArray[np.uint8]:
-    """The pixels [H, W, 3] of an RGB picture, strip by strip: a third of the time and memory of one go."""
+    """The pixels [H, W, 3] of an RGB image, strip by strip: a third of the time and memory of one go."""
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
@@ -312,7 +312,7 @@ def _to_array(image: Image.Image, rows: int = 128) -> NDArray[np.uint8]:
 
 
 def _grey_range(image: Any, kind: str) -> tuple[int, bool]:
-    """(bits used, is zero white) of 16-bit grey pictures."""
+    """(bits used, is zero white) of 16-bit grey images."""
     if kind != "TIFF":
         return 16, False
     bits = image.tag_v2.get(258, (16,))
@@ -320,7 +320,7 @@ def _grey_range(image: Any, kind: str) -> tuple[int, bool]:
 
 
 def _exif(image: Any) -> tuple[int, str | None]:
-    """(orientation, ISO time taken) of a loaded picture; (1, None) when its EXIF is missing or damaged."""
+    """(orientation, ISO time taken) of a loaded image; (1, None) when its EXIF is missing or damaged."""
     try:
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Protocol
 
 from phq_data.config import PipelineConfig
-from phq_data.pipeline.engine import PartReport, finish, prepare, run_part
+from phq_data.pipeline.engine import PartReport, run_part
 from phq_data.pipeline.gather import gather
+from phq_data.pipeline.whole import finish, prepare
 from phq_data.sources import Source
 from phq_data.sources.folder import FolderSource
 from phq_data.stages.sequence import STAGE_NAMES
@@ -105,7 +106,9 @@ def drive(
 
     def planned() -> Iterator[int]:
         named = list(sources)
-        for part in gather(workspace, named, config.ingest, config.part_size, progress.file_seen):
+        for part in gather(
+            workspace, named, config.ingest, config.part_size, progress.file_seen, progress.say
+        ):
             info = workspace.part_info("plan", part)
             progress.part_planned(part, info.rows if info else 0)
             yield part

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from phq_data import parquet
 from phq_data.release import datasheet_text as wording
 from phq_data.release import rights
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
 from phq_data.sources import is_web_address
+from phq_data.text import markdown, spreadsheet_cell
 
 _ATTRIBUTION = (
     "portrait_id",
@@ -55,8 +55,8 @@ def readme(manifest: Manifest, summary: Summary) -> str:
     splits = "".join(f"| {name} | {rows:,} |\n" for name, rows in summary.splits.items())
     octants = "".join(f"| {name} | {count:,} |\n" for name, count in summary.octants.items())
     warning = "" if manifest.reviewed else "> **Not reviewed by people.** Labels may be wrong.\n\n"
-    pictures = (
-        "Pictures are left out because they may not be published; `phq release fill` fetches them again "
+    images = (
+        "Images are left out because they may not be published; `phq release fill` fetches them again "
         "for whoever may.\n\n"
         if manifest.images == "none"
         else ""
@@ -64,11 +64,11 @@ def readme(manifest: Manifest, summary: Summary) -> str:
     return f"""---
 {_yaml(front)}---
 
-# {manifest.name} {manifest.version}
+# {markdown(manifest.name)} {manifest.version}
 
 {wording.summary_sentence(manifest, summary)}
 
-{warning}{pictures}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
+{warning}{images}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
 
 ## Use
 
@@ -86,7 +86,8 @@ from datasets import load_dataset
 load_dataset("parquet", data_files="data/train-*.parquet", split="train")[0]["image"]
 ```
 
-`datasets` does not know of pictures that were taken down: read `tombstones.json`, or use the PHQ reader.
+Of images that were taken down after this release was published, `datasets` reads empty rows once it
+was pushed again; the PHQ reader leaves them out at once.
 
 | split | portraits |
 | --- | ---: |
@@ -97,9 +98,9 @@ load_dataset("parquet", data_files="data/train-*.parquet", split="train")[0]["im
 ## Labels
 
 `camera` is a row-major 4x4 camera-to-world matrix (OpenCV axes; metres; the subject faces +z, the neck joint
-is the origin) and row-major 3x3 intrinsics in picture widths. `pose` is neck and head axis-angle in radians.
-`window` is where the picture was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
-the decoded picture.
+is the origin) and row-major 3x3 intrinsics in image widths. `pose` is neck and head axis-angle in radians.
+`window` is where the image was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
+the decoded image.
 
 ## License
 
@@ -107,13 +108,13 @@ the decoded picture.
 
 ## Taking something down
 
-Whoever is shown in a picture or made it can ask for its removal; it is then listed in `tombstones.json`, left
+Whoever is shown in an image or made it can ask for its removal; it is then listed in `tombstones.json`, left
 out by every PHQ reader at once, and missing from the next version. Please delete your copies of it.
 
 ## Citation
 
-{manifest.name} {manifest.version} ({manifest.created}), {manifest.about["creator"]}. `manifest.json` has the
-sha256 of every file; cite its digest to name these bytes.
+{markdown(manifest.name)} {manifest.version} ({manifest.created}), {markdown(manifest.about["creator"])}.
+`manifest.json` has the sha256 of every file; cite its digest to name these bytes.
 """
 
 
@@ -126,22 +127,24 @@ def datasheet(manifest: Manifest, summary: Summary) -> str:
         for name in names:
             value = said[name]
             parts += [value] if isinstance(value, str) else value
-        return "\n\n".join(parts)
+        return "\n\n".join(map(markdown, parts))
 
     left_out = manifest.about["counts"]["left_out"]
     dropped = (
         "\n".join(f"- {reason.replace('_', ' ')}: {count:,}" for reason, count in left_out.items())
         or "- none"
     )
-    permission = manifest.about["permission"]
+    permissions = manifest.about["permissions"]
     stated = (
-        f"A permission was stated: `{json.dumps(permission)}`." if permission else "No permission was stated."
+        f"Permissions were stated:\n\n```json\n{json.dumps(permissions, indent=1)}\n```\n"
+        if permissions
+        else "No permission was stated."
     )
-    return f"""# Datasheet: {manifest.name} {manifest.version}
+    return f"""# Datasheet: {markdown(manifest.name)} {manifest.version}
 
 ## Motivation
 
-{text("dataUseCases")} Released by {manifest.about["creator"]} on {manifest.created}.
+{text("dataUseCases")} Released by {markdown(manifest.about["creator"])} on {manifest.created}.
 
 ## Composition
 
@@ -165,7 +168,7 @@ Left out of this release:
 
 {text("dataAnnotationProtocol", "dataAnnotationAnalysis")}
 
-Annotators: {text("annotatorDemographics")} Tools: {", ".join(said["machineAnnotationTools"])}.
+Annotators: {text("annotatorDemographics")} Tools: {markdown(", ".join(said["machineAnnotationTools"]))}.
 
 ## Uses
 
@@ -184,20 +187,20 @@ Annotators: {text("annotatorDemographics")} Tools: {", ".join(said["machineAnnot
 def licenses(manifest: Manifest, summary: Summary) -> str:
     """The table of licenses."""
     lines = "".join(
-        f"| {name} | {count:,} | {rights.license_url(name) or '-'} |\n"
+        f"| {markdown(name)} | {count:,} | {rights.license_url(name) or '-'} |\n"
         for name, count in summary.licenses.items()
     )
-    providers = "".join(f"| {name} | {count:,} |\n" for name, count in summary.providers.items())
-    permission = manifest.about["permission"]
+    providers = "".join(f"| {markdown(name)} | {count:,} |\n" for name, count in summary.providers.items())
+    permissions = manifest.about["permissions"]
     stated = (
-        "\nFor rows whose license alone does not allow their use, this permission was "
-        f"stated:\n\n```json\n{json.dumps(permission, indent=1)}\n```\n"
-        if permission
+        "\nFor rows whose license alone does not allow their use, these permissions were "
+        f"stated:\n\n```json\n{json.dumps(permissions, indent=1)}\n```\n"
+        if permissions
         else ""
     )
-    return f"""# Licenses of {manifest.name} {manifest.version}
+    return f"""# Licenses of {markdown(manifest.name)} {manifest.version}
 
-Every picture has its own license, named in the column `license` of its row; `attribution.csv` names authors.
+Every image has its own license, named in the column `license` of its row; `attribution.csv` names authors.
 
 | license | portraits | page |
 | --- | ---: | --- |
@@ -205,7 +208,7 @@ Every picture has its own license, named in the column `license` of its row; `at
 | provider | portraits |
 | --- | ---: |
 {providers}{stated}
-Pictures under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA pictures and
+Images under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA images and
 shared must be shared under the same license. Labels and masks were made by PHQ and add no rights.
 """
 
@@ -223,7 +226,7 @@ def change_log(manifest: Manifest, summary: Summary, before: str) -> str:
             f"{changes['shards_copied']:,} shards are those of {parent}, {changes['shards_written']:,} "
             "were written."
         )
-    title = f"# Changes of {manifest.name}\n"
+    title = f"# Changes of {markdown(manifest.name)}\n"
     rest = before.removeprefix(before.split("\n## ", 1)[0]).lstrip("\n") if "\n## " in before else ""
     return f"{title}\n## {manifest.version} ({manifest.created})\n\n{what}\n" + (f"\n{rest}" if rest else "")
 
@@ -233,22 +236,17 @@ def _attribution(folder: Path, manifest: Manifest) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_ATTRIBUTION, "changes"])
         for shard in manifest.shards:
-            for row in pq.read_table(folder / shard.path, columns=[*_ATTRIBUTION, "file_url"]).to_pylist():
+            for row in parquet.read(folder / shard.path, columns=[*_ATTRIBUTION, "file_url"]).to_pylist():
                 if not row["page_url"] and is_web_address(row["file_url"]):
                     row["page_url"] = row["file_url"]  # nothing else to point at
                 row["license_url"] = row["license_url"] or rights.license_url(row["license"])
-                writer.writerow([*(_cell(row[name]) for name in _ATTRIBUTION), "cut and resampled"])
-
-
-def _cell(value: str | None) -> str:
-    """Spreadsheets run what starts like a formula; names from the web must not."""
-    text = " ".join((value or "").split())
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+                said = (" ".join((row[name] or "").split()) for name in _ATTRIBUTION)
+                writer.writerow([*map(spreadsheet_cell, said), "cut and resampled"])
 
 
 def _license_sentence(summary: Summary) -> str:
-    names = ", ".join(f"{name} ({count:,})" for name, count in summary.licenses.items())
-    return f"Every picture keeps its own license: {names}."
+    names = ", ".join(f"{markdown(name)} ({count:,})" for name, count in summary.licenses.items())
+    return f"Every image keeps its own license: {names}."
 
 
 def _range(days: tuple[str, str] | None) -> str:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from phq_data import parquet, schema
+from phq_data import parquet_limits, schema
 from phq_data.compatibility import first_columns
 from phq_data.errors import PhqError, ReleaseError
 from phq_data.foreign import parse_json
@@ -45,8 +45,8 @@ INDEX_SCHEMA = pa.schema(
         pa.field("shard", pa.int32(), nullable=False),  # position in the manifest's list of shards
         pa.field("row", pa.int32(), nullable=False),  # in the shard
         pa.field("digest", pa.string(), nullable=False),  # of the row's facts, however they are packed
-        pa.field("pixels", pa.string(), nullable=False),  # sha256 of the decoded picture
-        pa.field("encoded", pa.string(), nullable=False),  # of the stored bytes of picture and mask
+        pa.field("pixels", pa.string(), nullable=False),  # sha256 of the decoded image
+        pa.field("encoded", pa.string(), nullable=False),  # of the stored bytes of image and mask
     ]
 )
 """Rows in the order of the shards."""
@@ -166,7 +166,7 @@ def _check_entry(entry: FileEntry | ShardEntry) -> None:
     if not all(type(size) is int and size >= 0 for size in sizes):
         raise ReleaseError(f"{entry.path} has no size")
     if isinstance(entry, ShardEntry):
-        parquet.check_rows(entry.rows, entry.bytes)
+        parquet_limits.check_rows(entry.rows, entry.bytes)
     if isinstance(entry, ShardEntry) and entry.split not in SPLITS:
         raise ReleaseError(f"{entry.path} is of an unknown split {entry.split!r}")
 
@@ -174,7 +174,7 @@ def _check_entry(entry: FileEntry | ShardEntry) -> None:
 def row_digest(row: Mapping[str, Any]) -> str:
     """Digest of what a row says, however it is packed: 32 hex digits.
 
-    Everything counts but the encoded bytes and their codec; the pictures count by the digests of their
+    Everything counts but the encoded bytes and their codec; the images count by the digests of their
     pixels and by being there or not. Columns count under the names that they had first, so that a row of a
     release of version 1 that did not change has the digest it had.
     """
@@ -189,7 +189,7 @@ def row_digest(row: Mapping[str, Any]) -> str:
 
 
 def encoded_digest(row: Mapping[str, Any]) -> str:
-    """Digest of the stored bytes of a row's picture and mask: 32 hex digits."""
+    """Digest of the stored bytes of a row's image and mask: 32 hex digits."""
     state = hashlib.sha256()
     for name in ("image", "mask"):
         data = (row.get(name) or {}).get("bytes") or b""

@@ -1,7 +1,7 @@
-"""The gate of a release: may this row be used, may its picture, its ids be published?
+"""The gate of a release: may this row be used, may its image, its ids be published?
 
 Checked row by row when a release is built (`train`) and again when it is pushed (`publish-images`, or
-`publish-ids` for a release without pictures). What is not known to be allowed is refused, unless somebody
+`publish-ids` for a release without images). What is not known to be allowed is refused, unless somebody
 states a permission; the statement is recorded in the manifest.
 
 What providers' terms say is in `phq_data.sources.terms`, what counts as free in `phq_data.sources.licenses`.
@@ -18,6 +18,7 @@ from phq_data.sources.terms import TERMS, USES, Permission, Use, recorded, terms
 
 __all__ = [
     "TERMS", "USES", "Permission", "RightsError", "Use", "check", "explain", "license_url", "refusal",
+    "stated",
 ]  # fmt: skip
 
 
@@ -57,6 +58,12 @@ def check(
         if reason:
             found.setdefault(reason, []).append(row["portrait_id"])
     return found
+
+
+def stated(about: Mapping[str, Any]) -> list[Permission]:
+    """The permissions that a manifest records; one of 0.1.0 has at most one. Raises `ValueError`."""
+    found = about.get("permissions") or [about.get("permission")]
+    return [Permission.parse({**one, "scope": list(one["scope"])}) for one in found if one]
 
 
 def explain(refused: Mapping[str, list[str]], use: Use) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -21,6 +21,8 @@ _COLUMNS = ["portrait_id", "photo_id", "page_url", "file_url", "author", "author
 class Takedown:
     """What a request came to."""
 
+    kind: str  # id, url, author
+    asked: str  # as it was written
     entry: Tombstone
     versions: tuple[str, ...]  # releases that held one of its portraits
     known: bool  # the request had been granted before
@@ -35,62 +37,88 @@ def take_down(
     reason: str = "",
     on: str = "",
 ) -> Takedown:
-    """Put what was asked for on the list beside the releases in `releases`.
-
-    Give one of: a portrait's or photo's id (or its first digits), a URL of the photo or its page, an author's
-    name or page. Whole photos are taken down: with one person of a photo go the others, and no later cut of
-    the photo can come back. A URL or author of whom nothing is released is remembered for later builds; an
-    id of which nothing is released is an error. `on` is the ISO date, today if empty.
-    """
+    """`take_all_down` for one request: an id, a URL or an author."""
     given = {"id": portrait_id, "url": url, "author": author}
-    asked = [(kind, text.strip()) for kind, text in given.items() if text.strip()]
-    if len(asked) != 1:
+    requests = [(kind, text) for kind, text in given.items() if text.strip()]
+    if len(requests) != 1:
         raise ReleaseError("say what to take down: one of --id, --url or --author")
-    kind, text = asked[0]
-    if kind == "id" and len(text) < 8:
-        raise ReleaseError(f"{text!r} is too short an id: give at least 8 digits of it")
+    return take_all_down(releases, requests, reason=reason, on=on)[0]
+
+
+def take_all_down(
+    releases: Path, requests: Sequence[tuple[str, str]], *, reason: str = "", on: str = ""
+) -> list[Takedown]:
+    """Put what was asked for on the list beside the releases in `releases`: all of it, or none.
+
+    A request is of a kind: "id", a portrait's or photo's id (or its first digits); "url", of the photo or its
+    page; "author", a name or page. Whole photos are taken down: with one person of a photo go the others, and
+    no later cut of the photo can come back. A URL or author of whom nothing is released is remembered for
+    later builds; an id of which nothing is released is an error. `on` is the ISO date, today if empty.
+    """
+    asked = [(kind, text.strip()) for kind, text in requests]
+    if not asked or not all(text for _, text in asked):
+        raise ReleaseError("say what to take down: --id, --url or --author, each as often as you like")
+    for kind, text in asked:
+        if kind == "id" and len(text) < 8:
+            raise ReleaseError(f"{text!r} is too short an id: give at least 8 digits of it")
     if not releases.is_dir():
         raise ReleaseError(
             f"there is no folder of releases at {releases}: name it with --releases DIR "
             "(`phq release build` writes to WORKSPACE/releases)"
         )
+    folders = [path.parent for path in sorted(releases.glob(f"*/{manifests.NAME}"))]
+    opened = {folder.name: reader.open(folder) for folder in folders}
+    before = tombstones.of_shelf(releases)
+    found = [
+        _granted(releases, opened, before, kind, text, reason, on or date.today().isoformat())
+        for kind, text in asked
+    ]
+    after = before.merged(Tombstones(tuple(one.entry for one in found)))
+    fs = LocalFileSystem()
+    tombstones.add(fs, str(releases.resolve()), after)
+    for folder in folders:
+        tombstones.add(fs, str(folder.resolve()), after, copy=True)
+    kept = {(entry.kind, entry.match): entry for entry in after.entries}
+    return [replace(one, entry=kept[one.entry.kind, one.entry.match]) for one in found]
+
+
+def _granted(
+    releases: Path,
+    opened: Mapping[str, reader.Release],
+    before: Tombstones,
+    kind: str,
+    text: str,
+    reason: str,
+    on: str,
+) -> Takedown:
+    """What one request means in the releases that are there."""
     portraits: set[str] = set()
     photos: set[str] = set()
-    asked_for: set[str] = set()  # ids that start with what was given
+    ids: set[str] = set()  # that start with what was given
     versions = []
-    for path in sorted(releases.glob(f"*/{manifests.NAME}")):
-        found, ids = _find(path.parent, kind, text)
-        asked_for |= ids
-        if found:
-            versions.append(path.parent.name)
-            portraits |= {portrait for portrait, _ in found}
-            photos |= {photo for _, photo in found}
+    for version, release in opened.items():
+        hits, there = _find(release, kind, text)
+        ids |= there
+        if hits:
+            versions.append(version)
+            portraits |= {portrait for portrait, _ in hits}
+            photos |= {photo for _, photo in hits}
+    match = text
     if kind == "id":
-        if not asked_for:
+        if not ids:
             raise ReleaseError(f"no release in {releases} has a portrait or photo {text}")
-        if len(asked_for) > 1:
-            raise ReleaseError(f"{len(asked_for)} portraits or photos start with {text}: give more of the id")
-        text = asked_for.pop()
+        if len(ids) > 1:
+            raise ReleaseError(f"{len(ids)} portraits or photos start with {text}: give more of the id")
+        match = ids.pop()
     entry = Tombstone(
-        kind,
-        tombstones.mark(kind, text),
-        on or date.today().isoformat(),
-        reason,
-        tuple(sorted(portraits)),
-        tuple(sorted(photos)),
+        kind, tombstones.mark(kind, match), on, reason, tuple(sorted(portraits)), tuple(sorted(photos))
     )
-    fs, folder = LocalFileSystem(), str(releases.resolve())
-    before = tombstones.read(fs, folder)
-    known = any(e.kind == kind and e.match in tombstones.marks(kind, text) for e in before.entries)
-    after = before.merged(Tombstones((entry,)))
-    tombstones.write(fs, folder, after)
-    kept = next(e for e in after.entries if (e.kind, e.match) == (entry.kind, entry.match))
-    return Takedown(kept, tuple(versions), known)
+    known = any(e.kind == kind and e.match in tombstones.marks(kind, match) for e in before.entries)
+    return Takedown(kind, text, entry, tuple(versions), known)
 
 
-def _find(folder: Path, kind: str, text: str) -> tuple[list[tuple[str, str]], set[str]]:
+def _find(release: reader.Release, kind: str, text: str) -> tuple[list[tuple[str, str]], set[str]]:
     """((portrait, photo) that the request means, full ids that start with it) in one release."""
-    release = reader.open(folder)
     portraits, photos = (release.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
     if kind == "id":
         ids = {one for one in (*portraits, *photos) if one.startswith(text)}

@@ -1,9 +1,12 @@
-"""Tombstones: what was taken down. `tombstones.json` lies beside the releases and in every pushed copy.
+"""Tombstones: what was taken down. `tombstones.json` lies beside the releases, a copy of it in each of them.
 
-Every reader leaves out what it names, at once, without a new release; the next release drops it for good. An
-entry names portraits and photos by their ids. What the request itself said (a URL, an author) is kept only as
-a sha256, so that later builds recognise it and the public list does not advertise who asked. (A digest of a
-guessable text can be guessed; it is no secret, only not a notice.)
+Every reader leaves out what it names, at once, without a new release; the next release drops it for good. The
+list holds its own count and digest. A release's manifest says that it has one: without any list nothing is
+read from it, and a release that lies without the list beside it says so.
+
+An entry names portraits and photos by their ids. What the request itself said (a URL, an author) is kept
+only as a sha256, so that later builds recognise it and the public list does not advertise who asked. (A
+digest of a guessable text can be guessed; it is no secret, only not a notice.)
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from phq_data.errors import ReleaseError
 from phq_data.files import writing
@@ -24,6 +30,11 @@ from phq_data.foreign import parse_json
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
+RECORDED = "takedown_list"
+"""What a manifest says is there; releases of 0.1.0 say nothing, and may have no list."""
+_OF_A_LIST = {"format", "tombstones"}
+_CHECKED = {"count", "digest"}  # lists of 0.1.0 have neither
+_LOG = logging.getLogger(__name__)
 _TRACKING = re.compile(
     r"(utm_\w+|fbclid|gclid|gclsrc|dclid|msclkid|yclid|igshid|mc_cid|mc_eid|_ga)(=|$)", re.IGNORECASE
 )
@@ -47,6 +58,7 @@ class Tombstones:
     """The list. `hides` is what readers ask, `forbids` what builds ask."""
 
     entries: tuple[Tombstone, ...] = ()
+    is_copy: bool = field(default=False, compare=False)  # the list itself lies beside the release
 
     def __post_init__(self) -> None:
         portraits = frozenset(p for entry in self.entries for p in entry.portraits)
@@ -89,33 +101,50 @@ class Tombstones:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        document = {"format": FORMAT, "tombstones": [asdict(entry) for entry in self.entries]}
+        entries = [asdict(entry) for entry in self.entries]
+        document = {"format": FORMAT, "count": len(entries), "tombstones": entries, "copy": self.is_copy}
+        document["digest"] = _sealed(document)
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Tombstones:
-        """The list in `data`. Raises `ReleaseError`: an unreadable list is not an empty one."""
+        """The list in `data`. Raises `ReleaseError`: an unreadable or damaged list is not an empty one."""
         try:
             document = parse_json(data)
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, this PHQ reads {FORMAT}")
-            return cls(
-                tuple(
-                    Tombstone(
-                        **{
-                            **entry,
-                            "portraits": tuple(entry["portraits"]),
-                            "photos": tuple(entry["photos"]),
-                        }
-                    )
-                    for entry in document["tombstones"]
-                )
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if set(document) != _OF_A_LIST:
+                if set(document) != {*_OF_A_LIST, *_CHECKED, "copy"}:
+                    raise ValueError("its entries are not those of a list")
+                if document["count"] != len(document["tombstones"]):
+                    raise ValueError(f"it has {len(document['tombstones'])} entries of {document['count']}")
+                if document["digest"] != _sealed(document):
+                    raise ValueError("it was changed: its digest does not fit")
+            entries = tuple(_entry(one) for one in document["tombstones"])
+            return cls(entries, bool(document.get("copy", False)))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ReleaseError(
                 f"the list of taken-down portraits {where} cannot be read ({error}); nothing is read from "
                 "the release until it can: restore the file (phq release pull brings it)"
             ) from error
+
+
+def _sealed(document: Mapping[str, Any]) -> str:
+    """Digest of a list's document, of everything in it but the digest."""
+    plain = {name: value for name, value in document.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _entry(given: Mapping[str, Any]) -> Tombstone:
+    """One entry as it stands in a file. Raises `ValueError`, `KeyError`, `TypeError`."""
+    for name in ("portraits", "photos"):
+        if not isinstance(given[name], list):
+            raise ValueError(f"{name!r} is not a list")
+    found = Tombstone(**{**given, "portraits": tuple(given["portraits"]), "photos": tuple(given["photos"])})
+    texts = (found.kind, found.match, found.date, found.reason, *found.portraits, *found.photos)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("an entry holds something else than texts")
+    return found
 
 
 def mark(kind: str, text: str) -> str:
@@ -158,20 +187,70 @@ def _digest(kind: str, plain: str) -> str:
 
 def read(fs: fsspec.AbstractFileSystem, folder: str) -> Tombstones:
     """The list that lies in `folder`; an empty one if there is none."""
+    return find(fs, folder) or Tombstones()
+
+
+def find(fs: fsspec.AbstractFileSystem, folder: str) -> Tombstones | None:
+    """The list that lies in `folder`, if there is one. Raises `ReleaseError` for one that cannot be read."""
     path = f"{folder}/{NAME}"
     try:
         data = bytes(fs.cat_file(path))
     except FileNotFoundError:
-        return Tombstones()
+        return None
     except OSError as error:
         raise ReleaseError(f"the list of taken-down portraits {path} cannot be read: {error}") from error
     return Tombstones.from_bytes(data, path)
 
 
+def of_release(fs: fsspec.AbstractFileSystem, folder: str, about: Mapping[str, Any]) -> Tombstones:
+    """What the list beside the release in `folder` and its copy in it hide; `about` is the manifest's.
+
+    Raises `ReleaseError` when the release must have a list and has none. Warns when only the copy is there.
+    """
+    problems = missing(fs, folder, about)
+    if problems and not problems[0].is_readable:
+        raise ReleaseError(f"{folder} {problems[0].text}")
+    for problem in problems:
+        if problem.place != folder:
+            _LOG.warning("%s %s", folder, problem.text)
+    places = (_parent(folder), folder)
+    return joined(read(fs, place) for place in places if place)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A list that should be there and is not."""
+
+    place: str  # the folder that lacks it
+    text: str  # of the release
+    is_readable: bool  # is there another list to go by?
+
+
+def missing(fs: fsspec.AbstractFileSystem, folder: str, about: Mapping[str, Any]) -> list[Missing]:
+    """Which lists the release in `folder` lacks. Raises `ReleaseError` for one that cannot be read."""
+    parent = _parent(folder)
+    inside, beside = find(fs, folder), find(fs, parent) if parent else None
+    if inside is None and beside is None and about.get(RECORDED):
+        text = (
+            f"has lost its list of taken-down portraits ({NAME} in it and beside it), so nothing is read "
+            "from it: get the list again where the release came from (phq release pull brings it)"
+        )
+        return [Missing(folder, text, is_readable=False)]
+    if inside is not None and inside.is_copy and beside is None:
+        text = (
+            f"lies without {NAME} beside it, as a folder does that was copied alone: what was taken down "
+            "after the copy is not known here. Copy the list too, or use phq release pull"
+        )
+        return [Missing(parent, text, is_readable=True)]
+    if inside is None and about.get(RECORDED):
+        return [
+            Missing(folder, f"lacks its copy of {NAME}: any takedown or pull writes it", is_readable=True)
+        ]
+    return []
+
+
 def write(fs: fsspec.AbstractFileSystem, folder: str, tombstones: Tombstones) -> None:
     """Write the list into `folder`, whole or not at all where the file system can rename."""
-    from fsspec.implementations.local import LocalFileSystem
-
     path = f"{folder}/{NAME}"
     if isinstance(fs, LocalFileSystem):
         with writing(path) as temporary:
@@ -180,6 +259,28 @@ def write(fs: fsspec.AbstractFileSystem, folder: str, tombstones: Tombstones) ->
     with contextlib.suppress(FileExistsError):
         fs.makedirs(folder, exist_ok=True)
     fs.pipe_file(path, tombstones.to_bytes())
+
+
+def add(fs: fsspec.AbstractFileSystem, folder: str, listed: Tombstones, *, copy: bool = False) -> Tombstones:
+    """Add to the list in `folder` what it lacks of `listed`, and return it; it is there then, be it empty.
+
+    `copy`: the folder is a release's, the list itself lies beside it.
+    """
+    there = find(fs, folder)
+    merged = replace((there or Tombstones()).merged(listed), is_copy=copy)
+    if there is None or merged != there or there.is_copy != copy:
+        write(fs, folder, merged)
+    return merged
+
+
+def of_shelf(releases: Path) -> Tombstones:
+    """All that the list of a folder of releases hides, and its copies in them: a lost list comes back so."""
+    places = [releases, *sorted(path.parent for path in releases.glob(f"*/{NAME}"))]
+    return joined(read(LocalFileSystem(), str(place.resolve())) for place in places)
+
+
+def _parent(folder: str) -> str:
+    return folder.rpartition("/")[0]
 
 
 def joined(lists: Iterable[Tombstones]) -> Tombstones:

@@ -2,7 +2,8 @@
 
 A copy is complete when it has its manifest, and the manifest goes last. While a transfer runs, or after it
 was cut off, the copy holds `.incomplete.json` instead, which lists the files that arrived; the same command
-goes on from there. The list of taken-down portraits goes before the manifest, merged with what is there.
+goes on from there. The list of taken-down portraits goes before the manifest, merged with what is there. What
+is published already and was taken down since is withheld by the next push (`release.withheld`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256, stream_sha256
 from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
-from phq_data.release import reader, rights, tombstones
+from phq_data.release import reader, rights, tombstones, withheld
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
 from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError, Use
@@ -74,9 +75,11 @@ def push(
     total = sum(entry.bytes for entry in manifest.entries)
     there = _remote_manifest(target)
     if there is not None and there.digest == manifest.digest:
-        _push_tombstones(release, shelf)
+        _push_tombstones(release, shelf, target)
+        sent = _withhold(release, target)
         on_bytes(total, total)
-        return Transfer(target.url, 0, len(manifest.entries), 0, 0)
+        size = sum(file.bytes for file in sent)
+        return Transfer(target.url, len(sent), len(manifest.entries) - len(sent), 0, size)
     if there is not None and not flat:
         raise ReleaseError(
             f"{target.url} holds another release that calls itself {manifest.version} (digest "
@@ -116,7 +119,9 @@ def push(
                 raise TransferError(f"{target.url}/{entry.path} did not arrive whole: push again")
     if flat:
         _remove_strangers(target, manifest)
-    _retrying(lambda: _push_tombstones(release, shelf), shelf.url)
+    with contextlib.suppress(FileNotFoundError):
+        target.fs.rm_file(target.path(withheld.NAME))  # of the release that was there
+    _retrying(lambda: _push_tombstones(release, shelf, target), shelf.url)
     _retrying(lambda: _put(target, manifests.NAME, manifest.to_bytes()), target.url)
     journal.close()
     return Transfer(target.url, **counts)
@@ -146,12 +151,14 @@ def pull(
     listed = tombstones.joined(tombstones.read(source.fs, place) for place in places if place)
     target.fs.makedirs(target.root, exist_ok=True)
     releases.mkdir(parents=True, exist_ok=True)
-    _merge_tombstones(Folder(str(releases)), listed)
+    tombstones.add(target.fs, Folder(str(releases)).root, listed)
+    tombstones.add(target.fs, target.root, listed, copy=True)
+    today = withheld.read(source.fs, source.root)
     counts = {"sent": 0, "kept": 0, "copied": 0, "bytes": 0}
     total = sum(entry.bytes for entry in manifest.entries)
     journal = _Journal(target, manifest) if here is None else None
     done = 0
-    for entry in manifest.entries:
+    for entry in map(today.now, manifest.entries):
         path = Path(target.path(entry.path))
         if path.is_file() and path.stat().st_size == entry.bytes and file_sha256(path) == entry.sha256:
             counts["kept"] += 1
@@ -163,6 +170,8 @@ def pull(
             journal.add(entry)
         done += entry.bytes
         on_bytes(done, total)
+    if today.files:
+        _put(target, withheld.NAME, today.to_bytes())
     if journal is not None:
         _put(target, manifests.NAME, manifest.to_bytes())
         journal.close()
@@ -208,21 +217,14 @@ class _Journal:
 
 def _check_rights(release: reader.Release, permissions: Sequence[Permission]) -> None:
     use: Use = "publish-ids" if release.manifest.images == "none" else "publish-images"
-    stated = list(permissions)
-    recorded = release.manifest.about.get("permission")
-    if recorded:
-        stated.append(
-            Permission.parse(
-                {k: v for k, v in recorded.items() if k != "scope"} | {"scope": list(recorded["scope"])}
-            )
-        )
+    stated = [*permissions, *rights.stated(release.manifest.about)]
     rows = release.all().metadata(["portrait_id", *PROVENANCE]).to_pylist()
     refused = rights.check(rows, use, stated)
     if refused:
         hint = (
             ""
             if use == "publish-ids"
-            else "\nOr publish without the pictures: phq release build --images none."
+            else "\nOr publish without the images: phq release build --images none."
         )
         raise RightsError(rights.explain(refused, use) + hint)
 
@@ -307,16 +309,29 @@ def _download(source: Folder, entry: ShardEntry | FileEntry, path: Path) -> int:
     return moved
 
 
-def _push_tombstones(release: reader.Release, shelf: Folder) -> None:
-    if release.tombstones.entries:
-        _merge_tombstones(shelf, release.tombstones)
+def _push_tombstones(release: reader.Release, shelf: Folder, target: Folder) -> None:
+    tombstones.add(shelf.fs, shelf.root, release.tombstones)
+    if target.root != shelf.root:
+        tombstones.add(target.fs, target.root, release.tombstones, copy=True)
 
 
-def _merge_tombstones(folder: Folder, listed: tombstones.Tombstones) -> None:
-    there = tombstones.read(folder.fs, folder.root)
-    merged = there.merged(listed)
-    if merged != there:
-        tombstones.write(folder.fs, folder.root, merged)
+def _withhold(release: reader.Release, target: Folder) -> list[FileEntry]:
+    """Replace the published files that show what was taken down since; returns what was sent."""
+    before = withheld.read(target.fs, target.root)
+    listed = tombstones.of_release(target.fs, target.root, release.manifest.about)
+    hidden: dict[int, list[str]] = {}
+    for row in release.index.select(["portrait_id", "photo_id", "shard"]).to_pylist():
+        if listed.hides(row["portrait_id"], row["photo_id"]) and row["portrait_id"] not in before.portraits:
+            hidden.setdefault(row["shard"], []).append(row["portrait_id"])
+    if not hidden:
+        return []
+
+    def upload(made: Path, entry: FileEntry) -> None:
+        _retrying(partial(_upload, made, target, entry), f"{target.url}/{entry.path}")
+
+    after = withheld.make(Path(release.folder.root), release.manifest, before, hidden, upload)
+    _retrying(lambda: _put(target, withheld.NAME, after.to_bytes()), target.url)
+    return [file for file in after.files if file not in before.files]
 
 
 def _remove_strangers(target: Folder, manifest: Manifest) -> None:

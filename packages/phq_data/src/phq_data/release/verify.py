@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data import camera, parquet, schema
+from phq_data import camera, parquet, parquet_limits, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
 from phq_data.foreign import first_line
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
+from phq_data.release import tombstones, withheld
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
-from phq_data.release.reader import PICTURES, Folder, Release
+from phq_data.release.reader import IMAGE_COLUMNS, Folder, Release
 from phq_data.release.splits import near_duplicates
 from phq_data.rig import RigError
 
 _CHUNK = 4 << 20
-_BESIDE = ("tombstones.json",)  # may lie in the folder without being part of the release
+_BESIDE = (tombstones.NAME, withheld.NAME)  # may lie in the folder without being part of the release
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def verify(
 
     Checked: the manifest, every file's size and sha256, files that the manifest does not name, the schema,
     every row's digest, camera labels, unique ids, the index, and that the splits do not leak. With `pixels`
-    every picture is decoded and compared with its digest as well (slow; sha256 covers the same bytes).
+    every image is decoded and compared with its digest as well (slow; sha256 covers the same bytes).
     """
     folder = Folder(str(path_or_url))
     try:
@@ -62,7 +62,15 @@ def verify(
         return [Problem(manifests.NAME, "is missing: this is no release, or a push was interrupted")]
     except ReleaseError as error:
         return [Problem(manifests.NAME, str(error))]
-    problems, broken = _check_files(folder, manifest, workers, on_bytes)
+    try:
+        today = withheld.read(folder.fs, folder.root)
+        problems, broken = _check_files(folder, manifest, today, workers, on_bytes)
+        lists = tombstones.missing(folder.fs, folder.root, manifest.about)
+        problems += [Problem(tombstones.NAME, f"is missing: the release {one.text}") for one in lists]
+        if not all(one.is_readable for one in lists):
+            return problems
+    except ReleaseError as error:
+        return [Problem(manifests.NAME, str(error))]
     try:
         release = Release(folder, manifest)
         index = release.index
@@ -73,7 +81,9 @@ def verify(
     for number, shard in enumerate(manifest.shards):
         missing = any(p.file == shard.path and "missing" in p.what for p in problems)
         if not missing and not rows:
-            problems += _check_shard(release, number, index, damaged=shard.path in broken, pixels=pixels)
+            problems += _check_shard(
+                release, number, index, today, damaged=shard.path in broken, pixels=pixels
+            )
     if not broken:
         problems += _check_leaks(release, _distance(manifest, duplicate_distance))
         problems += _check_rig(release)
@@ -81,11 +91,15 @@ def verify(
 
 
 def _check_files(
-    folder: Folder, manifest: Manifest, workers: int, on_bytes: Callable[[int, int], None]
+    folder: Folder,
+    manifest: Manifest,
+    today: withheld.Withheld,
+    workers: int,
+    on_bytes: Callable[[int, int], None],
 ) -> tuple[list[Problem], set[str]]:
     """Problems of files as bytes, and the files that have any."""
     sizes = folder.sizes()
-    entries = manifest.entries
+    entries = [today.now(entry) for entry in manifest.entries]
     total = sum(entry.bytes for entry in entries)
     done = 0
 
@@ -133,16 +147,19 @@ def _check_index(manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
 
 
 def _check_shard(
-    release: Release, number: int, index: pa.Table, *, damaged: bool, pixels: bool
+    release: Release, number: int, index: pa.Table, today: withheld.Withheld, *, damaged: bool, pixels: bool
 ) -> Iterator[Problem]:
-    """Rows of one shard against the index. Pictures are read only where the file is known to be damaged."""
+    """Rows of one shard against the index. Images are read only where the file is known to be damaged."""
     shard = release.manifest.shards[number]
     start = sum(entry.rows for entry in release.manifest.shards[:number])
     expected = index.slice(start, shard.rows).to_pylist()
+    for row, alive in zip(expected, release.alive()[start : start + shard.rows], strict=True):
+        if not alive and row["portrait_id"] in today.portraits:
+            row["digest"] = None
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
-            parquet.check_rows(file.metadata.num_rows, shard.bytes)
+            file = parquet.opened(source)
+            parquet_limits.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -152,38 +169,38 @@ def _check_shard(
             if file.metadata.num_rows != shard.rows:
                 yield Problem(shard.path, f"has {file.metadata.num_rows} rows instead of {shard.rows}")
                 return
-            plain = [name for name in names if name not in PICTURES]
+            plain = [name for name in names if name not in IMAGE_COLUMNS]
             first = 0
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
                 wanted = expected[first : first + count]
                 yield from _check_group(
-                    file, group, first, wanted, shard, plain, pictures=damaged or pixels, pixels=pixels
+                    file, group, first, wanted, shard, plain, images=damaged or pixels, pixels=pixels
                 )
                 first += count
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
         yield Problem(shard.path, f"cannot be read: {first_line(error)}")
 
 
 def _check_group(
-    file: pq.ParquetFile,
+    file: parquet.File,
     group: int,
     first: int,
     wanted: Sequence[dict[str, Any]],
     shard: ShardEntry,
     plain: list[str],
     *,
-    pictures: bool,
+    images: bool,
     pixels: bool,
 ) -> Iterator[Problem]:
-    columns = [*plain, *PICTURES] if pictures else plain
-    # Whether pictures are there is told by their validity, at the price of their smallest leaf.
-    if not pictures:
+    columns = [*plain, *IMAGE_COLUMNS] if images else plain
+    # Whether images are there is told by their validity, at the price of their smallest leaf.
+    if not images:
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        rows = parquet.read(file, shard.bytes, columns, group=group).to_pylist()
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        rows = parquet_limits.read(file, shard.bytes, columns, group=group).to_pylist()
+    except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
         rows = None
         why = first_line(error)
     if rows is None:
@@ -199,12 +216,14 @@ def _check_group(
         if row["portrait_id"] != entry["portrait_id"]:
             yield Problem(shard.path, f"holds portrait {row['portrait_id'][:12]} instead", *here)
             continue
+        if entry["digest"] is None:
+            continue  # taken down after it was published, and empty since
         if row_digest(row) != entry["digest"]:
             yield Problem(shard.path, "says something else than it was released with", *here)
         elif row["split"] != shard.split:
             yield Problem(shard.path, f"is of the split '{row['split']}'", *here)
-        elif pictures and encoded_digest(row) != entry["encoded"]:
-            yield Problem(shard.path, "its picture or mask was changed", *here)
+        elif images and encoded_digest(row) != entry["encoded"]:
+            yield Problem(shard.path, "its image or mask was changed", *here)
         try:
             camera.check_label(row["camera"])
         except camera.CameraError as error:

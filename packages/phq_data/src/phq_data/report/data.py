@@ -1,6 +1,6 @@
 """The numbers of a report, gathered from a workspace's tables: one frame of portraits, counts, seconds.
 
-Only narrow columns are read here; pictures are read later, for the few portraits that are shown (`sheets`).
+Only narrow columns are read here; images are read later, for the few portraits that are shown (`sheets`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Portraits that are the same picture; `distances` are bits of 64 to the representative."""
+    """Portraits that are the same image; `distances` are bits of 64 to the representative."""
 
     representative: str
     members: tuple[str, ...]
@@ -78,7 +78,7 @@ class Cluster:
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Everything a report says, except its pictures."""
+    """Everything a report says, except its images."""
 
     url: str
     portraits: pd.DataFrame  # indexed by portrait_id; see `_portraits`
@@ -220,7 +220,7 @@ def _stages(workspace: Workspace, portraits: pd.DataFrame) -> tuple[Stage, ...]:
     if workspace.parts("tables/duplicates"):
         kept = portraits[portraits["state"] == "kept"]
         copies = int((kept["duplicate_of"] != "").sum())
-        why = Reason("rejected", "near_duplicate", copies, "the same picture as another portrait", 0)
+        why = Reason("rejected", "near_duplicate", copies, "the same image as another portrait", 0)
         reasons = (why,) if copies else ()
         nan = float("nan")
         stages.append(Stage("dedup", len(kept), len(kept) - copies, copies, 0, 1, nan, nan, reasons))

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data.files import OutputError, writing
+from phq_data import parquet
+from phq_data.files import OutputError, read_written_text, writing
 from phq_data.review.consensus import VERDICTS, ReviewError
 from phq_data.review.records import LogEntry
 from phq_data.review.reviewers import checked_name
 from phq_data.review.store import DECISION_ID, Store, now_ms, storable, time_objection
+from phq_data.text import from_spreadsheet_cell, spreadsheet_cell
 
 _TIME = pa.timestamp("ms", tz="UTC")
 LOG = pa.schema(
@@ -51,7 +52,6 @@ _TEXTS = ("decision_id", "portrait_id", "verdict", "reason", "note", "reviewer",
 _LAST = 253_402_300_799_000  # the end of the year 9999, in milliseconds
 _BATCH = 20_000
 # A spreadsheet runs a cell that begins like this; the quote is taken away again on import.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def export(store: Store, out: Path) -> int:
@@ -103,7 +103,7 @@ def _moment(milliseconds: int) -> datetime:
 
 def _export_parquet(store: Store, path: Path) -> int:
     count = 0
-    with pq.ParquetWriter(path, LOG, compression="zstd") as writer:
+    with parquet.writer(path, LOG) as writer:
         for batch in _batches(_rows(store)):
             writer.write_table(pa.Table.from_pylist(batch, LOG))
             count += len(batch)
@@ -117,7 +117,9 @@ def _export_csv(store: Store, path: Path) -> int:
         writer.writeheader()
         for row in _rows(store):
             row |= {name: row[name].isoformat(timespec="milliseconds") for name in _TIMES}
-            writer.writerow({name: _cell(value) for name, value in row.items()})
+            writer.writerow(
+                {name: spreadsheet_cell(v) if isinstance(v, str) else v for name, v in row.items()}
+            )
             count += 1
     return count
 
@@ -133,15 +135,11 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
 def _read_csv(file: Path) -> list[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8-sig")
+    text = read_written_text(file)
     return [
         {
-            name: value[1:] if value is not None and value[:1] == "'" and value[1:2] in _FORMULA else value
+            name: value if value is None else from_spreadsheet_cell(value)
             for name, value in row.items()
             if name is not None
         }
@@ -150,7 +148,7 @@ def _read_csv(file: Path) -> list[dict[str, Any]]:
 
 
 def _read_parquet(file: Path) -> list[dict[str, Any]]:
-    return list(pq.read_table(file).to_pylist())
+    return list(parquet.read(file).to_pylist())
 
 
 def _checked(number: int, row: Mapping[str, Any]) -> LogEntry:

@@ -8,11 +8,14 @@ be opened (broken links, unreadable folders, pipes) is listed too, and `open` sa
 
 from __future__ import annotations
 
+import difflib
 import errno
+import functools
+import logging
 import os
 import stat
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +23,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from phq_data.sources import Provenance, SourceError, SourceFile
 from phq_data.sources.rights import RIGHTS_NAMES, FolderRights, read_rights
+from phq_data.text import printable
 
 NO_PICTURES = frozenset({
     "7z", "aac", "aae", "avi", "bat", "bz2", "cfg", "conf", "css", "csv", "db", "doc", "docx", "epub", "exe",
@@ -31,8 +35,11 @@ NO_PICTURES = frozenset({
 })  # fmt: skip
 """Endings of files that nobody means as a photo."""
 
+_LOG = logging.getLogger(__name__)
 _Claims = tuple[tuple[FolderRights, int], ...]
 """Rights files from the outermost folder inwards, each with the length of its folder's path."""
+_Rules = Mapping[Path, Mapping[str, Sequence[int]]]
+"""By rights file and path below its folder: the numbers of the rules that speak of it."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,14 @@ class FolderSource:
         self.ignored.clear()
         if os.path.isdir(self._root):  # noqa: PTH112
             found = self._walk()
+            whole = True
         else:
             parent = os.path.dirname(self._root)  # noqa: PTH120
-            found = [(self._root, _with_rights((), parent))]
-        for path, claims in sorted(found, key=lambda entry: entry[0]):
-            yield _source_file(path, claims)
+            found, whole = [(self._root, _with_rights((), parent))], False
+        found.sort(key=lambda entry: entry[0])
+        rules = _matched(found, say=whole)
+        for path, claims in found:
+            yield _source_file(path, claims, rules)
 
     def open(self, file: SourceFile) -> BinaryIO:
         """The bytes of a listed file. Raises `OSError`; a pipe or device is refused, never waited for."""
@@ -129,10 +139,37 @@ def path_of(uri: str) -> bytes:
     return unquote_to_bytes(urlsplit(uri).path)
 
 
-def _source_file(path: bytes, claims: _Claims) -> SourceFile:
+def _matched(found: Sequence[tuple[bytes, _Claims]], *, say: bool) -> _Rules:
+    """For each rights file, which of its rules speak of which of the files below its folder.
+
+    `say`: these are all the files there are, and a rule that speaks of none is named to the user, once.
+    """
+    below: dict[Path, tuple[FolderRights, list[str]]] = {}
+    for path, claims in found:
+        for rights, length in claims:
+            below.setdefault(rights.path, (rights, []))[1].append(_relative(path, length))
+    rules = {}
+    for place, (rights, names) in below.items():
+        rules[place], strangers = rights.match(names)
+        for pattern in strangers if say else ():
+            _say_stranger(str(place), pattern, tuple(difflib.get_close_matches(pattern, names, n=1)))
+    return rules
+
+
+@functools.cache
+def _say_stranger(place: str, pattern: str, near: tuple[str, ...]) -> None:
+    hint = f"did you mean '{near[0]}'?" if near else "keys are paths below its folder"
+    _LOG.warning("%s: no file is called '%s'; %s", printable(place), printable(pattern), printable(hint))
+
+
+def _relative(path: bytes, length: int) -> str:
+    return os.fsdecode(path[length:]).lstrip("/")
+
+
+def _source_file(path: bytes, claims: _Claims, rules: _Rules) -> SourceFile:
     provenance = Provenance()
     for rights, length in claims:
-        provenance = rights.apply(provenance, os.fsdecode(path[length:]).lstrip("/"))
+        provenance = rights.apply(provenance, rules[rights.path].get(_relative(path, length), ()))
     uri = Path(os.fsdecode(path)).as_uri()
     try:
         status = os.stat(path)  # noqa: PTH116

@@ -15,21 +15,25 @@ Such a file speaks for its own folder and everything below; a folder further dow
 The names are those of `Provenance`. A license may be spelled as one likes ("CC BY 4.0"): it is recorded under
 its one name. `phq build` takes photos without a free license too, and a release stops at them; `phq scrape
 folder` does not take them. Keys of `files` are paths below the folder; `*` and `?` stand for
-anything, also for `/`. Later entries win over earlier ones. `permission` may be a text or an object.
+anything, also for `/`, and nothing else does. A key may be written with the accents of another system, with
+backslashes, or, where no file is spelled so, in other case; one that fits no file is named to the user. Later
+entries win over earlier ones. `permission` may be a text or an object.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import fnmatch
 import json
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phq_data.compatibility import PROVENANCE, notice, upgrade_provenance
+from phq_data.files import read_written_text
 from phq_data.foreign import parse_json, parse_toml
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
@@ -43,16 +47,68 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Provenance))
 class FolderRights:
     """What one rights file says. `base` holds for every file, `rules` for those that match a pattern."""
 
+    path: Path
     base: Mapping[str, str]
     rules: tuple[tuple[str, Mapping[str, str]], ...]
 
-    def apply(self, inherited: Provenance, relative: str) -> Provenance:
-        """`inherited` with this file's word about `relative`, a path below the folder with `/` in it."""
+    def apply(self, inherited: Provenance, numbers: Sequence[int]) -> Provenance:
+        """`inherited` with this file's word about a file of which the rules of these numbers speak."""
         changes = dict(self.base)
-        for pattern, values in self.rules:
-            if fnmatch.fnmatchcase(relative, pattern):
-                changes.update(values)
+        for number in numbers:
+            changes.update(self.rules[number][1])
         return dataclasses.replace(inherited, **changes)
+
+    def match(self, names: Collection[str]) -> tuple[dict[str, list[int]], list[str]]:
+        """Which rules speak of each of `names`, paths below the folder with `/`, by the rules' numbers; and
+        the patterns that fit none of them.
+        """
+        spelled = [_by(names, spelling) for spelling in (_composed, _folded)]
+        numbers: dict[str, list[int]] = {}
+        strangers = []
+        for number, (pattern, _) in enumerate(self.rules):
+            hits = next((hits for hits in _fitting(spelled, pattern) if hits), [])
+            for name in hits:
+                numbers.setdefault(name, []).append(number)
+            if not hits:
+                strangers.append(pattern)
+        return numbers, strangers
+
+
+def _composed(name: str) -> str:
+    """A name with its accents in one letter each: a Mac writes them as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(name).casefold()
+
+
+_Spelled = Mapping[str, Sequence[str]]
+
+
+def _by(names: Collection[str], spelling: Callable[[str], str]) -> _Spelled:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(spelling(name), []).append(name)
+    return found
+
+
+def _fitting(spelled: Sequence[_Spelled], pattern: str) -> Iterator[list[str]]:
+    """The names that `pattern` means: as written, with `/` for backslashes, in any case. The first counts."""
+    as_written, in_any_case = spelled
+    plain = _composed(pattern)
+    yield _hits(as_written, plain)
+    if "\\" in plain:
+        yield _hits(as_written, plain.replace("\\", "/"))
+    yield _hits(in_any_case, plain.replace("\\", "/").casefold())
+
+
+def _hits(spelled: _Spelled, pattern: str) -> list[str]:
+    if not {"*", "?"} & set(pattern):
+        return list(spelled.get(pattern, ()))
+    special = {"*": ".*", "?": "."}
+    fits = re.compile("".join(special.get(c) or re.escape(c) for c in pattern), re.DOTALL).fullmatch
+    return [name for spelling, names in spelled.items() if fits(spelling) for name in names]
 
 
 def read_rights(folder: Path) -> FolderRights | None:
@@ -64,7 +120,7 @@ def read_rights(folder: Path) -> FolderRights | None:
         raise SourceError(f"{folder} holds both {' and '.join(RIGHTS_NAMES)}: keep one of them")
     path = present[0]
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_written_text(path)
         content = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
@@ -74,7 +130,9 @@ def read_rights(folder: Path) -> FolderRights | None:
     if not isinstance(rules, dict) or not all(isinstance(value, dict) for value in rules.values()):
         raise SourceError(f"{path}: 'files' maps file names to objects like {{'author': '...'}}")
     return FolderRights(
-        _checked(content, path), tuple((pattern, _checked(value, path)) for pattern, value in rules.items())
+        path,
+        _checked(content, path),
+        tuple((pattern, _checked(value, path)) for pattern, value in rules.items()),
     )
 
 

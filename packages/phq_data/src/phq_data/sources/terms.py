@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from phq_data.files import read_written_text
 from phq_data.foreign import parse_json
 from phq_data.sources import SourceError
 
@@ -186,7 +187,7 @@ class Permission:
         Raises `TermsError` that says what is wrong with it.
         """
         try:
-            return cls.parse(parse_json(Path(path).read_text()))
+            return cls.parse(parse_json(read_written_text(path)))
         except (OSError, ValueError) as error:
             raise TermsError(f"the permission {path} cannot be used: {error}") from error
 
@@ -230,7 +231,7 @@ def objections(
 ) -> dict[Use, str]:
     """The uses that the provider's terms stand against and no permission covers, each with the reason.
 
-    `row` needs `provider` and, for lists of addresses, `file_url`. Licenses are not looked at.
+    `row` needs `provider` and, for lists of addresses, `file_url`. Licenses are not checked.
     """
     terms = terms_of(row)
     if terms is None:

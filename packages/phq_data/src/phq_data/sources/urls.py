@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data.files import file_sha256
+from phq_data import parquet
+from phq_data.files import file_sha256, written_encoding
 from phq_data.sources import Provenance, SourceError, is_web_address
 from phq_data.sources.licenses import normalise
 from phq_data.sources.web import Candidate, Page
@@ -62,7 +62,7 @@ class UrlList:
         names: list[str] = []
         try:
             if self._path.suffix.lower() in (".parquet", ".pq"):
-                file = pq.ParquetFile(self._path)
+                file = parquet.opened(self._path)
                 names = _named(file.schema_arrow.names, self._path)
                 _require_texts(file.schema_arrow, self._path)
                 wanted = [
@@ -74,7 +74,7 @@ class UrlList:
                     for row in batch.to_pylist():
                         yield {_ALIASES.get(k.strip().lower(), k.strip().lower()): v for k, v in row.items()}
                 return
-            with self._path.open(newline="", encoding="utf-8-sig") as text:
+            with self._path.open(newline="", encoding=written_encoding(self._path)) as text:
                 delimiter = "\t" if self._path.suffix.lower() == ".tsv" else ","
                 reader = csv.reader(text, delimiter=delimiter)
                 names = _named(next(reader, []), self._path)

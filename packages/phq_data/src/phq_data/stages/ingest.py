@@ -24,9 +24,11 @@ from phq_data.stages.base import Inputs, Outcome, ReadBytes, Stage, StageContext
 
 _RIGHTS = frozenset({*REASONS, "terms", "robots", "opt_out"})
 """Reasons of photos from the web that may not be taken (`sources.licenses`, `sources.web`)."""
-_VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file"}
+_VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file", "removed"}
 """Reasons that are a choice of ours, not a defect of the file: such files are rejected, not failed."""
-_MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "codec_missing", "changed"})
+CHANGED = "changed"
+"""The reason of photos whose bytes are no longer those that were planned: the next build reads them again."""
+_MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "codec_missing", CHANGED})
 """Reasons that may be gone at the next try."""
 
 
@@ -55,6 +57,11 @@ def open_photo(photo_id: str, data: bytes, max_pixels: int) -> NDArray[np.uint8]
     """
     _check_bytes(data, photo_id)
     return decode(data, max_pixels=max_pixels).pixels
+
+
+def may_pass(error: Exception) -> bool:
+    """May another try mend why a photo could not be opened?"""
+    return isinstance(error, OSError) or (isinstance(error, PhotoError) and error.reason in _MENDABLE)
 
 
 def _one(planned: PlanItem, read: ReadBytes, config: IngestConfig) -> tuple[Photo | None, Outcome]:
@@ -133,7 +140,7 @@ def _unreadable(planned: PlanItem, config: IngestConfig) -> Outcome:
 
 def _check_bytes(data: bytes, sha256: str) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise PhotoError("changed", "the file is no longer the one that was planned: run the build again")
+        raise PhotoError(CHANGED, "the file is no longer the one that was planned: run the build again")
 
 
 def _run(inputs: Inputs, context: StageContext) -> StageResult[Photo]:

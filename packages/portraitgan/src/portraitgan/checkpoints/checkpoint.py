@@ -300,8 +300,10 @@ def restore_optimisers(
             known.update(prefix + key for key in state)
             if not state:
                 continue
+            # Adam counts its steps on the host, but where its kernels are fused on the device.
+            where = parameter.device if optimiser.defaults.get("fused") else torch.device("cpu")
             optimiser.state[parameter] = {
-                key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
+                key: torch.empty_like(parameter).copy_(value) if value.ndim else value.to(where, copy=True)
                 for key, value in state.items()
             }
     unknown = sorted(set(tensors) - known)

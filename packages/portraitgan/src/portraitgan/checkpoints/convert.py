@@ -236,7 +236,7 @@ def _discriminator(state: Mapping[str, Tensor], size: int) -> DiscriminatorConfi
     base, most = _channel_rule(channels)
     inputs, condition = state[f"b{size}.fromrgb.weight"].shape[1], state["mapping.embed.weight"].shape[1]
     if inputs not in (6, 7):
-        raise ConvertError(f"the discriminator looks at {inputs} channels; 6 or 7 are known")
+        raise ConvertError(f"the discriminator takes {inputs} channels; 6 or 7 are known")
     return DiscriminatorConfig(
         image_resolution=size,
         use_mask=inputs == 7,

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from phq_data import __version__
+from phq_data.command_line import refuse_repeats
 from phq_data.errors import PhqError
 from portraitgan.commands import (
     convert,
@@ -70,7 +71,7 @@ def make_app() -> typer.Typer:
 
     for name, function in COMMANDS.items():
         app.command(name)(_explained(name, function))
-    return app
+    return refuse_repeats(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -320,7 +320,7 @@ def _verify(release: Release, labels: Labels, say: Say) -> None:
     """Compare the split's shards with their checksums. Shards far away are checked page by page when read."""
     if not release.folder.is_local:
         return
-    entries = [release.manifest.shards[shard] for shard in labels.shards]
+    entries = [release.shards[shard] for shard in labels.shards]
     say(f"checking {len(entries)} shards ({sum(e.bytes for e in entries) / 2**30:.2f} GiB) of {release.url}")
     for entry in entries:
         if file_sha256(release.folder.path(entry.path)) != entry.sha256:
