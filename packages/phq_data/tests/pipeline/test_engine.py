@@ -1,6 +1,7 @@
 """Parts of stages: written once, skipped when nothing changed, made again when something did."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_an_empty_part_is_a_part(workspace, toys):
 
 
 def screened(name, phash, kept=True):
-    numbers = dict.fromkeys(
+    numbers: dict[str, Any] = dict.fromkeys(
         ("blur", "exposure_low", "exposure_high", "contrast", "effective_resolution", "padding",
          "landmark_error", "shoulder_error", "mask_share", "overlap", "error_probability"), 0.5,
     )  # fmt: skip

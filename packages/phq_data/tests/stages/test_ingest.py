@@ -4,6 +4,7 @@ import hashlib
 import json
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def jpeg(width=64, height=48, seed=0, **options):
 def planned(data=b"", name="a.jpg", **changes):
     """The plan item for `data`."""
     sha256 = hashlib.sha256(data).hexdigest() if data else ""
-    known = {
+    known: dict[str, Any] = {
         "item": sha256 or name,
         "size": len(data),
         "mtime_ns": 1,
