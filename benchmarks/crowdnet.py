@@ -1,12 +1,12 @@
-"""`make bench-crowdnet`: people a second of the batched form against the person-by-person one.
+"""`make bench-crowdnet`: people a second of the batched implementation against the person-by-person one.
 
-Two ratios, because two things are in the network. `batched_vs_loop` is of what the fast form changes: from
+Two ratios, because two things are in the network. `batched_vs_loop` is of what the batched one changes: from
 the image network's features to posed SMPL vertices (joint volumes, the graph with its own layers for every
 joint, pose decoding, skinning). `patch_to_mesh` is of everything. There the image network, a ResNet-50 of
-about 11 billion operations a person, sets the pace: one person alone already keeps a CPU busy with it, and no
+about 11 billion operations a person, dominates: one person alone already keeps a CPU busy with it, and no
 order of the same operations makes it several times faster.
 
-Both forms have the same random weights and a made-up body of SMPL's size. Their rounds alternate, so that a
+Both have the same random weights and a random body of SMPL's size. Their rounds alternate, so that a
 busy machine is unfair to neither; the best round counts.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     """Parse the command line, run the benchmark and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crowdnet", description=__doc__)
     parser.add_argument("--batch", type=int, default=16, help="people (default 16)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each form (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each implementation (default 3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the CPU (default: all)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def measure(batch: int, rounds: int, device: str = "cpu") -> dict:
-    """Seconds and people a second of both forms, whole and without the image network; their largest
+    """Seconds and people a second of both implementations, whole and without the image network; their largest
     difference relative to the meshes' size.
     """
     torch.manual_seed(0)
@@ -110,7 +110,7 @@ def measure(batch: int, rounds: int, device: str = "cpu") -> dict:
 
 
 def made_body(seed: int = 0) -> SmplArrays:
-    """A body of SMPL's size with made-up numbers: good for timing, no shape of a person."""
+    """A body of SMPL's size with random numbers: good for timing, no shape of a person."""
     rng = np.random.default_rng(seed)
     weights = rng.random((VERTICES, 24)).astype(np.float32) ** 8
     regressor = rng.random((24, VERTICES)).astype(np.float32)
@@ -132,7 +132,7 @@ def _regress(network: CrowdNet, feature: Tensor) -> Regression:
 
 
 def _best(rounds: int, *forms: Callable[[], Tensor]) -> list[float]:
-    """The least seconds of each form over alternating rounds."""
+    """The least seconds of each implementation over alternating rounds."""
     seconds = [[float("inf")] * len(forms)]
     for _ in range(rounds):
         row = []

@@ -119,9 +119,9 @@ def _at(
         f"  {'apply':<34}{shared['apply']:>10.4f}",
         f"  {'backward to the pose':<34}{shared['backward']:>10.4f}",
         f"  {'render forward + backward':<34}{renders['fast']:>10.4f}",
-        f"  {'the same, plain form':<34}{renders['plain']:>10.4f}",
+        f"  {'the same, reference mode':<34}{renders['plain']:>10.4f}",
         f"  deformation with {first.name}: {added / renders['fast']:.1%} of the render, "
-        f"{added / renders['plain']:.1%} of its plain form; {shared['bytes']:.1f} bytes a point saved",
+        f"{added / renders['plain']:.1%} of reference mode; {shared['bytes']:.1f} bytes a point saved",
     ]
     figures: dict[str, Any] = {
         "points": total,
@@ -211,9 +211,11 @@ def _renders(camera: Tensor, config: RenderConfig, device: torch.device, repeats
     origins, directions = rays.camera_rays(camera, side)
     draws = rays.draw(config, len(camera), side * side, device)
 
+    points = side * side * config.coarse_samples
+
     def run(plain: bool) -> None:
-        table = trigrid.to_table(planes) if trigrid.rows_serve(device) and not plain else None
-        volume = Volume(planes, decoder, grid_config, config, table)
+        table = trigrid.to_table(planes) if trigrid.rows_serve(planes, points) and not plain else None
+        volume = Volume(planes, decoder, grid_config, config, table, plain)
         done = (render_plain if plain else render)(volume, origins, directions, None, draws)
         torch.autograd.grad(done.features.sum() + done.mask.sum(), [planes, *decoder.parameters()])
 

@@ -103,7 +103,7 @@ def _measure(work: Path, rows: int, size: int, batch: int, codec: str) -> tuple[
 
 
 def make_release(folder: Path, rows: int, size: int, codec: str) -> str:
-    """A release of made-up portraits (24 different images of about a photo's entropy); its path."""
+    """A release of synthetic portraits (24 different images of about a photo's entropy); its path."""
     made = folder / "releases" / "1.0.0"
     if not made.exists():
         # A program of its own: this package does not import what builds releases.

@@ -1,6 +1,6 @@
 """How long a release takes: `python -m benchmarks.release` builds, verifies and diffs synthetic rows.
 
-The rows are made up (noise pictures of a photo's encoded size, labels all around); everything from the
+The rows are synthetic (noise images of a photo's encoded size, labels all around); everything from the
 workspace on is the real thing. A second version with a few rows removed and added is built for the diff. Peak
 memory is that of this process, which does the building, verifying and diffing, but not the making up.
 """
@@ -33,9 +33,9 @@ from phq_data.workspace import Workspace
 
 PAPER_ROWS = 54_000
 _PART = 64
-_CODEC = "webp-lossless"  # as a build stores pictures by default
-_PICTURES = 24
-"""Different pictures; rows repeat them, which saves time only in making them up."""
+_CODEC = "webp-lossless"  # as a build stores images by default
+_IMAGES = 24
+"""Different images; rows repeat them, which saves time only in making them up."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -120,12 +120,12 @@ def measure(folder: Path, rows: int, size: int, workers: int) -> dict[str, Any]:
 
 
 def make_workspace(folder: Path, rows: int, size: int, codec: str = _CODEC) -> None:
-    """A workspace of `rows` made-up portraits, one a photo, a few of them of the same author and day."""
+    """A workspace of `rows` synthetic portraits, one a photo, a few of them of the same author and day."""
     workspace = Workspace.open(folder, create=True)
     workspace.write_bytes("rig.safetensors", _rig().to_bytes())
-    pictures = [_picture(seed, size, codec) for seed in range(_PICTURES)]
+    images = [_image(seed, size, codec) for seed in range(_IMAGES)]
     for part, start in enumerate(range(0, rows, _PART)):
-        _write_part(workspace, part, range(start, min(rows, start + _PART)), pictures, size, codec)
+        _write_part(workspace, part, range(start, min(rows, start + _PART)), images, size, codec)
     numbers = [(_portrait_id(i), i) for i in range(rows)]
     alone = [
         {"portrait_id": one, "cluster": one, "representative": True, "distance": 0} for one, _ in numbers
@@ -133,8 +133,8 @@ def make_workspace(folder: Path, rows: int, size: int, codec: str = _CODEC) -> N
     workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", alone), "bench")
 
 
-def _picture(seed: int, size: int, codec: str) -> tuple[bytes, bytes]:
-    """An encoded picture of about a photo's entropy (smooth shapes and fine grain), and a mask."""
+def _image(seed: int, size: int, codec: str) -> tuple[bytes, bytes]:
+    """An encoded image of about a photo's entropy (smooth shapes and fine grain), and a mask."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:size, 0:size] / size
     waves = np.stack(
@@ -150,7 +150,7 @@ def _write_part(
     workspace: Workspace,
     part: int,
     numbers: range,
-    pictures: list[tuple[bytes, bytes]],
+    images: list[tuple[bytes, bytes]],
     size: int,
     codec: str,
 ) -> None:
@@ -160,7 +160,7 @@ def _write_part(
     }
     for number in numbers:
         one, photo = _portrait_id(number), hashlib.sha256(f"photo {number}".encode()).hexdigest()
-        image, mask = pictures[number % _PICTURES]
+        image, mask = images[number % _IMAGES]
         yaw = float(rng.uniform(-3.1, 3.1))
         pitch, roll = float(rng.normal(0, 0.2)), float(rng.normal(0, 0.1))
         label = camera.to_label(camera.from_angles(yaw, pitch, roll)).tolist()

@@ -1,4 +1,4 @@
-"""One generator and one discriminator step, by part, against the plain forms of the same networks."""
+"""One generator and one discriminator step, by part, against the same networks in reference mode."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ def _preset(
     parts = _parts(generator, discriminator, given, real, config)
     seconds: dict[str, dict[str, float]] = {}
     peak: dict[str, float] = {}
-    for form in ("fast", "plain"):
-        with reference_mode() if form == "plain" else nullcontext():
+    for mode in ("fast", "plain"):
+        with reference_mode() if mode == "plain" else nullcontext():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             for name, run in parts.items():
-                seconds.setdefault(name, {})[form] = timing.timed(run, device, repeats)[0]
+                seconds.setdefault(name, {})[mode] = timing.timed(run, device, repeats)[0]
             if device.type == "cuda":
-                peak[form] = torch.cuda.max_memory_allocated(device) / 2**30
+                peak[mode] = torch.cuda.max_memory_allocated(device) / 2**30
     both = ("generator step", "discriminator step")
-    whole = {form: sum(seconds[step][form] for step in both) for form in ("fast", "plain")}
+    whole = {mode: sum(seconds[step][mode] for step in both) for mode in ("fast", "plain")}
     lines = [
         f"{config.name}: batch {batch}, image {size}, rays {config.generator.render.resolution}",
         f"  {'':<34}{'seconds':>10}{'plain':>10}{'ratio':>8}",

@@ -145,7 +145,7 @@ def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
 
 def test(pairs: list[tuple[Path, Path]], weights: Path) -> None:
     """Print how well calibrated the model is on labels that it was not fitted to."""
-    model = uncertainty.DoubtModel.load(weights)
+    model = uncertainty.UncertaintyModel.load(weights)
     parts = [labels(*pair) for pair in pairs]
     raw, off = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     said = [model.assess(dict(zip(NAMES, row, strict=True))) for row in raw]

@@ -43,6 +43,7 @@ TABLES: Mapping[str, str] = {
     "decisions": "One row a decision of a reviewer.",
     "ledger": "One row an item and stage: kept, rejected or failed. Nothing disappears.",
     "release": "One row a released portrait: what a trainer needs, and where it is from.",
+    "truth": "One row a rendered person: the file `truth.parquet` of `phq synthesize`.",
 }
 
 

@@ -139,8 +139,10 @@ def train(people: People, output: Path) -> None:
     arrays["squeeze_bias"] = arrays["squeeze_bias"] - centre @ arrays["squeeze"]
     _write(output, arrays)
     # Deviations as large as the errors of people who were held out: two factors.
-    guess, deviation = image_prior.ImageOrientationPrior.load(output).predict(held.keypoints, _as_seen(held))
-    ratio = np.median(np.linalg.norm(guess - held.directions, axis=2) / deviation, axis=0) / CHI
+    prediction, deviation = image_prior.ImageOrientationPrior.load(output).predict(
+        held.keypoints, _as_seen(held)
+    )
+    ratio = np.median(np.linalg.norm(prediction - held.directions, axis=2) / deviation, axis=0) / CHI
     arrays["last_bias"][:, 6:] += np.log(ratio)
     _write(output, arrays)
     print(f"{output}: {len(people.photos)} people; deviations times {ratio.round(2)}")
@@ -204,18 +206,18 @@ def _member(
     )
     # What keypoints alone tell is asked once: anew for every disturbed copy would take most of the time.
     plain = keypoint_prior.features(people.keypoints).shape[1]
-    guesses = np.stack([image_prior.known(points)[:, plain:] for points in (people.keypoints, mirrored)])
+    predicted = np.stack([image_prior.known(points)[:, plain:] for points in (people.keypoints, mirrored)])
     for step in range(steps):
         rows, which = rng.integers(0, len(maps), BATCH), rng.integers(0, 4, BATCH)
         turned = which % 2 == 1
         points = disturbed(np.where(turned[:, None, None], mirrored[rows], people.keypoints[rows]), rng)
-        guess = guesses[which % 2, rows] + rng.normal(0, 0.03, (BATCH, guesses.shape[-1]))
+        prediction = predicted[which % 2, rows] + rng.normal(0, 0.03, (BATCH, predicted.shape[-1]))
         target = torch.tensor(
             np.where(
                 turned[:, None, None], people.directions[rows] * MIRRORED, people.directions[rows]
             ).astype("f4")
         )
-        said = np.concatenate([keypoint_prior.features(points), guess], axis=1)
+        said = np.concatenate([keypoint_prior.features(points), prediction], axis=1)
         known = torch.tensor(((said - mean) / deviation).astype("f4"))
         cells = dropout(torch.from_numpy(maps[rows, which]), DROPOUT)
         squeezed = silu(weights["squeeze"].T @ cells + biases["squeeze_bias"][:, None])
@@ -238,12 +240,12 @@ def _member(
 
 def test(weights: Path, people: People) -> None:
     """Print the prior's errors, beside those of the prior from keypoints alone."""
-    guess, deviation = keypoint_prior.load_keypoint_prior().predict(people.keypoints)
-    report("keypoints", guess, deviation, people.directions)
-    guess, deviation = image_prior.ImageOrientationPrior.load(weights).predict(
+    prediction, deviation = keypoint_prior.load_keypoint_prior().predict(people.keypoints)
+    report("keypoints", prediction, deviation, people.directions)
+    prediction, deviation = image_prior.ImageOrientationPrior.load(weights).predict(
         people.keypoints, _as_seen(people)
     )
-    report("image", guess, deviation, people.directions)
+    report("image", prediction, deviation, people.directions)
 
 
 def main() -> None:

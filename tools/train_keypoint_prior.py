@@ -170,20 +170,20 @@ def test(weights: Path, paths: list[Path]) -> None:
     """Print the prior's errors on people that it was not trained on."""
     parts = [load(path)[0] for path in paths]
     truth = np.concatenate([p.directions for p in parts])
-    guess, deviation = keypoint_prior.KeypointOrientationPrior.load(weights).predict(
+    prediction, deviation = keypoint_prior.KeypointOrientationPrior.load(weights).predict(
         np.concatenate([p.keypoints for p in parts])
     )
-    report(weights.name, guess, deviation, truth)
+    report(weights.name, prediction, deviation, truth)
 
 
-def report(title: str, guess: FloatArray, deviation: FloatArray, truth: FloatArray) -> None:
+def report(title: str, prediction: FloatArray, deviation: FloatArray, truth: FloatArray) -> None:
     """Print errors of predicted directions [N, 2, 3] of chest and head, and how true their `deviation` is."""
     for which, name in enumerate(("chest", "head")):
-        yaw, true = (np.arctan2(v[:, which, 0], v[:, which, 2]) for v in (guess, truth))
+        yaw, true = (np.arctan2(v[:, which, 0], v[:, which, 2]) for v in (prediction, truth))
         off = np.degrees(np.abs((yaw - true + np.pi) % (2 * np.pi) - np.pi))
-        low, high = (np.arcsin(np.clip(_unit(v[:, which])[:, 1], -1, 1)) for v in (guess, truth))
+        low, high = (np.arcsin(np.clip(_unit(v[:, which])[:, 1], -1, 1)) for v in (prediction, truth))
         lift = np.degrees(np.abs(low - high))
-        ratio = np.linalg.norm(guess[:, which] - truth[:, which], axis=1) / deviation[:, which] / 3**0.5
+        ratio = np.linalg.norm(prediction[:, which] - truth[:, which], axis=1) / deviation[:, which] / 3**0.5
         print(
             f"{title}, {name}: {len(off)} people, yaw off by {np.median(off):.1f} (median) and "
             f"{np.percentile(off, 95):.1f} degrees (95 %), {100 * np.mean(off > 90):.1f} % front-back, "

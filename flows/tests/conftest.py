@@ -1,16 +1,16 @@
-import io
-import os
-import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from unittest.mock import patch
 
+import httpx
 import pytest
+from ports import quiet_port
+from programs import environment, phq_here
 
 from phq_data import schema
-from phq_data.cli.main import main
 from phq_data.workspace import Workspace
 
 PHQ = Path(sys.executable).with_name("phq")
@@ -39,39 +39,20 @@ def phq(*arguments: str, **options) -> subprocess.CompletedProcess:
     )
 
 
-def phq_here(*arguments: str) -> subprocess.CompletedProcess:
-    """Run the program to its end in this process, which has its imports and models already."""
-    out, err = io.StringIO(), io.StringIO()
-    heard = signal.getsignal(signal.SIGINT)  # a build has its own way to end at Ctrl-C
-    with (
-        patch.object(sys, "argv", ["phq", *arguments]), patch.dict(os.environ, environment()),
-        redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended,
-    ):  # fmt: skip
-        main()
-    signal.signal(signal.SIGINT, heard)
-    code = ended.value.code
-    return subprocess.CompletedProcess(
-        arguments, code if isinstance(code, int) else 1, out.getvalue(), err.getvalue()
-    )
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "120"}
-
-
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """Photos that show people, among them real ones, and files that are no photos."""
+    """Photos that show people, among them real ones, and files that are no photos: three parts of three."""
     from phq_data.sources.resolve import resolve
 
     folder = tmp_path_factory.mktemp("photos")
-    for spec in ("synthetic:5@3", "samples"):
+    for spec, count in (("synthetic:3@3", 3), ("samples", 2)):
         source = resolve(spec)
-        for number, file in enumerate(source.files()):
+        for number, file in enumerate(islice(source.files(), count)):
             with source.open(file) as stream:
                 (folder / f"{source.provider}-{number}.jpg").write_bytes(stream.read())
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "notes.txt").write_text("not a photo")
+    (folder / "notes.txt").write_text("not a photo by its name")
+    (folder / "notes").write_text("not a photo")
     whole = (folder / "synthetic-0.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "sub").mkdir()
@@ -83,6 +64,42 @@ def photos(tmp_path_factory) -> Path:
 def finished(photos, tmp_path_factory) -> Path:
     """The workspace of a build that nobody disturbed."""
     folder = tmp_path_factory.mktemp("finished") / "ws"
-    done = phq("build", "-w", str(folder), "--runner", "inline", "--set", "part_size=3", str(photos))
+    done = phq_here("build", "-w", str(folder), "--runner", "inline", "--set", "part_size=3", str(photos))
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """The workspace that the inline runner makes of three photos in two parts."""
+    folder = tmp_path_factory.mktemp("small") / "ws"
+    done = phq_here("build", "-w", str(folder), "--runner", "inline", "--set", "part_size=2", "synthetic:3@3")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory) -> Iterator[str]:
+    """The address of a Prefect server that flows share, as a team's would be; alone each starts its own."""
+    address = f"http://127.0.0.1:{quiet_port()}"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--no-services", "--no-ui", "--host",
+               "127.0.0.1", "--port", address.rpartition(":")[2]]  # fmt: skip
+    home = tmp_path_factory.mktemp("prefect")
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command, env=environment() | {"PREFECT_HOME": str(home)}, stdout=log, stderr=subprocess.STDOUT
+        )
+    deadline = time.monotonic() + 300
+    while not _answers(f"{address}/api/health"):
+        assert server.poll() is None and time.monotonic() < deadline, (home / "log").read_text()
+        time.sleep(0.1)
+    yield f"{address}/api"
+    server.terminate()
+    server.wait(60)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=30, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

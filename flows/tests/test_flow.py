@@ -10,27 +10,28 @@ def build(folder, runner):
     return phq("build", "-w", str(folder), *settings, "synthetic:3@3", timeout=900)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """What the inline runner makes of three photos in two parts."""
-    folder = tmp_path_factory.mktemp("small") / "ws"
-    done = build(folder, "inline")
-    assert done.returncode == 0, done.stderr
-    return rows_of(folder)
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_without_a_server_the_flow_starts_one_and_ends_with_the_same_tables(small, tmp_path):
+    done = build(tmp_path / "ws", "threads")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert rows_of(tmp_path / "ws") == rows_of(small)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-@pytest.mark.parametrize("runner", ["threads", "processes", "dask", "ray"])
-def test_each_task_runner_ends_with_the_same_tables(small, tmp_path, runner):
+@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+def test_each_task_runner_ends_with_the_same_tables(small, tmp_path, monkeypatch, prefect_api, runner):
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     done = build(tmp_path / "ws", runner)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert rows_of(tmp_path / "ws") == small
+    assert rows_of(tmp_path / "ws") == rows_of(small)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-def test_a_flow_that_cannot_write_says_so(tmp_path):
+def test_a_flow_that_cannot_write_says_so(tmp_path, monkeypatch, prefect_api):
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     (tmp_path / "file").write_text("in the way")
     done = build(tmp_path / "file" / "ws", "threads")
     assert done.returncode == 1

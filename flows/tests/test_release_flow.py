@@ -6,10 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from programs import environment
 
 from phq_data.release import reader
-
-from .conftest import environment
 
 PROGRAM = """
 import sys
@@ -27,7 +26,10 @@ def run(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_release_is_built_verified_and_pushed_and_a_damaged_one_is_not(finished, tmp_path):
+def test_a_release_is_built_verified_and_pushed_and_a_damaged_one_is_not(
+    small, tmp_path, monkeypatch, prefect_api
+):
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     permission = tmp_path / "permission.json"
     permission.write_text(
         json.dumps(
@@ -35,7 +37,7 @@ def test_a_release_is_built_verified_and_pushed_and_a_damaged_one_is_not(finishe
         )
     )
     releases, shelf = tmp_path / "releases", tmp_path / "shelf"
-    given = (finished, releases, "1.0.0", shelf, "yes", "all", permission)
+    given = (small, releases, "1.0.0", shelf, "yes", "all", permission)
     done = run(*given)
     assert done.returncode == 0, done.stderr
     assert reader.open(shelf / "1.0.0").manifest.digest == reader.open(releases / "1.0.0").manifest.digest

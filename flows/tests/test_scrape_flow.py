@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import web_server
 import yaml
+from programs import environment, phq_here
 
 from phq_data.workspace import Workspace
 
-from .conftest import PHQ, environment, phq
+from .conftest import PHQ, phq
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_scrape_that_is_killed_goes_on_and_a_build_follows(server, tmp_path):
     started.stderr.close()
     had = len(server.asked())
     assert had < 26
-    done = phq(*command[1:])
+    done = phq_here(*command[1:])
     assert done.returncode == 0, done.stderr
     counts = server.counts()
     assert all(counts[f"/{index}.jpg"] >= 1 for index in range(24))
@@ -64,7 +65,7 @@ def test_a_scrape_that_is_killed_goes_on_and_a_build_follows(server, tmp_path):
     assert [row["uri"] for row in photos] == [f"{server.url}/{index}.jpg" for index in range(24)]
     assert not [path for path in (workspace / "photos").rglob(".tmp-*")]
     server.requests.clear()
-    built = phq("build", "-w", str(workspace), "--runner", "inline", "--workers", "1")
+    built = phq_here("build", "-w", str(workspace), "--runner", "inline", "--workers", "1")
     assert built.returncode == 0, built.stderr
     assert "done before" in built.stderr  # the ingest of the scrape counts
     assert not server.requests
@@ -73,7 +74,7 @@ def test_a_scrape_that_is_killed_goes_on_and_a_build_follows(server, tmp_path):
 def test_errors_are_one_sentence_and_no_key_is_ever_shown(server, tmp_path, monkeypatch):
     monkeypatch.setenv("PEXELS_API_KEY", "topsecretkey")
     monkeypatch.setenv("PHQ_PEXELS_API", server.url)
-    barred = phq("scrape", "pexels", "-w", str(tmp_path / "ws"), "--query", "x")
+    barred = phq_here("scrape", "pexels", "-w", str(tmp_path / "ws"), "--query", "x")
     assert barred.returncode == 1 and barred.stderr.startswith("phq: the terms of Pexels stand against")
     assert "Traceback" not in barred.stderr and not server.requests
     permission = tmp_path / "permission.json"
@@ -84,8 +85,8 @@ def test_errors_are_one_sentence_and_no_key_is_ever_shown(server, tmp_path, monk
         )
     )  # fmt: skip
     server.pages["/v1/search"] = server.module.Answer(b'{"error": "bad key"}', 401)
-    refused = phq("scrape", "pexels", "-w", str(tmp_path / "ws"), "--query", "x",
-                  "--permission", str(permission))  # fmt: skip
+    refused = phq_here("scrape", "pexels", "-w", str(tmp_path / "ws"), "--query", "x",
+                       "--permission", str(permission))  # fmt: skip
     assert refused.returncode == 1 and "PEXELS_API_KEY" in refused.stderr
     assert server.requests[0].headers["Authorization"] == "topsecretkey"
     for text in (refused.stderr, refused.stdout, barred.stderr):
@@ -95,9 +96,9 @@ def test_errors_are_one_sentence_and_no_key_is_ever_shown(server, tmp_path, monk
 
 
 def test_help_shows_the_sources_and_queries_the_default_searches():
-    shown = phq("scrape", "--queries")
+    shown = phq_here("scrape", "--queries")
     assert "person from behind" in shown.stdout and "背影" in shown.stdout
-    helped = phq("scrape", "--help")
+    helped = phq_here("scrape", "--help")
     for word in ("wikimedia", "openverse", "pexels", "unsplash-lite", "--retry-failed", "--permission"):
         assert word in helped.stdout
 
@@ -117,9 +118,10 @@ def test_every_deployment_names_a_flow_and_parameters_that_it_has():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_flow_ends_as_the_program_does(server, tmp_path):
+def test_the_flow_ends_as_the_program_does(server, tmp_path, monkeypatch, prefect_api):
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     listed = url_list(server, tmp_path, 3)
-    plain = phq("scrape", "urls", str(listed), "-w", str(tmp_path / "plain"))
+    plain = phq_here("scrape", "urls", str(listed), "-w", str(tmp_path / "plain"))
     flow = phq("scrape", "urls", str(listed), "-w", str(tmp_path / "flow"), "--runner", "prefect")
     assert plain.returncode == flow.returncode == 0, flow.stderr
     tables = [Workspace.open(tmp_path / name).table("photos") for name in ("plain", "flow")]

@@ -50,6 +50,6 @@ def test_networks_that_a_user_brings() -> None:
     from phq_data.models.yolo import YoloConfig, YoloDetector
 
     wanted = FINGERPRINTS["networks"]
-    segmenter = DeepLabSegmenter(nn.Identity(), "0" * 64, DeepLabConfig(everybody=False))
+    segmenter = DeepLabSegmenter(nn.Identity(), "0" * 64, DeepLabConfig(include_bystanders=False))
     assert segmenter.fingerprint == wanted["deeplab"]
     assert YoloDetector(None, "0" * 64, replace(YoloConfig(), size=320)).fingerprint == wanted["yolo"]

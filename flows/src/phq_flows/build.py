@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
@@ -25,6 +24,7 @@ from prefect.futures import PrefectFuture, as_completed  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
 from phq_data.config import PipelineConfig  # noqa: E402
+from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
 from phq_data.process_pool import end_with_parent  # noqa: E402
@@ -164,4 +164,4 @@ def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
 
 
 def _config(settings: str) -> PipelineConfig:
-    return PipelineConfig.from_dict(json.loads(settings)) if settings else PipelineConfig()
+    return PipelineConfig.from_dict(parse_json(settings)) if settings else PipelineConfig()

@@ -6,6 +6,7 @@ import errno
 import hashlib
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import files
 from phq_data.errors import PhqError
@@ -54,6 +55,34 @@ def test_the_digest_is_that_of_the_bytes(tmp_path):
     with (tmp_path / "photo.jpg").open("rb") as stream:
         stream.seek(1000)
         assert files.stream_sha256(stream) == hashlib.sha256(data[1000:]).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["Shoot::Monday", "2024::01", "shoot::monday", "data:x", "plain"])
+def test_a_name_with_colons_is_a_folder_of_this_machine(tmp_path, monkeypatch, name):
+    """fsspec takes :: for a chain of URLs, of which Shoot::Monday and Shoot::Tuesday share the last link."""
+    monkeypatch.chdir(tmp_path)
+    for given in (name, str(tmp_path / name), f"file://{tmp_path / name}"):
+        fs, root = files.file_system(given)
+        assert isinstance(fs, LocalFileSystem) and root == str(tmp_path / name)
+    assert files.file_system("memory://a/b")[1] == "/a/b"
+
+
+def test_tensors_come_with_their_metadata_or_an_error_of_the_callers_kind(tmp_path):
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    class OwnError(PhqError):
+        pass
+
+    good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
+    save_file({"weights": np.arange(3.0)}, good, {"format": "x/1"})
+    metadata, tensors = files.read_tensors(good, OwnError, "none")
+    assert metadata == {"format": "x/1"} and tensors["weights"].tolist() == [0, 1, 2]
+    bad.write_bytes(good.read_bytes()[:-1])
+    with pytest.raises(OwnError, match=r"bad\.safetensors is not a readable safetensors file"):
+        files.read_tensors(bad, OwnError, "none")
+    with pytest.raises(OwnError, match=r"^make one with that$"):
+        files.read_tensors(tmp_path / "gone", OwnError, "make one with that")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # utf-16 writes its mark

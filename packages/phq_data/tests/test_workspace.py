@@ -140,6 +140,12 @@ def test_rows_are_found_by_the_start_of_their_id(workspace):
     assert workspace.row("duplicates", "zzz") is None
     with pytest.raises(WorkspaceError, match="give more of the id"):
         workspace.row("duplicates", "ab")
+    workspace.write_part("tables/duplicates", 2, duplicates("abd9", "b"), "x")
+    found = list(workspace.search("tables/duplicates", "portrait_id", "abd", ["portrait_id"]))
+    assert [(part, rows.to_pydict()) for part, rows in found] == [
+        (0, {"portrait_id": ["abd2"]}),
+        (2, {"portrait_id": ["abd9"]}),
+    ]
 
 
 def test_kept_portraits_are_those_screened_in_without_their_near_duplicates(make_workspace):
@@ -165,3 +171,12 @@ def test_a_copy_beside_a_part_is_no_part(workspace, tmp_path):
     workspace.write_part("tables/duplicates", 0, duplicates("a"), "x")
     (tmp_path / "ws/tables/duplicates/part-00000 (1).parquet").write_bytes(b"a sync conflict")
     assert workspace.parts("tables/duplicates") == [0]
+
+
+def test_workspaces_whose_names_hold_colons_are_two(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Shoot::Monday", "Shoot::Tuesday", "shoot::monday"):
+        Workspace.open(name, create=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "Shoot::Monday", "Shoot::Tuesday", "shoot::monday"
+    ]  # fmt: skip

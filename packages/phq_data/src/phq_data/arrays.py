@@ -6,5 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
 ImageArray = NDArray[np.uint8]
-"""Pixels [H, W, 3], sRGB."""
+"""0..255; [H, W, 3] sRGB where no other shape is named."""

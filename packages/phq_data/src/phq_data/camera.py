@@ -10,7 +10,7 @@ intrinsics normalised by the image size):
 
 Angles of this module are radians. `yaw = atan2(x, z)` of the camera centre: 0 in front of the subject,
 +pi/2 on the subject's left, +-pi behind. `pitch` is the elevation of the centre seen from the neck, positive
-above. `roll` is positive when the camera is turned counter-clockwise, so that the picture's content appears
+above. `roll` is positive when the camera is turned counter-clockwise, so that the image's content appears
 turned clockwise.
 """
 

@@ -41,15 +41,19 @@ COLUMNS: Mapping[str, Renames] = {
 EVIDENCE: Mapping[str, Renames] = {"ingest": PROVENANCE, "screen": _SCREENED}
 """Keys of the ledger's evidence, by stage."""
 
+LABEL_EVIDENCE: Renames = {"guess_open": "prior_std", "guess_apart": "prior_angle"}
+"""Evidence that the error probability of a label is made from."""
+
 DEGREES = frozenset({"expected_yaw_error"})
 """Angles that version 1 wrote in degrees, by their new name."""
 
 STAGES: Renames = {"portray": "align_crop"}
 
 REASONS: Renames = {
-    f"licence_{what}": f"license_{what}" for what in ("nc", "nd", "nonfree", "unknown", "unclear")
+    **{f"licence_{what}": f"license_{what}" for what in ("nc", "nd", "nonfree", "unknown", "unclear")},
+    "doubtful": "uncertain",
 }
-"""Why a photo was refused."""
+"""Why a photo was refused or a portrait rejected."""
 
 SETTINGS: Renames = {
     "detect.mirror": "detect.flip_tta",
@@ -73,7 +77,22 @@ REVIEW_ORDERS: Renames = {"doubt": "error_probability"}
 REVIEW_SETTINGS: Renames = {"known_share": "gold_share"}
 """Settings of `phq review policy`; the store's own are renamed by its migration."""
 
-_NETWORKS: Mapping[str, Renames] = {}
+_NETWORKS: Mapping[str, Renames] = {
+    "MoveNetConfig": {
+        "maximum_looks": "max_proposals",
+        "searched": "second_pass_proposals",
+        "search_scales": "second_pass_scales",
+        "mirror": "flip_tta",
+    },
+    "SmplifyConfig": {
+        "starts": "initializations",
+        "view_picture": "orientation_prior_image",
+        "view_trust": "orientation_prior_weight",
+        "view_floor": "orientation_prior_floor",
+    },
+    "SelfieConfig": {"everybody": "include_bystanders"},
+    "DeepLabConfig": {"everybody": "include_bystanders"},
+}
 """Fields of the networks' own settings, by class: old name -> new name."""
 
 
@@ -211,6 +230,7 @@ OPTIONS: Mapping[str, Renames] = {
         "--as-published": "--published-center-formula",
         "--no-as-published": "--no-published-center-formula",
     },
+    "inspect": {"--picture": "--image", "--no-picture": "--no-image"},
 }
 """Options of `phq`, by command."""
 

@@ -1,4 +1,4 @@
-"""Files on this machine: the SHA-256 of one, reading what people wrote, writing one whole or not at all."""
+"""Files: SHA-256, what people wrote, safetensors, writing whole or not at all; which file system is meant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from phq_data.errors import PhqError
 
@@ -20,6 +23,19 @@ TEMPORARY = ".tmp-"
 
 class OutputError(PhqError, OSError):
     """A file that cannot be written; the message names it and says why. `errno` is the system's."""
+
+
+def file_system(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a folder or fsspec URL, and the path in it.
+
+    What is no URL is a path of this machine, also `2024::01`, which fsspec would take for a chain of URLs.
+    Raises `ValueError` or `ImportError` for a URL of no file system that is installed.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith("file://"):
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(text))
+    fs, root = fsspec.core.url_to_fs(text)
+    return fs, str(root)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -65,6 +81,24 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` whole or not at all, as `writing` does."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_tensors(
+    path: str | Path, refuse: type[Exception], missing: str, framework: str = "numpy"
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """(metadata, tensors by name) of a safetensors file; `framework` is "numpy" or "pt".
+
+    Raises `refuse`: with the text `missing` where there is no file, else saying what is wrong with it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework=framework) as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise refuse(missing) from None
+    except (SafetensorError, OSError) as error:
+        raise refuse(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def read_written_text(path: str | Path) -> str:

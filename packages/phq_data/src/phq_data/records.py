@@ -18,21 +18,20 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from phq_data import schema
+from phq_data.arrays import FloatArray
 
 Row = dict[str, Any]
 """A row as Arrow gives it, for callers that take columns by their names."""
 
-Numbers = NDArray[np.float64]
-Box = Annotated[Numbers, (4,)]
-Keypoints = Annotated[Numbers, (17, 3)]
-Label = Annotated[Numbers, (25,)]
-Pose = Annotated[Numbers, (6,)]
-Corner = Annotated[Numbers, (3,)]
-Vector = Annotated[Numbers, (3,)]
-Point = Annotated[Numbers, (2,)]
+Box = Annotated[FloatArray, (4,)]
+Keypoints = Annotated[FloatArray, (17, 3)]
+Label = Annotated[FloatArray, (25,)]
+Pose = Annotated[FloatArray, (6,)]
+Corner = Annotated[FloatArray, (3,)]
+Vector = Annotated[FloatArray, (3,)]
+Point = Annotated[FloatArray, (2,)]
 
 
 @dataclass(frozen=True)
@@ -59,23 +58,29 @@ class Record:
 R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class WithProvenance(Record):
-    """What plan items and photos both say of where a photo came from, and of the rights in it."""
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Who made a photo, where it is from and what one may do with it. None = unknown."""
 
-    provider: str
-    source: str
-    uri: str
     page_url: str | None = None
     file_url: str | None = None
     title: str | None = None
     author: str | None = None
     author_url: str | None = None
-    license: str | None = None
+    license: str | None = None  # normalised name, e.g. CC0-1.0
     license_url: str | None = None
-    rights_checked_at: str | None = None
-    rights_evidence: str | None = None
-    permission: str | None = None
+    rights_checked_at: str | None = None  # ISO 8601 date
+    rights_evidence: str | None = None  # how the license is known
+    permission: str | None = None  # JSON of a recorded permission
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WithProvenance(Record, Provenance):
+    """What plan items and photos both say of where a photo came from, and of the rights in it."""
+
+    provider: str
+    source: str
+    uri: str
 
     def provenance(self) -> dict[str, Any]:
         """These fields by name, to hand them from a plan item to its photo."""
@@ -145,14 +150,14 @@ class Fit(Record):
     root_orient: Vector
     translation: Vector
     pose: Pose
-    shape: Annotated[Numbers, (-1,)]
-    joints: Annotated[Numbers, (13, 3)]
+    shape: Annotated[FloatArray, (-1,)]
+    joints: Annotated[FloatArray, (13, 3)]
     residual: float
-    residuals: Annotated[Numbers, (17,)]
-    hypotheses: Annotated[Numbers, (-1, 2)]
+    residuals: Annotated[FloatArray, (17,)]
+    hypotheses: Annotated[FloatArray, (-1, 2)]
     converged: bool
     yaw_std: float | None = None
-    orientation_prior: Annotated[Numbers, (8,)] | None = None
+    orientation_prior: Annotated[FloatArray, (8,)] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -183,15 +188,10 @@ class Portrait(Record):
     mask: EncodedImage
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Screened(Record):
-    """The verdict on a portrait."""
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """The numbers that a portrait is judged by."""
 
-    table = "screened"
-    portrait_id: str
-    photo_id: str
-    kept: bool
-    reasons: tuple[str, ...]
     blur: float
     exposure_low: float
     exposure_high: float
@@ -203,6 +203,21 @@ class Screened(Record):
     mask_share: float
     overlap: float
     error_probability: float
+
+    def numbers(self) -> dict[str, float]:
+        """These fields by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Measurements)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Screened(Record, Measurements):
+    """The verdict on a portrait."""
+
+    table = "screened"
+    portrait_id: str
+    photo_id: str
+    kept: bool
+    reasons: tuple[str, ...]
     expected_yaw_error: float | None = None
     phash: int
     overlay: EncodedImage | None = None
@@ -251,13 +266,47 @@ class LedgerEntry(Record):
     uri: str
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TruePerson(Record):
+    """A rendered person and what is known to be true of them."""
+
+    table = "truth"
+    photo_id: str
+    uri: str
+    seed: int
+    index: int
+    order: int
+    people: int
+    scored: bool
+    photo_width: int
+    photo_height: int
+    camera: Label
+    pose: Pose
+    yaw: float
+    pitch: float
+    roll: float
+    window: Corner
+    keypoints: Keypoints
+    joints: Annotated[FloatArray, (13, 2)]
+    joints_camera: Annotated[FloatArray, (13, 3)]
+    focal: float
+    head_pixels: float
+    head_visible: float
+    visible: float
+    hair: str
+    hat: str
+    clothes: str
+    arms: str
+    mask: EncodedImage
+
+
 TABLES: Mapping[str, type[Record]] = {
     kind.table: kind
     for kind in (
-        PlanItem, Photo, Person, Fit, Portrait, Screened, Duplicate, Decision, LedgerEntry,
+        PlanItem, Photo, Person, Fit, Portrait, Screened, Duplicate, Decision, LedgerEntry, TruePerson,
     )
 }  # fmt: skip
-"""The record class of every table of a workspace."""
+"""The record class of every table of a workspace, and of the truth about rendered people."""
 
 
 def columns(kind: type[Record]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """`PortraitRig`: a neutral head-and-shoulders mesh around the neck joint that two joints move.
 
-The rig is what ties a camera label to a picture: rendering the posed rig with the label's camera must cover
+The rig is what ties a camera label to an image: rendering the posed rig with the label's camera must cover
 the person in the portrait. It travels with a release, so that the generator needs no body-model package.
 
 Frame: metres, y up, the subject faces +z, the subject's left is +x, the neck joint is the origin.
@@ -28,13 +28,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_safetensors
 
 from phq_data.arrays import FloatArray
 from phq_data.compatibility import upgrade_provenance
 from phq_data.errors import PhqError
-from phq_data.files import writing
+from phq_data.files import read_tensors, writing
+from phq_data.foreign import parse_json
 
 FORMAT = "phq-portrait-rig/1"
 FORMAT_WITH_NECK = "phq-portrait-rig/2"
@@ -140,14 +140,7 @@ class PortraitRig:
     @classmethod
     def load(cls, path: str | Path) -> PortraitRig:
         """Read a rig file. Raises `RigError` naming the file when it is missing, damaged or no rig."""
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = file.metadata() or {}
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except FileNotFoundError:
-            raise RigError(f"no rig file at {path}") from None
-        except (SafetensorError, OSError) as error:
-            raise RigError(f"{path} is not a readable safetensors file: {error}") from error
+        header, arrays = read_tensors(path, RigError, f"no rig file at {path}")
         if header.get("format") not in (FORMAT, FORMAT_WITH_NECK):
             raise RigError(f"{path} is not a portrait rig ({FORMAT}); it says {header.get('format')!r}")
         try:
@@ -226,7 +219,7 @@ def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
 
 def _names(text: str) -> tuple[str, ...]:
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

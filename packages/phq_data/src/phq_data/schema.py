@@ -265,6 +265,39 @@ RELEASE = pa.schema(
 )
 """A released portrait: what a trainer needs, and where it is from."""
 
+TRUTH = pa.schema(
+    _fields(
+        photo_id=pa.string(),  # sha256 of the photo's bytes
+        uri=pa.string(),  # the file's name in the folder `photos`
+        seed=pa.int64(),  # of the series
+        index=pa.int64(),  # of the photo in the series
+        order=pa.int32(),  # of people, left to right by the neck
+        people=pa.int32(),  # in the photo
+        scored=pa.bool_(),  # enough of the person is seen to ask for a portrait
+        photo_width=pa.int32(),
+        photo_height=pa.int32(),
+        camera=_numbers(25),
+        pose=_numbers(6),  # the label: axis-angle of neck, then head
+        yaw=pa.float32(),
+        pitch=pa.float32(),
+        roll=pa.float32(),
+        window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the photo
+        keypoints=_numbers(51),  # COCO-17: x, y in photo pixels, 2 visible / 1 hidden / 0 outside
+        joints=_numbers(26),  # x, y of the 13 `bodies.JOINT_NAMES`, photo pixels
+        joints_camera=_numbers(39),  # the same in the camera frame, metres
+        focal=pa.float32(),  # pixels; the principal point is the middle of the photo
+        head_pixels=pa.float32(),  # height of the head
+        head_visible=pa.float32(),  # share of the head that is seen
+        visible=pa.float32(),  # share of the person that others do not cover
+        hair=pa.string(),  # style
+        hat=pa.string(),  # kind, or none
+        clothes=pa.string(),  # neckline and collar
+        arms=pa.string(),  # gestures of left and right
+        mask=IMAGE,  # 8-bit, the whole photo: what is seen of the person
+    )
+)
+"""A rendered person and what is known to be true of them: `truth.parquet` of `phq synthesize`."""
+
 SCHEMAS: Mapping[str, pa.Schema] = {
     "plan": PLAN,
     "photos": PHOTOS,
@@ -276,6 +309,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "decisions": DECISIONS,
     "ledger": LEDGER,
     "release": RELEASE,
+    "truth": TRUTH,
 }
 
 KEYS: Mapping[str, str] = {

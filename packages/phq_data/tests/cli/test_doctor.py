@@ -160,8 +160,8 @@ def test_report_and_inspect_commands(app, make_workspace, tmp_path):
     result = CliRunner().invoke(app, ["inspect", portrait_id[:10], "-w", folder, "--json"])
     values = json.loads(result.output)
     assert values["id"] == portrait_id and values["picture"].endswith(".png")
-    result = CliRunner().invoke(app, ["inspect", portrait_id[:10], "-w", folder, "--no-picture"])
-    assert "rejected: off_shoulders" in result.output and "picture  " not in result.output.splitlines()[-1]
+    result = CliRunner().invoke(app, ["inspect", portrait_id[:10], "-w", folder, "--no-image"])
+    assert "rejected: off_shoulders" in result.output and "image  " not in result.output.splitlines()[-1]
     assert CliRunner().invoke(app, ["report"]).exit_code == 2
 
 

@@ -35,7 +35,7 @@ def test_bins_tell_the_share_that_is_wrong() -> None:
 
 
 def test_thresholds_keep_less_and_better() -> None:
-    errors = people(100, 0.03, 0.0) + people(60, 0.25, 0.3) + people(40, 0.9, 0.8, "doubtful", kept=False)
+    errors = people(100, 0.03, 0.0) + people(60, 0.25, 0.3) + people(40, 0.9, 0.8, "uncertain", kept=False)
     errors += people(10, 0.03, 1.0, "blurry", kept=False)  # another check's
     found = {at.limit: at for at in calibration.thresholds(errors)}
     assert found[0.1].kept == pytest.approx(100 / 210) and found[0.1].wrong == 0

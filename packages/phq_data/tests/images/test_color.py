@@ -150,7 +150,7 @@ def test_a_profile_for_another_kind_of_picture_is_ignored_and_noted():
     pixels = colors()
     photo = decoded(Image.fromarray(pixels), icc_profile=grey_profile("Grey", 1.8))
     assert (photo.pixels == pixels).all()
-    assert photo.color == "sRGB, ICC profile ignored (it is for GRAY pictures, this one is RGB)"
+    assert photo.color == "sRGB, ICC profile ignored (it is for GRAY images, this one is RGB)"
 
 
 def test_a_grey_profile_is_applied_to_a_grey_picture():

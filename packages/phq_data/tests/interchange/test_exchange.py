@@ -217,7 +217,7 @@ def test_the_commands(make_workspace, tmp_path):
     done = CliRunner().invoke(make_app(), ["export", "-w", made.workspace.url, "--mirror", str(out)])
     assert done.exit_code == 0, done.output
     kept = sum(row["kept"] for row in made.screened) - 1  # one is another's near-duplicate
-    assert f"{2 * kept} pictures" in done.output
+    assert f"{2 * kept} images" in done.output
     done = CliRunner().invoke(make_app(), ["import", str(out), "-w", str(again)])
     assert done.exit_code == 0 and f"{2 * kept} portraits" in done.output
     new = tmp_path / "new"

@@ -51,7 +51,7 @@ def test_the_realigned_window_puts_the_head_where_the_label_has_it(rig, scale, s
     assert window.side == pytest.approx(TIGHTER * FIRST.side / scale, rel=0.02)
     head = np.flatnonzero((rig.vertices[:, 1] > HEAD_HEIGHT) & ((at >= 0) & (at < CANVAS)).all(axis=1))
     raw = FIRST.to_photo(at[head], CANVAS)
-    seen, wanted = window.to_picture(raw, CANVAS), projected(rig, camera.FOCAL)[head]
+    seen, wanted = window.to_image(raw, CANVAS), projected(rig, camera.FOCAL)[head]
     assert np.abs((seen - wanted).mean(axis=0)).max() < 3  # of 1024 pixels
     published = found.window(FIRST, published_center_formula=True)
     off = (found.scale * 512 + found.shift - 512) * FIRST.side / CANVAS

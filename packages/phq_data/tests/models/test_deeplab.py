@@ -65,8 +65,8 @@ def test_a_batch_gives_what_one_by_one_gives(network, pictures):
 
 def test_bystanders_stay_with_everybody_and_go_with_the_target_alone(network, pictures):
     left, right = person_at(24), person_at(72)
-    whole = deeplab.DeepLabSegmenter(network, "0", deeplab.DeepLabConfig(everybody=True))
-    own = deeplab.DeepLabSegmenter(network, "0", deeplab.DeepLabConfig(everybody=False))
+    whole = deeplab.DeepLabSegmenter(network, "0", deeplab.DeepLabConfig(include_bystanders=True))
+    own = deeplab.DeepLabSegmenter(network, "0", deeplab.DeepLabConfig(include_bystanders=False))
     assert whole.fingerprint != own.fingerprint
     everybody = whole.segment(pictures[0], left, [right])
     np.testing.assert_array_equal(everybody, whole.segment(pictures[0], left, []))

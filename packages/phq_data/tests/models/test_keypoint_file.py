@@ -44,7 +44,7 @@ def test_people_come_by_file_name_in_the_files_order(write):
     ]
 
     def closed(photo):
-        raise AssertionError("no picture is looked at")
+        raise AssertionError("no image is used")
 
     result = detect(photos, closed, detector, DetectConfig())
     assert [o.reason for o in result.outcomes] == ["", "no_person", "no_person"]

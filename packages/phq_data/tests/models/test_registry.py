@@ -20,6 +20,6 @@ def test_unknown_names_list_the_choices() -> None:
 
 def test_factories_speak_their_protocols() -> None:
     assert isinstance(registry.person_detector(), PersonDetector)
-    only, everybody = registry.segmenter("selfie"), registry.segmenter("selfie", everybody=True)
+    only, everybody = registry.segmenter("selfie"), registry.segmenter("selfie", include_bystanders=True)
     assert isinstance(only, Segmenter)
     assert only.fingerprint != everybody.fingerprint

@@ -76,9 +76,9 @@ def test_bystander_is_left_out(pair: tuple[np.ndarray, np.ndarray, np.ndarray]) 
 
 def test_everybody_keeps_both(pair: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     picture, left, right = pair
-    alpha = SelfieSegmenter(SelfieConfig(everybody=True)).segment(picture, left, [right])
+    alpha = SelfieSegmenter(SelfieConfig(include_bystanders=True)).segment(picture, left, [right])
     assert min(face_of(alpha, left), face_of(alpha, right)) > 250
-    assert SelfieSegmenter(SelfieConfig(everybody=True)).fingerprint != SelfieSegmenter().fingerprint
+    assert SelfieSegmenter(SelfieConfig(include_bystanders=True)).fingerprint != SelfieSegmenter().fingerprint
 
 
 def test_far_bystander_changes_nothing(astronaut: tuple[np.ndarray, np.ndarray]) -> None:

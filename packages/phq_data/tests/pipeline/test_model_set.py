@@ -13,8 +13,8 @@ from phq_data.pipeline.model_set import Models
     ("setting", "wanted"),
     [
         ("detect.flip_tta=true", MoveNetConfig()),
-        ("detect.flip_tta=false", MoveNetConfig(mirror=False)),
-        ("detect.second_pass=false", MoveNetConfig(searched=0)),
+        ("detect.flip_tta=false", MoveNetConfig(flip_tta=False)),
+        ("detect.second_pass=false", MoveNetConfig(second_pass_proposals=0)),
     ],
 )
 def test_detector_settings_reach_movenet(setting: str, wanted: MoveNetConfig) -> None:

@@ -1,8 +1,7 @@
 import json
-import subprocess
-import sys
 
 import pytest
+from programs import phq_here
 from typer.testing import CliRunner
 
 from phq_data.cli.main import make_app
@@ -12,18 +11,12 @@ from .conftest import DAY
 
 
 def phq(*args, fails=False):
-    done = subprocess.run(
-        [sys.executable, "-m", "phq_data.cli.main", *map(str, args)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = phq_here(*map(str, args))
     assert (done.returncode != 0) is fails, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr if fails else done.stdout
 
 
-@pytest.mark.slow
 def test_the_life_of_a_release_on_the_command_line(maker, tmp_path):
     ids = maker.add(*(maker.photo() for _ in range(6)))
     ws = maker.workspace.url
@@ -50,7 +43,6 @@ def test_the_life_of_a_release_on_the_command_line(maker, tmp_path):
     assert reader.open(here / "2.0.0").manifest.digest == reader.open(base / "2.0.0").manifest.digest
 
 
-@pytest.mark.slow
 def test_what_goes_wrong_is_one_sentence(maker, tmp_path):
     maker.add(maker.photo(provider="folder", license=None))
     ws = maker.workspace.url

@@ -113,7 +113,7 @@ def test_a_stopped_fill_goes_on_with_the_next_shard(maker, releases, photos, mon
 
 def test_a_full_release_needs_no_filling(maker, releases, photos):
     build(maker.workspace, releases, "1.0.0", options())
-    with pytest.raises(ReleaseError, match="has its pictures already"):
+    with pytest.raises(ReleaseError, match="has its images already"):
         filling.fill(releases / "1.0.0", releases, [])
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from phq_data import schema
 from phq_data.config import default
-from phq_data.report.inspection import InspectionError, draw, inspect, show, write_picture
-from phq_data.report.inspection.picture import _MARGIN, _WIDTH
+from phq_data.report.inspection import InspectionError, draw, inspect, show, write_image
+from phq_data.report.inspection.image import _MARGIN, _WIDTH
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_one_of_two_people_is_told_without_the_other(make_workspace):
 
 def test_the_picture_shows_photo_window_and_portraits_in_their_places(made):
     row = made.portraits[0]
-    path = write_picture(made.workspace, inspect(made.workspace, row["portrait_id"]))
+    path = write_image(made.workspace, inspect(made.workspace, row["portrait_id"]))
     assert path.endswith(f"inspect/{row['portrait_id'][:16]}.png")
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     # The window is drawn in amber on the photo: x 96 to 224 of its 320 pixels.

@@ -77,10 +77,10 @@ def test_an_unknown_verdict_is_named():
 
 def test_decisions_are_appended_once_and_never_rewritten(tmp_path):
     workspace = Workspace.open(tmp_path / "ws", create=True)
-    first = [decisions.new_decision("p", "accept", "rosa", at=START)]
+    first = log(("rosa", "accept"))
     assert decisions.append(workspace, first) == 1
     before = (tmp_path / "ws/tables/decisions/part-00000.parquet").read_bytes()
-    second = decisions.new_decision("p", "reject", "sam", at=START + timedelta(seconds=1), reason="blur")
+    second = log(("rosa", "accept"), ("sam", "reject"))[1]
     assert decisions.append(workspace, [*first, second, second]) == 1
     assert (tmp_path / "ws/tables/decisions/part-00000.parquet").read_bytes() == before
     assert decisions.current(workspace)["p"].state == "disputed"
@@ -93,6 +93,6 @@ def test_ids_sort_by_time():
     assert ids == sorted(ids) and len(set(ids)) == 50 and {len(i) for i in ids} == {26}
 
 
-def test_a_decision_must_be_one_of_the_four():
-    with pytest.raises(ReviewError, match="accept, reject, flag, undo"):
-        decisions.new_decision("p", "yes", "rosa")
+def test_a_decision_must_be_one_of_the_four(tmp_path):
+    with pytest.raises(ReviewError, match="there is no verdict 'yes'"):
+        decisions.append(Workspace.open(tmp_path / "ws", create=True), log(("rosa", "yes")))

@@ -50,14 +50,21 @@ def fit_record(rotation: np.ndarray, neck: np.ndarray, pose: np.ndarray, body: s
 FACING = np.array([np.pi, 0.0, 0.0])  # body y up, facing the camera: a half turn about x
 
 
+def raw_camera(rotation: np.ndarray, neck_cam: np.ndarray) -> np.ndarray:
+    """The photo's own camera around the un-posed body (step 3): camera-to-world [B, 4, 4], OpenCV axes."""
+    pose = np.tile(np.eye(4), (len(rotation), 1, 1))
+    pose[:, :3, :3] = np.swapaxes(rotation, -1, -2)
+    pose[:, :3, 3] = -(pose[:, :3, :3] @ neck_cam[..., None])[..., 0]
+    return pose
+
+
 def test_golden_align_poses(golden: dict[str, np.ndarray]) -> None:
     index = [SMPL_JOINT_INDEX[name] for name in stage.REFERENCE_JOINTS]
     neck = golden["joints_cam_no_trans"][:, 12] + golden["cam_trans"]
     assert np.abs(neck - golden["neck_cam"]).max() < 2e-5
     joints = golden["joints_cam_no_trans"] + golden["cam_trans"][:, None]
-    label, rotation = stage.reference_alignment(
-        joints[:, index], golden["template_joints_neck_origin"][index], golden["neck_cam"]
-    )
+    rotation = stage.kabsch(golden["template_joints_neck_origin"][index], joints[:, index])
+    label = stage.camera_on_sphere(rotation, golden["neck_cam"])
     axes = np.diag([1.0, -1.0, -1.0, 1.0])
     assert np.abs(label - golden["camera_pose_cv"]).max() < 2e-5
     assert np.abs(label @ axes - golden["camera_pose_gl"]).max() < 2e-5
@@ -66,7 +73,7 @@ def test_golden_align_poses(golden: dict[str, np.ndarray]) -> None:
     assert np.abs(np.stack([theta, phi], -1) - golden["theta_phi"]).max() < 2e-5
     # The file's `camera_pose_gl_raw` holds the finished camera once more, so it proves nothing about ours;
     # what makes it the photo's camera is that both see the body at the same place.
-    raw = stage.raw_camera(rotation, golden["neck_cam"])
+    raw = raw_camera(rotation, golden["neck_cam"])
     world = np.random.default_rng(1).normal(size=(6, 9, 3))
     in_photo = world @ np.swapaxes(rotation, -1, -2) + golden["neck_cam"][:, None]
     in_raw = (world - raw[:, None, :3, 3]) @ raw[:, :3, :3]

@@ -141,9 +141,9 @@ def test_broad_shoulders_pull_the_window_more_than_the_head() -> None:
     assert 410 < found.side < 460
     seen = camera.project(RIG.posed_landmarks(np.zeros(6)), label)[0]
     face = [RIG.landmark(n) for n in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")]
-    head = np.linalg.norm(found.to_picture(points[:5, :2]) - seen[face], axis=1).mean()
+    head = np.linalg.norm(found.to_image(points[:5, :2]) - seen[face], axis=1).mean()
     rows = [RIG.landmark(n) for n in ("left_shoulder", "right_shoulder")]
-    shoulders = np.linalg.norm(found.to_picture(points[5:7, :2]) - seen[rows], axis=1).mean()
+    shoulders = np.linalg.norm(found.to_image(points[5:7, :2]) - seen[rows], axis=1).mean()
     assert shoulders < head
 
 
@@ -199,8 +199,8 @@ def test_nothing_known_is_an_error() -> None:
 
 def test_window_positions() -> None:
     window = Window(10.0, -5.0, 50.0)
-    assert window.to_picture([[10, -5], [60, 45]], 512).tolist() == [[0, 0], [512, 512]]
-    assert window.to_photo(window.to_picture([[3.0, 4.0]], 7.0), 7.0) == pytest.approx(np.array([[3.0, 4.0]]))
+    assert window.to_image([[10, -5], [60, 45]], 512).tolist() == [[0, 0], [512, 512]]
+    assert window.to_photo(window.to_image([[3.0, 4.0]], 7.0), 7.0) == pytest.approx(np.array([[3.0, 4.0]]))
     assert window.scaled(0.5) == Window(22.5, 7.5, 25.0)
     assert window.outside_share(100, 100) == pytest.approx(0.1)
     assert Window(200, 0, 10).outside_share(100, 100) == 1.0

@@ -205,7 +205,7 @@ def test_every_portrait_gets_a_row_and_rejects_an_overlay() -> None:
     )
     found = screen(rows, people, strict, works.make_rig(), fits=fits)
     records.to_table(Screened, found.records)
-    assert [row.reasons for row in found.records] == [("too_small", "doubtful")] * 3
+    assert [row.reasons for row in found.records] == [("too_small", "uncertain")] * 3
     outcome = found.outcomes[0]
     assert (outcome.outcome, outcome.reason) == ("rejected", "too_small")
     assert "photo pixels" in outcome.message and outcome.evidence["error_probability"] >= 0
@@ -268,7 +268,7 @@ GOOD = Scores(
         ("exposure_low", 1.0, "too_dark"),
         ("exposure_high", 1.0, "too_bright"),
         ("contrast", 0.0, "low_contrast"),
-        ("error_probability", 1.0, "doubtful"),
+        ("error_probability", 1.0, "uncertain"),
     ],
 )
 def test_each_score_has_its_reason(score: str, value: float, reason: str) -> None:

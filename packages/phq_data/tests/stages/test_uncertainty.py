@@ -20,7 +20,7 @@ def pairs(*numbers: float) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model() -> uncertainty.DoubtModel:
+def model() -> uncertainty.UncertaintyModel:
     return uncertainty.load_model()
 
 
@@ -34,7 +34,7 @@ KNOWN = {
 
 
 def assess(
-    model: uncertainty.DoubtModel,
+    model: uncertainty.UncertaintyModel,
     residual: float = 0.02,
     score: float = 0.8,
     coverage: float = 0.98,
@@ -63,13 +63,15 @@ def assess(
         {"converged": False},
     ],
 )
-def test_worse_evidence_never_lowers_doubt(model: uncertainty.DoubtModel, worse: dict[str, Any]) -> None:
+def test_worse_evidence_never_lowers_the_error_probability(
+    model: uncertainty.UncertaintyModel, worse: dict[str, Any]
+) -> None:
     good, bad = assess(model), assess(model, **worse)
     assert 0 < good.wrong <= bad.wrong < 1
     assert 0 < good.expected_yaw_error <= bad.expected_yaw_error
 
 
-def test_all_evidence_together_tells_good_labels_from_bad(model: uncertainty.DoubtModel) -> None:
+def test_all_evidence_together_tells_good_labels_from_bad(model: uncertainty.UncertaintyModel) -> None:
     good = assess(model)
     bad = assess(
         model, residual=0.07, score=0.35, coverage=0.7, hypotheses=pairs(0.0, 4.0, 3.1, 4.5),
@@ -79,7 +81,7 @@ def test_all_evidence_together_tells_good_labels_from_bad(model: uncertainty.Dou
     assert bad.expected_yaw_error > 2 * good.expected_yaw_error
 
 
-def test_no_weight_of_evidence_is_negative(model: uncertainty.DoubtModel) -> None:
+def test_no_weight_of_evidence_is_negative(model: uncertainty.UncertaintyModel) -> None:
     assert model.names == uncertainty.EVIDENCE + uncertainty.VIEW
     count = len(uncertainty.EVIDENCE)
     assert (model.wrong[:count] >= 0).all() and (model.error[:count] >= 0).all()
@@ -88,20 +90,20 @@ def test_no_weight_of_evidence_is_negative(model: uncertainty.DoubtModel) -> Non
     assert table["made_by"] == "tools/calibrate_error_probability.py" and table["labels"] >= 300
 
 
-def test_what_is_not_known_counts_as_average(model: uncertainty.DoubtModel) -> None:
+def test_what_is_not_known_counts_as_average(model: uncertainty.UncertaintyModel) -> None:
     average = dict(zip(model.names, model.mean, strict=True))
-    assert model.assess({}) == model.assess(average) == model.assess({"guess_apart": float("nan")})
+    assert model.assess({}) == model.assess(average) == model.assess({"prior_angle": float("nan")})
     bare = assess(model, yaw_std=None, orientation_prior=None)  # a fitter that tells no more
     unfitted = assess(model, fitted=False)
     assert 0 < bare.wrong < 1 and 0 < unfitted.wrong < 1
 
 
-def test_evidence_beyond_all_experience_stays_finite(model: uncertainty.DoubtModel) -> None:
+def test_evidence_beyond_all_experience_stays_finite(model: uncertainty.UncertaintyModel) -> None:
     found = model.assess(dict.fromkeys(model.names, 1e12))
     assert 0.5 < found.wrong <= 1 and np.isfinite(found.expected_yaw_error)
 
 
-def test_model_is_the_formula_that_the_page_states(model: uncertainty.DoubtModel) -> None:
+def test_model_is_the_formula_that_the_page_states(model: uncertainty.UncertaintyModel) -> None:
     """By hand: one deviation above the mean in one piece of evidence adds its weight to the log odds."""
     name = model.names[int(np.argmax(model.wrong[: len(uncertainty.EVIDENCE)]))]
     place = model.names.index(name)

@@ -11,7 +11,7 @@ from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.stages.align import camera_on_sphere
 from phq_data.synthesis import figure, people, photograph
 from phq_data.synthesis.draw import Lens
-from phq_data.synthesis.truth import truth_rows
+from phq_data.synthesis.truth import true_people
 
 SHOULDERS = [COCO_KEYPOINTS.index(f"{side}_shoulder") for side in ("left", "right")]
 
@@ -62,16 +62,15 @@ def test_the_label_is_what_the_alignment_makes_of_the_same_body(photos):
 def test_keypoints_lie_on_the_person_and_face_the_way_the_label_says(photos):
     checked = 0
     for index, photo in enumerate(photos):
-        for row, subject in zip(truth_rows(photo, 3, index, "x"), photo.subjects, strict=True):
-            points = np.array(row["keypoints"]).reshape(17, 3)
-            mask = subject.mask
+        for person, subject in zip(true_people(photo, 3, index, "x"), photo.subjects, strict=True):
+            points, mask = person.keypoints, subject.mask
             for x, y, seen in points[:7]:
                 if seen == 2:
                     assert mask[int(y), int(x)] >= 128
             # Who is seen from the front has the left shoulder on the picture's right.
             apart = points[SHOULDERS[0], 0] - points[SHOULDERS[1], 0]
-            if abs(np.cos(row["yaw"])) > 0.6 and abs(row["roll"]) < 0.5:
-                assert np.sign(apart) == np.sign(np.cos(row["yaw"]))
+            if abs(np.cos(person.yaw)) > 0.6 and abs(person.roll) < 0.5:
+                assert np.sign(apart) == np.sign(np.cos(person.yaw))
                 checked += 1
     assert checked >= 3
 
@@ -82,11 +81,10 @@ def test_the_true_window_and_label_put_the_rig_on_the_true_joints(photos):
 
     rig, off = default_rig(), []
     for index, photo in enumerate(photos):
-        for row in truth_rows(photo, 3, index, "x"):
-            cam2world, intrinsics = camera.from_label(row["camera"])
-            seen, _ = camera.project(rig.posed_landmarks(row["pose"]), cam2world, intrinsics)
-            window = np.array(row["window"])
-            true = (np.array(row["joints"]).reshape(-1, 2) - window[:2]) / window[2]
+        for person in true_people(photo, 3, index, "x"):
+            cam2world, intrinsics = camera.from_label(person.camera)
+            seen, _ = camera.project(rig.posed_landmarks(person.pose), cam2world, intrinsics)
+            true = (person.joints - person.window[:2]) / person.window[2]
             rows = [
                 JOINT_NAMES.index(name) for name in ("left_shoulder", "right_shoulder", "left_ear", "nose")
             ]

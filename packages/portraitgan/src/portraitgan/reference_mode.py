@@ -1,4 +1,4 @@
-"""Reference mode: networks run in their plain forms, which the fast ones are measured and checked against."""
+"""Reference mode: networks run as they are defined, which fast ones are measured and checked against."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _REFERENCE: ContextVar[bool] = ContextVar("portraitgan_reference_mode", default=
 
 
 def in_reference_mode() -> bool:
-    """Whether plain forms are asked for."""
+    """Whether reference mode is on."""
     return _REFERENCE.get()
 
 
 @contextmanager
 def reference_mode() -> Iterator[None]:
-    """Within this block every network uses the form nearest to its definition, fast or not."""
+    """Within this block every network runs as it is defined, fast or not."""
     token = _REFERENCE.set(True)
     try:
         yield

@@ -46,12 +46,12 @@ def mesh(make_bust: MakeBust) -> SkinnedMesh:
 
 @pytest.fixture(scope="module")
 def points() -> Tensor:
-    """Per pose, 60 lines of 25 points through the body, and 1,000 points of the cube: [4, 2500, 3]."""
+    """Per pose, 30 lines of 25 points through the body, and 500 points of the cube: [4, 1250, 3]."""
     random = np.random.RandomState(0)
-    ends = random.uniform(-0.5, 0.5, (2, len(POSES), 60, 1, 3))
+    ends = random.uniform(-0.5, 0.5, (2, len(POSES), 30, 1, 3))
     along = np.linspace(0, 1, 25)[:, None]
     lines = (ends[0] * (1 - along) + ends[1] * along).reshape(len(POSES), -1, 3)
-    cube = random.uniform(-0.5, 0.5, (len(POSES), 1000, 3))
+    cube = random.uniform(-0.5, 0.5, (len(POSES), 500, 3))
     return torch.from_numpy(np.concatenate([lines, cube], axis=1).astype(np.float32))
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from phq_data import camera as cameras
+from phq_data.arrays import ImageArray
 from portraitgan.commands.main import main
-from portraitgan.images.drawing import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import from_seeds
 from portraitgan.inference.model import Model
@@ -63,7 +63,7 @@ def test_frames_are_the_samples_of_their_moment(model: Model) -> None:
 def test_file_holds_the_frames_and_they_are_made_one_by_one(tmp_path: Path) -> None:
     alive = 0
 
-    def frames() -> Iterator[Pixels]:
+    def frames() -> Iterator[ImageArray]:
         nonlocal alive
         for index in range(12):
             alive = index
@@ -82,7 +82,7 @@ def test_file_holds_the_frames_and_they_are_made_one_by_one(tmp_path: Path) -> N
 
 
 def test_a_film_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    def frames() -> Iterator[Pixels]:
+    def frames() -> Iterator[ImageArray]:
         yield np.zeros((32, 32, 3), np.uint8)
         raise InferenceError("no more")
 

@@ -142,15 +142,15 @@ def test_sparkline_rises_with_its_values() -> None:
 
 def test_page_and_terminal_show_the_run(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is no run"):
-        watch.look(tmp_path)
+        watch.view_of(tmp_path)
     (tmp_path / "config.json").write_text(config.tiny().to_json())
-    assert watch.look(tmp_path).state == "has told nothing yet"
+    assert watch.view_of(tmp_path).state == "has told nothing yet"
     for n in (1, 2, 3):
         statistics.append(tmp_path, row(n * 1000, loss_real=0.9 / n, score_real=float("nan")))
     (tmp_path / "snapshots").mkdir()
     (tmp_path / "snapshots" / "kimg-000002.000.jpg").touch()
     (tmp_path / "snapshots" / "kimg-000003.000.jpg").touch()
-    view = watch.look(tmp_path)
+    view = watch.view_of(tmp_path)
     assert view.state == "running"
     text = watch.write_page(view).read_text()
     assert 'src="snapshots/kimg-000003.000.jpg"' in text and 'http-equiv="refresh"' in text
@@ -161,8 +161,8 @@ def test_page_and_terminal_show_the_run(tmp_path: Path) -> None:
     shown = console.export_text()
     assert "Losses: discriminator, real" in shown and "kimg 3.0 of 80" in shown
     statistics.append(tmp_path, row(80_000))
-    assert watch.look(tmp_path).state == "finished"
-    assert "http-equiv" not in watch.page(watch.look(tmp_path), tmp_path / "x.html")
+    assert watch.view_of(tmp_path).state == "finished"
+    assert "http-equiv" not in watch.page(watch.view_of(tmp_path), tmp_path / "x.html")
 
 
 def test_a_silent_run_is_noticed(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_silent_run_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(config.tiny().to_json())
     statistics.append(tmp_path, row(1000))
     os.utime(tmp_path / statistics.FILE, (0, 0))
-    assert "stopped?" in watch.look(tmp_path).state
+    assert "stopped?" in watch.view_of(tmp_path).state
 
 
 def test_numbers_are_json(tmp_path: Path) -> None:

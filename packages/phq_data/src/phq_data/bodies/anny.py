@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
 
 from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.errors import PhqError
+from phq_data.files import read_tensors
 from phq_data.rig import PortraitRig, rotation_matrix
 
 FORMAT = "phq-anny-body/1"
@@ -63,14 +63,8 @@ class AnnyBody:
     @classmethod
     def load(cls, path: str | Path = DATA_FILE) -> AnnyBody:
         """Read a baked body. Raises `BodyError` naming the file when it is missing or something else."""
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = file.metadata() or {}
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except FileNotFoundError:
-            raise BodyError(f"no body file at {path}; tools/bake_anny.py makes it") from None
-        except (SafetensorError, OSError) as error:
-            raise BodyError(f"{path} is not a readable safetensors file: {error}") from error
+        missing = f"no body file at {path}; tools/bake_anny.py makes it"
+        header, arrays = read_tensors(path, BodyError, missing)
         if header.get("format") != FORMAT:
             raise BodyError(f"{path} is not a baked body ({FORMAT}); it says {header.get('format')!r}")
         weights = arrays["weights"].astype(np.float32)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from phq_data.bodies.anny import BodyError
+from phq_data.files import read_tensors
 
 FORMAT = "phq-smpl-arrays/1"
 JOINTS = 24
@@ -94,14 +94,8 @@ class SmplArrays:
     @classmethod
     def load(cls, path: str | Path) -> SmplArrays:
         """Read a file of `save`. Raises `BodyError` naming the file when it is missing or something else."""
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = file.metadata() or {}
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except FileNotFoundError:
-            raise BodyError(f"no SMPL file at {path}; make one with: phq models add smpl FILE") from None
-        except (SafetensorError, OSError) as error:
-            raise BodyError(f"{path} is not a readable safetensors file: {error}") from error
+        missing = f"no SMPL file at {path}; make one with: phq models add smpl FILE"
+        header, arrays = read_tensors(path, BodyError, missing)
         if header.get("format") != FORMAT:
             raise BodyError(f"{path} does not hold SMPL's arrays; make it with: phq models add smpl FILE")
         try:

@@ -23,7 +23,7 @@ from phq_data.weights import array_pickle
 from phq_data.weights.array_pickle import Chumpy, Columns, HeldArray, Rows
 
 VERTICES, FACES = 6890, 13776
-LARGEST = 2**29  # bytes of a file that is looked at; the official one has 37 MB
+LARGEST = 2**29  # bytes of a file that is read; the official one has 37 MB
 _MOST_CELLS = 10**7  # that a matrix or selection may unfold to; the largest of SMPL has 4 million
 
 

@@ -20,12 +20,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write the kept portraits as a zip pair that EG3D, PanoHead and 3DPortraitGAN read.
 
-        With --format first-crop, write the wider pictures of the reference's first crop for DensePose to look
+        With --format first-crop, write the wider images of the reference's first crop for DensePose to look
         at; a build with --set crop.vertex_maps=FOLDER uses its maps. For work on your own machine. To pass
         portraits on, build a release: it checks rights.
         """
         from phq_data.interchange import eg3d, first_crop, tables
         from phq_data.interchange.portrait import ExchangeError
+        from phq_data.pipeline.whole import finished
         from phq_data.workspace import Workspace
 
         if format_ not in ("eg3d-zip", "first-crop"):
@@ -34,14 +35,16 @@ def register(app: typer.Typer) -> None:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ExchangeError(f"{out} cannot be the folder to write to ({error.strerror})") from error
+        opened = Workspace.open(workspace)
         if format_ == "first-crop":
-            count = first_crop.write(Workspace.open(workspace), out)
-            typer.echo(f"{count} pictures in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")
+            with finished(opened):
+                count = first_crop.write(opened, out)
+            typer.echo(f"{count} images in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")
             return
         images, masks = out / "dataset.zip", out / "seg_dataset.zip"
-        portraits = tables.kept_portraits(Workspace.open(workspace))
-        count = eg3d.write_pair(portraits, images, masks, mirror=mirror)
-        typer.echo(f"{count} pictures in {images}, their masks in {masks}")
+        with finished(opened):
+            count = eg3d.write_pair(tables.kept_portraits(opened), images, masks, mirror=mirror)
+        typer.echo(f"{count} images in {images}, their masks in {masks}")
 
     @app.command("import")
     def import_(

@@ -42,7 +42,7 @@ def build(
     unreviewed: Annotated[
         bool, typer.Option("--unreviewed", help="Release what the screening kept, marked as not reviewed.")
     ] = False,
-    images: Annotated[str, typer.Option(help="all, or none where pictures may not be published.")] = "all",
+    images: Annotated[str, typer.Option(help="all, or none where images may not be published.")] = "all",
     name: Annotated[str, typer.Option(help="The dataset's name.")] = "phq-portraits",
     creator: Annotated[str, typer.Option(help="Who makes the release.")] = "",
     url: Annotated[str, typer.Option(help="Where it will be published.")] = "",
@@ -66,7 +66,7 @@ def build(
     ] = None,
     permission: Annotated[list[Path] | None, PERMISSION] = None,
     shard_mb: Annotated[int, typer.Option(help="Size of a shard.")] = 256,
-    workers: Annotated[int, typer.Option(help="Pictures checked at once.")] = 2,
+    workers: Annotated[int, typer.Option(help="Images checked at once.")] = 2,
 ) -> None:
     """Make a release from the accepted portraits of a workspace.
 
@@ -165,7 +165,7 @@ def stats(
 
 def verify(
     release: Annotated[str, typer.Argument(help="Folder or URL of a release.")],
-    pixels: Annotated[bool, typer.Option("--pixels", help="Decode every picture as well.")] = False,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Decode every image as well.")] = False,
     digest: Annotated[str, typer.Option(help="The manifest digest that you expect.")] = "",
     workers: Annotated[int, typer.Option(help="Files read at once.")] = 2,
 ) -> None:
@@ -293,14 +293,14 @@ def pull(
 
 
 def fill(
-    release: Annotated[Path, typer.Argument(help="Folder of a release without pictures.")],
+    release: Annotated[Path, typer.Argument(help="Folder of a release without images.")],
     releases: Annotated[Path | None, RELEASES] = None,
     photos: Annotated[list[Path] | None, typer.Option(help="Folder with photo files. Repeatable.")] = None,
     web: Annotated[bool, typer.Option("--web", help="Fetch photos from their recorded URLs.")] = False,
     contact: Annotated[str, typer.Option(help="Your mail address or page, told to the servers.")] = "",
     permission: Annotated[list[Path] | None, PERMISSION] = None,
 ) -> None:
-    """Put the pictures back into a release that came without, if you may have them."""
+    """Put the images back into a release that came without, if you may have them."""
     from phq_data.release import fill as filling
 
     if not photos and not web:
@@ -314,7 +314,7 @@ def fill(
             release, releases or release.parent, fetchers, permissions=_permissions(permission),
             on_rows=lambda count, total: progress.rows("filling", count, total),
         )  # fmt: skip
-    typer.echo(f"{done.folder}: {done.filled:,} pictures filled")
+    typer.echo(f"{done.folder}: {done.filled:,} images filled")
     for reason, count in done.missing.items():
         typer.echo(f"  {count:,} stay empty: {reason.replace('_', ' ')}")
 

@@ -31,20 +31,20 @@ def report(
         typer.Option(help="A folder, or the name of an .html file. Default: report/ in the workspace."),
     ] = None,
 ) -> None:
-    """Write one HTML page about a workspace: what was kept and why not, cameras, pictures, speed, rights.
+    """Write one HTML page about a workspace: what was kept and why not, cameras, images, speed, rights.
 
     The page needs nothing but itself: open it in a browser, send it to somebody. Contact sheets of portraits,
     mesh overlays, masks and rejects lie beside it as PNG files. Works during a build, too.
 
     Example: phq report --workspace portraits
     """
-    from phq_data.report import report_pictures, write_report
+    from phq_data.report.page import report_images, write_report
     from phq_data.workspace import Workspace
 
     page = write_report(Workspace.open(_named(workspace)), out)
     typer.echo(f"report    {page}")
-    for picture in report_pictures(page):
-        typer.echo(f"pictures  {picture}")
+    for image in report_images(page):
+        typer.echo(f"images    {image}")
 
 
 def inspect(
@@ -53,18 +53,18 @@ def inspect(
         typer.Argument(
             metavar="ID",
             help="A photo, person, fit or portrait: its id or the first digits of it (the report shows "
-            "them under every picture), or a part of a file's name.",
+            "them under every image), or a part of a file's name.",
         ),
     ],
     workspace: WorkspaceOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print every row as one JSON object.")] = False,
-    picture: Annotated[
-        bool, typer.Option(help="Draw the picture: people and windows on the photo, portraits, rig, masks.")
+    image: Annotated[
+        bool, typer.Option(help="Draw the image: people and windows on the photo, portraits, rig, masks.")
     ] = True,
 ) -> None:
-    """Tell everything about one photo, person or portrait: rows, verdicts, numbers, and a picture.
+    """Tell everything about one photo, person or portrait: rows, verdicts, numbers, and an image.
 
-    The picture goes to inspect/ in the workspace.
+    The image goes to inspect/ in the workspace.
 
     Examples: phq inspect 3fa94c1b --workspace portraits; phq inspect holiday.jpg --workspace portraits
     """
@@ -76,7 +76,7 @@ def inspect(
 
     opened = Workspace.open(_named(workspace))
     found = inspection.inspect(opened, what)
-    path = inspection.write_picture(opened, found) if picture else ""
+    path = inspection.write_image(opened, found) if image else ""
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "picture": path}, indent=2))
     else:

@@ -49,7 +49,7 @@ everything be done again."""
 
 @dataclass(frozen=True)
 class Compared:
-    """One variant's numbers: medians and 95th percentiles in degrees or shares of the picture's side."""
+    """One variant's numbers: medians and 95th percentiles in degrees or shares of the image's side."""
 
     name: str
     settings: tuple[str, ...]

@@ -1,7 +1,7 @@
 """How far cameras, poses, windows and masks of a workspace are off, where the truth is known.
 
 A person of the truth counts (`scored`) when enough is seen to ask for a portrait: most of the head, and a
-shoulder. Every such person is looked for among the detected people, then followed to the portrait and the
+shoulder. Every such person is matched to the detected people, then followed to the portrait and the
 verdict of the screening. Shares and angles of the summary are those of kept portraits, because they are what
 a dataset would contain; `accuracy_table` shows them before the screening, too.
 """
@@ -60,7 +60,7 @@ class PersonError:
     head_deg: float = float("nan")
     gaze_deg: float = float("nan")  # of neck and head together
     confused: bool = False  # front and back taken for each other
-    shoulder_share: float = float("nan")  # of the picture's side
+    shoulder_share: float = float("nan")  # of the image's side
     head_share: float = float("nan")
     shoulder_floor: float = float("nan")  # the same with the true label: the rig is not the person
     head_floor: float = float("nan")

@@ -71,7 +71,7 @@ def thresholds(errors: Sequence[PersonError]) -> list[Threshold]:
     passed = [
         e
         for e in errors
-        if e.portrait_id and np.isfinite(e.error_probability) and e.reasons in ("", "doubtful")
+        if e.portrait_id and np.isfinite(e.error_probability) and e.reasons in ("", "uncertain")
     ]
     found = []
     for limit in THRESHOLDS:

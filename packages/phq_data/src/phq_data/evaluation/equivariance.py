@@ -16,30 +16,29 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from phq_data import camera as cameras
-from phq_data.arrays import FloatArray
+from phq_data.arrays import FloatArray, ImageArray
 from phq_data.config import AlignConfig, ConfigError, PipelineConfig
 from phq_data.evaluation.matching import angle_between, match, middles, share, spread, wrapped
 from phq_data.images.codecs import PhotoError, decode
-from phq_data.models.protocols import BodyFitter, NamedPhotoDetector, PersonDetector, Segmenter
+from phq_data.models.protocols import NamedPhotoDetector
 from phq_data.records import Fit, Person, Photo
-from phq_data.rig import PortraitRig, rotation_matrix
+from phq_data.rig import rotation_matrix
 from phq_data.sources import Source
 from phq_data.stages.align import AlignError, Alignment, Template, align
 from phq_data.stages.align_crop import align_crop
+from phq_data.stages.base import Labeller
 from phq_data.stages.crop import CropError, choose_window
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
 from phq_data.stages.screen import screen
 from phq_data.text import shown_name
-
-Pixels = NDArray[np.uint8]
 
 CUT = 0.04
 """Share of width and height that is cut off two sides of a shifted copy."""
@@ -57,41 +56,12 @@ _BUST = slice(0, 7)
 _NAN = float("nan")
 
 
-class Labeller(Protocol):
-    """What labels a photo; `loading.Models` is one."""
-
-    @property
-    def detector(self) -> PersonDetector:
-        """Finds people."""
-        ...
-
-    @property
-    def fitter(self) -> BodyFitter:
-        """Fits bodies."""
-        ...
-
-    @property
-    def segmenter(self) -> Segmenter:
-        """Tells people from background; the screening wants to know."""
-        ...
-
-    @property
-    def rig(self) -> PortraitRig:
-        """The rig of the fitter's body."""
-        ...
-
-    @property
-    def template(self) -> NDArray[np.float64]:
-        """Neutral joints [13, 3] of the fitter's body, metres."""
-        ...
-
-
 @dataclass(frozen=True)
 class Copy:
     """A changed copy of a photo, and where its points lie in the photo: scale * (x, y) + offset."""
 
     kind: str  # one of KINDS
-    pixels: Pixels  # [H, W, 3]
+    pixels: ImageArray  # [H, W, 3]
     scale: FloatArray  # [2]
     offset: FloatArray  # [2] pixels of the photo
     mirrored: bool = False
@@ -131,7 +101,7 @@ class _Labelled:
     aligned: Alignment | None = None
 
 
-def copies(pixels: Pixels) -> Iterator[Copy]:
+def copies(pixels: ImageArray) -> Iterator[Copy]:
     """The changed copies of a photo [H, W, 3], one at a time: mirror, shift (twice), rescale, reencode."""
     height, width = pixels.shape[:2]
     same, zero = np.ones(2), np.zeros(2)
@@ -156,11 +126,11 @@ def measure(
     """Changes of every person who counts, in all photos of `sources`. One photo is held at a time.
 
     `on_photo` is called after every file. Raises `SourceError` for an unusable source, `ConfigError` for a
-    detector that looks at no picture.
+    detector that uses no image.
     """
     if isinstance(models.detector, NamedPhotoDetector):
         raise ConfigError(
-            "the consistency report changes pictures and needs a detector that looks at them, not keypoints "
+            "the consistency report changes images and needs a detector that uses them, not keypoints "
             "from a file: set detect.model to another one"
         )
     changes: list[Change] = []
@@ -187,7 +157,7 @@ def measure(
     return changes, Tally(photos, tuple(unread), empty)
 
 
-def changes_of(name: str, pixels: Pixels, models: Labeller, config: PipelineConfig) -> list[Change]:
+def changes_of(name: str, pixels: ImageArray, models: Labeller, config: PipelineConfig) -> list[Change]:
     """Changes of every person who counts in one photo [H, W, 3]: one for each copy and one for alignments."""
     people = _label(pixels, models, config)
     sides = [_side(person, models, config) for person in people]
@@ -279,8 +249,8 @@ def worst(changes: Sequence[Change], count: int = 10) -> list[Change]:
     return sorted(largest.values(), key=_camera, reverse=True)[:count]
 
 
-def _label(pixels: Pixels, models: Labeller, config: PipelineConfig) -> list[_Labelled]:
-    """Detect, fit and align everybody in a picture [H, W, 3], by the stages of the pipeline."""
+def _label(pixels: ImageArray, models: Labeller, config: PipelineConfig) -> list[_Labelled]:
+    """Detect, fit and align everybody in an image [H, W, 3], by the stages of the pipeline."""
     photo = _photo(pixels)
     people = detect([photo], lambda _: pixels, models.detector, config.detect).records
     fitted = fit(people, models.fitter, config.fit, photos=[photo], open_photo=lambda _: pixels).records
@@ -292,8 +262,8 @@ def _label(pixels: Pixels, models: Labeller, config: PipelineConfig) -> list[_La
     return labelled
 
 
-def _photo(pixels: Pixels) -> Photo:
-    """What the stages want to know of an upright picture [H, W, 3] that is no file."""
+def _photo(pixels: ImageArray) -> Photo:
+    """What the stages want to know of an upright image [H, W, 3] that is no file."""
     height, width = pixels.shape[:2]
     return Photo(
         provider="", source="", uri="", key="", photo_id="photo", width=width, height=height, format="",
@@ -304,7 +274,7 @@ def _photo(pixels: Pixels) -> Photo:
 def _kept(
     wanted: Sequence[_Labelled],
     everybody: Sequence[_Labelled],
-    pixels: Pixels,
+    pixels: ImageArray,
     models: Labeller,
     config: PipelineConfig,
 ) -> set[int]:

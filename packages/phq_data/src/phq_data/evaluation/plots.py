@@ -1,4 +1,4 @@
-"""The accuracy report's pictures: errors by yaw, and the worst labels with the truth beside them."""
+"""The accuracy report's images: errors by yaw, and the worst labels with the truth beside them."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def worst_sheet(
 
 
 def true_overlay(
-    picture: NDArray[np.uint8], rig: PortraitRig, row: dict[str, Any], window: NDArray[np.float64]
+    image: NDArray[np.uint8], rig: PortraitRig, row: dict[str, Any], window: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     """The rig as the truth has it, over a portrait [S, S, 3] that shows `window` (x, y, side)."""
     true = np.array(row["window"])
@@ -141,21 +141,21 @@ def true_overlay(
     inner[:2, 2] = (0.5 * true[2] + true[:2] - window[:2]) / window[2]
     cam2world, _ = cameras.from_label(row["camera"])
     drawn = render_mesh(
-        rig.posed(row["pose"]), rig.faces, cam2world, inner, len(picture), np.array([0.55, 0.8, 0.5])
+        rig.posed(row["pose"]), rig.faces, cam2world, inner, len(image), np.array([0.55, 0.8, 0.5])
     )
     alpha = drawn.rgba[..., 3:] * np.float32(0.6 / 255)
-    return np.asarray(np.round(picture * (1 - alpha) + drawn.rgba[..., :3] * alpha), np.uint8)
+    return np.asarray(np.round(image * (1 - alpha) + drawn.rgba[..., :3] * alpha), np.uint8)
 
 
 def _tile(
     error: PersonError, portrait: dict[str, Any], row: dict[str, Any], rig: PortraitRig, size: int
 ) -> Image.Image:
     opened = Image.open(io.BytesIO(portrait["image"]["bytes"])).convert("RGB").resize((size, size))
-    picture = np.asarray(opened)
-    ours = overlay(picture, rig, portrait["camera"], portrait["pose"])
-    theirs = true_overlay(picture, rig, row, np.array(portrait["window"]))
+    image = np.asarray(opened)
+    ours = overlay(image, rig, portrait["camera"], portrait["pose"])
+    theirs = true_overlay(image, rig, row, np.array(portrait["window"]))
     tile = Image.new("RGB", (3 * size, size + 30), "white")
-    tile.paste(Image.fromarray(np.concatenate([picture, ours, theirs], axis=1)), (0, 0))
+    tile.paste(Image.fromarray(np.concatenate([image, ours, theirs], axis=1)), (0, 0))
     draw = ImageDraw.Draw(tile)
     draw.text(
         (3, size + 2),

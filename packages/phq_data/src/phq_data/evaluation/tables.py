@@ -35,7 +35,7 @@ def accuracy_table(errors: Sequence[PersonError]) -> str:
         floor = [np.median([getattr(e, name) for e in errors]) for name in ("shoulder_floor", "head_floor")]
         lines.append(f"{'with the true labels':<34} | {'':>47} {floor[0]:>6.3f} {floor[1]:>6.3f}")
     lines += [
-        "Medians in degrees (p95 = 95th percentile), of kept portraits; shares of the picture's side.",
+        "Medians in degrees (p95 = 95th percentile), of kept portraits; shares of the image's side.",
         "gaze: neck and head together. should, head: distance of shoulders and head from the true ones. "
         "f/b: front and back confused.",
     ]
@@ -56,7 +56,7 @@ def accuracy_table(errors: Sequence[PersonError]) -> str:
 
 
 def conditions(errors: Sequence[PersonError], truth: pa.Table, least: int = 8) -> str:
-    """What makes labels worse: shares and errors before the screening, by what is in the picture, as text."""
+    """What makes labels worse: shares and errors before the screening, by what is in the image, as text."""
     rows = {(row["photo_id"], row["order"]): row for row in truth.drop_columns(["mask"]).to_pylist()}
     up = {"raised", "waving", "behind_head", "sideways", "phone", "chin"}
     tests: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (

@@ -1,9 +1,10 @@
-"""Photo files to upright sRGB pixels, once and for everybody; and pictures to bytes for the tables.
+"""Photo files to upright sRGB pixels, once and for everybody; and images to bytes for the tables.
 
 `decode` reads JPEG, PNG, WebP, TIFF, BMP, single-frame GIF, AVIF, and HEIC when pillow-heif is installed. It
-applies the EXIF orientation and the ICC profile, and refuses what it cannot read whole: too many pixels
-(before anything is decoded), truncated or damaged files, animations, camera raw files. Of a TIFF with several
-pages, a phone's multi-picture JPEG or a HEIC collection it takes the first (primary) picture.
+applies the EXIF orientation and the ICC profile, tone-maps HDR (`images.cicp`), and refuses what it cannot
+read whole: too many pixels (before anything is decoded), truncated or damaged files, animations, camera raw
+files. Of a TIFF with several pages, a phone's multi-image JPEG or a HEIC collection it takes the first
+(primary) image.
 
 Pillow's own pixel limit is a global of the process and is not used: the format's reader is called directly
 and its size checked against `max_pixels`.
@@ -12,6 +13,7 @@ and its size checked against `max_pixels`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -34,8 +36,10 @@ from PIL import (
     features,
 )
 
+from phq_data.images.cicp import cicp_of, wins
 from phq_data.images.color import to_base, to_srgb
 from phq_data.images.formats import PhotoError, check_whole, sniff, webp_size
+from phq_data.images.library_warnings import collected
 
 __all__ = [
     "DecodedPhoto",
@@ -57,16 +61,20 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a stored picture upright, by its EXIF orientation."""
+"""What makes a stored image upright, by its EXIF orientation."""
 
 _ORIENTATION, _TIME, _EXIF_IFD, _TIME_ORIGINAL, _OFFSET_ORIGINAL = 274, 306, 0x8769, 36867, 36881
 _EXIF_TIME = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})[ T](\d{2}):(\d{2}):(\d{2})", re.ASCII)
 _OFFSET = re.compile(r"[+-]\d{2}:\d{2}", re.ASCII)
 _SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags that camera raw files have
-_HASH_SIDE = 256  # pixels; the hash looks at 32, so nothing is lost by halving down to here
-_STRUCT_PIXELS = 1 << 26  # pictures in tables are far smaller
-_HDR_CURVES = {16: "PQ", 18: "HLG"}  # CICP transfer characteristics
-_P3_PRIMARIES = 12  # CICP color primaries
+_HASH_SIDE = 256  # pixels; the hash uses 32, so nothing is lost by halving down to here
+_STRUCT_PIXELS = 1 << 26  # images in tables are far smaller
+_NO_CODEC = re.compile(
+    r"(de|en)coder \w+ not available|unsupported codec|no decod\w+ (plugin|found|available)"
+    r"|support is not configured|unknown compression|unsupported feature",
+    re.IGNORECASE,
+)
+"""How Pillow, libtiff and libheif say that a image may be fine and they were built without its codec."""
 _SAVE: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "png": ("PNG", "png", {"compress_level": 3}),
     "webp-lossless": ("WEBP", "webp", {"lossless": True, "quality": 0, "method": 0}),
@@ -86,6 +94,7 @@ class DecodedPhoto:
     color: str  # what the pixels were converted from: sRGB, grey, CMYK, palette, "ICC <name>", with notes
     exif_time: str | None  # ISO 8601 local time when the photo was taken
     scale: float  # side of `pixels` / side of the photo; 1 unless `max_side` made it smaller
+    notes: tuple[str, ...] = ()  # what the library warned of, e.g. damaged EXIF
 
 
 def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> DecodedPhoto:
@@ -94,11 +103,23 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
     A reduced JPEG is decoded at 1/2, 1/4 or 1/8 where that suffices, which is several times faster. Point
     (x, y) of the photo lies at (x * w / width, y * h / height) of `pixels` [h, w]. Raises `PhotoError`.
     """
+    with collected() as notes:
+        try:
+            photo = _decoded(data, max_pixels, max_side)
+        except PhotoError as error:
+            if notes:
+                said = f"{error} (the image library: {'; '.join(notes)})"
+                raise PhotoError(error.reason, said, error.numbers) from error
+            raise
+    return dataclasses.replace(photo, notes=tuple(notes))
+
+
+def _decoded(data: bytes, max_pixels: int, max_side: int | None) -> DecodedPhoto:
     if not data:
         raise PhotoError("empty", "the file is empty")
     kind = sniff(data[:64])
     if kind is None:
-        raise PhotoError("not_an_image", "its first bytes are those of no picture format that PHQ reads")
+        raise PhotoError("not_an_image", "its first bytes are those of no image format that PHQ reads")
     image = _open(data, kind, max_pixels)
     width, height = image.size  # of a TIFF: upright already
     _check_size(width, height, max_pixels)
@@ -109,9 +130,10 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
         image.load()
         orientation, taken = _exif(image)
         profile = image.info.get("icc_profile")
+        cicp = cicp_of(data, kind, image.info)
         base, color = to_base(image, *_grey_range(image, kind))
         base = _shrunk(base, box, (width, height), max_side)
-        rgb, color = to_srgb(base, profile, color)
+        rgb, color = to_srgb(base, profile, color, cicp if wins(cicp, kind, bool(profile)) else None)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
@@ -123,16 +145,16 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
         height=height,
         format=kind,
         orientation=stored or orientation,
-        color=_with_primaries(color, image),
+        color=color,
         exif_time=taken,
         scale=max(pixels.shape[:2]) / max(width, height),
     )
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
-    """The 64-bit DCT hash of an upright picture [H, W, 3] or [H, W], as an unsigned integer.
+    """The 64-bit DCT hash of an upright image [H, W, 3] or [H, W], as an unsigned integer.
 
-    Pictures that look alike differ in few bits (count them with `(a ^ b).bit_count()`).
+    Images that look alike differ in few bits (count them with `(a ^ b).bit_count()`).
     """
     import imagehash  # brings scipy and PyWavelets: only where it is needed
 
@@ -144,14 +166,14 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
 
 
 def encode_image(pixels: NDArray[np.uint8], codec: str) -> tuple[bytes, str]:
-    """(bytes, file extension) of a picture [H, W, 3] or a mask [H, W] in a codec of `CropConfig.codec`.
+    """(bytes, file extension) of an image [H, W, 3] or a mask [H, W] in a codec of `CropConfig.codec`.
 
     Masks are stored as 8-bit grey PNG: only "png" takes them.
     """
     if codec not in _SAVE:
         raise ValueError(f"there is no image codec '{codec}'; it is one of {', '.join(_SAVE)}")
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise ValueError(f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {pixels.shape}")
+        raise ValueError(f"an image is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {pixels.shape}")
     if pixels.ndim == 2 and codec != "png":
         raise ValueError(f"masks are stored as png, not as {codec}")
     name, extension, options = _SAVE[codec]
@@ -166,11 +188,11 @@ def image_struct(data: bytes, name: str) -> dict[str, Any]:
 
 
 def decode_struct(struct: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """The picture [H, W, 3] or mask [H, W] of an `image_struct`. Raises `PhotoError` when it is damaged."""
+    """The image [H, W, 3] or mask [H, W] of an `image_struct`. Raises `PhotoError` when it is damaged."""
     data, name = struct["bytes"], struct["path"]
     kind = sniff(data[:64]) if data else None
     if kind is None:
-        raise PhotoError("not_an_image", f"the table's picture '{name}' holds no picture")
+        raise PhotoError("not_an_image", f"the table's image '{name}' holds no image")
     image = _open(data, kind, _STRUCT_PIXELS)
     width, height = image.size
     _check_size(width, height, _STRUCT_PIXELS)
@@ -193,6 +215,8 @@ def _open(data: bytes, kind: str, max_pixels: int) -> Any:
             ) from None
     elif kind == "AVIF" and not features.check("avif"):
         raise PhotoError("avif_unsupported", "this build of Pillow cannot read AVIF")
+    elif kind == "WebP" and not features.check("webp"):
+        raise _codec_missing("WebP", "Pillow was built without libwebp")
     try:
         with _reading(kind):
             match kind:
@@ -235,9 +259,6 @@ def _check_kind(image: Any, data: bytes, kind: str) -> int | None:
         if kind in ("GIF", "WebP", "PNG", "AVIF") and image.is_animated:
             raise PhotoError("animated", "an animation, not a photo", {"frames": int(image.n_frames)})
         if kind == "HEIC":
-            curve = _HDR_CURVES.get(image.info.get("nclx_profile", {}).get("transfer_characteristics"))
-            if curve:
-                raise PhotoError("unsupported_mode", f"an HDR picture ({curve}): export it as SDR first")
             return int(image.info.get("original_orientation") or 1)
         if kind == "TIFF":
             tags = image.tag_v2
@@ -258,7 +279,7 @@ def _check_kind(image: Any, data: bytes, kind: str) -> int | None:
 def _draft(image: Any, max_side: int | None) -> tuple[float, float, float, float]:
     """Let the JPEG decoder work at 1/2, 1/4 or 1/8 as far as `max_side` allows.
 
-    Returns the box of the decoded picture that the photo covers: its last column may lie half outside.
+    Returns the box of the decoded image that the photo covers: its last column may lie half outside.
     """
     width, height = image.size
     if max_side is not None and max_side < max(width, height):
@@ -281,7 +302,7 @@ def _shrunk(
 
 
 def _to_array(image: Image.Image, rows: int = 128) -> NDArray[np.uint8]:
-    """The pixels [H, W, 3] of an RGB picture, strip by strip: a third of the time and memory of one go."""
+    """The pixels [H, W, 3] of an RGB image, strip by strip: a third of the time and memory of one go."""
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
@@ -291,7 +312,7 @@ def _to_array(image: Image.Image, rows: int = 128) -> NDArray[np.uint8]:
 
 
 def _grey_range(image: Any, kind: str) -> tuple[int, bool]:
-    """(bits used, is zero white) of 16-bit grey pictures."""
+    """(bits used, is zero white) of 16-bit grey images."""
     if kind != "TIFF":
         return 16, False
     bits = image.tag_v2.get(258, (16,))
@@ -299,7 +320,7 @@ def _grey_range(image: Any, kind: str) -> tuple[int, bool]:
 
 
 def _exif(image: Any) -> tuple[int, str | None]:
-    """(orientation, ISO time taken) of a loaded picture; (1, None) when its EXIF is missing or damaged."""
+    """(orientation, ISO time taken) of a loaded image; (1, None) when its EXIF is missing or damaged."""
     try:
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)
@@ -321,11 +342,12 @@ def _exif(image: Any) -> tuple[int, str | None]:
     return orientation if orientation in _UPRIGHT else 1, None
 
 
-def _with_primaries(color: str, image: Any) -> str:
-    primaries = image.info.get("nclx_profile", {}).get("color_primaries")
-    if primaries == _P3_PRIMARIES and "icc_profile" not in image.info:
-        return f"{color}, P3 primaries without ICC profile taken as sRGB"
-    return color
+def _codec_missing(kind: str, detail: str) -> PhotoError:
+    return PhotoError(
+        "codec_missing",
+        f"what reads images here has no codec for this {kind} ({detail}): save it as JPEG or PNG, or install "
+        "a Pillow with it",
+    )
 
 
 @contextlib.contextmanager
@@ -343,5 +365,7 @@ def _reading(kind: str) -> Iterator[None]:
         raise PhotoError("too_many_pixels", f"refused by Pillow: {error}") from error
     except Exception as error:
         detail = str(error) or type(error).__name__
+        if _NO_CODEC.search(detail):
+            raise _codec_missing(kind, detail) from error
         reason = "truncated" if "truncated" in detail.lower() else "corrupt"
         raise PhotoError(reason, f"the {kind} is damaged: {detail}") from error

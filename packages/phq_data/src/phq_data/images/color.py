@@ -1,8 +1,8 @@
-"""Any picture that Pillow can hold to 8-bit sRGB: bit depths, palettes, alpha, CMYK, Lab and ICC profiles.
+"""Any image that Pillow can hold to 8-bit sRGB: bit depths, palettes, alpha, CMYK, Lab and ICC profiles.
 
 Choices: transparency is laid on white, as a web page would show it. Profiles are applied with relative
 colorimetric intent and black point compensation, as browsers do. A profile that cannot be read or that is for
-another kind of picture is ignored, and the note that comes with the result says so.
+another kind of image is ignored, and the note that comes with the result says so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
+from phq_data.images.cicp import Cicp
+from phq_data.images.cicp import to_srgb as cicp_to_srgb
 from phq_data.images.formats import PhotoError
 
 _SAME_COLORS = 2  # grey levels of 255: profiles that move no color further than this are sRGB
@@ -22,8 +24,8 @@ _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow mode -> color sp
 def to_base(image: Image.Image, bits: int = 16, inverted: bool = False) -> tuple[Image.Image, str]:
     """`image` in one of the modes L, LA, RGB, RGBA, CMYK, LAB, and what it was, in words.
 
-    `bits` says how many bits of a 16-bit grey picture are used (TIFF also knows 12), `inverted` that its
-    zero is white. Raises `PhotoError` (unsupported_mode) for pictures without an agreed white, e.g. floats.
+    `bits` says how many bits of a 16-bit grey image are used (TIFF also knows 12), `inverted` that its
+    zero is white. Raises `PhotoError` (unsupported_mode) for images without an agreed white, e.g. floats.
     """
     mode = image.mode
     if mode.startswith("I;16"):
@@ -51,13 +53,20 @@ def to_base(image: Image.Image, bits: int = 16, inverted: bool = False) -> tuple
     )
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, color: str) -> tuple[Image.Image, str]:
-    """`image` (a mode of `to_base`) in sRGB, and `color` refined: "ICC <name>" and what else was done."""
+def to_srgb(
+    image: Image.Image, profile: bytes | None, color: str, cicp: Cicp | None = None
+) -> tuple[Image.Image, str]:
+    """`image` (a mode of `to_base`) in sRGB, and `color` refined: "ICC <name>" and what else was done.
+
+    `cicp`: the code points that speak for its colors in the profile's place (`images.cicp`).
+    """
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
         image = image.convert("L" if image.mode == "LA" else "RGB")
     notes: list[str] = []
-    if image.mode == "LAB":
+    if cicp is not None and image.mode in ("L", "RGB"):
+        image, color = cicp_to_srgb(image.convert("RGB"), cicp)
+    elif image.mode == "LAB":
         image = _transformed(image, _profile(None, "LAB"))
     elif profile:
         try:
@@ -78,9 +87,9 @@ def _apply(image: Image.Image, data: bytes) -> tuple[Image.Image, str | None]:
     profile = _profile(data)
     space = profile.profile.xcolor_space.strip()
     if space == "RGB" and image.mode == "L":
-        image = image.convert("RGB")  # a grey picture that kept the profile of its colored original
+        image = image.convert("RGB")  # a grey image that kept the profile of its colored original
     if _SPACES[image.mode] != space:
-        raise ValueError(f"it is for {space} pictures, this one is {_SPACES[image.mode]}")
+        raise ValueError(f"it is for {space} images, this one is {_SPACES[image.mode]}")
     described = "".join(c for c in ImageCms.getProfileDescription(profile) if c.isprintable()).strip()
     name = f"ICC {described[:80] or 'without a name'}"
     if image.mode == "RGB":
@@ -121,7 +130,7 @@ def _color_grid() -> Image.Image:
 
 
 def _reduce_16_bit(image: Image.Image, bits: int, inverted: bool) -> Image.Image:
-    """A 16-bit grey picture to 8 bits: the whole range to the whole range, rounded."""
+    """A 16-bit grey image to 8 bits: the whole range to the whole range, rounded."""
     top = 2**bits - 1
     table = np.minimum((np.arange(65_536, dtype=np.int64) * 255 + top // 2) // top, 255).astype(np.uint8)
     if inverted:

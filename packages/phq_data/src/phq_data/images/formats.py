@@ -1,4 +1,4 @@
-"""What a picture file says of itself before it is decoded: its format, its size, and whether it is whole.
+"""What an image file says of itself before it is decoded: its format, its size, and whether it is whole.
 
 Pillow reads what there is and can be told by any library in the process to fill the rest with grey, so the
 checks that a file is complete are made here, on the bytes.
@@ -19,7 +19,7 @@ class PhotoError(PhqError, ValueError):
     what the verdict rests on.
 
     Reasons: empty, not_an_image, truncated, corrupt, too_many_pixels, too_small, animated, raw_photo,
-    unsupported_mode, heic_unsupported, avif_unsupported, changed.
+    unsupported_mode, heic_unsupported, avif_unsupported, codec_missing, changed.
     """
 
     def __init__(self, reason: str, message: str, numbers: Mapping[str, int] | None = None) -> None:
@@ -51,7 +51,7 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 def sniff(head: bytes) -> str | None:
     """Format of a file by its first bytes (32 are enough, 64 better): JPEG, PNG, WebP, TIFF, HEIC, AVIF,
-    GIF, BMP, or None when they are of no picture format that PHQ reads. The file name is never asked.
+    GIF, BMP, or None when they are of no image format that PHQ reads. The file name is never asked.
     """
     for magic, kind in _MAGIC:
         if head.startswith(magic):
@@ -129,13 +129,13 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Follow the markers to the end of the (first) picture; what a phone appends after it does not matter."""
+    """Follow the markers to the end of the (first) image; what a phone appends after it does not matter."""
     position, seen_scan = 2, False
     while match := _JPEG_MARKER.search(data, position):
         marker = match[1][0]
         if marker == 0xD9:
             if not seen_scan:
-                raise PhotoError("corrupt", "the JPEG ends before its picture begins")
+                raise PhotoError("corrupt", "the JPEG ends before its image begins")
             return
         position = match.end()
         if marker == 0xD8:

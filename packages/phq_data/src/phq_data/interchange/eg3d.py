@@ -1,4 +1,4 @@
-"""Zip pairs: pictures with `dataset.json` in one, masks under the same paths in the other."""
+"""Zip pairs: images with `dataset.json` in one, masks under the same paths in the other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from phq_data import camera
+from phq_data.foreign import first_line, parse_json, read_member
 from phq_data.images.codecs import decode_struct, encode_image, image_struct
 from phq_data.interchange.portrait import (
     ExchangeError,
@@ -25,27 +26,27 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 def write_pair(
     portraits: Iterable[ReferencePortrait], images: Path, masks: Path, *, mirror: bool = False
 ) -> int:
-    """Write a zip pair and return the number of pictures. Both files appear whole or not at all.
+    """Write a zip pair and return the number of images. Both files appear whole or not at all.
 
-    `mirror` adds every picture left-right mirrored with its mirrored label, for trainers that cannot. PNG
+    `mirror` adds every image left-right mirrored with its mirrored label, for trainers that cannot. PNG
     bytes are passed on as they are, other formats are written as PNG, which loses nothing.
     """
     parts = [path.with_name(f".{path.name}.part") for path in (images, masks)]
     labels: list[list[object]] = []
     try:
-        with zipfile.ZipFile(parts[0], "w") as pictures, zipfile.ZipFile(parts[1], "w") as alphas:
+        with zipfile.ZipFile(parts[0], "w") as archive, zipfile.ZipFile(parts[1], "w") as alphas:
             for portrait in portraits:
                 for one in (portrait, mirrored(portrait)) if mirror else (portrait,):
                     count = len(labels)
                     path = f"{count // 1000:010d}/{count:010d}.png"
                     labels.append([path, to_numbers(one.camera, one.pose)])
-                    pictures.writestr(zipfile.ZipInfo(path, _TIME), _png(one.image, one.name))
+                    archive.writestr(zipfile.ZipInfo(path, _TIME), _png(one.image, one.name))
                     alphas.writestr(zipfile.ZipInfo(path, _TIME), _png(one.mask, one.name))
             if not labels:
                 raise ExchangeError("there is no portrait to write")
             text = json.dumps({"labels": labels})
-            for archive in (pictures, alphas):
-                archive.writestr(zipfile.ZipInfo(LABELS, _TIME), text)
+            for zipped in (archive, alphas):
+                zipped.writestr(zipfile.ZipInfo(LABELS, _TIME), text)
         for part, whole in zip(parts, (images, masks), strict=True):
             part.replace(whole)
     finally:
@@ -57,17 +58,17 @@ def write_pair(
 def read_pair(images: Path, masks: Path) -> Iterator[ReferencePortrait]:
     """The portraits of a zip pair in the order of their paths.
 
-    Raises `ExchangeError` for a file that is no such zip, a picture without label or without mask, and a
+    Raises `ExchangeError` for a file that is no such zip, an image without label or without mask, and a
     label of another camera.
     """
-    with _open(images) as pictures, _open(masks) as alphas:
+    with _open(images) as archive, _open(masks) as alphas:
         try:
-            labels = labels_of(json.loads(pictures.read(LABELS)), f"{images}: {LABELS}")
+            labels = labels_of(parse_json(read_member(archive, LABELS), finite=False), f"{images}: {LABELS}")
         except KeyError:
             raise ExchangeError(f"{images} has no {LABELS}") from None
-        except ValueError as error:
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
             raise ExchangeError(f"{images}: {LABELS} is damaged ({error})") from error
-        there = {name for name in pictures.namelist() if not name.endswith((".json", "/"))}
+        there = {name for name in archive.namelist() if not name.endswith((".json", "/"))}
         for fault, names in (
             ("has no label", there - set(labels)),
             ("is not in the zip", set(labels) - there),
@@ -78,8 +79,10 @@ def read_pair(images: Path, masks: Path) -> Iterator[ReferencePortrait]:
         for name in sorted(there):
             label, pose = from_numbers(labels[name], name)
             try:
-                yield ReferencePortrait(name, pictures.read(name), alphas.read(name), label, pose)
-            except zipfile.BadZipFile as error:
+                yield ReferencePortrait(
+                    name, read_member(archive, name), read_member(alphas, name), label, pose
+                )
+            except (zipfile.BadZipFile, OSError) as error:
                 raise ExchangeError(f"{images}: {name} is damaged ({error})") from error
 
 
@@ -105,5 +108,5 @@ def _open(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         raise ExchangeError(f"there is no file {path}") from None
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ExchangeError(f"{path} is no readable zip ({error})") from error
+    except Exception as error:  # a damaged directory fails in many ways
+        raise ExchangeError(f"{path} is no readable zip ({first_line(error)})") from error

@@ -16,11 +16,13 @@ import numpy as np
 from phq_data import camera
 from phq_data.arrays import FloatArray
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_json
 from phq_data.images.codecs import PhotoError, decode, decode_struct, encode_image, image_struct
 from phq_data.interchange import reference
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 from phq_data.models.protocols import Segmenter
-from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.photos import read_photo
 from phq_data.records import Row
 from phq_data.rig import PortraitRig
 from phq_data.stages.crop import TIGHTER, CropError, Window
@@ -37,7 +39,7 @@ _MAX_PIXELS = 150_000_000
 def is_first_crop(folder: Path) -> bool:
     """Is the folder's `result.json` of crop A?"""
     try:
-        entries = json.loads(read_written_text(folder / "result.json"))
+        entries = parse_json(read_written_text(folder / "result.json"), finite=False)
         return any("intrisics" in entry for entry in entries.values())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -60,7 +62,7 @@ def read_any(
     return finish(
         folder,
         default_rig(),
-        segmenter(masks, everybody=True),
+        segmenter(masks, include_bystanders=True),
         published_center_formula=published_center_formula,
     )
 
@@ -79,7 +81,10 @@ def finish(
     reference. Raises `ExchangeError` for entries that are not whole and photos that are not there.
     """
     path = folder / "result.json"
-    entries = json.loads(read_written_text(path))
+    try:
+        entries = parse_json(read_written_text(path), finite=False)
+    except (OSError, ValueError) as error:
+        raise ExchangeError(f"{path} cannot be read ({error})") from error
     for name in sorted(entries):
         yield _portrait(folder, name, entries[name], rig, segmenter, size, published_center_formula)
 
@@ -110,7 +115,7 @@ def _portrait(
     try:
         pixels = decode(photo.read_bytes(), max_pixels=_MAX_PIXELS).pixels
         found = [
-            realign(decode_vertex_map(_picture(file)), rig, cam2world, neck_head)
+            realign(decode_vertex_map(_image(file)), rig, cam2world, neck_head)
             for file in vertex_maps(folder / "seg", Path(name).stem)
         ]
         best = nearest(found)
@@ -120,15 +125,15 @@ def _portrait(
             if best is None
             else best.window(first, published_center_formula=published_center_formula)
         )
-        picture = resample(pixels, window, size).pixels
+        image = resample(pixels, window, size).pixels
     except (PhotoError, CropError, OSError) as error:
         raise ExchangeError(f"{name} cannot be cut from {photo}: {error}") from error
     here: FloatArray = window.keypoints(joints, size)
     photo_size = (pixels.shape[1], pixels.shape[0])
-    mask = person_mask(picture, window, photo_size, here, [], segmenter)
+    mask = person_mask(image, window, photo_size, here, [], segmenter)
     return ReferencePortrait(
         name,
-        encode_image(picture, "png")[0],
+        encode_image(image, "png")[0],
         encode_image(mask, "png")[0],
         label,
         neck_head,
@@ -183,5 +188,5 @@ def vertex_maps(folder: Path, stem: str) -> list[Path]:
     return sorted(file for file in folder.iterdir() if wanted.fullmatch(file.name))
 
 
-def _picture(file: Path) -> np.ndarray:
+def _image(file: Path) -> np.ndarray:
     return decode_struct(image_struct(file.read_bytes(), file.name))

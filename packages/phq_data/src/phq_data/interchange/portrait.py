@@ -23,7 +23,7 @@ LABEL_NUMBERS = 31
 
 @dataclass(frozen=True, eq=False)
 class ReferencePortrait:
-    """A picture, its mask and its label. Pictures stay in the bytes that they came in."""
+    """An image, its mask and its label. Images stay in the bytes that they came in."""
 
     name: str  # as the other tool calls it: a path inside a zip, a file name
     image: bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from phq_data import camera
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_json
 from phq_data.interchange.eg3d import read_pair
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 
@@ -28,12 +28,12 @@ def read_folder(folder: Path) -> Iterator[ReferencePortrait]:
     """The portraits of `result.json` (data specification, section 10), by name.
 
     Raw photos are looked for in the folder's own `images` and in those of the folder that crop B was made
-    from. Raises `ExchangeError` for a folder of crop A, whose pictures show more than their labels' cameras
-    do, and for pictures or masks that are not there.
+    from. Raises `ExchangeError` for a folder of crop A, whose images show more than their labels' cameras
+    do, and for images or masks that are not there.
     """
     path = folder / "result.json"
     try:
-        entries = json.loads(read_written_text(path))
+        entries = parse_json(read_written_text(path), finite=False)
     except FileNotFoundError:
         raise ExchangeError(f"{folder} has neither result.json nor dataset.zip") from None
     except (OSError, ValueError) as error:

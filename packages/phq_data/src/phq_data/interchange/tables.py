@@ -31,11 +31,11 @@ _LARGEST_PHASH_SIDE = 512
 def into_workspace(portraits: Iterable[ReferencePortrait], workspace: Workspace, source: str) -> int:
     """Write portraits as tables of an empty workspace and return how many.
 
-    Their pictures, masks, cameras and poses stay as they are, bit for bit (numbers as float32). Each has a
-    row in every table: the photo is the raw one where it is still there, else the picture itself; the fit is
-    what the label says, SMPL's neutral body in front of the picture's camera. All count as kept, since the
+    Their images, masks, cameras and poses stay as they are, bit for bit (numbers as float32). Each has a
+    row in every table: the photo is the raw one where it is still there, else the image itself; the fit is
+    what the label says, SMPL's neutral body in front of the image's camera. All count as kept, since the
     authors' tools let them pass. Nothing is known of rights. Raises `ExchangeError` for a workspace that has
-    photos and for pictures that cannot be read; then, and in the next import after a kill, what had come in
+    photos and for images that cannot be read; then, and in the next import after a kill, what had come in
     goes out again.
     """
     with workspace.lock(wait=False):
@@ -141,7 +141,7 @@ def _rows(workspace: Workspace, portrait: ReferencePortrait, source: str, number
         raise ExchangeError(f"{portrait.name} cannot be read: {error}") from error
     size = pixels.shape[0]
     if pixels.shape != (size, size, 3) or mask.shape[:2] != (size, size):
-        raise ExchangeError(f"{portrait.name} is no square picture with a mask of its size")
+        raise ExchangeError(f"{portrait.name} is no square image with a mask of its size")
     photo_id = hashlib.sha256(data).hexdigest()
     extension = photo.format.lower()
     key = f"photos/{photo_id[:2]}/{photo_id}.{extension}"
@@ -195,7 +195,7 @@ def _rows(workspace: Workspace, portrait: ReferencePortrait, source: str, number
 
 
 def _label_as_fit(portrait: ReferencePortrait, window: tuple[float, float, float]) -> Row:
-    """The label read as a fit: the neutral body, its head turned, in front of the picture's camera."""
+    """The label read as a fit: the neutral body, its head turned, in front of the image's camera."""
     cam2world, intrinsics = (np.asarray(a, np.float64) for a in camera.from_label(portrait.camera))
     posed = posed_template(template_joints("smpl"), portrait.pose)
     points = np.stack([posed[name] for name in JOINT_NAMES])

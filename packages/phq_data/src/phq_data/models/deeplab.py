@@ -1,14 +1,12 @@
 """DeepLabV3-ResNet101 (torchvision) as segmenter: how sure it is that a pixel shows a person.
 
-The reference pipeline took the network's most likely class of every pixel, of all people in the picture. Here
+The reference pipeline took the network's most likely class of every pixel, of all people in the image. Here
 its probability of "person" stays as it is, and the mask may be of the target person alone: the network knows
 no persons, only pixels, so pixels go to whose keypoints and limbs are nearest.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from phq_data.arrays import FloatArray
 from phq_data.errors import ModelError
+from phq_data.models.fingerprints import fingerprint
 from phq_data.weights import tensor_file
 
 CODE_VERSION = 1  # raise it when the same config would give other masks
@@ -36,24 +35,21 @@ _LIMBS = (
 class DeepLabConfig:
     """Settings of the segmenter."""
 
-    everybody: bool = True  # keep the bystanders, as the paper did
+    include_bystanders: bool = True  # keep the bystanders, as the paper did
     keypoint_score: float = 0.2  # keypoints below do not say where a person is
-    batch: int = 8  # pictures a pass
+    batch: int = 8  # images a pass
     device: str = "cpu"
 
 
 class DeepLabSegmenter:
-    """A `BatchSegmenter`. The network is built once; `segment_batch` gives many pictures to it at a time."""
+    """A `BatchSegmenter`. The network is built once; `segment_batch` gives many images to it at a time."""
 
     def __init__(self, network: nn.Module, weights_sha256: str, config: DeepLabConfig | None = None) -> None:
         """`network`: of `build`. `weights_sha256` enters the fingerprint."""
         self.config = config or DeepLabConfig()
         self._device = torch.device(self.config.device)
         self._network = network.eval().requires_grad_(False).to(self._device)
-        told = {"everybody": self.config.everybody, "keypoint_score": self.config.keypoint_score}
-        facts = {"version": CODE_VERSION, "config": told, "weights": weights_sha256}
-        state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        self.fingerprint = f"deeplab-{state.hexdigest()[:12]}"
+        self.fingerprint = fingerprint("deeplab", CODE_VERSION, self.config, weights=weights_sha256)
 
     @classmethod
     def open(cls, config: DeepLabConfig | None = None) -> DeepLabSegmenter:
@@ -65,13 +61,13 @@ class DeepLabSegmenter:
 
     @property
     def batch(self) -> int:
-        """Pictures a pass."""
+        """Images a pass."""
         return self.config.batch
 
     def segment(
         self,
         image: NDArray[np.uint8],  # [S, S, 3] RGB
-        target: FloatArray,  # [17, 3] keypoints in picture pixels
+        target: FloatArray,  # [17, 3] keypoints in image pixels
         others: Sequence[FloatArray],
     ) -> NDArray[np.uint8]:
         """Alpha [S, S] 0..255 of the target person, or of everybody when so configured."""
@@ -83,11 +79,11 @@ class DeepLabSegmenter:
         targets: Sequence[FloatArray],  # [17, 3] each
         others: Sequence[Sequence[FloatArray]],
     ) -> list[NDArray[np.uint8]]:
-        """Alphas of many pictures; equal sizes go through the network together."""
+        """Alphas of many images; equal sizes go through the network together."""
         found = self.probabilities(images)
         alphas = []
         for probability, target, rest in zip(found, targets, others, strict=True):
-            if not self.config.everybody and rest:
+            if not self.config.include_bystanders and rest:
                 probability = probability * share(
                     probability.shape[:2], target, rest, self.config.keypoint_score
                 )
@@ -96,7 +92,7 @@ class DeepLabSegmenter:
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Probability [H, W] of "person" for each picture [H, W, 3]."""
+        """Probability [H, W] of "person" for each image [H, W, 3]."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(image.shape, []).append(index)
@@ -104,8 +100,8 @@ class DeepLabSegmenter:
         for indices in by_size.values():
             for start in range(0, len(indices), self.config.batch):
                 chunk = indices[start : start + self.config.batch]
-                pictures = torch.from_numpy(np.stack([images[i] for i in chunk])).to(self._device)
-                logits = self._network(_normalised(pictures))["out"]
+                batch = torch.from_numpy(np.stack([images[i] for i in chunk])).to(self._device)
+                logits = self._network(_normalised(batch))["out"]
                 person = logits.softmax(dim=1)[:, PERSON].float().cpu().numpy()
                 found.update(zip(chunk, person, strict=True))
         return [found[index] for index in range(len(images))]
@@ -120,7 +116,7 @@ def build(state: Mapping[str, Tensor] | None = None) -> nn.Module:
     )
     if state is not None:
         network.load_state_dict(dict(state), strict=True)
-        network.aux_classifier = None  # only training looks at it
+        network.aux_classifier = None  # only training uses it
     evaluated: nn.Module = network.eval()
     return evaluated
 
@@ -145,7 +141,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def share(
     size: tuple[int, ...],  # height, width
-    target: ArrayLike,  # [17, 3] keypoints in picture pixels
+    target: ArrayLike,  # [17, 3] keypoints in image pixels
     others: Sequence[ArrayLike],  # [17, 3] each
     keypoint_score: float,
 ) -> NDArray[np.float32]:
@@ -192,9 +188,9 @@ def _distance(size: tuple[int, ...], points: FloatArray, keypoint_score: float) 
     return np.asarray(np.sqrt(least) / unit)
 
 
-def _normalised(pictures: Tensor) -> Tensor:
+def _normalised(images: Tensor) -> Tensor:
     """[B, H, W, 3] uint8 to [B, 3, H, W] as the network was trained."""
-    scaled = pictures.permute(0, 3, 1, 2).float() / 255.0
-    mean = torch.tensor(_MEAN, device=pictures.device)[:, None, None]
-    deviation = torch.tensor(_DEVIATION, device=pictures.device)[:, None, None]
+    scaled = images.permute(0, 3, 1, 2).float() / 255.0
+    mean = torch.tensor(_MEAN, device=images.device)[:, None, None]
+    deviation = torch.tensor(_DEVIATION, device=images.device)[:, None, None]
     return (scaled - mean) / deviation

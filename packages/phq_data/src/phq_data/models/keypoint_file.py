@@ -1,14 +1,13 @@
 """Keypoints that somebody found before: the reference pipeline's JSON as a person detector.
 
 Format (data specification, section 1): {image file name: [person][17][3 or more]}, rows of x, y, score in
-COCO's order, in pixels of the stored picture, whose EXIF orientation the reference ignores. People keep the
+COCO's order, in pixels of the stored image, whose EXIF orientation the reference ignores. People keep the
 file's order: head boxes and vertex maps of the reference's tools count them by it (`given`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +15,40 @@ from numpy.typing import NDArray
 
 from phq_data.arrays import FloatArray
 from phq_data.errors import ModelError
+from phq_data.foreign import parse_json
 from phq_data.models.protocols import DetectedPerson
 
 CODE_VERSION = 2  # raise it when the same file would give other people
 _SURE = 0.05  # keypoints below do not count towards a person's box
 
 
+def read_photo_table(path: Path, kind: str) -> tuple[bytes, dict[object, object]]:
+    """(bytes, entries by photo) of a JSON file. Raises `ModelError` that calls it "the `kind` file"."""
+    try:
+        data = path.read_bytes()
+        entries = parse_json(data, finite=False)
+    except FileNotFoundError:
+        raise ModelError(f"there is no {kind} file {path}") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the {kind} file {path} cannot be read ({error})") from error
+    if not isinstance(entries, dict):
+        raise ModelError(f"the {kind} file {path} is no table of photos")
+    return data, entries
+
+
 class KeypointFileDetector:
-    """A `PersonDetector` for named photos; it looks at no picture."""
+    """A `PersonDetector` for named photos; it uses no image."""
 
     def __init__(self, path: str | Path) -> None:
         """Read the file. Raises `ModelError` naming it and the photo whose entry is not whole."""
         self._path = Path(path).expanduser()
-        try:
-            data = self._path.read_bytes()
-            entries = json.loads(data)
-        except FileNotFoundError:
-            raise ModelError(f"there is no keypoint file {self._path}") from None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the keypoint file {self._path} cannot be read ({error})") from error
-        if not isinstance(entries, dict):
-            raise ModelError(f"the keypoint file {self._path} is no table of photos")
+        data, entries = read_photo_table(self._path, "keypoint")
         self._people = {str(name): self._checked(str(name), people) for name, people in entries.items()}
         state = hashlib.sha256(f"{CODE_VERSION}".encode() + data)
         self.fingerprint = f"keypoints-{state.hexdigest()[:12]}"
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedPerson]:
-        """Nobody can be looked up by pixels alone: raises `ModelError`. See `detect_named`."""
+        """Nobody can be looked up by pixels [H, W, 3] alone: raises `ModelError`. See `detect_named`."""
         raise ModelError(f"the keypoints in {self._path} are of named photos; this one has no name")
 
     def detect_named(self, name: str, size: tuple[int, int], orientation: int) -> list[DetectedPerson]:
@@ -75,7 +81,7 @@ class KeypointFileDetector:
 
 
 def upright(points: FloatArray, size: tuple[int, int], orientation: int) -> FloatArray:
-    """Positions [N, 2] in the stored picture as positions in the upright one of `size` (EXIF 1..8)."""
+    """Positions [N, 2] in the stored image as positions in the upright one of `size` (EXIF 1..8)."""
     width, height = size
     x, y = points[:, 0], points[:, 1]
     turned = {

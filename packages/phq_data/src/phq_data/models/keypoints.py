@@ -24,22 +24,22 @@ SIGMAS = np.array(
 
 
 def head_score(keypoints: FloatArray) -> float:
-    """Evidence for a head: the mean of its two best points, so one eye and one ear of a profile do."""
+    """Evidence for a head in keypoints [17, 3]: its two best scores' mean, so a profile's eye and ear do."""
     return float(np.sort(keypoints[HEAD, 2])[-2:].mean())
 
 
 def shoulder_score(keypoints: FloatArray) -> float:
-    """Evidence for shoulders: the better one, so that a profile or a cut-off shoulder is enough."""
+    """Evidence for shoulders in keypoints [17, 3]: the better score, so that a profile is enough."""
     return float(keypoints[SHOULDERS, 2].max())
 
 
 def head_centre(keypoints: FloatArray) -> FloatArray:
-    """Score-weighted mean of the head's points, [2]."""
+    """Score-weighted mean [2] of the head's points in keypoints [17, 3], pixels."""
     return np.average(keypoints[HEAD, :2], axis=0, weights=keypoints[HEAD, 2] + 1e-3)
 
 
 def upper_size(keypoints: FloatArray) -> float:
-    """Size of head and shoulders in pixels: about the shoulder breadth of a person seen from the front.
+    """Size of head and shoulders in keypoints [17, 3], pixels: about a frontal shoulder breadth.
 
     The largest of several measures, each with its usual ratio to the shoulder breadth, because any of them
     shrinks in some view: shoulder breadth in profile, head to shoulders from above, eyes to ears from behind.
@@ -64,11 +64,11 @@ def upper_size(keypoints: FloatArray) -> float:
 
 
 def similarity(first: FloatArray, second: FloatArray, tolerance: float = 2.0) -> float:
-    """How much two sets of key points look like one person, 0..1: COCO's object key point similarity.
+    """How much two sets of keypoints [17, 3] look like one person, 0..1: COCO's object keypoint similarity.
 
     Only head and shoulders count, each weighted by the lower of its two scores, because that is what a
     portrait is about and what overlapping people do not share. `tolerance` widens the annotators'
-    disagreement: two looks of a network at one person differ by more.
+    disagreement: two detections of one person differ by more.
     """
     weight = np.minimum(first[UPPER, 2], second[UPPER, 2])
     if weight.sum() < 1e-6:
@@ -82,7 +82,7 @@ def similarity(first: FloatArray, second: FloatArray, tolerance: float = 2.0) ->
 
 
 def person_box(keypoints: FloatArray, photo_size: tuple[int, int], minimum_score: float = 0.2) -> FloatArray:
-    """Box [4] (x0, y0, x1, y1) around the points that were seen, with room for the scalp."""
+    """Box [4] (x0, y0, x1, y1) around the seen ones of keypoints [17, 3], with room for the scalp, pixels."""
     seen = keypoints[keypoints[:, 2] >= minimum_score, :2]
     if len(seen) < 2:
         seen = keypoints[:, :2]
@@ -93,7 +93,7 @@ def person_box(keypoints: FloatArray, photo_size: tuple[int, int], minimum_score
 
 
 def box_overlap(first: FloatArray, second: FloatArray) -> float:
-    """Intersection over union of two boxes."""
+    """Intersection over union of two boxes [4] (x0, y0, x1, y1)."""
     low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
     both = float(np.prod(np.maximum(high - low, 0)))
     areas = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]))

@@ -1,9 +1,9 @@
 """From a coarse mask to soft edges at full resolution: the guided filter, own implementation.
 
 After He, Sun, Tang, "Guided Image Filtering" (TPAMI 2013) with a color guide, and "Fast Guided Filter"
-(2015): within every small window the mask is a linear function of the picture's color, so its edges move
-to where the picture has edges. The coefficients are found at the mask's own resolution and applied to the
-full picture.
+(2015): within every small window the mask is a linear function of the image's color, so its edges move
+to where the image has edges. The coefficients are found at the mask's own resolution and applied to the
+full image.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-Plane = NDArray[np.float32]
+from phq_data.arrays import Float32Array
 
 CONTRAST = 1.6  # between the two passes: half-way edges made steeper
 
 
 def refine(
-    mask: Plane,  # [m, m] 0..1
-    picture: NDArray[np.uint8],  # [S, S, 3] RGB
+    mask: Float32Array,  # [m, m] 0..1
+    image: NDArray[np.uint8],  # [S, S, 3] RGB
     radius: int,
     smoothness: float,
-) -> Plane:
-    """The mask [S, S] in 0..1 with its edges on the picture's.
+) -> Float32Array:
+    """The mask [S, S] in 0..1 with its edges on the image's.
 
-    `radius` (pixels of the mask) is how far edges look around; they move about half as far. `smoothness` is
-    the color variance (0..1 squared) below which the picture counts as flat. Away from the mask's own edges
+    `radius` (pixels of the mask) is the neighbourhood of an edge; it moves about half as far. `smoothness` is
+    the color variance (0..1 squared) below which the image counts as flat. Away from the mask's own edges
     nothing changes.
     """
-    small = np.asarray(resize_picture(picture, mask.shape[0]), np.float32) / np.float32(255)
+    small = np.asarray(resize_image(image, mask.shape[0]), np.float32) / np.float32(255)
     guide = _Guide.of(small, radius, smoothness)
     # One pass only goes half the way to an edge; a second one, from where the first came to, arrives.
     slope, offset = guide.fit(mask)
     closer = np.clip((slope * small).sum(axis=-1) + offset, 0, 1)
     slope, offset = guide.fit(np.clip((closer - 0.5) * CONTRAST + 0.5, 0, 1))
 
-    size = picture.shape[0]
-    full = picture.astype(np.float32) / np.float32(255)
+    size = image.shape[0]
+    full = image.astype(np.float32) / np.float32(255)
     fitted = resize_plane(offset, size).copy()
     for channel in range(3):
         fitted += resize_plane(slope[..., channel], size) * full[..., channel]
@@ -51,7 +51,7 @@ def refine(
     return np.clip(coarse + band * (np.clip(fitted, 0, 1) - coarse), 0, 1)
 
 
-def resize_plane(plane: Plane, size: int) -> Plane:
+def resize_plane(plane: Float32Array, size: int) -> Float32Array:
     """Bilinear [size, size]; averages when shrinking."""
     if plane.shape == (size, size):
         return plane.astype(np.float32)
@@ -60,24 +60,24 @@ def resize_plane(plane: Plane, size: int) -> Plane:
     )
 
 
-def resize_picture(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resize_image(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Bilinear [size, size, 3]; averages when shrinking."""
-    if picture.shape[:2] == (size, size):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 @dataclass(frozen=True)
 class _Guide:
-    """A picture to which masks are fitted: what does not depend on the mask is computed once."""
+    """An image to which masks are fitted: what does not depend on the mask is computed once."""
 
-    colors: Plane  # [m, m, 3]
-    mean: Plane  # [m, m, 3] of every window
-    inverse: Plane  # [m, m, 3, 3] of every window's covariance plus the smoothness
+    colors: Float32Array  # [m, m, 3]
+    mean: Float32Array  # [m, m, 3] of every window
+    inverse: Float32Array  # [m, m, 3, 3] of every window's covariance plus the smoothness
     radius: int
 
     @classmethod
-    def of(cls, colors: Plane, radius: int, smoothness: float) -> _Guide:
+    def of(cls, colors: Float32Array, radius: int, smoothness: float) -> _Guide:
         mean = _box(colors, radius)
         r, g, b = (colors[..., channel] for channel in range(3))
         pairs = _box(np.stack([r * r, r * g, r * b, g * g, g * b, b * b], axis=-1), radius)
@@ -91,7 +91,7 @@ class _Guide:
         inverse = cofactors / (rr * c_rr + rg * c_rg + rb * c_rb)[..., None]
         return cls(colors, mean, inverse.reshape(*mean.shape, 3), radius)
 
-    def fit(self, mask: Plane) -> tuple[Plane, Plane]:
+    def fit(self, mask: Float32Array) -> tuple[Float32Array, Float32Array]:
         """Slope [m, m, 3] and offset [m, m] of the mask, linear in the guide (equations 19 to 21)."""
         mean_mask = _box(mask, self.radius)
         covariance = _box(self.colors * mask[..., None], self.radius) - self.mean * mean_mask[..., None]
@@ -100,8 +100,10 @@ class _Guide:
         return _box(slope, self.radius), _box(offset, self.radius)
 
 
-def _box(values: Plane, radius: int) -> Plane:
+def _box(values: Float32Array, radius: int) -> Float32Array:
     """Mean over a square window of the first two axes."""
     size = 2 * radius + 1
-    result: Plane = ndimage.uniform_filter(values, (size, size, *[1] * (values.ndim - 2)), mode="nearest")
+    result: Float32Array = ndimage.uniform_filter(
+        values, (size, size, *[1] * (values.ndim - 2)), mode="nearest"
+    )
     return result

@@ -7,8 +7,6 @@ a process.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phq_data.compatibility import first_names
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
+from phq_data.models import fingerprints
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -50,8 +49,8 @@ def embedded_models() -> tuple[EmbeddedModel, ...]:
     """Every network shipped with the package, without touching the network files themselves."""
     table = _model_folder() / "checksums.json"
     try:
-        entries = json.loads(table.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        entries = parse_json(table.read_text())
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{table} cannot be read ({error}): the installation is incomplete, reinstall it"
         ) from error
@@ -128,16 +127,9 @@ def run(name: str, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> dict
 
 
 def fingerprint(kind: str, version: int, config: Any, models: tuple[str, ...]) -> str:
-    """`kind-xxxxxxxxxxxx`: digest of code version, config (a dataclass) and the checksums of the networks
-    used.
-    """
-    facts = {
-        "kind": kind,
-        "version": version,
-        "config": first_names(config),
-        "models": {name: embedded_model(name).sha256 for name in models},
-    }
-    return f"{kind}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
+    """The fingerprint of what is done with the shipped networks `models`, whose checksums enter it."""
+    checksums = {name: embedded_model(name).sha256 for name in models}
+    return fingerprints.fingerprint(kind, version, config, kind=kind, models=checksums)
 
 
 def _model_folder() -> Path:

@@ -2,7 +2,7 @@
 
 A segmentation network sees people, not persons. The key points say where each person surely is: head, neck,
 shoulders, arms. From there everybody claims the neighbouring pixels, and claims travel cheaply over smooth
-surfaces, dearly across edges of the picture and hardly at all through background. A pixel belongs to whoever
+surfaces, dearly across edges of the image and hardly at all through background. A pixel belongs to whoever
 reaches it first.
 """
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
-from phq_data.arrays import FloatArray
+from phq_data.arrays import Float32Array, FloatArray
 from phq_data.models.keypoints import head_centre, upper_size
-from phq_data.models.matting import Plane, resize_picture, resize_plane
+from phq_data.models.matting import resize_image, resize_plane
 
 GRID = 128  # claims travel on a grid of this many cells a side
 SEEN = 0.2  # key points below this score claim nothing
@@ -27,28 +27,28 @@ SOFTNESS = 4.0  # claims closer than this share the pixel
 
 
 def share_of(
-    target: FloatArray,  # [17, 3] key points in picture pixels
+    target: FloatArray,  # [17, 3] key points in image pixels
     others: Sequence[FloatArray],
-    person: Plane,  # [m, m] 0..1: how sure the network is that there is somebody
-    picture: NDArray[np.uint8],  # [S, S, 3] RGB
-) -> Plane:
+    person: Float32Array,  # [m, m] 0..1: how sure the network is that there is somebody
+    image: NDArray[np.uint8],  # [S, S, 3] RGB
+) -> Float32Array:
     """The target's share [m, m] of every pixel, 0..1, with the bystanders `others` claiming the rest."""
-    scale = GRID / picture.shape[0]
+    scale = GRID / image.shape[0]
     everybody = [_scaled(keypoints, scale) for keypoints in [target, *others]]
     owner = _seeds(everybody)
     if not (owner == 0).any() or not (owner > 0).any():
         return np.ones(person.shape, np.float32)
-    cost = _cost(resize_plane(person, GRID), resize_picture(picture, GRID))
+    cost = _cost(resize_plane(person, GRID), resize_image(image, GRID))
     mine = _reach(cost, owner == 0)
     theirs = _reach(cost, owner > 0)
     share = 1 / (1 + np.exp(np.clip((mine - theirs) / SOFTNESS, -30, 30)))
     return resize_plane(share.astype(np.float32), person.shape[0])
 
 
-def body_of(target: FloatArray, shape: tuple[int, int], picture_size: int) -> NDArray[np.bool_]:
+def body_of(target: FloatArray, shape: tuple[int, int], image_size: int) -> NDArray[np.bool_]:
     """Where the person surely is, [m, m]: head, neck and shoulders; all false if none of them was seen."""
     owner = np.full(shape, -1)
-    _paint(owner, _scaled(target, shape[0] / picture_size), 0, arms=False)
+    _paint(owner, _scaled(target, shape[0] / image_size), 0, arms=False)
     return np.asarray(owner == 0)
 
 
@@ -103,9 +103,9 @@ def _capsule(owner: NDArray[np.int64], start: FloatArray, end: FloatArray, radiu
     owner[distance <= max(radius, 0.8)] = index
 
 
-def _cost(person: Plane, picture: NDArray[np.uint8]) -> Plane:
+def _cost(person: Float32Array, image: NDArray[np.uint8]) -> Float32Array:
     """What a claim pays to cross a cell."""
-    smooth = ndimage.gaussian_filter(picture.astype(np.float32) / 255, (0.7, 0.7, 0))
+    smooth = ndimage.gaussian_filter(image.astype(np.float32) / 255, (0.7, 0.7, 0))
     edges = np.sqrt(sum((ndimage.sobel(smooth, axis) ** 2).sum(axis=-1) for axis in (0, 1))) / 4
     strong = max(float(np.quantile(edges, 0.95)), 0.02)
     background = np.clip(1 - person, 0, 1)
@@ -113,7 +113,7 @@ def _cost(person: Plane, picture: NDArray[np.uint8]) -> Plane:
     return np.asarray(cost.astype(np.float32))
 
 
-def _reach(cost: Plane, seeds: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _reach(cost: Float32Array, seeds: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Cost [GRID, GRID] of the cheapest way from the seeds to every cell."""
     # Starting from their rim is as good as from all of them, and much faster.
     rim = seeds & ~ndimage.binary_erosion(seeds)

@@ -34,7 +34,7 @@ class DetectedPerson:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What a body fitter is given for one person. Image-based fitters also look at `image`."""
+    """What a body fitter is given for one person. Image-based fitters also use `image`."""
 
     keypoints: FloatArray  # [17, 3] COCO-17: x, y in pixels of the upright photo, score
     box: FloatArray  # [4] x0, y0, x1, y1
@@ -64,7 +64,7 @@ class BodyFit:
     yaw_std: float = float("nan")  # standard deviation of the yaw that the fit leaves open, radians
     orientation_prior: FloatArray | None = None
     """[8] where the camera seemed to be before the fit: directions to it in the frames of chest and head, and
-    the standard deviations of both, per coordinate; None = not guessed."""
+    the standard deviations of both, per coordinate; None = no prior."""
 
 
 @runtime_checkable
@@ -88,13 +88,13 @@ class BatchDetector(PersonDetector, Protocol):
         ...
 
     def detect_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[list[DetectedPerson]]:
-        """People of every photo, in order."""
+        """People of every photo [H, W, 3], in order."""
         ...
 
 
 @runtime_checkable
 class NamedPhotoDetector(PersonDetector, Protocol):
-    """A detector that knows the people of a photo by the photo's file name and looks at no picture."""
+    """A detector that knows the people of a photo by the photo's file name and uses no image."""
 
     def detect_named(self, name: str, size: tuple[int, int], orientation: int) -> list[DetectedPerson]:
         """People of the photo; `size` (width, height) is of the upright photo, `orientation` EXIF's."""
@@ -116,7 +116,7 @@ class BodyFitter(Protocol):
 
 @runtime_checkable
 class PreparingFitter(BodyFitter, Protocol):
-    """A fitter that looks at pictures, but can cut people out first and fit those of many photos at once."""
+    """An image-based fitter that can cut people out first and fit those of many photos at once."""
 
     def prepare(self, people: Sequence[FitRequest]) -> list[Any]:
         """All that the fit needs of each of one photo's people; the photo may be let go afterwards."""
@@ -145,11 +145,11 @@ class Segmenter(Protocol):
 
 @runtime_checkable
 class BatchSegmenter(Segmenter, Protocol):
-    """A segmenter that takes several pictures at a time. A picture's mask does not depend on the others."""
+    """A segmenter that takes several images at a time. An image's mask does not depend on the others."""
 
     @property
     def batch(self) -> int:
-        """Pictures a pass: so many are held decoded at once."""
+        """Images a pass: so many are held decoded at once."""
         ...
 
     def segment_batch(
@@ -158,16 +158,5 @@ class BatchSegmenter(Segmenter, Protocol):
         targets: Sequence[FloatArray],  # [17, 3] each
         others: Sequence[Sequence[FloatArray]],
     ) -> list[NDArray[np.uint8]]:
-        """Alphas [S, S] of every picture, in order."""
-        ...
-
-
-@runtime_checkable
-class FaceEmbedder(Protocol):
-    """Turns an aligned face into a unit vector."""
-
-    fingerprint: str
-
-    def embed(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[N, 112, 112, 3] RGB faces to [N, D] unit vectors."""
+        """Alphas [S, S] of every image, in order."""
         ...

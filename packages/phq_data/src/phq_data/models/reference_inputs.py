@@ -8,7 +8,6 @@ person 1 in `beach.jpg` is called `beach_1_seg0.png`.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from phq_data.arrays import FloatArray
 from phq_data.config import ConfigError, PipelineConfig
 from phq_data.errors import ModelError
 from phq_data.images.codecs import PhotoError, decode_struct, image_struct
-from phq_data.models.keypoint_file import upright
+from phq_data.models.keypoint_file import read_photo_table, upright
 
 _MAP_SIDE = 1024  # pixels a side of crop A
 _MAP_NAME = re.compile(r"(?P<stem>.+)_(?P<person>\d+)_seg\d+\.png", re.DOTALL)
@@ -33,15 +32,7 @@ class HeadBoxFile:
     def __init__(self, path: str | Path) -> None:
         """Read the file. Raises `ModelError` naming it and the photo whose entry is not whole."""
         self.path = Path(path).expanduser()
-        try:
-            data = self.path.read_bytes()
-            entries = json.loads(data)
-        except FileNotFoundError:
-            raise ModelError(f"there is no head-box file {self.path}") from None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the head-box file {self.path} cannot be read ({error})") from error
-        if not isinstance(entries, dict):
-            raise ModelError(f"the head-box file {self.path} is no table of photos")
+        data, entries = read_photo_table(self.path, "head-box")
         self._boxes = {str(name): self._checked(str(name), people) for name, people in entries.items()}
         self.fingerprint = f"heads-{hashlib.sha256(data).hexdigest()[:12]}"
 

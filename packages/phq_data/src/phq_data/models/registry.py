@@ -34,17 +34,18 @@ def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = No
     return MoveNetDetector(config if config is not None else MoveNetConfig(), threads=threads)
 
 
-def segmenter(name: str = "selfie", *, everybody: bool = False, threads: int = 1) -> Segmenter:
-    """The segmenter called `name`, for the target person or, if `everybody`, for all people in the crop."""
+def segmenter(name: str = "selfie", *, include_bystanders: bool = False, threads: int = 1) -> Segmenter:
+    """The segmenter called `name`: of the target person or, with `include_bystanders`, of all in the crop."""
     _check_choice("segmenter", name, SEGMENTERS)
     if name == "deeplab":
         _need("paper", "torch", "torchvision")
         from phq_data.models.deeplab import DeepLabConfig, DeepLabSegmenter
 
-        return DeepLabSegmenter.open(DeepLabConfig(everybody=everybody, device=best_device()))
+        config = DeepLabConfig(include_bystanders=include_bystanders, device=best_device())
+        return DeepLabSegmenter.open(config)
     from phq_data.models.selfie import SelfieConfig, SelfieSegmenter
 
-    return SelfieSegmenter(SelfieConfig(everybody=everybody), threads=threads)
+    return SelfieSegmenter(SelfieConfig(include_bystanders=include_bystanders), threads=threads)
 
 
 def body_fitter(name: str = "smplify", *, config: Any = None) -> BodyFitter:

@@ -2,7 +2,7 @@
 
 The network sees the portrait at 256 x 256 and knows people from background, not one person from another. Then
 bystanders are told apart by their key points (`ownership`), what hangs together with nobody's head and
-shoulders is dropped, and the edges are moved to the picture's (`matting`).
+shoulders is dropped, and the edges are moved to the image's (`matting`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from phq_data.arrays import FloatArray
+from phq_data.arrays import Float32Array, FloatArray
 from phq_data.models import onnx
-from phq_data.models.matting import Plane, refine, resize_picture, resize_plane
+from phq_data.models.matting import refine, resize_image, resize_plane
 from phq_data.models.person_assignment import body_of, share_of
 
 CODE_VERSION = 1  # raise it when the same config and network would give another mask
@@ -28,12 +28,12 @@ SIDE = 256  # the network's input
 class SelfieConfig:
     """Settings of the segmenter."""
 
-    everybody: bool = False
+    include_bystanders: bool = False
     """Keep the bystanders too."""
     edge_radius: int = 5
-    """How far edges may move to meet the picture's, in pixels of the 256 x 256 mask."""
+    """How far edges may move to meet the image's, in pixels of the 256 x 256 mask."""
     edge_smoothness: float = 2e-4
-    """Color variance (of 0..1) below which the picture counts as flat."""
+    """Color variance (of 0..1) below which the image counts as flat."""
     attached: float = 0.35
     """Mask value that carries the connection between a person's parts."""
     seen: float = 0.6
@@ -67,7 +67,7 @@ class SelfieSegmenter:
         config, size = self.config, image.shape[0]
         body = body_of(target, (SIDE, SIDE), size)
         mask = self._people(image, body)
-        if not config.everybody:
+        if not config.include_bystanders:
             near = [keypoints for keypoints in others if _is_near(keypoints, size)]
             if near:
                 mask = mask * share_of(target, near, mask, image)
@@ -75,14 +75,14 @@ class SelfieSegmenter:
         alpha = refine(mask, image, config.edge_radius, config.edge_smoothness)
         return np.round(255 * _firm(alpha)).astype(np.uint8)
 
-    def _people(self, image: NDArray[np.uint8], body: NDArray[np.bool_]) -> Plane:
-        """How sure the network is of people, [256, 256]: the mean of the picture's and its mirror image's."""
-        small = resize_picture(image, SIDE).astype(np.float32) / np.float32(255)
+    def _people(self, image: NDArray[np.uint8], body: NDArray[np.bool_]) -> Float32Array:
+        """How sure the network is of people, [256, 256]: the mean of the image's and its mirror image's."""
+        small = resize_image(image, SIDE).astype(np.float32) / np.float32(255)
         mask = self._run(small)
         if not body.any():
             return mask
         if mask[body].mean() < self.config.seen:
-            # Unusual poses and exposures: look from further away and with the contrast stretched, keep the
+            # Unusual poses and exposures: segment a wider crop with the contrast stretched, keep the
             # best.
             for another in (self._from_afar(small), self._run(_stretched(small))):
                 if another[body].mean() > mask[body].mean():
@@ -92,12 +92,12 @@ class SelfieSegmenter:
         belief = float(np.quantile(mask[body], 0.25))
         return np.asarray(np.clip(mask / np.clip(belief, self.config.believed, 1), 0, 1))
 
-    def _run(self, small: Plane) -> Plane:
+    def _run(self, small: Float32Array) -> Float32Array:
         batch = np.stack([small, small[:, ::-1]])
         direct, mirrored = onnx.run(NETWORK, {"image": batch}, self.threads)["person"][:, 0]
         return np.asarray((direct + mirrored[:, ::-1]) / 2)
 
-    def _from_afar(self, small: Plane) -> Plane:
+    def _from_afar(self, small: Float32Array) -> Float32Array:
         margin = SIDE // 5
         inner = SIDE - 2 * margin
         shrunk = np.stack([resize_plane(small[..., channel], inner) for channel in range(3)], axis=-1)
@@ -111,7 +111,7 @@ def _is_near(keypoints: FloatArray, size: int) -> bool:
     return bool(np.any(np.all((points > -0.2 * size) & (points < 1.2 * size), axis=1)))
 
 
-def _attached(mask: Plane, body: NDArray[np.bool_], threshold: float) -> Plane:
+def _attached(mask: Float32Array, body: NDArray[np.bool_], threshold: float) -> Float32Array:
     """The mask without what does not hang together with the body (or, without one, with its largest part)."""
     parts, count = ndimage.label(mask > threshold)
     if count == 0:
@@ -127,11 +127,11 @@ def _attached(mask: Plane, body: NDArray[np.bool_], threshold: float) -> Plane:
     return np.asarray(mask * np.clip(1.5 - distance / 8, 0, 1).astype(np.float32))
 
 
-def _firm(alpha: Plane) -> Plane:
+def _firm(alpha: Float32Array) -> Float32Array:
     """Nearly sure becomes sure: the network leaves a veil on background and thin spots inside."""
     return np.asarray(np.clip((alpha - 0.06) / 0.88, 0, 1))
 
 
-def _stretched(small: Plane) -> Plane:
+def _stretched(small: Float32Array) -> Float32Array:
     low, high = float(np.quantile(small, 0.02)), float(np.quantile(small, 0.98))
     return np.asarray(np.clip((small - low) / max(high - low, 0.05), 0, 1).astype(np.float32))

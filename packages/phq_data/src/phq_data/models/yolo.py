@@ -8,8 +8,6 @@ weights come from a file.
 from __future__ import annotations
 
 import atexit
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -18,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.errors import ModelError
+from phq_data.files import file_sha256
 from phq_data.models.device import best_device
+from phq_data.models.fingerprints import fingerprint
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson
 
 CODE_VERSION = 1  # raise it when the same config would give other people
@@ -58,10 +58,7 @@ class YoloDetector:
         self.config = config or YoloConfig()
         self._model = model
         self._lock = threading.Lock()
-        told = {k: v for k, v in asdict(self.config).items() if k not in ("batch", "device")}
-        facts = {"version": CODE_VERSION, "config": told, "weights": weights_sha256}
-        state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        self.fingerprint = f"yolo-{state.hexdigest()[:12]}"
+        self.fingerprint = fingerprint("yolo", CODE_VERSION, self.config, weights=weights_sha256)
 
     @classmethod
     def open(cls, weights: str = "", config: YoloConfig | None = None) -> YoloDetector:
@@ -85,7 +82,7 @@ class YoloDetector:
         return self.detect_batch([image])[0]
 
     def detect_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[list[DetectedPerson]]:
-        """People of many photos, which go through the network together where their sizes allow it."""
+        """People of many photos [H, W, 3], which share passes of the network where their sizes allow it."""
         found: list[list[DetectedPerson]] = []
         for start in range(0, len(images), self.config.batch):
             # The library wants OpenCV's channel order.
@@ -121,7 +118,7 @@ def find_weights(weights: str) -> tuple[Path, str]:
             raise ModelError(
                 f"there are no YOLO weights {weights}; give a .pt file or one of: {', '.join(names)}"
             )
-        return path, hashlib.sha256(path.read_bytes()).hexdigest()
+        return path, file_sha256(path)
     for name in ("yolo-own", DEFAULT_WEIGHTS, *names):
         if store.record(name) is not None:
             return store.verified_file(name)
@@ -187,7 +184,7 @@ def quiet_library() -> Any:
 def _others_untouched() -> Iterator[None]:
     """Put back what the library changes of others when it is imported.
 
-    It replaces `PIL.Image.open` by one that installs packages when a picture is broken and `torch.save` by
+    It replaces `PIL.Image.open` by one that installs packages when an image is broken and `torch.save` by
     one of its own, sets how numpy and torch print, and takes OpenCV's threads away.
     """
     import cv2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from phq_data.config import PipelineConfig
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 from phq_data.rig import PortraitRig
+from phq_data.workspace import Workspace
 
 if TYPE_CHECKING:
     from phq_data.models.reference_inputs import ReferenceInputs
@@ -47,7 +51,7 @@ class Models:
 
         mask = self._config.mask
         return self._once(
-            "segmenter", lambda: registry.segmenter(mask.model, everybody=mask.include_bystanders)
+            "segmenter", lambda: registry.segmenter(mask.model, include_bystanders=mask.include_bystanders)
         )
 
     @property
@@ -82,8 +86,9 @@ class Models:
             return registry.person_detector(wanted.model)
         from phq_data.models.movenet.detector import MoveNetConfig
 
-        searched = MoveNetConfig().searched if wanted.second_pass else 0
-        config = MoveNetConfig(mirror=wanted.flip_tta, searched=searched)
+        config = MoveNetConfig(flip_tta=wanted.flip_tta)
+        if not wanted.second_pass:
+            config = replace(config, second_pass_proposals=0)
         return registry.person_detector("movenet", config=config)
 
     def _make_fitter(self) -> BodyFitter:
@@ -94,13 +99,13 @@ class Models:
             return registry.body_fitter(wanted.model)
         from phq_data.models.smplify import SmplifyConfig
 
-        usual = SmplifyConfig()
         chosen = SmplifyConfig(
-            starts=max(1, wanted.initializations),
+            initializations=max(1, wanted.initializations),
             shape_directions=wanted.shape_directions,
-            view_trust=0.0 if wanted.orientation_prior == "none" else usual.view_trust,
-            view_picture=wanted.orientation_prior == "image" and usual.view_picture,
+            orientation_prior_image=wanted.orientation_prior == "image",
         )
+        if wanted.orientation_prior == "none":
+            chosen = replace(chosen, orientation_prior_weight=0.0)
         return registry.body_fitter("smplify", config=chosen)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
@@ -115,3 +120,13 @@ class Models:
 def models_for(config: PipelineConfig) -> Models:
     """The `Models` of a config, shared by all parts that this process runs."""
     return Models(config)
+
+
+def load_rig(workspace: Workspace) -> PortraitRig | None:
+    """The rig of the last build; None before any."""
+    if not workspace.exists("rig.safetensors"):
+        return None
+    with tempfile.TemporaryDirectory(prefix="phq-rig-") as folder:
+        path = Path(folder) / "rig.safetensors"
+        path.write_bytes(workspace.read_bytes("rig.safetensors"))
+        return PortraitRig.load(path)

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import __version__, schema
+from phq_data import __version__, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.whole import finished
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
 from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry, encoded_digest
@@ -99,7 +100,8 @@ def build(
     """Make `releases`/`version` from the accepted portraits of `workspace`.
 
     Raises `VersionError` for a number that says the wrong thing about the rows, `RightsError` for rows that
-    may not be used, `ReleaseError` for a workspace or parent that no release can be made from. Nothing is
+    may not be used, `ReleaseError` for a workspace or parent that no release can be made from,
+    `WorkspaceError` for a workspace that is being built or of which parts are behind its settings. Nothing is
     left behind then.
     """
     number = Version.parse(version)
@@ -108,7 +110,7 @@ def build(
     target = releases / version
     if target.exists():
         raise VersionError(f"{target} exists already; a version never changes: choose the next number")
-    with _alone(releases) as partial:
+    with finished(workspace), _alone(releases) as partial:
         parent = _parent(releases, options.parent, number)
         gone = tombstones.of_shelf(releases)
         config = load_config(workspace)
@@ -194,7 +196,7 @@ def _alone(releases: Path) -> Iterator[Path]:
     except OSError as error:
         raise ReleaseError(
             f"cannot write the release below {releases}: {error.strerror or error}. It needs twice the "
-            "room of its pictures while it is built"
+            "room of its images while it is built"
         ) from error
 
 
@@ -238,7 +240,7 @@ def _before(parent: reader.Release | None) -> dict[str, Before]:
 
 
 def _decoded(parent: reader.Release | None) -> dict[str, tuple[str, str]]:
-    """Encoded digest -> (picture, mask) digests of what was decoded for the parent already."""
+    """Encoded digest -> (image, mask) digests of what was decoded for the parent already."""
     if parent is None or parent.manifest.images == "none":
         return {}
     encoded = iter(parent.index["encoded"].to_pylist())
@@ -262,7 +264,7 @@ def _facts(
 ) -> list[Facts]:
     """Splits and digests of all rows.
 
-    Every picture is decoded, to be sure of it and for its digest, unless the parent has the very same bytes.
+    Every image is decoded, to be sure of it and for its digest, unless the parent has the very same bytes.
     """
     earlier = {portrait: old.split for portrait, old in before.items()}
     chosen = splits.assign([place.grouped for place in places], options.shares, earlier)
@@ -272,14 +274,14 @@ def _facts(
         by_part.setdefault(place.part, {})[place.row] = place
 
     def examine(one: Joined) -> Facts:
-        picture, mask = decoded.get(encoded_digest(one.portrait)) or pixel_digests(one.portrait)
-        return one.facts(split_of[one.place.portrait_id], picture, mask, options.images, truth)
+        image, mask = decoded.get(encoded_digest(one.portrait)) or pixel_digests(one.portrait)
+        return one.facts(split_of[one.place.portrait_id], image, mask, options.images, truth)
 
     found: list[Facts] = []
     with ThreadPoolExecutor(max(1, options.workers)) as pool:
         for batch in joined(workspace, by_part):
             found += pool.map(examine, batch)
-            progress("checking pictures", len(found), len(places))
+            progress("checking images", len(found), len(places))
     return found
 
 
@@ -347,7 +349,7 @@ def _write_index(plans: Sequence[ShardPlan], path: Path) -> None:
             for name, value in zip(columns, values, strict=True):
                 columns[name].append(value)
     table = pa.table(columns, schema=manifests.INDEX_SCHEMA)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    parquet.write(table, path)
 
 
 def _write_rig(workspace: Workspace, partial: Path) -> dict[str, Any]:
@@ -377,7 +379,7 @@ def _about(
     workspace: Workspace,
     gone: tombstones.Tombstones,
 ) -> dict[str, Any]:
-    config = json.loads(workspace.read_bytes("config.json")) if workspace.exists("config.json") else None
+    config = parse_json(workspace.read_bytes("config.json")) if workspace.exists("config.json") else None
     return {
         "columns": schema.RELEASE.names,
         "code_version": __version__,

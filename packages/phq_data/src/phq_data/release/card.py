@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from phq_data import parquet
 from phq_data.release import datasheet_text as wording
 from phq_data.release import rights
 from phq_data.release.manifest import Manifest
@@ -56,8 +55,8 @@ def readme(manifest: Manifest, summary: Summary) -> str:
     splits = "".join(f"| {name} | {rows:,} |\n" for name, rows in summary.splits.items())
     octants = "".join(f"| {name} | {count:,} |\n" for name, count in summary.octants.items())
     warning = "" if manifest.reviewed else "> **Not reviewed by people.** Labels may be wrong.\n\n"
-    pictures = (
-        "Pictures are left out because they may not be published; `phq release fill` fetches them again "
+    images = (
+        "Images are left out because they may not be published; `phq release fill` fetches them again "
         "for whoever may.\n\n"
         if manifest.images == "none"
         else ""
@@ -69,7 +68,7 @@ def readme(manifest: Manifest, summary: Summary) -> str:
 
 {wording.summary_sentence(manifest, summary)}
 
-{warning}{pictures}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
+{warning}{images}`report.html` shows the cameras, `DATASHEET.md` says what is behind the data.
 
 ## Use
 
@@ -87,7 +86,7 @@ from datasets import load_dataset
 load_dataset("parquet", data_files="data/train-*.parquet", split="train")[0]["image"]
 ```
 
-Of pictures that were taken down after this release was published, `datasets` reads empty rows once it
+Of images that were taken down after this release was published, `datasets` reads empty rows once it
 was pushed again; the PHQ reader leaves them out at once.
 
 | split | portraits |
@@ -99,9 +98,9 @@ was pushed again; the PHQ reader leaves them out at once.
 ## Labels
 
 `camera` is a row-major 4x4 camera-to-world matrix (OpenCV axes; metres; the subject faces +z, the neck joint
-is the origin) and row-major 3x3 intrinsics in picture widths. `pose` is neck and head axis-angle in radians.
-`window` is where the picture was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
-the decoded picture.
+is the origin) and row-major 3x3 intrinsics in image widths. `pose` is neck and head axis-angle in radians.
+`window` is where the image was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
+the decoded image.
 
 ## License
 
@@ -109,7 +108,7 @@ the decoded picture.
 
 ## Taking something down
 
-Whoever is shown in a picture or made it can ask for its removal; it is then listed in `tombstones.json`, left
+Whoever is shown in an image or made it can ask for its removal; it is then listed in `tombstones.json`, left
 out by every PHQ reader at once, and missing from the next version. Please delete your copies of it.
 
 ## Citation
@@ -201,7 +200,7 @@ def licenses(manifest: Manifest, summary: Summary) -> str:
     )
     return f"""# Licenses of {markdown(manifest.name)} {manifest.version}
 
-Every picture has its own license, named in the column `license` of its row; `attribution.csv` names authors.
+Every image has its own license, named in the column `license` of its row; `attribution.csv` names authors.
 
 | license | portraits | page |
 | --- | ---: | --- |
@@ -209,7 +208,7 @@ Every picture has its own license, named in the column `license` of its row; `at
 | provider | portraits |
 | --- | ---: |
 {providers}{stated}
-Pictures under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA pictures and
+Images under CC BY and CC BY-SA were changed: cut and resampled. What is derived from CC BY-SA images and
 shared must be shared under the same license. Labels and masks were made by PHQ and add no rights.
 """
 
@@ -237,7 +236,7 @@ def _attribution(folder: Path, manifest: Manifest) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_ATTRIBUTION, "changes"])
         for shard in manifest.shards:
-            for row in pq.read_table(folder / shard.path, columns=[*_ATTRIBUTION, "file_url"]).to_pylist():
+            for row in parquet.read(folder / shard.path, columns=[*_ATTRIBUTION, "file_url"]).to_pylist():
                 if not row["page_url"] and is_web_address(row["file_url"]):
                     row["page_url"] = row["file_url"]  # nothing else to point at
                 row["license_url"] = row["license_url"] or rights.license_url(row["license"])
@@ -247,7 +246,7 @@ def _attribution(folder: Path, manifest: Manifest) -> None:
 
 def _license_sentence(summary: Summary) -> str:
     names = ", ".join(f"{markdown(name)} ({count:,})" for name, count in summary.licenses.items())
-    return f"Every picture keeps its own license: {names}."
+    return f"Every image keeps its own license: {names}."
 
 
 def _range(days: tuple[str, str] | None) -> str:

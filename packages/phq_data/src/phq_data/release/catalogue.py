@@ -54,7 +54,7 @@ def _listed(folder: Path) -> Listed:
         incomplete = (folder / _INCOMPLETE).exists()
         return Listed(folder.name, "", 0, 0, 0.0, "", "", "incomplete" if incomplete else str(error))
     notes = [] if manifest.reviewed else ["not reviewed"]
-    notes += ["without pictures"] if manifest.images == "none" else []
+    notes += ["without images"] if manifest.images == "none" else []
     return Listed(
         manifest.version,
         manifest.created,

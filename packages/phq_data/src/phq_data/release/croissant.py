@@ -40,11 +40,11 @@ _TYPES = {
 }
 _DESCRIPTIONS = {
     "camera": "Row-major 4x4 camera-to-world matrix (OpenCV, metres) and row-major 3x3 intrinsics in "
-    "picture widths.",
+    "image widths.",
     "pose": "Axis-angles of the neck and the head, radians.",
     "window": "x and y of the corner and side of the cut, pixels of the upright photo.",
-    "keypoints": "17 COCO key points: x, y in picture pixels and score.",
-    "pixels": "sha256 of the decoded picture.",
+    "keypoints": "17 COCO key points: x, y in image pixels and score.",
+    "pixels": "sha256 of the decoded image.",
     "photo_id": "sha256 of the photo's bytes.",
     "image": "The portrait.",
     "mask": "8-bit alpha of the person.",

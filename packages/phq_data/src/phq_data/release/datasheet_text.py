@@ -31,7 +31,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         "dataCollection": (
             "Photos were taken in from the providers below with provenance and license of each. People "
             "were found by a key-point network, a body model was fitted to the key points, and the "
-            "portrait was cut so that the camera label holds. Pictures that failed automatic checks were "
+            "portrait was cut so that the camera label holds. Images that failed automatic checks were "
             "left out with a recorded reason."
         ),
         "dataCollectionType": _collection_types(summary),
@@ -39,20 +39,19 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         "dataCollectionMissingData": (
             "Columns that are null were not known: author, title, license page, the day the photo was taken. "
             + (
-                "Pictures are left out because they may not be published; phq release fill fetches them "
-                "again."
+                "Images are left out because they may not be published; phq release fill fetches them again."
                 if manifest.images == "none"
-                else "No picture is missing."
+                else "No image is missing."
             )
         ),
         "dataPreprocessingProtocol": [
-            "EXIF orientation and color profile are applied; pictures are resampled once from the raw photo.",
+            "EXIF orientation and color profile are applied; images are resampled once from the raw photo.",
             "What lies outside the photo is a faded reflection; the column 'padding' says how much of the "
-            "picture.",
+            "image.",
             "Near-duplicates are reduced to one; splits keep photos, near-duplicates and one author's "
-            "pictures of a day together.",
+            "images of a day together.",
         ],
-        "dataManipulationProtocol": "No picture was retouched; faces are not blurred.",
+        "dataManipulationProtocol": "No image was retouched; faces are not blurred.",
         "dataImputationProtocol": (
             "Cameras and poses are estimates of a fit, not measurements; the column 'error_probability' says "
             "how "
@@ -65,7 +64,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ),
         "dataAnnotationProtocol": (
             "Labels are made by machine. Reviewers accept or reject a portrait by whether the body mesh "
-            "lies on the person's shoulders and whether the picture is sharp; a portrait counts as "
+            "lies on the person's shoulders and whether the image is sharp; a portrait counts as "
             f"accepted when at least {review['min_votes']} reviewer(s) voted and more than "
             f"{review['min_share']:.0%} accepted it."
         )
@@ -97,15 +96,15 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ],
         "dataSocialImpact": (
             "Generators trained on portraits can be misused for deception and can repeat the imbalance of "
-            "the data. Do not make pictures of real people without their consent."
+            "the data. Do not make images of real people without their consent."
         ),
         "personalSensitiveInformation": [
-            "The pictures show people's faces. Photographers are named where their license asks for it.",
+            "The images show people's faces. Photographers are named where their license asks for it.",
         ],
         "dataReleaseMaintenancePlan": (
             "Versions are semantic: MAJOR when a row was removed or changed, MINOR when rows were added, "
             "PATCH when only the packaging changed; published versions never change. Whoever is shown in "
-            "a picture or made it can have it taken down: it goes into tombstones.json, which every PHQ "
+            "an image or made it can have it taken down: it goes into tombstones.json, which every PHQ "
             "reader honours at once, and out of the next version."
         ),
     }

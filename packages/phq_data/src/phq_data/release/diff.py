@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data.release.reader import PICTURES, Release
+from phq_data import parquet
+from phq_data.release.reader import IMAGE_COLUMNS, Release
 
 DIFF_SCHEMA = pa.schema(
     [
@@ -49,7 +49,7 @@ class Diff:
 
     def save(self, path: str | Path) -> None:
         """Write the table as Parquet."""
-        pq.write_table(self.table, path, compression="zstd")
+        parquet.write(self.table, path)
 
 
 def diff(a: Release, b: Release) -> Diff:
@@ -94,8 +94,8 @@ def _pairs(
     a: Release, b: Release, old: Mapping[str, _Entry], new: Mapping[str, _Entry], ids: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(portrait, what it said, what it says) for the columns that differ."""
-    names_a = [name for name in a.columns if name not in PICTURES]
-    names_b = [name for name in b.columns if name not in PICTURES]
+    names_a = [name for name in a.columns if name not in IMAGE_COLUMNS]
+    names_b = [name for name in b.columns if name not in IMAGE_COLUMNS]
     # In the order of the shards, so that every row group is read once.
     order = sorted(ids, key=lambda one: (old[one].shard, old[one].row))
     for low in range(0, len(order), _BLOCK):

@@ -1,7 +1,7 @@
-"""Putting pictures back into a release that went out without them, for whoever may have them.
+"""Putting images back into a release that went out without them, for whoever may have them.
 
 Photos come from folders of files that the user has, or from their recorded URLs, one at a time and slowly.
-A photo counts only if its bytes have the recorded sha256; a picture only if its pixels have the recorded
+A photo counts only if its bytes have the recorded sha256; an image only if its pixels have the recorded
 digest. What cannot be filled stays empty and is reported. The result is a local copy, VERSION+filled.
 """
 
@@ -18,11 +18,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from phq_data import bounded_parquet, parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, tombstones
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
@@ -53,7 +54,7 @@ def fill(
     permissions: Sequence[Permission] = (),
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> Filled:
-    """Write `releases`/VERSION+filled: the release with its pictures, as far as `fetchers` find them.
+    """Write `releases`/VERSION+filled: the release with its images, as far as `fetchers` find them.
 
     Fetchers are asked in order. Finished shards are kept when it is stopped and run again. Raises
     `RightsError` for rows that may not be used, `ReleaseError` when there is nothing to fill.
@@ -61,7 +62,7 @@ def fill(
     release = reader.open(release_folder)
     manifest = release.manifest
     if manifest.images != "none":
-        raise ReleaseError(f"{release_folder} has its pictures already")
+        raise ReleaseError(f"{release_folder} has its images already")
     table = release.all().metadata(["portrait_id", "provider", "file_url", "license", "permission"])
     refused = rights.check(table.to_pylist(), "train", permissions)
     if refused:
@@ -83,7 +84,7 @@ def fill(
             why: Counter[str] = Counter()
             write_rows(path, _all_filled(_rows(release, number), fetchers, why), _schema(release, number))
             (target / "data" / f".{path.name}.json").write_text(json.dumps(why))
-        reasons = Counter(json.loads((target / "data" / f".{path.name}.json").read_text()))
+        reasons = Counter(parse_json((target / "data" / f".{path.name}.json").read_text()))
         missing.update(reasons)
         digest, size = file_sha256(path), path.stat().st_size
         done_before[shard.path] = digest
@@ -163,11 +164,12 @@ def from_web(
 def _rows(release: reader.Release, shard: int) -> Iterable[dict[str, Any]]:
     """Rows of a shard, a row group in memory at a time, without those taken down."""
     hides = release.tombstones.hides
-    path = release.folder.path(release.manifest.shards[shard].path)
+    entry = release.manifest.shards[shard]
+    path = release.folder.path(entry.path)
     with release.folder.fs.open(path, "rb") as source:
-        file = pq.ParquetFile(source, page_checksum_verification=True)
+        file = parquet.opened(source)
         for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
+            for row in bounded_parquet.read(file, entry.bytes, group=group).to_pylist():
                 if not hides(row["portrait_id"], row["photo_id"]):
                     yield row
 
@@ -176,7 +178,7 @@ def _schema(release: reader.Release, shard: int) -> pa.Schema:
     """The schema of a shard as it was written: a filled copy is of the version of its release."""
     path = release.folder.path(release.manifest.shards[shard].path)
     with release.folder.fs.open(path, "rb") as source:
-        return pq.read_schema(source)
+        return parquet.schema_of(source)
 
 
 def _all_filled(
@@ -191,7 +193,7 @@ def _all_filled(
 
 
 def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, Any], str]:
-    """The row with its picture, and why it has none."""
+    """The row with its image, and why it has none."""
     from phq_data.images.codecs import PhotoError, decode, encode_image, image_struct
     from phq_data.stages.crop import CropError, Window
     from phq_data.stages.resample import resample
@@ -208,16 +210,16 @@ def _filled(row: dict[str, Any], fetchers: Sequence[Fetch]) -> tuple[dict[str, A
         return row, "another_photo"
     try:
         pixels = decode(photo, max_pixels=150_000_000).pixels
-        picture = resample(pixels, Window(*row["window"]), row["size"]).pixels
-        data, extension = encode_image(picture, row["codec"])
+        image = resample(pixels, Window(*row["window"]), row["size"]).pixels
+        data, extension = encode_image(image, row["codec"])
         struct = image_struct(data, f"{row['portrait_id']}.{extension}")
         if row["codec"].startswith("jpeg"):
             from phq_data.images.codecs import decode_struct
 
-            picture = decode_struct(struct)
+            image = decode_struct(struct)
     except (PhotoError, CropError) as error:
         return row, type(error).__name__
-    if pixel_digest(picture) != row["pixels"]:
+    if pixel_digest(image) != row["pixels"]:
         return row, "other_pixels"
     return {**row, "image": struct}, ""
 
@@ -232,7 +234,7 @@ def _photo(row: Mapping[str, Any], fetchers: Sequence[Fetch]) -> bytes | None:
 
 def _index_rows(path: Path, shard: int, split: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    file = pq.ParquetFile(path)
+    file = parquet.opened(path)
     for group in range(file.num_row_groups):
         for row in file.read_row_group(group).to_pylist():
             found.append(
@@ -259,11 +261,9 @@ def _finish(
 ) -> None:
     """Copy the documents, write index and manifest, clear the traces of the work."""
     manifest = release.manifest
-    pq.write_table(
+    parquet.write(
         pa.Table.from_pylist(list(index_rows), schema=manifests.INDEX_SCHEMA),
         target / manifests.INDEX,
-        compression="zstd",
-        write_page_checksum=True,
     )
     files = []
     for entry in manifest.files:
@@ -290,12 +290,12 @@ def _finish(
 
 
 def _count(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows)
+    return int(parquet.metadata_of(path).num_rows)
 
 
 def _journal(target: Path, manifest: Manifest) -> dict[str, str]:
     try:
-        found = json.loads((target / ".incomplete.json").read_text())
+        found = parse_json((target / ".incomplete.json").read_text())
         return dict(found["files"]) if found["digest"] == manifest.digest else {}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}

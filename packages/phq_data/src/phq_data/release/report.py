@@ -8,8 +8,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.release import datasheet_text
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import PITCH_STEP, YAW_STEP, Summary
@@ -46,7 +46,7 @@ def page(folder: Path, manifest: Manifest, summary: Summary) -> str:
     left_out = {k.replace("_", " "): v for k, v in manifest.about["counts"]["left_out"].items()}
     elevation = (
         f"Elevation: {_spread(summary.pitch_degrees)} degrees. Roll: {_spread(summary.roll_degrees)} "
-        f"degrees. Photo pixels per picture pixel: {_spread(summary.effective_resolution)}. (5 %, median, "
+        f"degrees. Photo pixels per image pixel: {_spread(summary.effective_resolution)}. (5 %, median, "
         "95 %)"
     )
     return f"""<!doctype html>
@@ -65,7 +65,7 @@ up. The stronger the color, the more portraits.</p>
 <h2>Counts</h2>
 <div class="row">{_table("split", summary.splits)}{_table("seen from", summary.octants)}
 {_table("provider", summary.providers)}{_table("license", summary.licenses)}{_table("body", summary.bodies)}
-{_table("picture side", summary.sizes)}{_table("codec", summary.codecs)}{since}
+{_table("image side", summary.sizes)}{_table("codec", summary.codecs)}{since}
 {_table("left out", left_out)}</div>
 </body></html>
 """
@@ -106,24 +106,24 @@ def heat_map(summary: Summary) -> str:
 
 def _sheet(folder: Path, manifest: Manifest) -> str:
     if manifest.images == "none":
-        return "<p>The pictures are not part of this release.</p>"
+        return "<p>The images are not part of this release.</p>"
     from PIL import Image
 
     # A few row groups spread over all shards: ids are digests, so any row is as good as another.
     groups = [
         (shard.path, group)
         for shard in manifest.shards
-        for group in range(pq.read_metadata(folder / shard.path).num_row_groups)
+        for group in range(parquet.metadata_of(folder / shard.path).num_row_groups)
     ]
     chosen = groups[:: max(1, len(groups) // 20)]
     each = -(-_THUMBNAILS // len(chosen))
     found: list[str] = []
     for path, group in chosen:
-        table = pq.ParquetFile(folder / path).read_row_group(group, columns=["portrait_id", "image", "yaw"])
+        table = parquet.opened(folder / path).read_row_group(group, columns=["portrait_id", "image", "yaw"])
         for row in table.slice(0, each).to_pylist():
-            picture = Image.open(BytesIO(row["image"]["bytes"])).convert("RGB")
+            image = Image.open(BytesIO(row["image"]["bytes"])).convert("RGB")
             buffer = BytesIO()
-            picture.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=80)
+            image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=80)
             data = base64.b64encode(buffer.getvalue()).decode()
             title = f"{row['portrait_id'][:12]}, yaw {np.degrees(row['yaw']):.0f} degrees"
             found.append(f'<img alt="portrait" title="{title}" src="data:image/jpeg;base64,{data}">')

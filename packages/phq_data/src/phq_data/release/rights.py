@@ -1,7 +1,7 @@
-"""The gate of a release: may this row be used, may its picture, its ids be published?
+"""The gate of a release: may this row be used, may its image, its ids be published?
 
 Checked row by row when a release is built (`train`) and again when it is pushed (`publish-images`, or
-`publish-ids` for a release without pictures). What is not known to be allowed is refused, unless somebody
+`publish-ids` for a release without images). What is not known to be allowed is refused, unless somebody
 states a permission; the statement is recorded in the manifest.
 
 What providers' terms say is in `phq_data.sources.terms`, what counts as free in `phq_data.sources.licenses`.

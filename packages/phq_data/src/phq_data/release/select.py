@@ -1,6 +1,6 @@
 """Which portraits of a workspace enter a release, and why the others do not.
 
-Reads every table part by part and no picture. What is kept of a portrait here is a few hundred bytes.
+Reads every table part by part and no image. What is kept of a portrait here is a few hundred bytes.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _clustered(chosen: list[_Candidate], distance: int, known: set[str]) -> list
 def _without_likes(
     chosen: list[_Candidate], gone: Sequence[tuple[int, str]], distance: int, left_out: Counter[str]
 ) -> list[_Candidate]:
-    """Leave out what looks like a portrait that was taken down: the same picture from another file."""
+    """Leave out what looks like a portrait that was taken down: the same image from another file."""
     if not gone or not chosen:
         return chosen
     clusters = {cluster for _, cluster in gone}

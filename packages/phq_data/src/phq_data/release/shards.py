@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release.manifest import SPLITS, Images, ShardEntry
@@ -27,7 +27,7 @@ from phq_data.release.rows import Facts, Truth, joined, stored_schema
 from phq_data.release.select import Place
 from phq_data.workspace import Workspace
 
-ROW_BYTES = 1_500  # about what a row takes beside its pictures
+ROW_BYTES = 1_500  # about what a row takes beside its images
 _GROUP_BYTES = 4 << 20
 _GROUP_ROWS = 256
 _WAVE = 128  # shards in the making at once
@@ -197,20 +197,19 @@ def _write_shard(
     return ShardEntry(shard.path, shard.split, len(shard.rows), path.stat().st_size, file_sha256(path))
 
 
-def _writer(file: BinaryIO, kind: pa.Schema) -> pq.ParquetWriter:
-    # Pictures are compressed already. Leaves of lists go by another name than their column.
+def _writer(file: BinaryIO, kind: pa.Schema) -> parquet.Writer:
+    # Images are compressed already. Leaves of lists go by another name than their column.
     compression = {
         f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name: "zstd"
         for field in kind
         if not pa.types.is_struct(field.type)
     }
-    return pq.ParquetWriter(
+    return parquet.writer(
         file,
         kind,
         compression=compression,
         use_dictionary=["provider", "author", "license", "models", "split", "codec", "body", "crop_mode"],
         write_statistics=False,
-        write_page_checksum=True,
     )
 
 
@@ -218,7 +217,7 @@ Item = TypeVar("Item")
 
 
 def grouped(rows: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Row groups of at most 4 MiB of pictures and 256 rows: one is what a random read costs."""
+    """Row groups of at most 4 MiB of images and 256 rows: one is what a random read costs."""
     group: list[Item] = []
     size = 0
     for row in rows:

@@ -1,6 +1,6 @@
 """Splits that do not leak: no photo, near-duplicate cluster or author-and-day lies in two of them.
 
-Photos are joined into groups by everything that makes pictures alike: the photo itself, near-duplicates, and
+Photos are joined into groups by everything that makes images alike: the photo itself, near-duplicates, and
 the same author on the same day (one session, one person in many poses). A group falls into a split by a
 digest of its smallest photo id, so the result does not depend on the order of anything. Where an author's
 photo has no date it may be of any of his days: then all his photos are one group.

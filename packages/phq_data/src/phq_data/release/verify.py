@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data import camera, schema
+from phq_data import bounded_parquet, camera, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
+from phq_data.foreign import first_line
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones, withheld
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
-from phq_data.release.reader import PICTURES, Folder, Release
+from phq_data.release.reader import IMAGE_COLUMNS, Folder, Release
 from phq_data.release.splits import near_duplicates
 from phq_data.rig import RigError
 
@@ -53,7 +53,7 @@ def verify(
 
     Checked: the manifest, every file's size and sha256, files that the manifest does not name, the schema,
     every row's digest, camera labels, unique ids, the index, and that the splits do not leak. With `pixels`
-    every picture is decoded and compared with its digest as well (slow; sha256 covers the same bytes).
+    every image is decoded and compared with its digest as well (slow; sha256 covers the same bytes).
     """
     folder = Folder(str(path_or_url))
     try:
@@ -149,7 +149,7 @@ def _check_index(manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
 def _check_shard(
     release: Release, number: int, index: pa.Table, today: withheld.Withheld, *, damaged: bool, pixels: bool
 ) -> Iterator[Problem]:
-    """Rows of one shard against the index. Pictures are read only where the file is known to be damaged."""
+    """Rows of one shard against the index. Images are read only where the file is known to be damaged."""
     shard = release.manifest.shards[number]
     start = sum(entry.rows for entry in release.manifest.shards[:number])
     expected = index.slice(start, shard.rows).to_pylist()
@@ -158,7 +158,8 @@ def _check_shard(
             row["digest"] = None
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
+            file = parquet.opened(source)
+            bounded_parquet.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -168,41 +169,40 @@ def _check_shard(
             if file.metadata.num_rows != shard.rows:
                 yield Problem(shard.path, f"has {file.metadata.num_rows} rows instead of {shard.rows}")
                 return
-            plain = [name for name in names if name not in PICTURES]
+            plain = [name for name in names if name not in IMAGE_COLUMNS]
             first = 0
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
                 wanted = expected[first : first + count]
                 yield from _check_group(
-                    file, group, first, wanted, shard, plain, pictures=damaged or pixels, pixels=pixels
+                    file, group, first, wanted, shard, plain, images=damaged or pixels, pixels=pixels
                 )
                 first += count
-    except (OSError, pa.ArrowInvalid) as error:
-        yield Problem(shard.path, f"cannot be read: {str(error).splitlines()[0]}")
+    except (*parquet.DAMAGE, KeyError) as error:
+        yield Problem(shard.path, f"cannot be read: {first_line(error)}")
 
 
 def _check_group(
-    file: pq.ParquetFile,
+    file: parquet.File,
     group: int,
     first: int,
     wanted: Sequence[dict[str, Any]],
     shard: ShardEntry,
     plain: list[str],
     *,
-    pictures: bool,
+    images: bool,
     pixels: bool,
 ) -> Iterator[Problem]:
-    columns = [*plain, *PICTURES] if pictures else plain
-    # Whether pictures are there is told by their validity, at the price of their smallest leaf.
-    if not pictures:
+    columns = [*plain, *IMAGE_COLUMNS] if images else plain
+    # Whether images are there is told by their validity, at the price of their smallest leaf.
+    if not images:
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        table = file.read_row_group(group, columns=columns, use_threads=False)
-        rows = table.to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+        rows = bounded_parquet.read(file, shard.bytes, columns, group=group).to_pylist()
+    except (*parquet.DAMAGE, KeyError) as error:
         rows = None
-        why = str(error).splitlines()[0]
+        why = first_line(error)
     if rows is None:
         ids = f"{wanted[0]['portrait_id'][:12]} to {wanted[-1]['portrait_id'][:12]}" if wanted else ""
         yield Problem(
@@ -222,8 +222,8 @@ def _check_group(
             yield Problem(shard.path, "says something else than it was released with", *here)
         elif row["split"] != shard.split:
             yield Problem(shard.path, f"is of the split '{row['split']}'", *here)
-        elif pictures and encoded_digest(row) != entry["encoded"]:
-            yield Problem(shard.path, "its picture or mask was changed", *here)
+        elif images and encoded_digest(row) != entry["encoded"]:
+            yield Problem(shard.path, "its image or mask was changed", *here)
         try:
             camera.check_label(row["camera"])
         except camera.CameraError as error:

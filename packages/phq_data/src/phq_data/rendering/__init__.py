@@ -1,1 +1,1 @@
-"""Pictures of meshes."""
+"""Images of meshes."""

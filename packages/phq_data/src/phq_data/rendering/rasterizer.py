@@ -1,6 +1,6 @@
 """A z-buffer rasteriser in numpy: which triangle does each pixel see, and where on it.
 
-The software path of every picture of a mesh in PHQ. It needs no graphics library, gives the same result
+The software path of every image of a mesh in PHQ. It needs no graphics library, gives the same result
 everywhere, and draws a portrait rig of 7,000 faces on 512 x 512 pixels in a few hundredths of a second.
 
 It is a scanline rasteriser without the loops: every triangle becomes one span a row, every span becomes its
@@ -26,16 +26,16 @@ _THIN = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Visible:
-    """What the pixels of a picture see. Row-major; N pixels see something."""
+    """What the pixels of an image see. Row-major; N pixels see something."""
 
-    pixel: NDArray[np.intp]  # [N] index into the flattened picture, ascending
+    pixel: NDArray[np.intp]  # [N] index into the flattened image, ascending
     face: NDArray[np.intp]  # [N] index of the triangle
     weights: NDArray[np.float32]  # [N, 3] perspective-correct barycentric weights of its corners
     depth: NDArray[np.float32]  # [N] metres along the viewing direction
     shape: tuple[int, int]  # height, width
 
     def image(self, values: np.ndarray, empty: float = 0) -> np.ndarray:
-        """Per-pixel values [N] or [N, C] as a picture [H, W] or [H, W, C]; `empty` where nothing is seen."""
+        """Per-pixel values [N] or [N, C] as an image [H, W] or [H, W, C]; `empty` where nothing is seen."""
         height, width = self.shape
         flat = np.full((height * width, *values.shape[1:]), empty, dtype=values.dtype)
         flat[self.pixel] = values

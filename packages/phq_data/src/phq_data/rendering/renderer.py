@@ -1,12 +1,12 @@
-"""Pictures of meshes: the posed rig over its portrait, for reviewers, reports and tests.
+"""Images of meshes: the posed rig over its portrait, for reviewers, reports and tests.
 
-Two backends draw the same picture. `software` is `rasterise`, our own numpy code, always there. `pyrender`
+Two backends draw the same image. `software` is `rasterise`, our own numpy code, always there. `pyrender`
 draws with OpenGL through EGL. Shading is computed once, before either backend, so only the anti-aliasing of
 edges differs.
 
 Measured on one CPU core for 5,900 faces at 512 x 512 with smooth edges: software 0.1 s, pyrender on Mesa's
-software driver 0.02 s after 3.5 s of start-up. So `software`, which also gives the same picture everywhere,
-is the default, and `PHQ_RENDERER=pyrender` asks for OpenGL, which pays from a few dozen pictures on.
+software driver 0.02 s after 3.5 s of start-up. So `software`, which also gives the same image everywhere,
+is the default, and `PHQ_RENDERER=pyrender` asks for OpenGL, which pays from a few dozen images on.
 """
 
 from __future__ import annotations
@@ -70,15 +70,14 @@ def overlay(
     opacity: float = 0.6,
 ) -> NDArray[np.uint8]:
     """The posed rig, shaded, over the portrait [S, S, 3] whose label it is. The head is tinted warm."""
-    picture = np.asarray(image)
-    if picture.ndim != 3 or picture.shape[0] != picture.shape[1] or picture.shape[2] != 3:
-        raise RenderError(f"an overlay wants a square RGB picture, not an array of shape {picture.shape}")
+    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3:
+        raise RenderError(f"an overlay wants a square RGB image, not an array of shape {image.shape}")
     cam2world, intrinsics = cameras.from_label(camera)
     share = np.clip(rig.weights[:, 1:].astype(np.float64), 0, 1)
     colors = (1 - share) * np.array(BODY_COLOR) + share * np.array(HEAD_COLOR)
-    drawn = render_mesh(rig.posed(pose), rig.faces, cam2world, intrinsics, picture.shape[0], colors)
+    drawn = render_mesh(rig.posed(pose), rig.faces, cam2world, intrinsics, image.shape[0], colors)
     alpha = drawn.rgba[..., 3:].astype(np.float32) * (opacity / 255.0)
-    mixed = picture * (1 - alpha) + drawn.rgba[..., :3] * alpha
+    mixed = image * (1 - alpha) + drawn.rgba[..., :3] * alpha
     return np.round(mixed).clip(0, 255).astype(np.uint8)
 
 
@@ -86,7 +85,7 @@ def render_mesh(
     vertices: np.ndarray,  # [V, 3] metres, world
     faces: np.ndarray,  # [F, 3]
     cam2world: np.ndarray,  # [4, 4] OpenCV
-    intrinsics: np.ndarray,  # [3, 3] normalised by the picture's side
+    intrinsics: np.ndarray,  # [3, 3] normalised by the image's side
     size: int,
     colors: np.ndarray | None = None,  # [V, 3] in 0..1; None = one calm grey-blue
     *,
@@ -139,7 +138,7 @@ def backend() -> Backend:
         return Backend("software", f"{VARIABLE}=pyrender was asked for, but: {_gl().problem}")
     return Backend(
         "software",
-        f"numpy rasteriser, no graphics library needed; for many pictures {VARIABLE}=pyrender is faster "
+        f"numpy rasteriser, no graphics library needed; for many images {VARIABLE}=pyrender is faster "
         "(needs EGL: on Debian libegl1, libegl-mesa0, libgl1-mesa-dri)",
     )
 

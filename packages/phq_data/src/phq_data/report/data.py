@@ -1,6 +1,6 @@
 """The numbers of a report, gathered from a workspace's tables: one frame of portraits, counts, seconds.
 
-Only narrow columns are read here; pictures are read later, for the few portraits that are shown (`sheets`).
+Only narrow columns are read here; images are read later, for the few portraits that are shown (`sheets`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from phq_data.compatibility import upgrade_settings
 from phq_data.config import ConfigError, PipelineConfig, default
+from phq_data.foreign import parse_json
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace
 
@@ -68,7 +69,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Portraits that are the same picture; `distances` are bits of 64 to the representative."""
+    """Portraits that are the same image; `distances` are bits of 64 to the representative."""
 
     representative: str
     members: tuple[str, ...]
@@ -77,7 +78,7 @@ class Cluster:
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Everything a report says, except its pictures."""
+    """Everything a report says, except its images."""
 
     url: str
     portraits: pd.DataFrame  # indexed by portrait_id; see `_portraits`
@@ -219,7 +220,7 @@ def _stages(workspace: Workspace, portraits: pd.DataFrame) -> tuple[Stage, ...]:
     if workspace.parts("tables/duplicates"):
         kept = portraits[portraits["state"] == "kept"]
         copies = int((kept["duplicate_of"] != "").sum())
-        why = Reason("rejected", "near_duplicate", copies, "the same picture as another portrait", 0)
+        why = Reason("rejected", "near_duplicate", copies, "the same image as another portrait", 0)
         reasons = (why,) if copies else ()
         nan = float("nan")
         stages.append(Stage("dedup", len(kept), len(kept) - copies, copies, 0, 1, nan, nan, reasons))
@@ -264,7 +265,14 @@ def _settings(workspace: Workspace) -> tuple[dict[str, Any], PipelineConfig]:
     """The flat settings as written, and the config they make (the default one for a newer version's)."""
     if not workspace.exists("config.json"):
         return _flat(default()), default()
-    written = json.loads(workspace.read_bytes("config.json"))
+    try:
+        written = parse_json(workspace.read_bytes("config.json"))
+        if not isinstance(written, dict):
+            raise ConfigError("not an object")
+    except ValueError as error:
+        raise ConfigError(
+            f"{workspace.path('config.json')} is damaged ({error}): build again, which writes it anew"
+        ) from error
     try:
         written, _ = upgrade_settings(written)
         config = PipelineConfig.from_dict(written)

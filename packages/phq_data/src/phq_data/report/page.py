@@ -1,8 +1,7 @@
-"""Writing the report: gather the numbers, choose and draw the pictures, fill the template."""
+"""Writing the report: gather the numbers, choose and draw the images, fill the template."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable
 from importlib import resources
@@ -13,7 +12,9 @@ import jinja2
 import numpy as np
 
 from phq_data import __version__
+from phq_data.arrays import ImageArray
 from phq_data.files import OutputError, writing
+from phq_data.pipeline.model_set import load_rig
 from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
@@ -21,13 +22,13 @@ from phq_data.rig import PortraitRig
 from phq_data.text import printable, shown_name
 from phq_data.workspace import Workspace, WorkspaceError
 
-PICTURES = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "cameras.png")
+SHEETS = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "cameras.png")
 """The sheets that lie beside the page; a sheet of nothing is not written."""
 
 MAX_KEPT, MAX_REJECTED, MAX_CLUSTERS, MAX_MEMBERS = 96, 48, 24, 6
 SHEET_TILES = 48
 KEPT_BYTES, REJECTED_BYTES, CLUSTER_BYTES = 8_000_000, 2_500_000, 1_500_000
-"""Base64 characters of a page's pictures: it stays below 15 MB whatever the photos look like."""
+"""Base64 characters of a page's images: it stays below 15 MB whatever the photos look like."""
 
 
 def write_report(workspace: Workspace, out: Path | None = None) -> Path:
@@ -45,7 +46,7 @@ def write_report(workspace: Workspace, out: Path | None = None) -> Path:
     members = [m for cluster in clusters for m in cluster.members[:MAX_MEMBERS]]
     kept = sheets.kept_cards(workspace, data.portraits, kept_ids, rig, sheets.Budget(KEPT_BYTES))
     rejected = sheets.rejected_cards(workspace, data.portraits, rejected_ids, sheets.Budget(REJECTED_BYTES))
-    small = sheets.small_pictures(workspace, data.portraits, members, sheets.Budget(CLUSTER_BYTES))
+    small = sheets.small_images(workspace, data.portraits, members, sheets.Budget(CLUSTER_BYTES))
     # In order of yaw a sheet reads as a walk around the subject, and gaps in it can be seen.
     yaw = data.portraits["yaw"].to_dict()
     kept.sort(key=lambda card: yaw[card.portrait_id])
@@ -61,19 +62,9 @@ def write_report(workspace: Workspace, out: Path | None = None) -> Path:
     return page
 
 
-def report_pictures(page: Path) -> list[Path]:
+def report_images(page: Path) -> list[Path]:
     """The sheets that lie beside a page."""
-    return [page.parent / name for name in PICTURES if (page.parent / name).is_file()]
-
-
-def load_rig(workspace: Workspace) -> PortraitRig | None:
-    """The rig of the last build; None before any."""
-    if not workspace.exists("rig.safetensors"):
-        return None
-    with tempfile.TemporaryDirectory(prefix="phq-rig-") as folder:
-        path = Path(folder) / "rig.safetensors"
-        path.write_bytes(workspace.read_bytes("rig.safetensors"))
-        return PortraitRig.load(path)
+    return [page.parent / name for name in SHEETS if (page.parent / name).is_file()]
 
 
 # ---- the page --------------------------------------------------------------------------------------------
@@ -142,7 +133,7 @@ def _html(
 def _sheets(
     data: ReportData, kept: list[sheets.Card], rejected: list[sheets.Card]
 ) -> dict[str, bytes | None]:
-    def tiles(cards: Iterable[sheets.Card], kind: str) -> list[tuple[str, sheets.Pixels]]:
+    def tiles(cards: Iterable[sheets.Card], kind: str) -> list[tuple[str, ImageArray]]:
         found = []
         for card in cards:
             if kind in card.tiles:

@@ -1,7 +1,7 @@
 """Plots of a report: histograms as plain numbers for the template, the camera plot as SVG and as PNG.
 
 The page draws its plots with HTML and CSS, so that they follow the reader's colors, keep readable letters on
-a phone and can be read aloud. `cameras_png` is the same camera plot as a picture for elsewhere.
+a phone and can be read aloud. `cameras_png` is the same camera plot as an image for elsewhere.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def histogram(
 
 
 def camera_plot(kept: pd.DataFrame, rejected: pd.DataFrame, linked: set[str]) -> CameraPlot:
-    """Yaw against pitch: a dot a portrait, those of `linked` leading to their picture; or cells when many."""
+    """Yaw against pitch: a dot a portrait, those of `linked` leading to their image; or cells when many."""
     limit = _pitch_limit(pd.concat([kept["pitch"], rejected["pitch"]]))
     total = len(kept) + len(rejected)
     parts = [_grid(limit)]

@@ -1,4 +1,4 @@
-"""Which portraits a report shows, their pictures, and the contact sheets as PNG files.
+"""Which portraits a report shows, their images, and the contact sheets as PNG files.
 
 Sampling is by portrait id. Ids are digests, so the smallest ids are a fair sample that depends on nothing but
 the dataset: two reports of one workspace show the same portraits, and a grown workspace keeps most of them.
@@ -14,21 +14,18 @@ from io import BytesIO
 from itertools import zip_longest
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from phq_data import bounded_parquet, parquet
+from phq_data.arrays import ImageArray
 from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
-from phq_data.workspace import Workspace, WorkspaceError
-
-Pixels = NDArray[np.uint8]
+from phq_data.workspace import Workspace, WorkspaceError, part_key
 
 SIDE = 256
-"""Pixels a side of the pictures in the page."""
+"""Pixels a side of the images in the page."""
 _SMALL = 112  # ... of the members of a cluster of near-duplicates
 _QUALITY = 80
 _CHECKER = ((236, 236, 232), (206, 206, 202))
@@ -38,12 +35,12 @@ _SHEET_BACKGROUND, _SHEET_INK = (250, 250, 248), (40, 42, 46)
 
 @dataclass
 class Budget:
-    """Bytes that the pictures of a page may take, as base64."""
+    """Bytes that the images of a page may take, as base64."""
 
     left: int
 
     def take(self, uris: Iterable[str]) -> bool:
-        """Pay for pictures; False, and nothing is paid, when they cost too much."""
+        """Pay for images; False, and nothing is paid, when they cost too much."""
         cost = sum(len(uri) for uri in uris)
         if cost > self.left:
             return False
@@ -56,14 +53,14 @@ class Card:
     """A portrait that is shown."""
 
     portrait_id: str
-    portrait: str = ""  # data URIs; "" = there is no such picture
+    portrait: str = ""  # data URIs; "" = there is no such image
     overlay: str = ""
     mask: str = ""
-    tiles: Mapping[str, Pixels] = field(default_factory=dict)  # the same pictures, for the PNG sheets
+    tiles: Mapping[str, ImageArray] = field(default_factory=dict)  # the same images, for the PNG sheets
 
     @property
     def uris(self) -> tuple[str, ...]:
-        """All pictures."""
+        """All images."""
         return self.portrait, self.overlay, self.mask
 
 
@@ -106,7 +103,7 @@ def kept_cards(
 def rejected_cards(
     workspace: Workspace, portraits: pd.DataFrame, ids: Sequence[str], budget: Budget
 ) -> list[Card]:
-    """The overlay pictures that the screen left of rejected portraits, in the order of `ids`."""
+    """The overlay images that the screen left of rejected portraits, in the order of `ids`."""
     cards = {}
     for row in rows_of(workspace, "screened", portraits, ids, ["portrait_id", "overlay"]):
         if not (row["overlay"] or {}).get("bytes"):
@@ -120,10 +117,10 @@ def rejected_cards(
     return [cards[i] for i in ids if i in cards]
 
 
-def small_pictures(
+def small_images(
     workspace: Workspace, portraits: pd.DataFrame, ids: Sequence[str], budget: Budget
 ) -> dict[str, str]:
-    """Small pictures of portraits, by id."""
+    """Small images of portraits, by id."""
     found = {}
     for row in rows_of(workspace, "portraits", portraits, ids, ["portrait_id", "image"]):
         uri = data_uri(shrink(decode_struct(row["image"]), _SMALL))
@@ -151,48 +148,48 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     """Rows of `table` for portraits `ids`, part by part, reading only the row groups they lie in.
 
-    A part with pictures is large; a report of 50,000 portraits wants a hundred of them.
+    A part with images is large; a report of 50,000 portraits wants a hundred of them.
     """
     wanted = portraits.loc[[i for i in ids if i in portraits.index], "part"]
-    fs, _ = fsspec.core.url_to_fs(workspace.url)
     for part, group in wanted.groupby(wanted):
-        path = workspace.path(f"tables/{table}/part-{int(part):05d}.parquet")
+        key = part_key(f"tables/{table}", int(part))
         left = set(group.index)
         try:
-            with fs.open(path, "rb") as stream:
-                file = pq.ParquetFile(stream)
+            with workspace.reading_file(key) as stream:
+                file, size = parquet.opened(stream), bounded_parquet.size_of(stream)
                 for index in range(file.num_row_groups):
-                    keys = file.read_row_group(index, columns=["portrait_id"])["portrait_id"].to_pylist()
+                    found = bounded_parquet.read(file, size, ["portrait_id"], group=index)
+                    keys = found["portrait_id"].to_pylist()
                     take = [i for i, key in enumerate(keys) if key in left]
                     if take:
                         left -= {keys[i] for i in take}
-                        rows = file.read_row_group(index, columns=list(columns)).take(take).to_pylist()
-                        yield from rows
+                        rows = bounded_parquet.read(file, size, columns, group=index).take(take)
+                        yield from rows.to_pylist()
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except parquet.DAMAGE as error:
             raise WorkspaceError(
-                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+                f"cannot read {workspace.path(key)}: {error}; run `phq build` again to make it anew"
             ) from error
 
 
-# ---- pictures --------------------------------------------------------------------------------------------
+# ---- images --------------------------------------------------------------------------------------------
 
 
-def shrink(pixels: Pixels, side: int) -> Pixels:
+def shrink(pixels: ImageArray, side: int) -> ImageArray:
     """A square image [S, S, 3] reduced to `side` pixels (never enlarged)."""
     if pixels.shape[0] <= side and pixels.shape[1] <= side:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def checkerboard(size: int, cell: int = 12) -> Pixels:
+def checkerboard(size: int, cell: int = 12) -> ImageArray:
     """The pattern [S, S, 3] that stands for nothing."""
     at = np.arange(size) // cell
     return np.asarray(np.array(_CHECKER, np.uint8)[(at[:, None] + at[None, :]) % 2])
 
 
-def cut_out(image: Pixels, alpha: Pixels) -> Pixels:
+def cut_out(image: ImageArray, alpha: ImageArray) -> ImageArray:
     """A portrait [S, S, 3] over a checkerboard by its mask [S, S], the mask's border drawn."""
     share = alpha[..., None].astype(np.float32) / 255
     mixed = image * share + checkerboard(image.shape[0]) * (1 - share)
@@ -204,7 +201,7 @@ def cut_out(image: Pixels, alpha: Pixels) -> Pixels:
     return np.round(mixed).astype(np.uint8)
 
 
-def data_uri(pixels: Pixels) -> str:
+def data_uri(pixels: ImageArray) -> str:
     """An image [H, W, 3] as a JPEG in a `data:` address."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
@@ -212,7 +209,7 @@ def data_uri(pixels: Pixels) -> str:
 
 
 def contact_sheet(
-    tiles: Sequence[tuple[str, Pixels]],  # caption, image [S, S, 3]
+    tiles: Sequence[tuple[str, ImageArray]],  # caption, image [S, S, 3]
     title: str,
     *,
     columns: int = 8,

@@ -115,7 +115,7 @@ def lead(data: ReportData) -> str:
     return (
         f"{count(len(data.photos))} photos show {count(data.people)} people; "
         f"{count(len(data.kept))} aligned portraits of them are good enough, "
-        + (f"{count(data.distinct)} of these are different pictures." if copies else "no two of them alike.")
+        + (f"{count(data.distinct)} of these are different images." if copies else "no two of them alike.")
     )
 
 

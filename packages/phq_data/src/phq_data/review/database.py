@@ -98,7 +98,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection to read from: one consistent picture of the data."""
+        """A connection to read from: one consistent image of the data."""
         with _explaining(self.name), self.engine.connect() as connection:
             yield connection
 

@@ -69,7 +69,7 @@ def page(
 
 
 def disputes(store: Store, limit: int = 60) -> tuple[list[GalleryItem], int]:
-    """(disputed portraits, how many there are in all), those first that most people looked at."""
+    """(disputed portraits, how many there are in all), those first that most people reviewed."""
     terms = (ITEMS.c.active == 1, ITEMS.c.state == "disputed")
     order = (ITEMS.c.votes.desc(), ITEMS.c.error_probability.desc(), ITEMS.c.portrait_id)
     with store.database.read() as connection:

@@ -17,12 +17,11 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from phq_data.arrays import FloatArray
 from phq_data.review.agreement import SIDES, TRIAGE
 from phq_data.review.records import KEPT, ItemFacts
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS, STANDINGS
-
-Array = NDArray[np.float64]
 
 FEATURES: tuple[str, ...] = (
     "error_probability", "landmark_error", "shoulder_error", "blur", "padding", "effective_resolution",
@@ -35,7 +34,7 @@ MIN_DECISIONS = 100  # decisions, of which at least `MIN_PER_SIDE` of each side
 MIN_PER_SIDE = 15
 FOLDS = 5
 MAX_ROWS = 20_000
-"""Decisions that are learned from (the last ones) and portraits that are looked at for a batch (those whose
+"""Decisions that are learned from (the last ones) and portraits that are considered for a batch (those whose
 error probability alone makes them likely): more take seconds and say the same."""
 _RIDGE = 1.0
 
@@ -57,12 +56,12 @@ class Row(NamedTuple):
 class Model:
     """A logistic regression: probability of an accept from standardised numbers."""
 
-    mean: Array  # [F]
-    scale: Array  # [F]
-    weights: Array  # [F]
+    mean: FloatArray  # [F]
+    scale: FloatArray  # [F]
+    weights: FloatArray  # [F]
     bias: float
 
-    def probability(self, features: Array) -> Array:
+    def probability(self, features: FloatArray) -> FloatArray:
         """Probability [N] that reviewers accept, from features [N, F]."""
         filled = np.where(np.isfinite(features), features, self.mean)
         return _logistic((filled - self.mean) / self.scale @ self.weights + self.bias)
@@ -111,7 +110,7 @@ def learn(store: Store, target: float = TARGET) -> Triage:
 
 
 def learn_from(
-    features: Array,  # [N, F]
+    features: FloatArray,  # [N, F]
     accepted: NDArray[np.bool_],  # [N]
     photos: Sequence[str],  # [N]: portraits of one photo stay together
     target: float = TARGET,
@@ -162,7 +161,7 @@ def propose(store: Store, triage: Triage, side: str, count: int, reviewer: str) 
     return [(rows[i].portrait_id, float(probability[i])) for i in sure[:count]]
 
 
-def features_of(rows: Sequence[Row]) -> Array:
+def features_of(rows: Sequence[Row]) -> FloatArray:
     """[N, F], in the order of `NAMES`; a number that is missing becomes nan."""
     table = np.full((len(rows), len(NAMES)), np.nan)
     for index, row in enumerate(rows):
@@ -175,7 +174,7 @@ def features_of(rows: Sequence[Row]) -> Array:
     return table
 
 
-def fit(features: Array, accepted: NDArray[np.bool_], ridge: float = _RIDGE) -> Model:
+def fit(features: FloatArray, accepted: NDArray[np.bool_], ridge: float = _RIDGE) -> Model:
     """The ridge logistic regression of `accepted` [N] on `features` [N, F], by Newton's method.
 
     Missing numbers count as their mean. The ridge keeps weights small where decisions are few.
@@ -210,7 +209,7 @@ def wilson_lower(right: int, total: int, z: float = 1.645) -> float:
 
 
 def _side(
-    name: str, probability: Array, right: NDArray[np.bool_], half: NDArray[np.bool_], target: float
+    name: str, probability: FloatArray, right: NDArray[np.bool_], half: NDArray[np.bool_], target: float
 ) -> Side:
     threshold = _threshold(probability[half], right[half], target)
     if threshold is None:
@@ -226,7 +225,7 @@ def _side(
     return Side(name, kept, precision, wilson_lower(good, judged), judged, covered)
 
 
-def _threshold(probability: Array, right: NDArray[np.bool_], target: float) -> float | None:
+def _threshold(probability: FloatArray, right: NDArray[np.bool_], target: float) -> float | None:
     """The lowest threshold beyond which at least `target` of the verdicts agree; None if there is none."""
     order = np.argsort(-probability, kind="stable")
     shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
@@ -258,11 +257,11 @@ def _row(portrait_id: str, photo_id: str, yaw: float, facts: str, verdict: str) 
     return Row(portrait_id, photo_id, yaw, ItemFacts.from_json(facts).numbers, verdict)
 
 
-def _logistic(value: Array) -> Array:
+def _logistic(value: FloatArray) -> FloatArray:
     return 1 / (1 + np.exp(-np.clip(value, -40, 40)))
 
 
-def _nanmean(table: Array) -> Array:
+def _nanmean(table: FloatArray) -> FloatArray:
     there = np.isfinite(table)
     total = np.where(there, table, 0).sum(axis=0)
     return np.where(there.any(axis=0), total / np.maximum(there.sum(axis=0), 1), np.nan)

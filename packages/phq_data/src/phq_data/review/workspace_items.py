@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.records import Corner, Duplicate, Keypoints, Photo, R, Record, columns, from_table
+from phq_data.records import (
+    Corner,
+    Duplicate,
+    Keypoints,
+    Measurements,
+    Photo,
+    R,
+    Record,
+    columns,
+    from_table,
+)
 from phq_data.review import rules
 from phq_data.review.records import DUPLICATE, KEPT, SCREENED_OUT, Item, ItemFacts, PhotoFacts
 from phq_data.schema import make_id
@@ -39,34 +48,13 @@ class _Portrait(Record):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Measured(Record):
-    """The numbers of a verdict that reviewers see."""
-
-    table = "screened"
-    blur: float
-    exposure_low: float
-    exposure_high: float
-    contrast: float
-    effective_resolution: float
-    padding: float
-    landmark_error: float
-    shoulder_error: float
-    mask_share: float
-    overlap: float
-    error_probability: float
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Verdict(_Measured):
+class _Verdict(Record, Measurements):
     """A verdict of the screening: not its overlay."""
 
+    table = "screened"
     portrait_id: str
     kept: bool
     reasons: tuple[str, ...]
-
-    def numbers(self) -> dict[str, float]:
-        """What was measured, by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(_Measured)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

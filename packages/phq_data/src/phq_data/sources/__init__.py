@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from phq_data.errors import PhqError
+from phq_data.records import Provenance as Provenance
 
 
 def is_web_address(text: str | None) -> bool:
@@ -33,29 +34,13 @@ class RefusedFileError(PhqError, OSError):
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Who made a photo, where it is from and what one may do with it. None = unknown."""
-
-    page_url: str | None = None
-    file_url: str | None = None
-    title: str | None = None
-    author: str | None = None
-    author_url: str | None = None
-    license: str | None = None  # normalised name, e.g. CC0-1.0
-    license_url: str | None = None
-    rights_checked_at: str | None = None  # ISO 8601 date
-    rights_evidence: str | None = None  # how the license is known
-    permission: str | None = None  # JSON of a recorded permission
-
-
-@dataclass(frozen=True)
 class SourceFile:
     """One file of a source, before anybody looked inside."""
 
     uri: str  # unique and stable: file:///..., sample:astronaut.png, synthetic:20@0#7
     size: int = -1  # bytes; -1 = unknown
     mtime_ns: int = -1  # -1 = the source has none
-    provenance: Provenance = Provenance()
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 class Source(Protocol):

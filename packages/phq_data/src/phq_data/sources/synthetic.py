@@ -1,7 +1,7 @@
 """Synthetic photos: rendered people whose camera, pose, keypoints and mask are known.
 
 Photo i of a seed depends on the seed and i alone: a longer series begins with the shorter one. Everything in
-the pictures is made here from the free body model, so they may be used and published without conditions.
+the images is made here from the free body model, so they may be used and published without conditions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from phq_data import records
 from phq_data.files import file_sha256, write_text, writing
 from phq_data.process_pool import end_with_parent
 from phq_data.sources import Provenance, SourceError, SourceFile
@@ -70,11 +71,12 @@ def synthesize(
 ) -> int:
     """Write `count` photos to OUT/photos and their truth to OUT/truth.parquet; the number of people.
 
-    `backgrounds` is a folder of the user's own photos; half of the pictures then show one behind the person,
+    `backgrounds` is a folder of the user's own photos; half of the images then show one behind the person,
     and they carry no license, since we know none. Truth is written last: while there is none, the photos are
     unfinished, and the same call goes on where the last one was stopped. A folder holds one series; a shorter
     one replaces a longer one of the same seed. Raises `SourceError`.
     """
+    import pyarrow as pa
     from filelock import FileLock, Timeout
 
     from phq_data.synthesis.truth import read_truth, write_truth
@@ -91,11 +93,11 @@ def synthesize(
         photos.mkdir(parents=True, exist_ok=True)
         with FileLock(target / ".lock", timeout=0):
             _claim(target, seed, behind)
-            if people := _finished(target, count):
+            if known := _finished(target, count):
                 shutil.rmtree(parts, ignore_errors=True)
                 for _ in range(count):
                     on_photo()
-                return people
+                return known
             (target / "truth.parquet").unlink(missing_ok=True)
             parts.mkdir(exist_ok=True)
             (photos / "rights.json").write_text(json.dumps(_rights(behind), indent=2))
@@ -108,11 +110,11 @@ def synthesize(
                 with ProcessPoolExecutor(min(jobs, count), initializer=end_with_parent) as pool:
                     for _ in pool.map(work, range(count)):
                         on_photo()
-            rows = [row for index in range(count) for row in read_truth(_part(parts, index)).to_pylist()]
+            people = pa.concat_tables([read_truth(_part(parts, index)) for index in range(count)])
             _shorten(photos, count)
-            people = write_truth(target / "truth.parquet", rows)
+            written = write_truth(target / "truth.parquet", people.combine_chunks())
             shutil.rmtree(parts, ignore_errors=True)
-            return people
+            return written
     except Timeout:
         raise SourceError(f"{target} is being written by another program: wait for it") from None
     except OSError as error:
@@ -194,7 +196,7 @@ def _part(parts: Path, index: int) -> Path:
 def _one(photos: Path, parts: Path, seed: int, behind: Sequence[Path], index: int) -> None:
     """Take, write and describe one photo, unless that was done."""
     from phq_data.synthesis.photograph import take
-    from phq_data.synthesis.truth import truth_rows, write_truth
+    from phq_data.synthesis.truth import true_people, write_truth
 
     path = photos / f"{index:06d}.jpg"
     if path.exists() and _part(parts, index).exists():
@@ -207,7 +209,8 @@ def _one(photos: Path, parts: Path, seed: int, behind: Sequence[Path], index: in
         ) from error
     with writing(path) as temporary:
         temporary.write_bytes(photo.jpeg)
-    write_truth(_part(parts, index), truth_rows(photo, seed, index, path.name))
+    people = true_people(photo, seed, index, path.name)
+    write_truth(_part(parts, index), records.to_table(records.TruePerson, people))
 
 
 def _photos_in(folder: Path) -> list[Path]:

@@ -111,7 +111,7 @@ class Wikimedia:
             )
 
     def _candidate(self, page: Mapping[str, Any]) -> Candidate | None:
-        """The file of a page; None when the page is missing or no picture format."""
+        """The file of a page; None when the page is missing or no image format."""
         info = (page.get("imageinfo") or [{}])[0]
         if not info.get("url") or info.get("mime") not in FORMATS:
             return None

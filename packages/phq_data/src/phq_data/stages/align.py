@@ -5,11 +5,11 @@ the fitted joints, the neck as the only translation, and then the camera moves i
 joints enter the rotation is a setting (`AlignConfig.joints`):
 
 * `reference`: Kabsch over both shoulders, neck and pelvis, as in the reference code. The pelvis is usually
-  outside a portrait and guessed, and its guess tilts the camera.
+  outside a portrait; the fit invents it, and so tilts the camera.
 * `torso` (default): the rotation of the chest alone, since the rig's chest is what must cover the person's.
   SMPLify bends no spine: its body below the neck is one rigid piece, so the fit's `root_orient` *is* the
   rotation of the chest and nothing has to be estimated again. SMPL fits of image-based networks bend the
-  spine, so their `root_orient` is the rotation of the pelvis, which is the guess that we want to be rid of.
+  spine, so their `root_orient` is the rotation of the pelvis, which is what we want to be rid of.
   There the rotation comes from what a portrait shows, shoulders, neck, head and face. Shoulders and neck
   alone span a triangle only six centimetres high, which leaves the camera's elevation to chance. The head
   steadies it, once the template's head has been turned as the fit turned its own.
@@ -90,19 +90,6 @@ def by_name(template: Template) -> dict[str, FloatArray]:
     return dict(zip(JOINT_NAMES, points, strict=True))
 
 
-def reference_alignment(
-    joints_cam: ArrayLike,  # [..., J, 3] metres, photo's camera frame (x right, y down, z forward)
-    template: ArrayLike,  # [..., J, 3] metres, world
-    neck_cam: ArrayLike,  # [..., 3] metres, photo's camera frame
-) -> tuple[FloatArray, FloatArray]:
-    """Steps 1 to 6, Kabsch over J joints: the camera, and the rotation it came from.
-
-    Camera-to-world [..., 4, 4] on the sphere; rotation [..., 3, 3] from the body to the photo's camera frame.
-    """
-    rotation = kabsch(template, joints_cam)
-    return camera_on_sphere(rotation, neck_cam), rotation
-
-
 def kabsch(
     source: ArrayLike,  # [..., J, 3]
     target: ArrayLike,  # [..., J, 3]
@@ -129,15 +116,6 @@ def camera_on_sphere(
     R, n = np.asarray(rotation, np.float64), np.asarray(neck_cam, np.float64)
     back = np.swapaxes(R, -1, -2)
     return camera.look_from(-(back @ n[..., None])[..., 0], -back[..., 1])
-
-
-def raw_camera(rotation: ArrayLike, neck_cam: ArrayLike) -> FloatArray:
-    """The photo's own camera around the un-posed body (step 3): camera-to-world [..., 4, 4], OpenCV axes."""
-    R, n = np.asarray(rotation, np.float64), np.asarray(neck_cam, np.float64)
-    back = np.swapaxes(R, -1, -2)
-    pose = np.zeros((*R.shape[:-2], 4, 4))
-    pose[..., :3, :3], pose[..., :3, 3], pose[..., 3, 3] = back, -(back @ n[..., None])[..., 0], 1.0
-    return pose
 
 
 def posed_template(template: Template, pose: ArrayLike) -> dict[str, FloatArray]:

@@ -1,6 +1,6 @@
-"""Align and crop: camera, window, picture and mask in one pass over a photo's pixels.
+"""Align and crop: camera, window, image and mask in one pass over a photo's pixels.
 
-Every photo is decoded once, and all its people are resampled from it. Segmenters that take several pictures
+Every photo is decoded once, and all its people are resampled from it. Segmenters that take several images
 at a time get those of several photos together. One portrait a fit, or the reason why not.
 """
 
@@ -43,7 +43,8 @@ from phq_data.stages.crop import (
     head_box,
     landmark_errors,
 )
-from phq_data.stages.mask import MaskRequest, person_masks, pictures_a_pass
+from phq_data.stages.ingest import may_pass
+from phq_data.stages.mask import MaskRequest, images_a_pass, person_masks
 from phq_data.stages.realign import Realignment, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import resample
 from phq_data.text import file_name
@@ -97,10 +98,10 @@ def align_crop(
             if name not in made:
                 made.add(name)
                 unmasked[index] = found
-                if len(unmasked) >= pictures_a_pass(segmenter):
+                if len(unmasked) >= images_a_pass(segmenter):
                     mask_them()
                 continue
-            message = "another fit of this photo gives the same picture with the same label"
+            message = "another fit of this photo gives the same image with the same label"
             found = _rejected(fits[index], "same_portrait", message, {"portrait_id": name})
         outcomes[index] = found
         tick()
@@ -153,7 +154,7 @@ def _unmasked(
         try:
             pixels = open_photo(photo)
         except (PhotoError, OSError) as error:
-            retryable = isinstance(error, OSError)
+            retryable = may_pass(error)
             for index in indices:
                 yield index, Outcome.failure(fits[index].fit_id, error, retryable=retryable, uri=photo.uri)
             continue
@@ -180,7 +181,7 @@ def _portrait(
             message = f"the person's window is {side:.0f} photo pixels wide"
             evidence = {"side": side, "min_window": settings.min_window}
             return _rejected(fit, "window_too_small", message, evidence)
-        picture = resample(pixels, crop.window, crop.size)
+        image = resample(pixels, crop.window, crop.size)
     except (AlignError, CameraError) as error:
         return _rejected(fit, "no_camera", str(error), {"residual": fit.residual})
     except CropError as error:
@@ -203,20 +204,20 @@ def _portrait(
         roll=roll,
         window=np.array([crop.window.x, crop.window.y, crop.window.side]),
         size=crop.size,
-        effective_resolution=picture.effective_resolution,
-        padding=picture.padding,
+        effective_resolution=image.effective_resolution,
+        padding=image.padding,
         crop_mode=settings.mode,
         keypoints=keypoints,
         landmark_error=landmark_error,
         shoulder_error=shoulder_error,
         codec=settings.codec,
         models=_models(person, fit, makers),
-        image=_encoded(picture.pixels, settings.codec, name),
+        image=_encoded(image.pixels, settings.codec, name),
         mask=_LATER,
     )
     bystanders = [crop.keypoints(other.keypoints) for other in others]
     photo_size = (pixels.shape[1], pixels.shape[0])
-    request = MaskRequest(picture.pixels, crop.window, photo_size, keypoints, bystanders)
+    request = MaskRequest(image.pixels, crop.window, photo_size, keypoints, bystanders)
     told: dict[str, object] = {} if moved is None else {"head_scale": moved.scale, "head_shift": moved.shift}
     return _Unmasked(portrait, request, told, photo.uri)
 
@@ -224,7 +225,7 @@ def _portrait(
 def _labelled_crop(
     fit: Fit, person: Person, people: int, photo: Photo, makers: _Makers
 ) -> tuple[LabelledCrop, Realignment | None]:
-    """Where the person is in the picture, and how a vertex map moved the head, if it did.
+    """Where the person is in the image, and how a vertex map moved the head, if it did.
 
     Raises `AlignError`, `CropError`, and `ModelError` for a map or a head box that cannot be used.
     """

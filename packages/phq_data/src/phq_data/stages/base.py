@@ -68,8 +68,8 @@ class Inputs:
         return cast("list[R]", self._records[kind])
 
 
-class ModelSet(Protocol):
-    """The models that a config names, each loaded when first asked for."""
+class Labeller(Protocol):
+    """The models that label a photo, each loaded when first asked for."""
 
     @property
     def detector(self) -> PersonDetector:
@@ -95,6 +95,10 @@ class ModelSet(Protocol):
     def template(self) -> NDArray[np.float64]:
         """Neutral joints [13, 3] of the fitter's body around the neck, metres."""
         ...
+
+
+class ModelSet(Labeller, Protocol):
+    """All models that a config names."""
 
     @property
     def reference_inputs(self) -> ReferenceInputs:

@@ -1,10 +1,10 @@
-"""Crop: which square of the photo becomes the picture.
+"""Crop: which square of the photo becomes the image.
 
-A label fixes how large and where the body appears in its picture, so the window is not a matter of taste: it
-is the similarity between picture and photo. Two ways to find it (`CropConfig.mode`):
+A label fixes how large and where the body appears in its image, so the window is not a matter of taste: it
+is the similarity between image and photo. Two ways to find it (`CropConfig.mode`):
 
 * `fit` (default): the window, without rotation, in which the posed rig as the label's camera sees it lies
-  best on the person's head, neck and shoulders. Label and picture agree by construction.
+  best on the person's head, neck and shoulders. Label and image agree by construction.
 * `reference`: sections 6 and 10 of the data specification: the side from the head (or from the projected
   shoulder width), the centre from the shoulders, then 0.75 of the side.
 
@@ -13,9 +13,9 @@ same points as the rig's: where the fit explains a keypoint, its joint is the ta
 not, because a detector puts its shoulder on the skin, slides it around a profile, and now and then takes the
 left for the right, all of which a fit can know and a window cannot. Where the fit misses a keypoint that the
 detector is sure of, beyond `EXPLAINED` and at the latest at `MISSED`, the fitted body is in the wrong place
-there (networks that look at pixels do not always land on them), and the keypoint is the target. Measured on
+there (image-based networks do not always land on them), and the keypoint is the target. Measured on
 120 rendered photos with known joints, aiming at joints instead of keypoints takes the median distance of
-rig and true joints from 0.100 to 0.086 of the picture at the shoulders and from 0.075 to 0.041 at the head.
+rig and true joints from 0.100 to 0.086 of the image at the shoulders and from 0.075 to 0.041 at the head.
 
 Shoulders weigh most, because reviewers judge the shoulders. Head points that lie far off are outvoted;
 shoulders are not, until they are absurd, since a person broader than the rig must not lose their shoulders
@@ -59,7 +59,7 @@ EXPLAINED, MISSED = 0.15, 0.35
 it has missed it."""
 
 _LANDMARKS: Mapping[str, tuple[float, float]] = {
-    # name: (weight, distance in picture widths beyond which the point is outvoted)
+    # name: (weight, distance in image widths beyond which the point is outvoted)
     "left_shoulder": (1.0, 0.15),
     "right_shoulder": (1.0, 0.15),
     "neck": (0.5, 0.15),
@@ -91,18 +91,18 @@ class Window:
     y: float
     side: float
 
-    def to_picture(self, points: ArrayLike, size: float = 1.0) -> FloatArray:
-        """Photo positions [..., 2] in pixels as positions in a picture of `size` pixels a side."""
+    def to_image(self, points: ArrayLike, size: float = 1.0) -> FloatArray:
+        """Photo positions [..., 2] in pixels as positions in an image of `size` pixels a side."""
         return (np.asarray(points, np.float64) - [self.x, self.y]) * (size / self.side)
 
     def to_photo(self, points: ArrayLike, size: float = 1.0) -> FloatArray:
-        """The inverse of `to_picture`."""
+        """The inverse of `to_image`, for positions [..., 2]."""
         return np.asarray(points, np.float64) * (self.side / size) + [self.x, self.y]
 
     def keypoints(self, keypoints: ArrayLike, size: float) -> FloatArray:
-        """Keypoints [..., 3] (x, y, score) in picture pixels."""
+        """Keypoints [..., 3] (x, y, score) in image pixels."""
         values = np.array(keypoints, np.float64)
-        values[..., :2] = self.to_picture(values[..., :2], size)
+        values[..., :2] = self.to_image(values[..., :2], size)
         return values
 
     def scaled(self, factor: float) -> Window:
@@ -123,13 +123,13 @@ def _intrinsics() -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class LabelledCrop:
-    """Where a person is in the picture: camera, pose and window belong together and are made once."""
+    """Where a person is in the image: camera, pose and window belong together and are made once."""
 
     camera: FloatArray  # [4, 4] camera-to-world on the look-at sphere, metres
     pose: FloatArray  # [6] neck and head axis-angles, radians
     window: Window
-    size: int  # side of the picture, pixels
-    intrinsics: FloatArray = field(default_factory=_intrinsics)  # [3, 3] in picture widths
+    size: int  # side of the image, pixels
+    intrinsics: FloatArray = field(default_factory=_intrinsics)  # [3, 3] in image widths
 
     @classmethod
     def of(cls, portrait: Portrait) -> LabelledCrop:
@@ -139,7 +139,7 @@ class LabelledCrop:
 
     @cached_property
     def label(self) -> NDArray[np.float32]:
-        """The camera as the 25 numbers of a label."""
+        """The camera as a label [25]."""
         return camera.to_label(self.camera, self.intrinsics)
 
     @property
@@ -149,7 +149,7 @@ class LabelledCrop:
         return float(yaw), float(pitch), float(roll)
 
     def keypoints(self, points: FloatArray) -> FloatArray:
-        """Keypoints [..., 3] (x, y, score) in photo pixels as they lie in the picture, in its pixels."""
+        """Keypoints [..., 3] (x, y, score) in photo pixels as they lie in the image, in its pixels."""
         return self.window.keypoints(points, self.size)
 
     def portrait_id(self, photo_id: str, codec: str) -> str:
@@ -197,7 +197,7 @@ def reference_window(
     head_box: ArrayLike | None,  # [4] x, y, width, height in photo pixels
     focal: float,  # of the fit, pixels
 ) -> Window:
-    """Crop A of the reference (section 6, steps 1 to 4); the picture is its `scaled(TIGHTER)`."""
+    """Crop A of the reference (section 6, steps 1 to 4); the image is its `scaled(TIGHTER)`."""
     known = by_name(template)
     pair = np.stack([known[name] for name in _SHOULDERS])
     if head_box is not None:
@@ -247,7 +247,7 @@ def choose_window(
     keypoints: ArrayLike,
     fit: Fit,
 ) -> Window:
-    """The window of one person in `CropConfig.mode`. Raises `CropError` when there is none."""
+    """The window of one person with `keypoints` [17, 3] in `CropConfig.mode`. Raises `CropError`."""
     points = np.asarray(keypoints, np.float64).reshape(-1, 3)
     if mode == "reference":
         return first_window(aligned, template, points, fit, head_box(points)).scaled(TIGHTER)
@@ -274,19 +274,19 @@ def landmark_errors(
     scores = keypoints[[COCO_KEYPOINTS.index(name) for name in names], 2]
     usable = known * np.isfinite(errors)
     missed = np.nan_to_num(errors) * _person_size(fit) / crop.window.side
-    distance = np.hypot(np.linalg.norm(crop.window.to_picture(fitted) - rig_points, axis=1), missed)
+    distance = np.hypot(np.linalg.norm(crop.window.to_image(fitted) - rig_points, axis=1), missed)
     shoulder = np.array([name in _SHOULDERS for name in names])
     trust, scores = trust_in(scores) * usable, scores * usable
     return _mean(distance, trust, scores), _mean(distance[shoulder], trust[shoulder], scores[shoulder])
 
 
 def trust_in(scores: ArrayLike) -> FloatArray:
-    """How far keypoints with these scores are measurements rather than guesses, 0..1."""
+    """How far keypoints with scores [...] are measurements rather than guesses, 0..1, in the same shape."""
     return np.clip((np.asarray(scores, np.float64) - UNSURE) / (SURE - UNSURE), 0.0, 1.0)
 
 
 def _rig_points(names: list[str], rig: PortraitRig, cam2world: FloatArray, pose: FloatArray) -> FloatArray:
-    """The posed rig's landmarks [L, 2] as the label's camera sees them, in picture widths."""
+    """The posed rig's landmarks [L, 2] as the label's camera sees them, in image widths."""
     places = rig.posed_landmarks(pose)[[rig.landmark(name) for name in names]]
     return camera.project(places, cam2world)[0]
 
@@ -367,6 +367,6 @@ def _similarity(P: FloatArray, Q: FloatArray, weights: FloatArray, reach: FloatA
         corner = q - side * p
         window = Window(float(corner[0]), float(corner[1]), side)
         # Geman-McClure: quadratic nearby, indifferent far away.
-        off = np.linalg.norm(window.to_picture(Q) - P, axis=1) / reach
+        off = np.linalg.norm(window.to_image(Q) - P, axis=1) / reach
         robust = 1.0 / (1.0 + off**2) ** 2
     return window

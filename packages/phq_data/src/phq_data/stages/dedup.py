@@ -3,7 +3,7 @@
 The result does not depend on the order of the rows. Portraits are visited from the best to the worst (kept
 before rejected, more source pixels first, then the smaller id); one that nobody has claimed yet becomes a
 representative and claims every unclaimed portrait within the distance. So every member is that close to its
-representative, and no chain of small steps joins pictures that differ. Two people of one photo are never
+representative, and no chain of small steps joins images that differ. Two people of one photo are never
 duplicates: of portraits from the same photo, a representative claims only the nearest, and none of its own
 photo.
 
@@ -26,7 +26,7 @@ from phq_data.config import DedupConfig
 from phq_data.records import Duplicate, Record
 
 _QUARTERS, _BITS = 4, 16
-_CHUNK = 1 << 22  # candidate pairs looked at together
+_CHUNK = 1 << 22  # candidate pairs compared at a time
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

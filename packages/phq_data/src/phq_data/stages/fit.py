@@ -14,6 +14,7 @@ from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, BodyFitter, FitRe
 from phq_data.records import Fit, Person, Photo
 from phq_data.schema import make_id
 from phq_data.stages.base import Inputs, OpenPhoto, Outcome, Stage, StageContext, StageResult, Tick, no_tick
+from phq_data.stages.ingest import may_pass
 
 _HEAD = [COCO_KEYPOINTS.index(n) for n in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")]
 _SHOULDERS = [COCO_KEYPOINTS.index(n) for n in ("left_shoulder", "right_shoulder")]
@@ -30,7 +31,7 @@ def fit(
 ) -> StageResult[Fit]:
     """Fits, and one outcome a person, in the order of `people`.
 
-    All people are fitted in one batch. Only fitters that look at the picture (`needs_image`) make this stage
+    All people are fitted in one batch. Only image-based fitters (`needs_image`) make this stage
     open photos, one at a time; `photos` and `open_photo` are for them. Those that cut people out first
     (`PreparingFitter`) still fit all people in one batch. Rejected: no_head, no_shoulders
     (before the fit), bad_fit, no_fit (after it).
@@ -40,7 +41,7 @@ def fit(
     results: Mapping[int, BodyFit | Outcome] = {}
     if fitter.needs_image:
         if open_photo is None:
-            raise ValueError(f"fitter {fitter.fingerprint} looks at pictures: it needs `open_photo`")
+            raise ValueError(f"fitter {fitter.fingerprint} is image-based: it needs `open_photo`")
         results = _fit_on_photos(worthy, fitter, photos, open_photo)
     elif worthy:
         fitted = fitter.fit([_request(person) for person in worthy.values()])
@@ -74,7 +75,7 @@ def _fit_on_photos(
         try:
             pixels = open_photo(photo)
         except (PhotoError, OSError) as error:
-            retryable = isinstance(error, OSError)
+            retryable = may_pass(error)
             for index in indices:
                 item = people[index].person_id
                 results[index] = Outcome.failure(item, error, retryable=retryable, uri=photo.uri)
@@ -126,7 +127,7 @@ def _fit_id(person: Person, fitter: BodyFitter) -> str:
 
 
 def _fit(person: Person, fitter: BodyFitter, result: BodyFit) -> Fit:
-    guess = result.orientation_prior
+    prior = result.orientation_prior
     return Fit(
         fit_id=_fit_id(person, fitter),
         person_id=person.person_id,
@@ -145,7 +146,7 @@ def _fit(person: Person, fitter: BodyFitter, result: BodyFit) -> Fit:
         hypotheses=np.asarray(result.hypotheses, np.float64),
         converged=bool(result.converged),
         yaw_std=float(result.yaw_std) if np.isfinite(result.yaw_std) else None,
-        orientation_prior=None if guess is None else np.asarray(guess, np.float64),
+        orientation_prior=None if prior is None else np.asarray(prior, np.float64),
     )
 
 

@@ -1,10 +1,10 @@
-"""Mask: the person's share of every pixel of a picture, as 8-bit alpha.
+"""Mask: the person's share of every pixel of an image, as 8-bit alpha.
 
-The segmenter sees the padded picture, as the reference's does: context helps it, and a reflected half of a
+The segmenter sees the padded image, as the reference's does: context helps it, and a reflected half of a
 torso still looks like a torso. What it says of the padding is thrown away, though, because padding shows a
 blurred, reflected person who is not there. Outside the photo the alpha is that of the photo, reflected like
-the picture itself, times what is left of the picture after its fade to one color. So alpha and color belong
-together pixel by pixel: a body that the photo's border cuts ends softly where the picture does, instead of
+the image itself, times what is left of the image after its fade to one color. So alpha and color belong
+together pixel by pixel: a body that the photo's border cuts ends softly where the image does, instead of
 on a straight line (the photo's border) or never (the segmenter's opinion of a blur).
 """
 
@@ -24,16 +24,16 @@ from phq_data.stages.resample import fade
 
 @dataclass(frozen=True, eq=False)
 class MaskRequest:
-    """A picture whose mask is wanted."""
+    """An image whose mask is wanted."""
 
-    picture: NDArray[np.uint8]  # [S, S, 3]
+    image: NDArray[np.uint8]  # [S, S, 3]
     window: Window
     photo_size: tuple[int, int]  # width, height in pixels
-    target: FloatArray  # [17, 3] keypoints in picture pixels
-    others: Sequence[FloatArray]  # [17, 3] each, bystanders, in picture pixels
+    target: FloatArray  # [17, 3] keypoints in image pixels
+    others: Sequence[FloatArray]  # [17, 3] each, bystanders, in image pixels
 
 
-def pictures_a_pass(segmenter: Segmenter) -> int:
+def images_a_pass(segmenter: Segmenter) -> int:
     """How many requests `person_masks` is best given at once."""
     return max(1, segmenter.batch) if isinstance(segmenter, BatchSegmenter) else 1
 
@@ -41,35 +41,35 @@ def pictures_a_pass(segmenter: Segmenter) -> int:
 def person_masks(requests: Sequence[MaskRequest], segmenter: Segmenter) -> list[NDArray[np.uint8]]:
     """Alpha [S, S] of each target person (or of whom the segmenter was told to keep), in order.
 
-    A `BatchSegmenter` gets the pictures together, others one at a time.
+    A `BatchSegmenter` gets the images together, others one at a time.
     """
     if isinstance(segmenter, BatchSegmenter):
         alphas = segmenter.segment_batch(
-            [one.picture for one in requests],
+            [one.image for one in requests],
             [one.target for one in requests],
             [one.others for one in requests],
         )
     else:
-        alphas = [segmenter.segment(one.picture, one.target, one.others) for one in requests]
+        alphas = [segmenter.segment(one.image, one.target, one.others) for one in requests]
     masks = []
     for one, alpha in zip(requests, alphas, strict=True):
-        if alpha.shape != one.picture.shape[:2] or alpha.dtype != np.uint8:
+        if alpha.shape != one.image.shape[:2] or alpha.dtype != np.uint8:
             raise ValueError(f"segmenter {segmenter.fingerprint} gave {alpha.dtype} {alpha.shape} as a mask")
         masks.append(without_padding(alpha, one.window, one.photo_size))
     return masks
 
 
 def person_mask(
-    picture: NDArray[np.uint8],  # [S, S, 3]
+    image: NDArray[np.uint8],  # [S, S, 3]
     window: Window,
     photo_size: tuple[int, int],  # width, height in pixels
-    target: ArrayLike,  # [17, 3] keypoints in picture pixels
-    others: Sequence[ArrayLike],  # [17, 3] each, bystanders, in picture pixels
+    target: ArrayLike,  # [17, 3] keypoints in image pixels
+    others: Sequence[ArrayLike],  # [17, 3] each, bystanders, in image pixels
     segmenter: Segmenter,
 ) -> NDArray[np.uint8]:
-    """Alpha [S, S] of one target person: `person_masks` of a single picture."""
+    """Alpha [S, S] of one target person: `person_masks` of a single image."""
     bystanders = [np.asarray(points, np.float64) for points in others]
-    request = MaskRequest(picture, window, photo_size, np.asarray(target, np.float64), bystanders)
+    request = MaskRequest(image, window, photo_size, np.asarray(target, np.float64), bystanders)
     return person_masks([request], segmenter)[0]
 
 
@@ -92,7 +92,7 @@ def without_padding(
 
 
 def inside_photo(window: Window, size: int, photo_size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels [S, S] of the picture that show photo rather than padding."""
+    """Pixels [S, S] of the image that show photo rather than padding."""
     step = window.side / size
     across = window.x + (np.arange(size) + 0.5) * step
     down = window.y + (np.arange(size) + 0.5) * step
@@ -102,7 +102,7 @@ def inside_photo(window: Window, size: int, photo_size: tuple[int, int]) -> NDAr
 
 
 def _axis(start: float, side: float, size: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For picture pixels along one axis: which pixel they mirror (-1: none in the picture), and the fade."""
+    """For image pixels along one axis: which pixel they mirror (-1: none in the image), and the fade."""
     step = side / size
     positions = start + (np.arange(size, dtype=np.float64) + 0.5) * step
     folded = np.mod(positions, 2.0 * length)

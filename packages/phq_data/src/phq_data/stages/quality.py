@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from scipy.ndimage import uniform_filter1d
 
 from phq_data import camera
 from phq_data.arrays import FloatArray
@@ -26,7 +25,7 @@ _NOISE = 1.0  # grey levels a step; smaller steps are coding noise and say nothi
 _LEAST_PIXELS = 64  # of a person, for its numbers to mean something
 _BUST = [COCO_KEYPOINTS.index(n) for n in COCO_KEYPOINTS[:7]]  # face and shoulders
 _FACE, _SHOULDERS = slice(0, 5), slice(5, 7)
-_CELLS = (np.arange(64) + 0.5) / 64  # where a picture is looked at, in picture widths
+_CELLS = (np.arange(64) + 0.5) / 64  # where an image is sampled, in image widths
 
 
 @dataclass(frozen=True)
@@ -37,29 +36,29 @@ class PixelScores:
     exposure_low: float  # share of the person's pixels near black
     exposure_high: float  # ... near white
     contrast: float  # from the 5th to the 95th percentile of luminance, 0..1
-    mask_share: float  # share of the picture that the mask covers
+    mask_share: float  # share of the image that the mask covers
 
 
 @dataclass(frozen=True)
 class RigEvidence:
-    """What the posed rig says of a picture."""
+    """What the posed rig says of an image."""
 
     coverage: float
     """Share of the label's body that lies on the person, of the head or of the rest, the smaller, 0..1. Where
     the rig is, there should be a person; hair and clothes reach further, so the reverse is not asked."""
-    head_outside: float  # share of the head in the picture that lies outside the photo
+    head_outside: float  # share of the head in the image that lies outside the photo
 
 
 def pixel_scores(
-    picture: NDArray[np.uint8],  # [S, S, 3]
+    image: NDArray[np.uint8],  # [S, S, 3]
     mask: NDArray[np.uint8],  # [S, S]
     inside: NDArray[np.bool_],  # [S, S] photo rather than padding
     effective_resolution: float,
 ) -> PixelScores:
-    """Sharpness, exposure and contrast of the person in a picture. A missing person scores 0."""
+    """Sharpness, exposure and contrast of the person in an image. A missing person scores 0."""
     person = (mask >= 128) & inside
     mask_share = float(mask.mean() / 255.0)
-    luminance = picture.astype(np.float64) @ [0.299, 0.587, 0.114]
+    luminance = image.astype(np.float64) @ [0.299, 0.587, 0.114]
     values = luminance[person]
     if len(values) < _LEAST_PIXELS:
         return PixelScores(0.0, 0.0, 0.0, 0.0, mask_share)
@@ -76,16 +75,18 @@ def pixel_scores(
 def sharpness(
     luminance: FloatArray,  # [S, S] 0..255
     person: NDArray[np.bool_],  # [S, S]
-    scale: float,  # photo pixels per picture pixel, at most 1
+    scale: float,  # photo pixels per image pixel, at most 1
 ) -> float:
     """Share of the person's local contrast that blurring once more would take away, 0..1.
 
-    A sharp picture loses much, one that is blurred already has little left to lose. Being a ratio, it depends
+    A sharp image loses much, one that is blurred already has little left to lose. Being a ratio, it depends
     neither on contrast nor on how much there is to see. Measured at the scale at which the photo has
-    information: an enlarged picture is brought back to the photo's own size first, so enlarging does not
+    information: an enlarged image is brought back to the photo's own size first, so enlarging does not
     count as blur (`effective_resolution` tells of it). The worse of the two axes counts: motion blurs only
     one.
     """
+    from scipy.ndimage import uniform_filter1d
+
     if scale < 1.0:
         side = max(24, round(len(luminance) * scale))
         luminance = _shrink(luminance, side)
@@ -103,13 +104,13 @@ def sharpness(
     return min(found)
 
 
-def laplacian_variance(picture: NDArray[np.uint8], side: int) -> float:
-    """The reference's blur score (specification, section 8) of a picture [S, S, 3] seen at `side` pixels.
+def laplacian_variance(image: NDArray[np.uint8], side: int) -> float:
+    """The reference's blur score (specification, section 8) of an image [S, S, 3] seen at `side` pixels.
 
-    Variance of the four-neighbour Laplacian of the grey picture, 0..255, everything in it counted. The
-    reference measured crop A at 1,024 pixels; the final picture shows the middle three quarters of that.
+    Variance of the four-neighbour Laplacian of the grey image, 0..255, everything in it counted. The
+    reference measured crop A at 1,024 pixels; the final image shows the middle three quarters of that.
     """
-    grey = np.rint(picture.astype(np.float64) @ [0.299, 0.587, 0.114])
+    grey = np.rint(image.astype(np.float64) @ [0.299, 0.587, 0.114])
     if len(grey) != side:
         grey = np.rint(_shrink(grey, side))
     padded = np.pad(grey, 1, mode="reflect")
@@ -118,9 +119,9 @@ def laplacian_variance(picture: NDArray[np.uint8], side: int) -> float:
 
 
 def intrusion(window: Window, target: ArrayLike, others: Sequence[ArrayLike]) -> float:
-    """Largest share of the picture that one other person's head takes, 0..1.
+    """Largest share of the image that one other person's head takes, 0..1.
 
-    A head as large as the target's and wholly in the picture takes about 0.3. Counted as far as the detector
+    A head as large as the target's and wholly in the image takes about 0.3. Counted as far as the detector
     is sure of that person: a crowd brings forth people that are not there. `target` and `others` are
     keypoints [17, 3] in photo pixels. A second detection of the target is no other person.
     """
@@ -167,7 +168,7 @@ def rig_evidence(
     mask: NDArray[np.uint8],  # [S, S]
     inside: NDArray[np.bool_],  # [S, S] photo rather than padding
 ) -> RigEvidence:
-    """Where the posed rig, as the label's camera sees it, falls on the picture. Counted over its vertices."""
+    """Where the posed rig, as the label's camera sees it, falls on the image. Counted over its vertices."""
     places, depth = camera.project(rig.posed(crop.pose), crop.camera, crop.intrinsics)
     size = len(mask)
     pixels = np.floor(places * size).astype(np.int64)
@@ -177,10 +178,10 @@ def rig_evidence(
     on_person = mask[rows, columns] >= 128
     head = rig.weights[:, 1] > 0.5
     shares = [float(on_person[part & known].mean()) for part in (head, ~head) if (part & known).any()]
-    in_picture = float((shown & head).sum())
+    in_image = float((shown & head).sum())
     return RigEvidence(
         coverage=min(shares, default=1.0),
-        head_outside=1.0 - float((known & head).sum()) / in_picture if in_picture else 1.0,
+        head_outside=1.0 - float((known & head).sum()) / in_image if in_image else 1.0,
     )
 
 

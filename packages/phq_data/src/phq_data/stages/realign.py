@@ -1,6 +1,6 @@
 """Crop B of the reference: the window moved and scaled so that the head lies where the label's rig has it.
 
-Where the head is in the picture of crop A is told by a DensePose vertex map, which names an SMPL vertex for
+Where the head is in the image of crop A is told by a DensePose vertex map, which names an SMPL vertex for
 every pixel (data specification, sections 9 and 10). Only with such maps, which users bring.
 """
 
@@ -25,7 +25,7 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Realignment:
-    """Crop A's picture is scaled by `scale` and moved by `shift` pixels: u -> scale u + shift."""
+    """Crop A's image is scaled by `scale` and moved by `shift` pixels: u -> scale u + shift."""
 
     scale: float
     shift: FloatArray  # [2]
@@ -54,12 +54,12 @@ def decode_vertex_map(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def realign(
-    vertex_map: ArrayLike,  # [1024, 1024] of `decode_vertex_map`, on crop A's picture
+    vertex_map: ArrayLike,  # [1024, 1024] of `decode_vertex_map`, on crop A's image
     rig: PortraitRig,  # SMPL's, with all of its vertices in order
     cam2world: ArrayLike,  # [4, 4] of the label
     pose: ArrayLike,  # [6] neck and head axis-angle
 ) -> Realignment | None:
-    """How crop A's picture has to move; None when the map shows no vertex of the head."""
+    """How crop A's image has to move; None when the map shows no vertex of the head."""
     head = np.flatnonzero(rig.vertices[:, 1] > HEAD_HEIGHT)
     seen, q = _positions(np.asarray(vertex_map), head, len(rig.vertices))
     if not len(seen):
@@ -75,7 +75,7 @@ def realign(
 def nearest(found: Sequence[Realignment | None], limit: float = 1.0) -> Realignment | None:
     """The one whose head lies nearest to the rig's, at most `limit` heads away; None when there is none.
 
-    The authors' code took every person in the picture for the target.
+    The authors' code took every person in the image for the target.
     """
     near = [one for one in found if one is not None and one.distance <= limit]
     return min(near, key=lambda one: one.distance) if near else None

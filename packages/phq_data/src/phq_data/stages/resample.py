@@ -1,13 +1,13 @@
 """Cut a window out of a photo, anti-aliased, and invent what lies outside of it.
 
-Inside the photo the picture is one Lanczos resampling of the raw pixels. Outside, section 6 ("Padding") of
+Inside the photo the image is one Lanczos resampling of the raw pixels. Outside, section 6 ("Padding") of
 the data specification: the photo is reflected at its border, then fades, over the width of the padding, into
 a blurred version of itself and that into its median color.
 
 Differences from the reference, none visible inside the photo: blur and median are taken from what the window
 shows rather than from the whole photo, fade weights follow the window's edges exactly instead of in whole
 pixels, sides with no or hardly any padding get no line of median color (quirk 15), and where the window is
-much larger than the picture all this happens on a photo reduced to about twice the picture's scale.
+much larger than the image all this happens on a photo reduced to about twice the image's scale.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from phq_data.stages.crop import CropError, Window
 
-_SUPPORT = 3.0  # of the Lanczos kernel, in picture pixels when reducing, in photo pixels when enlarging
-_WORK_SCALE = 2.0  # working pixels per picture pixel where the photo is reduced first
+_SUPPORT = 3.0  # of the Lanczos kernel, in image pixels when reducing, in photo pixels when enlarging
+_WORK_SCALE = 2.0  # working pixels per image pixel where the photo is reduced first
 _LEAST_FADE = 1 / 64  # of the window; narrower padding is only reflected
 _LARGEST = 20.0  # sides of the photo; a larger window shows nothing but padding
 
@@ -32,12 +31,12 @@ class Resampled:
     """What a window shows of a photo."""
 
     pixels: NDArray[np.uint8]  # [S, S, 3] RGB
-    padding: float  # share of the picture that lies outside the photo
-    effective_resolution: float  # photo pixels per picture pixel; below 1 the photo was enlarged
+    padding: float  # share of the image that lies outside the photo
+    effective_resolution: float  # photo pixels per image pixel; below 1 the photo was enlarged
 
 
 def resample(photo: NDArray[np.uint8], window: Window, size: int) -> Resampled:
-    """The picture of `size` pixels a side that `window` shows of `photo` [H, W, 3].
+    """The image of `size` pixels a side that `window` shows of `photo` [H, W, 3].
 
     Raises `CropError` for a window that has no side or dwarfs the photo.
     """
@@ -76,7 +75,7 @@ def fade(
 
 
 def reflect(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Indices folded back into 0..length-1, the border pixel repeated, as often as it takes."""
+    """Indices [...] folded back into 0..length-1, the border pixel repeated, as often as it takes."""
     folded = np.mod(index, 2 * length)
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
@@ -129,6 +128,8 @@ def _padded(photo: NDArray[np.uint8], window: Window, size: int) -> NDArray[np.u
 
 def _blurred(region: NDArray[np.uint8], down_x: float, down_y: float, height: int) -> NDArray[np.uint8]:
     """The region at a tenth of the raw photo's scale, blurred with the reference's kernel for that photo."""
+    from scipy.ndimage import gaussian_filter  # takes longer to import than all of ours: only where needed
+
     wide = (
         max(1, round(region.shape[1] / max(1.0, down_x))),
         max(1, round(region.shape[0] / max(1.0, down_y))),

@@ -15,7 +15,7 @@ from PIL import Image
 
 from phq_data.config import ScreenConfig
 from phq_data.images.codecs import PhotoError, decode_struct, encode_image, perceptual_hash
-from phq_data.records import EncodedImage, Fit, Person, Portrait, Screened
+from phq_data.records import EncodedImage, Fit, Measurements, Person, Portrait, Screened
 from phq_data.rig import PortraitRig
 from phq_data.stages.base import Inputs, Outcome, Stage, StageContext, StageResult, Tick, no_tick
 from phq_data.stages.crop import TIGHTER, LabelledCrop
@@ -26,19 +26,19 @@ from phq_data.stages.uncertainty import WRONG, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
-    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels a picture "
+    "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels an image "
     "pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
     "too_dark": "{exposure_low:.0%} of the person is black",
     "too_bright": "{exposure_high:.0%} of the person is white",
     "low_contrast": "the person has hardly any contrast ({contrast:.2f})",
-    "too_much_padding": "{padding:.0%} of the picture lies outside the photo",
-    "off_keypoints": "label and keypoints are {landmark_error:.1%} of the picture apart",
-    "off_shoulders": "label and shoulders are {shoulder_error:.1%} of the picture apart",
+    "too_much_padding": "{padding:.0%} of the image lies outside the photo",
+    "off_keypoints": "label and keypoints are {landmark_error:.1%} of the image apart",
+    "off_shoulders": "label and shoulders are {shoulder_error:.1%} of the image apart",
     "head_cut": "{head_outside:.0%} of the head lies outside the photo",
-    "mask_too_small": "the mask covers {mask_share:.1%} of the picture",
-    "crowded": "another person's head takes {overlap:.0%} of the picture",
-    "doubtful": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
+    "mask_too_small": "the mask covers {mask_share:.1%} of the image",
+    "crowded": "another person's head takes {overlap:.0%} of the image",
+    "uncertain": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
 }
 
 
@@ -53,8 +53,8 @@ def screen(
 ) -> StageResult[Screened]:
     """A verdict on every portrait, and one outcome each.
 
-    `people` are all people of the portraits' photos. With `fits`, doubt knows how well keypoints were
-    explained and what else would explain them; without, it rests on keypoints and label alone.
+    `people` are all people of the portraits' photos. With `fits`, the error probability knows how well
+    keypoints were explained and what else would explain them; without, it rests on keypoints and label alone.
     """
     by_photo: dict[str, list[Person]] = {}
     for person in people:
@@ -64,38 +64,27 @@ def screen(
     outcomes: list[Outcome] = []
     for portrait in portraits:
         try:
-            picture, mask = _decoded(portrait.image), _decoded(portrait.mask)
+            image, mask = _decoded(portrait.image), _decoded(portrait.mask)
         except PhotoError as error:
             outcomes.append(Outcome.failure(portrait.portrait_id, error))
             tick()
             continue
         crop, group = LabelledCrop.of(portrait), by_photo.get(portrait.photo_id, [])
-        scores = _scores(portrait, crop, picture, mask, group, fit_of.get(portrait.fit_id), rig)
+        scores = _scores(portrait, crop, image, mask, group, fit_of.get(portrait.fit_id), rig)
         if config.min_laplacian > 0:
-            scores = replace(scores, laplacian=laplacian_variance(picture, round(CANVAS * TIGHTER)))
+            scores = replace(scores, laplacian=laplacian_variance(image, round(CANVAS * TIGHTER)))
         reasons = judge(scores, config)
-        drawn = _overlay(portrait.portrait_id, crop, picture, rig) if reasons else None
-        verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(picture), drawn))
+        drawn = _overlay(portrait.portrait_id, crop, image, rig) if reasons else None
+        verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(image), drawn))
         outcomes.append(_outcome(portrait, scores, reasons))
         tick()
     return StageResult(verdicts, outcomes)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The numbers that a portrait is judged by: those of `screened`, and three that only the ledger keeps."""
+@dataclass(frozen=True, kw_only=True)
+class Scores(Measurements):
+    """All that is measured of a portrait: the numbers of `screened`, and three that only the ledger keeps."""
 
-    blur: float
-    exposure_low: float
-    exposure_high: float
-    contrast: float
-    effective_resolution: float
-    padding: float
-    landmark_error: float
-    shoulder_error: float
-    mask_share: float
-    overlap: float
-    error_probability: float
     expected_yaw_error: float
     coverage: float  # share of the label's body that lies on the person
     head_outside: float  # share of the head that lies outside the photo
@@ -122,7 +111,7 @@ def judge(scores: Scores, config: ScreenConfig) -> list[str]:
         ("too_dark", scores.exposure_low > config.max_exposure),
         ("too_bright", scores.exposure_high > config.max_exposure),
         ("low_contrast", scores.contrast < config.min_contrast),
-        ("doubtful", scores.error_probability > config.max_error_probability),
+        ("uncertain", scores.error_probability > config.max_error_probability),
     ]
     return list(dict.fromkeys(reason for reason, bad in checks if bad))
 
@@ -130,7 +119,7 @@ def judge(scores: Scores, config: ScreenConfig) -> list[str]:
 def _scores(
     portrait: Portrait,
     crop: LabelledCrop,
-    picture: NDArray[np.uint8],  # [S, S, 3]
+    image: NDArray[np.uint8],  # [S, S, 3]
     mask: NDArray[np.uint8],  # [S, S]
     group: Sequence[Person],  # all people of the photo
     fit: Fit | None,
@@ -144,26 +133,21 @@ def _scores(
     target = portrait.keypoints.copy()
     target[:, :2] = crop.window.to_photo(target[:, :2], crop.size)
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
-    pixels = pixel_scores(picture, mask, inside, portrait.effective_resolution)
+    pixels = pixel_scores(image, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
-    doubt = load_model().assess(
+    expected = load_model().assess(
         evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
     )
     return Scores(
-        blur=pixels.blur,
-        exposure_low=pixels.exposure_low,
-        exposure_high=pixels.exposure_high,
-        contrast=pixels.contrast,
+        **asdict(pixels),
         effective_resolution=portrait.effective_resolution,
         padding=portrait.padding,
         landmark_error=portrait.landmark_error,
         shoulder_error=portrait.shoulder_error,
-        mask_share=pixels.mask_share,
         overlap=intrusion(crop.window, target, others),
-        error_probability=doubt.wrong,
-        expected_yaw_error=doubt.expected_yaw_error,
-        coverage=on_rig.coverage,
-        head_outside=on_rig.head_outside,
+        error_probability=expected.wrong,
+        expected_yaw_error=expected.expected_yaw_error,
+        **asdict(on_rig),
     )
 
 
@@ -175,17 +159,7 @@ def _verdict(
         photo_id=portrait.photo_id,
         kept=not reasons,
         reasons=tuple(reasons),
-        blur=scores.blur,
-        exposure_low=scores.exposure_low,
-        exposure_high=scores.exposure_high,
-        contrast=scores.contrast,
-        effective_resolution=scores.effective_resolution,
-        padding=scores.padding,
-        landmark_error=scores.landmark_error,
-        shoulder_error=scores.shoulder_error,
-        mask_share=scores.mask_share,
-        overlap=scores.overlap,
-        error_probability=scores.error_probability,
+        **scores.numbers(),
         expected_yaw_error=scores.expected_yaw_error,
         phash=phash,
         overlay=overlay,
@@ -205,14 +179,14 @@ def _decoded(image: EncodedImage) -> NDArray[np.uint8]:
     return decode_struct(asdict(image))
 
 
-def _overlay(name: str, crop: LabelledCrop, picture: NDArray[np.uint8], rig: PortraitRig) -> EncodedImage:
-    """The picture with the posed rig drawn on it, small."""
+def _overlay(name: str, crop: LabelledCrop, image: NDArray[np.uint8], rig: PortraitRig) -> EncodedImage:
+    """The image with the posed rig drawn on it, small."""
     from phq_data.rendering.renderer import overlay
 
-    if len(picture) > _OVERLAY_SIDE:
-        small = Image.fromarray(picture).resize((_OVERLAY_SIDE, _OVERLAY_SIDE), Image.Resampling.BOX)
-        picture = np.asarray(small)
-    data, extension = encode_image(overlay(picture, rig, crop.label, crop.pose), "jpeg-95")
+    if len(image) > _OVERLAY_SIDE:
+        small = Image.fromarray(image).resize((_OVERLAY_SIDE, _OVERLAY_SIDE), Image.Resampling.BOX)
+        image = np.asarray(small)
+    data, extension = encode_image(overlay(image, rig, crop.label, crop.pose), "jpeg-95")
     return EncodedImage(data, f"{name}-overlay.{extension}")
 
 

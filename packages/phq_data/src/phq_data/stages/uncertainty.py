@@ -1,16 +1,16 @@
-"""Doubt: how likely a label is wrong, as a probability that was measured.
+"""Label uncertainty: how likely a label is wrong, as a probability that was measured.
 
-What is known of a label without looking at it (how sure the detector was, how well the fit explains what was
-seen, what other explanations cost, whether the guess of the view agrees) enters a logistic model with a dozen
+What is known of a label beside itself (how sure the detector was, how well the fit explains what was
+seen, what other explanations cost, whether the orientation prior agrees) enters a logistic model with a dozen
 weights, and a second one of the same form for the size of the error. `tools/calibrate_error_probability.py`
 fits both on rendered people, whose errors are known, and writes them to `data/error_probability.json`.
 
     wrong      probability that the yaw is off by more than 15 degrees
     expected_yaw_error  radians; half of such labels are off by less
 
-Every piece of evidence grows with doubt, and no weight but those of the view itself is negative: more
-evidence against a label never makes it look better. Evidence that a fitter does not give counts as average.
-Calibrated for the embedded models; for others doubt orders labels, but its numbers are not measured.
+Every piece of evidence speaks against the label, and no weight but those of the view itself is negative: more
+evidence against a label never lowers its probability of error. What a fitter does not tell counts as average.
+Calibrated for the embedded models; for others the probability orders labels, but is not measured.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 
 from phq_data.arrays import FloatArray
+from phq_data.compatibility import LABEL_EVIDENCE
+from phq_data.foreign import parse_json
 from phq_data.models.keypoints import head_score
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
@@ -37,15 +39,15 @@ WRONG = 15.0
 
 EVIDENCE: tuple[str, ...] = (
     "label_residual", "uncovered", "fit_residual", "head_unseen", "shoulders_unseen", "shoulder_unseen",
-    "other_side", "elsewhere", "yaw_open", "guess_open", "guess_apart", "head_turned", "unfinished",
+    "other_side", "elsewhere", "yaw_open", "prior_std", "prior_angle", "head_turned", "unfinished",
 )  # fmt: skip
-"""Grows with doubt; see `evidence`."""
+"""The larger, the less certain the label; see `evidence`."""
 VIEW: tuple[str, ...] = ("behind", "sideways", "steep")
 """Where the label says the camera is: some views are harder than others."""
 
 
 @dataclass(frozen=True)
-class Doubt:
+class LabelUncertainty:
     """What is to be expected of a label."""
 
     wrong: float  # probability that the yaw is off by more than `WRONG` degrees
@@ -53,7 +55,7 @@ class Doubt:
 
 
 @dataclass(frozen=True)
-class DoubtModel:
+class UncertaintyModel:
     """Two linear models of standardised evidence."""
 
     names: tuple[str, ...]
@@ -65,13 +67,15 @@ class DoubtModel:
     @property
     def digest(self) -> str:
         """Hex digest of all numbers: equal models have equal digests."""
+        first = {new: old for old, new in LABEL_EVIDENCE.items()}
+        names = [first.get(name, name) for name in self.names]
         numbers = [array.tolist() for array in (self.mean, self.deviation, self.wrong, self.error)]
-        return hashlib.sha256(json.dumps([self.names, numbers]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([names, numbers]).encode()).hexdigest()[:16]
 
     @classmethod
-    def load(cls, path: Path = DATA_FILE) -> DoubtModel:
+    def load(cls, path: Path = DATA_FILE) -> UncertaintyModel:
         """The model that `tools/calibrate_error_probability.py` wrote."""
-        table = json.loads(path.read_text())
+        table = parse_json(path.read_text())
         rows = table["evidence"]
 
         def column(name: str, *last: float) -> FloatArray:
@@ -85,14 +89,14 @@ class DoubtModel:
             error=column("error", table["constant"]["error"]),
         )
 
-    def assess(self, found: Mapping[str, float]) -> Doubt:
-        """Doubt from `evidence`; what is missing or nan counts as average."""
+    def assess(self, found: Mapping[str, float]) -> LabelUncertainty:
+        """What `evidence` says of a label; what is missing or nan counts as average."""
         values = np.array([found.get(name, np.nan) for name in self.names])
         standard = np.nan_to_num((values - self.mean) / self.deviation, nan=0.0, posinf=4.0, neginf=-4.0)
-        # Beyond what was ever seen in training, doubt stays where it was there.
+        # Beyond what was ever seen in training, the odds stay where they were there.
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
-        return Doubt(
+        return LabelUncertainty(
             float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
             float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
         )
@@ -100,7 +104,7 @@ class DoubtModel:
 
 def evidence(
     keypoints: FloatArray,  # [17, 3] with scores
-    residual: float,  # label to keypoints, share of the picture
+    residual: float,  # label to keypoints, share of the image
     coverage: float,  # share of the label's body that lies on the person
     crop: LabelledCrop,
     fit: Fit | None,
@@ -134,10 +138,10 @@ def _of_fit(fit: Fit, direction: FloatArray) -> dict[str, float]:
         found["yaw_open"] = float(np.log(fit.yaw_std + 0.01))
     if fit.orientation_prior is not None:
         towards = fit.orientation_prior[:3]
-        found["guess_open"] = float(np.log(fit.orientation_prior[6] + 0.01))
+        found["prior_std"] = float(np.log(fit.orientation_prior[6] + 0.01))
         cosine = towards @ direction / max(float(np.linalg.norm(towards)), 1e-6)
         # The root: from 5 to 10 degrees means as much as from 40 to 60.
-        found["guess_apart"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
+        found["prior_angle"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
     return found
 
 
@@ -155,9 +159,9 @@ def cost_gap(pairs: FloatArray, apart: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def load_model() -> DoubtModel:
+def load_model() -> UncertaintyModel:
     """The shipped model, read once a process."""
-    return DoubtModel.load()
+    return UncertaintyModel.load()
 
 
 def known(names: tuple[str, ...], found: Mapping[str, Any]) -> FloatArray:

@@ -2,5 +2,5 @@
 
 `people` decides who stands there and how, `figure` builds and poses them, `wardrobe` (cut from `surfaces`)
 adds hair, hats and clothes, `paint` colors them, `draw` lights and draws them, `backdrop` makes what is
-behind and in front, `photograph` chooses the camera and takes the picture, `truth` writes down what was true.
+behind and in front, `photograph` chooses the camera and takes the image, `truth` writes down what was true.
 """

@@ -1,4 +1,4 @@
-"""What is behind people, and what stands in front of them. Pictures are float32 [H, W, 3] in 0..1."""
+"""What is behind people, and what stands in front of them. Images are float32 [H, W, 3] in 0..1."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from phq_data.arrays import Float32Array
 from phq_data.images.codecs import PhotoError, decode
-
-Picture = NDArray[np.float32]
 
 KINDS = ("plain", "gradient", "clouds", "wall", "room", "outdoor", "street", "lights", "texture", "clutter")
 MAX_PIXELS = 150_000_000  # of a user's photo
 
 
-def background(rng: np.random.Generator, width: int, height: int, photos: Sequence[Path] = ()) -> Picture:
-    """A background: one of `KINDS` or, half of the time if there are any, a cut of one of `photos`."""
+def background(
+    rng: np.random.Generator, width: int, height: int, photos: Sequence[Path] = ()
+) -> Float32Array:
+    """A background [H, W, 3]: one of `KINDS` or, half of the time, a cut of one of `photos`, if any."""
     if photos and rng.random() < 0.5:
         return from_photo(photos[int(rng.integers(len(photos)))], rng, width, height)
     kind = KINDS[int(rng.choice(len(KINDS), p=[0.08, 0.08, 0.08, 0.14, 0.16, 0.16, 0.12, 0.06, 0.05, 0.07]))]
@@ -26,15 +27,15 @@ def background(rng: np.random.Generator, width: int, height: int, photos: Sequen
     # A blurred background needs few pixels.
     shrink = 4 if blur > 8 else 2
     w, h = max(width // shrink, 16), max(height // shrink, 16)
-    picture = _draw(kind, rng, w, h)
+    image = _draw(kind, rng, w, h)
     if blur > 0:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(blur / shrink)))
-    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture, np.float32) / 255.0
+        image = image.filter(ImageFilter.GaussianBlur(float(blur / shrink)))
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, np.float32) / 255.0
 
 
-def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) -> Picture:
-    """A random cut of a photo, as large as fits, at the wanted size. Raises `OSError` if it is none."""
+def from_photo(path: Path, rng: np.random.Generator, width: int, height: int) -> Float32Array:
+    """A random cut of a photo, as large as fits, as [height, width, 3]. Raises `OSError` if it is none."""
     try:
         source = Image.fromarray(decode(path.read_bytes(), max_pixels=MAX_PIXELS).pixels)
     except PhotoError as error:
@@ -107,20 +108,20 @@ def _draw(kind: str, rng: np.random.Generator, w: int, h: int) -> Image.Image:
     base = _color(rng)
     match kind:
         case "plain":
-            return _picture(np.broadcast_to(base, (h, w, 3)) + 0.05 * (_noise(rng, w, h, 2)[..., None] - 0.5))
+            return _image(np.broadcast_to(base, (h, w, 3)) + 0.05 * (_noise(rng, w, h, 2)[..., None] - 0.5))
         case "gradient":
             angle = rng.uniform(0, 2 * np.pi)
             y, x = np.mgrid[0:h, 0:w] / max(w, h)
             t = np.clip(0.5 + (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)), 0, 1)[..., None]
-            return _picture(base + (_color(rng) - base) * t)
+            return _image(base + (_color(rng) - base) * t)
         case "clouds":
             t = _noise(rng, w, h, 5)[..., None]
-            return _picture(base + (_color(rng) - base) * t)
+            return _image(base + (_color(rng) - base) * t)
         case "texture":
             fine = rng.random((h, w, 1))
             t = 0.6 * _noise(rng, w, h, 7)[..., None] + 0.4 * fine
-            return _picture(base + (_color(rng) - base) * t)
-    image = _picture(np.broadcast_to(base, (h, w, 3)) + 0.10 * (_noise(rng, w, h, 5)[..., None] - 0.5))
+            return _image(base + (_color(rng) - base) * t)
+    image = _image(np.broadcast_to(base, (h, w, 3)) + 0.10 * (_noise(rng, w, h, 5)[..., None] - 0.5))
     draw = ImageDraw.Draw(image)
     {
         "wall": _wall,
@@ -254,5 +255,5 @@ def _rgb(color: np.ndarray) -> tuple[int, int, int]:
     return r, g, b
 
 
-def _picture(values: np.ndarray) -> Image.Image:
+def _image(values: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(values * 255, 0, 255).astype(np.uint8))

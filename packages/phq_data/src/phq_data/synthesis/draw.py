@@ -7,17 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phq_data.arrays import FloatArray
+from phq_data.arrays import Float32Array, FloatArray
 from phq_data.rendering.rasterizer import Visible, rasterise
 from phq_data.rendering.renderer import vertex_normals
 from phq_data.synthesis import paint
 from phq_data.synthesis.figure import Part, Posed, arm_parameter, body
 from phq_data.synthesis.people import Person
 
-Picture = NDArray[np.float32]
-
 SHADOW_MAP = 256
-"""Pixels a side of the picture that the main lamp sees."""
+"""Pixels a side of the image that the main lamp sees."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Lens:
 
     width: int
     height: int
-    focal: float  # pixels; the principal point is the picture's middle
+    focal: float  # pixels; the principal point is the image's middle
 
     def project(self, points: FloatArray) -> FloatArray:
         """Pixels [N, 2] of points [N, 3] of the camera frame (x right, y down, z forward)."""
@@ -58,9 +56,9 @@ class Layer:
     """A person drawn alone, cut to what can be seen."""
 
     corner: tuple[int, int]  # x, y of the cut's first pixel in the photo
-    color: Picture  # [h, w, 3] in 0..1
-    cover: Picture  # [h, w] in 0..1
-    depth: Picture  # [h, w] metres, inf where nothing is
+    color: Float32Array  # [h, w, 3] in 0..1
+    cover: Float32Array  # [h, w] in 0..1
+    depth: Float32Array  # [h, w] metres, inf where nothing is
 
 
 def draw_person(
@@ -106,7 +104,7 @@ def _merge(parts: list[Part]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     return faces.astype(np.int32), owner
 
 
-def _attributes(parts: list[Part], normals: FloatArray) -> Picture:
+def _attributes(parts: list[Part], normals: FloatArray) -> Float32Array:
     """What is interpolated over the surface [V, 9]: normal, rest position, extra."""
     model = body()
     extra = [np.zeros((len(part.rest), 3), np.float32) for part in parts]
@@ -120,7 +118,7 @@ def _attributes(parts: list[Part], normals: FloatArray) -> Picture:
 def _shade(
     person: Person, parts: list[Part], points: FloatArray, normals: FloatArray, faces: np.ndarray,
     owner: np.ndarray, seen: Visible, light: Light, lens: Lens, corner: tuple[int, int], factor: int,
-) -> Picture:  # fmt: skip
+) -> Float32Array:  # fmt: skip
     values = seen.interpolate(_attributes(parts, normals), faces)
     part = owner[seen.face]
     albedo = np.empty((len(part), 3), np.float32)
@@ -130,7 +128,7 @@ def _shade(
         if len(wanted) == 0:
             continue
         albedo[wanted] = paint.paint(
-            name, values[wanted, 3:6], values[wanted, 6:], person.look, person.outfit, person.hair
+            name, values[wanted, 3:6], values[wanted, 6:], person.appearance, person.outfit, person.hair
         )
         gloss[wanted] = {"body": 0.12, "hair": 0.18, "lens": 0.5, "hat": 0.05}.get(name, 0.05)
     normal = values[:, :3]
@@ -139,7 +137,7 @@ def _shade(
     ray = np.ones((len(part), 3), np.float32)
     ray[:, 0] = ((seen.pixel % width + 0.5) / factor + corner[0] - lens.width / 2) / lens.focal
     ray[:, 1] = ((seen.pixel // width + 0.5) / factor + corner[1] - lens.height / 2) / lens.focal
-    where: Picture = ray * seen.depth[:, None]
+    where: Float32Array = ray * seen.depth[:, None]
     view = ray / -np.sqrt(_dot(ray, ray))[:, None]
     normal[_dot(normal, view) < 0] *= -1
 
@@ -160,7 +158,7 @@ def _shade(
     return np.asarray(np.sqrt(np.clip(linear, 0, 1)), np.float32)
 
 
-def _lit(points: FloatArray, faces: np.ndarray, where: Picture, towards: FloatArray) -> Picture:
+def _lit(points: FloatArray, faces: np.ndarray, where: Float32Array, towards: FloatArray) -> Float32Array:
     """Share of the main lamp [N] that reaches points [N, 3]: a shadow map with soft edges."""
     hint = np.array([0.0, 0, 1]) if abs(towards[1]) > 0.9 else np.array([0.0, 1, 0])
     side = np.cross(hint, towards)
@@ -192,7 +190,9 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2])
 
 
-def _average(seen: Visible, color: Picture, factor: int) -> tuple[Picture, Picture, Picture]:
+def _average(
+    seen: Visible, color: Float32Array, factor: int
+) -> tuple[Float32Array, Float32Array, Float32Array]:
     """Pixels at `factor` times the photo's size to the photo's: color, cover, depth."""
     layer = seen.image(np.concatenate([color, np.ones((len(color), 1), np.float32)], axis=1))
     depth = seen.image(seen.depth, empty=np.inf)

@@ -89,7 +89,7 @@ class Posed:
 def arm_directions(
     name: str, side: int, rng: np.random.Generator | None, spread: float = 0.12
 ) -> tuple[FloatArray, FloatArray]:
-    """Unit directions of upper arm and forearm for one of `ARM_POSES`; `side` is 1 for left, -1 for right."""
+    """Unit directions [3] of upper arm and forearm for one of `ARM_POSES`; `side`: 1 is left, -1 right."""
     upper, fore = (np.array(direction) * (side, 1, 1) for direction in ARM_POSES[name])
     if rng is not None:
         upper, fore = upper + rng.normal(0, spread, 3), fore + rng.normal(0, spread, 3)

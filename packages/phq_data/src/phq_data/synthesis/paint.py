@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from phq_data.arrays import Float32Array
 from phq_data.synthesis.figure import body
 from phq_data.synthesis.wardrobe import Hair, Outfit, covered, neckline_height
 
 Color = tuple[float, float, float]
-Pixels = NDArray[np.float32]
 
 SKINS: tuple[Color, ...] = (
     (0.95, 0.80, 0.72), (0.93, 0.75, 0.64), (0.88, 0.69, 0.56), (0.82, 0.62, 0.47), (0.76, 0.55, 0.40),
@@ -39,7 +38,7 @@ class Pattern:
     scale: float = 0.05  # metres
     seed: int = 0
 
-    def at(self, points: Pixels) -> Pixels:
+    def at(self, points: Float32Array) -> Float32Array:
         """Colors [N, 3] at points [N, 3] of the neutral body's frame, metres."""
         first, second, third = (np.array(c, np.float32) for c in self.colors)
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
@@ -75,7 +74,7 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """The colors of a person."""
 
     skin: Color = SKINS[3]
@@ -93,7 +92,9 @@ class Look:
     accent: Pattern = field(default_factory=Pattern)  # collar, scarf, what is held
 
 
-def paint(name: str, rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -> Pixels:
+def paint(
+    name: str, rest: Float32Array, extra: Float32Array, appearance: Appearance, outfit: Outfit, hair: Hair
+) -> Float32Array:
     """Colors [N, 3] of pixels on parts painted as `name`.
 
     `rest` [N, 3] are points of the neutral body's frame. `extra` [N, 3] is, on the body: position along
@@ -101,66 +102,70 @@ def paint(name: str, rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, ha
     """
     match name:
         case "body":
-            return _body(rest, extra, look, outfit, hair)
+            return _body(rest, extra, appearance, outfit, hair)
         case "hair":
             strand = smooth_noise(rest * _f32([3, 0.6, 3]), hair.seed, 95.0)
             shade = 0.9 + 0.07 * strand + 0.06 * smooth_noise(rest, hair.seed + 1, 25.0)
-            return np.asarray(np.array(look.hair, np.float32) * shade[:, None], np.float32)
+            return np.asarray(np.array(appearance.hair, np.float32) * shade[:, None], np.float32)
         case "hat":
-            return look.hat.at(rest)
+            return appearance.hat.at(rest)
         case "hat_trim":
-            return np.asarray(np.broadcast_to(_f32(look.hat.colors[1]), rest.shape) * np.float32(0.9))
+            return np.asarray(np.broadcast_to(_f32(appearance.hat.colors[1]), rest.shape) * np.float32(0.9))
         case "skirt":
-            return look.bottom.at(rest)
+            return appearance.bottom.at(rest)
         case "scarf" | "held":
-            return look.accent.at(rest)
+            return appearance.accent.at(rest)
         case "collar":
-            return look.top.at(rest) if outfit.neckline != "jacket" else look.under.at(rest)
+            return appearance.top.at(rest) if outfit.neckline != "jacket" else appearance.under.at(rest)
         case "lens":
             return np.full(rest.shape, 0.04, np.float32)
         case _:
             return np.full(rest.shape, 0.10, np.float32)
 
 
-def _body(rest: Pixels, extra: Pixels, look: Look, outfit: Outfit, hair: Hair) -> Pixels:
+def _body(
+    rest: Float32Array, extra: Float32Array, appearance: Appearance, outfit: Outfit, hair: Hair
+) -> Float32Array:
     x, y, z = rest[:, 0], rest[:, 1], rest[:, 2]
-    skin = np.array(look.skin, np.float32)
+    skin = np.array(appearance.skin, np.float32)
     color = np.broadcast_to(skin, rest.shape) * (1 + 0.04 * smooth_noise(rest, 5, 60.0))[:, None]
     head = np.flatnonzero(y > -0.02)
     if len(head):
-        color[head] = _face(rest[head], extra[head], color[head], look, hair)
+        color[head] = _face(rest[head], extra[head], color[head], appearance, hair)
     inside = covered(rest, extra[:, 0], outfit)
     below = y < np.float32(-0.375) if outfit.skirt <= 0 else y < np.float32(-0.33)
     legs = below & (extra[:, 0] < 0)
     top = np.flatnonzero((inside > 0) & ~legs)
-    cloth = look.top.at(rest[top])
+    cloth = appearance.top.at(rest[top])
     if outfit.neckline == "jacket":
         opening = (np.abs(x[top]) < 0.03 + 0.16 * (y[top] + 0.36)) & (z[top] > 0.02)
-        cloth[opening] = look.under.at(rest[top[opening]])
+        cloth[opening] = appearance.under.at(rest[top[opening]])
     hem = np.clip(inside[top] / 0.006, 0, 1).astype(np.float32)[:, None]
     color[top] = color[top] * (1 - hem) + cloth * (hem * (0.8 + 0.2 * np.clip(hem * 3 - 1, 0, 1)))
     bare = outfit.skirt > 0
     leg = np.flatnonzero(legs & (y < (-1.30 if bare else 9)))
-    color[leg] = look.bottom.at(rest[leg])
+    color[leg] = appearance.bottom.at(rest[leg])
     if outfit.neckline == "jacket":  # the shirt under the jacket reaches the neck
         shirt = np.flatnonzero(
             (inside <= 0) & (rest[:, 1] < neckline_height(z) - 0.015) & (extra[:, 0] < 0.5)
         )
-        color[shirt] = look.under.at(rest[shirt])
+        color[shirt] = appearance.under.at(rest[shirt])
     return np.asarray(color, np.float32)
 
 
-def _face(rest: Pixels, extra: Pixels, color: Pixels, look: Look, hair: Hair) -> Pixels:
+def _face(
+    rest: Float32Array, extra: Float32Array, color: Float32Array, appearance: Appearance, hair: Hair
+) -> Float32Array:
     """Eyes, brows, lips, cheeks, beard and what hair is only painted."""
     x, y, z = rest[:, 0], rest[:, 1], rest[:, 2]
-    skin, dark = np.array(look.skin, np.float32), np.array(look.hair, np.float32)
+    skin, dark = np.array(appearance.skin, np.float32), np.array(appearance.hair, np.float32)
     model = body()
     nose = model.landmarks[model.landmark("nose")].astype(np.float32)
     eye = model.landmarks[model.landmark("left_eye")].astype(np.float32)
     side = np.abs(x)
     front = z > 0.05
 
-    def blend(color: Pixels, amount: np.ndarray, paint: np.ndarray) -> Pixels:
+    def blend(color: Float32Array, amount: np.ndarray, paint: np.ndarray) -> Float32Array:
         return np.asarray(
             color + np.clip(amount, 0, 1)[:, None].astype(np.float32) * (paint - color), np.float32
         )
@@ -169,15 +174,15 @@ def _face(rest: Pixels, extra: Pixels, color: Pixels, look: Look, hair: Hair) ->
     cheek = np.exp(-(((side - 0.042) / 0.02) ** 2) - ((y - nose[1] - 0.005) / 0.02) ** 2) * front
     tip = np.exp(-((side / 0.014) ** 2) - ((y - nose[1]) / 0.014) ** 2) * front
     ear = np.clip((side - 0.072) / 0.006, 0, 1) * (y > 0.1)
-    color = blend(color, (0.20 + 0.25 * look.makeup) * cheek + 0.16 * tip + 0.14 * ear, red)
+    color = blend(color, (0.20 + 0.25 * appearance.makeup) * cheek + 0.16 * tip + 0.14 * ear, red)
     socket = np.exp(-(((side - eye[0]) / 0.020) ** 2) - ((y - eye[1]) / 0.011) ** 2) * front
-    color = blend(color, (0.30 + 0.3 * look.makeup) * socket, skin * np.float32(0.45))
+    color = blend(color, (0.30 + 0.3 * appearance.makeup) * socket, skin * np.float32(0.45))
     mouth_y = nose[1] - 0.0435
     curve = 1 - (side / 0.027) ** 2
     lips = np.clip(curve, 0, 1) * np.clip(
         1.3 - np.abs(y - mouth_y) / (0.010 * np.sqrt(np.clip(curve, 0.01, 1))), 0, 1
     )
-    color = blend(color, (0.35 + 0.6 * look.lips) * np.clip(2 * lips, 0, 1) * (z > 0.07), red)
+    color = blend(color, (0.35 + 0.6 * appearance.lips) * np.clip(2 * lips, 0, 1) * (z > 0.07), red)
     gap = (np.abs(y - mouth_y) < 0.0016) & (side < 0.024) & (z > 0.07)
     color = blend(color, 0.75 * gap, skin * np.float32(0.25))
     nostril = np.exp(-(((side - 0.008) / 0.004) ** 2) - ((y - nose[1] + 0.011) / 0.0035) ** 2) * (z > 0.1)
@@ -188,30 +193,30 @@ def _face(rest: Pixels, extra: Pixels, color: Pixels, look: Look, hair: Hair) ->
     brow = (
         (np.abs(y - arch) < 0.0045 - 0.05 * np.clip(side - 0.04, 0, 0.05)) & (side > 0.011) & (side < 0.054)
     )
-    color = blend(color, look.brows * brow * (z > 0.06), dark * np.float32(0.8))
-    if look.beard > 0:
+    color = blend(color, appearance.brows * brow * (z > 0.06), dark * np.float32(0.8))
+    if appearance.beard > 0:
         reach = nose[1] - 0.020 - 0.35 * np.clip(0.06 - z, 0, 1)
         chin = np.clip(
             (np.interp(side, [0, 0.03, 0.06, 0.075], [0, -0.004, 0.018, 0.045]) + reach - y) / 0.006, 0, 1
         )
         grows = chin * (y > 0.025) * (z > 0.005) * (1 - np.clip(3 * lips, 0, 1))
         stubble = 0.85 + 0.1 * smooth_noise(rest, 9, 300.0)
-        color = blend(color, look.beard * grows * stubble, dark)
+        color = blend(color, appearance.beard * grows * stubble, dark)
     if hair.style != "none":
         growth = 0.55 if hair.style == "receding" else (0.85 if hair.style == "buzz" else 0.95)
         color = blend(color, growth * np.clip(extra[:, 2] * 2 - 0.5, 0, 1), dark)
     ball = np.flatnonzero(extra[:, 1] > 0.5)
     if len(ball):
         away = np.linalg.norm(np.stack([side[ball], y[ball], z[ball]], 1) - eye, axis=1)
-        white = np.where((away < 0.0061)[:, None], _f32(look.iris), _f32([0.90, 0.88, 0.86]))
+        white = np.where((away < 0.0061)[:, None], _f32(appearance.iris), _f32([0.90, 0.88, 0.86]))
         color[ball] = np.where((away < 0.0026)[:, None], np.float32(0.02), white)
-    if look.face_mask > 0:
+    if appearance.face_mask > 0:
         cover = (y < nose[1] + 0.012) & (y > 0.055) & (z > 0.02)
-        color[cover] = _f32(look.accent.colors[0]) * 0.4 + 0.5
+        color[cover] = _f32(appearance.accent.colors[0]) * 0.4 + 0.5
     return color
 
 
-def smooth_noise(points: np.ndarray, seed: int, frequency: float) -> Pixels:
+def smooth_noise(points: np.ndarray, seed: int, frequency: float) -> Float32Array:
     """Smooth noise of about unit spread at points [N, 3]; `frequency` is a wave number per metre."""
     rng = np.random.default_rng(seed)
     waves = rng.normal(0, frequency, (4, 3)).astype(np.float32)
@@ -219,7 +224,7 @@ def smooth_noise(points: np.ndarray, seed: int, frequency: float) -> Pixels:
     return np.asarray(np.sin(points.astype(np.float32) @ waves.T + phase).sum(axis=1) * np.float32(0.7))
 
 
-def _f32(values: Sequence[float]) -> Pixels:
+def _f32(values: Sequence[float]) -> Float32Array:
     return np.array(values, np.float32)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from phq_data.arrays import FloatArray
 from phq_data.synthesis import figure, paint, wardrobe
 from phq_data.synthesis.figure import Build, Stance
-from phq_data.synthesis.paint import Look, Pattern
+from phq_data.synthesis.paint import Appearance, Pattern
 from phq_data.synthesis.wardrobe import Hair, Outfit
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Person:
     stance: Stance
     hair: Hair
     outfit: Outfit
-    look: Look
+    appearance: Appearance
     hat: str = ""  # of `wardrobe.HATS`, or none
     glasses: str = ""  # "", "clear", "dark"
     arms: tuple[str, str] = ("hanging", "hanging")  # left, right, of `figure.ARM_POSES`
@@ -60,7 +60,7 @@ def random_person(rng: np.random.Generator, camera_yaw: float) -> Person:
         stance=stance,
         hair=hair,
         outfit=random_outfit(rng),
-        look=random_look(rng, hair),
+        appearance=random_appearance(rng, hair),
         hat=hat,
         glasses=_choose(rng, ["", "clear", "dark"], [8, 1.5, 1]),
         arms=(left, right),
@@ -150,14 +150,14 @@ def random_outfit(rng: np.random.Generator) -> Outfit:
     )
 
 
-def random_look(rng: np.random.Generator, hair: Hair) -> Look:
+def random_appearance(rng: np.random.Generator, hair: Hair) -> Appearance:
     """Colors."""
     skin = np.array(_choose(rng, paint.SKINS)) * rng.uniform(0.95, 1.04)
     bearded = hair.style not in ("bob", "long", "bun", "ponytail", "braids") and rng.random() < 0.35
     iris = _choose(
         rng, [(0.22, 0.13, 0.07), (0.30, 0.20, 0.10), (0.25, 0.38, 0.50), (0.25, 0.35, 0.22)], [6, 3, 1.5, 1]
     )
-    return Look(
+    return Appearance(
         skin=(float(skin[0]), float(skin[1]), float(skin[2])),
         hair=_choose(rng, paint.HAIRS, list(paint.HAIR_SHARES)),
         iris=iris,

@@ -1,4 +1,4 @@
-"""Take a picture of one or two random people whose camera is known.
+"""Take an image of one or two random people whose camera is known.
 
 A photo is a function of (seed, index) alone, so a longer series begins with the shorter one.
 """
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from phq_data import camera as cameras
-from phq_data.arrays import FloatArray
+from phq_data.arrays import Float32Array, FloatArray
 from phq_data.synthesis import backdrop, figure
 from phq_data.synthesis.draw import Layer, Lens, Light, Place, draw_person
 from phq_data.synthesis.figure import Posed, pose_person
 from phq_data.synthesis.people import Person, parts_of, random_person
-
-Picture = NDArray[np.float32]
 
 PITCH_LIMIT, ROLL_LIMIT = np.radians(40.0), np.radians(15.0)
 HEAD = 0.25
@@ -36,7 +34,7 @@ class Subject:
     place: Place
     posed: Posed
     mask: NDArray[np.uint8]  # [H, W] 0..255: what is seen of the person
-    depth: Picture  # [H, W] metres of the person alone, inf where there is nothing of them
+    depth: Float32Array  # [H, W] metres of the person alone, inf where there is nothing of them
     alone: NDArray[np.bool_]  # [H, W] what would be seen if nothing stood in front
 
 
@@ -55,8 +53,8 @@ def take(seed: int, index: int, backgrounds: Sequence[Path] = ()) -> Photo:
     scene, first, second, behind, front, finish = streams
     lens, places = _arrange(scene, index)
     light = _light(scene)
-    picture = backdrop.background(behind, lens.width, lens.height, backgrounds)
-    picture *= np.float32(scene.uniform(0.7, 1.1))
+    image = backdrop.background(behind, lens.width, lens.height, backgrounds)
+    image *= np.float32(scene.uniform(0.7, 1.1))
     drawn: list[tuple[Person, Place, Posed, Layer | None]] = []
     for place, rng in zip(places, (first, second), strict=False):
         yaw, _, _ = cameras.angles(label_of(place))
@@ -68,7 +66,7 @@ def take(seed: int, index: int, backgrounds: Sequence[Path] = ()) -> Photo:
     # Far to near; whoever is nearer takes from the masks of the others.
     subjects: list[Subject] = []
     for person, place, posed, layer in sorted(drawn, key=lambda item: -item[1].translation[2]):
-        cover, depth = _composite(picture, layer)
+        cover, depth = _composite(image, layer)
         for other in subjects:
             other.mask[:] = np.round(other.mask * (1 - cover))
         subjects.append(
@@ -80,10 +78,10 @@ def take(seed: int, index: int, backgrounds: Sequence[Path] = ()) -> Photo:
         color, cover = backdrop.occluder(
             front, lens.width, lens.height, (neck[0], neck[1]), lens.focal / near.place.translation[2]
         )
-        picture += cover[..., None] * (color - picture)
+        image += cover[..., None] * (color - image)
         for subject in subjects:
             subject.mask[:] = np.round(subject.mask * (1 - cover))
-    jpeg = _develop(picture, finish)
+    jpeg = _develop(image, finish)
     subjects.sort(key=lambda s: float(lens.project(s.place.translation[None])[0, 0]))
     return Photo(jpeg, lens, subjects)
 
@@ -170,23 +168,23 @@ def _light(rng: np.random.Generator) -> Light:
     return Light(towards, key, sky, ground, shadows=bool(strength > 0.3))
 
 
-def _composite(picture: Picture, layer: Layer | None) -> tuple[Picture, Picture]:
-    """Put a layer on the picture (in place); (its cover, its depth), both [H, W] of the photo."""
-    cover = np.zeros(picture.shape[:2], np.float32)
-    depth = np.full(picture.shape[:2], np.inf, np.float32)
+def _composite(image: Float32Array, layer: Layer | None) -> tuple[Float32Array, Float32Array]:
+    """Put a layer on the image (in place); (its cover, its depth), both [H, W] of the photo."""
+    cover = np.zeros(image.shape[:2], np.float32)
+    depth = np.full(image.shape[:2], np.inf, np.float32)
     if layer is not None:
         (x, y), (h, w) = layer.corner, layer.cover.shape
         cover[y : y + h, x : x + w] = layer.cover
         depth[y : y + h, x : x + w] = layer.depth
-        region = picture[y : y + h, x : x + w]
+        region = image[y : y + h, x : x + w]
         region += layer.cover[..., None] * (layer.color - region)
     return cover, depth
 
 
-def _develop(picture: Picture, rng: np.random.Generator) -> bytes:
+def _develop(scene: Float32Array, rng: np.random.Generator) -> bytes:
     """What a camera does to a scene: blur, exposure, tint, vignette, noise, JPEG."""
-    height, width = picture.shape[:2]
-    image = Image.fromarray(np.clip(picture * 255, 0, 255).astype(np.uint8))
+    height, width = scene.shape[:2]
+    image = Image.fromarray(np.clip(scene * 255, 0, 255).astype(np.uint8))
     if rng.random() < 0.85:  # a sharp lens; also what smooths the edges of what was drawn
         image = image.filter(ImageFilter.BoxBlur(float(rng.uniform(0.35, 0.9))))
     else:

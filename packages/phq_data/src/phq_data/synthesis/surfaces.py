@@ -115,7 +115,7 @@ def ball(
 
 
 def block(centre: FloatArray, size: FloatArray) -> tuple[FloatArray, NDArray[np.int32]]:
-    """A box."""
+    """A box: vertices [8, 3] and triangles [12, 3] for a centre [3] and sides [3], metres."""
     sign = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
     faces = [
         [0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
@@ -125,7 +125,7 @@ def block(centre: FloatArray, size: FloatArray) -> tuple[FloatArray, NDArray[np.
 
 
 def grid_faces(rows: int, columns: int, *, around: bool) -> NDArray[np.int32]:
-    """Triangles of a rows x columns grid of vertices; with `around` the last column joins the first."""
+    """Triangles [F, 3] of a rows x columns grid of vertices; `around`: the last column joins the first."""
     i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns if around else columns - 1), indexing="ij")
     here, right = i * columns + j, i * columns + (j + 1) % columns
     below, across = here + columns, right + columns
@@ -145,7 +145,7 @@ def _back_profile() -> tuple[FloatArray, FloatArray]:
 
 
 def back_surface(y: FloatArray) -> FloatArray:
-    """z of the body's rearmost surface near the middle plane at heights `y`, metres."""
+    """z [...] of the body's rearmost surface near the middle plane at heights `y` [...], metres."""
     heights, deepest = _back_profile()
     return np.interp(y, heights, deepest)
 

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data import parquet
 from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import default_rig
 from phq_data.files import writing
 from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.schema import IMAGE, SchemaError
-from phq_data.synthesis.draw import Lens
+from phq_data.records import EncodedImage, TruePerson
+from phq_data.schema import TRUTH, SchemaError
 from phq_data.synthesis.figure import body
 from phq_data.synthesis.photograph import HEAD, Photo, Subject, label_of
 
@@ -43,56 +41,13 @@ _WINDOW_WEIGHTS = {
 }  # fmt: skip
 
 
-def _numbers(count: int) -> pa.DataType:
-    return pa.list_(pa.float32(), count)
+def true_people(photo: Photo, seed: int, index: int, uri: str) -> list[TruePerson]:
+    """What is true of the people of a photo, left to right."""
+    return [_person(photo, order, seed, index, uri) for order in range(len(photo.subjects))]
 
 
-TRUTH = pa.schema(
-    [
-        pa.field("photo_id", pa.string(), nullable=False),  # sha256 of the photo's bytes
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("index", pa.int64(), nullable=False),
-        pa.field("order", pa.int32(), nullable=False),  # of people, left to right by the neck
-        pa.field("people", pa.int32(), nullable=False),  # in the photo
-        pa.field("scored", pa.bool_(), nullable=False),  # enough of the person is seen to ask for a portrait
-        pa.field("photo_width", pa.int32(), nullable=False),
-        pa.field("photo_height", pa.int32(), nullable=False),
-        pa.field("camera", _numbers(25), nullable=False),
-        pa.field("pose", _numbers(6), nullable=False),  # neck and head axis-angles, radians
-        pa.field("yaw", pa.float32(), nullable=False),  # radians, as are pitch and roll
-        pa.field("pitch", pa.float32(), nullable=False),
-        pa.field("roll", pa.float32(), nullable=False),
-        pa.field("window", pa.list_(pa.float64(), 3), nullable=False),  # x, y, side; pixels of the photo
-        pa.field(
-            "keypoints", _numbers(51), nullable=False
-        ),  # COCO-17: x, y, 2 visible / 1 hidden / 0 outside
-        pa.field("joints", _numbers(26), nullable=False),  # x, y of `bodies.JOINT_NAMES`, pixels
-        pa.field("joints_camera", _numbers(39), nullable=False),  # the same in the camera frame, metres
-        pa.field("focal", pa.float32(), nullable=False),  # pixels; the principal point is the middle
-        pa.field("head_pixels", pa.float32(), nullable=False),  # height of the head
-        pa.field("head_visible", pa.float32(), nullable=False),  # share of the head that is seen, 0..1
-        pa.field("visible", pa.float32(), nullable=False),  # share not covered by others, 0..1
-        pa.field("hair", pa.string(), nullable=False),
-        pa.field("hat", pa.string(), nullable=False),
-        pa.field("clothes", pa.string(), nullable=False),  # neckline and collar
-        pa.field("arms", pa.string(), nullable=False),  # left and right
-        pa.field("mask", IMAGE, nullable=False),  # 8-bit, the whole photo: what is seen of the person
-    ]
-)
-
-
-def truth_rows(photo: Photo, seed: int, index: int, uri: str) -> list[dict[str, Any]]:
-    """Rows of `TRUTH` for the people of a photo, left to right."""
-    photo_id = hashlib.sha256(photo.jpeg).hexdigest()
-    return [
-        {"photo_id": photo_id, "uri": uri, "seed": seed, "index": index, "order": order,
-         "people": len(photo.subjects), **_person(subject, photo.lens)}
-        for order, subject in enumerate(photo.subjects)
-    ]  # fmt: skip
-
-
-def _person(subject: Subject, lens: Lens) -> dict[str, Any]:
+def _person(photo: Photo, order: int, seed: int, index: int, uri: str) -> TruePerson:
+    subject, lens = photo.subjects[order], photo.lens
     label = label_of(subject.place)
     yaw, pitch, roll = cameras.angles(label)
     model = body()
@@ -109,29 +64,35 @@ def _person(subject: Subject, lens: Lens) -> dict[str, Any]:
     covered = [_covered(pixels[model.landmark(f"{side}_shoulder")], subject) for side in ("left", "right")]
     usable = sum(int(s != OUTSIDE) and not c for s, c in zip(shoulders, covered, strict=True))
     person = subject.person
-    return {
-        "scored": bool(head >= 0.6 and usable >= 1 and unit * HEAD >= 24),
-        "photo_width": lens.width,
-        "photo_height": lens.height,
-        "camera": cameras.to_label(label).tolist(),
-        "pose": pose.tolist(),
-        "yaw": float(yaw),
-        "pitch": float(pitch),
-        "roll": float(roll),
-        "window": true_window(label, pose, pixels[joints]).tolist(),
-        "keypoints": np.column_stack([pixels[coco], seen]).ravel().tolist(),
-        "joints": pixels[joints].ravel().tolist(),
-        "joints_camera": placed[joints].ravel().tolist(),
-        "focal": lens.focal,
-        "head_pixels": unit * HEAD,
-        "head_visible": head,
-        "visible": float((subject.mask >= 128).sum()) / max(alone, 1.0),
-        "hair": person.hair.style,
-        "hat": person.hat,
-        "clothes": f"{person.outfit.neckline} {person.outfit.collar}",
-        "arms": " ".join(person.arms),
-        "mask": {"bytes": _png(subject.mask), "path": None},
-    }
+    return TruePerson(
+        photo_id=hashlib.sha256(photo.jpeg).hexdigest(),
+        uri=uri,
+        seed=seed,
+        index=index,
+        order=order,
+        people=len(photo.subjects),
+        scored=bool(head >= 0.6 and usable >= 1 and unit * HEAD >= 24),
+        photo_width=lens.width,
+        photo_height=lens.height,
+        camera=cameras.to_label(label).astype(np.float64),
+        pose=pose,
+        yaw=float(yaw),
+        pitch=float(pitch),
+        roll=float(roll),
+        window=true_window(label, pose, pixels[joints]),
+        keypoints=np.column_stack([pixels[coco], seen]),
+        joints=pixels[joints],
+        joints_camera=placed[joints],
+        focal=lens.focal,
+        head_pixels=unit * HEAD,
+        head_visible=head,
+        visible=float((subject.mask >= 128).sum()) / max(alone, 1.0),
+        hair=person.hair.style,
+        hat=person.hat,
+        clothes=f"{person.outfit.neckline} {person.outfit.collar}",
+        arms=" ".join(person.arms),
+        mask=EncodedImage(_png(subject.mask)),
+    )
 
 
 def true_window(label: FloatArray, pose: FloatArray, joints: FloatArray) -> FloatArray:
@@ -164,7 +125,7 @@ def visibility(pixels: FloatArray, depth: FloatArray, subject: Subject) -> Float
 
 
 def head_share(centre: FloatArray, top: FloatArray, unit: float, subject: Subject) -> float:
-    """Share of the head that is seen: inside the photo and not covered by others, 0..1."""
+    """Share 0..1 of the head (centre and top [2], pixels; pixels a metre) in the photo and not covered."""
     height, width = subject.mask.shape
     middle, radius = (centre + top) / 2, 0.13 * unit
     y, x = np.ogrid[0:height, 0:width]
@@ -185,36 +146,35 @@ def _covered(pixel: FloatArray, subject: Subject) -> bool:
     return bool(subject.alone[row, column] and subject.mask[row, column] < 128)
 
 
-def write_truth(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write `truth.parquet`, whole or not at all; the number of people."""
-    table = pa.Table.from_pylist(list(rows), schema=TRUTH.with_metadata({"format": FORMAT}))
+def write_truth(path: Path, people: pa.Table) -> int:
+    """Write `truth.parquet`, whole or not at all, from a table of `schema.TRUTH`; the number of people."""
     with writing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-    return int(table.num_rows)
+        parquet.write(people.replace_schema_metadata({"format": FORMAT}), temporary)
+    return int(people.num_rows)
 
 
 def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a truth file. Raises `SchemaError` naming the file when it is missing or something else."""
     try:
-        found = pq.read_schema(path)
+        found = parquet.schema_of(path)
         if (found.metadata or {}).get(b"format", b"").decode() != FORMAT:
             raise SchemaError(f"{path} is no truth file ({FORMAT}); `phq synthesize` makes one")
         missing = sorted(set(TRUTH.names) - set(found.names))
         if missing:
             raise SchemaError(f"{path} lacks {', '.join(missing)}: make it again with `phq synthesize`")
-        if pq.read_metadata(path).num_rows == 0:
+        if parquet.metadata_of(path).num_rows == 0:
             raise SchemaError(f"{path} holds no people: make it again with `phq synthesize`")
-        people = pq.read_table(path, columns=["photo_id", "order"])
+        people = parquet.read(path, columns=["photo_id", "order"])
         if people.group_by(["photo_id", "order"]).aggregate([]).num_rows < people.num_rows:
             raise SchemaError(f"{path} holds people twice: make it again with `phq synthesize`")
-        known = pq.read_table(path, columns=columns or TRUTH.names)
+        known = parquet.read(path, columns=columns or TRUTH.names)
         for name in known.column_names:
             if not _sound(known[name], TRUTH.field(name).type):
                 raise SchemaError(f"column {name} of {path} is damaged: make it again with `phq synthesize`")
         return known
     except FileNotFoundError:
         raise SchemaError(f"there is no truth file {path}; `phq synthesize` makes one") from None
-    except (OSError, pa.ArrowInvalid) as error:
+    except parquet.DAMAGE as error:
         raise SchemaError(f"{path} cannot be read ({error}): make it again with `phq synthesize`") from error
 
 

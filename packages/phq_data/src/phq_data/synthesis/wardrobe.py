@@ -59,7 +59,7 @@ class Outfit:
 
 
 def neckline_height(z: np.ndarray) -> np.ndarray:
-    """Height of an ordinary round neckline at depth `z`, metres."""
+    """Height [...] of an ordinary round neckline at depths `z` [...], metres."""
     return np.asarray(np.interp(z, [-0.08, -0.03, 0.05, 0.1], [0.02, 0.0, -0.055, -0.08]))
 
 
@@ -87,7 +87,7 @@ def necklines(rest: np.ndarray, outfit: Outfit) -> np.ndarray:
 
 
 def covered(rest: np.ndarray, arm: np.ndarray, outfit: Outfit) -> np.ndarray:
-    """How far inside the top's edge points lie, metres; negative on bare skin."""
+    """Metres [N] that points [N, 3], `arm` [N] along the arm, lie inside the top's edge; bare skin: < 0."""
     sleeve = 0.27 * (outfit.sleeve - arm)
     if outfit.neckline == "off_shoulder":
         sleeve = np.where(arm < 0.3, np.maximum(sleeve, 0.05), sleeve)

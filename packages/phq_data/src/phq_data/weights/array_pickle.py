@@ -60,7 +60,7 @@ class HeldArray(StandIn):
         self.fortran = bool(fortran)
 
     def numbers(self) -> NDArray[Any] | None:
-        """The array; None when it is none of numbers or its parts do not agree."""
+        """The array [...]; None when it is none of numbers or its parts do not agree."""
         kind, shape = self.kind, self.shape
         if not isinstance(kind, ArrayType) or _NUMERIC.fullmatch(kind.state["code"]) is None:
             return None

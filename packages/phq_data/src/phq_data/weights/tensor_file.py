@@ -40,8 +40,8 @@ def read(path: str | Path) -> Any:
 
 
 def fitting(value: Any, expected: Tensor, key: str, name: str) -> Tensor:
-    """The tensor `value` of the file `name` as the network's tensor `expected` wants it: contiguous numbers
-    of its shape and type.
+    """The tensor `value` of the file `name` as the network's tensor `expected` [...] wants it: contiguous
+    numbers of its shape and type.
 
     Raises `ModelError` for another shape or kind of number, for numbers that are not finite, and for
     negative variances, which no batch norm can have.

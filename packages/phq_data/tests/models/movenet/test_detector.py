@@ -22,7 +22,7 @@ from phq_data.models.movenet.heads import loose_heads
 from phq_data.models.movenet.proposals import ProposeConfig, network_sides
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson, PersonDetector
 from phq_data.synthesis.photograph import take
-from phq_data.synthesis.truth import truth_rows
+from phq_data.synthesis.truth import true_people
 
 GOLDEN = (
     Path(os.environ.get("PHQ_GOLDEN", Path(__file__).parents[5] / "tests" / "golden")) / "golden_movenet.npz"
@@ -163,16 +163,16 @@ def test_search_finds_backs_that_the_proposals_misplace(detector: MoveNetDetecto
     """A hat and a stooping back: somebody is proposed, with a head of the wrong size in the wrong place."""
     photo = take(201, index)
     image = np.asarray(Image.open(io.BytesIO(photo.jpeg)).convert("RGB"))
-    assert MoveNetDetector(MoveNetConfig(searched=0)).detect(image) == []
+    assert MoveNetDetector(MoveNetConfig(second_pass_proposals=0)).detect(image) == []
     (person,) = detector.detect(image)
-    (truth,) = truth_rows(photo, 201, index, "")
-    true = np.array(truth["keypoints"]).reshape(-1, 3)
-    assert np.hypot(*(head_centre(person.keypoints) - true[:5, :2].mean(0))) < 0.4 * truth["head_pixels"]
+    (truth,) = true_people(photo, 201, index, "")
+    off = head_centre(person.keypoints) - truth.keypoints[:5, :2].mean(0)
+    assert np.hypot(*off) < 0.4 * truth.head_pixels
 
 
 def test_search_does_not_find_anybody_twice(astronaut: np.ndarray) -> None:
     """With everything searched that was proposed, one person stays one."""
-    (person,) = MoveNetDetector(MoveNetConfig(searched=40)).detect(astronaut)
+    (person,) = MoveNetDetector(MoveNetConfig(second_pass_proposals=40)).detect(astronaut)
     assert_astronaut(person, 0, 0, 1)
 
 
@@ -265,7 +265,7 @@ def test_a_mirrored_look_at_somebody_else_is_left_out() -> None:
 
 
 def test_without_the_mirror_it_is_another_detector() -> None:
-    assert MoveNetDetector(MoveNetConfig(mirror=False)).fingerprint != MoveNetDetector().fingerprint
+    assert MoveNetDetector(MoveNetConfig(flip_tta=False)).fingerprint != MoveNetDetector().fingerprint
 
 
 # -- decoding ----------------------------------------------------------------------------------

@@ -112,11 +112,11 @@ def test_what_is_seen_of_one_person_does_not_depend_on_the_others(
 def test_fingerprints_follow_what_is_looked_at(fitter: SmplifyFitter) -> None:
     names = {
         fitter.fingerprint,
-        SmplifyFitter(SmplifyConfig(view_picture=False)).fingerprint,
-        SmplifyFitter(SmplifyConfig(view_trust=0.0)).fingerprint,
+        SmplifyFitter(SmplifyConfig(orientation_prior_image=False)).fingerprint,
+        SmplifyFitter(SmplifyConfig(orientation_prior_weight=0.0)).fingerprint,
     }
     assert len(names) == 3
-    assert not SmplifyFitter(SmplifyConfig(view_trust=0.0)).needs_image
+    assert not SmplifyFitter(SmplifyConfig(orientation_prior_weight=0.0)).needs_image
 
 
 def test_the_network_tells_its_features() -> None:

@@ -65,7 +65,7 @@ def test_the_fit_follows_the_guess_where_keypoints_leave_the_view_open():
     guess = keypoint_prior.load_keypoint_prior().predict(keypoints)[0][:, 0]
     off = {}
     for trust in (0.0, 4.0):
-        fits = SmplifyFitter(SmplifyConfig(view_trust=trust)).fit(people_seen)
+        fits = SmplifyFitter(SmplifyConfig(orientation_prior_weight=trust)).fit(people_seen)
         towards = np.stack([-rotation_matrix(f.root_orient).T @ f.translation for f in fits])
         towards /= np.linalg.norm(towards, axis=1, keepdims=True)
         off[trust] = np.median(np.linalg.norm(towards - guess, axis=1))

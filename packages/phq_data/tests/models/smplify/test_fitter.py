@@ -16,7 +16,7 @@ IDEAL = SmplifyConfig(
     shoulder_offset=(0.0, 0.0, 0.0),
     shoulder_slide=(0.0, 0.35, 0.4),
     hip_offset=(0.0, 0.0, 0.0),
-    view_trust=0.0,
+    orientation_prior_weight=0.0,
 )
 """For keypoints that lie on the body's landmarks with scores that say nothing, as no detector's do."""
 
@@ -120,7 +120,7 @@ def test_record_is_consistent(fitter: SmplifyFitter):
     fit = fitter.fit(crowd(1, seed=5).requests)[0]
     np.testing.assert_allclose(fit.joints[JOINT_NAMES.index("neck")], fit.translation, atol=1e-9)
     assert fit.joints.shape == (len(JOINT_NAMES), 3) and fit.neck_head_pose.shape == (6,)
-    assert fit.hypotheses.shape == (2 * fitter.config.starts, 2)
+    assert fit.hypotheses.shape == (2 * fitter.config.initializations, 2)
     assert (np.diff(fit.hypotheses[:, 1]) >= 0).all()
     yaw = camera_angles(rotation_matrix(fit.root_orient)[None], fit.translation[None])[0][0]
     assert abs(fit.hypotheses[0, 0] - yaw) < 1e-9
@@ -198,7 +198,7 @@ def test_nobody_to_see_is_said_and_never_raises(fitter: SmplifyFitter):
 def test_fingerprint_follows_the_settings_and_the_protocol_is_met(fitter: SmplifyFitter):
     assert isinstance(fitter, BodyFitter) and fitter.body == "anny" and not fitter.needs_image
     assert SmplifyFitter(IDEAL).fingerprint == fitter.fingerprint
-    assert SmplifyFitter(SmplifyConfig(starts=4)).fingerprint != fitter.fingerprint
+    assert SmplifyFitter(SmplifyConfig(initializations=4)).fingerprint != fitter.fingerprint
 
 
 def test_without_shape_directions_everybody_has_the_mean_shape():

@@ -13,7 +13,7 @@ from portraitgan.commands import shared
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from portraitgan.images.files import Pixels
+    from phq_data.arrays import ImageArray
     from portraitgan.inference.invert import InversionOptions, Inverted, Step
     from portraitgan.inference.model import Model
 
@@ -146,7 +146,7 @@ class _Target:
     """What is to be inverted."""
 
     name: str
-    image: Pixels  # [S, S, 3]
+    image: ImageArray  # [S, S, 3]
     camera: Tensor  # [1, 25]
     pose: Tensor | None  # [1, 6] radians
 
@@ -288,7 +288,7 @@ def _facts(
     }
 
 
-def _write_images(model: Model, found: Inverted, target: Pixels, out: Path, samples: float) -> None:
+def _write_images(model: Model, found: Inverted, target: ImageArray, out: Path, samples: float) -> None:
     """The portrait, its inversion, and the person from other sides."""
     import torch
 

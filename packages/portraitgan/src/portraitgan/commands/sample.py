@@ -13,7 +13,7 @@ from portraitgan.commands import shared
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from portraitgan.images.files import Pixels
+    from phq_data.arrays import ImageArray
     from portraitgan.inference.model import Model
 
 SHEET_ROWS = 256
@@ -102,7 +102,7 @@ def sample(
         views = _asked(yaw, pitch, roll, camera)
     pose = views.pose if pose is None else pose
     as_folder = not out.suffix
-    rows: list[list[Pixels]] = [] if views.real is None else [[views.real]]
+    rows: list[list[ImageArray]] = [] if views.real is None else [[views.real]]
     shots = shoot(
         opened, subjects, views.cameras, pose, predicted_pose, parts, side, resolution, samples, batch
     )
@@ -135,7 +135,7 @@ class _Views:
 
     cameras: Tensor  # [V, 25] camera labels
     names: list[str]  # a name a view, "" for a single one
-    real: Pixels | None = None  # [S, S, 3] the matched portrait
+    real: ImageArray | None = None  # [S, S, 3] the matched portrait
     pose: Tensor | None = None  # [1, 6] radians, its predicted pose
 
 

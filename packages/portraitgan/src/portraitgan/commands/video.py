@@ -11,7 +11,7 @@ import typer
 from portraitgan.commands import shared
 
 if TYPE_CHECKING:
-    from portraitgan.images.files import Pixels
+    from phq_data.arrays import ImageArray
 
 VIDEO = "Video"
 
@@ -87,7 +87,7 @@ def video(
     with shared.progress("video") as bar:
         task = bar.add_task("frames", total=count)
 
-        def counted() -> Iterator[Pixels]:
+        def counted() -> Iterator[ImageArray]:
             for frame in frames:
                 yield frame
                 bar.advance(task)

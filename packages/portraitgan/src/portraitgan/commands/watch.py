@@ -26,12 +26,12 @@ def watch(
     from rich.live import Live
 
     from portraitgan.training.run import TrainingError
-    from portraitgan.training.watch import look, terminal, write_page
+    from portraitgan.training.watch import terminal, view_of, write_page
 
     if every <= 0:
         raise TrainingError(f"--every must be positive, not {every}")
     try:
-        view = look(run)
+        view = view_of(run)
         page = write_page(view, html)
         if once:
             Console().print(terminal(view))
@@ -40,7 +40,7 @@ def watch(
         with Live(terminal(view), auto_refresh=False) as live:
             while view.state != "finished":
                 time.sleep(every)
-                view = look(run)
+                view = view_of(run)
                 write_page(view, html)
                 live.update(terminal(view), refresh=True)
     except OSError as error:

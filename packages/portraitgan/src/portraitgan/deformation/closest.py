@@ -131,6 +131,7 @@ class BruteForce:
     """
 
     def __init__(self, faces: Tensor, dtype: torch.dtype = torch.float64) -> None:
+        """`faces` [F, 3] index the vertices that `pose` gets."""
         self.faces = faces
         self.dtype = dtype
         self.rule: TieRule = "official" if dtype == torch.float64 else "feature"

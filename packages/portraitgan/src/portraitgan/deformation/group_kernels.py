@@ -1,12 +1,12 @@
 """The `tables` search for a CPU: blended faces by its vector instructions instead of by a tree.
 
 Warp hands the text of a native function to the clang it brings, whose vector types become whatever the
-machine has (SSE, AVX2, AVX-512, NEON): eight faces or sixteen boxes are looked at by the same instructions. A
+machine has (SSE, AVX2, AVX-512, NEON): eight faces or sixteen boxes are tested by the same instructions. A
 point tests first the group that held its neighbour's closest face, which nearly always leaves only groups
-that must be looked at anyway. The result does not depend on that: every group is tested whose box may hold a
+that must be tested anyway. The result does not depend on that: every group is tested whose box may hold a
 face as near as the nearest, and of equally near faces the first one wins.
 
-Needs the extra `portraitgan[warp]`; the tree of `warp_kernels.search_tables` is the plain form.
+Needs the extra `portraitgan[warp]`; the tree of `warp_kernels.search_tables` is the reference implementation.
 """
 
 # Warp reads the annotations of its kernels: they are its types, not Python's, and must not become strings.

@@ -17,7 +17,7 @@ from portraitgan.deformation.tables import coherent_order
 WIDTH = 8
 """Faces a group."""
 BOXES = 16
-"""Boxes that are looked at together."""
+"""Boxes that are tested together."""
 ROWS = 22
 """Numbers a face: see `face_rows`."""
 FLAT = 1e-7

@@ -23,7 +23,7 @@ def warp_available() -> bool:
 
 
 def triton_serves(device: torch.device) -> bool:
-    """Whether Triton's form of the tables runs there: on a GPU, with Triton as torch brings it."""
+    """Whether Triton's kernel for the tables runs there: on a GPU, with Triton as torch brings it."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 

@@ -304,7 +304,7 @@ def search_tables(
     face: wp.array(dtype=wp.int32),
     distance: wp.array(dtype=float),
 ):
-    """Tables for the rigid classes, a tree for the blended faces; `group_kernels` has the CPU's form."""
+    """Tables for the rigid classes, a tree for the blended faces; `group_kernels` has the CPU's kernel."""
     i = first + wp.tid()
     sample = i // per_sample
     first_row = sample * faces

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from portraitgan.images.files import ImageError, Pixels
+from phq_data.arrays import ImageArray
+from portraitgan.images.files import ImageError
 from portraitgan.networks.generator import Generated
 from portraitgan.rendering.rays import camera_rays
 
@@ -69,17 +70,17 @@ def normals(depth: Tensor, camera: Tensor) -> Tensor:
     return local * local.new_tensor([1.0, -1.0, -1.0])[:, None, None]
 
 
-def to_pixels(colors: Tensor) -> Pixels:
+def to_pixels(colors: Tensor) -> ImageArray:
     """[B, 3, H, W] in 0..1 to bytes [B, H, W, 3]."""
     return (colors * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def from_pixels(pixels: Pixels) -> Tensor:
+def from_pixels(pixels: ImageArray) -> Tensor:
     """Bytes [H, W, 3] to an image [1, 3, H, W] in -1..1, as training scales them."""
     return torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
 
 
-def sheet(rows: Sequence[Sequence[Pixels]], gap: int = 2) -> Pixels:
+def sheet(rows: Sequence[Sequence[ImageArray]], gap: int = 2) -> ImageArray:
     """Equally large images [H, W, 3] in rows and columns with white gaps between them."""
     height, width = rows[0][0].shape[:2]
     columns = max(len(row) for row in rows)
@@ -91,7 +92,7 @@ def sheet(rows: Sequence[Sequence[Pixels]], gap: int = 2) -> Pixels:
     return canvas
 
 
-def arrange(rows: Sequence[Sequence[Pixels]]) -> list[list[Pixels]]:
+def arrange(rows: Sequence[Sequence[ImageArray]]) -> list[list[ImageArray]]:
     """The same rows of images [H, W, 3]; a single column is wrapped to about a square."""
     if any(len(row) != 1 for row in rows):
         return [list(row) for row in rows]
@@ -100,7 +101,7 @@ def arrange(rows: Sequence[Sequence[Pixels]]) -> list[list[Pixels]]:
     return [flat[first : first + columns] for first in range(0, len(flat), columns)]
 
 
-def resized(pixels: Pixels, side: int) -> Pixels:
+def resized(pixels: ImageArray, side: int) -> ImageArray:
     """[H, W, 3] as [side, side, 3], filtered."""
     if pixels.shape[:2] == (side, side):
         return pixels

@@ -5,21 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from phq_data.arrays import ImageArray
 from phq_data.errors import PhqError
 from phq_data.files import writing
-
-Pixels = NDArray[np.uint8]
-"""RGB bytes [H, W, 3], or one channel [H, W]."""
 
 
 class ImageError(PhqError, ValueError):
     """An image that cannot be drawn, read or written; the message says why."""
 
 
-def save_image(path: str | Path, pixels: Pixels) -> None:
+def save_image(path: str | Path, pixels: ImageArray) -> None:
     """Write [H, W, 3] as PNG or JPEG, by the suffix. Raises `ImageError` for another suffix."""
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -28,7 +25,7 @@ def save_image(path: str | Path, pixels: Pixels) -> None:
         Image.fromarray(pixels).save(temporary)
 
 
-def load_image(path: str | Path, grey: bool = False) -> Pixels:
+def load_image(path: str | Path, grey: bool = False) -> ImageArray:
     """An image file as [H, W, 3] (or [H, W] with `grey`). Raises `ImageError`."""
     try:
         with Image.open(path) as opened:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phq_data.files import file_sha256, writing
+from phq_data.files import file_sha256, read_tensors, writing
+from phq_data.foreign import JsonError, parse_json
 from portraitgan.checkpoints.weights import GENERATOR_EMA
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model
@@ -120,14 +120,11 @@ def save_latent(path: str | Path, latent: Latent) -> None:
 
 def load_latent(path: str | Path) -> Latent:
     """Read a latent file. Raises `InferenceError` naming it."""
+    header, tensors = read_tensors(path, InferenceError, f"there is no latent file at {path}", "pt")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise InferenceError(f"there is no latent file at {path}") from None
-    except (SafetensorError, OSError) as error:
-        raise InferenceError(f"{path} is not a readable safetensors file: {error}") from error
+        facts = parse_json(header.get("facts", "{}"))
+    except JsonError as error:
+        raise InferenceError(f"{path} is damaged: what it says of itself is not JSON ({error})") from error
     if header.get("format") != LATENT_FORMAT or not {"ws", "camera"} <= set(tensors):
         raise InferenceError(f"{path} is not a latent file of `portraitgan invert`")
     for name, value in tensors.items():
@@ -139,7 +136,7 @@ def load_latent(path: str | Path) -> Latent:
         tensors.get("pose"),
         {key.removeprefix(_NOISE): value for key, value in tensors.items() if key.startswith(_NOISE)},
         {key.removeprefix(_TUNED): value for key, value in tensors.items() if key.startswith(_TUNED)},
-        json.loads(header.get("facts", "{}")),
+        facts if isinstance(facts, dict) else {},
     )
 
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from phq_data.arrays import ImageArray
 from phq_data.errors import ReleaseError
 from phq_data.release import reader
 from phq_data.release.reader import Release
 from phq_data.workspace import Workspace, WorkspaceError
 from portraitgan.config import ModelConfig
 from portraitgan.images.drawing import from_pixels
-from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Portraits
@@ -32,8 +32,8 @@ class RealPortrait:
 
     portrait_id: str
     split: str | None
-    image: Pixels  # [S, S, 3]
-    mask: Pixels  # [S, S]
+    image: ImageArray  # [S, S, 3]
+    mask: ImageArray  # [S, S]
     camera: Tensor  # [1, 25]
     pose: Tensor  # [1, 6] radians, the label
     truth_pose: Tensor | None = None  # [1, 6]
@@ -138,7 +138,7 @@ def _numbers(values: list[float]) -> Tensor:
     return torch.tensor([values], dtype=torch.float32)
 
 
-def _decode(struct: Mapping[str, Any] | None, mode: str, name: str) -> Pixels:
+def _decode(struct: Mapping[str, Any] | None, mode: str, name: str) -> ImageArray:
     data = None if struct is None else struct.get("bytes")
     if not data:
         raise InferenceError(f"portrait {name} comes without its image: fill the release (phq release fill)")

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from phq_data.arrays import ImageArray
 from portraitgan.images.drawing import draw, to_pixels
-from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
@@ -25,7 +25,7 @@ class Shot:
 
     subject: int
     view: int
-    images: dict[str, Pixels]  # part to [side, side, 3]
+    images: dict[str, ImageArray]  # part to [side, side, 3]
 
 
 def shoot(

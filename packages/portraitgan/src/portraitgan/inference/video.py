@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from phq_data.arrays import ImageArray
 from phq_data.files import writing
 from portraitgan.images.drawing import draw, to_pixels
-from portraitgan.images.files import Pixels
 from portraitgan.inference import views
 from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.latents import Subject
@@ -72,7 +72,7 @@ def frames_of(
     resolution: int | None = None,
     sample_factor: float = 2.0,
     batch: int = 4,
-) -> Iterator[Pixels]:
+) -> Iterator[ImageArray]:
     """Frames [side, side * parts, 3], a batch in memory at a time."""
     if not subjects:
         raise InferenceError("a video needs at least one person")
@@ -100,7 +100,7 @@ def frames_of(
         yield from np.concatenate(drawn, axis=2)
 
 
-def write_video(path: str | Path, frames: Iterable[Pixels], fps: int = 30, crf: int = 16) -> int:
+def write_video(path: str | Path, frames: Iterable[ImageArray], fps: int = 30, crf: int = 16) -> int:
     """Encode frames [H, W, 3] of equal size as H.264 (yuv420p) while they come; returns how many.
 
     Odd sizes lose their last row or column, which the format cannot hold. Raises `InferenceError`.

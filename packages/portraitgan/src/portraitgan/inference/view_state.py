@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from phq_data import camera as cameras
+from phq_data.arrays import ImageArray
 from portraitgan.images.drawing import draw, to_pixels
-from portraitgan.images.files import Pixels
 from portraitgan.inference import views
 from portraitgan.inference.latents import Subject
 from portraitgan.inference.model import Model
@@ -48,7 +48,7 @@ class ViewState:
 class Rendered:
     """An image and what it took."""
 
-    pixels: Pixels  # [side, side, 3]
+    pixels: ImageArray  # [side, side, 3]
     resolution: int
     seconds: float
     pose: tuple[float, ...]  # the rendered body pose, degrees

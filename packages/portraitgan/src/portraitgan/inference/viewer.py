@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from phq_data import camera as cameras
+from phq_data.arrays import ImageArray
 from phq_data.errors import PhqError
 from portraitgan.images.drawing import PARTS
-from portraitgan.images.files import Pixels
 from portraitgan.inference.errors import InferenceError, need
 from portraitgan.inference.model import Model
 from portraitgan.inference.view_state import Rendered, ViewRenderer, ViewState, view_of
@@ -200,7 +200,7 @@ class _Worker:
             self._panel.tell(state, done)
 
 
-def letterbox(pixels: Pixels, aspect: float) -> Pixels:
+def letterbox(pixels: ImageArray, aspect: float) -> ImageArray:
     """A square image [S, S, 3] in the middle of a window that is `aspect` times as wide as high."""
     side = pixels.shape[0]
     aspect = float(np.clip(aspect, 0.1, 10))

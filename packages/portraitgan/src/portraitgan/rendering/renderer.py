@@ -53,13 +53,15 @@ class Volume:
     decoder: Decoder
     grid_config: TriGridConfig
     config: RenderConfig
-    table: Tensor | None = None  # `trigrid.to_table(grid)`; without it the plain sampling is used
+    table: Tensor | None = None  # `trigrid.to_table(grid)`; without it the grid is sampled
+    plain: bool = False  # plane by plane, as the definition says
 
     def features(self, points: Tensor) -> Tensor:
         """Tri-grid features [B, N, C] at canonical points [B, N, 3] in metres."""
         inside = points * (2 / self.config.box_size)
         if self.table is None:
-            return trigrid.sample_plain(self.grid, inside, self.grid_config.axes)
+            sample = trigrid.sample_plain if self.plain else trigrid.sample_planes
+            return sample(self.grid, inside, self.grid_config.axes)
         shape = (self.grid.shape[3], self.grid.shape[4])
         return trigrid.sample_rows(self.table, shape, inside, self.grid_config.axes)
 
@@ -76,7 +78,7 @@ def render_plain(
 ) -> Rendering:
     """Rays [B, N, 3] to pixels, step by step as the paper says; `render` must equal it."""
 
-    def look(depths: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def evaluate(depths: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         points = _points(origins, directions, depths)
         if warp is not None:
             points = warp(points)
@@ -87,10 +89,10 @@ def render_plain(
         return color.reshape(*depths.shape, -1), density.reshape(depths.shape)
 
     coarse_depths = rays.stratified_depths(volume.config, draws.jitter)
-    colors, densities = look(coarse_depths, draws.coarse_noise)
+    colors, densities = evaluate(coarse_depths, draws.coarse_noise)
     weights = ray_marching.interval_weights(densities, coarse_depths)
     fine_depths = rays.importance_depths(coarse_depths, weights.detach(), draws.importance)
-    fine_colors, fine_densities = look(fine_depths, draws.fine_noise)
+    fine_colors, fine_densities = evaluate(fine_depths, draws.fine_noise)
     merged = ray_marching.merge_plain(
         (colors, densities, coarse_depths), (fine_colors, fine_densities, fine_depths)
     )
@@ -131,7 +133,7 @@ def _render_part(
     """(rendering with unlimited depth, nearest and farthest sample) of some rays."""
     decoder = volume.decoder
 
-    def look(depths: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def evaluate(depths: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         points = _points(origins, directions, depths)
         if warp is not None:
             points = warp(points)
@@ -146,11 +148,11 @@ def _render_part(
         return values.reshape(*depths.shape, -1), density.reshape(depths.shape)
 
     coarse_depths = rays.stratified_depths(volume.config, draws.jitter)
-    values, densities = look(coarse_depths, draws.coarse_noise)
+    values, densities = evaluate(coarse_depths, draws.coarse_noise)
     with torch.no_grad():
         weights = ray_marching.interval_weights(densities, coarse_depths)
     fine_depths = rays.importance_depths(coarse_depths, weights, draws.importance)
-    fine_values, fine_densities = look(fine_depths, draws.fine_noise)
+    fine_values, fine_densities = evaluate(fine_depths, draws.fine_noise)
     factors = ray_marching.march_merged(densities, coarse_depths, fine_densities, fine_depths)
     summed = _weighted_sum(factors.coarse, values) + _weighted_sum(factors.fine, fine_values)
     pixel = decoder.color(summed, factors.mask) if decoder.linear_color else summed

@@ -80,7 +80,7 @@ class Clock:
 
     def __init__(self, images: int) -> None:
         self._seen, self._when = images, time.perf_counter()  # at the last estimate
-        self._pace: float | None = None  # seconds an image, checkpoints and sheets included
+        self._seconds: float | None = None  # seconds an image, checkpoints and sheets included
         self._spent, self._images = 0.0, 0
         self._started = self._when
 
@@ -100,12 +100,12 @@ class Clock:
         return rate
 
     def left(self, images: int, until: int) -> float:
-        """Seconds until `until` images at the pace of late: what was before the last calls fades."""
+        """Seconds until `until` images at the latest throughput: what was before the last calls fades."""
         now = time.perf_counter()
-        pace = (now - self._when) / max(images - self._seen, 1)
-        self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
+        seconds = (now - self._when) / max(images - self._seen, 1)
+        self._seconds = seconds if self._seconds is None else 0.7 * self._seconds + 0.3 * seconds
         self._seen, self._when = images, now
-        return self._pace * (until - images)
+        return self._seconds * (until - images)
 
 
 class _Writer:

@@ -18,12 +18,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phq_data import camera as labels
+from phq_data.arrays import ImageArray
 from phq_data.files import writing
 from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
 from portraitgan.data.dataset import PortraitData
 from portraitgan.images.drawing import draw, sheet, to_pixels
-from portraitgan.images.files import Pixels
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.pose import mirror_camera, mirror_pose
@@ -107,7 +107,7 @@ def newest(run: str | Path) -> Path | None:
 
 def _generated(
     generator: Generator, scene: Scene, resolution: int, size: int, mirrored: bool
-) -> list[list[Pixels]]:
+) -> list[list[ImageArray]]:
     """Rows of images of the scene's latents."""
     rows = []
     for index in range(len(scene.z)):
@@ -129,7 +129,7 @@ def _generated(
     return rows
 
 
-def _real(discriminator: Discriminator, scene: Scene, resolution: int, size: int) -> list[list[Pixels]]:
+def _real(discriminator: Discriminator, scene: Scene, resolution: int, size: int) -> list[list[ImageArray]]:
     """Rows of two real portraits each."""
     cells = []
     for index in range(len(scene.real_cameras)):
@@ -162,8 +162,8 @@ def _pose(generator: Generator, z: Tensor, camera: Tensor, coarse: Tensor) -> Te
 
 
 def _with_body(
-    image: Pixels, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, color: Color
-) -> Pixels:
+    image: ImageArray, rig: PortraitRig | None, camera: Tensor, pose: Tensor | None, color: Color
+) -> ImageArray:
     """The image with the posed body over it; as it is where there is no body."""
     if rig is None or pose is None or not bool(pose.isfinite().all()):
         return image
@@ -175,7 +175,7 @@ def _with_body(
     return np.round(image * (1 - weight) + drawn.rgba[..., :3] * weight).astype(np.uint8)
 
 
-def _titled(pixels: Pixels, titles: list[str], size: int, height: int = 16) -> Pixels:
+def _titled(pixels: ImageArray, titles: list[str], size: int, height: int = 16) -> ImageArray:
     """A sheet with titles over its columns."""
     band = Image.new("RGB", (pixels.shape[1], height), "white")
     brush = ImageDraw.Draw(band)

@@ -54,7 +54,7 @@ class View:
         return "running"
 
 
-def look(run: str | Path) -> View:
+def view_of(run: str | Path) -> View:
     """Read a run's folder. Raises `TrainingError` when it is none."""
     run = Path(run)
     config = read_run_config(run)

@@ -7,7 +7,7 @@ weights, SMPL and VPoser are the user's own files, under their own licenses (`mo
 | module | what it holds |
 | --- | --- |
 | `layout` | joint sets, skeleton, constants |
-| `boxes` | the boxes around keypoints that the network looks at |
+| `boxes` | the boxes around keypoints that become network inputs |
 | `inputs` | patches and joint tensors |
 | `network` | the network, layer by layer, with the names of the official checkpoint |
 | `fast` | the same numbers from stacked, folded, batched layers |

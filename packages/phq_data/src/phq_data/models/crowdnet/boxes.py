@@ -1,4 +1,4 @@
-"""The boxes around keypoints that the network looks at, and who is worth a look.
+"""The boxes around keypoints that become network inputs, and who is worth a pass.
 
 Boxes are x, y, width, height in photo pixels, float32 as in the reference (3DCrowdNet specification,
 section 2). The thresholds are those of the 360-degree portrait pipeline; `UPSTREAM` has the demo's.

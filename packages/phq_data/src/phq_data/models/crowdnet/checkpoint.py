@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from phq_data.errors import ModelError
+from phq_data.files import read_tensors
 from phq_data.models.crowdnet.network import CrowdNet
 from phq_data.weights import tensor_file
 
@@ -123,16 +123,8 @@ def save(checkpoint: Checkpoint, path: str | Path, source: str = "") -> None:
 
 def load(path: str | Path) -> CrowdNet:
     """The network from a file of `save`."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise ModelError(
-            f"no 3DCrowdNet weights at {path}; name yours with: phq models add 3dcrowdnet FILE"
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
+    missing = f"no 3DCrowdNet weights at {path}; name yours with: phq models add 3dcrowdnet FILE"
+    header, tensors = read_tensors(path, ModelError, missing, "pt")
     if header.get("format") != FORMAT:
         raise ModelError(f"{path} does not hold 3DCrowdNet; make it with: phq models add 3dcrowdnet FILE")
     return build(checked(tensors, str(path))[0])

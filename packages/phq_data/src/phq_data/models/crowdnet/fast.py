@@ -1,6 +1,6 @@
 """The same numbers from fewer, larger operations.
 
-The readable form runs 15 small linear layers and batch norms, one joint at a time, nine times over. Here a
+`network.CrowdNet` runs 15 small linear layers and batch norms, one joint at a time, nine times over. Here a
 layer's 15 matrices lie stacked and one batched product serves all joints of all people; batch norms are
 folded into the layer before them; the four heads are one matrix; convolutions run channels-last.
 """

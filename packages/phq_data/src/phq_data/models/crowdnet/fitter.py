@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +17,7 @@ from phq_data.models.crowdnet.fast import FastCrowdNet
 from phq_data.models.crowdnet.layout import FOCAL, INPUT_TO_SMPL, SMPL_JOINTS
 from phq_data.models.crowdnet.network import CrowdNet
 from phq_data.models.crowdnet.smpl_layer import SmplLayer
+from phq_data.models.fingerprints import fingerprint
 from phq_data.models.protocols import BodyFit, FitRequest
 
 CODE_VERSION = 1  # raise it when the same config would give other fits
@@ -65,15 +64,10 @@ class CrowdNetFitter:
         self._device = torch.device(self.config.device)
         self._network = FastCrowdNet(network).to(self._device)
         self._smpl = SmplLayer(smpl).to(self._device)
-        settings = dataclasses.asdict(self.config)
-        facts = {
-            "version": CODE_VERSION,
-            "thresholds": settings["thresholds"],
-            "weights": weights_sha256,
-            "smpl": smpl.digest,
-        }
-        state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        self.fingerprint = f"3dcrowdnet-{state.hexdigest()[:12]}"
+        self.fingerprint = fingerprint(
+            "3dcrowdnet", CODE_VERSION, thresholds=dataclasses.asdict(self.config.thresholds),
+            weights=weights_sha256, smpl=smpl.digest,
+        )  # fmt: skip
         joints = smpl.regressor30 @ smpl.v_template
         left, right = SMPL_JOINTS.index("left_shoulder"), SMPL_JOINTS.index("right_shoulder")
         self._breadth = float(np.linalg.norm(joints[left] - joints[right]))
@@ -107,7 +101,7 @@ class CrowdNetFitter:
         for index, person in enumerate(people):
             box, cut = own[index], None
             if person.image is None:
-                raise ValueError("3DCrowdNet looks at pictures: the request needs `image`")
+                raise ValueError("3DCrowdNet is image-based: the request needs `image`")
             if box is not None and not again[index]:
                 cut = inputs.prepare(person.image, joints[index], box, limits.joint_score)
             prepared.append(Prepared(points[index], person.photo_size, cut))

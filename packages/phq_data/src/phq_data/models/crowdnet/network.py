@@ -1,6 +1,6 @@
 """3DCrowdNet layer by layer, with the parameter names of the official checkpoint.
 
-This is the readable form, person by person and joint by joint; `fast.FastCrowdNet` gives the same numbers
+The reference, person by person and joint by joint; `fast.FastCrowdNet` gives the same numbers
 from stacked layers. Shapes and operations: 3DCrowdNet specification, section 3.
 """
 
@@ -41,7 +41,7 @@ class Regression:
 
 
 def nobody(name: str, value: Tensor) -> None:
-    """The observer that does not look."""
+    """The observer that ignores every value [...]."""
 
 
 class CrowdNet(nn.Module):
@@ -58,7 +58,7 @@ class CrowdNet(nn.Module):
     def forward(
         self,
         image: Tensor,  # [B, 3, 256, 256] RGB in 0..1, not normalised
-        joints: Tensor,  # [B, 30, 2 or 3] x, y in heat-map pixels; a score is not looked at
+        joints: Tensor,  # [B, 30, 2 or 3] x, y in heat-map pixels; a score is ignored
         mask: Tensor,  # [B, 30, 1]
         observe: Observe = nobody,  # is told every block's result by name
     ) -> Regression:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phq_data.models.crowdnet.layout import CAMERA_SIZE, FOCAL, HEATMAP_SIZE, INPUT_SIZE
+from phq_data.models.crowdnet.layout import CAMERA_SIZE, FOCAL, INPUT_SIZE
 
 DEPTH = FOCAL * CAMERA_SIZE / INPUT_SIZE
 """Metres: where a body of `CAMERA_SIZE` metres fills the patch; 48.828125."""
@@ -31,9 +31,3 @@ def photo_translation(camera: Tensor, boxes: Tensor) -> Tensor:
 def box_centre(boxes: Tensor) -> Tensor:
     """Principal points [B, 2] in photo pixels."""
     return boxes[:, :2] + boxes[:, 2:] / 2
-
-
-def project_to_heatmap(points: Tensor) -> Tensor:
-    """Heat-map pixels [B, N, 2] of points [B, N, 3] in front of the patch's camera."""
-    pixels = FOCAL * points[..., :2] / (points[..., 2:] + 1e-4) + INPUT_SIZE / 2
-    return pixels * HEATMAP_SIZE / INPUT_SIZE

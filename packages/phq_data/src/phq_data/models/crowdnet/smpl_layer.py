@@ -18,16 +18,6 @@ class PosedBody:
     vertices: Tensor  # [B, V, 3]
     joints: Tensor  # [B, 30, 3] regressed from the posed vertices
 
-    @property
-    def relative_vertices(self) -> Tensor:
-        """Vertices around the regressed pelvis."""
-        return self.vertices - self.joints[:, :1]
-
-    @property
-    def relative_joints(self) -> Tensor:
-        """Joints around the regressed pelvis."""
-        return self.joints - self.joints[:, :1]
-
 
 class SmplLayer(nn.Module):
     """Linear blend skinning with shape and pose blend shapes."""

@@ -64,7 +64,7 @@ class Detection:
         return bool(np.hypot(*(head_centre(self.keypoints) - self.region.aim)) > 0.12 * self.region.side)
 
     def with_lower_body(self, earlier: FloatArray) -> Detection:
-        """This detection with hips, legs and hands of an earlier, wider one where that saw them better."""
+        """With hips, legs and hands of earlier keypoints [17, 3], of a wider crop, that saw them better."""
         better = (np.arange(17) >= UPPER.stop) & (earlier[:, 2] > self.keypoints[:, 2])
         return replace(self, keypoints=np.where(better[:, None], earlier, self.keypoints))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Maps = NDArray[np.float32]
+from phq_data.arrays import Float32Array
 
 STRIDE = 4  # image pixels per map cell
 CENTRE_SOFTENING = 1.8  # cells added to every distance, so that a near miss costs little
@@ -38,7 +38,7 @@ class Proposals:
 
 
 def decode_thunder(
-    heads: Mapping[str, Maps],
+    heads: Mapping[str, Float32Array],
     aims: NDArray[np.float64] | None = None,  # [N, 2] y, x in fractions of the crop; nan: no aim
 ) -> NDArray[np.float32]:
     """Key points [N, 17, 3] (y, x, score; fractions of the crop) of one person a crop.
@@ -64,7 +64,7 @@ def decode_thunder(
 
 
 def decode_multipose(
-    heads: Mapping[str, Maps],
+    heads: Mapping[str, Float32Array],
     max_people: int = 6,
     minimum_centre: float = 0.0,
 ) -> Proposals:
@@ -109,7 +109,7 @@ def decode_multipose(
     return Proposals(keypoints[rank], boxes[rank], people[rank], scores[order][rank])
 
 
-def _aimed(regress: Maps, aims: NDArray[np.float64]) -> Maps:
+def _aimed(regress: Float32Array, aims: NDArray[np.float64]) -> Float32Array:
     """How well the head that each cell regresses agrees with the aim, [N, h, w] in 0..1; 1 without an aim."""
     count, _, height, width = regress.shape
     head = regress[:, :10].reshape(count, 5, 2, height, width).mean(axis=1)  # relative to the cell
@@ -121,8 +121,8 @@ def _aimed(regress: Maps, aims: NDArray[np.float64]) -> Maps:
 
 def _refine(
     best: NDArray[np.int64],  # [P, 17] flat cell of every key point
-    heat: Maps,  # [N, 17, h, w]
-    offset: Maps,  # [N, 34, h, w] sub-cell offsets, y and x of every key point
+    heat: Float32Array,  # [N, 17, h, w]
+    offset: Float32Array,  # [N, 34, h, w] sub-cell offsets, y and x of every key point
     image: NDArray[np.int64],  # [P] which of the N maps
 ) -> NDArray[np.float32]:
     """Key points [P, 17, 3] as fractions of the image: the cell plus its offset, and the cell's heat."""
@@ -158,10 +158,10 @@ def _window(
     return np.asarray((np.exp(-((cells - centre[..., None]) ** 2) / spread) * inside).astype(np.float32))
 
 
-def maximum_filter(values: Maps, radius: int) -> Maps:
+def maximum_filter(values: Float32Array, radius: int) -> Float32Array:
     """Maximum over a square neighbourhood, [h, w]."""
     size = 2 * radius + 1
     padded = np.pad(values, radius, constant_values=-np.inf)
     rows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=0).max(axis=-1)
-    result: Maps = np.lib.stride_tricks.sliding_window_view(rows, size, axis=1).max(axis=-1)
+    result: Float32Array = np.lib.stride_tricks.sliding_window_view(rows, size, axis=1).max(axis=-1)
     return result

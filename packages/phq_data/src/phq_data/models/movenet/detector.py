@@ -45,8 +45,8 @@ class MoveNetConfig:
     """Settings of the detector."""
 
     propose: ProposeConfig = field(default_factory=ProposeConfig)
-    maximum_looks: int = 36
-    """Proposals looked at a photo: bounds the time of dense crowds; the best come first."""
+    max_proposals: int = 36
+    """Proposals that Thunder refines in a photo: bounds the time of dense crowds; the best come first."""
     padding: float = 2.8
     """Side of Thunder's region over the breadth of the shoulders."""
     crowd_padding: float = 2.0
@@ -65,11 +65,11 @@ class MoveNetConfig:
     """How far inside the photo the head's middle must be, as a share of the shoulder breadth."""
     same_person: float = 0.45
     """Similarity of head and shoulders above which two finds are one person."""
-    searched: int = 6
-    """Proposals without a person that are searched once more a photo; the best come first."""
-    search_scales: tuple[float, ...] = (0.6, 1.0, 1.6, 2.5)
-    """Sides of the search's regions over that of the usual one."""
-    mirror: bool = True
+    second_pass_proposals: int = 6
+    """Proposals without a person that get a second pass in a photo; the best come first."""
+    second_pass_scales: tuple[float, ...] = (0.6, 1.0, 1.6, 2.5)
+    """Sides of the second pass's regions over that of the usual one."""
+    flip_tta: bool = True
     """Flip test-time augmentation: two crops of everybody, as they are and mirrored; the mean of all four."""
     agreement: float = 0.2
     """Share of the shoulder breadth up to which both detections mean one place; beyond, the surer counts."""
@@ -89,7 +89,7 @@ class MoveNetDetector:
             raise ValueError(f"a photo is uint8 [H, W, 3]; this one is {image.dtype} {image.shape}")
         photo = Image.fromarray(image)
         found = propose(photo, self.config.propose, self.threads)
-        budget = self.config.maximum_looks
+        budget = self.config.max_proposals
         every_head = _heads(found.people + found.heads)
 
         detections, refuted = self._examine(image, found.people[:budget], every_head)
@@ -97,10 +97,10 @@ class MoveNetDetector:
         if loose:
             more, _ = self._examine(image, loose, every_head)
             detections = self._gate(detections + more, photo.size)
-        strays = self._search(image, [*found.people, *found.heads], detections, every_head)
+        strays = self._second_pass(image, [*found.people, *found.heads], detections, every_head)
         if strays:
             detections = self._gate(detections + strays, photo.size)
-        if self.config.mirror:
+        if self.config.flip_tta:
             mirrored = self._detect(image, [detection.region for detection in detections], mirrored=True)
             detections = [
                 self._mean(detection, other) for detection, other in zip(detections, mirrored, strict=True)
@@ -153,14 +153,14 @@ class MoveNetDetector:
             if not detection.missed and detection.score > (1.0 if strayed else 0.9) * earlier.score:
                 people[index] = detection.with_lower_body(earlier.keypoints)
 
-    def _search(
+    def _second_pass(
         self,
         image: NDArray[np.uint8],
         proposals: Sequence[Proposal],
         found: Sequence[Detection],
         every_head: FloatArray,
     ) -> list[Detection]:
-        """People at proposals where nobody was found, looked for without an aim and at several sizes."""
+        """People at proposals where nobody was found, by a second pass without aim, at several sizes."""
         size = (image.shape[1], image.shape[0])
         regions: list[CropRegion] = []
         for proposal in sorted(proposals, key=lambda p: -p.score):
@@ -168,7 +168,8 @@ class MoveNetDetector:
             taken = any(_is_taken(proposal, detection) for detection in found)
             if not taken and not any(region.resembles(other) for other in regions):
                 regions.append(region)
-        regions = [v.scaled(f) for v in regions[: self.config.searched] for f in self.config.search_scales]
+        usual, scales = regions[: self.config.second_pass_proposals], self.config.second_pass_scales
+        regions = [region.scaled(scale) for region in usual for scale in scales]
         detections = [
             detection for detection in self._detect(image, regions) if self._passes(detection, size, 0.6)
         ]
@@ -177,20 +178,18 @@ class MoveNetDetector:
             for detection in self._gate(detections, size, strictness=0.6)
             if all(similarity(detection.keypoints, o.keypoints) < self.config.same_person for o in found)
         ]
-        everybody = range(len(people))
         for _ in range(2):
-            self._detect_again(
-                image, people, everybody, [self._upper_region(p.keypoints, every_head) for p in people]
-            )
+            regions = [self._upper_region(person.keypoints, every_head) for person in people]
+            self._detect_again(image, people, range(len(people)), regions)
         return self._settle(image, people, every_head)[0]
 
     def _settle(
         self, image: NDArray[np.uint8], people: list[Detection], every_head: FloatArray
     ) -> tuple[list[Detection], list[Detection]]:
         """The people that Thunder confirms, and what it took for people, after closer and wider crops."""
-        doubtful = [index for index, detection in enumerate(people) if detection.score < self.config.certain]
+        unsure = [index for index, detection in enumerate(people) if detection.score < self.config.certain]
         for factor in (0.7, 1.4):
-            self._detect_again(image, people, doubtful, [people[i].region.scaled(factor) for i in doubtful])
+            self._detect_again(image, people, unsure, [people[i].region.scaled(factor) for i in unsure])
         return self._confirm(image, self._gate(people, (image.shape[1], image.shape[0])), every_head)
 
     def _confirm(
@@ -200,13 +199,13 @@ class MoveNetDetector:
 
         What only resembles a person seldom does so in both. Mirrored are the same region and the usual one.
         """
-        doubtful = [detection for detection in detections if detection.score < self.config.certain]
-        usual = [self._upper_region(detection.keypoints, every_head) for detection in doubtful]
-        same = self._detect(image, [detection.region for detection in doubtful], mirrored=True)
+        unsure = [detection for detection in detections if detection.score < self.config.certain]
+        usual = [self._upper_region(detection.keypoints, every_head) for detection in unsure]
+        same = self._detect(image, [detection.region for detection in unsure], mirrored=True)
         others = self._detect(image, usual, mirrored=True)
         refuted = [
             detection
-            for detection, *pair in zip(doubtful, same, others, strict=True)
+            for detection, *pair in zip(unsure, same, others, strict=True)
             if (detection.score + max(_agreement(detection, other) for other in pair)) / 2
             < self.config.minimum_person
         ]

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from phq_data.arrays import FloatArray
-from phq_data.models.movenet.decode import STRIDE, Maps, maximum_filter
+from phq_data.arrays import Float32Array, FloatArray
+from phq_data.models.movenet.decode import STRIDE, maximum_filter
 
 # Usual distance between two points of a head seen from the front, as a share of the shoulder breadth
 # (about 0.39 m), in the order of COCO-17: nose, left eye, right eye, left ear, right ear.
@@ -30,7 +30,7 @@ _SPANS = np.array(
 
 
 def loose_heads(
-    heads: Mapping[str, Maps],  # MultiPose's outputs for one image
+    heads: Mapping[str, Float32Array],  # MultiPose's outputs for one image
     minimum_score: float,
     reach: float,
 ) -> FloatArray:
@@ -66,7 +66,7 @@ def loose_heads(
     return np.array(found, np.float64).reshape(-1, 4)
 
 
-def _peaks(heat: Maps, offset: Maps, minimum: float) -> FloatArray:
+def _peaks(heat: Float32Array, offset: Float32Array, minimum: float) -> FloatArray:
     """Local maxima [K, 4] of the head's heat maps [5, h, w]: joint, x, y in network pixels, score."""
     rows: list[NDArray[np.float64]] = []
     for joint, layer in enumerate(heat):

@@ -34,7 +34,7 @@ class ProposeConfig:
     """Settings of the proposals. Lengths are pixels of the photo unless they say network pixels."""
 
     smallest_head: float = 40.0
-    """Pixels of the photo. Looks are made fine enough for people with a head of this size."""
+    """Pixels of the photo. Passes are made fine enough for people with a head of this size."""
     least_head: float = 26.0
     """Smaller heads are left out where a pass happens to see them."""
     head_on_network: float = 10.0

@@ -1,6 +1,6 @@
 """The image orientation prior: where the camera stands, from an image; sharper than from keypoints alone.
 
-Nine points leave the turn of a torso open; a picture shows a collar, a chin, the back of a head. Thunder, the
+Nine points leave the turn of a torso open; an image shows a collar, a chin, the back of a head. Thunder, the
 embedded keypoint network, has learned from photos to see all that before it asks for points. Its features of
 a square around head and chest, and of the mirrored square, go with the keypoints and with what those tell
 into small networks, trained by `tools/train_image_prior.py` on rendered people. Like the keypoint prior they
@@ -21,17 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from phq_data.arrays import FloatArray
+from phq_data.arrays import Float32Array, FloatArray
 from phq_data.models import onnx
 from phq_data.models.keypoints import SHOULDERS, head_centre, upper_size
 from phq_data.models.movenet.crops import CROP, crop_square
 from phq_data.models.orientation.keypoint_prior import USED, features, load_keypoint_prior, mirror
 
-Maps = NDArray[np.float32]
 DATA_FILE = Path(__file__).parents[2] / "data" / "image_orientation_prior.safetensors"
 NETWORK = "movenet-thunder"
 PADDING = 2.3
-"""Side of the square over the breadth of the shoulders: head and chest, closer than the detector looks."""
+"""Side of the square over the breadth of the shoulders: head and chest, tighter than the detector's."""
 CODE_VERSION = 1  # raise it when the same weights would give other predictions
 
 
@@ -39,21 +38,21 @@ CODE_VERSION = 1  # raise it when the same weights would give other predictions
 class ImageOrientationPrior:
     """An ensemble of E networks: maps to W channels cell by cell, then H hidden numbers twice."""
 
-    mean: FloatArray  # [D] of what is `known` without the picture
+    mean: FloatArray  # [D] of what is `known` without the image
     deviation: FloatArray  # [D]
-    squeeze: Maps  # [E, C, W]
-    squeeze_bias: Maps  # [E, W]
-    cells: Maps  # [E, W * 64, H]
-    points: Maps  # [E, D, H]
-    first_bias: Maps  # [E, H]
-    second: Maps  # [E, H, H]
-    second_bias: Maps  # [E, H]
-    last: Maps  # [E, H, 8]
-    last_bias: Maps  # [E, 8]
+    squeeze: Float32Array  # [E, C, W]
+    squeeze_bias: Float32Array  # [E, W]
+    cells: Float32Array  # [E, W * 64, H]
+    points: Float32Array  # [E, D, H]
+    first_bias: Float32Array  # [E, H]
+    second: Float32Array  # [E, H, H]
+    second_bias: Float32Array  # [E, H]
+    last: Float32Array  # [E, H, 8]
+    last_bias: Float32Array  # [E, 8]
 
     @property
     def digest(self) -> str:
-        """Hex digest of all numbers and of how the picture is looked at."""
+        """Hex digest of all numbers and of how the image is cropped."""
         state = hashlib.sha256(f"{CODE_VERSION} {PADDING} {onnx.embedded_model(NETWORK).sha256}".encode())
         for array in vars(self).values():
             state.update(np.ascontiguousarray(array).tobytes())
@@ -69,7 +68,7 @@ class ImageOrientationPrior:
     def predict(
         self,
         keypoints: FloatArray,  # [N, 17, 3] COCO-17 with scores
-        maps: Maps,  # [N, 2, C, 8, 8] Thunder's features of the square and of its mirror image
+        maps: Float32Array,  # [N, 2, C, 8, 8] Thunder's features of the square and of its mirror image
     ) -> tuple[FloatArray, FloatArray]:
         """(directions [N, 2, 3] of chest and head to the camera, standard deviations [N, 2] per coordinate).
 
@@ -84,7 +83,7 @@ class ImageOrientationPrior:
         apart = np.sum((straight - mirrored) ** 2, axis=-1) / 12
         return (straight + mirrored) / 2, np.sqrt((spread + other) / 2 + apart)
 
-    def _ensemble(self, points: FloatArray, maps: Maps) -> tuple[FloatArray, FloatArray]:
+    def _ensemble(self, points: FloatArray, maps: Float32Array) -> tuple[FloatArray, FloatArray]:
         """(mean directions [N, 2, 3], variances [N, 2])."""
         standard = ((points - self.mean) / self.deviation).astype(np.float32)
         cells = maps.reshape(*maps.shape[:2], -1)  # [N, C, 64]
@@ -112,7 +111,7 @@ def image_features(
     image: NDArray[np.uint8],  # [H, W, 3]
     people: Sequence[FloatArray],  # keypoints [17, 3] in pixels of the image
     threads: int = 1,
-) -> Maps:
+) -> Float32Array:
     """Thunder's features [N, 2, C, 8, 8] of the squares around people, straight and mirrored."""
     crops = np.empty((len(people), 2, CROP, CROP, 3), np.uint8)
     for crop, keypoints in zip(crops, people, strict=True):
@@ -131,7 +130,7 @@ def square_around(keypoints: FloatArray) -> tuple[float, float, float]:
     return float(x), float(y), float(side)
 
 
-def _silu(values: Maps) -> Maps:
+def _silu(values: Float32Array) -> Float32Array:
     return (values / (1.0 + np.exp(-np.clip(values, -40, 40)))).astype(np.float32)
 
 

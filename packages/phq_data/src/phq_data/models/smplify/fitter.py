@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +13,11 @@ from scipy.spatial.transform import Rotation
 from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import AnnyBody, load_body
-from phq_data.compatibility import first_names
+from phq_data.models.fingerprints import fingerprint
 from phq_data.models.orientation.image_prior import ImageOrientationPrior, image_features, load_image_prior
 from phq_data.models.orientation.keypoint_prior import KeypointOrientationPrior, load_keypoint_prior
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
-from phq_data.models.smplify.initializations import initial_states, picture_tilt, pixels_per_metre
+from phq_data.models.smplify.initializations import image_tilt, initial_states, pixels_per_metre
 from phq_data.models.smplify.objective import Objective, Observations, State, observe
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
@@ -34,7 +33,7 @@ UNSEEN = 1.0
 class Prepared:
     """A person to fit, and from where they seem to be seen."""
 
-    request: FitRequest  # without its picture
+    request: FitRequest  # without its image
     directions: FloatArray  # [2, 3] predicted directions to the camera in the frames of chest and head
     deviation: FloatArray  # [2] their standard deviations per coordinate; inf = no prediction
 
@@ -42,7 +41,7 @@ class Prepared:
 class SmplifyFitter:
     """A `PreparingFitter` on the free body. Deterministic; a person's fit does not depend on the batch.
 
-    Where a request has a picture, the image orientation prior is used; where not, the keypoint prior.
+    Where a request has an image, the image orientation prior is used; where not, the keypoint prior.
     """
 
     body = "anny"
@@ -57,20 +56,16 @@ class SmplifyFitter:
             "left_hip": self.config.hip_offset,
         }
         self._skeleton = Skeleton.of(self._body, self.config.shape_directions, offsets)
-        uses_prior = self.config.view_trust > 0
-        self.needs_image = uses_prior and self.config.view_picture
+        uses_prior = self.config.orientation_prior_weight > 0
+        self.needs_image = uses_prior and self.config.orientation_prior_image
         self._keypoint_prior: KeypointOrientationPrior | None = load_keypoint_prior() if uses_prior else None
         self._image_prior: ImageOrientationPrior | None = load_image_prior() if self.needs_image else None
         skeleton = b"".join(array.tobytes() for array in vars(self._skeleton).values())
-        facts = {
-            "version": CODE_VERSION,
-            "config": first_names(self.config),
-            "skeleton": hashlib.sha256(skeleton).hexdigest(),
-            "views": self._keypoint_prior.digest if self._keypoint_prior else "",
-            "looks": self._image_prior.digest if self._image_prior else "",
-        }
-        state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        self.fingerprint = f"smplify-{state.hexdigest()[:12]}"
+        self.fingerprint = fingerprint(
+            "smplify", CODE_VERSION, self.config, skeleton=hashlib.sha256(skeleton).hexdigest(),
+            views=self._keypoint_prior.digest if self._keypoint_prior else "",  # names of version 1
+            looks=self._image_prior.digest if self._image_prior else "",
+        )  # fmt: skip
         rows = [self._body.landmark(name) for name in JOINT_NAMES]
         self._breadth = float(
             np.linalg.norm(
@@ -120,15 +115,15 @@ class SmplifyFitter:
         observed = self._with_prior(observed, prepared, sure)
 
         # Every person is tried as detected and with left and right of the torso exchanged.
-        yaws = 2 * np.pi * np.arange(config.starts) / config.starts
+        yaws = 2 * np.pi * np.arange(config.initializations) / config.initializations
         both = observed.take(np.repeat(np.arange(count), 2))
         both = both.exchanged(np.tile([False, True], count))
         state = initial_states(self._skeleton, both, yaws)
-        tried = 2 * config.starts
+        tried = 2 * config.initializations
         objective = Objective.of(
-            self._skeleton, config, both.take(np.repeat(np.arange(2 * count), config.starts))
+            self._skeleton, config, both.take(np.repeat(np.arange(2 * count), config.initializations))
         )
-        surcharge = np.tile(np.repeat([0.0, config.exchange_cost], config.starts), count)
+        surcharge = np.tile(np.repeat([0.0, config.exchange_cost], config.initializations), count)
         state, _, _ = minimise(objective.blunted(4.0), state, config.first_iterations)
         cost = objective.cost(state) + surcharge
 
@@ -144,7 +139,7 @@ class SmplifyFitter:
         best = np.argmin(cost, axis=1)
         winner = best + tried * np.arange(count)
         chosen, picked = state.take(winner), objective.take(winner)
-        exchanged = best >= config.starts
+        exchanged = best >= config.initializations
         fits = self._records(keypoints, sizes, picked, chosen, state, cost, finished[winner], exchanged)
         spread = picked.yaw_std(chosen)
         return [
@@ -166,8 +161,8 @@ class SmplifyFitter:
             np.stack([p.directions for p in prepared]),
             np.stack([p.deviation for p in prepared]),
         )
-        upright = (picture_tilt(observed.pixels, sure) == 0) & (sure.sum(1) > 0)
-        floor, share = self.config.view_floor, np.sqrt(self.config.view_trust)
+        upright = (image_tilt(observed.pixels, sure) == 0) & (sure.sum(1) > 0)
+        floor, share = self.config.orientation_prior_floor, np.sqrt(self.config.orientation_prior_weight)
         trust = np.where(upright[:, None], share / np.hypot(deviation, floor), 0.0)
         return replace(observed, directions=directions, direction_trust=trust)
 

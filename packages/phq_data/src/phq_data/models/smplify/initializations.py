@@ -39,8 +39,8 @@ def pixels_per_metre(
     return np.where(usable, found, fallback)
 
 
-def picture_tilt(pixels: FloatArray, weights: FloatArray) -> FloatArray:
-    """Angle [N] by which the person is turned clockwise in the picture: from shoulders to head, radians."""
+def image_tilt(pixels: FloatArray, weights: FloatArray) -> FloatArray:
+    """Angle [N] by which the person is turned clockwise in the image: from shoulders to head, radians."""
 
     def centre(rows: slice) -> tuple[FloatArray, FloatArray]:
         weight = weights[:, rows]
@@ -57,10 +57,10 @@ def picture_tilt(pixels: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def initial_states(skeleton: Skeleton, observed: Observations, yaws: FloatArray) -> State:
-    """N people times S yaws, people first: neutral bodies placed over the keypoints by weak perspective."""
+    """N people times yaws [S] (radians), people first: neutral bodies over the keypoints."""
     count, initializations = len(observed.pixels), len(yaws)
     sure = observed.weights / (1.0 + (observed.deviation / 0.03) ** 2)
-    tilt = picture_tilt(observed.pixels, sure)
+    tilt = image_tilt(observed.pixels, sure)
     about_view = np.zeros((count, 3, 3))
     about_view[:, 2, 2] = 1.0
     about_view[:, 0, 0] = about_view[:, 1, 1] = np.cos(tilt)

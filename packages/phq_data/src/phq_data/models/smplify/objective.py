@@ -49,7 +49,7 @@ class Observations:
     direction_trust: FloatArray  # [M, 2] one over the standard deviation of each direction; 0 = no prediction
 
     def take(self, index: NDArray[np.intp]) -> Observations:
-        """The chosen rows."""
+        """The rows `index` [R]."""
         return Observations(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def exchanged(self, where: NDArray[np.bool_]) -> Observations:
@@ -65,7 +65,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class State:
-    """A body for each of M problems."""
+    """A body for each of M people."""
 
     root: FloatArray  # [M, 3, 3] body to camera
     values: FloatArray  # [M, 12 + K] place, angles, shape
@@ -92,7 +92,7 @@ class State:
         return np.stack([self.place[:, 0] * depth, self.place[:, 1] * depth, depth], axis=-1)
 
     def take(self, index: NDArray[np.intp]) -> State:
-        """The chosen rows."""
+        """The rows `index` [R]."""
         return State(self.root[index], self.values[index])
 
     def moved(self, step: FloatArray) -> State:
@@ -100,7 +100,7 @@ class State:
         return State(self.root @ rotation_matrix(step[:, ROOT]), self.values + step[:, 3:])
 
     def updated(self, rows: NDArray[np.intp], other: State) -> State:
-        """With some rows replaced."""
+        """With `rows` [R] replaced by those of `other`."""
         root, values = self.root.copy(), self.values.copy()
         root[rows], values[rows] = other.root, other.values
         return State(root, values)
@@ -108,7 +108,7 @@ class State:
 
 @dataclass(frozen=True)
 class Objective:
-    """The objective over M observations. `take` and `sharpened` make related problems."""
+    """The objective over M observations. `take` and `blunted` make related objectives."""
 
     skeleton: Skeleton
     config: SmplifyConfig
@@ -121,7 +121,7 @@ class Objective:
         return cls(skeleton, config, observed, config.outlier)
 
     def take(self, index: NDArray[np.intp]) -> Objective:
-        """The same objective for the chosen rows."""
+        """The same objective for the rows `index` [R]."""
         return replace(self, observed=self.observed.take(index))
 
     def blunted(self, factor: float) -> Objective:

@@ -11,15 +11,15 @@ class SmplifyConfig:
 
     focal_long_sides: float = 1.4
     """Focal length over the photo's long side: between a phone's wide lens (0.75) and a portrait lens (2)."""
-    starts: int = 4
+    initializations: int = 4
     """Yaws around the circle that every person is fitted from, as detected and exchanged."""
     exchange_cost: float = 6.0
     """Detectors take the left shoulder for the right now and then, in views from behind with the head turned
     most of all. What believing so costs: -2 log of how often it happens."""
     first_iterations: int = 10
-    """Steps that every start gets."""
+    """Steps that every initialization gets."""
     finalists: int = 3
-    """Starts that go on."""
+    """Initializations that go on."""
     iterations: int = 40
     """Steps that a finalist gets at most."""
     shape_directions: int = 5
@@ -49,19 +49,19 @@ class SmplifyConfig:
     hip_offset: tuple[float, float, float] = (-0.011, 0.040, 0.020)
 
     # The orientation prior: `image_prior`, or `keypoint_prior` alone.
-    view_picture: bool = True
+    orientation_prior_image: bool = True
     """Use the image, which is opened once more and costs two passes of Thunder a person."""
-    view_trust: float = 3.0
+    orientation_prior_weight: float = 3.0
     """Its share of the cost; 0 = do without. Measured on rendered people that it was not trained on: above 1
     because keypoints' errors go together, which the cost does not know."""
-    view_floor: float = 0.05
+    orientation_prior_floor: float = 0.05
     """Added to the prior's own standard deviation of a direction's coordinates."""
 
     # What people do.
     upright_pitch: float = 22.0
     """Torso leaning towards or away from the camera (the camera's own elevation is in it)."""
     upright_roll: float = 12.0
-    """Torso leaning sideways in the picture."""
+    """Torso leaning sideways in the image."""
     head_turn: tuple[float, float, float] = (18.0, 30.0, 11.0)
     """Neck and head together: nod, turn, tilt."""
     neck_head_difference: float = 9.0

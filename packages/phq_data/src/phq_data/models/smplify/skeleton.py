@@ -1,4 +1,4 @@
-"""The nine keypoints that a fit looks at, as functions of pose and shape, with exact derivatives.
+"""The nine keypoints that a fit uses, as functions of pose and shape, with exact derivatives.
 
 A fit never skins the mesh: nose, eyes and ears ride on the head, shoulders on the chest, hips on the pelvis
 below a bent waist. Arrays are batched over M problems (people times starts); frames as in `bodies.anny`.

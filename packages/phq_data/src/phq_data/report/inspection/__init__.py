@@ -1,7 +1,7 @@
-"""Everything known about one file, photo, person, fit or portrait of a workspace, and a picture of it."""
+"""Everything known about one file, photo, person, fit or portrait of a workspace, and an image of it."""
 
 from phq_data.report.inspection.find import Inspection, InspectionError, inspect
-from phq_data.report.inspection.picture import draw, write_picture
+from phq_data.report.inspection.image import draw, write_image
 from phq_data.report.inspection.text import show
 
-__all__ = ["Inspection", "InspectionError", "draw", "inspect", "show", "write_picture"]
+__all__ = ["Inspection", "InspectionError", "draw", "inspect", "show", "write_image"]

@@ -49,7 +49,7 @@ class _Hit:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Rows of all tables that belong to one thing. Pictures are left out; `picture.draw` reads them."""
+    """Rows of all tables that belong to one thing. Images are left out; `image.draw` reads them."""
 
     kind: Kind
     id: str
@@ -112,11 +112,9 @@ def _by_id(workspace: Workspace, prefix: str) -> _Hit | None:
     hits: dict[str, _Hit] = {}
     for kind, folder, key in _TABLES:
         photo_key = "item" if kind == "file" else "photo_id"
-        has_uri = kind in ("file", "photo")
-        for part in workspace.parts(folder):
-            columns = list(dict.fromkeys([key, photo_key, *(["uri"] if has_uri else [])]))
-            table = workspace.read_part(folder, part, columns)
-            for row in table.filter(pc.starts_with(table[key], pattern=prefix)).to_pylist():
+        uri = ["uri"] if kind in ("file", "photo") else []
+        for part, rows in workspace.search(folder, key, prefix, list({key, photo_key, *uri})):
+            for row in rows.to_pylist():
                 # A photo is also a file of the plan: the later table says more.
                 hits[row[key]] = _Hit(kind, row[key], part, row[photo_key], row.get("uri", ""))
     if prefix in hits:
@@ -159,12 +157,8 @@ def _only(hits: Sequence[_Hit], what: str, advice: str) -> _Hit | None:
 
 def _nothing(workspace: Workspace, text: str) -> str:
     names = {
-        unquote(uri).rpartition("/")[2]: item
-        for part in workspace.parts("plan")
-        for item, uri in (
-            (row["item"], row["uri"])
-            for row in workspace.read_part("plan", part, ["item", "uri"]).to_pylist()
-        )
+        unquote(row["uri"]).rpartition("/")[2]: row["item"]
+        for row in workspace.table("plan", ["item", "uri"]).to_pylist()
     }
     if not names:
         return f"there is nothing called '{text}': the workspace {workspace.url} is empty"
@@ -236,11 +230,7 @@ def _person_of(hit: _Hit, people: list[Row], fits: list[Row], portraits: list[Ro
 
 def _files(workspace: Workspace, item: str) -> list[Row]:
     """All files of the plan with these bytes: copies of a photo may lie in other parts."""
-    found = []
-    for part in workspace.parts("plan"):
-        table = workspace.read_part("plan", part)
-        found += table.filter(pc.equal(table["item"], item)).to_pylist()
-    return found
+    return [row for _, rows in workspace.search("plan", "item", item) for row in rows.to_pylist()]
 
 
 def _json_row(row: Row) -> Row:

@@ -21,8 +21,8 @@ from phq_data.text import printable
 _STYLES = {"kept": "green", "rejected": "yellow", "failed": "red"}
 
 
-def show(inspection: Inspection, console: Console, screen: ScreenConfig, picture: str = "") -> None:
-    """Print everything, upstream first; `screen` gives the limits, `picture` the file to look at."""
+def show(inspection: Inspection, console: Console, screen: ScreenConfig, image: str = "") -> None:
+    """Print everything, upstream first; `screen` gives the limits, `image` the file to look at."""
     console.print(_line(f"{inspection.kind} {inspection.id}", "bold"))
     _file(inspection, console)
     _photo(inspection, console)
@@ -31,9 +31,9 @@ def show(inspection: Inspection, console: Console, screen: ScreenConfig, picture
     for portrait in inspection.portraits:
         _portrait(inspection, portrait, console, screen)
     _ledger(inspection, console)
-    if picture:
+    if image:
         console.print()
-        console.print(_line(f"picture  {picture}"), soft_wrap=True)
+        console.print(_line(f"image  {image}"), soft_wrap=True)
 
 
 def _file(inspection: Inspection, console: Console) -> None:
@@ -64,7 +64,7 @@ def _photo(inspection: Inspection, console: Console) -> None:
     people = f"{len(inspection.people)}" if inspection.people else "none found"
     _facts(
         [
-            ("picture", size),
+            ("image", size),
             ("orientation", f"EXIF {photo['orientation']}" if photo["orientation"] != 1 else None),
             ("taken", photo["exif_time"]),
             ("bytes at", photo["key"]),
@@ -108,11 +108,12 @@ def _fit(fit: Row, console: Console) -> None:
     end = "converged" if fit["converged"] else "did not converge"
     open_yaw, seen = fit.get("yaw_std"), fit.get("orientation_prior")
     spread = None if open_yaw is None else f"{np.degrees(open_yaw):.1f}° as the fit sees it"
-    guess = None
+    prior = None
     if seen is not None:
         yaws = [np.degrees(np.arctan2(seen[3 * i], seen[3 * i + 2])) for i in (0, 1)]
-        doubts = [np.degrees(np.arctan(seen[6 + i])) for i in (0, 1)]
-        guess = f"chest yaw {yaws[0]:.0f}° ± {doubts[0]:.0f}°, head yaw {yaws[1]:.0f}° ± {doubts[1]:.0f}°"
+        deviations = [np.degrees(np.arctan(seen[6 + i])) for i in (0, 1)]
+        chest, head = (f"{yaw:.0f}° ± {std:.0f}°" for yaw, std in zip(yaws, deviations, strict=True))
+        prior = f"chest yaw {chest}, head yaw {head}"
     _facts(
         [
             ("by", f"{fit['fitter']}, body {fit['body']}, {end}"),
@@ -121,7 +122,7 @@ def _fit(fit: Row, console: Console) -> None:
             ("neck, head", " ".join(f"{angle:.0f}°" for angle in pose)),
             ("best fits near", ends),
             ("yaw known to", spread),
-            ("guessed before", guess),
+            ("orientation prior", prior),
         ],
         console,
     )
@@ -136,7 +137,7 @@ def _portrait(inspection: Inspection, row: Row, console: Console, screen: Screen
         [
             ("camera", f"yaw {yaw:.1f}°, pitch {pitch:.1f}°, roll {roll:.1f}°"),
             ("window", f"{side:.0f} photo pixels at ({x:.0f}, {y:.0f}), {row['crop_mode']} crop"),
-            ("picture", f"{row['size']} x {row['size']}, {row['codec']}"),
+            ("image", f"{row['size']} x {row['size']}, {row['codec']}"),
             ("made with", ", ".join(f"{role} {name}" for role, name in models.items())),
         ],
         console,
@@ -181,7 +182,7 @@ def _same(inspection: Inspection, portrait_id: str, console: Console) -> None:
     ]
     if others:
         role = "stays" if mine["representative"] else f"{mine['distance']} bits from the one that stays"
-        _facts([("same picture", f"{', '.join(others)}; this one {role}")], console)
+        _facts([("same image", f"{', '.join(others)}; this one {role}")], console)
 
 
 def _ledger(inspection: Inspection, console: Console) -> None:

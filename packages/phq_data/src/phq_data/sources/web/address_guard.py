@@ -1,7 +1,7 @@
 """Which addresses may be asked: http and https, no passwords inside, and no machine of a private network.
 
 A list of addresses or a redirect could point at a router, a cloud's metadata service or a program on this
-machine. The name is resolved before the request, and the address that really answered is looked at again,
+machine. The name is resolved before the request, and the address that really answered is checked again,
 because a name may point elsewhere a moment later.
 """
 
@@ -61,7 +61,7 @@ class AddressGuard:
         return url
 
     def check_peer(self, url: str, stream: Any) -> None:
-        """Look at the address that answered (`network_stream` of an httpx answer)."""
+        """Check the address that answered (`network_stream` of an httpx answer)."""
         if stream is None:
             return
         parts = urlsplit(url)

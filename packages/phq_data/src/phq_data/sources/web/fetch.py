@@ -1,6 +1,6 @@
 """Downloading a photo: checked on the way in, hashed on the way, never whole in memory.
 
-The bytes stream into a temporary file; its first bytes must be those of a picture, its size within the limit,
+The bytes stream into a temporary file; its first bytes must be those of an image, its size within the limit,
 its end there. Only then it gets its name.
 """
 
@@ -102,7 +102,7 @@ class Fetcher:
                 raise PermanentError("empty", "the file is empty")
             if not kind:
                 _kind(head, reply)
-                raise PermanentError("truncated", f"a picture of {len(head)} bytes")
+                raise PermanentError("truncated", f"an image of {len(head)} bytes")
             file.flush()
             os.fsync(file.fileno())
         if sha1 and other.hexdigest() != sha1.lower():
@@ -115,7 +115,7 @@ def _kind(head: bytes, reply: Reply) -> str:
     if kind is None:
         stated = reply.headers.get("content-type", "").split(";")[0][:60]
         raise PermanentError(
-            "not_an_image", f"its first bytes are those of no picture; the server calls it '{stated}'"
+            "not_an_image", f"its first bytes are those of no image; the server calls it '{stated}'"
         )
     return kind
 

@@ -1,4 +1,4 @@
-"""From downloads to plan rows: where the bytes lie, what is recorded of rights, which part names them."""
+"""From downloads to plan items: where the bytes lie, what is recorded of rights, which part names them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from phq_data import schema
-from phq_data.records import Row
+from phq_data.records import PlanItem, Provenance
 from phq_data.sources.plan import Plan, photo_key
 from phq_data.sources.terms import TERMS, Permission
 from phq_data.sources.web.fetch import Fetched
@@ -58,15 +58,15 @@ class Planner:
 
     def append(self, files: Sequence[File]) -> int:
         """A new plan part of these files; its number."""
-        rows = [self._row(file, new=True) for file in files]
-        part = self._plan.append(rows)
+        part = self._plan.append([self._item(file, new=True) for file in files])
         self._journal.planned(files, part)
         return part
 
     def amend(self, part: int, files: Sequence[File]) -> None:
         """Put what became of files, at another try, into the part that names them."""
-        uris = self._plan.workspace.read_part("plan", part, ["uri"])["uri"].to_pylist()
-        self._plan.amend(part, {uris.index(file.candidate.uri): self._row(file, new=False) for file in files})
+        uris = [uri for uri, _ in self._plan.names(part)]
+        items = {uris.index(file.candidate.uri): self._item(file, new=False) for file in files}
+        self._plan.amend(part, items)
 
     def restate(self, files: Sequence[File]) -> list[int]:
         """Put the rights that are stated now into the rows of photos that are planned; the changed parts.
@@ -77,22 +77,21 @@ class Planner:
         for part in reversed(self._plan.parts):
             if not wanted:
                 break
-            changes: dict[int, Row] = {}
-            rows = self._plan.workspace.read_part("plan", part, ["uri", "sha256"]).to_pylist()
-            for position, row in enumerate(rows):
-                file = wanted.pop((row["uri"], row["sha256"]), None)
-                if file is not None:
-                    rights = self._rights(file)
-                    if rights["permission"] is None:
-                        del rights["permission"]
-                    changes[position] = rights
+            changes = {
+                position: self._rights(wanted.pop(name))
+                for position, name in enumerate(self._plan.names(part))
+                if name in wanted
+            }
             if changes:
                 self._plan.amend(part, changes)
                 touched.append(part)
         return touched
 
     def reconcile(self, queries: Sequence[str]) -> None:
-        """A run that was killed after it wrote a part and before it said so: say so now."""
+        """A run that was killed after it wrote a part and before it said so: say so now. Parts of the plan
+        that are lost: their files are to be planned again.
+        """
+        self._journal.unplan(self._plan.parts)
         after = 0
         while files := self._journal.unplanned(self._provider, queries, after):
             after = files[-1].seq
@@ -104,52 +103,54 @@ class Planner:
             for part in reversed(self._plan.parts):
                 if not lost:
                     break
-                rows = self._plan.workspace.read_part("plan", part, ["uri", "sha256"]).to_pylist()
-                found = [lost.pop(key) for row in rows if (key := (row["uri"], row["sha256"])) in lost]
+                found = [lost.pop(name) for name in self._plan.names(part) if name in lost]
                 self._journal.planned(found, part)
 
-    def _row(self, file: File, *, new: bool) -> Row:
-        """The plan row of a file; `new` when the plan has no row of it yet that this one replaces."""
-        candidate, provenance = file.candidate, self._rights(file)
+    def _item(self, file: File, *, new: bool) -> PlanItem:
+        """The plan's item of a file; `new` when the plan has none of it yet that this one replaces."""
+        candidate = file.candidate
         same_as: str | None = None
         if file.sha256:
             same_as = self._plan.owners.get(file.sha256)
             if same_as == candidate.uri and not new:
                 same_as = None
             self._plan.owners.setdefault(file.sha256, candidate.uri)
-        return {
-            "item": file.sha256 or schema.make_id(candidate.uri),
-            "size": _size(file),
-            "mtime_ns": -1,
-            "sha256": file.sha256,
-            "key": file.key,
-            "error": file.reason,
-            "message": file.message,
-            "same_as": same_as,
-            "provider": self._provider,
-            "source": file.query,
-            "uri": candidate.uri,
-            **provenance,
-        }
+        return PlanItem(
+            item=file.sha256 or schema.make_id(candidate.uri),
+            size=_size(file),
+            mtime_ns=-1,
+            sha256=file.sha256,
+            key=file.key,
+            error=file.reason,
+            message=file.message,
+            same_as=same_as,
+            provider=self._provider,
+            source=file.query,
+            uri=candidate.uri,
+            **asdict(self._rights(file)),
+        )
 
-    def _rights(self, file: File) -> Row:
-        """The columns of provenance."""
-        provenance = asdict(file.candidate.provenance)
-        provenance["file_url"] = provenance["file_url"] or file.candidate.url
-        provenance["rights_checked_at"] = provenance["rights_checked_at"] or self._today
-        provenance["rights_evidence"] = self._evidence(file)
-        if self._permission is not None:
-            provenance["permission"] = self._permission.to_json()
-        return provenance
+    def _rights(self, file: File) -> Provenance:
+        """What is recorded of the rights in a file."""
+        stated = file.candidate.provenance
+        return replace(
+            stated,
+            file_url=stated.file_url or file.candidate.url,
+            rights_checked_at=stated.rights_checked_at or self._today,
+            rights_evidence=self._evidence(file),
+            permission=self._permission.to_json() if self._permission else stated.permission,
+        )
 
     def _evidence(self, file: File) -> str:
         """JSON: what was stated about rights and by whom, and what the site said when we came."""
         terms = TERMS.get(self._provider)
-        record = {**file.candidate.stated, **json.loads(file.seen)}
-        if file.candidate.provenance.rights_evidence:
-            record["stated"] = file.candidate.provenance.rights_evidence
-        if terms is not None:
-            record["terms"] = f"{terms.page}, checked {terms.checked}"
+        evidence = file.candidate.provenance.rights_evidence
+        record = {
+            **file.candidate.stated,
+            **json.loads(file.seen),
+            **({"stated": evidence} if evidence else {}),
+            **({"terms": f"{terms.page}, checked {terms.checked}"} if terms else {}),
+        }
         return json.dumps(record, sort_keys=True, ensure_ascii=False)
 
 

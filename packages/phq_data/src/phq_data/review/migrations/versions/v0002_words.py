@@ -61,9 +61,9 @@ def _facts(text: str) -> str:
     if "yaw_error" in facts["numbers"] and numbers["expected_yaw_error"] is not None:
         numbers["expected_yaw_error"] = math.radians(numbers["expected_yaw_error"])  # was degrees
     models = json.loads(facts["models"])  # was JSON within JSON
-    return json.dumps(
-        {**facts, "numbers": numbers, "photo": _renamed(facts["photo"], _PHOTO), "models": models}
-    )
+    photo = _renamed(facts["photo"], _PHOTO)
+    reasons = ["uncertain" if reason == "doubtful" else reason for reason in facts["reasons"]]
+    return json.dumps({**facts, "numbers": numbers, "photo": photo, "models": models, "reasons": reasons})
 
 
 def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The picture of an inspection: the photo with people, key points and windows, and its portraits below.
+"""The image of an inspection: the photo with people, key points and windows, and its portraits below.
 
 Each portrait is a row of three: as cut (with the key points), with the posed rig, and cut out by its mask.
 """
@@ -15,10 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from phq_data.images.codecs import PhotoError, decode_struct
 from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.model_set import load_rig
+from phq_data.pipeline.photos import read_photo
 from phq_data.records import Row
 from phq_data.report.inspection.find import Inspection
-from phq_data.report.page import load_rig
 from phq_data.report.sheets import cut_out, shrink
 from phq_data.text import shown_name
 from phq_data.workspace import Workspace, WorkspaceError
@@ -41,8 +42,8 @@ _BONES = (
 )  # fmt: skip
 
 
-def write_picture(workspace: Workspace, inspection: Inspection) -> str:
-    """Write the picture to `inspect/<id>.png` in the workspace; returns its full path.
+def write_image(workspace: Workspace, inspection: Inspection) -> str:
+    """Write the image to `inspect/<id>.png` in the workspace; returns its full path.
 
     Raises `WorkspaceError` when it cannot be written.
     """
@@ -52,7 +53,7 @@ def write_picture(workspace: Workspace, inspection: Inspection) -> str:
 
 
 def draw(workspace: Workspace, inspection: Inspection) -> bytes:
-    """The picture as a PNG. What cannot be read is said in its place."""
+    """The image as a PNG. What cannot be read is said in its place."""
     blocks: list[Image.Image] = [_heading(inspection)]
     if inspection.photo is not None:
         blocks.append(_photo(workspace, inspection))
@@ -138,12 +139,12 @@ def _portraits(workspace: Workspace, inspection: Inspection, portraits: Sequence
         return []
     wanted = {row["portrait_id"] for row in portraits}
     table = workspace.read_part("tables/portraits", inspection.part, ["portrait_id", "image", "mask"])
-    pictures = {row["portrait_id"]: row for row in _matching(table, wanted)}
+    images = {row["portrait_id"]: row for row in _matching(table, wanted)}
     verdicts = {row["portrait_id"]: row for row in inspection.verdicts}
     rig = load_rig(workspace)
     blocks = []
     for row in portraits:
-        found = pictures[row["portrait_id"]]
+        found = images[row["portrait_id"]]
         try:
             image, mask = decode_struct(found["image"]), decode_struct(found["mask"])
         except PhotoError as error:
