@@ -109,7 +109,7 @@ def finish(workspace: Workspace, config: PipelineConfig) -> None:
     done = workspace.part_info("tables/duplicates", 0)
     if done is not None and done.fingerprint == expected:
         return
-    screened = records.from_table(Candidate, workspace.table("screened", records.columns(Candidate)))
+    screened = workspace.records(Candidate)
     found = duplicates([one for one in screened if one.kept], config.dedup)
     workspace.write_part("tables/duplicates", 0, records.to_table(Duplicate, found), expected)
 
