@@ -10,7 +10,7 @@ import pytest
 from phq_data import schema
 
 SOURCE = Path(__file__).resolve().parent.parent / "packages" / "phq_data" / "src" / "phq_data"
-ROOMS = ("stages", "models", "synthesis", "review", "sources", "pipeline")
+ROOMS = ("stages", "models", "synthesis", "review", "sources", "pipeline", "evaluation")
 COLUMNS = frozenset(name for table in schema.SCHEMAS.values() for name in table.names)
 
 READERS = {
@@ -20,6 +20,7 @@ READERS = {
     "stages/uncertainty.py": "error_probability.json",
     "review/migrations/versions/v0002_words.py": "a database of version 1",
     "review/agreement.py": "counts of the log by kind of entry",
+    "evaluation/tables.py": "the JSON of the consistency report",
     "sources/rights.py": "rights.json of a folder",
     "sources/unsplash_lite.py": "the TSV files of a dataset of Unsplash",
     "sources/wikimedia.py": "answers of the API",

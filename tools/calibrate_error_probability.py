@@ -62,9 +62,8 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
     workspace = Workspace.open(str(folder))
     rig = PortraitRig.load(workspace.path("rig.safetensors"))
     errors = accuracy.measure(workspace, read_truth(truth), rig)
-    table = workspace.table("portraits", records.columns(Labelled))
-    portraits = {one.portrait_id: one for one in records.from_table(Labelled, table)}
-    fits = {one.fit_id: one for one in records.from_table(Fit, workspace.table("fits"))}
+    portraits = {one.portrait_id: one for one in workspace.records(Labelled)}
+    fits = {one.fit_id: one for one in workspace.records(Fit)}
     numbers = {
         row["item"]: json.loads(row["evidence"])
         for part in workspace.parts("ledger/screen")

@@ -30,6 +30,7 @@ from phq_data.models import onnx
 from phq_data.models.movenet.crops import crop_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
+from phq_data.records import Keypoints, Label, Pose, Record, columns, from_table
 from phq_data.rig import rotation_matrix
 from phq_data.synthesis.truth import read_truth
 
@@ -39,6 +40,20 @@ COMPONENTS, WIDTH, HIDDEN, MEMBERS = 192, 64, 256, 1
 CHI = 1.538
 """Median length of three normal numbers: what an error over a true standard deviation is."""
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 60, 96, 3e-3, 0.1, 0.1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rendered(Record):
+    """What is read of a rendered person: not the mask."""
+
+    table = "truth"
+    index: int
+    uri: str
+    camera: Label
+    pose: Pose
+    keypoints: Keypoints
+    head_pixels: float
+    visible: float
 
 
 @dataclass(frozen=True)
@@ -72,25 +87,25 @@ def collect(path: Path, folder: Path) -> None:
 
 def _people(folder: Path) -> Iterator[tuple[FloatArray, FloatArray, int, NDArray[np.float16]]]:
     detector = MoveNetDetector()
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for row in read_truth(folder / "truth.parquet").drop_columns(["mask"]).to_pylist():
-        groups.setdefault(row["index"], []).append(row)
+    groups: dict[int, list[Rendered]] = {}
+    for one in from_table(Rendered, read_truth(folder / "truth.parquet", list(columns(Rendered)))):
+        groups.setdefault(one.index, []).append(one)
     for index, group in sorted(groups.items()):
         rng = np.random.default_rng([7, index])
-        image = np.asarray(Image.open(folder / "photos" / group[0]["uri"]).convert("RGB"))
+        image = np.asarray(Image.open(folder / "photos" / group[0].uri).convert("RGB"))
         detected = [person.keypoints for person in detector.detect(image)]
-        named = [{"person_id": str(i), "keypoints": points.ravel()} for i, points in enumerate(detected)]
-        for row, match in zip(group, match_people(group, named), strict=True):
-            if match and row["visible"] >= 0.5:
-                points = detected[int(match)]
-                yield points, _directions(row), index, _maps(image, points, rng)
+        true, heads = [one.keypoints for one in group], [one.head_pixels for one in group]
+        for one, match in zip(group, match_people(true, heads, detected), strict=True):
+            if match is not None and one.visible >= 0.5:
+                points = detected[match]
+                yield points, _directions(one), index, _maps(image, points, rng)
 
 
-def _directions(row: dict[str, Any]) -> FloatArray:
-    camera, _ = cameras.from_label(row["camera"])
+def _directions(person: Rendered) -> FloatArray:
+    camera, _ = cameras.from_label(person.camera)
     chest = np.asarray(camera, np.float64)[:3, 3]
     chest = chest / np.linalg.norm(chest)
-    pose = np.array(row["pose"])
+    pose = person.pose
     return np.stack([chest, (rotation_matrix(pose[:3]) @ rotation_matrix(pose[3:])).T @ chest])
 
 

@@ -10,22 +10,18 @@ from phq_data.rig import rotation_matrix
 
 
 def test_two_people_are_matched_by_place_even_when_sides_are_swapped():
-    def person(x: float, swap: bool = False) -> list[float]:
+    def person(x: float, swap: bool = False) -> np.ndarray:
         points = np.zeros((17, 3))
         points[:5] = (x, 50, 0.8)
         points[5], points[6] = (x + 40, 120, 0.9), (x - 40, 120, 0.9)
         if swap:
             points[[5, 6]] = points[[6, 5]]
-        return points.ravel().tolist()
+        return points
 
-    truth = [{"keypoints": person(100), "head_pixels": 60.0}, {"keypoints": person(300), "head_pixels": 60.0}]
-    seen = [
-        {"person_id": "right", "keypoints": person(305, swap=True)},
-        {"person_id": "far", "keypoints": person(900)},
-        {"person_id": "left", "keypoints": person(95)},
-    ]
-    assert matching.match_people(truth, seen) == ["left", "right"]
-    assert matching.match_people(truth, seen[1:2]) == ["", ""]
+    truth, heads = [person(100), person(300)], [60.0, 60.0]
+    right, far, left = person(305, swap=True), person(900), person(95)
+    assert matching.match_people(truth, heads, [right, far, left]) == [2, 0]
+    assert matching.match_people(truth, heads, [far]) == [None, None]
 
 
 def test_somebody_far_away_is_nobody():

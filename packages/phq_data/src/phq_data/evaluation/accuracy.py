@@ -16,13 +16,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
 from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.evaluation.matching import angle_between, match_people, share, spread, wrapped
+from phq_data.records import (
+    Corner,
+    EncodedImage,
+    Keypoints,
+    Label,
+    Pose,
+    Record,
+    TruePerson,
+    columns,
+    from_table,
+)
 from phq_data.rig import PortraitRig, rotation_matrix
 from phq_data.schema import SchemaError
 from phq_data.workspace import Workspace, WorkspaceError
@@ -34,8 +45,43 @@ OCTANTS = tuple(range(-180, 180, 45))
 
 _HEAD = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "head_top")
 _SHOULDERS = ("left_shoulder", "right_shoulder")
-_VERDICT = ["portrait_id", "kept", "reasons", "error_probability", "expected_yaw_error"]
 _ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "neck_deg", "head_deg")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Detected(Record):
+    table = "people"
+    photo_id: str
+    person_id: str
+    keypoints: Keypoints
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Portrait(Record):
+    table = "portraits"
+    portrait_id: str
+    person_id: str
+    camera: Label
+    pose: Pose
+    window: Corner
+    landmark_error: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Mask(Record):
+    table = "portraits"
+    portrait_id: str
+    mask: EncodedImage
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Verdict(Record):
+    table = "screened"
+    portrait_id: str
+    kept: bool
+    reasons: tuple[str, ...]
+    error_probability: float
+    expected_yaw_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +127,8 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
     Raises `WorkspaceError` when the workspace holds none of the photos or is not built to its end.
     """
     present = set(workspace.table("photos", ["photo_id"])["photo_id"].to_pylist())
-    rows = [row for row in truth.to_pylist() if row["photo_id"] in present]
-    if not rows:
+    true = [person for person in from_table(TruePerson, truth) if person.photo_id in present]
+    if not true:
         raise WorkspaceError(
             f"the workspace {workspace.url} holds none of the photos of this truth; build it from the folder "
             "`photos` beside the truth file"
@@ -92,22 +138,30 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
             f"the workspace {workspace.url} is not built to its end, so people would count as not found: run "
             "the same `phq build` again"
         )
-    people = _group(workspace.table("people", ["photo_id", "person_id", "keypoints"]).to_pylist(), "photo_id")
-    columns = ["portrait_id", "person_id", "camera", "pose", "window", "size", "landmark_error"]
-    portraits = {row["person_id"]: row for row in workspace.table("portraits", columns).to_pylist()}
-    screened = {row["portrait_id"]: row for row in workspace.table("screened", _VERDICT).to_pylist()}
+    detected: dict[str, list[_Detected]] = {}
+    for seen in workspace.records(_Detected):
+        detected.setdefault(seen.photo_id, []).append(seen)
+    groups: dict[str, list[TruePerson]] = {}
+    for person in true:
+        groups.setdefault(person.photo_id, []).append(person)
+    portraits = {one.person_id: one for one in workspace.records(_Portrait)}
+    verdicts = {one.portrait_id: one for one in workspace.records(_Verdict)}
     found: list[PersonError] = []
-    wanted: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {}
-    for photo_id, group in sorted(_group(rows, "photo_id").items()):
-        matches = match_people(group, people.get(photo_id, []))
-        for row, person_id in zip(group, matches, strict=True):
-            if not row["scored"]:
+    wanted: dict[str, tuple[int, TruePerson, _Portrait]] = {}
+    for photo_id, group in sorted(groups.items()):
+        others = detected.get(photo_id, [])
+        heads = [one.head_pixels for one in group]
+        seen_points = [one.keypoints for one in others]
+        matches = match_people([one.keypoints for one in group], heads, seen_points)
+        for person, match in zip(group, matches, strict=True):
+            if not person.scored:
                 continue
+            person_id = "" if match is None else others[match].person_id
             portrait = portraits.get(person_id)
-            verdict = screened.get(portrait["portrait_id"], {}) if portrait else {}
-            found.append(_error(row, person_id, portrait, verdict, rig))
+            verdict = verdicts.get(portrait.portrait_id) if portrait else None
+            found.append(_error(person, person_id, portrait, verdict, rig))
             if portrait:
-                wanted[portrait["portrait_id"]] = (len(found) - 1, row, portrait)
+                wanted[portrait.portrait_id] = (len(found) - 1, person, portrait)
     if not found:
         raise WorkspaceError(
             "nobody in these photos is seen well enough to count: `phq synthesize` more of them"
@@ -150,57 +204,55 @@ def worst(errors: Sequence[PersonError], count: int = 20) -> list[PersonError]:
 
 
 def _error(
-    row: dict[str, Any],
+    person: TruePerson,
     person_id: str,
-    portrait: dict[str, Any] | None,
-    verdict: dict[str, Any],
+    portrait: _Portrait | None,
+    verdict: _Verdict | None,
     rig: PortraitRig,
 ) -> PersonError:
-    best = _off_joints(row, row["camera"], row["pose"], row["window"], rig)
-    base: dict[str, Any] = {
-        "photo_id": row["photo_id"], "index": row["index"], "order": row["order"],
-        "true_yaw": float(np.degrees(row["yaw"])), "true_pitch": float(np.degrees(row["pitch"])),
-        "head_pixels": row["head_pixels"], "person_id": person_id,
-        "shoulder_floor": best[0], "head_floor": best[1],
-    }  # fmt: skip
+    shoulder_floor, head_floor = _off_joints(person, person.camera, person.pose, person.window, rig)
+    lost = PersonError(
+        photo_id=person.photo_id, index=person.index, order=person.order,
+        true_yaw=float(np.degrees(person.yaw)), true_pitch=float(np.degrees(person.pitch)),
+        head_pixels=person.head_pixels, person_id=person_id,
+        shoulder_floor=shoulder_floor, head_floor=head_floor,
+    )  # fmt: skip
     if portrait is None:
-        return PersonError(**base)
-    cam2world, _ = cameras.from_label(portrait["camera"])
+        return lost
+    cam2world, _ = cameras.from_label(portrait.camera)
     yaw, pitch, roll = (float(a) for a in cameras.angles(cam2world))
-    turned = wrapped(yaw - row["yaw"])
-    facing = np.cos(yaw) * np.cos(row["yaw"]) < 0
-    pose, true_pose = np.array(portrait["pose"], np.float64), np.array(row["pose"], np.float64)
-    neck, true_neck = rotation_matrix(pose[:3]), rotation_matrix(true_pose[:3])
-    head, true_head = rotation_matrix(pose[3:]), rotation_matrix(true_pose[3:])
-    shoulders, face = _off_joints(row, portrait["camera"], portrait["pose"], portrait["window"], rig)
-    return PersonError(
-        **base,
-        portrait_id=portrait["portrait_id"],
-        kept=bool(verdict.get("kept", False)),
-        reasons=", ".join(verdict.get("reasons") or [])[:60],
+    turned = wrapped(yaw - person.yaw)
+    facing = np.cos(yaw) * np.cos(person.yaw) < 0
+    neck, true_neck = rotation_matrix(portrait.pose[:3]), rotation_matrix(person.pose[:3])
+    head, true_head = rotation_matrix(portrait.pose[3:]), rotation_matrix(person.pose[3:])
+    shoulders, face = _off_joints(person, portrait.camera, portrait.pose, portrait.window, rig)
+    return dataclasses.replace(
+        lost,
+        portrait_id=portrait.portrait_id,
+        kept=verdict is not None and verdict.kept,
+        reasons=", ".join(verdict.reasons if verdict else ())[:60],
         yaw=float(np.degrees(yaw)),
         yaw_deg=float(np.degrees(abs(turned))),
-        pitch_deg=float(np.degrees(abs(pitch - row["pitch"]))),
-        roll_deg=float(np.degrees(abs(wrapped(roll - row["roll"])))),
+        pitch_deg=float(np.degrees(abs(pitch - person.pitch))),
+        roll_deg=float(np.degrees(abs(wrapped(roll - person.roll)))),
         neck_deg=_degrees_between(neck, true_neck),
         head_deg=_degrees_between(head, true_head),
         gaze_deg=_degrees_between(neck @ head, true_neck @ true_head),
         confused=bool(facing and abs(turned) > CONFUSED),
         shoulder_share=shoulders,
         head_share=face,
-        error_probability=float(verdict.get("error_probability", float("nan"))),
-        expected_yaw_error_deg=float(np.degrees(_or_nan(verdict.get("expected_yaw_error")))),
-        residual=float(portrait["landmark_error"]),
+        error_probability=verdict.error_probability if verdict else float("nan"),
+        expected_yaw_error_deg=float(np.degrees(_or_nan(verdict.expected_yaw_error if verdict else None))),
+        residual=portrait.landmark_error,
     )
 
 
 def _off_joints(
-    row: dict[str, Any], label: ArrayLike, pose: ArrayLike, window: ArrayLike, rig: PortraitRig
+    person: TruePerson, label: FloatArray, pose: FloatArray, window: FloatArray, rig: PortraitRig
 ) -> tuple[float, float]:
     """Mean distance of the rig's shoulders and of its head from the true ones, as shares of the side."""
-    corner = np.asarray(window, np.float64)
     seen, _ = cameras.project(rig.posed_landmarks(pose), *cameras.from_label(label))
-    truth = (np.array(row["joints"]).reshape(-1, 2) - corner[:2]) / corner[2]
+    truth = (person.joints - window[:2]) / window[2]
 
     def apart(names: Sequence[str]) -> float:
         rows = [JOINT_NAMES.index(name) for name in names]
@@ -213,24 +265,25 @@ def _off_joints(
 def _with_masks(
     workspace: Workspace,
     errors: list[PersonError],
-    wanted: dict[str, tuple[int, dict[str, Any], dict[str, Any]]],
+    wanted: dict[str, tuple[int, TruePerson, _Portrait]],
 ) -> list[PersonError]:
     """The errors with `mask_iou`; masks are read part by part, since all at once would not fit."""
     result = list(errors)
     for part in workspace.parts("tables/portraits"):
-        for row in workspace.read_part("tables/portraits", part, ["portrait_id", "mask"]).to_pylist():
-            if row["portrait_id"] not in wanted:
+        masks = workspace.read_part("tables/portraits", part, columns(_Mask))
+        for one in from_table(_Mask, masks):
+            if one.portrait_id not in wanted:
                 continue
-            position, truth, portrait = wanted[row["portrait_id"]]
-            alpha = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])).convert("L"))
+            position, person, portrait = wanted[one.portrait_id]
+            alpha = np.asarray(Image.open(io.BytesIO(one.mask.bytes)).convert("L"))
             try:
-                whole = Image.open(io.BytesIO(truth["mask"]["bytes"])).convert("L")
+                whole = Image.open(io.BytesIO(person.mask.bytes)).convert("L")
             except (OSError, TypeError) as error:
                 raise SchemaError(
-                    f"the truth's mask of photo {truth['index']} cannot be read: make the truth again with "
+                    f"the truth's mask of photo {person.index} cannot be read: make the truth again with "
                     "`phq synthesize`"
                 ) from error
-            iou = mask_overlap(alpha, whole, np.array(portrait["window"]))
+            iou = mask_overlap(alpha, whole, portrait.window)
             result[position] = dataclasses.replace(result[position], mask_iou=iou)
     return result
 
@@ -267,10 +320,3 @@ def _or_nan(value: float | None) -> float:
 
 def _degrees_between(one: FloatArray, other: FloatArray) -> float:
     return float(np.degrees(angle_between(one, other)))
-
-
-def _group(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row[key], []).append(row)
-    return groups

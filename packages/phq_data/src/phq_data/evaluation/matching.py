@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,15 +14,17 @@ MATCH_DISTANCE = 0.8
 _FACE, _SHOULDERS = slice(0, 5), slice(5, 7)
 
 
-def match_people(truth: Sequence[dict[str, Any]], detected: Sequence[dict[str, Any]]) -> list[str]:
-    """The `person_id` of each true person of one photo, "" where nobody was detected.
+def match_people(
+    truth: Sequence[FloatArray],  # [17, 3] each: x, y in pixels, visibility
+    heads: Sequence[float],  # heights of their heads, pixels
+    detected: Sequence[FloatArray],  # [17, 3] each: x, y in pixels, score
+) -> list[int | None]:
+    """Who of `detected` each true person of one photo is; None where nobody was detected.
 
     Optimal one-to-one assignment of middles of shoulders and faces, so that swapped sides still match.
     """
-    true = [middles(np.reshape(row["keypoints"], (17, 3))[:, :2]) for row in truth]
-    seen = [middles(np.reshape(person["keypoints"], (17, 3))) for person in detected]
-    found = match(true, seen, [row["head_pixels"] for row in truth], MATCH_DISTANCE)
-    return ["" if j is None else detected[j]["person_id"] for j in found]
+    true = [middles(keypoints[:, :2]) for keypoints in truth]
+    return match(true, [middles(keypoints) for keypoints in detected], heads, MATCH_DISTANCE)
 
 
 def match(

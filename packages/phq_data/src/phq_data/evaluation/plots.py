@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,26 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from phq_data import camera as cameras
+from phq_data.arrays import FloatArray
 from phq_data.evaluation import calibration
 from phq_data.evaluation.accuracy import OCTANTS, PersonError, by_octant
+from phq_data.records import Corner, EncodedImage, Label, Pose, Record, TruePerson, columns, from_table
 from phq_data.rendering.renderer import overlay, render_mesh
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Portrait(Record):
+    """What is drawn of a portrait."""
+
+    table = "portraits"
+    portrait_id: str
+    image: EncodedImage
+    camera: Label
+    pose: Pose
+    window: Corner
+
 
 _PANELS: tuple[tuple[str, str, float | None], ...] = (
     ("yaw_deg", "yaw error, degrees", 5.0),
@@ -112,48 +128,48 @@ def worst_sheet(
     workspace: Workspace, truth: pa.Table, chosen: Sequence[PersonError], rig: PortraitRig, size: int = 224
 ) -> bytes:
     """A sheet of portraits, each beside its label and the true label drawn over it, as JPEG."""
-    known = {(row["photo_id"], row["order"]): row for row in truth.drop_columns(["mask"]).to_pylist()}
+    known = {(person.photo_id, person.order): person for person in from_table(TruePerson, truth)}
     images = _images(workspace, {e.portrait_id for e in chosen})
     tiles = []
     for error in chosen:
         portrait = images.get(error.portrait_id)
         if portrait is not None:
             tiles.append(_tile(error, portrait, known[(error.photo_id, error.order)], rig, size))
-    columns = 3
+    across = 3
     sheet = Image.new(
-        "RGB", (columns * (3 * size + 8), max(-(-len(tiles) // columns), 1) * (size + 34)), "white"
+        "RGB", (across * (3 * size + 8), max(-(-len(tiles) // across), 1) * (size + 34)), "white"
     )
     for position, tile in enumerate(tiles):
-        sheet.paste(tile, (position % columns * (3 * size + 8), position // columns * (size + 34)))
+        sheet.paste(tile, (position % across * (3 * size + 8), position // across * (size + 34)))
     out = io.BytesIO()
     sheet.save(out, "JPEG", quality=88)
     return out.getvalue()
 
 
 def true_overlay(
-    image: NDArray[np.uint8], rig: PortraitRig, row: dict[str, Any], window: NDArray[np.float64]
+    image: NDArray[np.uint8], rig: PortraitRig, person: TruePerson, window: FloatArray
 ) -> NDArray[np.uint8]:
     """The rig as the truth has it, over a portrait [S, S, 3] that shows `window` (x, y, side)."""
-    true = np.array(row["window"])
+    true = person.window
     share = true[2] / window[2]
     inner = cameras.INTRINSICS.copy()
     inner[:2, :2] *= share
     inner[:2, 2] = (0.5 * true[2] + true[:2] - window[:2]) / window[2]
-    cam2world, _ = cameras.from_label(row["camera"])
+    cam2world, _ = cameras.from_label(person.camera)
     drawn = render_mesh(
-        rig.posed(row["pose"]), rig.faces, cam2world, inner, len(image), np.array([0.55, 0.8, 0.5])
+        rig.posed(person.pose), rig.faces, cam2world, inner, len(image), np.array([0.55, 0.8, 0.5])
     )
     alpha = drawn.rgba[..., 3:] * np.float32(0.6 / 255)
     return np.asarray(np.round(image * (1 - alpha) + drawn.rgba[..., :3] * alpha), np.uint8)
 
 
 def _tile(
-    error: PersonError, portrait: dict[str, Any], row: dict[str, Any], rig: PortraitRig, size: int
+    error: PersonError, portrait: _Portrait, person: TruePerson, rig: PortraitRig, size: int
 ) -> Image.Image:
-    opened = Image.open(io.BytesIO(portrait["image"]["bytes"])).convert("RGB").resize((size, size))
+    opened = Image.open(io.BytesIO(portrait.image.bytes)).convert("RGB").resize((size, size))
     image = np.asarray(opened)
-    ours = overlay(image, rig, portrait["camera"], portrait["pose"])
-    theirs = true_overlay(image, rig, row, np.array(portrait["window"]))
+    ours = overlay(image, rig, portrait.camera, portrait.pose)
+    theirs = true_overlay(image, rig, person, portrait.window)
     tile = Image.new("RGB", (3 * size, size + 30), "white")
     tile.paste(Image.fromarray(np.concatenate([image, ours, theirs], axis=1)), (0, 0))
     draw = ImageDraw.Draw(tile)
@@ -172,15 +188,14 @@ def _tile(
     return tile
 
 
-def _images(workspace: Workspace, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    columns = ["portrait_id", "image", "camera", "pose", "window"]
+def _images(workspace: Workspace, wanted: set[str]) -> dict[str, _Portrait]:
+    found: dict[str, _Portrait] = {}
     for part in workspace.parts("tables/portraits"):
         ids = workspace.read_part("tables/portraits", part, ["portrait_id"])["portrait_id"].to_pylist()
         rows = [i for i, name in enumerate(ids) if name in wanted]
         if rows:
-            for row in workspace.read_part("tables/portraits", part, columns).take(rows).to_pylist():
-                found[row["portrait_id"]] = row
+            table = workspace.read_part("tables/portraits", part, columns(_Portrait)).take(rows)
+            found |= {one.portrait_id: one for one in from_table(_Portrait, table)}
     return found
 
 

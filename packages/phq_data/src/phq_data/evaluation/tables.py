@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from phq_data.arrays import FloatArray
 from phq_data.evaluation import calibration
 from phq_data.evaluation.accuracy import PersonError, by_octant
 from phq_data.evaluation.equivariance import ANGLES, KINDS
+from phq_data.records import TruePerson, from_table
 
 SHOWN = 10
 """Unread files that the table names."""
@@ -57,19 +59,19 @@ def accuracy_table(errors: Sequence[PersonError]) -> str:
 
 def conditions(errors: Sequence[PersonError], truth: pa.Table, least: int = 8) -> str:
     """What makes labels worse: shares and errors before the screening, by what is in the image, as text."""
-    rows = {(row["photo_id"], row["order"]): row for row in truth.drop_columns(["mask"]).to_pylist()}
+    people = {(person.photo_id, person.order): person for person in from_table(TruePerson, truth)}
     up = {"raised", "waving", "behind_head", "sideways", "phone", "chin"}
-    tests: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
-        ("head height, pixels", lambda r: _bin(r["head_pixels"], (48, 96, 192))),
-        ("true pitch, degrees", lambda r: _bin(float(np.degrees(r["pitch"])), (-25, -10, 10, 25))),
-        ("head turned, degrees", lambda r: _bin(_turned(r["pose"]), (15, 30, 50))),
-        ("arms up", lambda r: str(sum(arm in up for arm in r["arms"].split()))),
-        ("people in the photo", lambda r: str(r["people"])),
-        ("partly covered", lambda r: "yes" if r["visible"] < 0.9 else "no"),
-        ("hair", lambda r: r["hair"]),
-        ("hat", lambda r: r["hat"] or "none"),
-        ("neckline", lambda r: r["clothes"].split()[0]),
-        ("collar", lambda r: r["clothes"].split()[1]),
+    tests: tuple[tuple[str, Callable[[TruePerson], str]], ...] = (
+        ("head height, pixels", lambda p: _bin(p.head_pixels, (48, 96, 192))),
+        ("true pitch, degrees", lambda p: _bin(float(np.degrees(p.pitch)), (-25, -10, 10, 25))),
+        ("head turned, degrees", lambda p: _bin(_turned(p.pose), (15, 30, 50))),
+        ("arms up", lambda p: str(sum(arm in up for arm in p.arms.split()))),
+        ("people in the photo", lambda p: str(p.people)),
+        ("partly covered", lambda p: "yes" if p.visible < 0.9 else "no"),
+        ("hair", lambda p: p.hair),
+        ("hat", lambda p: p.hat or "none"),
+        ("neckline", lambda p: p.clothes.split()[0]),
+        ("collar", lambda p: p.clothes.split()[1]),
     )
     lines = [
         f"{'condition':<32} {'people':>6} {'found':>6} {'kept':>6} {'yaw':>6} {'>15':>6} "
@@ -78,7 +80,7 @@ def conditions(errors: Sequence[PersonError], truth: pa.Table, least: int = 8) -
     for name, value in tests:
         groups: dict[str, list[PersonError]] = {}
         for error in errors:
-            groups.setdefault(value(rows[(error.photo_id, error.order)]), []).append(error)
+            groups.setdefault(value(people[(error.photo_id, error.order)]), []).append(error)
         for key in sorted(groups, key=_in_order):
             group = groups[key]
             labelled = [e for e in group if e.portrait_id]
@@ -143,7 +145,7 @@ def _in_order(key: str) -> tuple[int, float, str]:
     return rank, float(start) if start.lstrip("-").replace(".", "").isdigit() else 0.0, key
 
 
-def _turned(pose: Sequence[float]) -> float:
+def _turned(pose: FloatArray) -> float:
     """Degrees that neck and head turn to a side together."""
     return float(np.degrees(abs(pose[1] + pose[4])))
 

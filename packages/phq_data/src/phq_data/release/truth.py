@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from phq_data import parquet, schema
+from phq_data import parquet, records, schema
 from phq_data.errors import ReleaseError
 from phq_data.evaluation.matching import match_people
+from phq_data.records import Record
 from phq_data.release.rows import Truth
 from phq_data.synthesis import truth as photographs
 from phq_data.workspace import Workspace
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _TruePerson(Record):
+    table = "truth"
+    photo_id: str
+    camera: records.Label
+    pose: records.Pose
+    keypoints: records.Keypoints
+    head_pixels: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Detected(Record):
+    table = "people"
+    photo_id: str
+    person_id: str
+    keypoints: records.Keypoints
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Portrait(Record):
+    table = "portraits"
+    person_id: str
+    portrait_id: str
+
 
 _COLUMNS = ["portrait_id", "truth_camera", "truth_pose"]
 
@@ -55,21 +83,22 @@ def _by_portrait(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _by_people(path: Path, workspace: Workspace) -> dict[str, dict[str, Any]]:
-    columns = [name for name in schema.TRUTH.names if name != "mask"]
-    people: dict[str, list[dict[str, Any]]] = {}
-    for row in photographs.read_truth(path, columns).to_pylist():
-        people.setdefault(row["photo_id"], []).append(row)
-    detected: dict[str, list[dict[str, Any]]] = {}
-    for row in workspace.table("people", ["photo_id", "person_id", "keypoints"]).to_pylist():
-        if row["photo_id"] in people:
-            detected.setdefault(row["photo_id"], []).append(row)
-    portrait_of = {
-        row["person_id"]: row["portrait_id"]
-        for row in workspace.table("portraits", ["person_id", "portrait_id"]).to_pylist()
-    }
+    people: dict[str, list[_TruePerson]] = {}
+    table = photographs.read_truth(path, list(records.columns(_TruePerson)))
+    for one in records.from_table(_TruePerson, table):
+        people.setdefault(one.photo_id, []).append(one)
+    detected: dict[str, list[_Detected]] = {}
+    for person in workspace.records(_Detected):
+        if person.photo_id in people:
+            detected.setdefault(person.photo_id, []).append(person)
+    portrait_of = {one.person_id: one.portrait_id for one in workspace.records(_Portrait)}
     known = {}
     for photo_id, found in sorted(detected.items()):
-        for row, person_id in zip(people[photo_id], match_people(people[photo_id], found), strict=True):
-            if person_id in portrait_of:
-                known[portrait_of[person_id]] = {"truth_camera": row["camera"], "truth_pose": row["pose"]}
+        group = people[photo_id]
+        heads = [one.head_pixels for one in group]
+        seen_points = [one.keypoints for one in found]
+        matches = match_people([one.keypoints for one in group], heads, seen_points)
+        for one, match in zip(group, matches, strict=True):
+            if match is not None and (portrait := portrait_of.get(found[match].person_id)):
+                known[portrait] = {"truth_camera": one.camera.tolist(), "truth_pose": one.pose.tolist()}
     return known

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phq_data.records import Decision, from_table, to_table
+from phq_data.records import Decision, to_table
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
 from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry
 from phq_data.workspace import Workspace, WorkspaceError, part_key
@@ -46,7 +46,7 @@ def append(workspace: Workspace, decisions: Sequence[Decision]) -> int:
 
 def published(workspace: Workspace) -> list[Decision]:
     """The decisions in the workspace's table."""
-    return from_table(Decision, workspace.table("decisions"))
+    return workspace.records(Decision)
 
 
 def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:

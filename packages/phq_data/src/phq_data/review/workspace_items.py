@@ -91,8 +91,7 @@ def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[It
 
 def duplicates(workspace: Workspace) -> frozenset[str]:
     """Near-duplicates that another portrait stands for."""
-    members = from_table(Duplicate, workspace.table("duplicates"))
-    return frozenset(one.portrait_id for one in members if not one.representative)
+    return frozenset(one.portrait_id for one in workspace.records(Duplicate) if not one.representative)
 
 
 def content(workspace: Workspace, part: int, duplicates: frozenset[str]) -> str:

@@ -38,6 +38,8 @@ from phq_data import compatibility, old_schema, parquet, schema
 from phq_data.files import TEMPORARY, file_system
 from phq_data.foreign import first_line, parse_json
 from phq_data.old_schema import FOOTER
+from phq_data.records import R, from_table
+from phq_data.records import columns as columns_of
 from phq_data.workspace import locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
 
@@ -299,6 +301,10 @@ class Workspace:
         if not tables:
             return wanted.empty_table()
         return pa.concat_tables([schema.complete(table, wanted) for table in tables])
+
+    def records(self, kind: type[R]) -> list[R]:
+        """All rows of the table of a record class, as records; only its columns are read."""
+        return from_table(kind, self.table(kind.table, columns_of(kind)))
 
     def kept(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The portraits that passed the screening, near-duplicates once: rows of table `portraits`."""
