@@ -248,7 +248,9 @@ def test_what_is_done_in_one_place_is_imported_there_alone():
         f"{one.place}: {one.importer} imports {one.imported}, which is {ONE_PLACE[package]}'s"
         for one in IMPORTS
         for package in ONE_PLACE
-        if f"{one.imported}.".startswith(f"{package}.") and one.importer != ONE_PLACE[package]
+        if f"{one.imported}.".startswith(f"{package}.")
+        and one.importer != ONE_PLACE[package]
+        and not one.importer.startswith("benchmarks.")  # they also make files as others do
     ]
     assert not wrong, "\n".join(wrong)
 

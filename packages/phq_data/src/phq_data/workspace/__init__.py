@@ -42,6 +42,7 @@ from phq_data.records import R, from_table
 from phq_data.records import columns as columns_of
 from phq_data.workspace import locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
+from phq_data.workspace.layout import former, part_key
 
 __all__ = ["FORMAT", "PartInfo", "Workspace", "WorkspaceBusyError", "WorkspaceError", "explained", "part_key"]
 
@@ -241,11 +242,14 @@ class Workspace:
         Parts of PHQ 0.1 carry no digest: they are decoded, and what can be is taken for whole.
         """
         try:
-            return parquet.damaged(bytes(self._fs.cat_file(self._place(folder, index))))
+            found = parquet.damaged(bytes(self._fs.cat_file(self._place(folder, index))))
+            if found is None:
+                self.read_part(folder, index)
         except FileNotFoundError:
             return False
-        except OSError:
+        except (OSError, WorkspaceError):
             return True
+        return bool(found)
 
     def made(self) -> list[str]:
         """Folders whose part i was made of part i of the plan: ledgers, which are the marks, then tables."""
@@ -260,7 +264,7 @@ class Workspace:
 
     def parts(self, folder: str) -> list[int]:
         """The numbers of the parts in a folder, ascending."""
-        names = [*self._names(folder), *self._names(_former(folder))]
+        names = [*self._names(folder), *self._names(former(folder))]
         found = (re.fullmatch(r"part-(\d+)\.parquet", name) for name in names)
         return sorted({int(match[1]) for match in found if match})
 
@@ -273,8 +277,8 @@ class Workspace:
     def _place(self, folder: str, index: int) -> str:
         """Where a part lies: under the folder's former name while it was not carried over."""
         path = self.path(part_key(folder, index))
-        if (former := _former(folder)) and not self._fs.exists(path):
-            old = self.path(part_key(former, index))
+        if (before := former(folder)) and not self._fs.exists(path):
+            old = self.path(part_key(before, index))
             return old if self._fs.exists(old) else path
         return path
 
@@ -422,8 +426,8 @@ class Workspace:
         for folder in ["plan", *(f"tables/{name}" for name in self._names("tables")), *self._stages()]:
             for index in self.parts(folder):
                 self._carry_over_part(folder, index)
-            if former := _former(folder):
-                self.remove_folder(former)
+            if before := former(folder):
+                self.remove_folder(before)
         if self.exists("config.json"):
             with contextlib.suppress(
                 ValueError, AttributeError
@@ -444,15 +448,3 @@ class Workspace:
             except WorkspaceError:  # its footer is whole, its pages are not
                 return
             self.write_part(folder, index, rows, info.fingerprint, info.extra, info.content)
-
-
-def _former(folder: str) -> str:
-    """What the ledger of a stage was called before; "" where nothing was."""
-    first, _, name = folder.partition("/")
-    old = compatibility.first_stage_name(name)
-    return f"{first}/{old}" if first == "ledger" and old != name else ""
-
-
-def part_key(folder: str, index: int) -> str:
-    """Where part `index` of a folder lies."""
-    return f"{folder}/part-{index:05d}.parquet"
