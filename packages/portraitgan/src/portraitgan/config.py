@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from typing import Literal
 
 from phq_data import typed_json
@@ -387,6 +388,18 @@ ABLATIONS: dict[str, Callable[[ModelConfig], ModelConfig]] = {
 }
 
 
+_MOST = {
+    **dict.fromkeys(("generator.mapping_layers", "discriminator.mapping_layers"), 64),
+    **dict.fromkeys((
+        "generator.z_dim", "generator.w_dim", "generator.backbone.resolution",
+        "generator.backbone.channel_max", "generator.grid.features", "generator.grid.depth",
+        "generator.decoder.hidden", "generator.render.resolution", "generator.image_resolution", "discriminator.channel_max",
+        "discriminator.condition_dim",
+    ), 8192),
+}  # fmt: skip
+"""Limits of a config that somebody else wrote: beyond them a network takes all memory before it is wrong."""
+
+
 def _check(config: ModelConfig) -> None:
     """Raise `ConfigError` unless the networks can be built."""
     generator, discriminator = config.generator, config.discriminator
@@ -399,25 +412,8 @@ def _check(config: ModelConfig) -> None:
     for name, size in sizes.items():
         if size < 8 or size & (size - 1):
             raise ConfigError(f"{name} must be a power of two of at least 8, not {size}")
-    counts = {
-        "generator.z_dim": generator.z_dim,
-        "generator.w_dim": generator.w_dim,
-        "generator.backbone.channel_max": generator.backbone.channel_max,
-        "generator.grid.features": generator.grid.features,
-        "generator.grid.depth": generator.grid.depth,
-        "generator.decoder.hidden": generator.decoder.hidden,
-        "discriminator.channel_max": discriminator.channel_max,
-        "discriminator.condition_dim": discriminator.condition_dim,
-        "generator.image_resolution": generator.image_resolution,
-        "generator.backbone.resolution": generator.backbone.resolution,
-        "generator.render.resolution": generator.render.resolution,
-    }
-    layers = {
-        "generator.mapping_layers": generator.mapping_layers,
-        "discriminator.mapping_layers": discriminator.mapping_layers,
-    }
-    limits = {**dict.fromkeys(counts.items(), 8192), **dict.fromkeys(layers.items(), 64)}
-    for (name, number), most in limits.items():
+    for name, most in _MOST.items():
+        number = attrgetter(name)(config)
         if not 1 <= number <= most:
             raise ConfigError(f"{name} must lie between 1 and {most}, not {number}")
     if len(generator.grid.axes) != 3 or any(sorted(plane) != [0, 1, 2] for plane in generator.grid.axes):

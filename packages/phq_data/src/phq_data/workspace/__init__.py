@@ -228,12 +228,10 @@ class Workspace:
         table_name, stage = (name, "") if first == "tables" else (first, name)
         try:
             with self._parquet(path) as file:
-                size = self._fs.size(path)
-                table = old_schema.read(file, size, table_name, columns or None, stage=stage)
+                table = old_schema.read(file, self._fs.size(path), table_name, columns or None, stage=stage)
         except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
-            raise WorkspaceError(
-                f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
-            ) from error
+            why = f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
+            raise WorkspaceError(why) from error
         return table.replace_schema_metadata(None)
 
     def damaged(self, folder: str, index: int) -> bool:
