@@ -32,7 +32,7 @@ def test_a_sentence_is_no_failure_and_a_traceback_is_one(monkeypatch, tmp_path):
     found = fuzz.fuzz(tmp_path, 0, 60, inputs=5)
     assert (found.inputs, found.tracebacks, found.failures) == (5, 0, []) and found.peak_mib > 10
 
-    one(monkeypatch, lambda data, folder: {}["missing"])
+    one(monkeypatch, lambda data, folder: dict[str, int]()["missing"])
     found = fuzz.fuzz(tmp_path, 0, 60, inputs=3, keep=tmp_path / "kept")
     assert found.tracebacks == 3
     assert found.failures[0][:2] == ("kind", 0) and found.failures[0][2].startswith("KeyError: 'missing'")

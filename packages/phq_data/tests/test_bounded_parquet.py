@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phq_data import bounded_parquet
-from phq_data.parquet import SizeError
+from phq_data.bounded_parquet import SizeError
 
 
 def written(table, **options):

@@ -1,6 +1,7 @@
 """A workspace as a whole: settings are on record when its parts carry them, and what is behind is named."""
 
 import multiprocessing
+from typing import Any
 
 import pytest
 
@@ -133,7 +134,7 @@ def test_without_a_lock_a_change_while_reading_is_noticed(toys):
 
 
 def screened(name, phash, kept=True):
-    numbers = dict.fromkeys(
+    numbers: dict[str, Any] = dict.fromkeys(
         ("blur", "exposure_low", "exposure_high", "contrast", "effective_resolution", "padding",
          "landmark_error", "shoulder_error", "mask_share", "overlap", "error_probability"), 0.5,
     )  # fmt: skip

@@ -162,7 +162,8 @@ def fresh(networks: tuple[Generator, Discriminator]) -> Iterator[tuple[Generator
 
 
 def conditions(official: Official, phase: str) -> losses.Conditions:
-    return losses.Conditions(*(official.tensor(f"in/{phase}/{name}") for name in ("z", "c", "pose")))
+    z, camera, coarse_pose = (official.tensor(f"in/{phase}/{name}") for name in ("z", "c", "pose"))
+    return losses.Conditions(z, camera, coarse_pose)
 
 
 def schedule(images: int) -> losses.Schedule:
