@@ -26,8 +26,7 @@ FLOORS = {
         {"errors", "arrays", "text", "process_pool"},
         {"foreign"},
         {"command_line", "files", "parquet", "restricted_pickle", "typed_json"},
-        {"bounded_parquet"},
-        {"compatibility"},
+        {"compatibility", "parquet_limits"},
         {"camera", "config", "schema"},
         {"old_schema"},
         {"records", "rig"},
@@ -62,7 +61,7 @@ LIGHT_CORE = {
     "",  # the package itself: `__version__`
     "errors", "arrays", "text", "process_pool", "command_line", "compatibility", "camera", "files", "schema",
     "typed_json", "old_schema", "parquet", "records", "rig", "workspace", "restricted_pickle", "foreign",
-    "bounded_parquet",
+    "parquet_limits",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once
 }  # fmt: skip
 """What `portraitgan` may import of `phq_data`, beside `release.reader`."""
