@@ -61,7 +61,8 @@ accuracy-compare: setup-demo ## Label 200 photos of known truth under several se
 	$(RUN)/phq accuracy ablate accuracy-out/compare/photos --truth accuracy-out/compare/truth.parquet \
 	    --workspace accuracy-out/compare-workspace $(if $(JSON),--json)
 
-test: setup lint types pytest ## Everything that must pass: lint, types, lock, tests
+test: setup lint ## Everything that must pass: lint, types, lock, tests
+	@$(MAKE) --no-print-directory --jobs 2 types pytest  # mypy keeps one core busy only
 
 lint: setup
 	$(RUN)/ruff check .

@@ -120,9 +120,8 @@ def _change_somewhere(document: list[Any], rng: random.Random) -> None:
     action = rng.randrange(6)
     if action == 0 and here is not document:
         del here[key]
-    elif action == 1 and isinstance(here, dict):
-        name = str(key)
-        here[rng.choice((f"{name}x", "", name.upper()))] = here.pop(key)
+    elif action == 1 and isinstance(here, dict) and isinstance(key, str):
+        here[rng.choice((key + "x", "", key.upper()))] = here.pop(key)
     elif action == 2:
         here[key] = [here[key]]
     elif action == 3:

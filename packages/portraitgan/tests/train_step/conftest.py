@@ -162,8 +162,8 @@ def fresh(networks: tuple[Generator, Discriminator]) -> Iterator[tuple[Generator
 
 
 def conditions(official: Official, phase: str) -> losses.Conditions:
-    z, camera, pose = (official.tensor(f"in/{phase}/{name}") for name in ("z", "c", "pose"))
-    return losses.Conditions(z, camera, pose)
+    z, camera, coarse_pose = (official.tensor(f"in/{phase}/{name}") for name in ("z", "c", "pose"))
+    return losses.Conditions(z, camera, coarse_pose)
 
 
 def schedule(images: int) -> losses.Schedule:
