@@ -24,7 +24,7 @@ JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_get
 PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
-    test pytest test-fast test-numerics test-pythons coverage \
+    test pytest test-fast test-numerics test-pythons coverage fuzz \
     bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review bench-review-load \
     learn learn-gpu
 
@@ -81,6 +81,9 @@ test-fast: setup ## Tests without a browser, training or series of programs
 test-numerics: setup ## Tests of numbers as other processors compute, and beside busy programs
 	$(RUN)/python tools/numerics.py -n $(JOBS) --dist loadfile
 
+fuzz: setup ## Read changed files of every kind: tracebacks, hangs, memory (SECONDS=600, SEED=0; JSON=1 for one JSON line)
+	$(RUN)/python -m benchmarks.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) $(if $(JSON),--json)
+
 test-pythons: ## test-fast with every Python of 3.11 to 3.13 that is here
 	UV="$(UV)" PYTHON="$(PYTHON)" JOBS=$(JOBS) tools/test_pythons.sh
 
@@ -128,4 +131,4 @@ lock: ## Resolve the dependencies anew and save the lock
 	$(PYTHON) tools/lock.py save
 
 clean: ## Remove what the targets made
-	rm -rf .venv .venv-* .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out coverage-out .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out fuzz-out coverage-out .coverage .pytest_cache .mypy_cache .ruff_cache

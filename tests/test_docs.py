@@ -17,6 +17,7 @@ ELSEWHERE = {
     "config.json",
     "converted.json",
     "manifest.json",
+    "recipes.json",
     "rights.json",
     "rights.toml",
     "settings.toml",

@@ -61,6 +61,13 @@ def test_the_light_core_and_the_program_import_nothing_heavy(module):
     assert done.stdout.strip() == "[]"
 
 
+def test_the_review_service_starts_without_what_only_other_commands_need():
+    heavy = ["torch", "prefect", "streamlit", "scipy", "onnxruntime", "pandas", "jinja2"]
+    code = f"import sys, annotator_app.service; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_is_quick_to_load_and_lists_the_jobs():
     code = (
         "import sys; sys.argv = ['phq', '--help']\n"

@@ -51,7 +51,8 @@ def photos(tmp_path_factory) -> Path:
             with source.open(file) as stream:
                 (folder / f"{source.provider}-{number}.jpg").write_bytes(stream.read())
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "notes.txt").write_text("not a photo")
+    (folder / "notes.txt").write_text("not a photo by its name")
+    (folder / "notes").write_text("not a photo")
     whole = (folder / "synthetic-0.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "sub").mkdir()

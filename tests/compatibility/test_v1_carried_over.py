@@ -283,7 +283,8 @@ def test_reading_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
 
     from rich.console import Console
 
-    from phq_data.report import inspection, write_report
+    from phq_data.report import inspection
+    from phq_data.report.page import write_report
 
     before = {path: path.read_bytes() for path in files(workspace)}
     header = workspace.read_bytes("workspace.json")

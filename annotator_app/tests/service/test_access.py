@@ -392,3 +392,40 @@ def test_texts_no_database_takes_are_refused_kindly(shared, text):
 def test_broken_bodies_are_refused(shared, body):
     answer = shared.post("/api/decisions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
+
+
+# ---- the time without a login ----------------------------------------------------------------------------
+
+PROXIED = {"X-Forwarded-For": "203.0.113.7"}
+
+
+def test_no_session_is_given_or_taken_through_a_proxy_without_a_login(client):
+    answer = client.post("/api/login", json={"name": "Eve"}, headers=PROXIED)
+    assert answer.status_code == 401 and "set-cookie" not in answer.headers
+    assert client.post("/api/login", json={"name": "Bo"}).status_code == 200
+    assert client.get("/api/me").json()["name"] == "Bo"
+    for method, path in EVERYTHING:
+        body = {"json": {"name": "Mallory", "role": "lead"}} if method == "POST" else {}
+        answer = client.request(method, path, headers=PROXIED, **body)
+        assert answer.status_code == 401, (path, answer.text)
+
+
+def test_an_invitation_lets_in_through_a_proxy(client):
+    token = invited(client, "Ada")
+    assert client.post("/api/login", json={"token": token}, headers=PROXIED).status_code == 200
+    assert client.get("/api/me", headers=PROXIED).json()["name"] == "Ada"
+
+
+def test_whoever_joined_by_a_name_alone_is_no_lead_once_a_password_is_asked(start):
+    open_to_all = start()
+    assert open_to_all.post("/api/login", json={"name": "Bo"}).json()["role"] == "lead"
+    cookie = {"Cookie": f"phq_session={open_to_all.cookies['phq_session']}"}
+    token = invited(open_to_all, "Ada", "lead")
+    with_password = start(password=PASSWORD)
+    assert with_password.get("/api/me", headers=cookie).status_code == 401
+    again = with_password.post("/api/login", json={"name": "Bo", "password": PASSWORD})
+    assert again.json()["role"] == "reviewer"
+    assert with_password.get("/api/me", headers=as_(with_password, token)).json()["role"] == "lead"
+    # A restart ends nobody's login.
+    later = {"Cookie": f"phq_session={with_password.cookies['phq_session']}"}
+    assert start(password=PASSWORD).get("/api/me", headers=later).json()["name"] == "Bo"

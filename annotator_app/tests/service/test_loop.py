@@ -262,3 +262,39 @@ def test_a_time_that_no_clock_says_and_half_an_address_are_refused(client):
     assert answer.status_code == 200 and "a day ahead" in answer.json()["refused"][0]["why"]
     assert client.get("/api/health", headers={"host": "[::1"}).status_code == 421
     assert client.get("/api/history?before=99999999999999999999").status_code == 422
+
+
+# ---- several clients of one reviewer ---------------------------------------------------------------------
+
+
+def send(client, *decisions):
+    return client.post("/api/decisions", json={"decisions": list(decisions)}).json()
+
+
+def test_a_decision_over_another_than_stands_is_refused(client):
+    portrait = queue(client, 1)[0]["portrait_id"]
+    first = decision(portrait, "accept", over="")
+    assert send(client, first)["saved"] == [first["decision_id"]]
+    # Another page, which knows nothing of it yet.
+    late = [decision(portrait, "reject", over=""), decision(portrait, "undo", over="01" + "A" * 24)]
+    for one in late:
+        (refused,) = send(client, one)["refused"]
+        assert refused["elsewhere"] and "you decided it elsewhere meanwhile" in refused["why"]
+    assert client.get(f"/api/items/{portrait}").json()["own_verdict"] == "accept"
+    # Whoever knows it replaces it, takes that back, and takes back the first: each over what stands then.
+    second = decision(portrait, "reject", over=first["decision_id"])
+    back = decision(portrait, "undo", over=second["decision_id"])
+    again = decision(portrait, "undo", over=first["decision_id"])
+    batch = [second, back, again, decision(portrait, "flag", over="")]
+    assert len(send(client, *batch)["saved"]) == 4
+    assert len(send(client, *batch)["known"]) == 4
+
+
+def test_the_history_after_a_row_is_what_came_since(client):
+    portraits = [item["portrait_id"] for item in queue(client, 3)]
+    for portrait in portraits:
+        decide(client, portrait)
+    rows = client.get("/api/history").json()["decisions"]
+    since = client.get(f"/api/history?after={rows[-1]['seq']}").json()["decisions"]
+    assert since == rows[:-1] and len(since) == 2
+    assert client.get(f"/api/history?after={rows[0]['seq']}").json()["decisions"] == []

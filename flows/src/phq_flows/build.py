@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -22,6 +21,7 @@ from prefect.futures import PrefectFuture, as_completed  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
 from phq_data.config import PipelineConfig  # noqa: E402
+from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
@@ -151,4 +151,4 @@ def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
 
 
 def _config(settings: str) -> PipelineConfig:
-    return PipelineConfig.from_dict(json.loads(settings)) if settings else PipelineConfig()
+    return PipelineConfig.from_dict(parse_json(settings)) if settings else PipelineConfig()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from phq_data.foreign import parse_json
 
 if TYPE_CHECKING:
     from phq_data.config import PipelineConfig
@@ -116,7 +117,7 @@ def _settings(workspace: str, preset: str, file: Path | None, assignments: list[
 
     if file is not None:
         try:
-            chosen = settings.PipelineConfig.from_dict(json.loads(read_written_text(file)))
+            chosen = settings.PipelineConfig.from_dict(parse_json(read_written_text(file)))
         except (OSError, ValueError) as error:
             raise settings.ConfigError(f"cannot use the settings in {file}: {error}") from error
     elif preset:

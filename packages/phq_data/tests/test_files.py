@@ -6,6 +6,7 @@ import errno
 import hashlib
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import files
 from phq_data.errors import PhqError
@@ -54,6 +55,16 @@ def test_the_digest_is_that_of_the_bytes(tmp_path):
     with (tmp_path / "photo.jpg").open("rb") as stream:
         stream.seek(1000)
         assert files.stream_sha256(stream) == hashlib.sha256(data[1000:]).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["Shoot::Monday", "2024::01", "shoot::monday", "data:x", "plain"])
+def test_a_name_with_colons_is_a_folder_of_this_machine(tmp_path, monkeypatch, name):
+    """fsspec takes :: for a chain of URLs, of which Shoot::Monday and Shoot::Tuesday share the last link."""
+    monkeypatch.chdir(tmp_path)
+    for given in (name, str(tmp_path / name), f"file://{tmp_path / name}"):
+        fs, root = files.file_system(given)
+        assert isinstance(fs, LocalFileSystem) and root == str(tmp_path / name)
+    assert files.file_system("memory://a/b")[1] == "/a/b"
 
 
 def test_tensors_come_with_their_metadata_or_an_error_of_the_callers_kind(tmp_path):

@@ -171,3 +171,12 @@ def test_a_copy_beside_a_part_is_no_part(workspace, tmp_path):
     workspace.write_part("tables/duplicates", 0, duplicates("a"), "x")
     (tmp_path / "ws/tables/duplicates/part-00000 (1).parquet").write_bytes(b"a sync conflict")
     assert workspace.parts("tables/duplicates") == [0]
+
+
+def test_workspaces_whose_names_hold_colons_are_two(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Shoot::Monday", "Shoot::Tuesday", "shoot::monday"):
+        Workspace.open(name, create=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "Shoot::Monday", "Shoot::Tuesday", "shoot::monday"
+    ]  # fmt: skip

@@ -83,3 +83,19 @@ def test_integers_are_accepted_as_floats() -> None:
     data["generator"]["render"]["box_size"] = 1
     assert ModelConfig.from_json(json.dumps(data)) == tiny()
     assert replace(tiny(), name="x") != tiny()
+
+
+@pytest.mark.parametrize(
+    ("found", "replacement", "why"),
+    [
+        ('"hidden": 16', '"hidden": 1000000000', "generator.decoder.hidden must lie between 1 and 8192"),
+        ('"mapping_layers": 2', '"mapping_layers": 100000000', "mapping_layers must lie between 1 and 64"),
+        ('"z_dim": 32', '"z_dim": 0', "generator.z_dim must lie between 1"),
+        ('"axes": [', '"axes": [[0, 1, 7], ', "three orders of the axes"),
+    ],
+)
+def test_a_config_that_would_take_all_memory_is_refused(found: str, replacement: str, why: str) -> None:
+    text = json.dumps(json.loads(tiny().to_json()))
+    assert found in text
+    with pytest.raises(ConfigError, match=why):
+        ModelConfig.from_json(text.replace(found, replacement))

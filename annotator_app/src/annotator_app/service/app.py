@@ -34,6 +34,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     state = State(settings)
     try:
         check_access(settings, invited=any(one.invited for one in reviewers.everybody(state.store)))
+        reviewers.ask_logins(state.store, settings.login)
     except BaseException:
         state.stop()
         raise

@@ -143,6 +143,7 @@ class Decision(Model):
     rules: str = Field("", max_length=64)
     client: str = Field("", max_length=120)
     order: str = Field("", max_length=64)  # of the queue it came from
+    over: str | None = Field(None, max_length=64)  # own decision that it replaces or takes back; "" = none
 
 
 class DecisionsRequest(Model):
@@ -156,6 +157,7 @@ class RefusedDecision(Model):
 
     decision_id: str
     why: str
+    elsewhere: bool = False  # another client of the reviewer decided the portrait meanwhile
 
 
 class DecisionsAnswer(Model):

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from annotator_app.service import models
 from annotator_app.service.items import item, log_row, milliseconds
-from annotator_app.service.security import COOKIE, AnyReviewer, same_secret
+from annotator_app.service.security import COOKIE, AnyReviewer, is_open, same_secret
 from annotator_app.service.state import State
 from phq_data.review import evidence, items, reviewers, rules
 from phq_data.review.consensus import ReviewError
@@ -43,7 +43,7 @@ def login(request: Request, response: Response, given: models.Login) -> models.M
     if not given.token:
         state.tries.check(address)
     try:
-        found = _who(state, given)
+        found = _who(state, given, is_open(request, state.settings))
     except ReviewError as error:
         raise HTTPException(422, str(error)) from error
     if found is None:
@@ -139,7 +139,7 @@ def decide(request: Request, reviewer: AnyReviewer, given: models.DecisionsReque
         [
             NewDecision(
                 one.decision_id, one.portrait_id, one.verdict, one.reason, one.note, milliseconds(one.time),
-                one.seconds, one.rules, one.client, one.order,
+                one.seconds, one.rules, one.client, one.order, one.over,
             )
             for one in given.decisions
         ],
@@ -154,13 +154,17 @@ def history(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     before: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
     who: Annotated[str | None, Query(alias="reviewer", max_length=80)] = None,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
 ) -> models.History:
-    """The last decisions: one's own; leads may name another `reviewer`, or * for everybody's."""
+    """The last decisions: one's own; leads may name another `reviewer`, or * for everybody's.
+
+    `after` a `seq`: what came since, of any client.
+    """
     wanted = reviewer.name if who is None else who
     if wanted != reviewer.name and not reviewer.lead:
         raise HTTPException(403, "only a lead sees the decisions of others")
     name = None if wanted == "*" else wanted
-    rows = State.of(request).store.history(limit, before, name)
+    rows = State.of(request).store.history(limit, before, name, after)
     return models.History(
         decisions=[log_row(row) for row in rows], before=rows[-1].seq if len(rows) == limit else None
     )
@@ -201,7 +205,7 @@ def _image(state: State, portrait_id: str, kind: str, version: str, known: str |
     return Response(found.data, media_type=found.media_type, headers=headers)
 
 
-def _who(state: State, given: models.Login) -> reviewers.Reviewer | None:
+def _who(state: State, given: models.Login, open_to_asker: bool) -> reviewers.Reviewer | None:
     if given.token:
         return reviewers.by_token(state.store, given.token)
     if not given.name:
@@ -211,4 +215,4 @@ def _who(state: State, given: models.Login) -> reviewers.Reviewer | None:
         if not password or not given.password or not same_secret(given.password, password):
             return None
         return reviewers.join(state.store, given.name)
-    return reviewers.join(state.store, given.name, "lead")
+    return reviewers.join(state.store, given.name, "lead") if open_to_asker else None

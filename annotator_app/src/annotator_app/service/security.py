@@ -41,6 +41,7 @@ _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by POST /
 _bearer = HTTPBearer(auto_error=False, description="The token of an invitation")
 
 
+LOG_IN = "log in first: open the link of your invitation"
 _OLD_PAGE = "PHQ was upgraded after this page was opened: reload it. Decisions that wait in it are kept"
 
 
@@ -61,9 +62,9 @@ class Gate:
         problem = self._problem(scope, headers)
         if problem is not None:
             status, text = problem
-            await JSONResponse({"detail": text}, status)(scope, receive, self._guarded(send))
+            await JSONResponse({"detail": text}, status)(scope, receive, guarded(send, self.policy))
             return
-        await self.app(scope, self._limited(receive), self._guarded(send))
+        await self.app(scope, self._limited(receive), guarded(send, self.policy))
 
     def _problem(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -81,7 +82,7 @@ class Gate:
             foreign = site == "cross-site" and scope["path"].startswith(("/api/", "/img/"))
             return (403, "only this service's own pages may ask this") if foreign else None
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2].rstrip("/").lower() != host.lower():
+        if origin is not None and not same_origin(origin, host):
             return 403, "changes are only taken from this service's own pages"
         if site not in ("none", "same-origin"):
             return 403, "changes are only taken from this service's own pages"
@@ -109,19 +110,27 @@ class Gate:
 
         return counted
 
-    def _guarded(self, send: Send) -> Send:
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"cross-origin-resource-policy", b"same-site"),
-                    (b"content-security-policy", self.policy),
-                ]
-            await send(message)
 
-        return guarded
+def guarded(send: Send, policy: bytes) -> Send:
+    """`send` with the headers of every answer: not to be sniffed, nor framed beyond what `policy` says."""
+
+    async def send_guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                *message["headers"],
+                (b"x-content-type-options", b"nosniff"),
+                (b"referrer-policy", b"no-referrer"),
+                (b"cross-origin-resource-policy", b"same-site"),
+                (b"content-security-policy", policy),
+            ]
+        await send(message)
+
+    return send_guarded
+
+
+def same_origin(origin: str, host: str) -> bool:
+    """Is this Origin header that of the pages under this Host header?"""
+    return origin.partition("://")[2].rstrip("/").lower() == host.lower()
 
 
 def host_allowed(header: str, settings: ServiceSettings) -> bool:
@@ -192,17 +201,25 @@ def current_reviewer(
         if found is None:
             raise HTTPException(401, "this token is not, or no longer, valid")
         return found
+    open_to_asker = is_open(request, settings)
     if cookie:
         found = reviewers.by_cookie(state.store, cookie)
-        if found is not None:
+        if found is not None and (settings.login or found.invited or open_to_asker):
             return found
-    if not settings.login and _local(request):
+    if open_to_asker:
         return Reviewer(settings.local_reviewer(), "lead")
-    raise HTTPException(401, "log in first: open the link of your invitation")
+    raise HTTPException(401, LOG_IN)
+
+
+def is_open(request: Request, settings: ServiceSettings) -> bool:
+    """May whoever asks come in by a name alone? Only from this computer itself, not through a proxy on it.
+
+    What gives a session and what takes one both ask this.
+    """
+    return not settings.login and _local(request)
 
 
 def _local(request: Request) -> bool:
-    """Does a request come from this computer itself, and not through a proxy on it?"""
     if any(name in request.headers for name in _PROXIED):
         return False
     return request.client is None or request.client.host == "testclient" or is_loopback(request.client.host)

@@ -83,7 +83,7 @@ class State:
         return models.DecisionsAnswer(
             saved=list(done.saved),
             known=list(done.known),
-            refused=[models.RefusedDecision(decision_id=no.decision_id, why=no.why) for no in done.refused],
+            refused=[models.RefusedDecision(**vars(no)) for no in done.refused],
         )
 
     def follow(self, *, at_once: bool = False) -> None:

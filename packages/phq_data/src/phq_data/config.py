@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -213,7 +213,16 @@ PRESETS = {"default": default, "paper": paper}
 
 def digest(*parts: Any) -> str:
     """A short hex digest of configs, strings and JSON-able values; a renamed setting changes none."""
-    plain = [compatibility.first_names(p) if dataclasses.is_dataclass(p) else p for p in parts]
+    return hashlib.sha256(_canonical(parts).encode()).hexdigest()[:16]
+
+
+def plain(*parts: Any) -> list[Any]:
+    """`parts` as JSON has them, with the same digest: to be written down."""
+    found: list[Any] = json.loads(_canonical(parts))
+    return found
+
+
+def _canonical(parts: Sequence[Any]) -> str:
+    named = [compatibility.first_names(p) if dataclasses.is_dataclass(p) else p for p in parts]
     # A config inside of a list counts by its text: so version 1 had it, whose parts stay up to date.
-    text = json.dumps(plain, sort_keys=True, default=compatibility.first_text)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return json.dumps(named, sort_keys=True, default=compatibility.first_text)

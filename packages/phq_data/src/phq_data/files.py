@@ -1,4 +1,4 @@
-"""Files on this machine: SHA-256, reading what people wrote and safetensors, writing whole or not at all."""
+"""Files: SHA-256, what people wrote, safetensors, writing whole or not at all; which file system is meant."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
 from phq_data.errors import PhqError
 
 TEMPORARY = ".tmp-"
@@ -20,6 +23,19 @@ TEMPORARY = ".tmp-"
 
 class OutputError(PhqError, OSError):
     """A file that cannot be written; the message names it and says why. `errno` is the system's."""
+
+
+def file_system(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a folder or fsspec URL, and the path in it.
+
+    What is no URL is a path of this machine, also `2024::01`, which fsspec would take for a chain of URLs.
+    Raises `ValueError` or `ImportError` for a URL of no file system that is installed.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith("file://"):
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(text))
+    fs, root = fsspec.core.url_to_fs(text)
+    return fs, str(root)
 
 
 def file_sha256(path: str | Path) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from phq_data import bounded_parquet, parquet
 from phq_data.compatibility import COLUMNS, DEGREES, EVIDENCE, REASONS, STAGES
 from phq_data.schema import SCHEMA_VERSION
 
@@ -48,7 +48,7 @@ def upgrade_table(table: str, rows: pa.Table, stage: str = "") -> pa.Table:
     return rows
 
 
-def version_of(file: pq.ParquetFile) -> int:
+def version_of(file: parquet.File) -> int:
     """The schema version that a part or a shard was written with; a file that says nothing is of today."""
     footer = (file.metadata.metadata or {}).get(FOOTER)
     try:
@@ -58,7 +58,8 @@ def version_of(file: pq.ParquetFile) -> int:
 
 
 def read(
-    file: pq.ParquetFile,
+    file: parquet.File,
+    size: int,  # bytes of the file
     table: str,
     columns: Sequence[str] | None = None,
     *,
@@ -66,13 +67,13 @@ def read(
     group: int | None = None,
     use_threads: bool = False,
 ) -> pa.Table:
-    """Rows of a part or a shard (of one row group of it) as they are called today, whoever wrote them."""
+    """Rows of a part or a shard (of one row group of it) as they are called today, whoever wrote them.
+
+    Raises `bounded_parquet.SizeError`, and whatever Arrow raises over a damaged file.
+    """
     old = version_of(file) < SCHEMA_VERSION
     names = None if columns is None else old_columns(table, columns) if old else list(columns)
-    if group is None:
-        rows = file.read(names, use_threads=use_threads)
-    else:
-        rows = file.read_row_group(group, names, use_threads=use_threads)
+    rows = bounded_parquet.read(file, size, names, group=group, use_threads=use_threads)
     return upgrade_table(table, rows, stage) if old else rows
 
 

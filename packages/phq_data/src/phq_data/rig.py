@@ -34,6 +34,7 @@ from phq_data.arrays import FloatArray
 from phq_data.compatibility import upgrade_provenance
 from phq_data.errors import PhqError
 from phq_data.files import read_tensors, writing
+from phq_data.foreign import parse_json
 
 FORMAT = "phq-portrait-rig/1"
 FORMAT_WITH_NECK = "phq-portrait-rig/2"
@@ -218,7 +219,7 @@ def rotation_matrix(axis_angle: ArrayLike) -> FloatArray:
 
 def _names(text: str) -> tuple[str, ...]:
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

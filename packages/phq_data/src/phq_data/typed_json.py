@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from phq_data.errors import PhqError
+from phq_data.foreign import JsonError, parse_json
 
 T = TypeVar("T")
 
@@ -52,8 +53,8 @@ def read_text(kind: type[T], text: str, *, complete: bool = False) -> T:
 def parsed(text: str) -> Any:
     """JSON text as plain values. Raises `ConfigError`."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return parse_json(text)
+    except JsonError as error:
         raise ConfigError(f"the settings are not JSON: {error}") from error
 
 
@@ -88,8 +89,8 @@ def assign(kind: type, values: dict[str, Any], path: str, value: Any) -> None:
 def value_of(text: str) -> Any:
     """The value that a text on a command line means: JSON, or else the text itself."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text)
+    except JsonError:
         return text
 
 

@@ -7,8 +7,8 @@ import pytest
 from phq_data import config as configs
 from phq_data import records
 from phq_data.pipeline import engine
-from phq_data.pipeline.engine import finish, load_config, run_part
-from phq_data.records import Duplicate, LedgerEntry, Person, Photo, Screened
+from phq_data.pipeline.engine import load_config, run_part
+from phq_data.records import LedgerEntry, Person, Photo
 from phq_data.workspace import WorkspaceError
 
 from .toy_stages import write_plan
@@ -151,29 +151,6 @@ def test_an_empty_part_is_a_part(workspace, toys):
     assert table(workspace, Person) == [] and run(workspace, "look").skipped
 
 
-def screened(name, phash, kept=True):
-    numbers = dict.fromkeys(
-        ("blur", "exposure_low", "exposure_high", "contrast", "effective_resolution", "padding",
-         "landmark_error", "shoulder_error", "mask_share", "overlap", "error_probability"), 0.5,
-    )  # fmt: skip
-    return Screened(portrait_id=name, photo_id=f"photo {name}", kept=kept, reasons=(), phash=phash, **numbers)
-
-
-def test_duplicates_are_found_among_the_kept_of_all_parts_and_only_when_something_changed(
-    workspace, monkeypatch
-):
-    parts = [[screened("a", 0), screened("b", 1, kept=False)], [screened("c", 1), screened("d", 2**40 - 1)]]
-    for part, rows in enumerate(parts):
-        workspace.write_part("tables/screened", part, records.to_table(Screened, rows), "test")
-    finish(workspace, CONFIG)
-    assert {one.portrait_id for one in table(workspace, Duplicate)} == {"a", "c"}
-    monkeypatch.setattr(engine, "duplicates", lambda *_: pytest.fail("searched again"))
-    finish(workspace, CONFIG)
-    monkeypatch.undo()
-    finish(workspace, CONFIG.replace_setting("dedup.max_distance=0"))
-    assert table(workspace, Duplicate) == []
-
-
 def test_the_settings_of_the_last_build_come_back(workspace):
     assert load_config(workspace) == CONFIG
     changed = CONFIG.replace_setting("crop.size=64")
@@ -188,18 +165,26 @@ def test_the_settings_of_the_last_build_come_back(workspace):
 def test_the_fingerprint_hangs_on_the_content_of_inputs_and_not_on_their_order_of_writing(workspace, toys):
     write_plan(workspace, 0, ["a"])
     write_plan(workspace, 1, ["a"])
-    marks = [
-        engine.fingerprint(toys.stages[0], CONFIG, [workspace.part_info("plan", part)]) for part in (0, 1)
-    ]
+    made_with = engine.recipe(toys.stages[0], CONFIG)
+    marks = [engine.fingerprint(made_with, [workspace.part_info("plan", part)]) for part in (0, 1)]
     assert marks[0] == marks[1]
     write_plan(workspace, 1, ["b"])
-    assert engine.fingerprint(toys.stages[0], CONFIG, [workspace.part_info("plan", 1)]) != marks[0]
+    assert engine.fingerprint(made_with, [workspace.part_info("plan", 1)]) != marks[0]
 
 
-def test_photos_are_read_from_the_workspace_or_from_where_they_lie(workspace, tmp_path):
-    workspace.write_bytes("photos/a", b"copied")
-    (tmp_path / "b.jpg").write_bytes(b"referenced")
-    assert engine.read_photo(workspace, "photos/a") == b"copied"
-    assert engine.read_photo(workspace, (tmp_path / "b.jpg").as_uri()) == b"referenced"
-    with pytest.raises(OSError):
-        engine.read_photo(workspace, (tmp_path / "c.jpg").as_uri())
+def test_a_flipped_bit_in_a_part_is_found_by_the_next_build_and_the_part_is_made_again(
+    workspace, toys, tmp_path
+):
+    """In a column that no later stage reads, of a stage that would be skipped; and in a ledger."""
+    write_plan(workspace, 0, ["a"], title="a title that nobody reads")
+    run(workspace, "read")
+    run(workspace, "look")
+    for folder, text in (("tables/photos", b"a title that"), ("ledger/read", b"file:///a.jpg")):
+        victim = tmp_path / f"ws/{folder}/part-00000.parquet"
+        whole = victim.read_bytes()
+        data = bytearray(whole)
+        data[data.index(text)] ^= 1
+        victim.write_bytes(data)
+        assert workspace.damaged(folder, 0)
+        assert not run(workspace, "read").skipped
+        assert not workspace.damaged(folder, 0) and run(workspace, "look").skipped

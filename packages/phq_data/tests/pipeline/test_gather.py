@@ -1,12 +1,15 @@
 import dataclasses
 import io
+import os
 from dataclasses import dataclass, field
 
 import pytest
 
+from phq_data import schema
 from phq_data.config import IngestConfig
 from phq_data.pipeline.gather import gather
 from phq_data.sources import Provenance, RefusedFileError, SourceFile
+from phq_data.sources.folder import FolderSource
 from phq_data.workspace import Workspace, WorkspaceError
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF"
@@ -151,9 +154,15 @@ def test_a_touched_file_is_known_by_its_bytes(workspace):
             for file in super().files():
                 yield SourceFile(file.uri, file.size, file.mtime_ns + 1, file.provenance)
 
-    take(workspace, Touched(shelf.content))
-    first, second = plan(workspace)
-    assert (first["same_as"], second["same_as"]) == (None, first["uri"])
+    content = workspace.part_info("plan", 0).content
+    touched = Touched(shelf.content)
+    take(workspace, touched)
+    (row,) = plan(workspace)
+    assert (row["same_as"], row["mtime_ns"]) == (None, 2)
+    assert workspace.part_info("plan", 0).content == content  # what was made of it stays up to date
+    touched.opened.clear()
+    take(workspace, touched)
+    assert touched.opened == []
 
 
 def test_a_file_that_became_readable_is_planned_once_even_if_listed_twice(workspace):
@@ -164,11 +173,153 @@ def test_a_file_that_became_readable_is_planned_once_even_if_listed_twice(worksp
     assert [row["sha256"] != "" for row in plan(workspace)] == [True]
 
 
-def test_a_damaged_plan_part_says_what_to_do(workspace, tmp_path):
-    take(workspace, Shelf({"a.jpg": photo(1)}))
-    (tmp_path / "plan/part-00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(WorkspaceError, match="delete it and run the build again"):
+def _made_of(workspace, *parts):
+    for part in parts:
+        for folder, table in (("ledger/ingest", "ledger"), ("tables/photos", "photos")):
+            workspace.write_part(folder, part, schema.SCHEMAS[table].empty_table(), "made")
+
+
+@pytest.mark.parametrize("damage", [b"PAR1", None, "flip"])
+def test_a_plan_part_that_is_damaged_or_deleted_comes_back_as_it_was(workspace, tmp_path, damage):
+    files = {f"{n}.jpg": photo(n) for n in range(5)}
+    take(workspace, Shelf(files))
+    before = plan(workspace)
+    _made_of(workspace, 0, 1, 2)
+    path = tmp_path / "plan/part-00001.parquet"
+    if damage is None:
+        path.unlink()
+    elif damage == "flip":
+        data = bytearray(path.read_bytes())
+        data[data.index(b"memory://2.jpg")] ^= 1
+        path.write_bytes(data)
+    else:
+        path.write_bytes(damage)
+    shelf = Shelf(files)
+    assert take(workspace, shelf) == [0, 1, 2]
+    assert plan(workspace) == before and shelf.opened == []
+    assert workspace.parts("tables/photos") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_without_a_copy_the_files_of_a_lost_part_are_planned_anew_and_nothing_is_doubled(
+    workspace, tmp_path, lost
+):
+    """The owner of twins in part 0 among them: the twin that is left is the owner then."""
+    files = {f"{n}.jpg": photo(n % 4) for n in range(6)}
+    take(workspace, Shelf(files))
+    _made_of(workspace, 0, 1, 2)
+    for folder in ("plan", "plan-copy"):
+        (tmp_path / folder / f"part-{lost:05d}.parquet").unlink()
+    parts = take(workspace, Shelf(files))
+    assert sorted(row["uri"] for row in plan(workspace)) == [f"memory://{n}.jpg" for n in range(6)]
+    owners = [row for row in plan(workspace) if row["same_as"] is None]
+    assert len(owners) == len({row["sha256"] for row in owners}) == 4
+    uri_of = {row["sha256"]: row["uri"] for row in owners}
+    assert all(row["same_as"] in (None, uri_of[row["sha256"]]) for row in plan(workspace))
+    assert lost not in workspace.parts("tables/photos") and len(parts) == 3
+
+
+def test_photos_are_not_built_into_a_workspace_of_imported_portraits(workspace):
+    """Their parts would take the place of imported ones."""
+    workspace.write_part("tables/photos", 0, schema.SCHEMAS["photos"].empty_table(), "imported")
+    assert take(workspace, None) == []
+    with pytest.raises(WorkspaceError, match="holds imported portraits"):
         take(workspace, Shelf({"a.jpg": photo(1)}))
+
+
+@pytest.mark.parametrize("damage", [b"", None])
+def test_a_copy_of_a_photo_that_is_cut_short_or_deleted_is_fetched_again(workspace, tmp_path, damage):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(photo(1))
+    take(workspace, FolderSource(folder))
+    key = plan(workspace)[0]["key"]
+    workspace.write_bytes(key, damage) if damage is not None else workspace.remove(key)
+    take(workspace, FolderSource(folder))
+    assert workspace.read_bytes(key) == photo(1)
+
+
+# ---- photos that stay where they are -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two files of the same bytes, and another."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, number in (("a", 1), ("b", 2), ("z", 1)):
+        (folder / f"{name}.jpg").write_bytes(photo(number))
+    return folder
+
+
+def rows(workspace):
+    """name -> (its photo, name of the file that has it) of every row."""
+    found = {}
+    for row in plan(workspace):
+        name = row["uri"].rpartition("/")[2]
+        assert name not in found
+        found[name] = (row["sha256"][:6], row["same_as"] and row["same_as"].rpartition("/")[2])
+    return found
+
+
+def refer(workspace, *folders):
+    for folder in folders:
+        list(gather(workspace, [FolderSource(folder)], IngestConfig(store="reference"), 2))
+    return rows(workspace)
+
+
+def test_a_folder_that_was_moved_is_found_again_by_its_bytes(workspace, folder):
+    before = refer(workspace, folder)
+    moved = folder.rename(folder.with_name("elsewhere"))
+    (moved / "b.jpg").rename(moved / "c.jpg")
+    before["c.jpg"] = before.pop("b.jpg")
+    assert refer(workspace, moved) == before
+    for row in plan(workspace):
+        assert row["key"] == row["uri"] == (moved / row["uri"].rpartition("/")[2]).as_uri()
+    contents = [workspace.part_info("plan", part).content for part in (0, 1)]
+    refer(workspace, moved)
+    assert [workspace.part_info("plan", part).content for part in (0, 1)] == contents
+
+
+def test_when_the_first_of_twins_is_deleted_the_other_is_taken(workspace, folder):
+    first = refer(workspace, folder)
+    assert first["a.jpg"][1] is None and first["z.jpg"][1] == "a.jpg"
+    (folder / "a.jpg").unlink()
+    after = refer(workspace, folder)
+    assert after["z.jpg"][1] is None and after["a.jpg"][1] == "z.jpg" and len(after) == 3
+
+
+def test_a_file_that_was_replaced_is_another_photo_and_its_twin_has_the_former_one(workspace, folder):
+    before = refer(workspace, folder)
+    (folder / "a.jpg").write_bytes(photo(3) + b"longer")
+    after = refer(workspace, folder)
+    assert after["z.jpg"] == (before["a.jpg"][0], None)
+    assert after["a.jpg"][0] not in {one for one, _ in before.values()} and after["a.jpg"][1] is None
+
+
+def test_a_file_of_the_same_time_and_size_is_read_again_when_a_stage_found_it_changed(workspace, folder):
+    before = refer(workspace, folder)
+    status = (folder / "b.jpg").stat()
+    (folder / "b.jpg").write_bytes(photo(9))
+    os.utime(folder / "b.jpg", ns=(status.st_mtime_ns, status.st_mtime_ns))
+    assert refer(workspace, folder) == before  # nothing tells
+    entry = {
+        "stage": "ingest", "item": "b", "outcome": "failed", "reason": "changed", "message": "",
+        "retryable": True, "evidence": "{}", "outputs": [], "uri": (folder / "b.jpg").as_uri(),
+    }  # fmt: skip
+    ledger = schema.to_table("ledger", [entry])
+    workspace.write_part("ledger/ingest", 0, ledger, "made", {"retryable": 1})
+    assert refer(workspace, folder)["b.jpg"] != before["b.jpg"]
+
+
+@pytest.mark.parametrize("left", ["nothing", "a broken link"])
+def test_a_file_that_was_deleted_keeps_its_row(workspace, folder, left):
+    before = refer(workspace, folder)
+    (folder / "b.jpg").unlink()
+    if left == "a broken link":
+        (folder / "b.jpg").symlink_to(folder / "unplugged.jpg")
+    assert refer(workspace, folder) == before
+    assert [row["error"] for row in plan(workspace)] == ["", "", ""]
 
 
 def test_rights_that_are_stated_later_replace_what_was_planned_and_only_that(workspace):

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from phq_data import camera, schema
 from phq_data.records import Decision
 from phq_data.release.build import ReleaseOptions
+from phq_data.release.manifest import Manifest
 from phq_data.review import decisions
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
@@ -38,6 +40,21 @@ def png(pixels):
 
 def picture(seed, side=SIDE):
     return np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def resign(folder):
+    """Make the manifest fit the files again, as somebody would who edits a release carefully."""
+    document = json.loads((folder / "manifest.json").read_text())
+    for entry in [*document["shards"], *document["files"]]:
+        data = (folder / entry["path"]).read_bytes()
+        entry["bytes"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+    document.pop("digest")
+    document["digest"] = "?"
+    plain = {k: v for k, v in document.items() if k != "digest"}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+    document["digest"] = hashlib.sha256(text).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(document))
+    assert Manifest.from_bytes((folder / "manifest.json").read_bytes(), "m").digest == document["digest"]
 
 
 class Maker:

@@ -8,7 +8,9 @@ from phq_data import schema
 from phq_data.errors import ReleaseError
 from phq_data.release import reader
 from phq_data.release.build import build
+from phq_data.release.rights import Permission
 from phq_data.release.verify import verify
+from phq_data.workspace import WorkspaceBusyError, WorkspaceError
 
 from .conftest import Maker, options
 
@@ -200,3 +202,54 @@ def test_cells_of_the_camera_plot_hold_every_portrait(maker, releases):
     build(maker.workspace, releases, "1.0.0", options())
     summary = stats.of_release(reader.open(releases / "1.0.0"))
     assert summary.rows == 9 == int(np.sum(summary.cells)) == sum(summary.octants.values())
+
+
+def test_a_workspace_of_two_settings_is_not_released_and_its_parts_are_named(make_workspace, releases):
+    """A build with other settings that was stopped after some of its parts."""
+    workspace = make_workspace(count=8, part_size=3).workspace
+    folder, allowed = "tables/portraits", Permission("Ann", ("train",), "2026-01-01", "a mail")
+    free = options(permission=allowed)
+    whole = workspace.part_info(folder, 1)
+
+    def mark(fingerprint):
+        for where in (folder, "ledger/align_crop"):
+            content = workspace.part_info(where, 1).content
+            workspace.write_part(where, 1, workspace.read_part(where, 1), fingerprint, content=content)
+
+    mark("of other settings")
+    with pytest.raises(WorkspaceError, match=r"not finished: align_crop of part 1: made with other settings"):
+        build(workspace, releases, "1.0.0", free)
+    assert not list(releases.glob("*"))
+    mark(whole.fingerprint)
+    build(workspace, releases, "1.0.0", free)
+    workspace.remove("ledger/screen/part-00002.parquet")
+    with pytest.raises(WorkspaceError, match=r"screen of part 2: missing"):
+        build(workspace, releases, "1.1.0", free)
+
+
+def test_no_release_is_made_of_a_workspace_while_somebody_works_on_it(maker, releases):
+    maker.add(maker.photo())
+    with (
+        maker.workspace.lock(),
+        pytest.raises(WorkspaceBusyError, match=r"in use by process \d+ on .*: wait for it"),
+    ):
+        build(maker.workspace, releases, "1.0.0", options())
+    build(maker.workspace, releases, "1.0.0", options())
+
+
+@pytest.mark.parametrize("table", ["portraits", "screened", "photos", "decisions"])
+def test_a_flipped_bit_in_the_workspace_is_not_released(maker, releases, tmp_path, table):
+    """Also in the footer, where no page has it, and in columns that no release has."""
+    ids = maker.add(*(maker.photo() for _ in range(3)))
+    maker.decide({ids[0]: "accept"})
+    path = tmp_path / f"ws/tables/{table}/part-00000.parquet"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(1)
+    for place in rng.choice(len(whole) - 8, 12, replace=False):
+        data = bytearray(whole)
+        data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        with pytest.raises(WorkspaceError, match="of part 0: damaged"):
+            build(maker.workspace, releases, "1.0.0", options())
+    path.write_bytes(whole)
+    build(maker.workspace, releases, "1.0.0", options())

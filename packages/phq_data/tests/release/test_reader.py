@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from phq_data import schema
@@ -11,8 +13,9 @@ from phq_data.errors import ReleaseError
 from phq_data.release import reader, tombstones
 from phq_data.release.build import build
 from phq_data.release.tombstones import Tombstone, Tombstones
+from phq_data.release.verify import verify
 
-from .conftest import options, rig
+from .conftest import options, resign, rig
 
 
 @pytest.fixture
@@ -131,6 +134,71 @@ def test_a_manifest_that_points_out_of_the_release_is_refused(made):
     (made / "manifest.json").write_text(json.dumps(document))
     with pytest.raises(ReleaseError, match="no file name of a release"):
         reader.open(made)
+
+
+@pytest.mark.parametrize(
+    ("found", "replacement"),
+    [
+        (b'"about": {', b'"about": [{'),
+        (b'"reviewed": false', b'"reviewed": NaN'),
+        (b'"reviewed": false', b'"reviewed": 1e999'),
+        (b'"reviewed": false', b'"reviewed": ' + b"[" * 5000),
+        (b'"reviewed": false', b'"reviewed": ' + b"[" * 90 + b"]" * 90),
+        (b'"shards": [', b'"shards": 3, "x": ['),
+        (b'"rows": ', b'"rows": 1000000000000'),
+        (b'"rows": ', b'"rows": true, "r": '),
+    ],
+)
+def test_a_hostile_manifest_is_one_sentence(made, found, replacement):
+    path = made / "manifest.json"
+    data = path.read_bytes()
+    assert found in data
+    path.write_bytes(data.replace(found, replacement))
+    with pytest.raises(ReleaseError, match=r"manifest\.json is damaged"):
+        reader.open(made)
+
+
+@pytest.mark.parametrize("about", [[], "x", 7, None])
+def test_an_about_that_is_no_object_is_told(made, about):
+    path = made / "manifest.json"
+    document = json.loads(path.read_text())
+    document["about"] = about
+    path.write_text(json.dumps(document))
+    with pytest.raises(ReleaseError, match=r"damaged: 'about' is no object"):
+        reader.open(made)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "NaN", "[" * 5000, '{"format": "phq-tombstones/1", "tombstones": [3]}']
+)
+def test_a_hostile_list_of_tombstones_is_one_sentence(made, text):
+    (made.parent / "tombstones.json").write_text(text)
+    with pytest.raises(ReleaseError, match=r"tombstones\.json cannot be read"):
+        reader.open(made)
+
+
+def test_a_shard_of_zeros_is_refused_before_memory_is_spent(made):
+    """Every way of reading pictures tells it; 300 MiB of zeros are some kB in the file."""
+    release = reader.open(made)
+    entry = release.manifest.shards[0]
+    table = release.read_shard(0)
+    image = [{"bytes": bytes(300 << 20), "path": "a.png"}, *table["image"].to_pylist()[1:]]
+    place = table.column_names.index("image")
+    bomb = table.set_column(
+        place, table.schema.field("image"), pa.array(image, table.schema.field("image").type)
+    )
+    pq.write_table(bomb.cast(schema.RELEASE), made / entry.path, compression="zstd", use_dictionary=False)
+    resign(made)
+    assert (made / entry.path).stat().st_size < 200_000
+    hostile = reader.open(made)
+    for read in (
+        lambda: hostile.all()[0],
+        lambda: list(hostile.all().stream()),
+        lambda: hostile.read_shard(0),
+    ):
+        with pytest.raises(ReleaseError, match=r"damaged \(its [0-9,]+ bytes unfold to 31[0-9,]+, more than"):
+            read()
+    assert any("unfold to" in str(problem) for problem in verify(made, pixels=True))
 
 
 def test_a_missing_or_shortened_shard_is_named(made):

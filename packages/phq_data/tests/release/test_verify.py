@@ -1,16 +1,12 @@
-import hashlib
-import json
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from phq_data.release import reader
 from phq_data.release.build import build
-from phq_data.release.manifest import Manifest
 from phq_data.release.verify import verify
 
-from .conftest import options
+from .conftest import options, resign
 
 
 @pytest.fixture
@@ -18,21 +14,6 @@ def made(maker, releases):
     maker.add(*(maker.photo() for _ in range(12)))
     build(maker.workspace, releases, "1.0.0", options(shard_bytes=15_000))
     return releases / "1.0.0"
-
-
-def resign(folder):
-    """Make the manifest fit the files again, as somebody would who edits a release carefully."""
-    document = json.loads((folder / "manifest.json").read_text())
-    for entry in [*document["shards"], *document["files"]]:
-        data = (folder / entry["path"]).read_bytes()
-        entry["bytes"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
-    document.pop("digest")
-    document["digest"] = "?"
-    plain = {k: v for k, v in document.items() if k != "digest"}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
-    document["digest"] = hashlib.sha256(text).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(document))
-    assert Manifest.from_bytes((folder / "manifest.json").read_bytes(), "m").digest == document["digest"]
 
 
 def edit_row(folder, row, **values):

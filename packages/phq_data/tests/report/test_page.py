@@ -11,8 +11,9 @@ from PIL import Image
 from phq_data import schema
 from phq_data.config import ScreenConfig
 from phq_data.report import data as numbers
-from phq_data.report import plots, sheets, view, write_report
+from phq_data.report import plots, sheets, view
 from phq_data.report.judged import judged
+from phq_data.report.page import write_report
 from phq_data.workspace import Workspace, WorkspaceError
 
 HOSTILE = "\u202e<img src=x onerror=alert(1)>&\"'<script>{{ 7*7 }}</script> number.png"

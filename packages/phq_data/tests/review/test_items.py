@@ -133,6 +133,25 @@ def test_a_release_sees_the_live_decisions_and_they_become_a_part(made):
     assert len(made.workspace.parts("tables/decisions")) == 1
 
 
+def test_damaged_decisions_are_written_anew_from_the_live_store(made, tmp_path):
+    items.sync(made.store, made.workspace)
+    for portrait in made.portraits[:2]:
+        vote(made.store, "rosa", portrait["portrait_id"], "accept")
+        decisions.synchronise(made.workspace, made.store)
+    before = made.workspace.table("decisions").to_pylist()
+    assert decisions.mend(made.workspace) == []
+    path = tmp_path / "workspace/tables/decisions/part-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[data.index(before[0]["portrait_id"].encode())] ^= 1
+    path.write_bytes(data)
+    with made.workspace.lock():
+        assert decisions.mend(made.workspace) == [
+            "1 damaged parts of the decisions were written anew: 1 decisions of the database"
+        ]
+    after = made.workspace.table("decisions").to_pylist()
+    assert sorted(after, key=lambda row: row["decision_id"]) == before
+
+
 def test_a_workspace_elsewhere_wants_a_database_url():
     workspace = Workspace.open("memory://somewhere", create=True)
     with pytest.raises(RuntimeError, match="give its URL"):

@@ -26,9 +26,20 @@ def listed(root):
 
 def test_every_file_below_is_listed_in_the_order_of_its_path_and_hidden_ones_are_not(tmp_path):
     put(
-        tmp_path, "b.jpg", "a/2.png", "a/10.txt", "B.JPG", "a.jpg", ".hidden.jpg", ".git/x.jpg", "a/.DS_Store"
+        tmp_path, "b.jpg", "a/2.png", "a/10.tmp", "B.JPG", "a.jpg", ".hidden.jpg", ".git/x.jpg", "a/.DS_Store"
     )
-    assert listed(tmp_path) == ["B.JPG", "a.jpg", "a/10.txt", "a/2.png", "b.jpg"]
+    assert listed(tmp_path) == ["B.JPG", "a.jpg", "a/10.tmp", "a/2.png", "b.jpg"]
+
+
+def test_files_that_are_no_pictures_by_their_endings_are_counted_and_not_listed(tmp_path):
+    put(tmp_path, "a.jpg", "README.md", "a/IMG_1.MOV", "a/IMG_2.mov", "no ending", "a/list.csv", "x.unknown")
+    source = FolderSource(tmp_path)
+    for _ in range(2):  # counted anew each time
+        names = [Path(os.fsdecode(path_of(file.uri))).name for file in source.files()]
+        assert names == ["a.jpg", "no ending", "x.unknown"]
+        assert source.ignored == {"mov": 2, "md": 1, "csv": 1}
+    named = FolderSource(tmp_path / "README.md")  # who names a file means it
+    assert len(list(named.files())) == 1 and not named.ignored
 
 
 def test_a_listed_file_has_its_size_and_time_and_gives_its_bytes(tmp_path):

@@ -1,6 +1,7 @@
 """A whole scrape against a server that answers as Wikimedia Commons does."""
 
 import json
+import socket
 import threading
 from dataclasses import replace
 
@@ -221,6 +222,16 @@ def test_a_dead_network_stops_it_instead_of_failing_every_file(commons, run, mon
     assert run.workspace().table("photos").num_rows == 13
 
 
+def test_without_a_network_two_searches_are_tried_and_no_more(commons, run):
+    with socket.create_server(("127.0.0.1", 0)) as closed:  # a port that nobody listens at afterwards
+        port = closed.getsockname()[1]
+    run.settings.api["wikimedia"] = f"http://127.0.0.1:{port}/api"
+    progress = Silent()
+    outcome = run(queries=tuple(f"query {number}" for number in range(60)), progress=progress)
+    assert len(outcome.scrape.stopped) == 2 == len(progress.said)
+    assert "the 58 other searches wait" in outcome.scrape.stopped[1]
+
+
 def test_refresh_finds_what_is_new_and_what_has_changed_and_nothing_else(commons, run):
     run()
     commons.site.requests.clear()
@@ -385,6 +396,16 @@ def test_a_damaged_journal_is_told_and_deleting_it_takes_no_photo_twice(commons,
         path.unlink()
     run()
     assert plan(run.workspace())[: len(before)] == before
+    assert run.workspace().table("photos").num_rows == 13
+
+
+def test_photos_of_a_lost_part_of_the_plan_are_planned_again_without_a_download(commons, run, tmp_path):
+    run()
+    before, requests = plan(run.workspace()), len(commons.site.requests)
+    for folder in ("plan", "plan-copy"):
+        (tmp_path / f"ws/{folder}/part-00000.parquet").unlink()
+    run()
+    assert plan(run.workspace()) == before and len(commons.site.requests) == requests
     assert run.workspace().table("photos").num_rows == 13
 
 

@@ -81,3 +81,9 @@ def test_the_page_about_sources_shows_the_terms_as_they_are_in_the_data():
     ]
     shown = {row[0]: row[1:] for row in rows if row[0] in TERMS and len(row) == 1 + len(USES)}
     assert shown == {name: [entry.verdict(use) for use in USES] for name, entry in TERMS.items()}
+
+
+@pytest.mark.parametrize("scope", [[["store"]], [{}], [None], ["store", []]])
+def test_a_scope_of_odd_values_is_told(scope):
+    with pytest.raises(ValueError, match="its scope must be a list of"):
+        Permission.parse({"who": "Ada", "scope": scope, "date": "2026-01-01", "reference": "x"})

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import struct
+import warnings
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from phq_data import records
 from phq_data.config import IngestConfig
@@ -177,6 +179,37 @@ def test_a_photo_opens_again_as_it_was_and_not_when_its_bytes_changed():
     assert caught.value.reason == "changed"
 
 
+def test_what_the_library_warns_of_is_in_the_ledger_and_not_printed(capfd):
+    """A JPEG whose EXIF points behind its end: read, with the library's word beside it, every time."""
+    exif = Image.Exif()
+    exif[271] = "a camera's long name"
+    sink = BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(sink, "JPEG", exif=exif)
+    data = sink.getvalue()
+    data = data.replace(struct.pack(">I", len("a camera's long name") + 1), struct.pack(">I", 60_000), 1)
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            result = ingest([planned(data=data)], lambda key: data, IngestConfig(min_side=32))
+        (outcome,) = result.outcomes
+        assert outcome.outcome == "kept" and outcome.message.startswith("the image library: ")
+        assert "271" in outcome.message or "EXIF" in outcome.message
+    assert capfd.readouterr().err == ""
+
+
+def test_a_codec_that_was_not_built_in_is_told_as_that(monkeypatch):
+    """Not as damage; another try may help, with another Pillow."""
+    data = jpeg()
+
+    def load(self, *arguments):
+        raise OSError("decoder jpeg not available")
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", load)
+    (outcome,) = ingest([planned(data=data)], lambda key: data, IngestConfig(min_side=32)).outcomes
+    assert (outcome.outcome, outcome.reason, outcome.retryable) == ("failed", "codec_missing", True)
+    assert "no codec for this JPEG" in outcome.message
+
+
 def test_a_folder_of_every_kind_of_trouble_is_accounted_for_file_by_file(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -193,7 +226,7 @@ def test_a_folder_of_every_kind_of_trouble_is_accounted_for_file_by_file(tmp_pat
         "half.jpg": (good[: len(good) // 2], "failed", "truncated"),
         "huge.jpg": (bytes(bomb), "rejected", "too_many_pixels"),
         "moving.gif": (animation.getvalue(), "rejected", "animated"),
-        "notes.txt": (b"hello", "failed", "not_an_image"),
+        "notes": (b"hello", "failed", "not_an_image"),
         "text.jpg": (b"hello", "failed", "not_an_image"),
         "tiny.jpg": (jpeg(20, 20), "rejected", "too_small"),
         "weighty.jpg": (good + bytes(60_000), "rejected", "too_many_bytes"),

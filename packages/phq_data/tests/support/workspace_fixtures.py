@@ -17,6 +17,7 @@ from phq_data.stages.sequence import STAGES
 from phq_data.workspace import Workspace
 
 PHOTO_WIDTH, PHOTO_HEIGHT, PICTURE = 320, 240, 128
+RECIPES = (*(stage.name for stage in STAGES), "dedup")
 
 
 @dataclass
@@ -92,6 +93,7 @@ def small_workspace(
     settings = config.default().replace_setting(f"crop.size={PICTURE}")
     workspace.write_bytes("config.json", settings.to_json().encode())
     workspace.write_bytes("rig.safetensors", rig.to_bytes())
+    workspace.write_bytes("recipes.json", json.dumps({name: [name, "test"] for name in RECIPES}).encode())
     random = np.random.default_rng(seed)
     numbers = list(range(count + 2))
     for part, start in enumerate(range(0, len(numbers), part_size)):
@@ -104,8 +106,15 @@ def small_workspace(
             {"portrait_id": first, "cluster": first, "representative": True, "distance": 0},
             {"portrait_id": second, "cluster": first, "representative": False, "distance": 3},
         ]
-    workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", made.duplicates), "test")
+    screened = [workspace.part_info("tables/screened", part) for part in workspace.parts("tables/screened")]
+    table = schema.to_table("duplicates", made.duplicates)
+    workspace.write_part("tables/duplicates", 0, table, fingerprint("dedup", screened))
     return made
+
+
+def fingerprint(name, inputs) -> str:
+    """Of a part that is made of `inputs` as `recipes.json` says."""
+    return config.digest(name, "test", [info.content for info in inputs])
 
 
 def _part(made, part, numbers, count, rejected, name, author, rig, random, store_photos) -> None:
@@ -214,12 +223,13 @@ def _part(made, part, numbers, count, rejected, name, author, rig, random, store
             note("screen", portrait_id, outputs=[portrait_id], uri=uri, **evidence)
 
     tables = {"photos": photos, "people": people, "fits": fits, "portraits": portraits, "screened": screened}
-    workspace.write_part("plan", part, schema.to_table("plan", plan), "test")
+    infos = {"plan": workspace.write_part("plan", part, schema.to_table("plan", plan), "test")}
     for index, spec in enumerate(STAGES):
         table = schema.to_table(spec.table, tables[spec.table])
-        workspace.write_part(f"tables/{spec.table}", part, table, "test")
+        made_from = fingerprint(spec.name, [infos[kind.table] for kind in spec.reads])
+        infos[spec.table] = workspace.write_part(f"tables/{spec.table}", part, table, made_from)
         rows = ledgers[spec.name]
         counts = {kind: sum(r["outcome"] == kind for r in rows) for kind in ("kept", "rejected", "failed")}
         extra = {"items": len(rows), **counts, "retryable": 0, "seconds": 0.5 * (index + 1)}
-        workspace.write_part(f"ledger/{spec.name}", part, schema.to_table("ledger", rows), "test", extra)
+        workspace.write_part(f"ledger/{spec.name}", part, schema.to_table("ledger", rows), made_from, extra)
         getattr(made, spec.table).extend(tables[spec.table])

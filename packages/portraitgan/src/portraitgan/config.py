@@ -399,6 +399,31 @@ def _check(config: ModelConfig) -> None:
     for name, size in sizes.items():
         if size < 8 or size & (size - 1):
             raise ConfigError(f"{name} must be a power of two of at least 8, not {size}")
+    counts = {
+        "generator.z_dim": generator.z_dim,
+        "generator.w_dim": generator.w_dim,
+        "generator.backbone.channel_max": generator.backbone.channel_max,
+        "generator.grid.features": generator.grid.features,
+        "generator.grid.depth": generator.grid.depth,
+        "generator.decoder.hidden": generator.decoder.hidden,
+        "discriminator.channel_max": discriminator.channel_max,
+        "discriminator.condition_dim": discriminator.condition_dim,
+        "generator.image_resolution": generator.image_resolution,
+        "generator.backbone.resolution": generator.backbone.resolution,
+        "generator.render.resolution": generator.render.resolution,
+    }
+    layers = {
+        "generator.mapping_layers": generator.mapping_layers,
+        "discriminator.mapping_layers": discriminator.mapping_layers,
+    }
+    limits = {**dict.fromkeys(counts.items(), 8192), **dict.fromkeys(layers.items(), 64)}
+    for (name, number), most in limits.items():
+        if not 1 <= number <= most:
+            raise ConfigError(f"{name} must lie between 1 and {most}, not {number}")
+    if len(generator.grid.axes) != 3 or any(sorted(plane) != [0, 1, 2] for plane in generator.grid.axes):
+        raise ConfigError(
+            f"generator.grid.axes are three orders of the axes 0, 1 and 2, not {list(generator.grid.axes)}"
+        )
     if generator.image_resolution != discriminator.image_resolution:
         raise ConfigError(
             f"generator and discriminator disagree about the image: {generator.image_resolution} and "

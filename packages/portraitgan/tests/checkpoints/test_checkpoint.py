@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from portraitgan import config
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.checkpoint import Checkpoint, CheckpointError, State
 from portraitgan.checkpoints.weights import (
+    WeightsError,
     load_discriminator,
     load_generator,
     make_discriminator,
@@ -81,6 +84,34 @@ def no_format(folder: Path) -> None:
     (folder / "state.json").write_text("{}")
 
 
+def other_sampler(folder: Path) -> None:
+    file = folder / "state.json"
+    text = file.read_text()
+    assert '"position": 2000' in text
+    file.write_text(text.replace('"position": 2000', '"position": 2001'))
+
+
+def no_files(folder: Path) -> None:
+    """Somebody who edits with care: the digest fits, the checks of the files are gone."""
+    file = folder / "state.json"
+    state = {**json.loads(file.read_text()), "files": {}}
+    del state["digest"]
+    text = json.dumps(state, sort_keys=True, separators=(",", ":"))
+    file.write_text(json.dumps({**state, "digest": hashlib.sha256(text.encode()).hexdigest()}))
+
+
+def no_digest(folder: Path) -> None:
+    file = folder / "state.json"
+    state = json.loads(file.read_text())
+    del state["digest"]
+    file.write_text(json.dumps(state))
+
+
+def not_a_number(folder: Path) -> None:
+    file = folder / "state.json"
+    file.write_text(file.read_text().replace('"position": 2000', '"position": NaN'))
+
+
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
@@ -89,6 +120,10 @@ def no_format(folder: Path) -> None:
         (lose, "lacks discriminator_ema"),
         (garble, "state.json is damaged"),
         (no_format, "names no format"),
+        (other_sampler, "does not match its digest"),
+        (no_digest, "does not match its digest"),
+        (no_files, "does not list config.json"),
+        (not_a_number, "holds NaN"),
     ],
 )
 def test_a_damaged_latest_falls_back_and_says_so(
@@ -104,12 +139,59 @@ def test_a_damaged_latest_falls_back_and_says_so(
     assert (tmp_path / "checkpoints" / "damaged-kimg-000002").is_dir()
 
 
+def test_every_flipped_bit_of_the_state_is_found(tmp_path: Path) -> None:
+    """27 of 400 went by when the file had no digest: another place of the sampler, another stage."""
+    folder = checkpoint.save(tmp_path, made(1000))
+    file = folder / "state.json"
+    data = file.read_bytes()
+    for bit in random.Random(0).sample(range(8 * len(data)), 300):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        try:
+            assert checkpoint.read_state(folder) == made(1000).state, bit  # white space may change
+        except CheckpointError:
+            continue
+
+
+def test_a_checkpoint_of_the_format_before_is_read_and_told(tmp_path: Path) -> None:
+    file = checkpoint.save(tmp_path, made(1000)) / "state.json"
+    state = json.loads(file.read_text())
+    del state["digest"]
+    file.write_text(json.dumps({**state, "format": 1}, indent=2) + "\n")
+    said: list[str] = []
+    found = checkpoint.recover(tmp_path, said.append)
+    assert found is not None and found.state.images == 1000
+    assert len(said) == 1 and "state.json has no digest of itself" in said[0]
+
+
+def test_weights_that_are_not_finite_are_told_by_name(tmp_path: Path) -> None:
+    written = made(1000)
+    key = next(iter(written.networks["generator_ema"]))
+    written.networks["generator_ema"][key].view(-1)[0] = float("nan")
+    folder = checkpoint.save(tmp_path, written)
+    with pytest.raises(
+        WeightsError, match=f"generator_ema.safetensors holds numbers that are not finite in {key}"
+    ):
+        load_generator(folder)
+
+
+def test_a_config_of_other_shapes_is_told_before_they_take_memory(tmp_path: Path) -> None:
+    folder = checkpoint.save(tmp_path, made(1000))
+    path = folder / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace('"z_dim": 32', '"z_dim": 8192').replace('"w_dim": 32', '"w_dim": 8192'))
+    assert path.read_text() != text
+    with pytest.raises(WeightsError, match="does not fit the config"):
+        load_generator(folder)
+
+
 def test_a_checkpoint_of_a_newer_version_stays_where_it_is(tmp_path: Path) -> None:
     """It is whole: falling back would lose what it holds."""
     checkpoint.save(tmp_path, made(1000))
     file = checkpoint.save(tmp_path, made(2000)) / "state.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match=r"format 99, this portraitgan reads 1: .* or update this one"):
+    with pytest.raises(CheckpointError, match=r"format 99, this portraitgan reads 2: .* or update this one"):
         checkpoint.recover(tmp_path, lambda _: None)
     assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["kimg-000001", "kimg-000002"]
 

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +106,41 @@ class Hostile:
 
     def __reduce__(self) -> Any:
         return self.call
+
+
+@pytest.mark.parametrize("numbers", [13 * 10**8, 10**12])
+def test_a_tensor_larger_than_its_memory_is_refused(tmp_path: Path, numbers: int) -> None:
+    """Of stride 0: a few bytes that become GiBs as soon as they are copied."""
+    storage = torch.storage.TypedStorage(
+        wrap_storage=torch.UntypedStorage(2), dtype=torch.float16, _internal=True
+    )
+    rebuild = Hostile(torch._utils._rebuild_tensor_v2, storage, 0, (numbers,), (0,), False, OrderedDict())
+    module = {"_parameters": {}, "_buffers": {"extra": rebuild}, "_modules": {}}
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": module}))
+    with pytest.raises(PickleRefusedError, match="more numbers than its memory"):
+        convert(path, tmp_path / "out")
+
+
+def test_a_graph_of_countless_paths_is_refused(tmp_path: Path) -> None:
+    module: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+    for _ in range(30):  # 2**30 paths to the innermost
+        module = {"_parameters": {}, "_buffers": {}, "_modules": {"a": module, "b": module}}
+    path = tmp_path / "graph.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": module}))
+    started = time.monotonic()
+    with pytest.raises(PickleRefusedError, match=r"graph\.pkl: its modules have more than"):
+        convert(path, tmp_path / "out")
+    assert time.monotonic() - started < 5
+
+
+def test_a_module_that_contains_itself_is_refused(tmp_path: Path) -> None:
+    module: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+    module["_modules"]["again"] = module
+    path = tmp_path / "loop.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": module}))
+    with pytest.raises(PickleRefusedError, match="contains itself"):
+        convert(path, tmp_path / "out")
 
 
 def _note(text: str) -> None:

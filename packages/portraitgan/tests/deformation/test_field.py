@@ -85,7 +85,7 @@ def test_face_mode_follows_the_definition(mesh: SkinnedMesh) -> None:
 def test_static_faces_get_exactly_the_identity(mesh: SkinnedMesh) -> None:
     posed = field(mesh).posed(POSES)
     assert posed.transforms is not None
-    static = mesh.static_faces()
+    static = mesh.static
     assert static.any() and not static.all()
     assert torch.equal(posed.transforms[:, static], torch.eye(3, 4).expand(3, int(static.sum()), 3, 4))
 

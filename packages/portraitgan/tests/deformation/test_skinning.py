@@ -71,7 +71,7 @@ def test_classes_and_static_faces(make_bust: MakeBust) -> None:
     mesh = SkinnedMesh.from_rig(rig)
     classes = mesh.face_classes()
     weights = rig.weights[rig.faces]
-    assert (mesh.static_faces() == (classes == FaceClass.STATIC)).all()
+    assert (mesh.static == (classes == FaceClass.STATIC)).all()
     assert np.array_equal((classes == FaceClass.HEAD).numpy(), (weights[..., 1] == 1).all(axis=1))
     assert (classes == FaceClass.BLENDED).any()
     posed = mesh(POSES.float()[:1])[0]

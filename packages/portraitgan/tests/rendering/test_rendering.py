@@ -161,7 +161,7 @@ def test_merging_without_moving_features() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("axes", [TRI_GRID_AXES, EG3D_AXES])
-def test_row_sampling_equals_grid_sampling(depth: int, axes: tuple[tuple[int, int, int], ...]) -> None:
+def test_both_fast_samplings_equal_the_plain_one(depth: int, axes: tuple[tuple[int, int, int], ...]) -> None:
     """Inside, at the border and outside the cube; values, and gradients to grid and points."""
     random = torch.Generator().manual_seed(0)
     grid = torch.randn(2, 3, 4, depth, 6, 6, generator=random, dtype=torch.float64)
@@ -169,15 +169,23 @@ def test_row_sampling_equals_grid_sampling(depth: int, axes: tuple[tuple[int, in
     points[0, :3] = torch.tensor([[1.0, -1.0, 0.0], [50.0, 0.0, 0.0], [0.999, 0.5, -0.999]])
     weights = torch.randn(2, 300, 4, generator=random, dtype=torch.float64)
     results = []
-    for plain in (False, True):
+    for form in ("rows", "planes", "plain"):
         g, p = grid.clone().requires_grad_(), points.clone().requires_grad_()
-        if plain:
-            found = trigrid.sample_plain(g, p, axes)
-        else:
+        if form == "rows":
             found = trigrid.sample_rows(trigrid.to_table(g), (depth, 6), p, axes)
+        else:
+            found = (trigrid.sample_plain if form == "plain" else trigrid.sample_planes)(g, p, axes)
         results.append([found, *torch.autograd.grad((found * weights).sum(), [g, p])])
-    for fast, slow in zip(*results, strict=True):
-        assert torch.allclose(fast, slow, atol=1e-12)
+    for rows, planes, slow in zip(*results, strict=True):
+        assert torch.allclose(rows, slow, atol=1e-12) and torch.allclose(planes, slow, atol=1e-12)
+
+
+def test_rows_are_read_where_there_are_points_and_features_enough() -> None:
+    grid = torch.zeros(1, 3, 32, 3, 8, 8)
+    assert trigrid.rows_serve(grid, 64 * 64 * 48)
+    assert not trigrid.rows_serve(grid, 16 * 16 * 8)
+    assert not trigrid.rows_serve(grid[:, :, :8], 64 * 64 * 48)
+    assert not trigrid.rows_serve(grid.to("meta"), 64 * 64 * 48)
 
 
 def test_planes_are_split_feature_major() -> None:

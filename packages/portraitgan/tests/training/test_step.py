@@ -16,9 +16,10 @@ from portraitgan.data.loader import Sampler, loader
 from portraitgan.training import ema, losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
+from portraitgan.training.gradients import LARGEST_GRADIENT
 from portraitgan.training.run import make_deformation
 from portraitgan.training.schedule import ScheduleState, at
-from portraitgan.training.step import LARGEST_GRADIENT, Networks, Stepper, make_networks
+from portraitgan.training.step import Networks, Stepper, make_networks
 
 Network = TypeVar("Network", bound=nn.Module)
 ALONE = World(0, 1, torch.device("cpu"))
@@ -96,8 +97,9 @@ def written_out(
     total = torch.zeros(())
     for n in range(2):
         given, draws = (
-            stepper.conditions(iteration, "generator", n), stepper.draws(iteration, "generator", n, state),
-        )  # fmt: skip
+            stepper.conditions(iteration, "generator", [n]),
+            stepper.draws(iteration, "generator", [n], state),
+        )
         total = total + losses.generator_loss(g, d, given, state.schedule, loss, draws).total / 2
     total.backward()
     step_with(g, optimise_g, steps[0])
@@ -107,8 +109,8 @@ def written_out(
     total = torch.zeros(())
     for n in range(2):
         given, draws = (
-            stepper.conditions(iteration, "discriminator", n),
-            stepper.draws(iteration, "discriminator", n, state),
+            stepper.conditions(iteration, "discriminator", [n]),
+            stepper.draws(iteration, "discriminator", [n], state),
         )
         fake = losses.discriminator_fake_loss(g, d, given, state.schedule, loss, draws)
         means.append((g.backbone.mapping.w_avg - 0.998 * before) / 0.002)
@@ -180,20 +182,20 @@ def test_gradients_that_are_not_finite_are_mended_and_counted(stepper: Stepper) 
 def test_chance_is_a_function_of_its_place(stepper: Stepper, small: TrainConfig) -> None:
     state = at(small, 0)
     torch.manual_seed(1)
-    first = stepper.conditions(3, "generator", 1)
-    swaps = stepper.draws(3, "generator", 1, state).swaps
+    first = stepper.conditions(3, "generator", [1])
+    swaps = stepper.draws(3, "generator", [1], state).swaps
     torch.manual_seed(2)
-    again = stepper.conditions(3, "generator", 1)
+    again = stepper.conditions(3, "generator", [1])
     assert torch.equal(first.z, again.z) and torch.equal(first.camera, again.camera)
     assert swaps is not None and bool(swaps.condition.all())  # swapped with probability 1 at the start
     for other in (
-        stepper.conditions(4, "generator", 1),
-        stepper.conditions(3, "discriminator", 1),
-        stepper.conditions(3, "generator", 0),
+        stepper.conditions(4, "generator", [1]),
+        stepper.conditions(3, "discriminator", [1]),
+        stepper.conditions(3, "generator", [0]),
     ):
         assert not torch.equal(first.z, other.z)
     reseeded = Stepper(replace(small, seed=1), stepper.networks, stepper.data, ALONE)
-    assert not torch.equal(first.z, reseeded.conditions(3, "generator", 1).z)
+    assert not torch.equal(first.z, reseeded.conditions(3, "generator", [1]).z)
 
 
 def test_averages_follow_weights_and_copy_buffers(stepper: Stepper) -> None:

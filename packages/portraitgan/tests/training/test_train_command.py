@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from portraitgan.data.dataset import PortraitData
 from portraitgan.training import estimate, snapshots
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
-from portraitgan.training.run import open_run, read_run_config
+from portraitgan.training.loop import Outcome
+from portraitgan.training.run import Run, open_run, read_run_config
 from portraitgan.training.schedule import at
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -44,7 +46,8 @@ def test_dry_run_says_what_it_costs_and_writes_nothing(
     for part in (
         "tiny: 32 pixels",
         "24 portraits of 'train', each also mirrored",
-        "8 = 1 process(es) x 2 x micro-batch 4",
+        "measuring one micro-batch of 4",
+        "8 = 1 process(es) x 2 x micro-batch 4, 1 a pass",
         "generator 104,032, discriminator 113,494",
         "GiB a process",
         "s/kimg",
@@ -62,7 +65,57 @@ def test_measuring_changes_nothing(small: TrainConfig, data: PortraitData, tmp_p
     assert all(torch.equal(before[key], value) for key, value in after.items())
     assert all(p.grad is None for n in run.networks.named().values() for p in n.parameters())
     assert found.resolution == 4 and found.activations_gib > 0 and found.seconds_per_kimg > 0
+    assert 0 <= found.spread < 100
     assert estimate.static_gib([104_032, 113_494]) * 2**30 == pytest.approx(4 * (4 * 217_526 + 113_494))
+
+
+def test_the_median_of_three_counts_and_a_busy_machine_is_named(
+    small: TrainConfig, data: PortraitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warm-ups do not count; measured are 3, 9 and 4 seconds a phase for a micro-batch of 4."""
+    took = iter([0.1] * 3 + [99.0] * 3 + [3.0] * 3 + [9.0] * 3 + [4.0] * 3)
+    monkeypatch.setattr(estimate, "_on", lambda device, phase: (next(took), 0.0))
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    config = replace(small, stages=small.stages[:1])
+    said: list[str] = []
+    found = estimate.describe(config, data, ALONE, tmp_path, said.append)
+    an_image = (4 + 4 + 4 / config.optimiser.r1_interval) / 4
+    assert found.seconds == pytest.approx(24 * an_image)
+    assert said[0].startswith("measuring one portrait at R 4 on cpu")
+    assert "busy" in found.lines[-1] and "differ by 150%" in found.lines[-1]
+
+
+def test_passes_take_what_fits() -> None:
+    """85 % of 100 bytes, of which 5 are for others: 80."""
+    assert [estimate.fitting(100, 5, each) for each in (80.0, 41.0, 40.0, 10.0, 500.0)] == [1, 1, 2, 8, 1]
+
+
+def test_without_a_gpu_the_default_trains_and_years_want_a_yes(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(release, tmp_path / "run", "--print-config") == 0
+    assert '"name": "tiny"' in capsys.readouterr().out
+    long = estimate.Estimate(["time       long"], 3 * 365 * 86_400.0, 1)
+    monkeypatch.setattr(estimate, "describe", lambda *_: long)
+    assert train(release, tmp_path / "run") == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("training on ") and "time       long" in said.out
+    assert "tiny would take about 3.0 years here" in said.err and "--yes" in said.err
+    assert not (tmp_path / "run").exists()
+    started_with: list[int] = []
+
+    def stop_at_once(run: Run, *_: object) -> Outcome:
+        started_with.append(run.stepper.per_pass)
+        return Outcome(0, True, tmp_path)
+
+    monkeypatch.setattr("portraitgan.training.loop.train", stop_at_once)
+    assert train(release, tmp_path / "run", "--yes", "--pass", "2") == 0
+    assert started_with == [1] and read_run_config(tmp_path / "run") is not None
+
+
+def test_another_pass_continues_a_run(small: TrainConfig) -> None:
+    other = replace(small, batch=replace(small.batch, per_pass=2))
+    assert other == small and TrainConfig.from_json(other.to_json()).batch.per_pass == 2
 
 
 def test_time_left_counts_every_stage_at_its_own_pace(small: TrainConfig) -> None:

@@ -12,7 +12,6 @@ import platform
 import re
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 
 from phq_data.errors import ModelError
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_toml
 
 Status = Literal["ok", "optional", "attention", "missing"]
 """`missing`: the default pipeline does not work without it. `optional`: not here, and not needed.
@@ -303,7 +303,7 @@ def prefect_server(folder: Path | None = None) -> tuple[str, str]:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_written_text(path))
+        return parse_toml(read_written_text(path))
     except (OSError, ValueError):
         return {}
 

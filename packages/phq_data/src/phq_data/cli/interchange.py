@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         """
         from phq_data.interchange import eg3d, first_crop, tables
         from phq_data.interchange.portrait import ExchangeError
+        from phq_data.pipeline.whole import finished
         from phq_data.workspace import Workspace
 
         if format_ not in ("eg3d-zip", "first-crop"):
@@ -34,13 +35,15 @@ def register(app: typer.Typer) -> None:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ExchangeError(f"{out} cannot be the folder to write to ({error.strerror})") from error
+        opened = Workspace.open(workspace)
         if format_ == "first-crop":
-            count = first_crop.write(Workspace.open(workspace), out)
+            with finished(opened):
+                count = first_crop.write(opened, out)
             typer.echo(f"{count} images in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")
             return
         images, masks = out / "dataset.zip", out / "seg_dataset.zip"
-        portraits = tables.kept_portraits(Workspace.open(workspace))
-        count = eg3d.write_pair(portraits, images, masks, mirror=mirror)
+        with finished(opened):
+            count = eg3d.write_pair(tables.kept_portraits(opened), images, masks, mirror=mirror)
         typer.echo(f"{count} images in {images}, their masks in {masks}")
 
     @app.command("import")

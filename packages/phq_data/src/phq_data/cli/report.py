@@ -38,7 +38,7 @@ def report(
 
     Example: phq report --workspace portraits
     """
-    from phq_data.report import report_images, write_report
+    from phq_data.report.page import report_images, write_report
     from phq_data.workspace import Workspace
 
     page = write_report(Workspace.open(_named(workspace)), out)

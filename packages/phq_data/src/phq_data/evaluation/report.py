@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data import files
+from phq_data import files, parquet
 from phq_data.evaluation import accuracy, plots, tables
 from phq_data.evaluation.accuracy import PersonError
 from phq_data.evaluation.equivariance import Change
@@ -28,9 +27,7 @@ def write_accuracy(
     Raises `WorkspaceError` when they cannot be written.
     """
     sink = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist([{**dataclasses.asdict(e), "octant": e.octant} for e in errors]), sink
-    )
+    parquet.write(pa.Table.from_pylist([{**dataclasses.asdict(e), "octant": e.octant} for e in errors]), sink)
     numbers = {"truth": str(truth_path), **accuracy.summary(errors)}
     written = {
         "accuracy/errors.parquet": sink.getvalue(),
@@ -57,5 +54,5 @@ def write_equivariance(out: Path, changes: Sequence[Change], numbers: dict[str, 
     files.write_text(out / "table.txt", tables.equivariance_table(numbers) + "\n")
     files.write_text(out / "summary.json", json.dumps(numbers, indent=2))
     with files.writing(out / "changes.parquet") as path:
-        pq.write_table(pa.table(columns), path)
+        parquet.write(pa.table(columns), path)
     return [out / name for name in ("table.txt", "summary.json", "changes.parquet")]

@@ -1,9 +1,10 @@
 """Photo files to upright sRGB pixels, once and for everybody; and images to bytes for the tables.
 
 `decode` reads JPEG, PNG, WebP, TIFF, BMP, single-frame GIF, AVIF, and HEIC when pillow-heif is installed. It
-applies the EXIF orientation and the ICC profile, and refuses what it cannot read whole: too many pixels
-(before anything is decoded), truncated or damaged files, animations, camera raw files. Of a TIFF with several
-pages, a phone's multi-image JPEG or a HEIC collection it takes the first (primary) image.
+applies the EXIF orientation and the ICC profile, tone-maps HDR (`images.cicp`), and refuses what it cannot
+read whole: too many pixels (before anything is decoded), truncated or damaged files, animations, camera raw
+files. Of a TIFF with several pages, a phone's multi-image JPEG or a HEIC collection it takes the first
+(primary) image.
 
 Pillow's own pixel limit is a global of the process and is not used: the format's reader is called directly
 and its size checked against `max_pixels`.
@@ -12,6 +13,7 @@ and its size checked against `max_pixels`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -34,8 +36,10 @@ from PIL import (
     features,
 )
 
+from phq_data.images.cicp import cicp_of, wins
 from phq_data.images.color import to_base, to_srgb
 from phq_data.images.formats import PhotoError, check_whole, sniff, webp_size
+from phq_data.images.library_warnings import collected
 
 __all__ = [
     "DecodedPhoto",
@@ -65,8 +69,12 @@ _OFFSET = re.compile(r"[+-]\d{2}:\d{2}", re.ASCII)
 _SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags that camera raw files have
 _HASH_SIDE = 256  # pixels; the hash uses 32, so nothing is lost by halving down to here
 _STRUCT_PIXELS = 1 << 26  # images in tables are far smaller
-_HDR_CURVES = {16: "PQ", 18: "HLG"}  # CICP transfer characteristics
-_P3_PRIMARIES = 12  # CICP color primaries
+_NO_CODEC = re.compile(
+    r"(de|en)coder \w+ not available|unsupported codec|no decod\w+ (plugin|found|available)"
+    r"|support is not configured|unknown compression|unsupported feature",
+    re.IGNORECASE,
+)
+"""How Pillow, libtiff and libheif say that a image may be fine and they were built without its codec."""
 _SAVE: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "png": ("PNG", "png", {"compress_level": 3}),
     "webp-lossless": ("WEBP", "webp", {"lossless": True, "quality": 0, "method": 0}),
@@ -86,6 +94,7 @@ class DecodedPhoto:
     color: str  # what the pixels were converted from: sRGB, grey, CMYK, palette, "ICC <name>", with notes
     exif_time: str | None  # ISO 8601 local time when the photo was taken
     scale: float  # side of `pixels` / side of the photo; 1 unless `max_side` made it smaller
+    notes: tuple[str, ...] = ()  # what the library warned of, e.g. damaged EXIF
 
 
 def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> DecodedPhoto:
@@ -94,6 +103,18 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
     A reduced JPEG is decoded at 1/2, 1/4 or 1/8 where that suffices, which is several times faster. Point
     (x, y) of the photo lies at (x * w / width, y * h / height) of `pixels` [h, w]. Raises `PhotoError`.
     """
+    with collected() as notes:
+        try:
+            photo = _decoded(data, max_pixels, max_side)
+        except PhotoError as error:
+            if notes:
+                said = f"{error} (the image library: {'; '.join(notes)})"
+                raise PhotoError(error.reason, said, error.numbers) from error
+            raise
+    return dataclasses.replace(photo, notes=tuple(notes))
+
+
+def _decoded(data: bytes, max_pixels: int, max_side: int | None) -> DecodedPhoto:
     if not data:
         raise PhotoError("empty", "the file is empty")
     kind = sniff(data[:64])
@@ -109,9 +130,10 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
         image.load()
         orientation, taken = _exif(image)
         profile = image.info.get("icc_profile")
+        cicp = cicp_of(data, kind, image.info)
         base, color = to_base(image, *_grey_range(image, kind))
         base = _shrunk(base, box, (width, height), max_side)
-        rgb, color = to_srgb(base, profile, color)
+        rgb, color = to_srgb(base, profile, color, cicp if wins(cicp, kind, bool(profile)) else None)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
@@ -123,7 +145,7 @@ def decode(data: bytes, *, max_pixels: int, max_side: int | None = None) -> Deco
         height=height,
         format=kind,
         orientation=stored or orientation,
-        color=_with_primaries(color, image),
+        color=color,
         exif_time=taken,
         scale=max(pixels.shape[:2]) / max(width, height),
     )
@@ -193,6 +215,8 @@ def _open(data: bytes, kind: str, max_pixels: int) -> Any:
             ) from None
     elif kind == "AVIF" and not features.check("avif"):
         raise PhotoError("avif_unsupported", "this build of Pillow cannot read AVIF")
+    elif kind == "WebP" and not features.check("webp"):
+        raise _codec_missing("WebP", "Pillow was built without libwebp")
     try:
         with _reading(kind):
             match kind:
@@ -235,9 +259,6 @@ def _check_kind(image: Any, data: bytes, kind: str) -> int | None:
         if kind in ("GIF", "WebP", "PNG", "AVIF") and image.is_animated:
             raise PhotoError("animated", "an animation, not a photo", {"frames": int(image.n_frames)})
         if kind == "HEIC":
-            curve = _HDR_CURVES.get(image.info.get("nclx_profile", {}).get("transfer_characteristics"))
-            if curve:
-                raise PhotoError("unsupported_mode", f"an HDR image ({curve}): export it as SDR first")
             return int(image.info.get("original_orientation") or 1)
         if kind == "TIFF":
             tags = image.tag_v2
@@ -321,11 +342,12 @@ def _exif(image: Any) -> tuple[int, str | None]:
     return orientation if orientation in _UPRIGHT else 1, None
 
 
-def _with_primaries(color: str, image: Any) -> str:
-    primaries = image.info.get("nclx_profile", {}).get("color_primaries")
-    if primaries == _P3_PRIMARIES and "icc_profile" not in image.info:
-        return f"{color}, P3 primaries without ICC profile taken as sRGB"
-    return color
+def _codec_missing(kind: str, detail: str) -> PhotoError:
+    return PhotoError(
+        "codec_missing",
+        f"what reads images here has no codec for this {kind} ({detail}): save it as JPEG or PNG, or install "
+        "a Pillow with it",
+    )
 
 
 @contextlib.contextmanager
@@ -343,5 +365,7 @@ def _reading(kind: str) -> Iterator[None]:
         raise PhotoError("too_many_pixels", f"refused by Pillow: {error}") from error
     except Exception as error:
         detail = str(error) or type(error).__name__
+        if _NO_CODEC.search(detail):
+            raise _codec_missing(kind, detail) from error
         reason = "truncated" if "truncated" in detail.lower() else "corrupt"
         raise PhotoError(reason, f"the {kind} is damaged: {detail}") from error

@@ -13,6 +13,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
+from phq_data.images.cicp import Cicp
+from phq_data.images.cicp import to_srgb as cicp_to_srgb
 from phq_data.images.formats import PhotoError
 
 _SAME_COLORS = 2  # grey levels of 255: profiles that move no color further than this are sRGB
@@ -51,13 +53,20 @@ def to_base(image: Image.Image, bits: int = 16, inverted: bool = False) -> tuple
     )
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, color: str) -> tuple[Image.Image, str]:
-    """`image` (a mode of `to_base`) in sRGB, and `color` refined: "ICC <name>" and what else was done."""
+def to_srgb(
+    image: Image.Image, profile: bytes | None, color: str, cicp: Cicp | None = None
+) -> tuple[Image.Image, str]:
+    """`image` (a mode of `to_base`) in sRGB, and `color` refined: "ICC <name>" and what else was done.
+
+    `cicp`: the code points that speak for its colors in the profile's place (`images.cicp`).
+    """
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
         image = image.convert("L" if image.mode == "LA" else "RGB")
     notes: list[str] = []
-    if image.mode == "LAB":
+    if cicp is not None and image.mode in ("L", "RGB"):
+        image, color = cicp_to_srgb(image.convert("RGB"), cicp)
+    elif image.mode == "LAB":
         image = _transformed(image, _profile(None, "LAB"))
     elif profile:
         try:

@@ -19,7 +19,7 @@ class PhotoError(PhqError, ValueError):
     what the verdict rests on.
 
     Reasons: empty, not_an_image, truncated, corrupt, too_many_pixels, too_small, animated, raw_photo,
-    unsupported_mode, heic_unsupported, avif_unsupported, changed.
+    unsupported_mode, heic_unsupported, avif_unsupported, codec_missing, changed.
     """
 
     def __init__(self, reason: str, message: str, numbers: Mapping[str, int] | None = None) -> None:

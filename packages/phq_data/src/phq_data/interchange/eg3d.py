@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from phq_data import camera
+from phq_data.foreign import first_line, parse_json, read_member
 from phq_data.images.codecs import decode_struct, encode_image, image_struct
 from phq_data.interchange.portrait import (
     ExchangeError,
@@ -62,10 +63,10 @@ def read_pair(images: Path, masks: Path) -> Iterator[ReferencePortrait]:
     """
     with _open(images) as archive, _open(masks) as alphas:
         try:
-            labels = labels_of(json.loads(archive.read(LABELS)), f"{images}: {LABELS}")
+            labels = labels_of(parse_json(read_member(archive, LABELS), finite=False), f"{images}: {LABELS}")
         except KeyError:
             raise ExchangeError(f"{images} has no {LABELS}") from None
-        except ValueError as error:
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
             raise ExchangeError(f"{images}: {LABELS} is damaged ({error})") from error
         there = {name for name in archive.namelist() if not name.endswith((".json", "/"))}
         for fault, names in (
@@ -78,8 +79,10 @@ def read_pair(images: Path, masks: Path) -> Iterator[ReferencePortrait]:
         for name in sorted(there):
             label, pose = from_numbers(labels[name], name)
             try:
-                yield ReferencePortrait(name, archive.read(name), alphas.read(name), label, pose)
-            except zipfile.BadZipFile as error:
+                yield ReferencePortrait(
+                    name, read_member(archive, name), read_member(alphas, name), label, pose
+                )
+            except (zipfile.BadZipFile, OSError) as error:
                 raise ExchangeError(f"{images}: {name} is damaged ({error})") from error
 
 
@@ -105,5 +108,5 @@ def _open(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         raise ExchangeError(f"there is no file {path}") from None
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ExchangeError(f"{path} is no readable zip ({error})") from error
+    except Exception as error:  # a damaged directory fails in many ways
+        raise ExchangeError(f"{path} is no readable zip ({first_line(error)})") from error

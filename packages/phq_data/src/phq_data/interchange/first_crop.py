@@ -16,11 +16,13 @@ import numpy as np
 from phq_data import camera
 from phq_data.arrays import FloatArray
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_json
 from phq_data.images.codecs import PhotoError, decode, decode_struct, encode_image, image_struct
 from phq_data.interchange import reference
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 from phq_data.models.protocols import Segmenter
-from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.photos import read_photo
 from phq_data.records import Row
 from phq_data.rig import PortraitRig
 from phq_data.stages.crop import TIGHTER, CropError, Window
@@ -37,7 +39,7 @@ _MAX_PIXELS = 150_000_000
 def is_first_crop(folder: Path) -> bool:
     """Is the folder's `result.json` of crop A?"""
     try:
-        entries = json.loads(read_written_text(folder / "result.json"))
+        entries = parse_json(read_written_text(folder / "result.json"), finite=False)
         return any("intrisics" in entry for entry in entries.values())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -79,7 +81,10 @@ def finish(
     reference. Raises `ExchangeError` for entries that are not whole and photos that are not there.
     """
     path = folder / "result.json"
-    entries = json.loads(read_written_text(path))
+    try:
+        entries = parse_json(read_written_text(path), finite=False)
+    except (OSError, ValueError) as error:
+        raise ExchangeError(f"{path} cannot be read ({error})") from error
     for name in sorted(entries):
         yield _portrait(folder, name, entries[name], rig, segmenter, size, published_center_formula)
 

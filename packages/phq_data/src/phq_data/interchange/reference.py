@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from phq_data import camera
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_json
 from phq_data.interchange.eg3d import read_pair
 from phq_data.interchange.portrait import ExchangeError, ReferencePortrait, check
 
@@ -33,7 +33,7 @@ def read_folder(folder: Path) -> Iterator[ReferencePortrait]:
     """
     path = folder / "result.json"
     try:
-        entries = json.loads(read_written_text(path))
+        entries = parse_json(read_written_text(path), finite=False)
     except FileNotFoundError:
         raise ExchangeError(f"{folder} has neither result.json nor dataset.zip") from None
     except (OSError, ValueError) as error:

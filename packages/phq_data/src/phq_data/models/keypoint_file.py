@@ -8,7 +8,6 @@ file's order: head boxes and vertex maps of the reference's tools count them by 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from phq_data.arrays import FloatArray
 from phq_data.errors import ModelError
+from phq_data.foreign import parse_json
 from phq_data.models.protocols import DetectedPerson
 
 CODE_VERSION = 2  # raise it when the same file would give other people
@@ -26,7 +26,7 @@ def read_photo_table(path: Path, kind: str) -> tuple[bytes, dict[object, object]
     """(bytes, entries by photo) of a JSON file. Raises `ModelError` that calls it "the `kind` file"."""
     try:
         data = path.read_bytes()
-        entries = json.loads(data)
+        entries = parse_json(data, finite=False)
     except FileNotFoundError:
         raise ModelError(f"there is no {kind} file {path}") from None
     except (OSError, ValueError) as error:

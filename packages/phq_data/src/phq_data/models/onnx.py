@@ -7,7 +7,6 @@ a process.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.models import fingerprints
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def embedded_models() -> tuple[EmbeddedModel, ...]:
     """Every network shipped with the package, without touching the network files themselves."""
     table = _model_folder() / "checksums.json"
     try:
-        entries = json.loads(table.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        entries = parse_json(table.read_text())
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{table} cannot be read ({error}): the installation is incomplete, reinstall it"
         ) from error

@@ -7,9 +7,8 @@ now. Nothing here knows one stage from another: what a stage is, its `STAGE` say
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +19,14 @@ from phq_data import config as settings
 from phq_data import records
 from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
-from phq_data.models.registry import check_files
+from phq_data.foreign import parse_json
 from phq_data.pipeline.model_set import models_for
-from phq_data.records import Duplicate, LedgerEntry, Photo, PlanItem, Record
+from phq_data.pipeline.photos import sound_photo
+from phq_data.records import LedgerEntry, Photo, PlanItem, Record
 from phq_data.stages.base import Inputs, Outcome, Stage, StageContext, Tick, no_tick
-from phq_data.stages.dedup import Candidate, duplicates
 from phq_data.stages.ingest import open_photo
-from phq_data.stages.sequence import STAGE_NAMES, STAGES
+from phq_data.stages.sequence import STAGE_NAMES as STAGE_NAMES
+from phq_data.stages.sequence import STAGES as STAGES
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
 
 
@@ -44,11 +44,19 @@ class PartReport:
     seconds: float
 
 
-def fingerprint(stage: Stage[Any], config: PipelineConfig, inputs: Iterable[PartInfo]) -> str:
-    """What a part of a stage is made from: stage version, its settings, its models, its inputs' content."""
+Recipe = list[Any]
+"""What all parts of a stage are made with: its name, its version, its settings and models; plain JSON."""
+
+
+def recipe(stage: Stage[Any], config: PipelineConfig) -> Recipe:
+    """The recipe of a stage under these settings. Raises `ModelError` when a model is missing."""
     made_with = stage.made_with(config, models_for(config))
-    name = first_stage_name(stage.name)
-    return settings.digest(name, stage.version, made_with, [info.content for info in inputs])
+    return settings.plain(first_stage_name(stage.name), stage.version, made_with)
+
+
+def fingerprint(made_with: Recipe, inputs: Iterable[PartInfo]) -> str:
+    """What a part is made from: the recipe of its stage and the content of its inputs."""
+    return settings.digest(*made_with, [info.content for info in inputs])
 
 
 def run_part(
@@ -67,7 +75,8 @@ def run_part(
     """
     chosen = STAGES[STAGE_NAMES.index(stage)]
     workspace = Workspace.open(url)
-    expected = fingerprint(chosen, config, [_input(workspace, kind, part) for kind in chosen.reads])
+    inputs = [_input(workspace, kind, part) for kind in chosen.reads]
+    expected = fingerprint(recipe(chosen, config), inputs)
     done = _done(workspace, chosen, part, expected)
     if done is not None and not (retry_failed and done.extra.get("retryable", 0)):
         counts = {name: int(done.extra.get(name, 0)) for name in ("items", "kept", "rejected", "failed")}
@@ -75,7 +84,7 @@ def run_part(
 
     began = time.perf_counter()
     given = {kind: _read(workspace, kind, part) for kind in chosen.reads}
-    result = chosen.run(Inputs(given), _context(workspace, config, tick))
+    result = chosen.run(Inputs(given), _context(workspace, config, part, tick))
     made = records.to_table(chosen.makes, result.records)
     entries = records.to_table(LedgerEntry, _ledger(chosen, result.outcomes, list(given.values())))
     seconds = time.perf_counter() - began
@@ -91,44 +100,21 @@ def run_part(
     return PartReport(stage, part, skipped=False, items=len(result.outcomes), seconds=seconds, **tally)
 
 
-def prepare(workspace: Workspace, config: PipelineConfig) -> None:
-    """Write down what the build is made with: settings and rig. Fails early when one is missing."""
-    models = models_for(config)
-    _, rig = models.reference_inputs, models.rig  # raise what they have to raise before anything is written
-    check_files(config.detect.model, config.mask.model)
-    if config.detect.model.startswith("keypoints:"):
-        _ = models.detector
-    workspace.write_bytes("config.json", config.to_json().encode())
-    workspace.write_bytes("rig.safetensors", rig.to_bytes())
-
-
-def finish(workspace: Workspace, config: PipelineConfig) -> None:
-    """The steps that need the whole workspace at once: near-duplicates among the kept portraits."""
-    parts = [workspace.part_info("tables/screened", part) for part in workspace.parts("tables/screened")]
-    expected = settings.digest("dedup", 1, config.dedup, [info.content for info in parts if info])
-    done = workspace.part_info("tables/duplicates", 0)
-    if done is not None and done.fingerprint == expected:
-        return
-    screened = workspace.records(Candidate)
-    found = duplicates([one for one in screened if one.kept], config.dedup)
-    workspace.write_part("tables/duplicates", 0, records.to_table(Duplicate, found), expected)
-
-
-def _folder(kind: type[Record]) -> str:
+def folder_of(kind: type[Record]) -> str:
     """Where the parts of a table lie in a workspace."""
     return kind.table if kind is PlanItem else f"tables/{kind.table}"
 
 
 def _input(workspace: Workspace, kind: type[Record], part: int) -> PartInfo:
-    info = workspace.part_info(_folder(kind), part)
+    info = workspace.part_info(folder_of(kind), part)
     if info is None:
-        raise WorkspaceError(f"part {part} of {_folder(kind)} is missing or damaged: run `phq build` again")
+        raise WorkspaceError(f"part {part} of {folder_of(kind)} is missing or damaged: run `phq build` again")
     return info
 
 
 def _read(workspace: Workspace, kind: type[Record], part: int) -> list[Record]:
     try:
-        return records.from_table(kind, workspace.read_part(_folder(kind), part))
+        return records.from_table(kind, workspace.read_part(folder_of(kind), part))
     except WorkspaceError:
         # Its footer is whole, its pages are not: without its mark the next build makes it anew.
         for stage in STAGES:
@@ -140,15 +126,21 @@ def _read(workspace: Workspace, kind: type[Record], part: int) -> list[Record]:
 def _done(workspace: Workspace, stage: Stage[Any], part: int, expected: str) -> PartInfo | None:
     ledger = workspace.part_info(f"ledger/{stage.name}", part)
     table = workspace.part_info(f"tables/{stage.table}", part)
-    if ledger is None or table is None:
+    if ledger is None or table is None or not ledger.fingerprint == table.fingerprint == expected:
         return None
-    return ledger if ledger.fingerprint == table.fingerprint == expected else None
+    damaged = any(workspace.damaged(f, part) for f in (f"ledger/{stage.name}", f"tables/{stage.table}"))
+    return None if damaged else ledger
 
 
-def _context(workspace: Workspace, config: PipelineConfig, tick: Tick) -> StageContext:
+def _context(workspace: Workspace, config: PipelineConfig, part: int, tick: Tick) -> StageContext:
+    def uris(key: str) -> Iterator[str]:
+        for item in records.from_table(PlanItem, workspace.read_part("plan", part)):
+            if item.key == key:
+                yield item.uri
+
     def read(key: str) -> bytes:
         try:
-            return read_photo(workspace, key)
+            return sound_photo(workspace, key, uris(key))
         except WorkspaceError as error:  # one photo that is gone is no reason to stop the others
             raise FileNotFoundError(str(error)) from error
 
@@ -156,16 +148,6 @@ def _context(workspace: Workspace, config: PipelineConfig, tick: Tick) -> StageC
         return open_photo(photo.photo_id, read(photo.key), config.ingest.max_pixels)
 
     return StageContext(config, models_for(config), read, opened, tick)
-
-
-def read_photo(workspace: Workspace, key: str) -> bytes:
-    """The bytes of a photo: from the workspace, or from its own place when it was only referenced."""
-    from phq_data.sources.resolve import open_uri
-
-    if key.startswith("photos/"):
-        return workspace.read_bytes(key)
-    with open_uri(key) as file:
-        return file.read()
 
 
 def _ledger(
@@ -197,7 +179,7 @@ def load_config(workspace: Workspace) -> PipelineConfig:
     if not workspace.exists("config.json"):
         return settings.default()
     try:
-        values, _ = upgrade_settings(json.loads(workspace.read_bytes("config.json")))
+        values, _ = upgrade_settings(parse_json(workspace.read_bytes("config.json")))
         return PipelineConfig.from_dict(values)
     except (ValueError, AttributeError) as error:
         raise settings.ConfigError(

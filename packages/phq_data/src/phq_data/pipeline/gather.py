@@ -5,17 +5,21 @@ An interrupted gathering and an uninterrupted one end with equal plans (`sources
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from phq_data import schema
+from phq_data import records, schema
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import sniff
-from phq_data.records import PlanItem, Provenance
+from phq_data.pipeline.photos import sound_photo
+from phq_data.records import LedgerEntry, PlanItem
 from phq_data.sources import RefusedFileError, Source, SourceFile
-from phq_data.sources.plan import Plan, photo_key
-from phq_data.workspace import Workspace
+from phq_data.sources.plan import REMOVED, Change, Plan, photo_key
+from phq_data.stages.ingest import CHANGED
+from phq_data.stages.sequence import STAGE_NAMES
+from phq_data.workspace import Workspace, WorkspaceError
 
 _HEAD = 64
 
@@ -26,33 +30,49 @@ def gather(
     config: IngestConfig,
     part_size: int,
     on_file: Callable[[bool], None] = lambda new: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[int]:
     """Plan what `sources` hold beyond the plan; yield the number of every part, old ones first.
 
     Files that could not be read before are tried again, and what a folder says of rights now replaces what
-    it said before. `on_file` is told of every file, and whether it is
-    new. Raises `WorkspaceError` when the workspace cannot be written, `SourceError` for an unusable source.
+    it said before. A file that was only touched, or one that is referenced and was moved or replaced, keeps
+    its row; a copy of a photo that is lost is fetched again. `on_file` is told of every file, and whether it
+    is new; `say` of parts of the plan that were lost. Raises `WorkspaceError` when the workspace cannot be
+    written, `SourceError` for an unusable source.
     """
     plan = Plan(workspace)
+    for line in plan.told():
+        say(line)
+    changed = _changed(workspace, plan.parts)
+    copies = workspace.sizes("photos")
     ready = list(plan.parts)
-    amended: dict[int, dict[int, PlanItem | Provenance]] = {}
+    amended: dict[int, dict[int, Change]] = {}
     added: list[int] = []
+    moved = False
     for source in sources:
         fresh: list[PlanItem] = []
         for file in source.files():
             identity = (file.uri, file.size, file.mtime_ns)
             on_file(identity not in plan.known)
             if file.uri in plan.unread:
-                item = _take_in(workspace, source, file, config, plan.owners)
+                item = _take_in(workspace, source, file, config, plan)
                 if not item.error:
                     plan.known.add(identity)
                     part, position = plan.unread.pop(file.uri)
                     amended.setdefault(part, {})[position] = item
-            elif identity not in plan.known:
+            elif identity not in plan.known or file.uri in changed:
                 plan.known.add(identity)
-                fresh.append(_take_in(workspace, source, file, config, plan.owners))
-            elif source.provider == "folder" and (claimed := plan.claimed(file)):
-                amended.setdefault(claimed[0], {})[claimed[1]] = file.provenance
+                item = _take_in(workspace, source, file, config, plan)
+                if source.provider == "folder" and (found := plan.successor(file, item)):
+                    planned, change = found
+                    moved = moved or isinstance(change, PlanItem)
+                    amended.setdefault(planned.part, {})[planned.position] = change
+                else:
+                    fresh.append(item)
+            else:
+                _fetch_lost(workspace, file, plan, copies)
+                if source.provider == "folder" and (claimed := plan.claimed(file)):
+                    amended.setdefault(claimed[0], {})[claimed[1]] = file.provenance
             if len(fresh) == part_size:
                 added.append(plan.append(fresh))
                 fresh = []
@@ -60,12 +80,35 @@ def gather(
             added.append(plan.append(fresh))
     for part, changes in amended.items():
         plan.amend(part, changes)
+    if moved:
+        Plan(workspace)  # whoever named a file that was moved or replaced names another one now
     yield from ready
     yield from added
 
 
+def _changed(workspace: Workspace, parts: Sequence[int]) -> set[str]:
+    """Uris of files that a stage found to be others than were planned, though of the same size and time."""
+    found: set[str] = set()
+    for folder in (f"ledger/{name}" for name in STAGE_NAMES):
+        for part in parts:
+            info = workspace.part_info(folder, part)
+            if info is not None and info.extra.get("retryable"):
+                entries = records.from_table(LedgerEntry, workspace.read_part(folder, part))
+                found |= {entry.uri for entry in entries if entry.reason == CHANGED}
+    return found
+
+
+def _fetch_lost(workspace: Workspace, file: SourceFile, plan: Plan, copies: Mapping[str, int]) -> None:
+    """Fetch a photo again whose copy is missing, or of another size than it had."""
+    planned = plan.files[file.uri]
+    size = copies.get(planned.key, -1)
+    if planned.key.startswith("photos/") and (size < 0 or (planned.size >= 0 and size != planned.size)):
+        with contextlib.suppress(WorkspaceError):  # the stage that wants it, and `workspace verify`, say so
+            sound_photo(workspace, planned.key, [file.uri])
+
+
 def _take_in(
-    workspace: Workspace, source: Source, file: SourceFile, config: IngestConfig, owners: dict[str, str]
+    workspace: Workspace, source: Source, file: SourceFile, config: IngestConfig, plan: Plan
 ) -> PlanItem:
     """The plan's item of one file: read once, hashed and, if so configured, copied into the workspace."""
     sha256 = key = error = message = ""
@@ -74,11 +117,13 @@ def _take_in(
     try:
         data, kind = _read(source, file, config.max_bytes)
         sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 in plan.removed and sha256 not in plan.owners:
+            raise RefusedFileError(REMOVED, "its photo was taken out of the workspace")
         key = photo_key(sha256, kind) if copy else file.uri
         if copy and not workspace.exists(key):
             workspace.write_bytes(key, data)
-        same_as = owners.get(sha256)  # also the file itself, when only its time has changed
-        owners.setdefault(sha256, file.uri)
+        same_as = plan.owners.get(sha256)  # also the file itself, when only its time has changed
+        plan.owners.setdefault(sha256, file.uri)
     except RefusedFileError as refusal:
         error, message = refusal.reason, str(refusal)
     except OSError as problem:

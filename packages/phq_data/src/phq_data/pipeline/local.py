@@ -11,9 +11,11 @@ from functools import partial
 from typing import Protocol
 
 from phq_data.config import PipelineConfig
-from phq_data.pipeline.engine import PartReport, finish, prepare, run_part
+from phq_data.pipeline.engine import PartReport, run_part
 from phq_data.pipeline.gather import gather
+from phq_data.pipeline.whole import finish, prepare
 from phq_data.sources import Source
+from phq_data.sources.folder import FolderSource
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace, WorkspaceError
 
@@ -103,10 +105,20 @@ def drive(
     prepare(workspace, config)
 
     def planned() -> Iterator[int]:
-        for part in gather(workspace, list(sources), config.ingest, config.part_size, progress.file_seen):
+        named = list(sources)
+        for part in gather(
+            workspace, named, config.ingest, config.part_size, progress.file_seen, progress.say
+        ):
             info = workspace.part_info("plan", part)
             progress.part_planned(part, info.rows if info else 0)
             yield part
+        for source in named:
+            if isinstance(source, FolderSource) and source.ignored:
+                kinds = ", ".join(f"{count} .{ending}" for ending, count in source.ignored.most_common(5))
+                count = source.ignored.total()
+                progress.say(
+                    f"{source.spec}: {count} files are no pictures by their endings ({kinds}): ignored"
+                )
 
     for result in submit(planned()):
         if isinstance(result, PartReport):

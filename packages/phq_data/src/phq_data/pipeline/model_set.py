@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from phq_data.config import PipelineConfig
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 from phq_data.rig import PortraitRig
+from phq_data.workspace import Workspace
 
 if TYPE_CHECKING:
     from phq_data.models.reference_inputs import ReferenceInputs
@@ -117,3 +120,13 @@ class Models:
 def models_for(config: PipelineConfig) -> Models:
     """The `Models` of a config, shared by all parts that this process runs."""
     return Models(config)
+
+
+def load_rig(workspace: Workspace) -> PortraitRig | None:
+    """The rig of the last build; None before any."""
+    if not workspace.exists("rig.safetensors"):
+        return None
+    with tempfile.TemporaryDirectory(prefix="phq-rig-") as folder:
+        path = Path(folder) / "rig.safetensors"
+        path.write_bytes(workspace.read_bytes("rig.safetensors"))
+        return PortraitRig.load(path)

@@ -257,7 +257,9 @@ def _scrape(
     if request.source == "folder":
         source = RightsFolder(request.path, options.permission)
         before = set(workspace.parts("plan"))
-        for part in gather(workspace, [source], config.ingest, config.part_size, progress.file_seen):
+        for part in gather(
+            workspace, [source], config.ingest, config.part_size, progress.file_seen, progress.say
+        ):
             ingest(part)
         outcome.scrape.parts = sorted(set(workspace.parts("plan")) - before)
     else:

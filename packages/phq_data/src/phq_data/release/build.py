@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import __version__, schema
+from phq_data import __version__, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.whole import finished
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
 from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry, encoded_digest
@@ -99,7 +100,8 @@ def build(
     """Make `releases`/`version` from the accepted portraits of `workspace`.
 
     Raises `VersionError` for a number that says the wrong thing about the rows, `RightsError` for rows that
-    may not be used, `ReleaseError` for a workspace or parent that no release can be made from. Nothing is
+    may not be used, `ReleaseError` for a workspace or parent that no release can be made from,
+    `WorkspaceError` for a workspace that is being built or of which parts are behind its settings. Nothing is
     left behind then.
     """
     number = Version.parse(version)
@@ -108,7 +110,7 @@ def build(
     target = releases / version
     if target.exists():
         raise VersionError(f"{target} exists already; a version never changes: choose the next number")
-    with _alone(releases) as partial:
+    with finished(workspace), _alone(releases) as partial:
         parent = _parent(releases, options.parent, number)
         gone = tombstones.of_shelf(releases)
         config = load_config(workspace)
@@ -347,7 +349,7 @@ def _write_index(plans: Sequence[ShardPlan], path: Path) -> None:
             for name, value in zip(columns, values, strict=True):
                 columns[name].append(value)
     table = pa.table(columns, schema=manifests.INDEX_SCHEMA)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    parquet.write(table, path)
 
 
 def _write_rig(workspace: Workspace, partial: Path) -> dict[str, Any]:
@@ -377,7 +379,7 @@ def _about(
     workspace: Workspace,
     gone: tombstones.Tombstones,
 ) -> dict[str, Any]:
-    config = json.loads(workspace.read_bytes("config.json")) if workspace.exists("config.json") else None
+    config = parse_json(workspace.read_bytes("config.json")) if workspace.exists("config.json") else None
     return {
         "columns": schema.RELEASE.names,
         "code_version": __version__,

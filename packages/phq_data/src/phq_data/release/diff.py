@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.release.reader import IMAGE_COLUMNS, Release
 
 DIFF_SCHEMA = pa.schema(
@@ -49,7 +49,7 @@ class Diff:
 
     def save(self, path: str | Path) -> None:
         """Write the table as Parquet."""
-        pq.write_table(self.table, path, compression="zstd")
+        parquet.write(self.table, path)
 
 
 def diff(a: Release, b: Release) -> Diff:

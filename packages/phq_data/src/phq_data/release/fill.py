@@ -18,11 +18,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from phq_data import bounded_parquet, parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, tombstones
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
@@ -83,7 +84,7 @@ def fill(
             why: Counter[str] = Counter()
             write_rows(path, _all_filled(_rows(release, number), fetchers, why), _schema(release, number))
             (target / "data" / f".{path.name}.json").write_text(json.dumps(why))
-        reasons = Counter(json.loads((target / "data" / f".{path.name}.json").read_text()))
+        reasons = Counter(parse_json((target / "data" / f".{path.name}.json").read_text()))
         missing.update(reasons)
         digest, size = file_sha256(path), path.stat().st_size
         done_before[shard.path] = digest
@@ -163,11 +164,12 @@ def from_web(
 def _rows(release: reader.Release, shard: int) -> Iterable[dict[str, Any]]:
     """Rows of a shard, a row group in memory at a time, without those taken down."""
     hides = release.tombstones.hides
-    path = release.folder.path(release.manifest.shards[shard].path)
+    entry = release.manifest.shards[shard]
+    path = release.folder.path(entry.path)
     with release.folder.fs.open(path, "rb") as source:
-        file = pq.ParquetFile(source, page_checksum_verification=True)
+        file = parquet.opened(source)
         for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
+            for row in bounded_parquet.read(file, entry.bytes, group=group).to_pylist():
                 if not hides(row["portrait_id"], row["photo_id"]):
                     yield row
 
@@ -176,7 +178,7 @@ def _schema(release: reader.Release, shard: int) -> pa.Schema:
     """The schema of a shard as it was written: a filled copy is of the version of its release."""
     path = release.folder.path(release.manifest.shards[shard].path)
     with release.folder.fs.open(path, "rb") as source:
-        return pq.read_schema(source)
+        return parquet.schema_of(source)
 
 
 def _all_filled(
@@ -232,7 +234,7 @@ def _photo(row: Mapping[str, Any], fetchers: Sequence[Fetch]) -> bytes | None:
 
 def _index_rows(path: Path, shard: int, split: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    file = pq.ParquetFile(path)
+    file = parquet.opened(path)
     for group in range(file.num_row_groups):
         for row in file.read_row_group(group).to_pylist():
             found.append(
@@ -259,11 +261,9 @@ def _finish(
 ) -> None:
     """Copy the documents, write index and manifest, clear the traces of the work."""
     manifest = release.manifest
-    pq.write_table(
+    parquet.write(
         pa.Table.from_pylist(list(index_rows), schema=manifests.INDEX_SCHEMA),
         target / manifests.INDEX,
-        compression="zstd",
-        write_page_checksum=True,
     )
     files = []
     for entry in manifest.files:
@@ -290,12 +290,12 @@ def _finish(
 
 
 def _count(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows)
+    return int(parquet.metadata_of(path).num_rows)
 
 
 def _journal(target: Path, manifest: Manifest) -> dict[str, str]:
     try:
-        found = json.loads((target / ".incomplete.json").read_text())
+        found = parse_json((target / ".incomplete.json").read_text())
         return dict(found["files"]) if found["digest"] == manifest.digest else {}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}

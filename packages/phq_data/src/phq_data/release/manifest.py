@@ -23,9 +23,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from phq_data import schema
+from phq_data import bounded_parquet, schema
 from phq_data.compatibility import first_columns
-from phq_data.errors import ReleaseError
+from phq_data.errors import PhqError, ReleaseError
+from phq_data.foreign import parse_json
 from phq_data.release.version import Version
 
 FORMAT = "phq-release/1"
@@ -115,7 +116,7 @@ class Manifest:
     def from_bytes(cls, data: bytes, where: str) -> Manifest:
         """The manifest in `data`. Raises `ReleaseError` naming `where` if it is damaged, edited or newer."""
         try:
-            document = json.loads(data)
+            document = parse_json(data)
             if not isinstance(document, dict):
                 raise TypeError("not a JSON object")
             found = str(document.pop("format"))
@@ -129,15 +130,18 @@ class Manifest:
             )
         stated = document.pop("digest", None)
         try:
+            if not isinstance(document["about"], dict):
+                raise TypeError("'about' is no object")
             document["shards"] = tuple(ShardEntry(**shard) for shard in document["shards"])
             document["files"] = tuple(FileEntry(**file) for file in document["files"])
             manifest = cls(**document)
             Version.parse(manifest.version)
             for entry in manifest.entries:
                 _check_entry(entry)
-        except (KeyError, TypeError, ReleaseError) as error:
+            digest = manifest.digest
+        except (KeyError, TypeError, ValueError, AttributeError, PhqError) as error:
             raise ReleaseError(f"{where} is damaged: {error}") from error
-        if stated != manifest.digest:
+        if stated != digest:
             raise ReleaseError(
                 f"{where} was changed after it was written: its content does not match its digest "
                 f"{stated}. Get the release again (phq release pull)"
@@ -159,8 +163,10 @@ def _check_entry(entry: FileEntry | ShardEntry) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
         raise ReleaseError(f"{entry.path} has no sha256")
     sizes = [entry.bytes, *([entry.rows] if isinstance(entry, ShardEntry) else [])]
-    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+    if not all(type(size) is int and size >= 0 for size in sizes):
         raise ReleaseError(f"{entry.path} has no size")
+    if isinstance(entry, ShardEntry):
+        bounded_parquet.check_rows(entry.rows, entry.bytes)
     if isinstance(entry, ShardEntry) and entry.split not in SPLITS:
         raise ReleaseError(f"{entry.path} is of an unknown split {entry.split!r}")
 

@@ -21,15 +21,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from phq_data import old_schema, schema
+from phq_data import bounded_parquet, old_schema, parquet, schema
 from phq_data.errors import ReleaseError
+from phq_data.files import file_system
+from phq_data.foreign import first_line
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones, withheld
 from phq_data.release.manifest import Manifest, ShardEntry
@@ -48,7 +48,7 @@ class Folder:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         try:
-            self.fs, root = fsspec.core.url_to_fs(self.url)
+            self.fs, root = file_system(self.url)
         except (ValueError, ImportError) as error:
             raise ReleaseError(f"cannot open {url}: {error}") from error
         self.root = str(root).rstrip("/")
@@ -164,10 +164,13 @@ class Release:
         data = self._checked(manifests.INDEX)
         try:
             # On this thread alone: a worker that lets go of Python's bytes while the program ends aborts it.
-            index_file = pq.ParquetFile(pa.BufferReader(data))
-            table = index_file.read(use_threads=False).cast(manifests.INDEX_SCHEMA)
-        except (pa.ArrowInvalid, ValueError) as error:
-            raise ReleaseError(f"{self.folder.path(manifests.INDEX)} is damaged: {error}") from error
+            source = pa.BufferReader(data)
+            file = parquet.opened(source)
+            bounded_parquet.check_rows(file.metadata.num_rows, len(data))
+            table = bounded_parquet.read(file, len(data), source=source).cast(manifests.INDEX_SCHEMA)
+        except (*parquet.DAMAGE, KeyError) as error:
+            where = self.folder.path(manifests.INDEX)
+            raise ReleaseError(f"{where} is damaged: {first_line(error)}") from error
         if table.num_rows != self.manifest.rows:
             raise ReleaseError(
                 f"{self.folder.path(manifests.INDEX)} has {table.num_rows} rows, the shards have "
@@ -359,7 +362,7 @@ class _Shards:
 
     def _reset(self) -> None:
         self._lock = threading.RLock()
-        self._files: OrderedDict[int, pq.ParquetFile] = OrderedDict()
+        self._files: OrderedDict[int, parquet.File] = OrderedDict()
         self._starts: dict[int, NDArray[np.int64]] = {}
         self._groups: OrderedDict[tuple[int, int, tuple[str, ...]], pa.Table] = OrderedDict()
 
@@ -393,9 +396,11 @@ class _Shards:
         with self._lock:
             file = self._file(shard)
             try:
-                found = old_schema.read(file, "release", columns or None, use_threads=True)
+                found = old_schema.read(
+                    file, self._entries[shard].bytes, "release", columns or None, use_threads=True
+                )
                 return found.replace_schema_metadata(None)
-            except (OSError, pa.ArrowInvalid) as error:
+            except (*parquet.DAMAGE, KeyError) as error:
                 raise self._broken(shard, error) from error
 
     def rows(self, places: Sequence[tuple[int, int]], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -420,15 +425,15 @@ class _Shards:
                 return self._groups[key]
             file = self._file(shard)
             try:
-                table = old_schema.read(file, "release", columns, group=group)
-            except (OSError, pa.ArrowInvalid) as error:
+                table = old_schema.read(file, self._entries[shard].bytes, "release", columns, group=group)
+            except (*parquet.DAMAGE, KeyError) as error:
                 raise self._broken(shard, error) from error
             self._groups[key] = table
             while len(self._groups) > _KEPT_GROUPS:
                 self._groups.popitem(last=False)
             return table
 
-    def _file(self, shard: int) -> pq.ParquetFile:
+    def _file(self, shard: int) -> parquet.File:
         if shard in self._files:
             self._files.move_to_end(shard)
             return self._files[shard]
@@ -436,13 +441,13 @@ class _Shards:
         path = self._folder.path(entry.path)
         try:
             if self._folder.is_local:
-                file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=self._check_pages)
+                file = parquet.opened(path, memory_map=True, page_checksum_verification=self._check_pages)
             else:
                 source = self._folder.fs.open(path, "rb")
-                file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=self._check_pages)
+                file = parquet.opened(source, pre_buffer=True, page_checksum_verification=self._check_pages)
         except FileNotFoundError:
             raise ReleaseError(f"the shard {path} is missing: get it again (phq release pull)") from None
-        except (OSError, pa.ArrowInvalid) as error:
+        except (*parquet.DAMAGE, KeyError) as error:
             raise self._broken(shard, error) from error
         if file.metadata.num_rows != entry.rows:
             raise ReleaseError(f"{path} has {file.metadata.num_rows} rows, the manifest says {entry.rows}")
@@ -456,7 +461,7 @@ class _Shards:
     def _broken(self, shard: int, error: Exception) -> ReleaseError:
         path = self._folder.path(self._entries[shard].path)
         return ReleaseError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): `phq release verify` names the rows; get "
+            f"{path} is damaged ({first_line(error)}): `phq release verify` names the rows; get "
             "it again (phq release pull)"
         )
 

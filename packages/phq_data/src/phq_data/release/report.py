@@ -8,8 +8,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.release import datasheet_text
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import PITCH_STEP, YAW_STEP, Summary
@@ -113,13 +113,13 @@ def _sheet(folder: Path, manifest: Manifest) -> str:
     groups = [
         (shard.path, group)
         for shard in manifest.shards
-        for group in range(pq.read_metadata(folder / shard.path).num_row_groups)
+        for group in range(parquet.metadata_of(folder / shard.path).num_row_groups)
     ]
     chosen = groups[:: max(1, len(groups) // 20)]
     each = -(-_THUMBNAILS // len(chosen))
     found: list[str] = []
     for path, group in chosen:
-        table = pq.ParquetFile(folder / path).read_row_group(group, columns=["portrait_id", "image", "yaw"])
+        table = parquet.opened(folder / path).read_row_group(group, columns=["portrait_id", "image", "yaw"])
         for row in table.slice(0, each).to_pylist():
             image = Image.open(BytesIO(row["image"]["bytes"])).convert("RGB")
             buffer = BytesIO()

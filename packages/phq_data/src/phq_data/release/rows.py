@@ -8,17 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from phq_data import old_schema, schema
+from phq_data import bounded_parquet, old_schema, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.release.manifest import Images, encoded_digest, row_digest
 from phq_data.release.select import PROVENANCE, Place, day
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, part_key
 
 _BATCH = 16  # rows read at once: one row group of the workspace
 _FROM_PORTRAIT = (
@@ -88,24 +86,23 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
 
     Memory holds one batch and the small tables of one part.
     """
-    fs, _ = fsspec.core.url_to_fs(workspace.url)
     for part in sorted(places):
         wanted = places[part]
         photos = _by_key(workspace, "photos", part, ["photo_id", "width", "height", "exif_time", *PROVENANCE])
         screened = _by_key(workspace, "screened", part, ["portrait_id", "error_probability", "phash"])
         bodies = _by_key(workspace, "fits", part, ["fit_id", "body"])
-        path = workspace.path(f"tables/portraits/part-{part:05d}.parquet")
+        key = part_key("tables/portraits", part)
         columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]
         try:
-            with fs.open(path, "rb") as file:
-                table = pq.ParquetFile(file)
+            with workspace.reading_file(key) as file:
+                table, size = parquet.opened(file), bounded_parquet.size_of(file)
                 start = 0
                 for group in range(table.num_row_groups):
                     count = table.metadata.row_group(group).num_rows
                     rows = [row for row in range(start, start + count) if row in wanted]
                     for low in range(0, len(rows), _BATCH):
                         some = rows[low : low + _BATCH]
-                        found = old_schema.read(table, "portraits", columns, group=group)
+                        found = old_schema.read(table, size, "portraits", columns, group=group)
                         found = found.take([r - start for r in some])
                         yield [
                             Joined(
@@ -118,9 +115,9 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
                             for position, row in zip(some, found.to_pylist(), strict=True)
                         ]
                     start += count
-        except (OSError, pa.ArrowInvalid) as error:
+        except parquet.DAMAGE as error:
             raise ReleaseError(
-                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+                f"cannot read {workspace.path(key)}: {error}; run `phq build` again to make it anew"
             ) from error
         except KeyError as error:
             raise ReleaseError(

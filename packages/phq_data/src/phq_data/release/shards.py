@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release.manifest import SPLITS, Images, ShardEntry
@@ -197,20 +197,19 @@ def _write_shard(
     return ShardEntry(shard.path, shard.split, len(shard.rows), path.stat().st_size, file_sha256(path))
 
 
-def _writer(file: BinaryIO, kind: pa.Schema) -> pq.ParquetWriter:
+def _writer(file: BinaryIO, kind: pa.Schema) -> parquet.Writer:
     # Images are compressed already. Leaves of lists go by another name than their column.
     compression = {
         f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name: "zstd"
         for field in kind
         if not pa.types.is_struct(field.type)
     }
-    return pq.ParquetWriter(
+    return parquet.writer(
         file,
         kind,
         compression=compression,
         use_dictionary=["provider", "author", "license", "models", "split", "codec", "body", "crop_mode"],
         write_statistics=False,
-        write_page_checksum=True,
     )
 
 

@@ -26,6 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from phq_data.errors import ReleaseError
 from phq_data.files import writing
+from phq_data.foreign import parse_json
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
@@ -109,7 +110,7 @@ class Tombstones:
     def from_bytes(cls, data: bytes, where: str) -> Tombstones:
         """The list in `data`. Raises `ReleaseError`: an unreadable or damaged list is not an empty one."""
         try:
-            document = json.loads(data)
+            document = parse_json(data)
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, this PHQ reads {FORMAT}")
             if set(document) != _OF_A_LIST:
@@ -121,7 +122,7 @@ class Tombstones:
                     raise ValueError("it was changed: its digest does not fit")
             entries = tuple(_entry(one) for one in document["tombstones"])
             return cls(entries, bool(document.get("copy", False)))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReleaseError(
                 f"the list of taken-down portraits {where} cannot be read ({error}); nothing is read from "
                 "the release until it can: restore the file (phq release pull brings it)"

@@ -20,6 +20,7 @@ from typing import Any
 
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256, stream_sha256
+from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, tombstones, withheld
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
@@ -186,7 +187,7 @@ class _Journal:
         self._files: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
         try:
-            found = json.loads(folder.read(INCOMPLETE))
+            found = parse_json(folder.read(INCOMPLETE))
             if found["digest"] == self._digest:
                 self._files = dict(found["files"])
                 self._sizes = folder.sizes()

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data import records, schema
+from phq_data import parquet, records, schema
 from phq_data.errors import ReleaseError
 from phq_data.evaluation.matching import match_people
 from phq_data.records import Record
@@ -56,12 +55,12 @@ def read(path: Path, workspace: Workspace) -> Truth:
     Raises `ReleaseError` when the file is missing or another one, or knows none of the portraits.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = parquet.schema_of(path).metadata or {}
         if metadata.get(b"format", b"").decode() == photographs.FORMAT:
             known = _by_people(path, workspace)
         else:
             known = _by_portrait(path)
-    except (OSError, pa.ArrowInvalid, schema.SchemaError) as error:
+    except (*parquet.DAMAGE, schema.SchemaError) as error:
         raise ReleaseError(f"the truth in {path} cannot be read: {error}") from error
     portraits = set(workspace.table("portraits", ["portrait_id"])["portrait_id"].to_pylist())
     if not portraits & set(known):
@@ -75,7 +74,7 @@ def read(path: Path, workspace: Workspace) -> Truth:
 def _by_portrait(path: Path) -> dict[str, dict[str, Any]]:
     fields = [schema.RELEASE.field(name) for name in _COLUMNS]
     try:
-        table = pq.read_table(path, columns=_COLUMNS).select(_COLUMNS).cast(pa.schema(fields))
+        table = parquet.read(path, columns=_COLUMNS).select(_COLUMNS).cast(pa.schema(fields))
     except (KeyError, ValueError) as error:
         raise schema.SchemaError(
             f"it must have the columns portrait_id, truth_camera (25 numbers) and truth_pose (6): {error}"

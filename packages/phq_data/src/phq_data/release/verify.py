@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phq_data import camera, schema
+from phq_data import bounded_parquet, camera, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
+from phq_data.foreign import first_line
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones, withheld
@@ -158,7 +158,8 @@ def _check_shard(
             row["digest"] = None
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
+            file = parquet.opened(source)
+            bounded_parquet.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -177,12 +178,12 @@ def _check_shard(
                     file, group, first, wanted, shard, plain, images=damaged or pixels, pixels=pixels
                 )
                 first += count
-    except (OSError, pa.ArrowInvalid) as error:
-        yield Problem(shard.path, f"cannot be read: {str(error).splitlines()[0]}")
+    except (*parquet.DAMAGE, KeyError) as error:
+        yield Problem(shard.path, f"cannot be read: {first_line(error)}")
 
 
 def _check_group(
-    file: pq.ParquetFile,
+    file: parquet.File,
     group: int,
     first: int,
     wanted: Sequence[dict[str, Any]],
@@ -198,11 +199,10 @@ def _check_group(
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        table = file.read_row_group(group, columns=columns, use_threads=False)
-        rows = table.to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+        rows = bounded_parquet.read(file, shard.bytes, columns, group=group).to_pylist()
+    except (*parquet.DAMAGE, KeyError) as error:
         rows = None
-        why = str(error).splitlines()[0]
+        why = first_line(error)
     if rows is None:
         ids = f"{wanted[0]['portrait_id'][:12]} to {wanted[-1]['portrait_id'][:12]}" if wanted else ""
         yield Problem(

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
@@ -105,7 +105,7 @@ def _writers(
 def _write_shard(source: Path, gone: Collection[str], made: Path) -> None:
     from phq_data.release.shards import write_rows
 
-    with pq.ParquetFile(source, page_checksum_verification=True) as file:
+    with parquet.opened(source) as file:
         kind = file.schema_arrow
         empty = {field.name: None for field in kind if field.nullable}
 

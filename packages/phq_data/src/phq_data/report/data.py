@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from phq_data.compatibility import upgrade_settings
 from phq_data.config import ConfigError, PipelineConfig, default
+from phq_data.foreign import parse_json
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace
 
@@ -264,7 +265,14 @@ def _settings(workspace: Workspace) -> tuple[dict[str, Any], PipelineConfig]:
     """The flat settings as written, and the config they make (the default one for a newer version's)."""
     if not workspace.exists("config.json"):
         return _flat(default()), default()
-    written = json.loads(workspace.read_bytes("config.json"))
+    try:
+        written = parse_json(workspace.read_bytes("config.json"))
+        if not isinstance(written, dict):
+            raise ConfigError("not an object")
+    except ValueError as error:
+        raise ConfigError(
+            f"{workspace.path('config.json')} is damaged ({error}): build again, which writes it anew"
+        ) from error
     try:
         written, _ = upgrade_settings(written)
         config = PipelineConfig.from_dict(written)

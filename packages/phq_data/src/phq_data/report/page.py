@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable
 from importlib import resources
@@ -15,6 +14,7 @@ import numpy as np
 from phq_data import __version__
 from phq_data.arrays import ImageArray
 from phq_data.files import OutputError, writing
+from phq_data.pipeline.model_set import load_rig
 from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
@@ -65,16 +65,6 @@ def write_report(workspace: Workspace, out: Path | None = None) -> Path:
 def report_images(page: Path) -> list[Path]:
     """The sheets that lie beside a page."""
     return [page.parent / name for name in SHEETS if (page.parent / name).is_file()]
-
-
-def load_rig(workspace: Workspace) -> PortraitRig | None:
-    """The rig of the last build; None before any."""
-    if not workspace.exists("rig.safetensors"):
-        return None
-    with tempfile.TemporaryDirectory(prefix="phq-rig-") as folder:
-        path = Path(folder) / "rig.safetensors"
-        path.write_bytes(workspace.read_bytes("rig.safetensors"))
-        return PortraitRig.load(path)
 
 
 # ---- the page --------------------------------------------------------------------------------------------

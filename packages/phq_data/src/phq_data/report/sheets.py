@@ -14,16 +14,15 @@ from io import BytesIO
 from itertools import zip_longest
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
+from phq_data import bounded_parquet, parquet
 from phq_data.arrays import ImageArray
 from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
-from phq_data.workspace import Workspace, WorkspaceError
+from phq_data.workspace import Workspace, WorkspaceError, part_key
 
 SIDE = 256
 """Pixels a side of the images in the page."""
@@ -152,25 +151,25 @@ def rows_of(
     A part with images is large; a report of 50,000 portraits wants a hundred of them.
     """
     wanted = portraits.loc[[i for i in ids if i in portraits.index], "part"]
-    fs, _ = fsspec.core.url_to_fs(workspace.url)
     for part, group in wanted.groupby(wanted):
-        path = workspace.path(f"tables/{table}/part-{int(part):05d}.parquet")
+        key = part_key(f"tables/{table}", int(part))
         left = set(group.index)
         try:
-            with fs.open(path, "rb") as stream:
-                file = pq.ParquetFile(stream)
+            with workspace.reading_file(key) as stream:
+                file, size = parquet.opened(stream), bounded_parquet.size_of(stream)
                 for index in range(file.num_row_groups):
-                    keys = file.read_row_group(index, columns=["portrait_id"])["portrait_id"].to_pylist()
+                    found = bounded_parquet.read(file, size, ["portrait_id"], group=index)
+                    keys = found["portrait_id"].to_pylist()
                     take = [i for i, key in enumerate(keys) if key in left]
                     if take:
                         left -= {keys[i] for i in take}
-                        rows = file.read_row_group(index, columns=list(columns)).take(take).to_pylist()
-                        yield from rows
+                        rows = bounded_parquet.read(file, size, columns, group=index).take(take)
+                        yield from rows.to_pylist()
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except parquet.DAMAGE as error:
             raise WorkspaceError(
-                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+                f"cannot read {workspace.path(key)}: {error}; run `phq build` again to make it anew"
             ) from error
 
 

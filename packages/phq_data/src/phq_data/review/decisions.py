@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from phq_data.records import Decision, to_table
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
 from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry
-from phq_data.workspace import Workspace, WorkspaceError
+from phq_data.workspace import Workspace, WorkspaceError, part_key
 
 if TYPE_CHECKING:
     from phq_data.review.store import Store
@@ -69,6 +69,32 @@ def recover(workspace: Workspace, store: Store) -> int:
     return store.merge(LogEntry.from_decision(one) for one in published(workspace))
 
 
+def mend(workspace: Workspace) -> list[str]:
+    """Write damaged parts of the log anew from the live store, where there is one; what was done, in lines.
+
+    A part that cannot be made anew stays where it is. The caller holds `Workspace.lock`.
+    """
+    broken = [part for part in workspace.parts(FOLDER) if workspace.damaged(FOLDER, part)]
+    if not broken or not _has_store(workspace):
+        return []
+    from phq_data.review.store import Store
+
+    store = Store.open(workspace)
+    try:
+        with _alone(workspace):
+            found = [entry.to_decision() for entry in store.entries()]
+            if not found:
+                return []
+            for part in broken:
+                workspace.remove(part_key(FOLDER, part))
+            count = append(workspace, found)
+    finally:
+        store.close()
+    return [
+        f"{len(broken)} damaged parts of the decisions were written anew: {count} decisions of the database"
+    ]
+
+
 def current(
     workspace: Workspace,
     rule: ConsensusRule = ConsensusRule(),  # noqa: B008 (frozen)
@@ -83,7 +109,7 @@ def current(
 
 def _live(workspace: Workspace) -> list[Decision]:
     """The decisions of the live store; on the way the parts are brought up to date, if they may be."""
-    if not (os.environ.get(DATABASE_VARIABLE) or (workspace.is_local and workspace.exists(STORE_FILE))):
+    if not _has_store(workspace):
         return []
     from phq_data.review.store import Store
 
@@ -96,6 +122,10 @@ def _live(workspace: Workspace) -> list[Decision]:
     with contextlib.suppress(WorkspaceError), _alone(workspace):
         append(workspace, found)
     return found
+
+
+def _has_store(workspace: Workspace) -> bool:
+    return bool(os.environ.get(DATABASE_VARIABLE) or (workspace.is_local and workspace.exists(STORE_FILE)))
 
 
 @contextlib.contextmanager

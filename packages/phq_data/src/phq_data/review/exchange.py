@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.files import OutputError, read_written_text, writing
 from phq_data.review.consensus import VERDICTS, ReviewError
 from phq_data.review.records import LogEntry
@@ -103,7 +103,7 @@ def _moment(milliseconds: int) -> datetime:
 
 def _export_parquet(store: Store, path: Path) -> int:
     count = 0
-    with pq.ParquetWriter(path, LOG, compression="zstd") as writer:
+    with parquet.writer(path, LOG) as writer:
         for batch in _batches(_rows(store)):
             writer.write_table(pa.Table.from_pylist(batch, LOG))
             count += len(batch)
@@ -148,7 +148,7 @@ def _read_csv(file: Path) -> list[dict[str, Any]]:
 
 
 def _read_parquet(file: Path) -> list[dict[str, Any]]:
-    return list(pq.read_table(file).to_pylist())
+    return list(parquet.read(file).to_pylist())
 
 
 def _checked(number: int, row: Mapping[str, Any]) -> LogEntry:

@@ -19,18 +19,19 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 from PIL import Image
 
+from phq_data import bounded_parquet, parquet
 from phq_data import camera as cameras
 from phq_data.errors import PhqError
 from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
-from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.model_set import load_rig
+from phq_data.pipeline.photos import read_photo
 from phq_data.records import EncodedImage, Label, Pose, Record, columns, from_table
 from phq_data.rendering import renderer
 from phq_data.rendering.rasterizer import rasterise
-from phq_data.report.page import load_rig
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS
 from phq_data.rig import PortraitRig
@@ -226,17 +227,17 @@ class PortraitImages:
                 source = pa.BufferReader(
                     self._workspace.read_bytes(f"tables/portraits/part-{part:05d}.parquet")
                 )
-            with pq.ParquetFile(source) as file:
+            with parquet.opened(source) as file:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if row < rows:
-                        table = file.read_row_group(group, list(columns(_Portrait)), use_threads=False)
+                        table = bounded_parquet.read(file, source.size(), columns(_Portrait), group=group)
                         found = from_table(_Portrait, table.slice(row, 1))[0]
                         break
                     row -= rows
                 else:
                     raise NoImageError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
-        except (OSError, pa.ArrowInvalid) as error:
+        except parquet.DAMAGE as error:
             raise WorkspaceError(f"cannot read {path}: {error}; run `phq build` again") from error
         if found.portrait_id != portrait_id:
             raise NoImageError(f"portrait {portrait_id[:12]} moved: the index is being renewed")

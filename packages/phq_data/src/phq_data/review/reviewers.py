@@ -7,6 +7,7 @@ cookie, kept the same way, so that it can be ended from here.
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import unicodedata
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ import sqlalchemy as sa
 
 from phq_data.review.consensus import ReviewError
 from phq_data.review.store import Store, now_ms
-from phq_data.review.tables import REVIEWERS, SESSIONS
+from phq_data.review.tables import REVIEWERS, SESSIONS, SETTINGS
 
 Role = Literal["reviewer", "lead"]
 ROLES: tuple[str, ...] = get_args(Role)
 SESSION_DAYS = 30
 _LONGEST = 80
+_LOGINS = "logins_asked"
+"""Name of a setting of the store: was it last served to people who had to log in?"""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,25 @@ def join(store: Store, name: str, role: Role = "reviewer") -> Reviewer:
                 )
             )
     return by_name(store, name) or Reviewer(name, role)
+
+
+def ask_logins(store: Store, asked: bool) -> None:
+    """Note whether people must log in from now on.
+
+    When that begins, whoever joined by a name alone is no lead any more, and those logins end: a name was
+    enough for them, and anybody could have given it.
+    """
+    key = SETTINGS.c.name == _LOGINS
+    with store.database.write() as connection:
+        before = connection.execute(sa.select(SETTINGS.c.value).where(key)).scalar()
+        if asked and before != "true":
+            by_name_alone = REVIEWERS.c.token_hash.is_(None)
+            names = sa.select(REVIEWERS.c.name).where(by_name_alone)
+            connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.reviewer.in_(names)))
+            connection.execute(sa.update(REVIEWERS).where(by_name_alone).values(role="reviewer"))
+        if before != json.dumps(asked):
+            connection.execute(sa.delete(SETTINGS).where(key))
+            connection.execute(sa.insert(SETTINGS).values(name=_LOGINS, value=json.dumps(asked)))
 
 
 def login(store: Store, name: str) -> str:

@@ -49,11 +49,13 @@ class NewDecision:
     rules: str = rules.VERSION
     client: str = ""
     queue: str = ""  # order of the queue
+    over: str | None = None  # own decision that it replaces or takes back; "" = none, None = whichever stands
 
     def entry(self, reviewer: str, moment: int, now: int) -> LogEntry:
         """This decision in the log, at the log's time `moment`, saved `now`."""
         clocks = {"time": moment, "client_time": self.time or now, "server_time": now}
-        return LogEntry(**{**vars(self), **clocks, "reviewer": reviewer})
+        given = {name: value for name, value in vars(self).items() if name != "over"}
+        return LogEntry(**{**given, **clocks, "reviewer": reviewer})
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Refusal:
 
     decision_id: str
     why: str
+    elsewhere: bool = False  # another client of the reviewer decided the portrait meanwhile
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ class Store:
         """Save decisions of one reviewer, in order, all in one transaction.
 
         Refused, one by one: an unknown portrait or verdict, an undo of nothing, an id that another decision
-        has, an adjudication by somebody who is no lead. Raises `StoreError`; then none was saved.
+        has, an adjudication by somebody who is no lead, one that is `over` another decision
+        than stands. Raises `StoreError`; then none was saved.
         """
         moment = now or now_ms()
         if not decisions:
@@ -171,13 +175,15 @@ class Store:
             return connection.execute(sa.select(sa.func.max(DECISIONS.c.seq))).scalar() or 0
 
     def history(
-        self, limit: int = 50, before: int | None = None, reviewer: str | None = None
+        self, limit: int = 50, before: int | None = None, reviewer: str | None = None, after: int = 0
     ) -> list[HistoryEntry]:
-        """The last decisions, newest first, before a `seq`."""
+        """The last decisions, newest first, before a `seq` and after another."""
         stands = sa.exists().where(STANDINGS.c.decision_id == DECISIONS.c.decision_id).where(
             STANDINGS.c.portrait_id == DECISIONS.c.portrait_id
         )  # fmt: skip
         statement = sa.select(DECISIONS, stands.label("stands")).order_by(DECISIONS.c.seq.desc())
+        if after:
+            statement = statement.where(DECISIONS.c.seq > after)
         if before is not None:
             statement = statement.where(DECISIONS.c.seq < before)
         if reviewer is not None:
@@ -271,7 +277,7 @@ def _record(
             sa.select(ITEMS.c.portrait_id, ITEMS.c.active).where(ITEMS.c.portrait_id.in_(chunk))
         )
     }
-    depth, last = _stacks(connection, portraits, reviewer)
+    stacks, last = _stacks(connection, portraits, reviewer)
     saved: dict[str, LogEntry] = {}
     known: list[str] = []
     refused: list[Refusal] = []
@@ -288,13 +294,18 @@ def _record(
             else:
                 refused.append(Refusal(one.decision_id, "another decision has this id"))
             continue
-        why = _objection(one, items.get(one.portrait_id), depth.get(one.portrait_id, 0), lead)
+        stack = stacks.setdefault(one.portrait_id, [])
+        if one.over is not None and one.over != (stack[-1] if stack else "") and one.portrait_id in items:
+            why = "you decided it elsewhere meanwhile: look at it again to change that"
+            refused.append(Refusal(one.decision_id, why, elsewhere=True))
+            continue
+        why = _objection(one, items.get(one.portrait_id), len(stack), lead)
         why = why or time_objection(one.time or now, now)
         if why:
             refused.append(Refusal(one.decision_id, why))
             continue
         last[one.portrait_id] = moment
-        depth[one.portrait_id] = depth.get(one.portrait_id, 0) + (-1 if one.verdict == "undo" else 1)
+        _push(stack, one.decision_id, one.verdict)
         saved[one.decision_id] = entry
     if saved:
         connection.execute(sa.insert(DECISIONS), [entry.to_row() for entry in saved.values()])
@@ -364,21 +375,30 @@ def _existing(connection: sa.Connection, ids: Iterable[str]) -> dict[str, _Meani
 
 def _stacks(
     connection: sa.Connection, portraits: Iterable[str], reviewer: str
-) -> tuple[dict[str, int], dict[str, int]]:
-    """By portrait: how many of the reviewer's verdicts an undo could take back, and the time of the last."""
-    depth: dict[str, int] = {}
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """By portrait: the reviewer's decisions that undos could take back, the last one standing; its time."""
+    stacks: dict[str, list[str]] = {}
     last: dict[str, int] = {}
     for chunk in chunks(portraits):
+        names = ("portrait_id", "decision_id", "verdict", "time")
         statement = (
-            sa.select(DECISIONS.c.portrait_id, DECISIONS.c.verdict, DECISIONS.c.time)
+            sa.select(*(DECISIONS.c[name] for name in names))
             .where(DECISIONS.c.reviewer == reviewer)
             .where(DECISIONS.c.portrait_id.in_(chunk))
             .order_by(DECISIONS.c.time, DECISIONS.c.decision_id)
         )
-        for portrait, verdict, moment in connection.execute(statement):
-            depth[portrait] = max(0, depth.get(portrait, 0) + (-1 if verdict == "undo" else 1))
+        for portrait, decision, verdict, moment in connection.execute(statement):
+            _push(stacks.setdefault(portrait, []), decision, verdict)
             last[portrait] = moment
-    return depth, last
+    return stacks, last
+
+
+def _push(stack: list[str], decision: str, verdict: str) -> None:
+    """A decision comes on the stack of those of a portrait; an undo takes the last one off."""
+    if verdict != "undo":
+        stack.append(decision)
+    elif stack:
+        stack.pop()
 
 
 def _refresh_standings(connection: sa.Connection, pairs: Iterable[tuple[str, str]]) -> None:

@@ -1,8 +1,9 @@
 """Photos in a folder of this machine, or one file.
 
-Every file that is not hidden is listed, whatever its name ends in: what is no photo is named as such in the
-ledger. Hidden are names that begin with a dot, and the rights files (see `rights`). What cannot be opened
-(broken links, unreadable folders, pipes) is listed too, and `open` says why.
+Files that are no pictures by their endings (`README.md`, the video beside a phone's photo) are ignored and
+counted (`FolderSource.ignored`). Every other file that is not hidden is listed: what is no photo is named as
+such in the ledger. Hidden are names that begin with a dot, and the rights files (see `rights`). What cannot
+be opened (broken links, unreadable folders, pipes) is listed too, and `open` says why.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 import logging
 import os
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,16 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from phq_data.sources import Provenance, SourceError, SourceFile
 from phq_data.sources.rights import RIGHTS_NAMES, FolderRights, read_rights
 from phq_data.text import printable
+
+NO_PICTURES = frozenset({
+    "7z", "aac", "aae", "avi", "bat", "bz2", "cfg", "conf", "css", "csv", "db", "doc", "docx", "epub", "exe",
+    "flac", "gz", "htm", "html", "ini", "ipynb", "js", "json", "jsonl", "lnk", "log", "m4a", "m4v", "md",
+    "mkv", "mov", "mp3", "mp4", "mpeg", "mpg", "npy", "npz", "odp", "ods", "odt", "ogg", "onnx", "parquet",
+    "pdf", "pickle", "pkl", "ppt", "pptx", "pt", "pth", "py", "rar", "rst", "rtf", "safetensors", "sh",
+    "sqlite", "srt", "tar", "tex", "toml", "tsv", "txt", "url", "vtt", "wav", "webm", "wmv", "xls", "xlsx",
+    "xml", "xmp", "yaml", "yml", "zip",
+})  # fmt: skip
+"""Endings of files that nobody means as a photo."""
 
 _LOG = logging.getLogger(__name__)
 _Claims = tuple[tuple[FolderRights, int], ...]
@@ -49,11 +60,14 @@ class FolderSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(os.fsencode(os.path.expanduser(path)))  # noqa: PTH100, PTH111 (bytes)
         self.spec = _readable(os.fsencode(path))
+        self.ignored: Counter[str] = Counter()
+        """How many files of each ending of `NO_PICTURES` the last `files` left out."""
         if not os.path.exists(self._root):  # noqa: PTH110
             raise SourceError(f"there is no file or folder {self.spec}")
 
     def files(self) -> Iterator[SourceFile]:
         """Every file below the folder, sorted. Raises `SourceError` for an unusable rights file."""
+        self.ignored.clear()
         if os.path.isdir(self._root):  # noqa: PTH112
             found = self._walk()
             whole = True
@@ -113,6 +127,8 @@ class FolderSource:
                     real.append(_Folder(entry.path, claims))
                 elif _is_folder(entry):
                     linked.append(_Folder(entry.path, claims))
+                elif (ending := _ending(entry.name)) in NO_PICTURES:
+                    self.ignored[ending] += 1
                 else:
                     found.append((entry.path, claims))
         return found
@@ -174,6 +190,10 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _ending(name: bytes) -> str:
+    return name.rpartition(b".")[2].decode("ascii", "replace").lower()
 
 
 def _readable(name: bytes) -> str:

@@ -2,35 +2,72 @@
 
 It is what makes a build repeatable: a file is known by its uri, size and time of change, files already
 planned are passed over, new ones form new parts, and a plan part is never cut differently later.
+
+Every part has a copy in `plan-copy`: one that is deleted or damaged comes back from there, as it was. Where
+the copy is lost too, what was made of the part is dropped, and its files are new ones to the next build.
+
+Of files with the same bytes one is the owner (`same_as` null), whose photo is taken; the others name it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from phq_data import records
+from phq_data.files import file_sha256
 from phq_data.records import PlanItem, Provenance, Record
 from phq_data.sources import SourceFile
-from phq_data.workspace import Workspace, WorkspaceError
+from phq_data.sources.folder import path_of
+from phq_data.workspace import PartInfo, Workspace, WorkspaceError, part_key
 
-PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes"})
+REMOVED = "removed"
+"""The error of items whose photo was taken out: their file is known, and not taken again."""
+PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes", REMOVED})
 """Reading errors that another try cannot mend."""
+COPY = "plan-copy"
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "TIFF": "tif", "HEIC": "heic", "AVIF": "avif"}
+
+Change = PlanItem | Provenance | Callable[[PlanItem], PlanItem]
+"""The item that comes in place of the one there, or its rights alone, or what makes the one of the other."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Known(Record):
-    """What tells planned files apart, and whether they could be read."""
+    """What is needed to find the file of an item again."""
 
     table = "plan"
     uri: str
     size: int
     mtime_ns: int
     sha256: str
+    key: str
     error: str
+    source: str
+    same_as: str | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Planned(_Known):
+    """An item, and where it stands."""
+
+    part: int
+    position: int
+
+    @property
+    def referenced(self) -> bool:
+        """Are its bytes where they were found, and not in the workspace?"""
+        return self.key == self.uri and self.key.startswith("file:")
+
+    @property
+    def gone(self) -> bool:
+        """Is it referenced, and no longer there?"""
+        return self.referenced and not os.path.exists(path_of(self.key))  # noqa: PTH110 (bytes)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,46 +95,132 @@ class Plan:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.parts = workspace.parts("plan")
+        self.restored: list[int] = []  # parts that came back from their copy
+        self.dropped: list[int] = []  # parts of which nothing is left
+        self.parts = self._mend()
         self.known: set[tuple[str, int, int]] = set()
-        self.owners: dict[str, str] = {}  # sha256 -> uri of the first file with these bytes
-        self.unread: dict[str, tuple[int, int]] = {}  # uri -> (part, row) of files worth another try
+        self.files: dict[str, Planned] = {}  # uri -> its latest item
+        self.owners: dict[str, str] = {}  # sha256 -> uri of the file whose photo is taken
+        self.gone: dict[str, list[Planned]] = {}  # sha256 -> items whose file is gone, the owner first
+        self.removed: set[str] = set()  # sha256 of photos that were taken out
+        self.unread: dict[str, tuple[int, int]] = {}  # uri -> (part, position) of files worth another try
         self._claims: dict[tuple[str, int, int], _Claim] | None = None
+        alike: dict[str, list[Planned]] = defaultdict(list)
+        for item in self.items():
+            self.known.add((item.uri, item.size, item.mtime_ns))
+            self.files[item.uri] = item
+            if item.error == REMOVED:
+                self.removed |= {item.sha256} - {""}
+            elif item.error and item.error not in PERMANENT:
+                self.unread[item.uri] = (item.part, item.position)
+            elif item.sha256:
+                alike[item.sha256].append(item)
+        self._settle(alike)
+
+    def items(self) -> Iterator[Planned]:
+        """Every item, in order."""
         for part in self.parts:
-            try:
-                items = self._read(_Known, part)
-            except WorkspaceError as error:
-                path = workspace.path(f"plan/part-{part:05d}.parquet")
-                raise WorkspaceError(
-                    f"the plan part {path} is damaged: delete it and run the build again with all its sources"
-                ) from error
-            for position, item in enumerate(items):
-                self.known.add((item.uri, item.size, item.mtime_ns))
-                if item.error and item.error not in PERMANENT:
-                    self.unread[item.uri] = (part, position)
-                elif item.sha256:
-                    self.owners.setdefault(item.sha256, item.uri)
+            yield from items_of(self.workspace, part)
+
+    def told(self) -> list[str]:
+        """What became of parts that were lost, a line each."""
+        back = [f"part {part} of the plan is back from its copy" for part in self.restored]
+        return back + [
+            f"part {part} has no plan any more: what was made of it is dropped; its sources have to be "
+            "built or scraped again"
+            for part in self.dropped
+        ]
+
+    def _mend(self) -> list[int]:
+        """Bring back parts that are deleted or damaged; the parts that there are then."""
+        place = self.workspace
+        known = {*place.parts("plan"), *place.parts(COPY)}
+        if known or any(folder.startswith("ledger/") for folder in place.made()):  # else imported
+            known.update(part for folder in place.made() for part in place.parts(folder))
+        for part in sorted(known):
+            info, copy = _sound(place, "plan", part), _sound(place, COPY, part)
+            if info is not None:
+                if copy is None or copy != info:
+                    self._copy("plan", COPY, part)
+            elif copy is not None:
+                self._copy(COPY, "plan", part)
+                self.restored.append(part)
+            else:
+                for folder in (*place.made(), COPY, "plan"):
+                    place.remove(part_key(folder, part))
+                self.dropped.append(part)
+        return place.parts("plan")
+
+    def _copy(self, source: str, target: str, part: int) -> None:
+        data = self.workspace.read_bytes(part_key(source, part))
+        self.workspace.write_bytes(part_key(target, part), data)
+
+    def _settle(self, alike: Mapping[str, list[Planned]]) -> None:
+        """Let every photo have one owner whose file is there, if one is, and the others name it."""
+        changes: dict[int, dict[int, Change]] = defaultdict(dict)
+        for sha256, items in alike.items():
+            owner = next((item for item in items if item.same_as is None), items[0])
+            if owner.gone:
+                owner = next((item for item in items if _has(item, sha256)), owner)
+            by_rank = sorted(items, key=lambda item, first=owner: item is not first)  # type: ignore[misc]
+            self.gone[sha256] = [item for item in by_rank if item.gone]
+            self.owners[sha256] = owner.uri
+            for item in items:
+                same_as = None if item is owner else owner.uri
+                if item.same_as != same_as:
+                    changes[item.part][item.position] = partial(dataclasses.replace, same_as=same_as)
+        for part, of_part in changes.items():
+            self.amend(part, of_part)
 
     def append(self, items: list[PlanItem]) -> int:
-        """Write a new part; its number."""
+        """Write a new part; its number. Raises `WorkspaceError` where it would replace imported portraits."""
+        if not self.parts and any(self.workspace.parts(folder) for folder in self.workspace.made()):
+            raise WorkspaceError(
+                f"{self.workspace.url} holds imported portraits: build photos into another workspace"
+            )
         part = self.parts[-1] + 1 if self.parts else 0
         self._write(part, items)
         self.parts.append(part)
         return part
 
-    def amend(self, part: int, changes: Mapping[int, PlanItem | Provenance]) -> None:
-        """Change a part: position -> the item that comes in place of the one there, or its rights alone.
+    def amend(self, part: int, changes: Mapping[int, Change]) -> None:
+        """Change a part: position -> its `Change`. A recorded permission stays unless another one is stated.
 
-        A recorded permission stays unless another one is stated.
+        Where only sizes and times are new, what was made of the part stays up to date.
         """
-        items = self._read(PlanItem, part)
+        before = self._read(PlanItem, part)
+        items = list(before)
         for position, change in changes.items():
             if isinstance(change, PlanItem):
                 items[position] = change
-            else:
+            elif isinstance(change, Provenance):
                 rights = {**_fields(change), "permission": change.permission or items[position].permission}
                 items[position] = dataclasses.replace(items[position], **rights)
-        self._write(part, items)
+            else:
+                items[position] = change(items[position])
+        if items != before:
+            info = self.workspace.part_info("plan", part)
+            touched = [_unstamped(item) for item in items] == [_unstamped(item) for item in before]
+            self._write(part, items, info.content if info and touched else "")
+
+    def successor(self, file: SourceFile, item: PlanItem) -> tuple[Planned, Change] | None:
+        """(planned item, its change) when a file that was read is one of the plan: touched, or moved or
+        replaced where it is referenced. None: it is another file.
+        """
+        known = self.files.get(file.uri)
+        taken_out = known is not None and known.error == item.error == REMOVED
+        if known is not None and (taken_out or (item.sha256 and item.sha256 == known.sha256)):
+            return known, partial(dataclasses.replace, size=file.size, mtime_ns=file.mtime_ns)
+        if known is not None and known.referenced:
+            unread = item.error and item.error not in PERMANENT  # it may come back: what was made of it stays
+            return known, partial(dataclasses.replace) if unread else item
+        if not self.gone.get(item.sha256):
+            return None
+        moved = self.gone[item.sha256].pop(0)
+        if moved.uri != self.owners[item.sha256]:
+            return moved, item
+        self.owners[item.sha256] = file.uri
+        return moved, dataclasses.replace(item, same_as=None)
 
     def names(self, part: int) -> list[tuple[str, str]]:
         """(uri, sha256) of every item of a part, in order."""
@@ -124,15 +247,45 @@ class Plan:
                     yield (item.uri, item.size, item.mtime_ns), claim
 
     def _read(self, kind: type[records.R], part: int) -> list[records.R]:
-        table = self.workspace.read_part("plan", part, records.columns(kind))
-        return records.from_table(kind, table)
+        return _read(self.workspace, kind, part)
 
-    def _write(self, part: int, items: list[PlanItem]) -> None:
-        self.workspace.write_part("plan", part, records.to_table(PlanItem, items), fingerprint="plan")
+    def _write(self, part: int, items: list[PlanItem], content: str = "") -> None:
+        table = records.to_table(PlanItem, items)
+        self.workspace.write_part("plan", part, table, fingerprint="plan", content=content)
+        self._copy("plan", COPY, part)
 
 
-def _fields(provenance: Provenance) -> dict[str, Any]:
-    return {field.name: getattr(provenance, field.name) for field in dataclasses.fields(Provenance)}
+def items_of(workspace: Workspace, part: int) -> Iterator[Planned]:
+    """The items of one part, in order."""
+    for position, item in enumerate(_read(workspace, _Known, part)):
+        yield Planned(**_fields(item), part=part, position=position)
+
+
+def _read(workspace: Workspace, kind: type[records.R], part: int) -> list[records.R]:
+    return records.from_table(kind, workspace.read_part("plan", part, records.columns(kind)))
+
+
+def _sound(workspace: Workspace, folder: str, part: int) -> PartInfo | None:
+    """The footer of a part that is what was written; else None."""
+    return None if workspace.damaged(folder, part) else workspace.part_info(folder, part)
+
+
+def _has(item: Planned, sha256: str) -> bool:
+    """Are the bytes of a photo still where `item` has them?"""
+    try:
+        return not item.referenced or file_sha256(os.fsdecode(path_of(item.key))) == sha256
+    except OSError:
+        return False
+
+
+def _unstamped(item: PlanItem) -> PlanItem:
+    """An item without what a file that is only touched changes."""
+    return dataclasses.replace(item, size=0, mtime_ns=0)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    kind = Provenance if isinstance(record, Provenance) else type(record)
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(kind)}
 
 
 def _digests(provenance: Provenance) -> dict[str, int]:

@@ -26,7 +26,6 @@ import dataclasses
 import datetime
 import json
 import re
-import tomllib
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from typing import Any
 
 from phq_data.compatibility import PROVENANCE, notice, upgrade_provenance
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_json, parse_toml
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
 from phq_data.text import suggestion
@@ -121,7 +121,7 @@ def read_rights(folder: Path) -> FolderRights | None:
     path = present[0]
     try:
         text = read_written_text(path)
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        content = parse_json(text) if path.suffix == ".json" else parse_toml(text)
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):

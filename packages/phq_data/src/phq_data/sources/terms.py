@@ -19,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_json
 from phq_data.sources import SourceError
 
 Use = Literal["search", "store", "train", "publish-images", "publish-ids"]
@@ -186,7 +187,7 @@ class Permission:
         Raises `TermsError` that says what is wrong with it.
         """
         try:
-            return cls.parse(json.loads(read_written_text(path)))
+            return cls.parse(parse_json(read_written_text(path)))
         except (OSError, ValueError) as error:
             raise TermsError(f"the permission {path} cannot be used: {error}") from error
 
@@ -202,7 +203,7 @@ class Permission:
             if not isinstance(document.get(name), str) or not document[name].strip():
                 raise ValueError(f"it does not say '{name}'")
         scope = document.get("scope")
-        if not isinstance(scope, list) or not scope or not set(scope) <= set(USES):
+        if not isinstance(scope, list) or not scope or not all(use in USES for use in scope):
             raise ValueError(f"its scope must be a list of {', '.join(USES)}")
         date.fromisoformat(document["date"])
         return cls(
@@ -220,7 +221,7 @@ def recorded(row: Mapping[str, Any]) -> tuple[Permission, ...]:
     if not text:
         return ()
     try:
-        return (Permission.parse(json.loads(text)),)
+        return (Permission.parse(parse_json(text)),)
     except ValueError:
         return ()  # a statement in words allows nothing by itself
 

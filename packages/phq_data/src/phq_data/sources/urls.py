@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from phq_data import parquet
 from phq_data.files import file_sha256, written_encoding
 from phq_data.sources import Provenance, SourceError, is_web_address
 from phq_data.sources.licenses import normalise
@@ -62,7 +62,7 @@ class UrlList:
         names: list[str] = []
         try:
             if self._path.suffix.lower() in (".parquet", ".pq"):
-                file = pq.ParquetFile(self._path)
+                file = parquet.opened(self._path)
                 names = _named(file.schema_arrow.names, self._path)
                 _require_texts(file.schema_arrow, self._path)
                 wanted = [

@@ -43,6 +43,7 @@ from phq_data.stages.crop import (
     head_box,
     landmark_errors,
 )
+from phq_data.stages.ingest import may_pass
 from phq_data.stages.mask import MaskRequest, images_a_pass, person_masks
 from phq_data.stages.realign import Realignment, decode_vertex_map, nearest, realign
 from phq_data.stages.resample import resample
@@ -153,7 +154,7 @@ def _unmasked(
         try:
             pixels = open_photo(photo)
         except (PhotoError, OSError) as error:
-            retryable = isinstance(error, OSError)
+            retryable = may_pass(error)
             for index in indices:
                 yield index, Outcome.failure(fits[index].fit_id, error, retryable=retryable, uri=photo.uri)
             continue

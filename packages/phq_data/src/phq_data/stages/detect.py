@@ -22,6 +22,7 @@ from phq_data.stages.base import (
     Tick,
     no_tick,
 )
+from phq_data.stages.ingest import may_pass
 from phq_data.text import file_name
 
 
@@ -37,7 +38,7 @@ def detect(
     outcomes: list[Outcome] = []
     for photo, found in _found(photos, open_photo, detector):
         if isinstance(found, Exception):
-            retryable = isinstance(found, OSError)
+            retryable = may_pass(found)
             outcomes.append(Outcome.failure(photo.photo_id, found, retryable=retryable, uri=photo.uri))
         else:
             there = [_person(photo, order, one, detector) for order, one in enumerate(found)]

@@ -14,6 +14,7 @@ from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, BodyFitter, FitRe
 from phq_data.records import Fit, Person, Photo
 from phq_data.schema import make_id
 from phq_data.stages.base import Inputs, OpenPhoto, Outcome, Stage, StageContext, StageResult, Tick, no_tick
+from phq_data.stages.ingest import may_pass
 
 _HEAD = [COCO_KEYPOINTS.index(n) for n in ("nose", "left_eye", "right_eye", "left_ear", "right_ear")]
 _SHOULDERS = [COCO_KEYPOINTS.index(n) for n in ("left_shoulder", "right_shoulder")]
@@ -74,7 +75,7 @@ def _fit_on_photos(
         try:
             pixels = open_photo(photo)
         except (PhotoError, OSError) as error:
-            retryable = isinstance(error, OSError)
+            retryable = may_pass(error)
             for index in indices:
                 item = people[index].person_id
                 results[index] = Outcome.failure(item, error, retryable=retryable, uri=photo.uri)

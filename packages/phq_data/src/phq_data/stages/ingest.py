@@ -24,9 +24,11 @@ from phq_data.stages.base import Inputs, Outcome, ReadBytes, Stage, StageContext
 
 _RIGHTS = frozenset({*REASONS, "terms", "robots", "opt_out"})
 """Reasons of photos from the web that may not be taken (`sources.licenses`, `sources.web`)."""
-_VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file"}
+_VERDICTS = _RIGHTS | {"too_small", "too_many_pixels", "too_many_bytes", "animated", "same_file", "removed"}
 """Reasons that are a choice of ours, not a defect of the file: such files are rejected, not failed."""
-_MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "changed"})
+CHANGED = "changed"
+"""The reason of photos whose bytes are no longer those that were planned: the next build reads them again."""
+_MENDABLE = frozenset({"heic_unsupported", "avif_unsupported", "codec_missing", CHANGED})
 """Reasons that may be gone at the next try."""
 
 
@@ -57,6 +59,11 @@ def open_photo(photo_id: str, data: bytes, max_pixels: int) -> NDArray[np.uint8]
     return decode(data, max_pixels=max_pixels).pixels
 
 
+def may_pass(error: Exception) -> bool:
+    """May another try mend why a photo could not be opened?"""
+    return isinstance(error, OSError) or (isinstance(error, PhotoError) and error.reason in _MENDABLE)
+
+
 def _one(planned: PlanItem, read: ReadBytes, config: IngestConfig) -> tuple[Photo | None, Outcome]:
     """The photo of one file, if it becomes one, and its outcome. Never raises for the file's sake."""
     item, uri = planned.item, planned.uri
@@ -67,7 +74,7 @@ def _one(planned: PlanItem, read: ReadBytes, config: IngestConfig) -> tuple[Phot
         evidence = {"same_as": planned.same_as}
         return None, Outcome(item, "rejected", "same_file", message, evidence=evidence, uri=uri)
     try:
-        photo = _photo(planned, read(planned.key), config)
+        photo, notes = _photo(planned, read(planned.key), config)
     except PhotoError as error:
         if error.reason in _VERDICTS:
             text = str(error)
@@ -80,10 +87,12 @@ def _one(planned: PlanItem, read: ReadBytes, config: IngestConfig) -> tuple[Phot
         return None, Outcome.failure(item, problem, retryable=True, uri=uri)
     except Exception as error:  # one odd file must not take the others with it; the ledger names the class
         return None, Outcome.failure(item, error, uri=uri)
-    return photo, Outcome(item, "kept", outputs=(photo.photo_id,), uri=uri)
+    said = f"the image library: {'; '.join(notes)}" if notes else ""
+    return photo, Outcome(item, "kept", message=said, outputs=(photo.photo_id,), uri=uri)
 
 
-def _photo(planned: PlanItem, data: bytes, config: IngestConfig) -> Photo:
+def _photo(planned: PlanItem, data: bytes, config: IngestConfig) -> tuple[Photo, tuple[str, ...]]:
+    """The photo, and what the library warned of while it was read."""
     _check_bytes(data, planned.sha256)
     photo = decode(data, max_pixels=config.max_pixels)
     if min(photo.width, photo.height) < config.min_side:
@@ -93,7 +102,7 @@ def _photo(planned: PlanItem, data: bytes, config: IngestConfig) -> Photo:
             "(ingest.min_side)",
             {"width": photo.width, "height": photo.height, "min_side": config.min_side},
         )
-    return Photo(
+    made = Photo(
         **planned.provenance(),
         key=planned.key,
         photo_id=planned.sha256,
@@ -106,6 +115,7 @@ def _photo(planned: PlanItem, data: bytes, config: IngestConfig) -> Photo:
         phash=perceptual_hash(photo.pixels),
         exif_time=photo.exif_time,
     )
+    return made, photo.notes
 
 
 def _unreadable(planned: PlanItem, config: IngestConfig) -> Outcome:
@@ -130,7 +140,7 @@ def _unreadable(planned: PlanItem, config: IngestConfig) -> Outcome:
 
 def _check_bytes(data: bytes, sha256: str) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise PhotoError("changed", "the file is no longer the one that was planned: run the build again")
+        raise PhotoError(CHANGED, "the file is no longer the one that was planned: run the build again")
 
 
 def _run(inputs: Inputs, context: StageContext) -> StageResult[Photo]:

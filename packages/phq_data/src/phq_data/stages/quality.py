@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from scipy.ndimage import uniform_filter1d
 
 from phq_data import camera
 from phq_data.arrays import FloatArray
@@ -86,6 +85,8 @@ def sharpness(
     count as blur (`effective_resolution` tells of it). The worse of the two axes counts: motion blurs only
     one.
     """
+    from scipy.ndimage import uniform_filter1d
+
     if scale < 1.0:
         side = max(24, round(len(luminance) * scale))
         luminance = _shrink(luminance, side)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from phq_data.stages.crop import CropError, Window
 
@@ -129,6 +128,8 @@ def _padded(photo: NDArray[np.uint8], window: Window, size: int) -> NDArray[np.u
 
 def _blurred(region: NDArray[np.uint8], down_x: float, down_y: float, height: int) -> NDArray[np.uint8]:
     """The region at a tenth of the raw photo's scale, blurred with the reference's kernel for that photo."""
+    from scipy.ndimage import gaussian_filter  # takes longer to import than all of ours: only where needed
+
     wide = (
         max(1, round(region.shape[1] / max(1.0, down_x))),
         max(1, round(region.shape[0] / max(1.0, down_y))),

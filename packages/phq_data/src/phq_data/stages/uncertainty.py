@@ -27,6 +27,7 @@ import numpy as np
 
 from phq_data.arrays import FloatArray
 from phq_data.compatibility import LABEL_EVIDENCE
+from phq_data.foreign import parse_json
 from phq_data.models.keypoints import head_score
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
@@ -74,7 +75,7 @@ class UncertaintyModel:
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> UncertaintyModel:
         """The model that `tools/calibrate_error_probability.py` wrote."""
-        table = json.loads(path.read_text())
+        table = parse_json(path.read_text())
         rows = table["evidence"]
 
         def column(name: str, *last: float) -> FloatArray:

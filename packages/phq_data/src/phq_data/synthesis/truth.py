@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
+from phq_data import parquet
 from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import default_rig
@@ -149,32 +149,32 @@ def _covered(pixel: FloatArray, subject: Subject) -> bool:
 def write_truth(path: Path, people: pa.Table) -> int:
     """Write `truth.parquet`, whole or not at all, from a table of `schema.TRUTH`; the number of people."""
     with writing(path) as temporary:
-        pq.write_table(people.replace_schema_metadata({"format": FORMAT}), temporary, compression="zstd")
+        parquet.write(people.replace_schema_metadata({"format": FORMAT}), temporary)
     return int(people.num_rows)
 
 
 def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a truth file. Raises `SchemaError` naming the file when it is missing or something else."""
     try:
-        found = pq.read_schema(path)
+        found = parquet.schema_of(path)
         if (found.metadata or {}).get(b"format", b"").decode() != FORMAT:
             raise SchemaError(f"{path} is no truth file ({FORMAT}); `phq synthesize` makes one")
         missing = sorted(set(TRUTH.names) - set(found.names))
         if missing:
             raise SchemaError(f"{path} lacks {', '.join(missing)}: make it again with `phq synthesize`")
-        if pq.read_metadata(path).num_rows == 0:
+        if parquet.metadata_of(path).num_rows == 0:
             raise SchemaError(f"{path} holds no people: make it again with `phq synthesize`")
-        people = pq.read_table(path, columns=["photo_id", "order"])
+        people = parquet.read(path, columns=["photo_id", "order"])
         if people.group_by(["photo_id", "order"]).aggregate([]).num_rows < people.num_rows:
             raise SchemaError(f"{path} holds people twice: make it again with `phq synthesize`")
-        known = pq.read_table(path, columns=columns or TRUTH.names)
+        known = parquet.read(path, columns=columns or TRUTH.names)
         for name in known.column_names:
             if not _sound(known[name], TRUTH.field(name).type):
                 raise SchemaError(f"column {name} of {path} is damaged: make it again with `phq synthesize`")
         return known
     except FileNotFoundError:
         raise SchemaError(f"there is no truth file {path}; `phq synthesize` makes one") from None
-    except (OSError, pa.ArrowInvalid) as error:
+    except parquet.DAMAGE as error:
         raise SchemaError(f"{path} cannot be read ({error}): make it again with `phq synthesize`") from error
 
 

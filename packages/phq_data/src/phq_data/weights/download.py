@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 
 Progress = Callable[[int, int], None]
 """Told (bytes here, bytes in all; 0 = unknown) now and then."""
@@ -85,7 +86,7 @@ def _bring(url: str, part: Path, note: Path, progress: Progress) -> None:
 def _what_is_here(url: str, part: Path, note: Path) -> tuple[int, str]:
     """(bytes, tag) of a part that can be gone on with; (0, "") when there is none."""
     try:
-        known = json.loads(note.read_text())
+        known = parse_json(note.read_text())
         size = part.stat().st_size
     except (OSError, ValueError):
         return 0, ""

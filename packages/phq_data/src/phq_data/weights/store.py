@@ -22,6 +22,7 @@ from pathlib import Path
 
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
+from phq_data.foreign import parse_json
 from phq_data.weights.catalogue import KNOWN, KnownModel, known_model
 
 VARIABLE = "PHQ_MODELS"
@@ -60,7 +61,7 @@ def record(name: str) -> Record | None:
     """What was added under a known name; None when nothing was."""
     path = root() / known_model(name).name / _RECORD
     try:
-        return Record(**json.loads(path.read_text()))
+        return Record(**parse_json(path.read_text()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

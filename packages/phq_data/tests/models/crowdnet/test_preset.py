@@ -16,7 +16,7 @@ from phq_data.images.codecs import decode_struct, encode_image, image_struct
 from phq_data.interchange import first_crop
 from phq_data.interchange.portrait import ExchangeError
 from phq_data.models import importers
-from phq_data.pipeline import engine
+from phq_data.pipeline import whole
 from phq_data.pipeline.local import run_inline
 from phq_data.pipeline.model_set import models_for
 from phq_data.rig import PortraitRig
@@ -48,7 +48,7 @@ def test_the_preset_names_the_papers_models_and_survives_its_json():
 def test_a_build_without_the_files_stops_at_once_and_says_what_to_add(tmp_path):
     workspace = Workspace.open(tmp_path / "workspace", create=True)
     with pytest.raises(ModelError, match="phq models add 3dcrowdnet FILE"):
-        engine.prepare(workspace, config.paper())
+        whole.prepare(workspace, config.paper())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_build_without_the_files_stops_at_once_and_says_what_to_add(tmp_path):
 def test_every_model_that_is_not_there_is_told_before_photos_are_read(tmp_path, setting, message):
     workspace = Workspace.open(tmp_path / "workspace", create=True)
     with pytest.raises(ModelError, match=message):
-        engine.prepare(workspace, config.default().replace_setting(setting))
+        whole.prepare(workspace, config.default().replace_setting(setting))
     assert not workspace.exists("config.json")
 
 

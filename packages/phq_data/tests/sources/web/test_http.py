@@ -1,6 +1,10 @@
+import contextlib
 import gzip
 import logging
 import pickle
+import socket
+import threading
+import time
 import traceback
 import zlib
 from functools import partial
@@ -241,3 +245,63 @@ def test_an_error_of_a_request_with_a_key_does_not_quote_it(site, web):
     told = f"{caught.value!r} {caught.value} {caught.value.__cause__}"
     assert "topsecret" not in told and "more" not in told
     assert not site.requests
+
+
+@contextlib.contextmanager
+def dripping(first, piece, pause):
+    """The URL of a server of this machine that sends `first` and then `piece` again and again."""
+    server = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(first)
+                while not ended.wait(pause):
+                    connection.sendall(piece)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/a"
+    finally:
+        ended.set()
+        server.close()
+        thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_headers_that_never_end_are_left_after_the_time_of_one_answer(first, piece):
+    """Each read is fast: it is the whole that takes too long."""
+    web = Web("ada@example.org", allow_private=True, timeout=0.5, attempts=1)
+    with dripping(first, piece, 0.05) as url, contextlib.closing(web):
+        began = time.monotonic()
+        with pytest.raises(TransientError) as caught:
+            read(web, url)
+        assert caught.value.reason == "Timeout" and time.monotonic() - began < 3
+
+
+def test_a_slow_body_may_take_longer_than_its_headers():
+    """The limit of the headers ends with them."""
+    web = Web("ada@example.org", allow_private=True, timeout=0.5, attempts=1)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
+    with dripping(head, b"x", 0.05) as url, contextlib.closing(web):
+        assert read(web, url) == b"x" * 20
+
+
+def test_the_limit_of_a_whole_answer_ends_its_body_too(monkeypatch):
+    monkeypatch.setattr("phq_data.sources.web.http._EXCHANGE", 0.5)
+    web = Web("ada@example.org", allow_private=True, timeout=5, attempts=1)
+    with dripping(b"HTTP/1.1 200 OK\r\n\r\n", b"x", 0.05) as url, contextlib.closing(web):
+        with pytest.raises(TransientError) as caught:
+            read(web, url)
+        assert caught.value.reason == "Timeout"

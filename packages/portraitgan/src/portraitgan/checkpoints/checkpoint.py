@@ -7,7 +7,8 @@
                                       of that moment
         generator.safetensors         generator_ema, discriminator, discriminator_ema alike
         optimiser.safetensors         Adam's moments and step counts of both networks
-        state.json                    images and iterations seen, and size and sha256 of every other file
+        state.json                    images and iterations seen, size and sha256 of every other file, and a
+                                      digest of itself
     RUN/latest                        text: the name of the newest checkpoint
 
 A checkpoint folder is what `load_generator` and `load_discriminator` of `checkpoints.weights` take. It is
@@ -18,6 +19,7 @@ micro-batch (`training.rng`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -32,7 +34,9 @@ from torch import Tensor
 
 from phq_data.errors import PhqError
 from phq_data.files import file_sha256, write_text
+from phq_data.foreign import parse_json
 from portraitgan.checkpoints.weights import (
+    CONFIG_FILE,
     DISCRIMINATOR,
     DISCRIMINATOR_EMA,
     GENERATOR,
@@ -48,7 +52,8 @@ LATEST_FILE = "latest"
 STATE_FILE = "state.json"
 OPTIMISER = "optimiser"
 NETWORKS = (GENERATOR, GENERATOR_EMA, DISCRIMINATOR, DISCRIMINATOR_EMA)
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_DIGEST = 1  # the format before `state.json` had a digest of itself
 _FOLDER, _PREFIX, _DAMAGED = "checkpoints", "kimg-", "damaged-"
 
 
@@ -153,7 +158,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         for path in sorted(folder.iterdir())
     }
     state = {"format": FORMAT, **asdict(checkpoint.state), "files": files}
-    (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+    (folder / STATE_FILE).write_text(json.dumps({**state, "digest": _digest(state)}, indent=2) + "\n")
     for path in folder.iterdir():
         _sync(path)
     _sync(folder)
@@ -166,19 +171,21 @@ def read_state(folder: str | Path) -> State:
     """
     folder = Path(folder)
     try:
-        data = json.loads((folder / STATE_FILE).read_text())
+        data = parse_json((folder / STATE_FILE).read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no {STATE_FILE}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / STATE_FILE} is damaged: {error}") from error
     found = data.get("format") if isinstance(data, dict) else None
-    if isinstance(found, int) and found != FORMAT:
+    if isinstance(found, int) and found not in (_WITHOUT_DIGEST, FORMAT):
         raise FormatError(
             f"{folder / STATE_FILE} has format {found}, this portraitgan reads {FORMAT}: continue with the "
             f"portraitgan that wrote it{', or update this one' if found > FORMAT else ''}"
         )
-    if found != FORMAT:
+    if not isinstance(found, int):
         raise CheckpointError(f"{folder / STATE_FILE} is damaged: it names no format")
+    if data.pop("digest", None) != _digest(data) and found != _WITHOUT_DIGEST:
+        raise CheckpointError(f"{folder / STATE_FILE} is damaged: its content does not match its digest")
     try:
         files = data["files"]
         state = State(
@@ -192,12 +199,22 @@ def read_state(folder: str | Path) -> State:
         entries = [(folder / name, int(entry["bytes"]), entry["sha256"]) for name, entry in files.items()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / STATE_FILE} is damaged: {error!r}") from error
+    needed = {CONFIG_FILE, *(f"{name}.safetensors" for name in (*NETWORKS, OPTIMISER))}
+    if lacking := sorted(needed - set(files)):
+        raise CheckpointError(f"{folder / STATE_FILE} is damaged: it does not list {lacking[0]}")
     for path, size, digest in entries:
+        if path.parent != folder:
+            raise CheckpointError(f"{folder / STATE_FILE} is damaged: it lists {path}")
         if not path.is_file():
             raise CheckpointError(f"{folder} lacks {path.name}")
         if path.stat().st_size != size or file_sha256(path) != digest:
             raise CheckpointError(f"{path} is damaged: it is not the file that was written")
     return state
+
+
+def _digest(state: Mapping[str, object]) -> str:
+    """Hex digest of everything that a `state.json` says but the digest itself."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def load(folder: str | Path) -> Checkpoint:
@@ -231,6 +248,8 @@ def recover(run: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
             folder.rename(aside)
             say(f"{error}; put aside as {aside.name}, falling back to the checkpoint before it")
         else:
+            if parse_json((folder / STATE_FILE).read_bytes())["format"] == _WITHOUT_DIGEST:
+                say(f"{folder.name} is of an earlier portraitgan, whose {STATE_FILE} has no digest of itself")
             write_text(Path(run) / LATEST_FILE, folder.name + "\n")
             return checkpoint
     if found:
@@ -281,8 +300,10 @@ def restore_optimisers(
             known.update(prefix + key for key in state)
             if not state:
                 continue
+            # Adam counts its steps on the host, but where its kernels are fused on the device.
+            where = parameter.device if optimiser.defaults.get("fused") else torch.device("cpu")
             optimiser.state[parameter] = {
-                key: value.clone() if value.ndim == 0 else torch.empty_like(parameter).copy_(value)
+                key: torch.empty_like(parameter).copy_(value) if value.ndim else value.to(where, copy=True)
                 for key, value in state.items()
             }
     unknown = sorted(set(tensors) - known)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from phq_data.errors import PhqError
 from phq_data.files import file_sha256
+from phq_data.foreign import reading
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import weights
 from portraitgan.checkpoints.official_pickle import (
@@ -110,7 +111,10 @@ def convert(source: str | Path, folder: str | Path, rig: PortraitRig | None = No
             f"{source} has no generator 'G_ema' (found {', '.join(map(str, content)) or 'nothing'}): "
             "it is not a checkpoint of this family"
         )
-    states = {name: state_of(module) for name, module in modules.items()}
+    try:
+        states = {name: state_of(module) for name, module in modules.items()}
+    except PickleRefusedError as error:
+        raise PickleRefusedError(f"{source}: {error}") from error
     mask = states["G_ema"].get("renderer.face_mask")
     if mask is None and "renderer.face_mask" in states.get("G", {}):
         mask = states["G"]["renderer.face_mask"]
@@ -120,11 +124,12 @@ def convert(source: str | Path, folder: str | Path, rig: PortraitRig | None = No
         for name, state in states.items()
     }
     attributes = attributes_of(modules["G_ema"])
-    config = read_config(kept["G_ema"], kept.get("D_ema", kept.get("D")), attributes)
+    with reading(source, ConvertError, "it is not a checkpoint of this family of networks"):
+        config = read_config(kept["G_ema"], kept.get("D_ema", kept.get("D")), attributes)
     for name, state in kept.items():
         with torch.device("meta"):
             own = weights.make_discriminator(config) if name[0] == "D" else weights.make_generator(config)
-        weights.fit(own.to_empty(device="cpu"), state, f"{source}: {name}")
+        weights.check(own, state, f"{source}: {name}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, state in kept.items():

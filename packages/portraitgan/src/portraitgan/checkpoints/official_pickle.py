@@ -8,8 +8,9 @@ checkpoint has no use for it.
 from __future__ import annotations
 
 import io
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ STAND_IN_MODULES = ("torch", "torch_utils", "training", "dnnlib", "smplx", "nump
 STAND_IN_BUILTINS = ("object", "set", "frozenset", "slice", "range", "complex", "bytearray", "int", "float")
 MOST_STEPS = 10_000_000
 """Operations of a pickle: a checkpoint of four networks with their sources has some hundred thousand."""
+DEEPEST_MODULE, MOST_MODULES, MOST_NUMBERS = 32, 20_000, 2**27
+"""Of one network: the official ones have 6 levels, some 400 modules and 60 million weights."""
 _REBUILT = "_reconstruct_persistent_obj"
 """The official `persistence` decorator's function. What it made is a call of it with one dictionary:
 `state` holds the attributes, `module_src` source code that the official loader would run."""
@@ -51,35 +54,50 @@ def read_pickle(path: str | Path) -> Any:
 
 def attributes_of(value: Any) -> dict[Any, Any]:
     """A dictionary itself, or the items or attributes of what a stand-in stands for."""
-    if isinstance(value, dict):
-        return value
-    if not isinstance(value, StandIn):
-        return {}
-    if value.items:
-        return value.items
-    if value.origin.endswith(_REBUILT) and value.arguments:
-        return attributes_of(attributes_of(value.arguments[0]).get("state"))
-    return value.state
+    for _ in range(DEEPEST_MODULE):
+        if isinstance(value, dict):
+            return value
+        if not isinstance(value, StandIn):
+            return {}
+        if value.items:
+            return value.items
+        if not (value.origin.endswith(_REBUILT) and value.arguments):
+            return value.state
+        given = value.arguments[0]
+        value = (given if isinstance(given, dict) else _of_stand_in(given)).get("state")
+    raise PickleRefusedError("an object stands for itself")
+
+
+def _of_stand_in(value: Any) -> dict[Any, Any]:
+    return (value.items or value.state) if isinstance(value, StandIn) else {}
 
 
 def state_of(module: Any) -> dict[str, Tensor]:
-    """The state dict of a stand-in of a module: its parameters and persistent buffers, by dotted name."""
-    try:
-        return dict(_walk(module, ""))
-    except RecursionError:
-        raise PickleRefusedError("a module contains itself") from None
+    """The state dict of a stand-in of a module: its parameters and persistent buffers, by dotted name.
 
-
-def _walk(module: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    attributes = attributes_of(module)
-    skipped = _names(attributes.get("_non_persistent_buffers_set"))
-    for table in ("_parameters", "_buffers"):
-        for name, value in attributes_of(attributes.get(table)).items():
-            if isinstance(value, Tensor) and not (table == "_buffers" and name in skipped):
-                yield f"{prefix}{name}", value
-    for name, child in attributes_of(attributes.get("_modules")).items():
-        if child is not None:
-            yield from _walk(child, f"{prefix}{name}.")
+    Raises `PickleRefusedError` for modules that no network of this family has.
+    """
+    found: dict[str, Tensor] = {}
+    numbers = visits = 0
+    left = [(module, "", 0)]
+    while left:
+        here, prefix, depth = left.pop()
+        visits += 1
+        attributes = attributes_of(here)
+        skipped = _names(attributes.get("_non_persistent_buffers_set"))
+        for table in ("_parameters", "_buffers"):
+            for name, value in attributes_of(attributes.get(table)).items():
+                if isinstance(value, Tensor) and not (table == "_buffers" and name in skipped):
+                    found[f"{prefix}{name}"] = value
+                    numbers += value.numel()
+        if depth > DEEPEST_MODULE or visits > MOST_MODULES or numbers > MOST_NUMBERS:
+            raise PickleRefusedError(
+                f"its modules have more than {DEEPEST_MODULE} levels, {MOST_MODULES:,} modules or "
+                f"{MOST_NUMBERS:,} weights, or one contains itself"
+            )
+        children = attributes_of(attributes.get("_modules")).items()
+        left += [(child, f"{prefix}{name}.", depth + 1) for name, child in children if child is not None]
+    return found
 
 
 def _names(values: Any) -> list[str]:
@@ -92,10 +110,11 @@ class _Names:
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
+        self._shown = 2 * most_bytes  # some tensors share their memory; the official files show theirs once
         self._rebuilders: dict[str, Callable[..., Any]] = {
             "torch.storage._load_from_bytes": self._storage,
-            "torch._utils._rebuild_tensor_v2": _tensor,
-            "torch._utils._rebuild_tensor": _tensor,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_parameter": _parameter,
             "copyreg._reconstructor": _object,
             "copy_reg._reconstructor": _object,
@@ -128,16 +147,25 @@ class _Names:
             raise RefusedError("its tensors take more memory than the file has bytes")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
+    def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+        """A tensor over a storage; torch checks that it stays inside.
 
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    """A tensor over a storage; torch checks that it stays inside."""
-    if not isinstance(storage, torch.storage.TypedStorage):
-        raise RefusedError("a tensor has no typed memory")
-    size, stride = (
-        tuple(value.arguments[0] if isinstance(value, StandIn) else value) for value in (size, stride)
-    )
-    tensor: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
-    return tensor
+        It may not have more numbers than its memory: strides of 0 make one number any number of them, which
+        take their room as soon as the tensor is copied.
+        """
+        if not isinstance(storage, torch.storage.TypedStorage):
+            raise RefusedError("a tensor has no typed memory")
+        size, stride = (
+            tuple(value.arguments[0] if isinstance(value, StandIn) else value) for value in (size, stride)
+        )
+        if not all(type(side) is int and side >= 0 for side in size):
+            raise RefusedError("a tensor's shape is not of whole numbers")
+        bytes_shown = math.prod(size) * storage.dtype.itemsize
+        self._shown -= bytes_shown
+        if bytes_shown > storage._untyped_storage.nbytes() or self._shown < 0:
+            raise RefusedError(f"a tensor of shape {list(size)} has more numbers than its memory")
+        tensor: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+        return tensor
 
 
 def _parameter(data: Any, *_: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,18 +68,31 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
 
 def load_into(network: Network, path: str | Path) -> Network:
     """Fill `network` from a safetensors file; every key must fit. Raises `WeightsError`."""
+    fit(network, read_tensors(path), str(path))
+    return network
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises `WeightsError`."""
     try:
-        state = load_file(path)
+        return load_file(path)
     except FileNotFoundError:
         raise WeightsError(f"no weights at {path}") from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
-    fit(network, state, str(path))
-    return network
 
 
 def fit(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     """Fill `network` from a state dict. Raises `WeightsError` that lists what does not fit."""
+    check(network, state, origin)
+    network.load_state_dict(state)
+
+
+def check(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Compare a state dict with a network, which may be on the device "meta" and have no memory yet.
+
+    Raises `WeightsError` that lists what does not fit, and for weights that are not finite.
+    """
     own = network.state_dict()
     problems = [f"missing {key}" for key in sorted(set(own) - set(state))]
     problems += [f"unknown {key}" for key in sorted(set(state) - set(own))]
@@ -91,14 +105,18 @@ def fit(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
         shown = "; ".join(problems[:5])
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise WeightsError(f"{origin} does not fit the config: {shown}{more}")
-    network.load_state_dict(state)
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise WeightsError(
+                f"{origin} holds numbers that are not finite in {key}: take an earlier checkpoint of the run"
+            )
 
 
 def load_generator(folder: str | Path, deformation: Deformation | None = None, ema: bool = True) -> Generator:
     """The generator of a folder, its EMA by default, in evaluation mode."""
     name = GENERATOR_EMA if ema else GENERATOR
-    network = make_generator(read_config(folder), deformation)
-    return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
+    path, config = Path(folder) / f"{name}.safetensors", read_config(folder)
+    return _loaded(path, lambda: make_generator(config, deformation))
 
 
 def load_discriminator(
@@ -109,8 +127,18 @@ def load_discriminator(
     `config` replaces the folder's, to run the same weights in another precision.
     """
     name = DISCRIMINATOR_EMA if ema else DISCRIMINATOR
-    network = make_discriminator(config or read_config(folder))
-    return load_into(network, Path(folder) / f"{name}.safetensors").eval().requires_grad_(False)
+    path, asked = Path(folder) / f"{name}.safetensors", config or read_config(folder)
+    return _loaded(path, lambda: make_discriminator(asked))
+
+
+def _loaded(path: Path, make: Callable[[], Network]) -> Network:
+    """A network for inference from its file; a config of other shapes is told before they take memory."""
+    state = read_tensors(path)
+    with torch.device("meta"):
+        check(make(), state, str(path))
+    network = make()
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
 
 
 def as_float32(state: dict[str, Tensor]) -> dict[str, Tensor]:

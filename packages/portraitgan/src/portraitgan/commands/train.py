@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from portraitgan.training.config import TrainConfig
     from portraitgan.training.distributed import World
 
-DEFAULT_PRESET = "paper_512"
+DEFAULT_PRESET, DEFAULT_WITHOUT_GPU = "paper_512", "tiny"
+TOO_LONG = 60 * 86_400
+"""Seconds of a run without a GPU that are not started unasked."""
 TRAINED, DATA = "What is trained", "Data"
 OUT_OF_MEMORY = (
-    "the GPU's memory is full. What helps: more GPUs (torchrun), a lower neural rendering resolution or a "
-    "smaller preset, model.precision.half=bfloat16; a smaller --micro-batch also changes the method "
-    "(docs/training.md). The same command continues from the last checkpoint"
+    "the GPU's memory is full. What helps: --pass 1, more GPUs (torchrun), a lower neural rendering "
+    "resolution or a smaller preset, model.precision.half=bfloat16; a smaller --micro-batch also changes the "
+    "method (docs/training.md). The same command continues from the last checkpoint"
 )
 
 
@@ -31,7 +34,7 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"A whole config (default: {DEFAULT_PRESET}; RUN's own if it has one).",
+            help=f"A whole config (default: RUN's or {DEFAULT_PRESET}; {DEFAULT_WITHOUT_GPU} without a GPU).",
             rich_help_panel=TRAINED,
         ),
     ] = None,
@@ -57,6 +60,16 @@ def train(
     micro_batch: Annotated[
         int | None,
         typer.Option(help="Portraits at once (default: 4, part of the method).", rich_help_panel=TRAINED),
+    ] = None,
+    per_pass: Annotated[
+        int | None,
+        typer.Option(
+            "--pass",
+            metavar="N",
+            help="Micro-batches that go through the networks together (default: what fits the GPU; 1 on a "
+            "CPU). Changes the speed alone.",
+            rich_help_panel=TRAINED,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(rich_help_panel=TRAINED)] = None,
     settings: Annotated[
@@ -101,6 +114,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it will cost and where it goes, then stop.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Start also what would take months or years without a GPU.")
+    ] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the whole config as JSON and stop.")
     ] = False,
@@ -110,6 +126,8 @@ def train(
     Trains on a release's portraits and writes everything into RUN. Killed or stopped at any moment, the same
     command continues. Several GPUs: torchrun --nproc-per-node N -m portraitgan train …
     """
+    if not print_config and os.environ.get("RANK", "0") == "0":
+        print(f"training on {data} into {out}: loading PyTorch …", flush=True)  # which takes seconds
     import torch
 
     from portraitgan.rendering import compiled
@@ -117,12 +135,16 @@ def train(
     from portraitgan.training.run import TrainingError
 
     compiled.use(compile_)
-    changes = _Changes(preset, batch, micro_batch, seed, settings or (), allow_config_change)
+    gpu = device == "cuda" or (device is None and torch.cuda.is_available())
+    default = DEFAULT_PRESET if gpu else DEFAULT_WITHOUT_GPU
+    changes = _Changes(
+        preset, default, batch, micro_batch, per_pass, seed, settings or (), allow_config_change
+    )
     config = _config(out, changes)
     if print_config:
         print(config.to_json())
         return
-    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run)
+    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run, yes)
     try:
         with join(device) as world:
             finished = _run(start, config, world)
@@ -137,8 +159,10 @@ class _Changes:
     """What the command line changes of a config."""
 
     preset: str | None
+    default: str  # the preset where neither the command nor the run names one
     batch: int | None
     micro_batch: int | None
+    per_pass: int | None
     seed: int | None
     settings: Sequence[str]  # PATH=VALUE
     allowed: bool  # of a run that was started with another config
@@ -156,6 +180,7 @@ class _Start:
     cache: Path | None
     allow_data_change: bool
     dry_run: bool
+    yes: bool  # also what takes years
 
 
 def _config(out: Path, changes: _Changes) -> TrainConfig:
@@ -176,9 +201,12 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
     if changes.preset is None and own is not None:
         base = own
     else:
-        base = PRESETS[changes.preset or DEFAULT_PRESET]()
+        base = PRESETS[changes.preset or changes.default]()
     batch = replace(
-        base.batch, size=changes.batch or base.batch.size, micro=changes.micro_batch or base.batch.micro
+        base.batch,
+        size=changes.batch or base.batch.size,
+        micro=changes.micro_batch or base.batch.micro,
+        per_pass=base.batch.per_pass if changes.per_pass is None else changes.per_pass,
     )
     base = replace(base, batch=batch, seed=base.seed if changes.seed is None else changes.seed)
     config = with_values(base, values)
@@ -195,7 +223,7 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
     """Train, or say what it would cost. False when it was asked to stop."""
     from portraitgan.training import estimate
     from portraitgan.training.loop import train as train_run
-    from portraitgan.training.run import TrainingError, open_run
+    from portraitgan.training.run import TrainingError, open_run, read_run_config
     from portraitgan.training.schedule import stage_end
 
     def say(text: str) -> None:
@@ -206,16 +234,22 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
         raise TrainingError(f"there are stages 1 to {len(config.stages)}, no stage {start.stage}")
     until = stage_end(config, (start.stage or len(config.stages)) - 1)
     data = _data(start, config, world, say)
-    if start.dry_run:
-        for line in estimate.describe(config, data, world, start.out):
-            say(line)
-        return True
+    found: estimate.Estimate | None = None
+    if start.dry_run or (world.device.type == "cpu" and read_run_config(start.out) is None):
+        # Before the folder is made: what is refused leaves nothing behind.
+        found = estimate.describe(config, data, world, start.out, say)
+        _say_all(found.lines, say)
+        if start.dry_run:
+            return True
+        _refuse_years(found.seconds, config, start)
     run = open_run(
         start.out, config, data, world, say,
         stage=start.stage, weights=start.weights, allow_data_change=start.allow_data_change,
     )  # fmt: skip
-    for line in estimate.describe(config, data, world, start.out, run):
-        say(line)
+    if found is None:
+        found = estimate.describe(config, data, world, start.out, say, run)
+        _say_all(found.lines, say)
+    run.stepper.go_together(found.per_pass)
     if run.images >= until:
         say(f"{start.out} is at {run.images / 1000:g} kimg: there is nothing left to train")
         return True
@@ -226,6 +260,24 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
     else:
         say(f"stopped at {outcome.images / 1000:g} kimg; the same command continues from {outcome.folder}")
     return outcome.finished
+
+
+def _say_all(lines: Sequence[str], say: Callable[[str], None]) -> None:
+    for line in lines:
+        say(line)
+
+
+def _refuse_years(seconds: float, config: TrainConfig, start: _Start) -> None:
+    """Raise `TrainingError` for a run without a GPU that nobody would want to wait for."""
+    from portraitgan.training.run import TrainingError
+
+    if seconds <= TOO_LONG or start.yes:
+        return
+    years = seconds / (365 * 86_400)
+    raise TrainingError(
+        f"{config.name} would take about {years:.1f} years here, without a GPU: choose --preset "
+        f"{DEFAULT_WITHOUT_GPU}, train on a GPU, or start it all the same with --yes"
+    )
 
 
 def _data(start: _Start, config: TrainConfig, world: World, say: Callable[[str], None]) -> PortraitData:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.errors import PhqError
+from phq_data.foreign import parse_json
 
 FORMAT = "portraitgan-pixels/1"
 CHANNELS = 4
@@ -173,7 +174,7 @@ def _stored(pixels: NDArray[np.uint8]) -> np.uint64:
 def _problem(folder: Path, key: CacheKey) -> str:
     """Why the cache cannot be used, or ""."""
     try:
-        about = json.loads((folder / "about.json").read_bytes())
+        about = parse_json((folder / "about.json").read_bytes())
     except (OSError, ValueError):
         return "about.json cannot be read"
     if about != _about(key):

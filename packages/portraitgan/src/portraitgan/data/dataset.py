@@ -30,6 +30,7 @@ from torch import Tensor
 from phq_data import camera
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
+from phq_data.foreign import reading
 from phq_data.release import reader
 from phq_data.release.reader import Release
 from phq_data.rig import PortraitRig, RigError
@@ -41,6 +42,7 @@ __all__ = ["Batch", "DataError", "PortraitData"]
 Indices = Sequence[int] | NDArray[np.int64]
 Say = Callable[[str], None]
 _LOCKS = 64
+_LARGEST_SIDE = 8192  # pixels of a stored portrait
 
 
 @dataclass(frozen=True)
@@ -266,17 +268,18 @@ class PortraitData:
         """Image and mask of a row into `pixels` [4, H, W]."""
         side = self.resolution
         for name, mode, place in (("image", "RGB", slice(0, 3)), ("mask", "L", slice(3, 4))):
-            try:
-                with Image.open(io.BytesIO(row[name]["bytes"])) as stored:
-                    found = stored if stored.mode == mode else stored.convert(mode)
-                    if found.width != found.height:
-                        raise ValueError(f"it has {found.width}x{found.height} pixels, not a square")
-                    values = np.asarray(_resized(found, side))
-            except (OSError, ValueError, SyntaxError) as error:
-                raise DataError(
-                    f"the {name} of portrait {row['portrait_id']} in {self.release.url} is damaged: {error}. "
-                    "`phq release verify --pixels` names all such rows"
-                ) from error
+            where = f"the {name} of portrait {row['portrait_id']} in {self.release.url}"
+            with (
+                reading(where, DataError, "`phq release verify --pixels` names all such rows"),
+                Image.open(io.BytesIO(row[name]["bytes"])) as stored,
+            ):
+                if stored.width != stored.height or stored.width > _LARGEST_SIDE:  # before it is decoded
+                    raise ValueError(
+                        f"it has {stored.width}x{stored.height} pixels, not a square of at most "
+                        f"{_LARGEST_SIDE}"
+                    )
+                found = stored if stored.mode == mode else stored.convert(mode)
+                values = np.asarray(_resized(found, side))
             pixels[place] = values.reshape(side, side, -1).transpose(2, 0, 1)
 
 

@@ -64,6 +64,8 @@ class SkinnedMesh(nn.Module):
     neck_joint: Tensor
     head_joint: Tensor
     correctives: Tensor | None
+    static: Tensor
+    """Which faces [F] never move at all: their map is the identity, exactly."""
 
     def __init__(
         self,
@@ -98,6 +100,10 @@ class SkinnedMesh(nn.Module):
         self.register_buffer("neck_joint", origin if neck_joint is None else neck_joint.float(), False)
         rows = None if correctives is None else correctives[:, used].float()
         self.register_buffer("correctives", rows, persistent=False)
+        moving = (self.weights != 0).any(dim=1)
+        if rows is not None:
+            moving = moving | (rows != 0).any(dim=2).any(dim=0)
+        self.register_buffer("static", ~moving[self.faces].any(dim=1), persistent=False)
 
     @classmethod
     def from_rig(cls, rig: PortraitRig, box_size: float = 1.0) -> SkinnedMesh:
@@ -150,13 +156,6 @@ class SkinnedMesh(nn.Module):
         feature = (rotations - identity).reshape(-1, 18)
         return rest + torch.einsum("bk,kvc->bvc", feature, self.correctives.to(pose.dtype))
 
-    def static_faces(self) -> Tensor:
-        """Which faces [F] never move at all: their map is the identity, exactly."""
-        moving = (self.weights != 0).any(dim=1)
-        if self.correctives is not None:
-            moving = moving | (self.correctives != 0).any(dim=2).any(dim=0)
-        return ~moving[self.faces].any(dim=1)
-
     def face_classes(self, tolerance: float = 1e-4, corrective_tolerance: float = 1e-3) -> Tensor:
         """`FaceClass` [F] int64 of every face: how the candidate tables may treat it.
 
@@ -177,15 +176,20 @@ class SkinnedMesh(nn.Module):
 
 
 def check_pose(pose: Tensor) -> None:
-    """Raise `DeformationError` unless `pose` is [B, 6] finite numbers."""
-    if pose.ndim != 2 or pose.shape[1] != 6:
-        raise DeformationError(
-            f"poses must have shape [batch, 6] (neck, head axis-angle), not {tuple(pose.shape)}"
-        )
+    """Raise `DeformationError` unless `pose` is [B, 6] finite numbers. On a GPU this waits for them."""
+    check_shape(pose)
     finite = torch.isfinite(pose).all(dim=1)
     if not bool(finite.all()):
         rows = (~finite).nonzero()[:, 0].tolist()
         raise DeformationError(
             f"the poses of samples {rows} hold numbers that are not finite; "
             "a pose predictor that produced them has diverged"
+        )
+
+
+def check_shape(pose: Tensor) -> None:
+    """Raise `DeformationError` unless `pose` is [B, 6]."""
+    if pose.ndim != 2 or pose.shape[1] != 6:
+        raise DeformationError(
+            f"poses must have shape [batch, 6] (neck, head axis-angle), not {tuple(pose.shape)}"
         )

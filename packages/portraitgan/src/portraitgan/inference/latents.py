@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from phq_data.files import file_sha256, read_tensors, writing
+from phq_data.foreign import JsonError, parse_json
 from portraitgan.checkpoints.weights import GENERATOR_EMA
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model
@@ -120,6 +121,10 @@ def save_latent(path: str | Path, latent: Latent) -> None:
 def load_latent(path: str | Path) -> Latent:
     """Read a latent file. Raises `InferenceError` naming it."""
     header, tensors = read_tensors(path, InferenceError, f"there is no latent file at {path}", "pt")
+    try:
+        facts = parse_json(header.get("facts", "{}"))
+    except JsonError as error:
+        raise InferenceError(f"{path} is damaged: what it says of itself is not JSON ({error})") from error
     if header.get("format") != LATENT_FORMAT or not {"ws", "camera"} <= set(tensors):
         raise InferenceError(f"{path} is not a latent file of `portraitgan invert`")
     for name, value in tensors.items():
@@ -131,7 +136,7 @@ def load_latent(path: str | Path) -> Latent:
         tensors.get("pose"),
         {key.removeprefix(_NOISE): value for key, value in tensors.items() if key.startswith(_NOISE)},
         {key.removeprefix(_TUNED): value for key, value in tensors.items() if key.startswith(_TUNED)},
-        json.loads(header.get("facts", "{}")),
+        facts if isinstance(facts, dict) else {},
     )
 
 

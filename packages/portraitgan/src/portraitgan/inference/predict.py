@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from phq_data import camera as cameras
+from phq_data import parquet
 from phq_data.files import writing
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model
@@ -78,7 +78,7 @@ def save_poses(path: str | Path, table: pa.Table) -> None:
     path = Path(path)
     if path.suffix.lower() == ".parquet":
         with writing(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            parquet.write(table, temporary)
     elif path.suffix.lower() == ".csv":
         with writing(path) as temporary:
             pa_csv.write_csv(_flat(table), temporary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from phq_data import camera as cameras
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_json
 from portraitgan.inference.errors import InferenceError
 
 
@@ -41,7 +41,7 @@ def camera_from_text(text: str) -> Tensor:
     path = Path(text)
     try:
         if path.suffix == ".json":
-            found = json.loads(read_written_text(path))
+            found = parse_json(read_written_text(path))
             numbers = found.get("camera") if isinstance(found, dict) else found
         else:
             numbers = [float(one) for one in text.replace(",", " ").split()]

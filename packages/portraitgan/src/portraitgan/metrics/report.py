@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from phq_data.files import writing
+from phq_data.foreign import parse_json
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model
 from portraitgan.metrics import identity, poses, quality
@@ -138,9 +139,10 @@ def write(path: Path, result: dict[str, Any]) -> None:
     What the file already says of the same checkpoint and data and was not measured now stays.
     """
     try:
-        known = json.loads(path.read_text())
+        known = parse_json(path.read_text())
     except (OSError, ValueError):
         known = {}
+    known = known if isinstance(known, dict) else {}
     same = all(known.get(name) == result[name] for name in ("checkpoint", "release", "resolution", "split"))
     with writing(path) as temporary:
         temporary.write_text(json.dumps({**(known if same else {}), **result}, indent=1) + "\n")

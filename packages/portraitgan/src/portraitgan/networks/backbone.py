@@ -9,6 +9,7 @@ from portraitgan.config import SynthesisConfig
 from portraitgan.networks import filters
 from portraitgan.networks.layers import NoiseMode, SynthesisLayer, ToRGB, in_precision
 from portraitgan.networks.mapping import MappingNetwork
+from portraitgan.rendering.random_numbers import Random
 
 
 class SynthesisBlock(nn.Module):
@@ -40,15 +41,15 @@ class SynthesisBlock(nn.Module):
         image: Tensor | None,  # [B, image_channels, H, W], float32
         ws: Tensor,  # [B, 2 or 3, w_dim]
         noise_mode: NoiseMode,
-        generator: torch.Generator | None = None,
+        random: Random = None,
     ) -> tuple[Tensor, Tensor]:
         """(features [B, outputs, H', W'], image [B, image_channels, H', W'])."""
         styles = iter(ws.unbind(dim=1))
         if features is None:
             features = self.const.expand(ws.shape[0], -1, -1, -1)
         else:
-            features = self.conv0(features, next(styles), noise_mode, generator)
-        features = self.conv1(features, next(styles), noise_mode, generator)
+            features = self.conv0(features, next(styles), noise_mode, random)
+        features = self.conv1(features, next(styles), noise_mode, random)
         added = in_precision(self.torgb(features, next(styles)))
         if image is None:
             return features, added
@@ -73,7 +74,7 @@ class SynthesisNetwork(nn.Module):
         self,
         ws: Tensor,  # [B, config.styles, w_dim]
         noise_mode: NoiseMode = "random",
-        generator: torch.Generator | None = None,
+        random: Random = None,
     ) -> Tensor:
         """[B, image_channels, resolution, resolution].
 
@@ -85,7 +86,7 @@ class SynthesisNetwork(nn.Module):
         for resolution in self.resolutions:
             block = getattr(self, f"b{resolution}")
             styles = ws[:, first : first + block.styles]
-            features, image = block(features, image, styles, noise_mode, generator)
+            features, image = block(features, image, styles, noise_mode, random)
             first += block.styles - 1
         assert image is not None
         return image

@@ -12,7 +12,7 @@ from portraitgan.config import CAMERA_SIZE, DiscriminatorConfig
 from portraitgan.networks import filters
 from portraitgan.networks.layers import Convolution, FullyConnected, in_precision
 from portraitgan.networks.mapping import MappingNetwork
-from portraitgan.networks.pose import DiscriminatorPosePredictor, needs_mirror
+from portraitgan.networks.pose import DiscriminatorPosePredictor, mirrored_rows, needs_mirror
 from portraitgan.reference_mode import in_reference_mode
 
 
@@ -29,6 +29,17 @@ class Portraits:
         return Portraits(
             self.image.detach(), self.raw.detach(), None if self.mask is None else self.mask.detach()
         )
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """What the host knows of the samples of a batch."""
+
+    micro: int | None = None  # the batch is micro-batches of so many samples, one after another; none: one
+    mirrored: Tensor | None = None  # [M] `mirrored_rows` of the cameras; none: asked for, a GPU waits for it
+
+
+ONE_MICRO_BATCH = Arrangement()
 
 
 @dataclass(frozen=True)
@@ -73,9 +84,10 @@ class Epilogue(nn.Module):
         self.fc = FullyConnected(channels * 16, channels, "lrelu")
         self.out = FullyConnected(channels, outputs)
 
-    def flat(self, features: Tensor) -> Tensor:
+    def flat(self, features: Tensor, micro: int | None = None) -> Tensor:
         """[B, C, 4, 4] to [B, 16 C]: the tap that the pose branch reads too."""
-        output: Tensor = self.conv(append_minibatch_deviation(in_precision(features), self.group)).flatten(1)
+        extended = append_minibatch_deviation(in_precision(features), self.group, micro)
+        output: Tensor = self.conv(extended).flatten(1)
         return output
 
     def forward(self, flat: Tensor) -> Tensor:
@@ -84,16 +96,18 @@ class Epilogue(nn.Module):
         return output
 
 
-def append_minibatch_deviation(features: Tensor, group: int) -> Tensor:
+def append_minibatch_deviation(features: Tensor, group: int, micro: int | None = None) -> Tensor:
     """[B, C, H, W] with a channel that tells how much a sample's group varies: [B, C + 1, H, W].
 
-    A group has min(group, B) samples, or the next smaller divisor of B. The only place where samples meet.
+    The batch is one micro-batch, or several of `micro` samples one after another. A group has
+    min(group, micro) samples of one of them, or the next smaller divisor. The only place where samples meet.
     """
     batch, channels, height, width = features.shape
-    size = next(n for n in range(min(group, batch), 0, -1) if batch % n == 0)
-    grouped = features.reshape(size, batch // size, channels, height, width)
-    deviation = (grouped.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-    channel = deviation.repeat(size).reshape(batch, 1, 1, 1).expand(-1, 1, height, width)
+    micro = batch if micro is None else micro
+    size = next(n for n in range(min(group, micro), 0, -1) if micro % n == 0)
+    grouped = features.reshape(-1, size, micro // size, channels, height, width)
+    deviation = (grouped.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(2, 3, 4))
+    channel = deviation.repeat(1, size).reshape(batch, 1, 1, 1).expand(-1, 1, height, width)
     return torch.cat([features, channel], dim=1)
 
 
@@ -137,6 +151,7 @@ class Discriminator(nn.Module):
         pose: Tensor | None = None,  # [B, 6] given pose: replaces the predicted one as condition
         pose_gradient: bool = True,
         plain: bool = False,
+        arrangement: Arrangement = ONE_MICRO_BATCH,
     ) -> DiscriminatorOutput:
         """Score and pose. The score is conditioned on the pose without gradient (equation 3).
 
@@ -145,13 +160,12 @@ class Discriminator(nn.Module):
         samples get a second pass, since the others' features are the same until the minibatch deviation.
         """
         image = self.assemble(portraits)
-        mirrored = needs_mirror(camera)
-        trunk, mirrored_trunk = self._both_trunks(image, mirrored, pose_gradient, plain)
+        trunk, mirrored_trunk = self._both_trunks(image, camera, arrangement.mirrored, pose_gradient, plain)
         predicted: Tensor | None = None
         if self.pose_branch is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and (pose_gradient or in_reference_mode())):
                 assert mirrored_trunk is not None
-                predicted = self.pose_branch(self.b4.flat(mirrored_trunk), camera)
+                predicted = self.pose_branch(self.b4.flat(mirrored_trunk, arrangement.micro), camera)
         condition = camera
         if self.config.pose_conditioning:
             used = predicted if pose is None else pose
@@ -159,7 +173,7 @@ class Discriminator(nn.Module):
                 raise ValueError("this discriminator predicts no poses: pass the portraits' coarse poses")
             condition = torch.cat([camera, used.detach()], dim=1)
         embedding = self.mapping(None, condition)
-        features = self.b4(self.b4.flat(trunk))
+        features = self.b4(self.b4.flat(trunk, arrangement.micro))
         score = (features * embedding).sum(dim=1, keepdim=True) / math.sqrt(self.config.condition_dim)
         return DiscriminatorOutput(score, predicted)
 
@@ -188,18 +202,18 @@ class Discriminator(nn.Module):
         return image
 
     def _both_trunks(
-        self, image: Tensor, mirrored: Tensor, pose_gradient: bool, plain: bool
+        self, image: Tensor, camera: Tensor, rows: Tensor | None, pose_gradient: bool, plain: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Trunk features of the images, and of the images mirrored where `mirrored` [B]."""
+        """Trunk features of the images, and of the images mirrored where their camera needs it."""
         if self.pose_branch is None:
             return self.trunk(image), None
         if plain or in_reference_mode():
-            return self.trunk(image), self.trunk(_mirror_where(image, mirrored))
-        rows = mirrored.nonzero()[:, 0]
+            return self.trunk(image), self.trunk(_mirror_where(image, needs_mirror(camera)))
+        rows = mirrored_rows(camera) if rows is None else rows
         if len(rows) == 0:
             trunk = self.trunk(image)
             return trunk, trunk
-        flipped = image[rows].flip(dims=[3])
+        flipped = image.index_select(0, rows).flip(dims=[3])
         if pose_gradient:
             together = self.trunk(torch.cat([image, flipped]))
             trunk, extra = together[: len(image)], together[len(image) :]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from portraitgan.networks.constants import constant
 from portraitgan.reference_mode import in_reference_mode
 
 _TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -23,8 +24,7 @@ def smooth(image: Tensor, pad: int, gain: float = 1.0, stride: int = 1) -> Tenso
     `gain` is the sum of the filter's taps: 1 keeps the mean, 4 follows a zero-insertion in both directions.
     """
     channels = image.shape[1]
-    taps = image.new_tensor(_TAPS) * (math.sqrt(gain) / 8)
-    kernel = (taps[:, None] * taps[None, :]).expand(channels, 1, 4, 4)
+    kernel = constant(_kernel(gain), image).reshape(4, 4).expand(channels, 1, 4, 4)
     return functional.conv2d(image, kernel, stride=stride, padding=pad, groups=channels)
 
 
@@ -54,6 +54,11 @@ def resize(image: Tensor, size: int) -> Tensor:
     if image.shape[-1] == size and image.shape[-2] == size:
         return image
     return functional.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _kernel(gain: float) -> tuple[float, ...]:
+    """The 16 numbers of the low-pass, row by row, which add up to `gain`."""
+    return tuple(down * across * gain / 64 for down in _TAPS for across in _TAPS)
 
 
 def blur_taps(sigma: float, device: torch.device | None = None) -> Tensor:

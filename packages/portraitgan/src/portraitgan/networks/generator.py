@@ -21,6 +21,7 @@ from portraitgan.networks.pose import GeneratorPosePredictor
 from portraitgan.networks.superresolution import SuperResolution
 from portraitgan.reference_mode import in_reference_mode
 from portraitgan.rendering import rays, trigrid
+from portraitgan.rendering.random_numbers import Random
 from portraitgan.rendering.renderer import Rendering, Volume, Warp, render, render_plain
 
 HALF_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -107,7 +108,7 @@ class Generator(nn.Module):
         pose: Tensor | None = None,
         truncation_psi: float = 1.0,
         noise_mode: NoiseMode = "random",
-        random: torch.Generator | None = None,
+        random: Random = None,
     ) -> Generated:
         """Portraits of z [B, z_dim] seen from `camera` [B, 25] in `pose` [B, 6], conditioned on the same."""
         ws = self.mapping(z, camera, pose, truncation_psi)
@@ -122,7 +123,7 @@ class Generator(nn.Module):
         resolution: int | None = None,  # neural rendering resolution; none: the config's
         noise_mode: NoiseMode = "random",
         draws: rays.RayDraws | None = None,  # none: fresh ones from `random`
-        random: torch.Generator | None = None,  # on the generator's device
+        random: Random = None,  # on the generator's device
         density_noise: float = 0.0,
         plain: bool = False,  # the renderer's reference implementation
         planes: Tensor | None = None,  # `self.planes(ws)`, where it is known already
@@ -156,9 +157,7 @@ class Generator(nn.Module):
         mask = coverage * 1.002 - 0.001
         return Generated(image, raw, mask, seen.depth.reshape(batch, 1, side, side), background)
 
-    def planes(
-        self, ws: Tensor, noise_mode: NoiseMode = "const", random: torch.Generator | None = None
-    ) -> Tensor:
+    def planes(self, ws: Tensor, noise_mode: NoiseMode = "const", random: Random = None) -> Tensor:
         """The tri-grid [B, 3, features, depth, S, S]."""
         styles = ws[:, : self.config.backbone.styles]
         return trigrid.split_planes(self.backbone.synthesis(styles, noise_mode, random), self.config.grid)
@@ -174,20 +173,20 @@ class Generator(nn.Module):
     ) -> Rendering:
         """Features, mask and depth of `resolution` squared rays."""
         origins, directions = rays.camera_rays(camera, resolution)
-        volume = self.volume(planes, plain)
+        volume = self.volume(planes, draws.jitter.shape[1] * draws.jitter.shape[2], plain)
         return (render_plain if plain else render)(volume, origins, directions, warp, draws)
 
-    def volume(self, planes: Tensor, plain: bool = False) -> Volume:
-        """The canonical volume of a tri-grid [B, 3, C, D, S, S]."""
-        table = trigrid.to_table(planes) if trigrid.rows_serve(planes.device) and not plain else None
-        return Volume(planes, self.decoder, self.config.grid, self.config.render, table)
+    def volume(self, planes: Tensor, points: int, plain: bool = False) -> Volume:
+        """The canonical volume of a tri-grid [B, 3, C, D, S, S], asked for some `points` a sample."""
+        table = trigrid.to_table(planes) if trigrid.rows_serve(planes, points) and not plain else None
+        return Volume(planes, self.decoder, self.config.grid, self.config.render, table, plain)
 
     def sample_volume(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """(raw densities [B, N], color features [B, N, C]) at canonical points [B, N, 3] in metres.
 
         Neither deformed nor cropped.
         """
-        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes).features(points))
+        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes, points.shape[1]).features(points))
         return made
 
     def warp(self, pose: Tensor | None) -> Warp | None:
@@ -198,7 +197,8 @@ class Generator(nn.Module):
             from portraitgan.deformation.errors import DeformationError
 
             raise DeformationError("rendering a pose needs a rig: build the generator with a Deformation")
-        return self.deformation.posed(pose).warp
+        # In training the guard against gradients that are not finite notices, without waiting for a GPU.
+        return self.deformation.posed(pose, check=not self.training or pose.device.type == "cpu").warp
 
     def raw_colors(self, features: Tensor, style: Tensor) -> Tensor:
         """Features [B, C, H, W] to RGB [B, 3, H, W] of the raw image, about -1..1."""

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from portraitgan.networks import filters
 from portraitgan.reference_mode import in_reference_mode
+from portraitgan.rendering.random_numbers import Random, normal
 
 Activation = Literal["linear", "lrelu"]
 NoiseMode = Literal["random", "const", "none"]
@@ -179,7 +180,7 @@ class SynthesisLayer(nn.Module):
         features: Tensor,  # [B, inputs, H, W]
         style: Tensor,  # [B, w_dim]
         noise_mode: NoiseMode = "random",
-        generator: torch.Generator | None = None,
+        random: Random = None,
     ) -> Tensor:
         """[B, outputs, H, W], or [B, outputs, 2H, 2W] with `up`.
 
@@ -202,18 +203,17 @@ class SynthesisLayer(nn.Module):
             features = filters.smooth(features, pad=1, gain=4.0)
         else:
             features = functional.conv2d(features, weight, padding=1)
-        noise = self._noise(features, noise_mode, generator)
+        noise = self._noise(features, noise_mode, random)
         return activate(features, self.bias, clamp=self.clamp, scale=demodulation, offset=noise)
 
-    def _noise(self, features: Tensor, mode: NoiseMode, generator: torch.Generator | None) -> Tensor | None:
+    def _noise(self, features: Tensor, mode: NoiseMode, random: Random) -> Tensor | None:
         """The noise image to add, [B or 1, 1, H, W], or none."""
         if mode == "none":
             return None
         if mode == "const":
             return self.noise_const[None, None] * self.noise_strength
         shape = (features.shape[0], 1, *features.shape[2:])
-        drawn = torch.randn(shape, generator=generator, device=features.device, dtype=torch.float32)
-        return drawn * self.noise_strength
+        return normal(shape, random, features.device) * self.noise_strength
 
 
 class ToRGB(nn.Module):

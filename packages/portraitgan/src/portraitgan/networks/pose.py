@@ -8,29 +8,36 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from portraitgan.config import CAMERA_SIZE
+from portraitgan.networks.constants import constant
 from portraitgan.networks.layers import FullyConnected
 
-_MIRRORED_LABEL_ENTRIES = (1, 2, 3, 4, 8)
-_MIRRORED_POSE_ENTRIES = (1, 2, 4, 5)
+_LABEL_SIGNS = tuple(-1.0 if entry in (1, 2, 3, 4, 8) else 1.0 for entry in range(CAMERA_SIZE))
+_POSE_SIGNS = (1.0, -1.0, -1.0, 1.0, -1.0, -1.0)
 
 
 def mirror_camera(camera: Tensor) -> Tensor:
     """Camera labels [B, 25] of the mirrored scene."""
-    sign = camera.new_ones(camera.shape[1])
-    sign[list(_MIRRORED_LABEL_ENTRIES)] = -1
-    return camera * sign
+    return camera * constant(_LABEL_SIGNS, camera)
 
 
 def mirror_pose(pose: Tensor) -> Tensor:
     """Poses [B, 6] of the mirrored subject: (a, b, c) to (a, -b, -c) for neck and head."""
-    sign = pose.new_ones(pose.shape[1])
-    sign[list(_MIRRORED_POSE_ENTRIES)] = -1
-    return pose * sign
+    return pose * constant(_POSE_SIGNS, pose)
 
 
 def needs_mirror(camera: Tensor) -> Tensor:
     """Which cameras [B, 25] stand on the subject's left (x >= 0; the paper's theta in -90..90 degrees)."""
     return camera[:, 3] >= 0
+
+
+def mirrored_rows(camera: Tensor) -> Tensor:
+    """Numbers [M] of the cameras [B, 25] that `needs_mirror` names.
+
+    How many there are is known on the host only: on a GPU this waits for it, so training asks where labels
+    are drawn, on the CPU.
+    """
+    return needs_mirror(camera).nonzero()[:, 0]
 
 
 class PoseMLP(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from portraitgan.config import RenderConfig
+from portraitgan.rendering.random_numbers import Random, normal, uniform
 
 
 def camera_rays(camera: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
@@ -56,22 +57,17 @@ def draw(
     batch: int,
     rays: int,
     device: torch.device,
-    generator: torch.Generator | None = None,
+    random: Random = None,
     density_noise: float = 0.0,  # standard deviation
 ) -> RayDraws:
-    """Fresh draws; equal for an equally seeded `generator`."""
+    """Fresh draws; equal for equally seeded generators."""
     coarse, fine = (batch, rays, config.coarse_samples), (batch, rays, config.fine_samples)
 
-    def normal(shape: tuple[int, ...]) -> Tensor | None:
-        if density_noise == 0:
-            return None
-        return torch.randn(shape, generator=generator, device=device) * density_noise
+    def noise(shape: tuple[int, ...]) -> Tensor | None:
+        return None if density_noise == 0 else normal(shape, random, device) * density_noise
 
     return RayDraws(
-        torch.rand(coarse, generator=generator, device=device),
-        torch.rand(fine, generator=generator, device=device),
-        normal(coarse),
-        normal(fine),
+        uniform(coarse, random, device), uniform(fine, random, device), noise(coarse), noise(fine)
     )
 
 

@@ -53,13 +53,15 @@ class Volume:
     decoder: Decoder
     grid_config: TriGridConfig
     config: RenderConfig
-    table: Tensor | None = None  # `trigrid.to_table(grid)`; without it the plain sampling is used
+    table: Tensor | None = None  # `trigrid.to_table(grid)`; without it the grid is sampled
+    plain: bool = False  # plane by plane, as the definition says
 
     def features(self, points: Tensor) -> Tensor:
         """Tri-grid features [B, N, C] at canonical points [B, N, 3] in metres."""
         inside = points * (2 / self.config.box_size)
         if self.table is None:
-            return trigrid.sample_plain(self.grid, inside, self.grid_config.axes)
+            sample = trigrid.sample_plain if self.plain else trigrid.sample_planes
+            return sample(self.grid, inside, self.grid_config.axes)
         shape = (self.grid.shape[3], self.grid.shape[4])
         return trigrid.sample_rows(self.table, shape, inside, self.grid_config.axes)
 

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from portraitgan.config import PlaneAxes, TriGridConfig
 
+_POINTS_FOR_ROWS, _FEATURES_FOR_ROWS = 4096, 16
+"""From how many points a sample and features a point reading rows is faster on a CPU (docs/benchmarks.md)."""
 _INDICES_AT_ONCE = 2**25
 """Rows that one `embedding_bag` may name on a GPU: its gradient counts 32 threads a row in 32 bits."""
 
@@ -28,8 +30,9 @@ def sample_plain(
 ) -> Tensor:
     """Mean over the three planes of the interpolated features, [B, N, C], by `grid_sample`."""
     total: Tensor | float = 0.0
+    coordinates = points.unbind(dim=-1)
     for plane, order in enumerate(axes):
-        where = points[..., list(order)]
+        where = torch.stack([coordinates[axis] for axis in order], dim=-1)
         if grid.shape[3] == 1:
             where = where[:, None, :, :2]
             found = functional.grid_sample(grid[:, plane, :, 0], where, align_corners=False)[:, :, 0]
@@ -39,6 +42,25 @@ def sample_plain(
         total = total + found
     assert isinstance(total, Tensor)
     return (total / 3).transpose(1, 2)
+
+
+def sample_planes(
+    grid: Tensor,  # [B, 3, C, D, S, S]
+    points: Tensor,  # [B, N, 3]
+    axes: PlaneAxes,
+) -> Tensor:
+    """`sample_plain` in one `grid_sample` for all planes, [B, N, C]: the grid gets one gradient."""
+    batch, planes, channels = grid.shape[:3]
+    coordinates = points.unbind(dim=-1)
+    where = torch.stack(
+        [torch.stack([coordinates[axis] for axis in order], dim=-1) for order in axes], dim=1
+    ).flatten(0, 1)  # [B * 3, N, 3]
+    if grid.shape[3] == 1:
+        flat = grid.reshape(batch * planes, channels, *grid.shape[4:])
+        found = functional.grid_sample(flat, where[:, None, :, :2], align_corners=False)
+    else:
+        found = functional.grid_sample(grid.flatten(0, 1), where[:, None, None], align_corners=False)
+    return found.reshape(batch, planes, channels, -1).mean(dim=1).transpose(1, 2)
 
 
 def to_table(grid: Tensor) -> Tensor:
@@ -70,9 +92,13 @@ def sample_rows(
     return torch.cat(found).reshape(batch, count, -1)
 
 
-def rows_serve(device: torch.device) -> bool:
-    """Whether `sample_rows` is faster: on a CPU. On a GPU `grid_sample` is (docs/benchmarks.md)."""
-    return device.type != "cuda"
+def rows_serve(grid: Tensor, points: int) -> bool:
+    """Whether `sample_rows` is the faster form for so many points a sample of a grid [B, 3, C, D, S, S].
+
+    On a CPU, where there are points enough to make up for the table and features enough to a row; on a GPU
+    `grid_sample` is (docs/benchmarks.md).
+    """
+    return grid.device.type == "cpu" and points >= _POINTS_FOR_ROWS and grid.shape[2] >= _FEATURES_FOR_ROWS
 
 
 def _corners(points: Tensor, shape: tuple[int, int], axes: PlaneAxes) -> tuple[Tensor, Tensor]:
@@ -80,28 +106,30 @@ def _corners(points: Tensor, shape: tuple[int, int], axes: PlaneAxes) -> tuple[T
     depth, size = shape
     batch = points.shape[0]
     start = torch.arange(batch, device=points.device, dtype=torch.int32)[:, None] * (3 * depth * size * size)
-    across = _ends(points, size)
-    along = _ends(points, depth) if depth > 1 else None
+    # Coordinate by coordinate: the gradient of many selects would be as many tensors of all coordinates.
+    coordinates = points.unbind(dim=-1)
+    across = [_ends(one, size) for one in coordinates]
+    along = [_ends(one, depth) for one in coordinates] if depth > 1 else None
     rows: list[Tensor] = []
     weights: list[Tensor] = []
     for plane, (u, v, w) in enumerate(axes):
         base = start + plane * depth * size * size
         slices: list[tuple[Tensor | int, Tensor | float]] = [(0, 1.0)]
         if along is not None:
-            slices = [(i[..., w], f[..., w]) for i, f in along]
+            slices = list(along[w])
         for slice_index, slice_weight in slices:
-            for row_index, row_weight in across:
-                line = base + (slice_index * size + row_index[..., v]) * size
-                line_weight = slice_weight * row_weight[..., v] / 3
-                for column_index, column_weight in across:
-                    rows.append(line + column_index[..., u])
-                    weights.append(line_weight * column_weight[..., u])
+            for row_index, row_weight in across[v]:
+                line = base + (slice_index * size + row_index) * size
+                line_weight = slice_weight * row_weight / 3
+                for column_index, column_weight in across[u]:
+                    rows.append(line + column_index)
+                    weights.append(line_weight * column_weight)
     return torch.stack(rows, dim=-1), torch.stack(weights, dim=-1)
 
 
-def _ends(points: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """Lower and upper neighbour along an axis of `size` cells: (index int32, weight), each like `points`."""
-    position = ((points + 1) * size - 1) / 2
+def _ends(coordinate: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Lower and upper neighbour along an axis of `size` cells: (index int32, weight), each [B, N]."""
+    position = ((coordinate + 1) * size - 1) / 2
     lower = position.detach().clamp(-2, size + 1).floor()
     fraction = position - lower
     ends = []

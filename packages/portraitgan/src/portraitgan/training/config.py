@@ -18,13 +18,14 @@ from phq_data.typed_json import ConfigError
 from portraitgan import config as models
 from portraitgan.config import ModelConfig
 
-VERSION = 2
+VERSION = 3
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 RENAMED = {"average": "ema"}
 """Sections of version 1 and what they are called since."""
 MIGRATIONS: dict[int, Migration] = {
-    1: lambda data: {RENAMED.get(name, name): value for name, value in data.items()}
+    1: lambda data: {RENAMED.get(name, name): value for name, value in data.items()},
+    2: lambda data: {**data, "batch": {**data["batch"], "per_pass": 0}},
 }
 """From a config's version to the next one: a function from its JSON object to the newer JSON object."""
 
@@ -78,11 +79,15 @@ class BatchConfig:
     """How many portraits an iteration sees.
 
     The micro-batch is part of the method, not only of the memory: minibatch statistics and the swaps of
-    condition and background happen inside one. Any number of processes gives the same numbers.
+    condition and background happen inside one. Any number of processes gives the same numbers, and so does
+    any number of micro-batches that go through the networks together, up to rounding.
     """
 
     size: int = 32
     micro: int = 4
+    per_pass: int = field(default=0, compare=False)
+    """Micro-batches that go together; 0: as many as fit a GPU's memory, what is faster on a CPU. A matter of
+    the machine: a run may be continued with another number."""
 
 
 @dataclass(frozen=True)
@@ -270,6 +275,7 @@ def _check(config: TrainConfig) -> None:
         if getattr(output, name) <= 0:
             raise ConfigError(f"output.{name} must be positive")
     for name, value, least in (
+        ("batch.per_pass", batch.per_pass, 0),
         ("data.workers", config.data.workers, 0),
         ("guard.max_bad_steps", config.guard.max_bad_steps, 1),
         ("output.snapshot_portraits", output.snapshot_portraits, 1),

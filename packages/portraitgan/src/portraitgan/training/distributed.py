@@ -32,6 +32,12 @@ class World:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
+    def take(self, tensor: Tensor) -> Tensor:
+        """`tensor` [...] of the host on this process's device; a GPU's queue is not waited for."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
     def mean(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor [...] by its mean over all processes, element by element."""
         if self.size > 1 and tensors:
@@ -48,6 +54,14 @@ class World:
         flag = torch.tensor(float(value), device=self.device)
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item() > 0)
+
+    def least(self, value: int) -> int:
+        """The smallest of all processes' values."""
+        if self.size == 1:
+            return value
+        number = torch.tensor(value, device=self.device)
+        dist.all_reduce(number, dist.ReduceOp.MIN)
+        return int(number.item())
 
     def wait(self) -> None:
         """Wait until every process is here."""

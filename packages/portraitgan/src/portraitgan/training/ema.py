@@ -27,6 +27,7 @@ def update(average: nn.Module, network: nn.Module, decay: float) -> None:
     ours: list[Tensor] = list(average.parameters())
     theirs: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - decay)
-    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
-        if kept is not current:
-            kept.copy_(current)
+    pairs = zip(average.buffers(), network.buffers(), strict=True)
+    apart = [(kept, current) for kept, current in pairs if kept is not current]
+    if apart:
+        torch._foreach_copy_([kept for kept, _ in apart], [current for _, current in apart])

@@ -1,13 +1,16 @@
-"""What a run will cost, measured before its first iteration.
+"""What a run will cost, measured before its first iteration, and how many micro-batches go together.
 
 One micro-batch goes through the three phases as in training, on random portraits; weights stay as they are.
-On a GPU torch counts the memory. On a CPU what the backward pass keeps is counted, and where even a single
-portrait takes long, that one is measured and multiplied.
+The first time warms up, then the median of three counts. On a GPU torch counts the memory. On a CPU what the
+backward pass keeps is counted, and where even a single portrait takes long, that one is measured and
+multiplied.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +29,15 @@ from portraitgan.training.schedule import at, stage_end, stage_start
 from portraitgan.training.statistics import duration
 from portraitgan.training.step import Networks, make_networks
 
-_SHORT = 10.0
-"""Seconds for one portrait beyond which a CPU measures no more than one."""
+_SHORT, _PATIENCE = 10.0, 60.0
+"""Seconds for one portrait beyond which a CPU measures no more than one; seconds after which it has measured
+enough, be it less than three times."""
+_REPEATS = 3
+_BUSY, _UNSTEADY = 0.75, 0.3
+"""Load a core, and difference of the measurements as a share of their median, that are worth a warning."""
+_SHARE = 0.85
+"""Of the free memory of a GPU that passes may take: fragments and the loader's images need some."""
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -38,23 +48,35 @@ class Cost:
     activations_gib: float  # kept for the backward pass of the hungriest phase
     seconds_per_kimg: float  # of the whole run, all processes at work
     quick: bool  # whole micro-batches were measured, not one portrait
+    spread: float = 0.0  # slowest less fastest measurement, as a share of the median
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `describe` found."""
+
+    lines: list[str]
+    seconds: float  # to the end of the run
+    per_pass: int  # micro-batches that should go together
 
 
 def describe(
-    config: TrainConfig, data: PortraitData, world: World, out: Path, run: Run | None = None
-) -> list[str]:
-    """The lines that a run starts with. Every process must call it; measuring takes a few iterations.
+    config: TrainConfig, data: PortraitData, world: World, out: Path, say: Say, run: Run | None = None
+) -> Estimate:
+    """What a run will cost, in the lines it starts with. Every process must call it.
 
-    Where it is quick, the rays of the last stage are measured too: they decide whether the memory suffices.
+    `say` hears what is being measured. Where it is quick, the rays of the last stage are measured too: they
+    decide whether the memory suffices.
     """
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)  # before this process adds to it
     images = 0 if run is None else run.images
     state = at(config, images)
     networks = run.networks if run is not None else _fresh(config, data, world)
-    now = measure(config, networks, data, world, state.schedule)
+    now = measure(config, networks, data, world, state.schedule, say)
     costs, most = [now], max(stage.resolution for stage in config.stages[state.stage_index :])
     if now.quick and most > now.resolution:
         later = replace(state.schedule, resolution=most)
-        costs.append(measure(config, networks, data, world, later))
+        costs.append(measure(config, networks, data, world, later, say))
     counts = [_count(networks.generator), _count(networks.discriminator)]
     stages = ", ".join(
         f"{s.name} to {s.until_kimg:g} kimg at R {s.resolution_start}"
@@ -64,16 +86,18 @@ def describe(
     )
     batch = config.batch
     rounds = batch.size // batch.micro // world.size
+    per_pass = world.least(batch.per_pass or _fitting(costs, counts, world.device))
+    per_pass = next(n for n in range(min(per_pass, rounds), 0, -1) if rounds % n == 0)
     static, checkpoint = static_gib(counts), 16 * sum(counts) / 2**30
     kept = "; ".join(f"{cost.activations_gib:.2f} for a micro-batch at R {cost.resolution}" for cost in costs)
     rates = ", ".join(f"{cost.seconds_per_kimg:.1f} s/kimg at R {cost.resolution}" for cost in costs)
     whole = seconds_left(config, costs, images)
     mirrored = ", each also mirrored" if data.mirror else ""
-    return [
+    lines = [
         f"config     {config.name}: {config.model.generator.image_resolution} pixels; stages {stages}",
         f"data       {data.release.url}: {data.portraits:,} portraits of '{config.data.split}'{mirrored}",
-        f"batch      {batch.size} = {world.size} process(es) x {rounds} x micro-batch {batch.micro}, on "
-        f"{world.device}",
+        f"batch      {batch.size} = {world.size} process(es) x {rounds} x micro-batch {batch.micro}, "
+        f"{per_pass} a pass, on {world.device}",
         f"parameters generator {counts[0]:,}, discriminator {counts[1]:,}",
         f"memory     about {static + max(cost.activations_gib for cost in costs):.2f} GiB a process: "
         f"{static:.2f} for weights, EMA, gradients and moments; {kept}",
@@ -81,6 +105,28 @@ def describe(
         f"output     {out}: a checkpoint is {checkpoint:.2f} GiB, one is kept every "
         f"{config.output.checkpoint_kimg:g} kimg",
     ]
+    spread = max(cost.spread for cost in costs)
+    if load > _BUSY or spread > _UNSTEADY:
+        lines.append(
+            f"busy       other programs compute here (load {load:.1f} a core, measurements differ by "
+            f"{spread:.0%}): the time is that of now; status lines say it anew"
+        )
+    return Estimate(lines, whole, per_pass)
+
+
+def fitting(free: float, reserved: float, a_micro_batch: float) -> int:
+    """How many micro-batches fit together, at least 1: of `free` bytes, `reserved` are for other things."""
+    return max(1, int((_SHARE * free - reserved) // max(a_micro_batch, 1.0)))
+
+
+def _fitting(costs: Sequence[Cost], parameters: Sequence[int], device: torch.device) -> int:
+    """Micro-batches a pass: on a GPU what fits at the most rays; 1 on a CPU (docs/benchmarks.md)."""
+    if device.type != "cuda":
+        return 1
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    moments = 8 * sum(parameters)
+    return fitting(free, moments, 2**30 * max(cost.activations_gib for cost in costs))
 
 
 def static_gib(parameters: Sequence[int]) -> float:
@@ -99,31 +145,45 @@ def seconds_left(config: TrainConfig, costs: Sequence[Cost], images: int) -> flo
 
 
 def measure(
-    config: TrainConfig, networks: Networks, data: PortraitData, world: World, schedule: losses.Schedule
+    config: TrainConfig,
+    networks: Networks,
+    data: PortraitData,
+    world: World,
+    schedule: losses.Schedule,
+    say: Say = lambda line: None,
 ) -> Cost:
     """Time and memory of the phases, from `networks` whose weights do not change."""
+    resolution = schedule.resolution or config.model.generator.render.resolution
     averages = networks.generator.backbone.mapping.w_avg.clone()
     size, whole = 1, config.batch.micro
+    say(f"measuring one portrait at R {resolution} on {world.device} …")
     phases = _phases(config.model, networks, data, schedule, size, world.device)
-    seconds, kept = {}, {}
-    quick = world.device.type == "cuda" or sum(_seconds(phase) for phase in phases.values()) < _SHORT
+    first = sum(_on(world.device, phase)[0] for phase in phases.values())  # also warms up
+    quick = world.device.type == "cuda" or first < _SHORT
     if quick:
         size = whole
+        say(f"measuring one micro-batch of {size} …")
         phases = _phases(config.model, networks, data, schedule, size, world.device)
-    for name, phase in phases.items():
-        if world.device.type == "cuda":
-            phase()  # kernels are chosen and compiled
-            seconds[name], kept[name] = _on_gpu(phase, world.device)
-        else:
-            seconds[name] = min(_seconds(phase) for _ in range(2 if quick else 1))
-            kept[name] = _kept_bytes(phase) * whole / size
+        first = sum(_on(world.device, phase)[0] for phase in phases.values())
+    say(f"  {first:.1f} s for generator, discriminator and R1 when cold; up to {_REPEATS} times more …")
+    times: list[dict[str, float]] = []
+    kept: dict[str, float] = {}
+    began = time.perf_counter()
+    while len(times) < _REPEATS and (not times or time.perf_counter() - began < _PATIENCE):
+        found = {name: _on(world.device, phase) for name, phase in phases.items()}
+        times.append({name: seconds for name, (seconds, _) in found.items()})
+        kept = {name: max(kept.get(name, 0.0), peak) for name, (_, peak) in found.items()}
+    if world.device.type != "cuda":
+        kept = {name: _kept_bytes(phase) * whole / size for name, phase in phases.items()}
+    seconds = {name: statistics.median(one[name] for one in times) for name in phases}
+    sums = [sum(one.values()) for one in times]
+    spread = (max(sums) - min(sums)) / statistics.median(sums)
     networks.generator.backbone.mapping.w_avg.copy_(averages)
     for network in networks.named().values():
         network.zero_grad(set_to_none=True)
     lazy = seconds["r1"] / config.optimiser.r1_interval
     per_image = (seconds["generator"] + seconds["discriminator"] + lazy) / size
-    resolution = schedule.resolution or config.model.generator.render.resolution
-    return Cost(resolution, max(kept.values()) / 2**30, per_image * 1000 / world.size, quick)
+    return Cost(resolution, max(kept.values()) / 2**30, per_image * 1000 / world.size, quick, spread)
 
 
 def _phases(
@@ -169,14 +229,12 @@ def _phases(
     return {"generator": generator_phase, "discriminator": discriminator_phase, "r1": r1_phase}
 
 
-def _seconds(phase: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    phase()
-    return time.perf_counter() - began
-
-
-def _on_gpu(phase: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    """(seconds, peak bytes above what was there before)."""
+def _on(device: torch.device, phase: Callable[[], None]) -> tuple[float, float]:
+    """(seconds, on a GPU also the peak of bytes above what was there before)."""
+    if device.type != "cuda":
+        began = time.perf_counter()
+        phase()
+        return time.perf_counter() - began, 0.0
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before, began = torch.cuda.memory_allocated(device), time.perf_counter()

@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from portraitgan.config import LossConfig
 from portraitgan.networks import filters
-from portraitgan.networks.discriminator import Discriminator, Portraits
+from portraitgan.networks.discriminator import ONE_MICRO_BATCH, Arrangement, Discriminator, Portraits
 from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.layers import NoiseMode
+from portraitgan.rendering.random_numbers import Random
 from portraitgan.rendering.rays import RayDraws
 
 
@@ -26,6 +27,7 @@ class Conditions:
     z: Tensor  # [B, z_dim]
     camera: Tensor  # [B, 25]
     coarse_pose: Tensor  # [B, 6] radians
+    arrangement: Arrangement = ONE_MICRO_BATCH
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class PassRandomness:
     swaps: Swaps | None = None
     draws: RayDraws | None = None
     noise_mode: NoiseMode = "random"
-    random: torch.Generator | None = None
+    random: Random = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,13 @@ def draw_swaps(batch: int, schedule: Schedule, config: LossConfig, device: torch
     )
 
 
+def predecessors(values: Tensor, micro: int | None = None) -> Tensor:
+    """[B, ...] with every sample's predecessor in its micro-batch; the first one's is the last one."""
+    if micro is None:
+        return values.roll(1, 0)
+    return values.reshape(-1, micro, *values.shape[1:]).roll(1, 1).flatten(0, 1)
+
+
 def run_generator(
     generator: Generator,
     conditions: Conditions,
@@ -140,24 +149,24 @@ def run_generator(
 ) -> tuple[Generated, Tensor | None]:
     """(portraits, their poses [B, 6]) with swapped conditioning and backgrounds (equations 5 and 6).
 
-    A swapped sample is conditioned on its predecessor's camera and pose, so that the styles cannot encode
-    what the camera will see; it is rendered with its own. Without a pose predictor the coarse poses are used,
-    and none at all if the generator knows no poses.
+    A swapped sample is conditioned on the camera and pose of its predecessor in the micro-batch, so that the
+    styles cannot encode what the camera will see; it is rendered with its own. Without a pose predictor the
+    coarse poses are used, and none at all if the generator knows no poses.
     """
     randomness = randomness or PassRandomness()
-    z, camera = conditions.z, conditions.camera
+    z, camera, micro = conditions.z, conditions.camera, conditions.arrangement.micro
     pose: Tensor | None = None
     if generator.pose_branch is not None:
         pose = generator.predict_pose(z, camera)
     elif generator.config.pose_conditioning:
         pose = conditions.coarse_pose
     swaps = randomness.swaps or draw_swaps(len(z), schedule, config, z.device)
-    seen_camera = torch.where(swaps.condition[:, None], camera.roll(1, 0), camera)
+    seen_camera = torch.where(swaps.condition[:, None], predecessors(camera, micro), camera)
     seen_pose = None
     if pose is not None:
-        seen_pose = torch.where(swaps.condition[:, None], pose.roll(1, 0), pose)
+        seen_pose = torch.where(swaps.condition[:, None], predecessors(pose, micro), pose)
     ws = generator.mapping(z, seen_camera, seen_pose, update_w_avg=update_w_avg)
-    background_ws = torch.where(swaps.background[:, None, None], ws.roll(1, 0), ws)
+    background_ws = torch.where(swaps.background[:, None, None], predecessors(ws, micro), ws)
     generated = generator.synthesis(
         ws,
         camera,
@@ -183,7 +192,13 @@ def generator_loss(
     """Equation 14: fool the discriminator; stay near the coarse poses early on (equation 15)."""
     generated, pose = run_generator(generator, conditions, schedule, config, randomness)
     seen = blurred_fake(generated.portraits, schedule.blur_sigma)
-    output = discriminator(seen, conditions.camera, _given(discriminator, pose), pose_gradient=False)
+    output = discriminator(
+        seen,
+        conditions.camera,
+        _given(discriminator, pose),
+        pose_gradient=False,
+        arrangement=conditions.arrangement,
+    )
     regulariser = output.score.new_zeros(len(output.score))
     if pose is not None:
         weight = config.pose_regulariser * schedule.pose_regulariser
@@ -209,7 +224,9 @@ def discriminator_fake_loss(
             generator, conditions, schedule, config, randomness, update_w_avg=True
         )
     seen = blurred_fake(generated.portraits, schedule.blur_sigma)
-    output = discriminator(seen, conditions.camera, _given(discriminator, pose))
+    output = discriminator(
+        seen, conditions.camera, _given(discriminator, pose), arrangement=conditions.arrangement
+    )
     error = output.score.new_zeros(len(output.score))
     if output.pose is not None and pose is not None:
         error = pose_loss(output.pose, pose)
@@ -218,10 +235,20 @@ def discriminator_fake_loss(
 
 
 def discriminator_real_loss(
-    discriminator: Discriminator, real: Portraits, camera: Tensor, coarse_pose: Tensor | None = None
+    discriminator: Discriminator,
+    real: Portraits,
+    camera: Tensor,
+    coarse_pose: Tensor | None = None,
+    arrangement: Arrangement = ONE_MICRO_BATCH,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """(the real half of equation 12 [B], scores [B, 1], predicted poses [B, 6]) of prepared portraits."""
-    output = discriminator(real.detach(), camera, _given(discriminator, coarse_pose), pose_gradient=False)
+    output = discriminator(
+        real.detach(),
+        camera,
+        _given(discriminator, coarse_pose),
+        pose_gradient=False,
+        arrangement=arrangement,
+    )
     return real_loss(output.score), output.score, output.pose
 
 
@@ -231,6 +258,7 @@ def r1_penalty(
     camera: Tensor,
     config: LossConfig,
     coarse_pose: Tensor | None = None,
+    arrangement: Arrangement = ONE_MICRO_BATCH,
 ) -> R1:
     """gamma / 2 times the squared gradient norm of the score at real portraits; image and raw, and mask.
 
@@ -242,7 +270,11 @@ def r1_penalty(
     raw = real.raw.detach().requires_grad_()
     mask = None if real.mask is None else real.mask.detach().requires_grad_()
     output = discriminator(
-        Portraits(image, raw, mask), camera, _given(discriminator, coarse_pose), pose_gradient=False
+        Portraits(image, raw, mask),
+        camera,
+        _given(discriminator, coarse_pose),
+        pose_gradient=False,
+        arrangement=arrangement,
     )
     inputs = [image, raw] if mask is None or not discriminator.config.use_mask else [image, raw, mask]
     gradients = torch.autograd.grad(output.score.sum(), inputs, create_graph=True)

@@ -1,8 +1,10 @@
 """One iteration: generator, discriminator, every so often R1, then the EMAs (spec section 5).
 
-Each phase goes through its share of the batch in micro-batches and adds up their gradients; over several
-processes torch's `DistributedDataParallel` averages them with the last micro-batch. Losses are means over the
-whole batch, so neither the number of processes nor that of micro-batches changes a learning rate's meaning.
+Each phase goes through its share of the batch in passes and adds up their gradients; over several processes
+torch's `DistributedDataParallel` averages them with the last pass. A pass is one micro-batch or several: what
+couples samples (minibatch statistics, swaps) and what is random belongs to a micro-batch, so only rounding
+depends on how many go together. Losses are means over the whole batch, so neither the number of processes nor
+that of passes changes a learning rate's meaning.
 """
 
 from __future__ import annotations
@@ -29,16 +31,16 @@ from portraitgan.checkpoints.weights import (
 from portraitgan.config import ModelConfig
 from portraitgan.data.dataset import Batch, PortraitData
 from portraitgan.deformation.field import Deformation
-from portraitgan.networks.discriminator import Discriminator, Portraits
+from portraitgan.networks.discriminator import Arrangement, Discriminator
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
-from portraitgan.training import ema, losses, rng
-from portraitgan.training.config import TrainConfig
+from portraitgan.networks.pose import mirrored_rows
+from portraitgan.training import ema, gradients, losses, rng
+from portraitgan.training.config import OptimiserConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
+from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, RealPass
 from portraitgan.training.schedule import ScheduleState
 
-LARGEST_GRADIENT = 1e5
-"""What an infinite gradient becomes; NaN becomes 0."""
 _NAMES = inspect.signature(DistributedDataParallel).parameters
 _OWN_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
@@ -91,74 +93,6 @@ def make_networks(
     return Networks(generator.train(), discriminator.train(), generator_ema, discriminator_ema)
 
 
-class GeneratorPhase(nn.Module):
-    """Equation 14 of a micro-batch, as `DistributedDataParallel` wants it: weights in, one loss out."""
-
-    def __init__(self, generator: Generator, discriminator: Discriminator, config: ModelConfig) -> None:
-        super().__init__()
-        self.generator = generator
-        self._others = (discriminator,)  # in a tuple: its weights are none of this module's
-        self.config = config
-
-    def forward(
-        self,
-        given: losses.Conditions,
-        schedule: losses.Schedule,
-        draws: losses.PassRandomness,
-        seen: dict[str, Tensor],
-    ) -> Tensor:
-        """The loss []; what a status line shows goes into `seen`."""
-        loss = losses.generator_loss(
-            self.generator, self._others[0], given, schedule, self.config.loss, draws
-        )
-        seen["loss_generator"] = loss.adversarial
-        seen["pose_regulariser"] = loss.pose_regulariser
-        seen["score_generated"] = loss.score
-        seen["pose_size"] = loss.pose.norm(dim=1)
-        seen["mask_share"] = loss.generated.mask.mean(dim=(1, 2, 3))
-        return loss.total
-
-
-class DiscriminatorPhase(nn.Module):
-    """Equation 12 of a micro-batch, or its R1 penalty."""
-
-    def __init__(self, discriminator: Discriminator, generator: Generator, config: ModelConfig) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-        self._others = (generator,)
-        self.config = config
-
-    def forward(
-        self,
-        real: Portraits,
-        batch: Batch,  # the real portraits' labels
-        given: losses.Conditions | None,  # none: the R1 penalty
-        schedule: losses.Schedule,
-        draws: losses.PassRandomness,
-        seen: dict[str, Tensor],
-    ) -> Tensor:
-        """The loss []; what a status line shows goes into `seen`."""
-        if given is None:
-            r1 = losses.r1_penalty(self.discriminator, real, batch.cameras, self.config.loss, batch.poses)
-            seen["r1"] = r1.penalty
-            return r1.penalty.mean()
-        fake = losses.discriminator_fake_loss(
-            self._others[0], self.discriminator, given, schedule, self.config.loss, draws
-        )
-        loss, score, pose = losses.discriminator_real_loss(
-            self.discriminator, real, batch.cameras, batch.poses
-        )
-        seen["loss_generated"], seen["loss_real"], seen["loss_pose"] = fake.adversarial, loss, fake.pose
-        seen["score_real"] = score
-        if fake.predicted_pose is not None:
-            error = (fake.predicted_pose - fake.generated_pose).detach()
-            seen["pose_error_deg"] = error.square().mean(dim=1).sqrt().rad2deg()
-        if pose is not None:
-            offset = (pose - batch.poses).detach()
-            seen["pose_off_labels_deg"] = offset.square().mean(dim=1).sqrt().rad2deg()
-        return fake.total + loss.mean()
-
-
 class Stepper:
     """Makes iterations on networks and optimisers."""
 
@@ -174,21 +108,20 @@ class Stepper:
                 "processes evenly: change batch.size or the number of processes"
             )
         self.micro_batches = micro_batches // world.size  # of this process
+        self.go_together(config.batch.per_pass or 1)
         chosen = config.optimiser
         lazy = chosen.r1_interval / (chosen.r1_interval + 1)
-        self.generator_optimiser = torch.optim.Adam(
-            networks.generator.parameters(),
-            lr=chosen.generator_rate,
-            betas=(chosen.beta1, chosen.beta2),
-            eps=chosen.epsilon,
-        )
-        self.discriminator_optimiser = torch.optim.Adam(
-            networks.discriminator.parameters(),
-            lr=chosen.discriminator_rate * lazy,
-            betas=(chosen.beta1**lazy, chosen.beta2**lazy),
-            eps=chosen.epsilon,
+        self.generator_optimiser = _adam(networks.generator, chosen, chosen.generator_rate)
+        self.discriminator_optimiser = _adam(
+            networks.discriminator, chosen, chosen.discriminator_rate * lazy, lazy
         )
         self._stage: int | None = None
+
+    def go_together(self, wanted: int) -> None:
+        """Take up to `wanted` micro-batches a pass; all passes are of one size."""
+        count = self.micro_batches
+        self.per_pass = next(n for n in range(max(1, min(wanted, count)), 0, -1) if count % n == 0)
+        self.passes = count // self.per_pass
 
     def optimisers(self) -> dict[str, tuple[torch.optim.Optimizer, dict[str, Tensor]]]:
         """Both with their parameters by name, for checkpoints."""
@@ -201,21 +134,15 @@ class Stepper:
     def step(self, batches: Iterator[Batch], iteration: int, state: ScheduleState) -> dict[str, Tensor]:
         """One iteration on the next batch. Returns this process's mean of every loss and score."""
         self._enter(state)
-        device = self.world.device
-        batch = [next(batches).to(device) for _ in range(self.micro_batches)]
         real = [
-            losses.prepare_real(
-                one.images.float() / 127.5 - 1, one.masks.float() / 255,
-                self._resolution(state), state.schedule.blur_sigma,
-            )
-            for one in batch
-        ]  # fmt: skip
+            self.real_pass([next(batches) for _ in range(self.per_pass)], state) for _ in range(self.passes)
+        ]
         seen: dict[str, list[Tensor]] = {}
         bad = self._generator(iteration, state, seen)
         lazy = iteration % self.config.optimiser.r1_interval == 0
-        bad += self._discriminator(iteration, state, batch, real, seen)
+        bad += self._discriminator(iteration, state, real, seen)
         if lazy:
-            bad += self._r1(state, batch, real, seen)
+            bad += self._r1(state, real, seen)
         networks = self.networks
         ema.update(networks.generator_ema, networks.generator, state.ema_decay)
         ema.update(networks.discriminator_ema, networks.discriminator, state.ema_decay)
@@ -223,25 +150,50 @@ class Stepper:
         means["bad_gradients"] = bad
         return means
 
-    def conditions(self, iteration: int, phase: str, micro_batch: int) -> losses.Conditions:
-        """Latents, and labels of portraits drawn uniformly, for one micro-batch of the whole run."""
-        place = (phase, iteration, micro_batch)
-        device, size = self.world.device, self.config.batch.micro
-        cameras, poses = self.data.draw_labels(size, rng.numpy_random(self.config.seed, "labels", *place))
-        random = rng.torch_random(torch.device("cpu"), self.config.seed, "z", *place)
-        z = torch.randn(size, self.config.model.generator.z_dim, generator=random)
-        return losses.Conditions(z.to(device), cameras.to(device), poses.to(device))
+    def real_pass(self, batches: Sequence[Batch], state: ScheduleState) -> RealPass:
+        """Micro-batches of real portraits as one pass."""
+        take = self.world.take
+        images, masks, cameras, poses = (
+            torch.cat([getattr(batch, part) for batch in batches])
+            for part in ("images", "masks", "cameras", "poses")
+        )
+        arrangement = self._arrangement(cameras)
+        portraits = losses.prepare_real(
+            take(images).float() / 127.5 - 1, take(masks).float() / 255,
+            self._resolution(state), state.schedule.blur_sigma,
+        )  # fmt: skip
+        return RealPass(portraits, take(cameras), take(poses), arrangement)
+
+    def conditions(self, iteration: int, phase: str, numbers: Sequence[int]) -> losses.Conditions:
+        """Latents, and labels of portraits drawn uniformly, for some micro-batches of the whole run."""
+        seed, size, take = self.config.seed, self.config.batch.micro, self.world.take
+        z_dim = self.config.model.generator.z_dim
+        cpu = torch.device("cpu")
+        latents, labels = [], []
+        for number in numbers:
+            place = (phase, iteration, number)
+            labels.append(self.data.draw_labels(size, rng.numpy_random(seed, "labels", *place)))
+            random = rng.torch_random(cpu, seed, "z", *place)
+            latents.append(torch.randn(size, z_dim, generator=random))
+        cameras, poses = (torch.cat(parts) for parts in zip(*labels, strict=True))
+        return losses.Conditions(
+            take(torch.cat(latents)), take(cameras), take(poses), self._arrangement(cameras)
+        )
 
     def draws(
-        self, iteration: int, phase: str, micro_batch: int, state: ScheduleState
+        self, iteration: int, phase: str, numbers: Sequence[int], state: ScheduleState
     ) -> losses.PassRandomness:
-        """What else is random in one micro-batch: swaps, rays, noise."""
+        """What else is random in some micro-batches: swaps, rays, noise; each has a generator of its own."""
         device, seed = self.world.device, self.config.seed
-        random = rng.torch_random(device, seed, "draws", phase, iteration, micro_batch)
+        random = [rng.torch_random(device, seed, "draws", phase, iteration, number) for number in numbers]
         loss, size = self.config.model.loss, self.config.batch.micro
-        chosen = torch.rand(2, size, generator=random, device=device)
+        chosen = torch.cat([torch.rand(2, size, generator=one, device=device) for one in random], dim=1)
         swaps = losses.Swaps(chosen[0] < state.schedule.condition_swap, chosen[1] < loss.background_swap)
         return losses.PassRandomness(swaps, random=random)
+
+    def _arrangement(self, cameras: Tensor) -> Arrangement:
+        """Of a pass whose cameras [B, 25] are still on the host."""
+        return Arrangement(self.config.batch.micro, self.world.take(mirrored_rows(cameras)))
 
     def _enter(self, state: ScheduleState) -> None:
         """Freeze or thaw the generator's pose predictor as the stage says, and wrap the phases for it."""
@@ -269,13 +221,13 @@ class Stepper:
         networks = self.networks
         networks.discriminator.requires_grad_(False)
         networks.generator.zero_grad(set_to_none=True)
-        for index, number in self._numbers():
-            given = self.conditions(iteration, "generator", number)
-            draws = self.draws(iteration, "generator", number, state)
+        for index, numbers in self._numbers():
+            given = self.conditions(iteration, "generator", numbers)
+            draws = self.draws(iteration, "generator", numbers, state)
             found: dict[str, Tensor] = {}
             with self._last_speaks(self._generator_phase, index):
                 loss = self._generator_phase(given, state.schedule, draws, found)
-                (loss / self.micro_batches).backward()
+                (loss / self.passes).backward()
             _collect(seen, found)
         networks.discriminator.requires_grad_(True)
         return self._apply(networks.generator, self.generator_optimiser)
@@ -284,25 +236,22 @@ class Stepper:
         self,
         iteration: int,
         state: ScheduleState,
-        batch: Sequence[Batch],
-        real: Sequence[Portraits],
+        real: Sequence[RealPass],
         seen: dict[str, list[Tensor]],
     ) -> Tensor:
-        """Also the running mean of styles: each micro-batch starts from the same, then their mean counts."""
+        """Also the running mean of styles: each pass starts from the same, then their mean counts."""
         networks = self.networks
         networks.discriminator.zero_grad(set_to_none=True)
         styles = networks.generator.backbone.mapping.w_avg
         before, after = styles.clone(), torch.zeros_like(styles)
-        for index, number in self._numbers():
-            given = self.conditions(iteration, "discriminator", number)
-            draws = self.draws(iteration, "discriminator", number, state)
+        for index, numbers in self._numbers():
+            given = self.conditions(iteration, "discriminator", numbers)
+            draws = self.draws(iteration, "discriminator", numbers, state)
             found: dict[str, Tensor] = {}
             with self._last_speaks(self._discriminator_phase, index):
-                loss = self._discriminator_phase(
-                    real[index], batch[index], given, state.schedule, draws, found
-                )
-                (loss / self.micro_batches).backward()
-            after += styles / self.micro_batches
+                loss = self._discriminator_phase(real[index], given, state.schedule, draws, found)
+                (loss / self.passes).backward()
+            after += styles / self.passes
             styles.copy_(before)
             _collect(seen, found)
         self.world.mean([after])
@@ -312,49 +261,60 @@ class Stepper:
     def _r1(
         self,
         state: ScheduleState,
-        batch: Sequence[Batch],
-        real: Sequence[Portraits],
+        real: Sequence[RealPass],
         seen: dict[str, list[Tensor]],
     ) -> Tensor:
         networks = self.networks
         networks.discriminator.zero_grad(set_to_none=True)
-        gain = self.config.optimiser.r1_interval / self.micro_batches
+        gain = self.config.optimiser.r1_interval / self.passes
         for index, _ in self._numbers():
             found: dict[str, Tensor] = {}
             with self._last_speaks(self._discriminator_phase, index):
                 penalty = self._discriminator_phase(
-                    real[index], batch[index], None, state.schedule, losses.PassRandomness(), found
+                    real[index], None, state.schedule, losses.PassRandomness(), found
                 )
                 (penalty * gain).backward()
             _collect(seen, found)
         return self._apply(networks.discriminator, self.discriminator_optimiser)
 
-    def _numbers(self) -> Iterator[tuple[int, int]]:
-        """(number in this process, number in the whole batch) of this process's micro-batches."""
-        for index in range(self.micro_batches):
-            yield index, index * self.world.size + self.world.rank
+    def _numbers(self) -> Iterator[tuple[int, list[int]]]:
+        """Of each pass: its number, and the numbers in the whole batch of its micro-batches."""
+        for index in range(self.passes):
+            first = index * self.per_pass
+            own = range(first, first + self.per_pass)
+            yield index, [number * self.world.size + self.world.rank for number in own]
 
     def _last_speaks(self, phase: nn.Module, index: int) -> AbstractContextManager[Any]:
-        """Gradients are exchanged with the last micro-batch only."""
-        if isinstance(phase, DistributedDataParallel) and index < self.micro_batches - 1:
+        """Gradients are exchanged with the last pass only."""
+        if isinstance(phase, DistributedDataParallel) and index < self.passes - 1:
             return phase.no_sync()
         return nullcontext()
 
     def _apply(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> Tensor:
         """Make gradients finite and step. Returns how many tensors had a gradient that was not finite."""
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        largest = torch.stack(torch._foreach_norm(gradients, float("inf")))
-        bad = (~largest.isfinite()).sum().float()
+        bad = gradients.count_bad(network.parameters())
         # On a GPU asking would wait for it; there all are mended unasked.
         if self.world.device.type != "cpu" or bad > 0:
-            limit = LARGEST_GRADIENT
-            for gradient in gradients:
-                torch.nan_to_num(gradient, nan=0.0, posinf=limit, neginf=-limit, out=gradient)
+            gradients.mend(network.parameters())
         optimiser.step()
         return bad
 
     def _resolution(self, state: ScheduleState) -> int:
         return state.schedule.resolution or self.config.model.generator.render.resolution
+
+
+def _adam(
+    network: nn.Module, config: OptimiserConfig, rate: float, power: float = 1.0
+) -> torch.optim.Optimizer:
+    """Adam with both betas to the `power`, in one kernel on a GPU."""
+    parameters = list(network.parameters())
+    return torch.optim.Adam(
+        parameters,
+        lr=rate,
+        betas=(config.beta1**power, config.beta2**power),
+        eps=config.epsilon,
+        fused=parameters[0].is_cuda,
+    )
 
 
 def _collect(seen: dict[str, list[Tensor]], found: Mapping[str, Tensor]) -> None:

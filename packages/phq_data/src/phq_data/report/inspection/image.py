@@ -15,10 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from phq_data.images.codecs import PhotoError, decode_struct
 from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.pipeline.engine import load_config, read_photo
+from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.model_set import load_rig
+from phq_data.pipeline.photos import read_photo
 from phq_data.records import Row
 from phq_data.report.inspection.find import Inspection
-from phq_data.report.page import load_rig
 from phq_data.report.sheets import cut_out, shrink
 from phq_data.text import shown_name
 from phq_data.workspace import Workspace, WorkspaceError

@@ -23,6 +23,7 @@ import httpx
 from phq_data import __version__
 from phq_data.sources.web import FetchError, PermanentError, TransientError
 from phq_data.sources.web.address_guard import AddressGuard
+from phq_data.sources.web.deadline import Deadline
 from phq_data.sources.web.limits import Clock, Gate, HostPolicy, QuotaBook, SystemClock, retry_after
 
 AGENT = "phq-data"
@@ -33,6 +34,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 529})
 _WORDS = {401: "unauthorized", 403: "forbidden", 404: "not_found", 410: "gone", 451: "legal_reasons"}
 _PIECE = 1 << 18  # bytes that are unpacked at a time
+_EXCHANGE = 3600.0  # seconds that an answer may take, whatever its pace
 _SLOW = 60.0, 1024.0  # after so many seconds, fewer bytes a second than this is too slow
 
 T = TypeVar("T")
@@ -178,6 +180,8 @@ class Web:
             follow_redirects=False,
             event_hooks={"response": [_keep_location]},
         )
+        self._timeout, self._deadline = timeout, Deadline()
+        self._deadline.watch(self._client)
 
     def close(self) -> None:
         """Close the connections."""
@@ -279,13 +283,15 @@ class Web:
     def _sent(
         self, url: str, headers: Mapping[str, str], auth: httpx.Auth | None
     ) -> Iterator[httpx.Response]:
-        with _explained(url, auth is not None):
-            request = self._client.build_request("GET", url, headers=dict(headers))
-            response = self._client.send(request, stream=True, auth=auth)
-        try:
-            yield response
-        finally:
-            response.close()
+        with self._deadline.within(self._timeout):  # until the headers are there
+            with _explained(url, auth is not None):
+                request = self._client.build_request("GET", url, headers=dict(headers))
+                response = self._client.send(request, stream=True, auth=auth)
+            self._deadline.extend(_EXCHANGE)
+            try:
+                yield response
+            finally:
+                response.close()
 
     def _failure(self, response: httpx.Response, url: str) -> FetchError:
         status, where = response.status_code, _shown(url)

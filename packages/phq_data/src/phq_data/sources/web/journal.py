@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -283,6 +283,13 @@ class Journal:
         """These files are in a plan part now."""
         with self._transaction():
             self._db.executemany("update files set part = ? where seq = ?", [(part, f.seq) for f in files])
+
+    def unplan(self, parts: Collection[int]) -> None:
+        """Files of other plan parts than these are in none any more: they are planned again."""
+        there = self._db.execute("select distinct part from files where part >= 0")
+        lost = [(row["part"],) for row in there if row["part"] not in parts]
+        with self._transaction():
+            self._db.executemany("update files set part = null where part = ?", lost)
 
     def counts(self, provider: str) -> dict[str, int]:
         """Files by state, over all queries; `transient` are the failures that may have passed."""

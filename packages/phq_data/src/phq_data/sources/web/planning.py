@@ -88,7 +88,10 @@ class Planner:
         return touched
 
     def reconcile(self, queries: Sequence[str]) -> None:
-        """A run that was killed after it wrote a part and before it said so: say so now."""
+        """A run that was killed after it wrote a part and before it said so: say so now. Parts of the plan
+        that are lost: their files are to be planned again.
+        """
+        self._journal.unplan(self._plan.parts)
         after = 0
         while files := self._journal.unplanned(self._provider, queries, after):
             after = files[-1].seq

@@ -34,6 +34,8 @@ from phq_data.workspace import Workspace, WorkspaceError
 GIVE_UP = 20
 """Downloads that fail one after another for reasons that may pass: then it is the host or the network, not
 the files. A host that fails so often is not asked again in this run."""
+_NO_NETWORK, _UNREACHED = frozenset({"NameNotFound", "ConnectionFailed"}), 2
+"""What a search says when there is no network, and after how many in a row no other is tried."""
 _HOSTS = 5
 """So many hosts that fail in one row without any that does well are the network."""
 
@@ -63,6 +65,7 @@ class Run:
         self._ready: dict[int, File] = {}  # of these, the ones that have their outcome
         self._in_a_row: list[str] = []  # hosts of the downloads that failed since one did well
         self._down: Counter[str] = Counter()  # host -> failures since one did well there
+        self._unreached = 0  # searches in a row that came to no server
         self._one_host = source.provider not in ("urls", "openverse")
         self._seen = 0  # candidates on the pages of this run
         self._stop = threading.Event()
@@ -239,12 +242,19 @@ class Run:
         except FetchError as error:
             turns.popleft()
             text = f"the search '{query}' stopped: {error}"
+            self._unreached = self._unreached + 1 if error.reason in _NO_NETWORK else 0
             if error.reason == "QuotaUsed":
                 turns.clear()
                 text = str(error)
+            elif self._unreached == _UNREACHED and turns:
+                text += (
+                    f"; the {len(turns)} other searches wait: run the same command when the network is well"
+                )
+                turns.clear()
             self._report.stopped.append(text)
             self._progress.say(text)
             return
+        self._unreached = 0
         provider, permission = self._source.provider, self._options.permission
         found = [judged(candidate, provider, permission) for candidate in page.candidates]
         self._report.pages += 1

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from phq_data.files import read_written_text
+from phq_data.foreign import parse_toml
 from phq_data.sources import SourceError
 from phq_data.sources.web.http import Secret
 from phq_data.text import suggestion
@@ -117,7 +118,7 @@ def _key(value: object, variable: str, name: str) -> Secret:
 def _read(path: Path, required: bool) -> dict[str, Any]:
     try:
         status = path.stat()
-        content = tomllib.loads(read_written_text(path))
+        content = parse_toml(read_written_text(path))
     except FileNotFoundError:
         if required:
             raise SourceError(f"there is no settings file {path}") from None

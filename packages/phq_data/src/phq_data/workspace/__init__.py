@@ -5,9 +5,11 @@
     photos/3f/3f9a...e1.jpg              photo bytes under their sha256
     tables/<table>/part-00000.parquet    rows; part i of every table comes from part i of the plan
     ledger/<stage>/part-00000.parquet    one row an item: kept, rejected or failed
+    config.json, recipes.json            the settings that all parts carry, and what they made of the stages
     rig.safetensors                      the rig that the overlays and labels refer to
 
-A part's footer carries the fingerprint of everything it was made from and a digest of its content. A stage's
+A part's footer carries the fingerprint of everything it was made from, a digest of its content and one of the
+file (`parquet.sealed`). A stage's
 part is done when its table part and then its ledger part are there with the expected fingerprint: the ledger
 part is written last and is the mark.
 
@@ -18,42 +20,35 @@ by part, with the fingerprints that the parts have: no stage runs again.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
 import secrets
-import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import compatibility, old_schema, schema
-from phq_data.errors import PhqError
-from phq_data.files import TEMPORARY
+from phq_data import compatibility, old_schema, parquet, schema
+from phq_data.files import TEMPORARY, file_system
+from phq_data.foreign import first_line, parse_json
 from phq_data.old_schema import FOOTER
 from phq_data.records import R, from_table
 from phq_data.records import columns as columns_of
+from phq_data.workspace import locking
+from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
+
+__all__ = ["FORMAT", "PartInfo", "Workspace", "WorkspaceBusyError", "WorkspaceError", "explained", "part_key"]
 
 FORMAT = "phq-workspace/1"
 _MARKER = "workspace.json"
+_OF_ALL_PARTS = ("duplicates", "decisions")  # tables whose parts are not those of the plan
 _UNFINISHED = "carrying_over"  # in the marker: parts of an older schema are left
-
-
-class WorkspaceError(PhqError, RuntimeError):
-    """The workspace cannot be used; the message says why and what to do."""
-
-
-class WorkspaceBusyError(WorkspaceError):
-    """Somebody else is working on the workspace."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ class Workspace:
         """
         text = str(url)
         try:
-            fs, root = fsspec.core.url_to_fs(text)
+            fs, root = file_system(text)
         except (ValueError, ImportError, NotImplementedError, OSError) as error:
             raise WorkspaceError(f"cannot open a workspace at {text}: {error}") from error
         workspace = cls(text, fs, root)
@@ -98,7 +93,7 @@ class Workspace:
                     raise WorkspaceError(f"{text} is a file, not a folder: name another workspace")
             workspace._mark()
         try:
-            found = json.loads(workspace.read_bytes(_MARKER))
+            found = parse_json(workspace.read_bytes(_MARKER))
             known = found["format"] == FORMAT and found["schema_version"] <= schema.SCHEMA_VERSION
         except (ValueError, KeyError, TypeError) as error:
             raise WorkspaceError(
@@ -128,6 +123,11 @@ class Workspace:
         except OSError as error:
             raise WorkspaceError(f"cannot read {self.path(key)}: {error}") from error
         return bytes(data)
+
+    def reading_file(self, key: str) -> BinaryIO:
+        """File `key`, to read from. Raises `OSError`."""
+        file: BinaryIO = self._fs.open(self.path(key), "rb")
+        return file
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write file `key` whole or not at all."""
@@ -159,6 +159,13 @@ class Workspace:
             if isinstance(error, OSError):
                 raise explained(error, target) from error
             raise
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Size in bytes of every file below `folder`, by its key."""
+        if not self.exists(folder):
+            return {}
+        found = self._fs.find(self.path(folder), detail=True)
+        return {str(path)[len(self._root) + 1 :]: about["size"] for path, about in found.items()}
 
     def remove(self, key: str) -> None:
         """Remove file `key` if it is there."""
@@ -192,10 +199,11 @@ class Workspace:
             "content": content,
             "extra": dict(extra or {}),
         }
-        stamped = table.replace_schema_metadata({**(table.schema.metadata or {}), FOOTER: json.dumps(footer)})
         has_images = any(name in table.column_names for name in ("image", "overlay"))
-        with self.writing(_part_key(folder, index)) as path, self._fs.open(path, "wb") as file:
-            pq.write_table(stamped, file, compression="zstd", row_group_size=16 if has_images else 65_536)
+        data = parquet.sealed(
+            table, {FOOTER: json.dumps(footer)}, row_group_size=16 if has_images else 65_536
+        )
+        self.write_bytes(part_key(folder, index), data)
         return PartInfo(index, table.num_rows, fingerprint, content, footer["extra"])
 
     def part_info(self, folder: str, index: int) -> PartInfo | None:
@@ -203,13 +211,13 @@ class Workspace:
         try:
             with self._parquet(self._place(folder, index)) as file:
                 metadata = file.metadata
-            footer = json.loads(metadata.metadata[FOOTER])
+            footer = parse_json(metadata.metadata[FOOTER])
             if footer["schema_version"] > schema.SCHEMA_VERSION:
                 return None
             return PartInfo(
                 index, metadata.num_rows, footer["fingerprint"], footer["content"], footer["extra"]
             )
-        except (OSError, pa.ArrowInvalid, KeyError, ValueError, TypeError):
+        except (*parquet.DAMAGE, KeyError, AttributeError):
             return None
 
     def read_part(self, folder: str, index: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -219,18 +227,36 @@ class Workspace:
         table_name, stage = (name, "") if first == "tables" else (first, name)
         try:
             with self._parquet(path) as file:
-                table = old_schema.read(file, table_name, columns or None, stage=stage)
-        except (OSError, pa.ArrowInvalid) as error:
+                size = self._fs.size(path)
+                table = old_schema.read(file, size, table_name, columns or None, stage=stage)
+        except (*parquet.DAMAGE, KeyError) as error:
             raise WorkspaceError(
-                f"cannot read {path}: {error}; run `phq build` again to make it anew"
+                f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
             ) from error
         return table.replace_schema_metadata(None)
 
-    def _parquet(self, path: str) -> pq.ParquetFile:
+    def damaged(self, folder: str, index: int) -> bool:
+        """Is a part that is there another one than was written? Its bytes are read, nothing is decoded.
+
+        Parts of PHQ 0.1 carry no digest: they are decoded, and what can be is taken for whole.
+        """
+        try:
+            return parquet.damaged(bytes(self._fs.cat_file(self._place(folder, index))))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+    def made(self) -> list[str]:
+        """Folders whose part i was made of part i of the plan: ledgers, which are the marks, then tables."""
+        tables = [f"tables/{name}" for name in self._names("tables") if name not in _OF_ALL_PARTS]
+        return [*self._stages(), *tables]
+
+    def _parquet(self, path: str) -> parquet.File:
         # Arrow's own files, read on this thread: a worker thread of Arrow that lets go of a Python file while
         # the program ends aborts it.
         source = pa.OSFile(path) if self.is_local else pa.BufferReader(self._fs.cat_file(path))
-        return pq.ParquetFile(source)
+        return parquet.opened(source)
 
     def parts(self, folder: str) -> list[int]:
         """The numbers of the parts in a folder, ascending."""
@@ -246,9 +272,9 @@ class Workspace:
 
     def _place(self, folder: str, index: int) -> str:
         """Where a part lies: under the folder's former name while it was not carried over."""
-        path = self.path(_part_key(folder, index))
+        path = self.path(part_key(folder, index))
         if (former := _former(folder)) and not self._fs.exists(path):
-            old = self.path(_part_key(former, index))
+            old = self.path(part_key(former, index))
             return old if self._fs.exists(old) else path
         return path
 
@@ -333,36 +359,42 @@ class Workspace:
             self._carry_over(on_wait)
             yield
             return
-        from filelock import FileLock, Timeout
-
-        owner = Path(self.path("lock-owner.json"))
-        guard = FileLock(self.path(".lock"))
-        try:
-            guard.acquire(timeout=0)
-        except Timeout:
-            holder = _describe_owner(owner)
-            if not wait:
-                raise WorkspaceBusyError(f"the workspace {self.url} is in use by {holder}") from None
-            on_wait(
-                f"the workspace {self.url} is in use by {holder}; waiting until it is free (Ctrl-C to stop)"
-            )
-            guard.acquire()
-        except OSError as error:
-            raise explained(error, self.path(".lock")) from error
-        try:
+        with locking.held(Path(self._root), self.url, wait=wait, on_wait=on_wait):
             self._sweep()
-            about = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-            }
-            self.write_bytes("lock-owner.json", json.dumps(about).encode())
             self._carry_over(on_wait)
             yield
-        finally:
-            with contextlib.suppress(OSError):
-                owner.unlink()
-            guard.release()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the workspace as it is while all of it is read.
+
+        Raises `WorkspaceBusyError` when somebody is working on it. Where no lock can be had (an object store,
+        a folder that may only be read), that is noticed at the end.
+        """
+        with contextlib.ExitStack() as stack:
+            before = None
+            try:
+                if not self.is_local:
+                    before = self._stamps()
+                else:
+                    stack.enter_context(locking.held(Path(self._root), self.url, wait=False))
+            except WorkspaceBusyError:
+                raise
+            except WorkspaceError:
+                before = self._stamps()
+            yield
+            if before is not None and self._stamps() != before:
+                raise WorkspaceBusyError(f"the workspace {self.url} was changed meanwhile: try again")
+
+    def _stamps(self) -> dict[str, tuple[Any, ...]]:
+        """Size and time of every part of a table or of the plan."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for folder in ("plan", *(f"tables/{name}" for name in self._names("tables") if name != "decisions")):
+            if self.exists(folder):
+                for about in self._fs.ls(self.path(folder), detail=True):
+                    time = about.get("mtime") or about.get("LastModified") or about.get("created")
+                    found[about["name"]] = (about["size"], time)
+        return found
 
     def _sweep(self) -> None:
         for path in Path(self._root).rglob(f"{TEMPORARY}*"):
@@ -380,7 +412,7 @@ class Workspace:
 
         Each is replaced whole, so this may be stopped at any moment and goes on with the next lock.
         """
-        header = json.loads(self.read_bytes(_MARKER))
+        header = parse_json(self.read_bytes(_MARKER))
         if header["schema_version"] == schema.SCHEMA_VERSION and not header.get(_UNFINISHED):
             return
         say(
@@ -396,7 +428,7 @@ class Workspace:
             with contextlib.suppress(
                 ValueError, AttributeError
             ):  # one that is damaged is told of by the build
-                values, _ = compatibility.upgrade_settings(json.loads(self.read_bytes("config.json")))
+                values, _ = compatibility.upgrade_settings(parse_json(self.read_bytes("config.json")))
                 self.write_bytes("config.json", json.dumps(values, sort_keys=True, indent=2).encode())
         self._mark()
 
@@ -406,7 +438,7 @@ class Workspace:
             return
         with self._parquet(place) as file:
             old = old_schema.version_of(file) < schema.SCHEMA_VERSION
-        if old or place != self.path(_part_key(folder, index)):
+        if old or place != self.path(part_key(folder, index)):
             try:
                 rows = self.read_part(folder, index)
             except WorkspaceError:  # its footer is whole, its pages are not
@@ -421,27 +453,6 @@ def _former(folder: str) -> str:
     return f"{first}/{old}" if first == "ledger" and old != name else ""
 
 
-def _part_key(folder: str, index: int) -> str:
+def part_key(folder: str, index: int) -> str:
+    """Where part `index` of a folder lies."""
     return f"{folder}/part-{index:05d}.parquet"
-
-
-def _describe_owner(path: Path) -> str:
-    try:
-        about = json.loads(path.read_text())
-        return f"process {about['pid']} on {about['host']} since {about['since']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
-
-
-def explained(error: OSError, path: str) -> WorkspaceError:
-    """What stands against writing `path`, with advice."""
-    if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
-        return WorkspaceError(
-            f"the disk is full (writing {path}). Nothing finished is lost: free some space and run the same "
-            "command again."
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return WorkspaceError(
-            f"cannot write {path}: {error.strerror}. Choose a workspace that you may write to."
-        )
-    return WorkspaceError(f"cannot write {path}: {error}")

@@ -1,0 +1,138 @@
+"""Taking photos out of a workspace, with everything that was made of them.
+
+Their items stay in the plan as `removed`, without the photo: so the next build, which may list their files
+again, does not take them again. Of the other photos of a part nothing is computed anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from phq_data import records, schema
+from phq_data.pipeline import engine, whole
+from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config
+from phq_data.records import LedgerEntry, PlanItem, Portrait
+from phq_data.sources.plan import REMOVED, Plan, Planned
+from phq_data.workspace import PartInfo, Workspace, WorkspaceError
+
+_MESSAGE = "its photo was taken out of the workspace"
+_VIEWS = ("report", "inspect", "accuracy")  # pages and pictures of portraits, each written by one command
+_OUTCOMES = ("kept", "rejected", "failed")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was taken out."""
+
+    files: int  # items of the plan
+    photos: int  # whose bytes are gone with them
+    portraits: int
+    stay: tuple[str, ...]  # uris of other files with the same bytes: their photos stay
+
+
+def remove(workspace: Workspace, targets: Sequence[str]) -> Removal:
+    """Take out the photos that `targets` name: the start of a photo's id (all files with these bytes), a uri
+    or a path (this file), a source as it was built with (all of its files). The caller holds the lock.
+
+    Raises `WorkspaceError` for a target that names nothing, or the start of several ids.
+    """
+    plan = Plan(workspace)
+    items = [item for item in plan.items() if item.error != REMOVED]
+    chosen = {
+        (item.part, item.position): item for target in targets for item in _named(target, items, workspace)
+    }
+    recipes = whole.recorded(workspace)
+    stale = {one.part for one in whole.behind(workspace, recipes)}
+    by_part: dict[int, list[Planned]] = defaultdict(list)
+    for item in chosen.values():
+        by_part[item.part].append(item)
+    portraits = 0
+    for part, gone in by_part.items():
+        plan.amend(part, {item.position: _taken_out for item in gone})
+        portraits += _filter(workspace, part, gone, recipes if part not in stale else None)
+    left = {item.sha256: item for item in items if (item.part, item.position) not in chosen}
+    lost = {item.sha256: item.key for item in chosen.values() if item.sha256 and item.sha256 not in left}
+    for key in lost.values():
+        if key.startswith("photos/"):
+            workspace.remove(key)
+    for folder in _VIEWS:
+        workspace.remove_folder(folder)
+    Plan(workspace)  # another file with the same bytes becomes the one whose photo is taken
+    if not any(one.stage != "near-duplicates" for one in whole.behind(workspace, recipes)):
+        whole.deduplicate(workspace, load_config(workspace), recipes)
+    stay = {left[item.sha256].uri for item in chosen.values() if item.sha256 in left}
+    return Removal(len(chosen), len(lost), portraits, tuple(sorted(stay)))
+
+
+def _named(target: str, items: Sequence[Planned], workspace: Workspace) -> list[Planned]:
+    if re.fullmatch("[0-9a-f]{6,64}", target):
+        found = [item for item in items if item.sha256.startswith(target)]
+        if len({item.sha256 for item in found}) > 1:
+            raise WorkspaceError(f"several photos of {workspace.url} start with {target}: give more of it")
+    else:
+        uris = {target, Path(target).expanduser().absolute().as_uri()}
+        found = [item for item in items if item.uri in uris] or [i for i in items if i.source == target]
+    if not found:
+        raise WorkspaceError(
+            f"{workspace.url} has no photo {target!r}: name a photo's id (phq inspect shows it), its uri or "
+            "path, or a source as it was given to phq build"
+        )
+    return found
+
+
+def _taken_out(item: PlanItem) -> PlanItem:
+    return dataclasses.replace(item, error=REMOVED, message=_MESSAGE, key="", same_as=None)
+
+
+def _filter(
+    workspace: Workspace, part: int, gone: Sequence[Planned], recipes: Mapping[str, Recipe] | None
+) -> int:
+    """Drop what was made of some items of a part; how many portraits. With `recipes` the part was up to date
+    and is so afterwards; without, the next build makes it anew.
+    """
+    ids = {item.sha256 for item in gone if item.same_as is None} - {""}
+    lost, uris, portraits = set(ids), {item.uri for item in gone}, 0
+    contents: dict[str, PartInfo | None] = {"plan": workspace.part_info("plan", part)}
+    for stage in engine.STAGES:
+        folder, ledger = folder_of(stage.makes), f"ledger/{stage.name}"
+        table, before = workspace.part_info(folder, part), workspace.part_info(ledger, part)
+        if table is None or before is None:
+            break  # not built so far
+        rows = workspace.read_part(folder, part)
+        dropped = pc.is_in(rows.column("photo_id"), pa.array(sorted(ids), pa.string()))
+        lost |= set(rows.filter(dropped).column(schema.KEYS[stage.makes.table]).to_pylist())
+        if stage.makes is Portrait:
+            portraits = pc.sum(dropped).as_py() or 0
+        inputs = [info for kind in stage.reads if (info := contents[folder_of(kind)]) is not None]
+        made_from = fingerprint(recipes[stage.name], inputs) if recipes else REMOVED
+        contents[folder] = workspace.write_part(folder, part, rows.filter(pc.invert(dropped)), made_from)
+        entries = records.from_table(LedgerEntry, workspace.read_part(ledger, part))
+        if stage.reads[0] is PlanItem:
+            entries = [_as_removed(entry) if entry.uri in uris else entry for entry in entries]
+        else:
+            entries = [entry for entry in entries if entry.item not in lost]
+        tally = {kind: sum(entry.outcome == kind for entry in entries) for kind in _OUTCOMES}
+        retryable = sum(entry.retryable for entry in entries)
+        extra = {**before.extra, **tally, "items": len(entries), "retryable": retryable}
+        workspace.write_part(ledger, part, records.to_table(LedgerEntry, entries), made_from, extra)
+    return portraits
+
+
+def _as_removed(entry: LedgerEntry) -> LedgerEntry:
+    return dataclasses.replace(
+        entry,
+        outcome="rejected",
+        reason=REMOVED,
+        message=_MESSAGE,
+        retryable=False,
+        evidence="{}",
+        outputs=(),
+    )

@@ -1,0 +1,189 @@
+"""What concerns a workspace as a whole: the settings on record, near-duplicates, and whether all parts carry
+these settings.
+
+`config.json` holds settings, `recipes.json` what they made of each stage (its version, settings and models).
+Both are recorded when every part carries them: at the end of a build, or at its start when no part
+contradicts. So a build that was stopped half way leaves the settings of the one before, and its own parts are
+behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from phq_data import config as settings
+from phq_data import records
+from phq_data.config import PipelineConfig
+from phq_data.models.registry import check_files
+from phq_data.pipeline import engine
+from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config, recipe
+from phq_data.pipeline.model_set import models_for
+from phq_data.records import Duplicate
+from phq_data.stages.dedup import Candidate, duplicates
+from phq_data.workspace import PartInfo, Workspace, WorkspaceError
+
+_RECIPES = "recipes.json"
+_DEDUP = "dedup"
+MISSING, DAMAGED, NO_PLAN = "missing", "damaged", "without a plan"
+OTHER = "made with other settings or of other rows"
+_SHOWN = 12  # numbers of parts that a sentence names
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A part that is not what the settings on record make of the plan."""
+
+    stage: str
+    part: int
+    why: str  # one of the words above
+
+
+def prepare(workspace: Workspace, config: PipelineConfig) -> None:
+    """Fail early when a model is missing; record the settings if no part was made with others."""
+    models = models_for(config)
+    _, rig = models.reference_inputs, models.rig  # raise what they have to raise before anything is written
+    check_files(config.detect.model, config.mask.model)
+    if config.detect.model.startswith("keypoints:"):
+        _ = models.detector
+    recipes = _recipes(config)
+    if not any(one.why == OTHER for one in behind(workspace, recipes)):
+        _record(workspace, config, recipes, rig.to_bytes())
+
+
+def finish(workspace: Workspace, config: PipelineConfig) -> None:
+    """The end of a build that did all parts: near-duplicates among the kept portraits, then the record."""
+    recipes = _recipes(config)
+    deduplicate(workspace, config, recipes)
+    _record(workspace, config, recipes, models_for(config).rig.to_bytes())
+
+
+def deduplicate(workspace: Workspace, config: PipelineConfig, recipes: Mapping[str, Recipe]) -> None:
+    """Find the near-duplicates among the kept portraits, unless they are up to date."""
+    expected = fingerprint(recipes[_DEDUP], _screened(workspace))
+    done = workspace.part_info("tables/duplicates", 0)
+    if done is None or done.fingerprint != expected or workspace.damaged("tables/duplicates", 0):
+        screened = workspace.records(Candidate)
+        found = duplicates([one for one in screened if one.kept], config.dedup)
+        workspace.write_part("tables/duplicates", 0, records.to_table(Duplicate, found), expected)
+
+
+@contextlib.contextmanager
+def finished(workspace: Workspace) -> Iterator[None]:
+    """Hold a workspace whose every part carries the settings on record, while all of it is read.
+
+    Raises `WorkspaceBusyError` while a build runs, and `WorkspaceError` naming the parts that are behind, or
+    are no longer what was written (all their bytes are read).
+    """
+    with workspace.reading():
+        if faults := [*behind(workspace), *damaged(workspace)]:
+            raise WorkspaceError(
+                f"the workspace {workspace.url} is not finished: {'; '.join(told(faults))}. `phq build "
+                f"--workspace {workspace.url}` makes them with the settings of the last finished build; a "
+                "build that was stopped goes on with its own command; `phq workspace verify` says more"
+            )
+        yield
+
+
+def behind(workspace: Workspace, recipes: Mapping[str, Recipe] | None = None) -> list[Behind]:
+    """Parts that are not what `recipes` (default: those on record) make of the plan, in order.
+
+    A workspace that no build made (an import has neither plan nor ledger) has none.
+    """
+    if not (planned := workspace.parts("plan")) and not workspace.parts(f"ledger/{engine.STAGE_NAMES[0]}"):
+        return []
+    made_with = recipes or recorded(workspace)
+    found = [one for part in planned for one in _behind(workspace, made_with, part)]
+    for stage in engine.STAGES:
+        stray = sorted(set(workspace.parts(folder_of(stage.makes))) - set(planned))
+        found += [Behind(stage.name, part, NO_PLAN) for part in stray]
+    twins = workspace.part_info("tables/duplicates", 0)
+    expected = fingerprint(made_with[_DEDUP], _screened(workspace))
+    if not found and (twins is None or twins.fingerprint != expected):
+        found.append(Behind("near-duplicates", 0, OTHER if twins else MISSING))
+    return found
+
+
+def damaged(workspace: Workspace) -> list[Behind]:
+    """Parts that are no longer what was written. Every byte of plan, tables and ledgers is read."""
+    return [
+        Behind(name, part, DAMAGED)
+        for folder, name in folders().items()
+        for part in workspace.parts(folder)
+        if workspace.damaged(folder, part)
+    ]
+
+
+def folders() -> dict[str, str]:
+    """Every folder of parts, and whose parts they are."""
+    found = {"plan": "plan"}
+    for stage in engine.STAGES:
+        found |= {folder_of(stage.makes): stage.name, f"ledger/{stage.name}": f"ledger of {stage.name}"}
+    return {**found, "tables/duplicates": "near-duplicates", "tables/decisions": "decisions"}
+
+
+def told(faults: Iterable[Behind]) -> list[str]:
+    """One line for each stage and kind of fault, with the numbers of its parts."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for one in faults:
+        groups[one.stage, one.why].append(one.part)
+    lines = []
+    for (stage, why), parts in groups.items():
+        rest = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+        numbers = ", ".join(map(str, parts[:_SHOWN]))
+        lines.append(f"{stage} of part{'s' if len(parts) > 1 else ''} {numbers}{rest}: {why}")
+    return lines
+
+
+def _behind(workspace: Workspace, recipes: Mapping[str, Recipe], part: int) -> Iterator[Behind]:
+    """What is behind of one part; a stage behind one that is missing is missing or of other rows too."""
+    contents: dict[str, PartInfo | None] = {"plan": workspace.part_info("plan", part)}
+    if contents["plan"] is None:
+        yield Behind("plan", part, MISSING)
+        return
+    for stage in engine.STAGES:
+        table = contents[folder_of(stage.makes)] = workspace.part_info(folder_of(stage.makes), part)
+        ledger = workspace.part_info(f"ledger/{stage.name}", part)
+        if table is None or ledger is None:
+            yield Behind(stage.name, part, MISSING)
+            continue
+        inputs = [info for kind in stage.reads if (info := contents[folder_of(kind)]) is not None]
+        if not table.fingerprint == ledger.fingerprint == fingerprint(recipes[stage.name], inputs):
+            yield Behind(stage.name, part, OTHER)
+
+
+def _recipes(config: PipelineConfig) -> dict[str, Recipe]:
+    found = {stage.name: recipe(stage, config) for stage in engine.STAGES}
+    return {**found, _DEDUP: settings.plain(_DEDUP, 1, config.dedup)}
+
+
+def recorded(workspace: Workspace) -> Mapping[str, Recipe]:
+    """The recipes on record; those of the settings on record where an older PHQ built."""
+    if not workspace.exists(_RECIPES):
+        return _recipes(load_config(workspace))
+    try:
+        found = json.loads(workspace.read_bytes(_RECIPES))
+        return {name: list(found[name]) for name in (*(stage.name for stage in engine.STAGES), _DEDUP)}
+    except (ValueError, TypeError, KeyError) as error:
+        raise WorkspaceError(
+            f"{workspace.path(_RECIPES)} is damaged ({error!r}): `phq build` writes it anew"
+        ) from error
+
+
+def _record(workspace: Workspace, config: PipelineConfig, recipes: Mapping[str, Recipe], rig: bytes) -> None:
+    """The recipes last: where they lack, or are the former ones, the parts are seen to be behind."""
+    for key, data in (
+        ("rig.safetensors", rig),
+        ("config.json", config.to_json().encode()),
+        (_RECIPES, json.dumps(recipes, indent=1, sort_keys=True).encode()),
+    ):
+        if not workspace.exists(key) or workspace.read_bytes(key) != data:
+            workspace.write_bytes(key, data)
+
+
+def _screened(workspace: Workspace) -> list[PartInfo]:
+    parts = (workspace.part_info("tables/screened", part) for part in workspace.parts("tables/screened"))
+    return [info for info in parts if info is not None]

@@ -1,0 +1,92 @@
+"""Taking photos out: everything made of them goes, nothing else is made anew, and they do not come back."""
+
+import pytest
+
+from phq_data.config import IngestConfig
+from phq_data.pipeline.gather import gather
+from phq_data.pipeline.removal import remove
+from phq_data.pipeline.whole import behind
+from phq_data.sources.folder import FolderSource
+from phq_data.workspace import WorkspaceError
+
+TABLES = ("photos", "people", "fits", "portraits", "screened")
+
+
+def content(workspace):
+    return {name: repr(workspace.table(name).to_pylist()) for name in TABLES}
+
+
+@pytest.mark.parametrize("by", ["id", "uri"])
+def test_a_photo_goes_with_everything_that_was_made_of_it_and_the_rest_stays_up_to_date(make_workspace, by):
+    made = make_workspace(count=6, part_size=3, twins=False)
+    workspace, photo = made.workspace, made.photos[3]
+    rest = {
+        name: repr([row for row in workspace.table(name).to_pylist() if row["photo_id"] != photo["photo_id"]])
+        for name in TABLES
+    }
+    with workspace.lock():
+        removal = remove(workspace, [photo["photo_id"][:10] if by == "id" else photo["uri"]])
+    assert (removal.files, removal.photos, removal.portraits, removal.stay) == (1, 1, 1, ())
+    assert content(workspace) == rest
+    assert not workspace.exists(photo["key"]) and behind(workspace) == []
+    (row,) = [row for row in workspace.table("plan").to_pylist() if row["uri"] == photo["uri"]]
+    assert (row["error"], row["key"], row["sha256"]) == ("removed", "", photo["photo_id"])
+    entries = [row for row in workspace.table("ledger").to_pylist() if row["uri"] == photo["uri"]]
+    assert [(row["stage"], row["outcome"], row["reason"]) for row in entries] == [
+        ("ingest", "rejected", "removed")
+    ]
+    info = workspace.part_info("ledger/ingest", 1)
+    assert (info.extra["items"], info.extra["kept"], info.extra["rejected"]) == (3, 2, 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, number in (("a", 1), ("b", 2), ("z", 1)):
+        (folder / f"{name}.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes([number]))
+    return folder
+
+
+def rows(workspace, *folders):
+    for one in folders:
+        list(gather(workspace, [FolderSource(one)], IngestConfig(), 2))
+    return {row["uri"].rpartition("/")[2]: row for row in workspace.table("plan").to_pylist()}
+
+
+def test_what_was_taken_out_is_not_taken_again_wherever_its_bytes_are(workspace, folder):
+    before = rows(workspace, folder)
+    with workspace.lock():
+        assert remove(workspace, [before["a.jpg"]["sha256"]]).files == 2
+    (folder / "a.jpg").touch()
+    (folder / "c.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    after = rows(workspace, folder)
+    assert {name: row["error"] for name, row in after.items()} == {
+        "a.jpg": "removed", "b.jpg": "", "z.jpg": "removed", "c.jpg": "removed"
+    }  # fmt: skip
+    assert not workspace.exists(before["a.jpg"]["key"]) and workspace.exists(before["b.jpg"]["key"])
+    assert rows(workspace, folder) == after and len(after) == workspace.table("plan").num_rows == 4
+
+
+def test_a_file_that_is_taken_out_leaves_the_photo_to_its_twin(workspace, folder):
+    key = rows(workspace, folder)["a.jpg"]["key"]
+    with workspace.lock():
+        removal = remove(workspace, [str(folder / "a.jpg")])
+    assert (removal.files, removal.photos, removal.stay) == (1, 0, ((folder / "z.jpg").as_uri(),))
+    after = rows(workspace)
+    assert (after["z.jpg"]["same_as"], after["z.jpg"]["key"]) == (None, key) and workspace.exists(key)
+
+
+def test_a_whole_source_is_taken_out(workspace, folder):
+    rows(workspace, folder)
+    with workspace.lock():
+        assert remove(workspace, [str(folder)]).photos == 2
+    assert {row["error"] for row in rows(workspace, folder).values()} == {"removed"}
+
+
+@pytest.mark.parametrize("target", ["0123456789", "nothing.jpg", "file:///nowhere.jpg"])
+def test_a_target_that_names_nothing_is_told_and_nothing_changes(workspace, folder, target):
+    before = rows(workspace, folder)
+    with workspace.lock(), pytest.raises(WorkspaceError, match="has no photo"):
+        remove(workspace, [str(folder / "b.jpg"), target])
+    assert rows(workspace) == before

@@ -1,0 +1,99 @@
+"""The three phases of an iteration, as `DistributedDataParallel` wants them: weights in, one loss out.
+
+Each takes a pass: one micro-batch, or several one after another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from portraitgan.config import ModelConfig
+from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
+from portraitgan.networks.generator import Generator
+from portraitgan.training import losses
+
+
+@dataclass(frozen=True)
+class RealPass:
+    """Real portraits as the discriminator sees them, with their labels."""
+
+    portraits: Portraits
+    cameras: Tensor  # [B, 25]
+    poses: Tensor  # [B, 6] radians, coarse
+    arrangement: Arrangement
+
+
+class GeneratorPhase(nn.Module):
+    """Equation 14."""
+
+    def __init__(self, generator: Generator, discriminator: Discriminator, config: ModelConfig) -> None:
+        super().__init__()
+        self.generator = generator
+        self._others = (discriminator,)  # in a tuple: its weights are none of this module's
+        self.config = config
+
+    def forward(
+        self,
+        given: losses.Conditions,
+        schedule: losses.Schedule,
+        draws: losses.PassRandomness,
+        seen: dict[str, Tensor],
+    ) -> Tensor:
+        """The loss []; what a status line shows goes into `seen`."""
+        loss = losses.generator_loss(
+            self.generator, self._others[0], given, schedule, self.config.loss, draws
+        )
+        seen["loss_generator"] = loss.adversarial
+        seen["pose_regulariser"] = loss.pose_regulariser
+        seen["score_generated"] = loss.score
+        seen["pose_size"] = loss.pose.norm(dim=1)
+        seen["mask_share"] = loss.generated.mask.mean(dim=(1, 2, 3))
+        return loss.total
+
+
+class DiscriminatorPhase(nn.Module):
+    """Equation 12, or the R1 penalty."""
+
+    def __init__(self, discriminator: Discriminator, generator: Generator, config: ModelConfig) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self._others = (generator,)
+        self.config = config
+
+    def forward(
+        self,
+        real: RealPass,
+        given: losses.Conditions | None,  # none: the R1 penalty
+        schedule: losses.Schedule,
+        draws: losses.PassRandomness,
+        seen: dict[str, Tensor],
+    ) -> Tensor:
+        """The loss []; what a status line shows goes into `seen`."""
+        if given is None:
+            r1 = losses.r1_penalty(
+                self.discriminator,
+                real.portraits,
+                real.cameras,
+                self.config.loss,
+                real.poses,
+                real.arrangement,
+            )
+            seen["r1"] = r1.penalty
+            return r1.penalty.mean()
+        fake = losses.discriminator_fake_loss(
+            self._others[0], self.discriminator, given, schedule, self.config.loss, draws
+        )
+        loss, score, pose = losses.discriminator_real_loss(
+            self.discriminator, real.portraits, real.cameras, real.poses, real.arrangement
+        )
+        seen["loss_generated"], seen["loss_real"], seen["loss_pose"] = fake.adversarial, loss, fake.pose
+        seen["score_real"] = score
+        if fake.predicted_pose is not None:
+            error = (fake.predicted_pose - fake.generated_pose).detach()
+            seen["pose_error_deg"] = error.square().mean(dim=1).sqrt().rad2deg()
+        if pose is not None:
+            offset = (pose - real.poses).detach()
+            seen["pose_off_labels_deg"] = offset.square().mean(dim=1).sqrt().rad2deg()
+        return fake.total + loss.mean()
