@@ -211,10 +211,8 @@ def _renders(camera: Tensor, config: RenderConfig, device: torch.device, repeats
     origins, directions = rays.camera_rays(camera, side)
     draws = rays.draw(config, len(camera), side * side, device)
 
-    points = side * side * config.coarse_samples
-
     def run(plain: bool) -> None:
-        table = trigrid.to_table(planes) if trigrid.rows_serve(planes, points) and not plain else None
+        table = trigrid.to_table(planes) if trigrid.rows_serve(device) and not plain else None
         volume = Volume(planes, decoder, grid_config, config, table, plain)
         done = (render_plain if plain else render)(volume, origins, directions, None, draws)
         torch.autograd.grad(done.features.sum() + done.mask.sum(), [planes, *decoder.parameters()])

@@ -140,6 +140,7 @@ def _texts() -> list[Target]:
     from phq_data.models.keypoint_file import KeypointFileDetector
     from phq_data.models.reference_inputs import HeadBoxFile
     from phq_data.release.tombstones import Tombstone, Tombstones
+    from phq_data.release.tombstones import _sealed as seal_of_list
     from phq_data.sources.rights import read_rights
     from phq_data.sources.terms import Permission
     from phq_data.sources.urls import UrlList
@@ -224,7 +225,7 @@ def _texts() -> list[Target]:
             "tombstones",
             (stones,),
             lambda data, _: Tombstones.from_bytes(data, "t").hides("a", "b"),
-            _sealed(_digest),
+            _sealed(seal_of_list),
         ),
         Target("reservations", as_json(tdm), lambda data, _: parse_tdmrep(data), _json_or_bytes),
     ]
@@ -235,9 +236,9 @@ def _texts() -> list[Target]:
 
 def _tables(folder: Path) -> list[Target]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from benchmarks.release import make_workspace
+    from phq_data import parquet as as_parquet
     from phq_data.release import reader
     from phq_data.release.build import ReleaseOptions, build
     from phq_data.release.manifest import Manifest
@@ -305,7 +306,7 @@ def _tables(folder: Path) -> list[Target]:
 
     def parquet(rows: list[dict[str, Any]]) -> bytes:
         sink = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows), sink)
+        as_parquet.write(pa.Table.from_pylist(rows), sink)
         return sink.getvalue()
 
     def decisions(path: Path) -> object:

@@ -20,7 +20,7 @@ from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import PRESETS, ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.networks.discriminator import Discriminator
+from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
 from portraitgan.reference_mode import in_reference_mode, reference_mode
@@ -119,7 +119,7 @@ def _parts(
     generator: Generator,
     discriminator: Discriminator,
     given: losses.Conditions,
-    real: losses.Portraits,
+    real: Portraits,
     config: ModelConfig,
 ) -> dict[str, Callable[[], object]]:
     """What is timed: forward passes of the parts, and the two whole steps with their gradients."""

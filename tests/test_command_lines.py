@@ -26,7 +26,7 @@ def commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, .
         yield from commands(inner, (*path, name))
 
 
-OPTIONS = [
+OPTIONS: list[Any] = [
     pytest.param(command, option, id=" ".join([*path, option.opts[0]]))
     for program, whole in PROGRAMS.items()
     for path, command in commands(whole, (program,))

@@ -26,8 +26,7 @@ FLOORS = {
         {"errors", "arrays", "text", "process_pool"},
         {"foreign"},
         {"command_line", "files", "parquet", "restricted_pickle", "typed_json"},
-        {"bounded_parquet"},
-        {"compatibility"},
+        {"compatibility", "parquet_limits"},
         {"camera", "config", "schema"},
         {"old_schema"},
         {"records", "rig"},
@@ -62,7 +61,7 @@ LIGHT_CORE = {
     "",  # the package itself: `__version__`
     "errors", "arrays", "text", "process_pool", "command_line", "compatibility", "camera", "files", "schema",
     "typed_json", "old_schema", "parquet", "records", "rig", "workspace", "restricted_pickle", "foreign",
-    "bounded_parquet",
+    "parquet_limits",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once
 }  # fmt: skip
 """What `portraitgan` may import of `phq_data`, beside `release.reader`."""
@@ -112,9 +111,11 @@ def imports_of(name: str, path: Path) -> Iterator[Import]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         targets: list[str] = []
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             targets = [f"{base}.{alias.name}" for alias in node.names]

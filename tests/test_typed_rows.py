@@ -38,7 +38,7 @@ def subscripts(source: str) -> list[str]:
         if isinstance(node, ast.Attribute) and node.attr in ("to_pylist", "to_numpy")
     }
     return [
-        f"{node.lineno}: {node.slice.value}"
+        f"{node.lineno}: {node.slice.value!s}"
         for node in ast.walk(tree)
         if isinstance(node, ast.Subscript)
         and isinstance(node.slice, ast.Constant)

@@ -23,7 +23,7 @@ class Served:
         self.workspace = workspace
         self.settings = ServiceSettings(workspace=str(workspace), port=port, reviewer="ann", **settings)
         self.url = f"http://127.0.0.1:{port}"
-        self.process = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.first = 0
 
     def __enter__(self):

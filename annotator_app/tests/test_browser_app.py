@@ -171,3 +171,26 @@ def _waited(page, look, seconds=30):
             return found
         page.wait_for_timeout(100)
     raise AssertionError("it never happened")
+
+
+def test_the_running_app_has_the_headers_and_refuses_foreign_websockets(app):
+    import socket
+    from urllib.parse import urlsplit
+
+    import httpx
+
+    answer = httpx.get(app.url, trust_env=False)
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"].startswith("frame-ancestors 'self'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    where = urlsplit(app.url)
+    for origin, status in (("http://localhost:9", b"403"), (app.url, b"101")):
+        head = (
+            f"GET /_stcore/stream HTTP/1.1\r\nHost: {where.netloc}\r\nOrigin: {origin}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n"
+        )
+        with socket.create_connection((where.hostname, where.port)) as client:
+            client.settimeout(30)
+            client.sendall(head.encode())
+            assert client.recv(4096).split()[1] == status

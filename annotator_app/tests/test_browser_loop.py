@@ -69,7 +69,8 @@ def test_200_decisions_by_keyboard_with_reload_and_20_undone_are_in_the_database
     with Served(workspace) as service:
         page.goto(service.url)
         for number in range(200):
-            keys, verdict = ("a",), "accept"
+            keys: tuple[str, ...] = ("a",)
+            verdict = "accept"
             if number % 5 == 3:
                 keys, verdict = ("x", "4"), "reject"
             elif number % 31 == 7:

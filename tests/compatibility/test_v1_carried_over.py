@@ -20,8 +20,9 @@ import pytest
 
 from phq_data import old_schema, schema
 from phq_data.compatibility import COLUMNS, SETTINGS
-from phq_data.pipeline.engine import STAGES, load_config
+from phq_data.pipeline.engine import load_config
 from phq_data.pipeline.local import run_inline
+from phq_data.stages.sequence import STAGES
 from phq_data.workspace import Workspace, WorkspaceError
 
 TABLES = ("plan", "photos", "people", "fits", "portraits", "screened", "duplicates", "decisions", "ledger")

@@ -1,7 +1,7 @@
 """Starting the review: the service and the Streamlit app as child processes, until Ctrl-C.
 
 The children are watched together: when one ends, so does the other. Ports that are taken are replaced by free
-ones. Streamlit is told everything by its command line, so that nothing is written to the user's home.
+ones. Streamlit gets a home of its own, so that nothing is written to the user's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import FrameType
 import httpx
 
 from annotator_app import serve
+from annotator_app.app import serve as app_serve
 from annotator_app.service.settings import ServiceSettings
 from phq_data.errors import PhqError
 from phq_data.workspace import Workspace
@@ -168,38 +169,14 @@ def _taken(error: OSError) -> bool:
     return error.errno == errno.EADDRINUSE
 
 
-def streamlit_command(address: Address) -> list[str]:
-    """How the app is started: quiet, without telemetry or file watcher, in the colors of the house."""
-    script = Path(__file__).with_name("app") / "main.py"
-    options = {
-        "server.address": address.host,
-        "server.port": str(address.port),
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "server.runOnSave": "false",
-        "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal",
-        "client.showErrorDetails": "type",
-        "logger.level": "warning",
-        "theme.light.primaryColor": "#1d6f93",
-        "theme.light.backgroundColor": "#f7f7f5",
-        "theme.light.secondaryBackgroundColor": "#efefeb",
-        "theme.light.textColor": "#1c1e21",
-        "theme.dark.primaryColor": "#5bb6d8",
-        "theme.dark.backgroundColor": "#121316",
-        "theme.dark.secondaryBackgroundColor": "#1b1d21",
-        "theme.dark.textColor": "#e8e8e4",
-    }
-    listed = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return child_command("streamlit", "run", str(script), *listed)
-
-
 def child_command(module: str, *arguments: str) -> list[str]:
     """`python -m MODULE`, ending with us even when we are killed."""
     return [sys.executable, "-m", "annotator_app.child", str(os.getpid()), module, *arguments]
 
 
-def streamlit_environment(service: Address, scratch: Path, order: str) -> dict[str, str]:
+def app_environment(
+    service: Address, app: Address, names: tuple[str, ...], scratch: Path, order: str
+) -> dict[str, str]:
     """Our environment, with a home of its own for Streamlit's settings and the service's address."""
     return {
         **os.environ,
@@ -207,7 +184,7 @@ def streamlit_environment(service: Address, scratch: Path, order: str) -> dict[s
         "PHQ_SERVICE_URL": service.url,
         "PHQ_SERVICE_PORT": str(service.port),
         "PHQ_QUEUE_ORDER": order,
-        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+        **app_serve.environment(ServiceSettings("", host=app.host, port=app.port, names=names)),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -281,8 +258,9 @@ def run(plan: Plan, say: Callable[[str], None]) -> None:
             )  # fmt: skip
             if plan.with_app:
                 children.start(
-                    "review app", streamlit_command(app),
-                    streamlit_environment(service, Path(scratch), plan.order), f"{app.url}/_stcore/health",
+                    "review app", child_command("annotator_app.app.serve"),
+                    app_environment(service, app, plan.names, Path(scratch), plan.order),
+                    f"{app.url}/_stcore/health",
                 )  # fmt: skip
             children.await_healthy(stop, say)
             if not stop():

@@ -21,8 +21,7 @@ def environment(settings: ServiceSettings) -> dict[str, str]:
 
 def main() -> None:
     """Serve until told to stop. What the user can mend is one sentence and exit code 1."""
-    import uvicorn
-
+    from annotator_app.limits import serve
     from annotator_app.service import create_app
 
     given = json.loads(os.environ.pop(VARIABLE))
@@ -33,10 +32,7 @@ def main() -> None:
     except PhqError as error:
         sys.stderr.write(f"phq: {error}\n")
         sys.exit(1)
-    uvicorn.run(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=3,
-    )  # fmt: skip
+    serve(app, settings.host, settings.port)
 
 
 if __name__ == "__main__":

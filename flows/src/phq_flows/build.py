@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
 from phq_flows import environment, watch
+from phq_flows.server import lost_server_told
 
 environment.prepare()
 
@@ -24,6 +27,7 @@ from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
+from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
@@ -38,6 +42,7 @@ def stage_part(
     """One part of one stage; `before` is the same part's report of the stage before, to wait for it."""
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
+    _end_with_build()
     return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
 
 
@@ -87,11 +92,19 @@ def run(
 ) -> BuildReport:
     """Run the flow in this process with the chosen task runner.
 
-    Raises `WorkspaceError` for a workspace that cannot be used, and for a runner whose package is missing.
+    Raises `WorkspaceError` for a workspace that cannot be used, and for a runner whose package is missing;
+    `ServerError` when Prefect's server is lost meanwhile.
     """
     chosen = build.with_options(task_runner=task_runner(runner, workers))
-    with watch.builds.watching(progress):
+    with watch.builds.watching(progress), lost_server_told():
         return chosen(workspace, sources, config.to_json(), retry_failed, wait)
+
+
+@functools.cache
+def _end_with_build() -> None:
+    """In a process of a task runner: end soon after the build has gone, also when that was killed."""
+    if multiprocessing.parent_process() is not None:
+        end_with_parent()
 
 
 def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:

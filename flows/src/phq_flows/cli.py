@@ -151,6 +151,7 @@ def run_build(
     from phq_data.pipeline.local import run_inline
     from phq_data.sources.resolve import resolve
     from phq_data.workspace import Workspace, WorkspaceError
+    from phq_flows import server
     from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
@@ -162,25 +163,30 @@ def run_build(
     opened = Workspace.open(workspace, create=True)
     stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress:
-        if runner == "inline":
+        report = None
+        if runner != "inline":
+            progress.say("starting Prefect (some 15 seconds; --runner inline goes without)")
+            try:
+                server.start(progress.say)
+                from phq_flows.build import run
+
+                report = run(
+                    workspace,
+                    sources,
+                    chosen,
+                    runner=runner,  # type: ignore[arg-type]
+                    workers=workers,
+                    retry_failed=retry_failed,
+                    wait=wait,
+                    progress=progress,
+                )
+            except server.ServerError as lost:
+                progress.say(f"{lost}: going on without Prefect, as --runner inline does")
+        if report is None:
             with opened.lock(wait=wait, on_wait=progress.say):
                 report = run_inline(
                     opened, chosen, found, workers=workers, retry_failed=retry_failed, progress=progress
                 )
-        else:
-            progress.say("starting Prefect (some 15 seconds; --runner inline goes without)")
-            from phq_flows.build import run
-
-            report = run(
-                workspace,
-                sources,
-                chosen,
-                runner=runner,  # type: ignore[arg-type]
-                workers=workers,
-                retry_failed=retry_failed,
-                wait=wait,
-                progress=progress,
-            )
     console.print()
     console.print(summary(report))
     for line in reasons(opened):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from phq_flows import environment, watch
+from phq_flows.server import lost_server_told
 
 environment.prepare()
 
@@ -92,7 +93,7 @@ def scrape(
 
 def run(workspace: str, request: ScrapeRequest, *, progress: Progress, wait: bool) -> ScrapeOutcome:
     """Run the flow in this process."""
-    with watch.scrapes.watching(progress):
+    with watch.scrapes.watching(progress), lost_server_told():
         return scrape(
             workspace, request.source, request.path, list(request.queries), request.limit, request.permission,
             request.retry_failed, request.refresh, request.connections, wait,

@@ -127,17 +127,23 @@ def run_scrape(workspace: str, request: ScrapeRequest, *, runner: str, wait: boo
     from phq_data.cli.scrape_progress import TerminalScrape, summary
     from phq_data.pipeline.scrape import scrape_into
     from phq_data.workspace import Workspace
+    from phq_flows import server
     from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
     stop_at_once_on_interrupt()
     with TerminalScrape(console) as progress:
-        if runner == "inline":
-            report = scrape_into(workspace, request, progress=progress, wait=wait)
-        else:
-            from phq_flows.scrape import run
+        report = None
+        if runner != "inline":
+            try:
+                server.start(progress.say)
+                from phq_flows.scrape import run
 
-            report = run(workspace, request, progress=progress, wait=wait)
+                report = run(workspace, request, progress=progress, wait=wait)
+            except server.ServerError as lost:
+                progress.say(f"{lost}: going on without Prefect, as --runner inline does")
+        if report is None:
+            report = scrape_into(workspace, request, progress=progress, wait=wait)
     lines = summary(report)
     if request.source == "folder":
         lines += reasons(Workspace.open(workspace))

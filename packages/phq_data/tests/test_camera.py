@@ -100,7 +100,7 @@ def test_yaw_and_pitch_say_where_the_camera_stands(yaw, pitch, centre):
 
 def test_a_level_camera_in_front_sees_the_subjects_left_on_the_right_and_up_above():
     pose = camera.from_angles(0.0, 0.0)
-    image, depth = camera.project([[0.1, 0, 0], [0, 0.3, 0], camera.LOOK_AT], pose)
+    image, depth = camera.project(np.array([[0.1, 0, 0], [0, 0.3, 0], camera.LOOK_AT]), pose)
     assert image[0, 0] > 0.5 and image[1, 1] < 0.5
     assert np.abs(image[2] - 0.5).max() < 1e-12
     assert depth[2] == pytest.approx(np.hypot(2.7, 0.0649))

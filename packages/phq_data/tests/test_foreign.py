@@ -18,7 +18,7 @@ from phq_data.foreign import JsonError, parse_json, parse_toml, read_member, rea
         ("[" * 100 + "]" * 100, "nested deeper than 64 levels"),
         ("[" * 200_000, "nested deeper than 64 levels"),
         ('{"a": ' + "9" * 10_000 + "}", "digits"),
-        (b"\xff\xfe", "utf-8"),
+        (b"{\xff\xfe}", "utf-8"),
         ("{", "Expecting"),
         ('{"a" "b"}', "Expecting ':'"),
     ],

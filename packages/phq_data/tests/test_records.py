@@ -111,7 +111,7 @@ def test_records_go_to_a_table_and_back(name: str) -> None:
 
 
 def test_equality_sees_every_field_and_takes_nan_for_nan() -> None:
-    one = record_of("fits", 1)
+    one: typing.Any = record_of("fits", 1)
     assert one == record_of("fits", 1)
     unused = dataclasses.replace(one, residuals=np.full(17, np.nan), residual=float("nan"))
     assert unused == dataclasses.replace(unused, residuals=np.full(17, np.nan))
@@ -142,6 +142,7 @@ def test_a_table_older_than_an_optional_column_has_none() -> None:
 
 
 def test_a_value_that_does_not_fit_is_named() -> None:
-    wrong = dataclasses.replace(record_of("people", 1), box=np.zeros(3))
+    one: typing.Any = record_of("people", 1)
+    wrong = dataclasses.replace(one, box=np.zeros(3))
     with pytest.raises(schema.SchemaError, match=r"'people'.*'box'"):
         records.to_table(records.Person, [record_of("people", 0), wrong])

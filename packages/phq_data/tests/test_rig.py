@@ -1,6 +1,7 @@
 """The rig's file and its skinning, against a slow float64 loop and SciPy's rotations."""
 
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def make_rig(corrected=True, count=60, seed=0, **changes):
         values["correctives"] = generator.normal(size=(18, count, 3)) * 0.01
     arrays = {name: value.astype(np.float32) for name, value in values.items()}
     faces = generator.integers(0, count, (100, 3)).astype(np.int32)
-    fields = {
+    fields: dict[str, Any] = {
         "faces": faces,
         "landmark_names": ("neck", "head", "left_eye", "right_eye"),
         "metadata": {"license": "CC0-1.0", "origin": "made up: ü"},

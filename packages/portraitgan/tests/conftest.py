@@ -169,7 +169,7 @@ def official_pickle(
         for network in (generator, discriminator):
             for parameter in network.parameters():
                 parameter.data.normal_()
-        networks = {}
+        networks: dict[str, Any] = {}
         for name, network in (("G", generator), ("D", discriminator)):
             state = {**network.state_dict(), "resample_filter": torch.ones(4, 4)}
             if name == "G":

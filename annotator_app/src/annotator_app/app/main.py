@@ -1,4 +1,4 @@
-"""The app's entrance: `streamlit run` of this file, started by `phq review`."""
+"""The script that Streamlit runs for every page; `app.serve` serves it, started by `phq review`."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     """
     try:
         if isinstance(text, bytes):
-            text = text.decode("utf-8-sig")
+            text = text.decode(json.detect_encoding(text))
         strict: Any = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
         found = json.loads(text, **strict)
         _check_depth(found)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from phq_data import bounded_parquet, parquet
+from phq_data import parquet, parquet_limits
 from phq_data.compatibility import COLUMNS, DEGREES, EVIDENCE, REASONS, STAGES
 from phq_data.schema import SCHEMA_VERSION
 
@@ -69,11 +69,11 @@ def read(
 ) -> pa.Table:
     """Rows of a part or a shard (of one row group of it) as they are called today, whoever wrote them.
 
-    Raises `bounded_parquet.SizeError`, and whatever Arrow raises over a damaged file.
+    Raises `parquet_limits.SizeError`, and whatever Arrow raises over a damaged file.
     """
     old = version_of(file) < SCHEMA_VERSION
     names = None if columns is None else old_columns(table, columns) if old else list(columns)
-    rows = bounded_parquet.read(file, size, names, group=group, use_threads=use_threads)
+    rows = parquet_limits.read(file, size, names, group=group, use_threads=use_threads)
     return upgrade_table(table, rows, stage) if old else rows
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-DAMAGE = (OSError, ValueError, TypeError, pa.ArrowException)
+DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 """What opening or reading a damaged file may raise; `OSError` also where it cannot be read at all."""
 
 File = pq.ParquetFile

@@ -34,7 +34,7 @@ def pretend_missing(monkeypatch, *names):
             raise metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr("phq_data.cli.doctor.metadata.version", version)
 
 
 def test_every_package_of_the_pipeline_is_looked_at():
@@ -129,7 +129,7 @@ def test_prefect_itself_agrees_on_its_server(no_prefect):
 
 def test_little_space_and_a_missing_folder_are_told(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1024**3})
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr("phq_data.cli.doctor.shutil.disk_usage", lambda folder: usage)
     assert doctor._disk(tmp_path).status == "attention"
     monkeypatch.undo()
     assert doctor._disk(tmp_path / "nowhere").status == "attention"

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ TWO = photo((250, 15), (600, -30))
 def report(*pictures, bias=0.0, bend=0.0, blind=0.0, settings=None):
     models = Fakes(DotDetector(blind), LeverFitter(bias, bend))
     source = Photos(**{f"p{i}": picture for i, picture in enumerate(pictures)})
-    changes, tally = equivariance.measure([source], models, settings or config.default())
+    changes, tally = equivariance.measure([source], cast(Any, models), settings or config.default())
     return changes, equivariance.summary(changes, tally)
 
 

@@ -205,7 +205,7 @@ def test_masks_are_grey_png_and_structs_fit_the_schema():
         with pytest.raises(ValueError, match=r"png|codec"):
             encode_image(mask, wrong)
     with pytest.raises(ValueError, match="float64"):
-        encode_image(np.zeros((4, 4, 3)), "png")
+        encode_image(np.zeros((4, 4, 3)), "png")  # type: ignore[arg-type]
     with pytest.raises(PhotoError, match=r"x\.png"):
         decode_struct(image_struct(b"", "x.png"))
 

@@ -2,6 +2,7 @@
 
 import struct
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,10 @@ def test_a_matrix_profile_is_applied_as_its_formula_says(kind, name, primaries):
 def test_profiles_reach_through_every_container():
     pixels = np.full((32, 32, 3), (200, 60, 60), np.uint8)
     expected = srgb_from_xyz((pixels[0, 0] / 255) ** 2.2 @ primaries_matrix(SWAPPED).T)
-    for kind, options in [("JPEG", {"quality": 98}), ("WebP", {"lossless": True}), ("PNG", {}), ("TIFF", {})]:
+    formats: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 98}, "WebP": {"lossless": True}, "PNG": {}, "TIFF": {},
+    }  # fmt: skip
+    for kind, options in formats.items():
         icc = matrix_profile("Swapped", SWAPPED)
         photo = decoded(Image.fromarray(pixels), kind, icc_profile=icc, **options)
         assert np.abs(photo.pixels.mean((0, 1)) - expected).max() < 5, kind

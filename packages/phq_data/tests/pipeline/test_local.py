@@ -40,7 +40,7 @@ def build(workspace, toys, monkeypatch):
     def run(workers=2, **options):
         return run_inline(workspace, CONFIG, [], workers=workers, **options)
 
-    run.finished = finished
+    vars(run)["finished"] = finished
     return run
 
 

@@ -208,7 +208,7 @@ def test_a_workspace_of_two_settings_is_not_released_and_its_parts_are_named(mak
     """A build with other settings that was stopped after some of its parts."""
     workspace = make_workspace(count=8, part_size=3).workspace
     folder, allowed = "tables/portraits", Permission("Ann", ("train",), "2026-01-01", "a mail")
-    free = options(permission=allowed)
+    free = options(permissions=(allowed,))
     whole = workspace.part_info(folder, 1)
 
     def mark(fingerprint):

@@ -15,8 +15,8 @@ BOX_FACES = np.array(
 
 
 def box(size, centre) -> np.ndarray:
-    corners = [[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, 1, -1]]
-    corners = np.array(corners + [[x, y, 1] for x, y, _ in corners], float)
+    below = [[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, 1, -1]]
+    corners = np.array(below + [[x, y, 1] for x, y, _ in below], float)
     return corners * np.asarray(size) / 2 + np.asarray(centre)
 
 

@@ -20,9 +20,9 @@ def made(make_workspace):
 
 
 def text_of(inspection, **options) -> str:
-    console = Console(file=io.StringIO(), width=160)
-    show(inspection, console, default().screen, **options)
-    return console.file.getvalue()
+    text = io.StringIO()
+    show(inspection, Console(file=text, width=160), default().screen, **options)
+    return text.getvalue()
 
 
 def test_an_id_is_found_from_its_first_digits_in_every_table(made):

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ _COUNTER = itertools.count()
 def pg_server():
     if postgres.binaries() is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    if postgres.unprivileged() is None and postgres.os.getuid() == 0:
+    if postgres.unprivileged() is None and os.getuid() == 0:
         pytest.skip("PostgreSQL does not run as root, and there is no other user")
     with postgres.server() as found:
         yield found

@@ -2,6 +2,7 @@ import statistics
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,8 @@ def test_the_highest_error_probabilities_come_first(store, waiting):
 
 def test_order_by_source_and_by_yaw_keeps_groups_together(store, waiting):
     known = by_id(store)
-    for order, column, groups in (("source", "source", 3), ("yaw", "yaw_bin", 12)):
+    orders: tuple[tuple[Any, str, int], ...] = (("source", "source", 3), ("yaw", "yaw_bin", 12))
+    for order, column, groups in orders:
         found = [
             getattr(known[p], column) for p in waiting.lease("rosa", QueueRequest(40, order)).portrait_ids
         ]
@@ -185,7 +187,7 @@ def test_a_claim_takes_only_what_is_free(store, waiting):
 def test_the_next_twenty_of_100_000_take_few_milliseconds(large, order):
     waiting = Queue(large)
     took = []
-    held = ()
+    held: tuple[str, ...] = ()
     for _ in range(15):
         began = time.thread_time()  # SQLite works in this thread; other programs do not count
         held += waiting.lease("rosa", QueueRequest(20, order, exclude=held)).portrait_ids

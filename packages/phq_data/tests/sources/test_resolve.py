@@ -30,7 +30,7 @@ def test_samples_is_a_word(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("spec", "count", "seed"), [("synthetic:20", 20, 0), ("synthetic:3@71", 3, 71)])
 def test_synthetic_photos_have_a_count_and_a_seed(spec, count, seed, monkeypatch):
     module = types.ModuleType("phq_data.sources.synthetic")
-    module.SyntheticSource = lambda *arguments: arguments
+    vars(module)["SyntheticSource"] = lambda *arguments: arguments
     monkeypatch.setitem(sys.modules, "phq_data.sources.synthetic", module)
     assert resolve(spec) == (spec, count, seed)
 

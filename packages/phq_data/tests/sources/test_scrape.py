@@ -60,8 +60,8 @@ def run(commons, tmp_path):
             settings=settings,
         )  # fmt: skip
 
-    go.settings = settings
-    go.workspace = lambda folder="ws": Workspace.open(tmp_path / folder)
+    vars(go)["settings"] = settings
+    vars(go)["workspace"] = lambda folder="ws": Workspace.open(tmp_path / folder)
     return go
 
 

@@ -75,9 +75,9 @@ def seen_through(label: np.ndarray, pose: np.ndarray, window: Window, error: flo
     """The fit of the template before the label's own camera, cut by `window`."""
     posed = posed_template(works.TEMPLATE, pose)
     joints = (np.stack([posed[name] for name in JOINT_NAMES]) - label[:3, 3]) @ label[:3, :3]
-    middle = window.to_photo([0.5, 0.5])
+    x, y = window.to_photo([0.5, 0.5])
     return works.fit_record(
-        np.zeros(3), joints[1], joints=joints, focal=camera.FOCAL * window.side, principal=middle,
+        np.zeros(3), joints[1], joints=joints, focal=camera.FOCAL * window.side, principal=(x, y),
         residuals=np.full(17, error),
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import struct
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def jpeg(width=64, height=48, seed=0, **options):
 def planned(data=b"", name="a.jpg", **changes):
     """The plan item for `data`."""
     sha256 = hashlib.sha256(data).hexdigest() if data else ""
-    known = {
+    known: dict[str, Any] = {
         "item": sha256 or name,
         "size": len(data),
         "mtime_ns": 1,

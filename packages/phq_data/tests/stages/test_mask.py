@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import bodyworks as works
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ class Bright:
 
     fingerprint = "bright/1"
 
-    def segment(self, image: np.ndarray, target: np.ndarray, others: list) -> np.ndarray:
+    def segment(self, image: np.ndarray, target: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
         self.seen = (target, others)
         return np.where(image[..., 0] > 127, 255, 0).astype(np.uint8)
 
@@ -63,7 +65,7 @@ def test_a_mask_of_the_wrong_shape_is_an_error() -> None:
     class Broken:
         fingerprint = "broken/1"
 
-        def segment(self, image: np.ndarray, target: np.ndarray, others: list) -> np.ndarray:
+        def segment(self, image: np.ndarray, target: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
             return np.zeros((3, 3), np.uint8)
 
     with pytest.raises(ValueError, match="broken/1"):

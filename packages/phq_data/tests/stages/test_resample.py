@@ -54,7 +54,7 @@ def test_inside_pixels_do_not_depend_on_the_padding() -> None:
 def test_padding_reflects_then_fades_to_the_median() -> None:
     photo = works.photo_of(seed=3)
     padded = stage.resample(photo, Window(-100, 100, 300), 300).pixels
-    gone = stage.fade(np.arange(-100, 200) + 0.5, -100, 200, 640)
+    gone = stage.fade(np.arange(-100.0, 200.0) + 0.5, -100, 200, 640)
     assert gone[0] == pytest.approx(1.0, abs=0.01) and gone[100] == pytest.approx(0.0, abs=0.01)
     near = padded[:, 95:100].astype(float)
     mirrored = photo[100:400, :5][:, ::-1].astype(float)

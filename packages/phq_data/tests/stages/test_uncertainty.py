@@ -25,7 +25,7 @@ def model() -> uncertainty.UncertaintyModel:
 
 
 GUESS = np.array([0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.1, 0.1])
-KNOWN = {
+KNOWN: dict[str, Any] = {
     "hypotheses": pairs(0.0, 4.0, 3.1, 40.0),
     "yaw_std": 0.1,
     "orientation_prior": GUESS,
@@ -41,7 +41,7 @@ def assess(
     yaw: float = 0.0,
     fitted: bool = True,
     **more: Any,
-) -> uncertainty.Doubt:
+) -> uncertainty.LabelUncertainty:
     fit = works.fit_record(works.facing(), np.array([0.0, 0.0, 3.0]), **KNOWN | more)
     points = works.keypoints_of(fit)
     points[:, 2] = score

@@ -58,8 +58,8 @@ class _Python2Pickler(pickle._Pickler):
     dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, data: bytes) -> None:
-        self.write(b"T" + struct.pack("<i", len(data)) + data)
-        self.memoize(data)
+        self.write(b"T" + struct.pack("<i", len(data)) + data)  # type: ignore[attr-defined]
+        self.memoize(data)  # type: ignore[attr-defined]
 
     dispatch[bytes] = save_bytes
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -194,7 +195,7 @@ class Commons:
         start = int(request.query.get("gsroffset", "0"))
         chosen = range(start, min(start + self.per_page, self.count))
         # MediaWiki gives the pages of a generator in the order of their ids, with the rank in `index`.
-        answer = {
+        answer: dict[str, Any] = {
             "query": {
                 "searchinfo": {"totalhits": self.count},
                 "pages": [self.page(index) for index in sorted(chosen, reverse=True)],

@@ -40,7 +40,8 @@ def test_photos_are_ordinary_jpegs_with_one_or_two_people(photos):
 @pytest.mark.parametrize("angles", [(0.3, 0.2, 0.1), (-2.8, -0.6, -0.25), (1.6, 0.0, 0.0)])
 def test_a_placed_person_is_seen_from_the_wanted_side_at_the_wanted_pixel(pixel, angles):
     lens = Lens(640, 480, 900.0)
-    place = photograph.place_person(*angles, 2.5, pixel, lens)
+    yaw, pitch, roll = angles
+    place = photograph.place_person(yaw, pitch, roll, 2.5, pixel, lens)
     assert np.allclose(lens.project(place.translation[None])[0], pixel)
     assert np.allclose(place.rotation @ place.rotation.T, np.eye(3))
     assert np.linalg.det(place.rotation) > 0

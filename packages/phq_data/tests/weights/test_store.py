@@ -118,8 +118,20 @@ def test_every_known_model_says_what_its_license_means():
 # ---- downloads -------------------------------------------------------------------------------------------
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """What it serves, how far, and what it was asked for."""
+
+    data: bytes
+    tag = '"one"'
+    limit = 10**9
+    ranges: list[str | None]
+    url: str
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves one file, honours ranges, and breaks off after `server.limit` bytes."""
+
+    server: Server
 
     def do_GET(self):
         server = self.server
@@ -146,9 +158,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Server(("127.0.0.1", 0), Handler)
     made.data = np.random.default_rng(0).bytes(1_500_000)
-    made.tag, made.limit, made.ranges = '"one"', 10**9, []
+    made.ranges = []
     made.url = f"http://127.0.0.1:{made.server_port}/model.pt"
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from phq_data.files import write_text
 from portraitgan import config
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.checkpoint import Checkpoint, CheckpointError, State
@@ -239,9 +240,9 @@ def test_latest_is_the_named_one_or_the_newest(tmp_path: Path) -> None:
     for images in (1000, 2000):
         (checkpoint.folder_of(tmp_path) / checkpoint.name_of(images)).mkdir(parents=True)
     assert checkpoint.latest(tmp_path).name == "kimg-000002"
-    checkpoint.write_text(tmp_path / "latest", "kimg-000001\n")
+    write_text(tmp_path / "latest", "kimg-000001\n")
     assert checkpoint.latest(tmp_path).name == "kimg-000001"
-    checkpoint.write_text(tmp_path / "latest", "../../etc\n")
+    write_text(tmp_path / "latest", "../../etc\n")
     assert checkpoint.latest(tmp_path).name == "kimg-000002"
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,7 +21,6 @@ from phq_data.release import reader, takedown
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.manifest import Manifest
 from phq_data.workspace import Workspace
-from portraitgan.data import cache as caches
 from portraitgan.data.dataset import DataError, PortraitData
 from portraitgan.data.loader import Sampler, loader
 
@@ -158,7 +158,7 @@ def test_rig_checksum_and_splits_come_from_the_release(made):
 def test_batches_come_in_the_samplers_order_and_its_state_is_that_of_the_last(made, tmp_path, workers):
     data = PortraitData.open(str(made / "1.0.0"), 8, cache=tmp_path)
     sampler, expected = Sampler(len(data), seed=2), Sampler(len(data), seed=2)
-    batches = loader(data, sampler, 5, workers)
+    batches: Any = loader(data, sampler, 5, workers)
     for _ in range(9):
         batch = next(batches)
         wanted = data.batch(expected.take(5))
@@ -241,7 +241,7 @@ def test_its_cost_is_told_before_it_is_spent_and_a_full_disk_is_noticed(made, tm
     size = sum(path.stat().st_size for path in data.cache.folder.iterdir() if path.name != "about.json")
     assert size == data.cache_bytes
     usage = shutil.disk_usage(tmp_path)._replace(free=data.cache_bytes - 1)
-    monkeypatch.setattr(caches.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("portraitgan.data.cache.shutil.disk_usage", lambda path: usage)
     with pytest.raises(DataError, match=r"need .* GiB"):
         PortraitData.open(str(made / "1.0.0"), SIZE, cache=tmp_path / "other")
     assert not any(path.is_dir() for path in (tmp_path / "other").iterdir())
@@ -252,7 +252,7 @@ def test_a_disk_that_fails_later_is_one_sentence(made, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     data = PortraitData.open(str(made / "1.0.0"), SIZE, cache=tmp_path)
-    monkeypatch.setattr(caches.os, "pwrite", full)
+    monkeypatch.setattr("portraitgan.data.cache.os.pwrite", full)
     with pytest.raises(DataError, match=r"pixels: No space left.*without a cache"):
         data.batch([0])
 

@@ -174,7 +174,7 @@ def test_without_vector_code_trees_do_it_and_the_log_says_so(
         raise RuntimeError("no such instruction")
 
     warp_search.groups_run.cache_clear()
-    monkeypatch.setattr(warp_search.wp, "load_module", refuse)
+    monkeypatch.setattr("portraitgan.deformation.warp_search.wp.load_module", refuse)
     try:
         with caplog.at_level(logging.WARNING):
             search = TableSearch(mesh, 48)

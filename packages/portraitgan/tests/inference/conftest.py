@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def analytic(model: Model) -> Callable[[Shape], Model]:
         generator.torgb = None
         generator.bcg_synthesis = None
         decoder = AnalyticDecoder(density, model.config.generator.grid.features)
-        volume = AnalyticVolume(decoder, model.config.generator.render)
+        volume: Any = AnalyticVolume(decoder, model.config.generator.render)
         generator.volume = lambda planes, plain=False: volume  # type: ignore[method-assign,assignment]
         return replace(model)
 

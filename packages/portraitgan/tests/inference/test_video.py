@@ -95,9 +95,9 @@ def test_a_film_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
 def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "video.mp4"
-    arguments = ["video", str(run), str(path), "--motion", "turn", "--seconds", "0.5", "--fps", "10"]
-    assert main([*arguments, "--show", "image,depth", "--size", "64", "--predicted-pose"]) == 0
+    arguments = ["video", str(run), str(path), "--motion", "turn", "--fps", "10", "--seconds"]
+    assert main([*arguments, "0.5", "--show", "image,depth", "--size", "64", "--predicted-pose"]) == 0
     found = read(path)
     assert len(found) == 5 and found[0].shape == (64, 128, 3)
-    assert main([*arguments, "--seconds", "0"]) == 1
+    assert main([*arguments, "0"]) == 1
     assert "no video" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def torchvision_network():
         relu = staticmethod(functional.relu)
 
     class Maxima(Functional):
-        avg_pool2d = staticmethod(functional.max_pool2d)
+        avg_pool2d = staticmethod(functional.max_pool2d)  # type: ignore[assignment]
 
     last = network.Mixed_7c
 

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from portraitgan.metrics import poses
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.generate import Setting
+from portraitgan.networks.discriminator import Portraits
 
 from .conftest import BIAS, ROWS
 
@@ -27,7 +28,7 @@ def test_angles_between_rotations():
 
 def test_summary_tells_bias_from_spread():
     truth = np.zeros((2, 6))
-    seen = np.radians([[1, 0, 0, 0, 0, 3], [1, 0, 0, 0, 0, -3.0]])
+    seen = np.radians(np.array([[1, 0, 0, 0, 0, 3], [1, 0, 0, 0, 0, -3.0]]))
     found = poses.summary(seen, truth)
     assert found["neck_deg"] == 1 and found["head_deg"] == 3 and found["mean_deg"] == 2
     assert found["bias_deg"]["neck_x"] == 1 and found["bias_deg"]["head_z"] == 0
@@ -106,7 +107,7 @@ def test_the_judges_sizes_count(model, alone, monkeypatch):
         return predict(self, portraits, camera)
 
     monkeypatch.setattr(type(model.discriminator), "predict_pose", spy)
-    larger = poses.Portraits(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 16, 16), torch.zeros(2, 1, 16, 16))
+    larger = Portraits(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 16, 16), torch.zeros(2, 1, 16, 16))
     front = model.neutral_camera.expand(2, -1)
     assert poses.discriminator_poses(model, larger, front).shape == (2, 6)
     config = model.config

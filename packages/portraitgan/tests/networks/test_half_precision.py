@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_cpu_knows_bfloat16_only() -> None:
     assert in_precision(features.bfloat16()).dtype == torch.float32
 
 
-def in_half(half: str) -> ModelConfig:
+def in_half(half: Any) -> ModelConfig:
     base = tiny()
     judge = replace(base.discriminator, half_resolutions=2)
     return replace(base, discriminator=judge, precision=replace(base.precision, half=half))

@@ -180,14 +180,6 @@ def test_both_fast_samplings_equal_the_plain_one(depth: int, axes: tuple[tuple[i
         assert torch.allclose(rows, slow, atol=1e-12) and torch.allclose(planes, slow, atol=1e-12)
 
 
-def test_rows_are_read_where_there_are_points_and_features_enough() -> None:
-    grid = torch.zeros(1, 3, 32, 3, 8, 8)
-    assert trigrid.rows_serve(grid, 64 * 64 * 48)
-    assert not trigrid.rows_serve(grid, 16 * 16 * 8)
-    assert not trigrid.rows_serve(grid[:, :, :8], 64 * 64 * 48)
-    assert not trigrid.rows_serve(grid.to("meta"), 64 * 64 * 48)
-
-
 def test_planes_are_split_feature_major() -> None:
     config = TriGridConfig(features=2, depth=3)
     planes = torch.arange(18.0).reshape(1, 18, 1, 1)

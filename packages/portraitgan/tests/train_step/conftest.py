@@ -113,7 +113,7 @@ def fill(module: nn.Module, network: str, official: Official) -> None:
     state = module.state_dict()
     for key, tensor in state.items():
         normal = official.random(f"{network}/{key}").standard_normal(tuple(tensor.shape))
-        state[key] = torch.from_numpy(np.asarray(rule(key, np.float32(normal), network), np.float32))
+        state[key] = torch.from_numpy(np.asarray(rule(key, normal.astype(np.float32), network), np.float32))
     module.load_state_dict(state)
 
 
@@ -157,8 +157,8 @@ def fresh(networks: tuple[Generator, Discriminator]) -> Iterator[tuple[Generator
     for network in networks:
         network.zero_grad(set_to_none=True)
     yield networks
-    for network, state in zip(networks, states, strict=True):
-        network.load_state_dict(state)
+    for changed, state in zip(networks, states, strict=True):
+        changed.load_state_dict(state)
 
 
 def conditions(official: Official, phase: str) -> losses.Conditions:

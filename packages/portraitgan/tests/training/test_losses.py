@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from portraitgan.config import ABLATIONS, LossConfig, ModelConfig, eg3d, panohea
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
+from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.training import losses
@@ -105,7 +107,8 @@ def test_swaps_change_conditioning_not_rendering(make_bust: MakeBust) -> None:
     generator.synthesis = lambda ws, camera, pose, **_: (camera, pose)  # type: ignore
     for swap in (none, all_):
         chance = losses.PassRandomness(losses.Swaps(swap, none))
-        (camera, pose), _ = losses.run_generator(generator, given, SCHEDULE, LossConfig(), chance)
+        made: Any = losses.run_generator(generator, given, SCHEDULE, LossConfig(), chance)[0]
+        camera, pose = made
         assert torch.equal(camera, given.camera)
         assert torch.equal(pose, generator.predict_pose(given.z, given.camera))
     assert torch.equal(seen[0][0], given.camera)
@@ -120,5 +123,5 @@ def test_real_portraits_are_resized_before_they_are_blurred() -> None:
     assert torch.equal(sharp.image, image) and sharp.raw.shape == (1, 3, 16, 16)
     assert sharp.mask is not None and soft.mask is not None
     assert torch.equal(sharp.mask, soft.mask)
-    assert torch.allclose(soft.raw, losses.filters.blur(sharp.raw, 1.5))
+    assert torch.allclose(soft.raw, filters.blur(sharp.raw, 1.5))
     assert not torch.equal(soft.image, image)

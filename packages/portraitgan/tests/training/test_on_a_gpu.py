@@ -49,7 +49,8 @@ def losses_and_gradients(config: ModelConfig, rig: PortraitRig, kind: str) -> di
         for parameter in network.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
     mesh = SkinnedMesh.from_rig(rig).to(device)
-    generator, discriminator = (place(network, device, config.precision) for network in networks)
+    generator = place(networks[0], device, config.precision)
+    discriminator = place(networks[1], device, config.precision)
     generator.deformation = Deformation(mesh, config.generator.deformation)
     random = torch.Generator().manual_seed(1)
     camera = torch.from_numpy(
@@ -78,10 +79,10 @@ def losses_and_gradients(config: ModelConfig, rig: PortraitRig, kind: str) -> di
         "D": (discriminator, fake.total),
         "R1": (discriminator, r1.penalty.mean()),
     }
-    for phase, (network, total) in totals.items():
-        network.zero_grad(set_to_none=True)
+    for phase, (trained, total) in totals.items():
+        trained.zero_grad(set_to_none=True)
         total.backward(retain_graph=True)
-        for name, parameter in network.named_parameters():
+        for name, parameter in trained.named_parameters():
             if parameter.grad is not None:
                 found[f"{phase} {name}"] = parameter.grad.clone()
     return {name: value.detach().float().cpu() for name, value in found.items()}

@@ -182,7 +182,7 @@ def test_numbers_are_json(tmp_path: Path) -> None:
 
 def test_time_left_follows_the_pace_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("portraitgan.training.loop.time.perf_counter", lambda: now[0])
     clock = loop.Clock(1000)
     found = []
     for seconds in (10, 10, *[40] * 12):

@@ -130,8 +130,8 @@ def written_out(
         with torch.no_grad():
             for kept, current in zip(average.parameters(), network.parameters(), strict=True):
                 kept.mul_(state.ema_decay).add_(current, alpha=1 - state.ema_decay)
-        for kept, current in zip(average.buffers(), network.buffers(), strict=True):
-            kept.copy_(current)
+        for copied, own in zip(average.buffers(), network.buffers(), strict=True):
+            copied.copy_(own)
 
 
 @pytest.mark.parametrize("iteration", [0, 1])

@@ -3,8 +3,8 @@
 `decode` reads JPEG, PNG, WebP, TIFF, BMP, single-frame GIF, AVIF, and HEIC when pillow-heif is installed. It
 applies the EXIF orientation and the ICC profile, tone-maps HDR (`images.cicp`), and refuses what it cannot
 read whole: too many pixels (before anything is decoded), truncated or damaged files, animations, camera raw
-files. Of a TIFF with several pages, a phone's multi-image JPEG or a HEIC collection it takes the first
-(primary) image.
+files. Of a TIFF with several pages, a phone's multi-picture JPEG or a HEIC collection it takes the first
+(primary) picture.
 
 Pillow's own pixel limit is a global of the process and is not used: the format's reader is called directly
 and its size checked against `max_pixels`.
@@ -67,14 +67,14 @@ _ORIENTATION, _TIME, _EXIF_IFD, _TIME_ORIGINAL, _OFFSET_ORIGINAL = 274, 306, 0x8
 _EXIF_TIME = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})[ T](\d{2}):(\d{2}):(\d{2})", re.ASCII)
 _OFFSET = re.compile(r"[+-]\d{2}:\d{2}", re.ASCII)
 _SUBFILE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # TIFF tags that camera raw files have
-_HASH_SIDE = 256  # pixels; the hash uses 32, so nothing is lost by halving down to here
-_STRUCT_PIXELS = 1 << 26  # images in tables are far smaller
+_HASH_SIDE = 256  # pixels; the hash looks at 32, so nothing is lost by halving down to here
+_STRUCT_PIXELS = 1 << 26  # pictures in tables are far smaller
 _NO_CODEC = re.compile(
     r"(de|en)coder \w+ not available|unsupported codec|no decod\w+ (plugin|found|available)"
     r"|support is not configured|unknown compression|unsupported feature",
     re.IGNORECASE,
 )
-"""How Pillow, libtiff and libheif say that a image may be fine and they were built without its codec."""
+"""How Pillow, libtiff and libheif say that a picture may be fine and they were built without its codec."""
 _SAVE: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "png": ("PNG", "png", {"compress_level": 3}),
     "webp-lossless": ("WEBP", "webp", {"lossless": True, "quality": 0, "method": 0}),

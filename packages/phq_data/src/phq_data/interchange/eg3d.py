@@ -79,9 +79,8 @@ def read_pair(images: Path, masks: Path) -> Iterator[ReferencePortrait]:
         for name in sorted(there):
             label, pose = from_numbers(labels[name], name)
             try:
-                yield ReferencePortrait(
-                    name, read_member(archive, name), read_member(alphas, name), label, pose
-                )
+                image, mask = (read_member(one, name) for one in (archive, alphas))
+                yield ReferencePortrait(name, image, mask, label, pose)
             except (zipfile.BadZipFile, OSError) as error:
                 raise ExchangeError(f"{images}: {name} is damaged ({error})") from error
 

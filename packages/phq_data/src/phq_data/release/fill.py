@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from phq_data import bounded_parquet, parquet
+from phq_data import parquet, parquet_limits
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.foreign import parse_json
@@ -169,7 +169,7 @@ def _rows(release: reader.Release, shard: int) -> Iterable[dict[str, Any]]:
     with release.folder.fs.open(path, "rb") as source:
         file = parquet.opened(source)
         for group in range(file.num_row_groups):
-            for row in bounded_parquet.read(file, entry.bytes, group=group).to_pylist():
+            for row in parquet_limits.read(file, entry.bytes, group=group).to_pylist():
                 if not hides(row["portrait_id"], row["photo_id"]):
                     yield row
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from phq_data import bounded_parquet, schema
+from phq_data import parquet_limits, schema
 from phq_data.compatibility import first_columns
 from phq_data.errors import PhqError, ReleaseError
 from phq_data.foreign import parse_json
@@ -166,7 +166,7 @@ def _check_entry(entry: FileEntry | ShardEntry) -> None:
     if not all(type(size) is int and size >= 0 for size in sizes):
         raise ReleaseError(f"{entry.path} has no size")
     if isinstance(entry, ShardEntry):
-        bounded_parquet.check_rows(entry.rows, entry.bytes)
+        parquet_limits.check_rows(entry.rows, entry.bytes)
     if isinstance(entry, ShardEntry) and entry.split not in SPLITS:
         raise ReleaseError(f"{entry.path} is of an unknown split {entry.split!r}")
 

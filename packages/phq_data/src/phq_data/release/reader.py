@@ -26,7 +26,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from phq_data import bounded_parquet, old_schema, parquet, schema
+from phq_data import old_schema, parquet, parquet_limits, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import file_system
 from phq_data.foreign import first_line
@@ -166,9 +166,9 @@ class Release:
             # On this thread alone: a worker that lets go of Python's bytes while the program ends aborts it.
             source = pa.BufferReader(data)
             file = parquet.opened(source)
-            bounded_parquet.check_rows(file.metadata.num_rows, len(data))
-            table = bounded_parquet.read(file, len(data), source=source).cast(manifests.INDEX_SCHEMA)
-        except (*parquet.DAMAGE, KeyError) as error:
+            parquet_limits.check_rows(file.metadata.num_rows, len(data))
+            table = parquet_limits.read(file, len(data), source=source).cast(manifests.INDEX_SCHEMA)
+        except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             where = self.folder.path(manifests.INDEX)
             raise ReleaseError(f"{where} is damaged: {first_line(error)}") from error
         if table.num_rows != self.manifest.rows:
@@ -400,7 +400,7 @@ class _Shards:
                     file, self._entries[shard].bytes, "release", columns or None, use_threads=True
                 )
                 return found.replace_schema_metadata(None)
-            except (*parquet.DAMAGE, KeyError) as error:
+            except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
 
     def rows(self, places: Sequence[tuple[int, int]], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -426,7 +426,7 @@ class _Shards:
             file = self._file(shard)
             try:
                 table = old_schema.read(file, self._entries[shard].bytes, "release", columns, group=group)
-            except (*parquet.DAMAGE, KeyError) as error:
+            except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
             self._groups[key] = table
             while len(self._groups) > _KEPT_GROUPS:
@@ -447,7 +447,7 @@ class _Shards:
                 file = parquet.opened(source, pre_buffer=True, page_checksum_verification=self._check_pages)
         except FileNotFoundError:
             raise ReleaseError(f"the shard {path} is missing: get it again (phq release pull)") from None
-        except (*parquet.DAMAGE, KeyError) as error:
+        except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             raise self._broken(shard, error) from error
         if file.metadata.num_rows != entry.rows:
             raise ReleaseError(f"{path} has {file.metadata.num_rows} rows, the manifest says {entry.rows}")

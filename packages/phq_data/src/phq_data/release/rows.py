@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from phq_data import bounded_parquet, old_schema, parquet, schema
+from phq_data import old_schema, parquet, schema
 from phq_data.errors import ReleaseError
 from phq_data.release.manifest import Images, encoded_digest, row_digest
 from phq_data.release.select import PROVENANCE, Place, day
@@ -95,7 +95,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
         columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]
         try:
             with workspace.reading_file(key) as file:
-                table, size = parquet.opened(file), bounded_parquet.size_of(file)
+                table, size = parquet.opened(file), file.seek(0, 2)
                 start = 0
                 for group in range(table.num_row_groups):
                     count = table.metadata.row_group(group).num_rows
@@ -115,7 +115,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
                             for position, row in zip(some, found.to_pylist(), strict=True)
                         ]
                     start += count
-        except parquet.DAMAGE as error:
+        except (*parquet.DAMAGE, ValueError, TypeError) as error:
             raise ReleaseError(
                 f"cannot read {workspace.path(key)}: {error}; run `phq build` again to make it anew"
             ) from error

@@ -122,7 +122,7 @@ class Tombstones:
                     raise ValueError("it was changed: its digest does not fit")
             entries = tuple(_entry(one) for one in document["tombstones"])
             return cls(entries, bool(document.get("copy", False)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ReleaseError(
                 f"the list of taken-down portraits {where} cannot be read ({error}); nothing is read from "
                 "the release until it can: restore the file (phq release pull brings it)"

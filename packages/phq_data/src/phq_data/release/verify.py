@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from phq_data import bounded_parquet, camera, parquet, schema
+from phq_data import camera, parquet, parquet_limits, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
 from phq_data.foreign import first_line
@@ -159,7 +159,7 @@ def _check_shard(
     try:
         with release.folder.fs.open(release.folder.path(shard.path), "rb") as source:
             file = parquet.opened(source)
-            bounded_parquet.check_rows(file.metadata.num_rows, shard.bytes)
+            parquet_limits.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
             old = release.manifest.schema_version < schema.SCHEMA_VERSION
             found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
@@ -178,7 +178,7 @@ def _check_shard(
                     file, group, first, wanted, shard, plain, images=damaged or pixels, pixels=pixels
                 )
                 first += count
-    except (*parquet.DAMAGE, KeyError) as error:
+    except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
         yield Problem(shard.path, f"cannot be read: {first_line(error)}")
 
 
@@ -199,8 +199,8 @@ def _check_group(
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        rows = bounded_parquet.read(file, shard.bytes, columns, group=group).to_pylist()
-    except (*parquet.DAMAGE, KeyError) as error:
+        rows = parquet_limits.read(file, shard.bytes, columns, group=group).to_pylist()
+    except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
         rows = None
         why = first_line(error)
     if rows is None:

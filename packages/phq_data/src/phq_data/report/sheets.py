@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from phq_data import bounded_parquet, parquet
+from phq_data import parquet, parquet_limits
 from phq_data.arrays import ImageArray
 from phq_data.images.codecs import decode_struct
 from phq_data.rig import PortraitRig
@@ -156,18 +156,18 @@ def rows_of(
         left = set(group.index)
         try:
             with workspace.reading_file(key) as stream:
-                file, size = parquet.opened(stream), bounded_parquet.size_of(stream)
+                file, size = parquet.opened(stream), stream.seek(0, 2)
                 for index in range(file.num_row_groups):
-                    found = bounded_parquet.read(file, size, ["portrait_id"], group=index)
+                    found = parquet_limits.read(file, size, ["portrait_id"], group=index)
                     keys = found["portrait_id"].to_pylist()
                     take = [i for i, key in enumerate(keys) if key in left]
                     if take:
                         left -= {keys[i] for i in take}
-                        rows = bounded_parquet.read(file, size, columns, group=index).take(take)
+                        rows = parquet_limits.read(file, size, columns, group=index).take(take)
                         yield from rows.to_pylist()
         except FileNotFoundError:
             continue
-        except parquet.DAMAGE as error:
+        except (*parquet.DAMAGE, ValueError, TypeError) as error:
             raise WorkspaceError(
                 f"cannot read {workspace.path(key)}: {error}; run `phq build` again to make it anew"
             ) from error

@@ -22,8 +22,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 from PIL import Image
 
-from phq_data import bounded_parquet, parquet
 from phq_data import camera as cameras
+from phq_data import parquet, parquet_limits
 from phq_data.errors import PhqError
 from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
 from phq_data.pipeline.engine import load_config
@@ -231,13 +231,13 @@ class PortraitImages:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if row < rows:
-                        table = bounded_parquet.read(file, source.size(), columns(_Portrait), group=group)
+                        table = parquet_limits.read(file, source.size(), columns(_Portrait), group=group)
                         found = from_table(_Portrait, table.slice(row, 1))[0]
                         break
                     row -= rows
                 else:
                     raise NoImageError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
-        except parquet.DAMAGE as error:
+        except (*parquet.DAMAGE, ValueError, TypeError) as error:
             raise WorkspaceError(f"cannot read {path}: {error}; run `phq build` again") from error
         if found.portrait_id != portrait_id:
             raise NoImageError(f"portrait {portrait_id[:12]} moved: the index is being renewed")

@@ -217,7 +217,7 @@ class Workspace:
             return PartInfo(
                 index, metadata.num_rows, footer["fingerprint"], footer["content"], footer["extra"]
             )
-        except (*parquet.DAMAGE, KeyError, AttributeError):
+        except (*parquet.DAMAGE, KeyError, ValueError, TypeError, AttributeError):
             return None
 
     def read_part(self, folder: str, index: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -229,7 +229,7 @@ class Workspace:
             with self._parquet(path) as file:
                 size = self._fs.size(path)
                 table = old_schema.read(file, size, table_name, columns or None, stage=stage)
-        except (*parquet.DAMAGE, KeyError) as error:
+        except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             raise WorkspaceError(
                 f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
             ) from error

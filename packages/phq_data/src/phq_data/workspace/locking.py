@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from phq_data.foreign import parse_json
 from phq_data.workspace.errors import WorkspaceBusyError, explained
 
 
@@ -56,7 +55,7 @@ def held(
 
 def _described(owner: Path) -> str:
     try:
-        about = parse_json(owner.read_text())
+        about = json.loads(owner.read_text())
         return f"process {about['pid']} on {about['host']} since {about['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

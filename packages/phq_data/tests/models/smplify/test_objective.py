@@ -98,7 +98,7 @@ def test_yaw_deviation_is_the_spread_of_the_yaw_under_the_gauss_newton_covarianc
         towards = -np.einsum("mji,mj->mi", moved.root, moved.translation)
         return np.arctan2(towards[:, 0], towards[:, 2])
 
-    step, gradient = 1e-6, np.zeros(matrix.shape[:2])
+    step, gradient = 1e-6, np.zeros((matrix.shape[0], matrix.shape[1]))
     for index in range(gradient.shape[1]):
         move = np.zeros_like(gradient)
         move[:, index] = step

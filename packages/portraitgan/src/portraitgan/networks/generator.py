@@ -173,12 +173,12 @@ class Generator(nn.Module):
     ) -> Rendering:
         """Features, mask and depth of `resolution` squared rays."""
         origins, directions = rays.camera_rays(camera, resolution)
-        volume = self.volume(planes, draws.jitter.shape[1] * draws.jitter.shape[2], plain)
+        volume = self.volume(planes, plain)
         return (render_plain if plain else render)(volume, origins, directions, warp, draws)
 
-    def volume(self, planes: Tensor, points: int, plain: bool = False) -> Volume:
-        """The canonical volume of a tri-grid [B, 3, C, D, S, S], asked for some `points` a sample."""
-        table = trigrid.to_table(planes) if trigrid.rows_serve(planes, points) and not plain else None
+    def volume(self, planes: Tensor, plain: bool = False) -> Volume:
+        """The canonical volume of a tri-grid [B, 3, C, D, S, S]."""
+        table = trigrid.to_table(planes) if trigrid.rows_serve(planes.device) and not plain else None
         return Volume(planes, self.decoder, self.config.grid, self.config.render, table, plain)
 
     def sample_volume(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +186,7 @@ class Generator(nn.Module):
 
         Neither deformed nor cropped.
         """
-        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes, points.shape[1]).features(points))
+        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes).features(points))
         return made
 
     def warp(self, pose: Tensor | None) -> Warp | None:

@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from portraitgan.config import PlaneAxes, TriGridConfig
 
-_POINTS_FOR_ROWS, _FEATURES_FOR_ROWS = 4096, 16
-"""From how many points a sample and features a point reading rows is faster on a CPU (docs/benchmarks.md)."""
 _INDICES_AT_ONCE = 2**25
 """Rows that one `embedding_bag` may name on a GPU: its gradient counts 32 threads a row in 32 bits."""
 
@@ -92,13 +90,9 @@ def sample_rows(
     return torch.cat(found).reshape(batch, count, -1)
 
 
-def rows_serve(grid: Tensor, points: int) -> bool:
-    """Whether `sample_rows` is the faster form for so many points a sample of a grid [B, 3, C, D, S, S].
-
-    On a CPU, where there are points enough to make up for the table and features enough to a row; on a GPU
-    `grid_sample` is (docs/benchmarks.md).
-    """
-    return grid.device.type == "cpu" and points >= _POINTS_FOR_ROWS and grid.shape[2] >= _FEATURES_FOR_ROWS
+def rows_serve(device: torch.device) -> bool:
+    """Whether `sample_rows` is faster: on a CPU. On a GPU `grid_sample` is (docs/benchmarks.md)."""
+    return device.type == "cpu"
 
 
 def _corners(points: Tensor, shape: tuple[int, int], axes: PlaneAxes) -> tuple[Tensor, Tensor]:

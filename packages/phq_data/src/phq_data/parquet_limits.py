@@ -7,7 +7,7 @@ value every row names. Both are in the file's own words before anything is unpac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -29,14 +29,6 @@ class SizeError(PhqError, pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has 
 def limit(size: int) -> int:
     """How many bytes a file of `size` bytes may unfold to."""
     return max(FREE, RATIO * size)
-
-
-def size_of(stream: BinaryIO | pa.NativeFile) -> int:
-    """How many bytes an open file has; it stays where it is."""
-    place = stream.tell()
-    end = int(stream.seek(0, 2))
-    stream.seek(place)
-    return end
 
 
 def check_rows(rows: int, size: int) -> None:
@@ -79,12 +71,6 @@ def read(
     largest = max(_dictionary_bytes(chunk, source) for chunk in repeated)
     rows = max(1, limit(size) // (2 * largest * len({chunk.path_in_schema for chunk in repeated})))
     return _sound(_read_in_batches(file, size, groups, wanted, min(rows, 65_536)))
-
-
-def read_file(path: object, size: int, columns: Sequence[str] | None = None) -> pa.Table:
-    """`read` of a whole file of this machine."""
-    with parquet.opened(path) as file:
-        return read(file, size, columns)
 
 
 def _sound(table: pa.Table) -> pa.Table:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phq_data import bounded_parquet
-from phq_data.parquet import SizeError
+from phq_data import parquet_limits
+from phq_data.parquet_limits import SizeError
 
 
 def written(table, **options):
@@ -38,9 +38,9 @@ def test_pages_of_zeros_are_refused_before_they_are_unpacked(zeros):
     assert size < 100_000
     before = peak_mib()
     with pytest.raises(SizeError, match=r"unfold to 314,[0-9,]+, more than any of ours"):
-        bounded_parquet.read(file, size)
+        parquet_limits.read(file, size)
     assert peak_mib() - before < 100
-    assert bounded_parquet.read(file, size, ["n"])["n"].to_pylist() == list(range(75))
+    assert parquet_limits.read(file, size, ["n"])["n"].to_pylist() == list(range(75))
 
 
 @pytest.mark.parametrize("with_source", [True, False])
@@ -50,7 +50,7 @@ def test_a_text_that_every_row_names_is_counted_as_it_comes(with_source):
     assert size < 10_000
     before = peak_mib()
     with pytest.raises(SizeError, match="unfold to more than 268,435,456"):
-        bounded_parquet.read(file, size, source=source if with_source else None)
+        parquet_limits.read(file, size, source=source if with_source else None)
     assert peak_mib() - before < 1200
 
 
@@ -60,14 +60,14 @@ def test_texts_that_are_no_utf8_are_told_where_they_are_read():
     broken = written(pa.table({"a": invalid}), use_dictionary=False, write_statistics=False)
     file, size, _ = opened(broken)
     with pytest.raises(pa.ArrowInvalid, match="UTF8"):
-        bounded_parquet.read(file, size)
+        parquet_limits.read(file, size)
 
 
 def test_a_column_that_stays_a_dictionary_is_refused():
     column = pa.array(["a", "a"]).dictionary_encode()
     file, size, _ = opened(written(pa.table({"a": column})))
     with pytest.raises(SizeError, match="column a is a dictionary"):
-        bounded_parquet.read(file, size)
+        parquet_limits.read(file, size)
 
 
 def test_a_long_table_of_honest_texts_is_read_whole():
@@ -75,10 +75,10 @@ def test_a_long_table_of_honest_texts_is_read_whole():
     table = pa.table({"id": ids, "split": ["train"] * 50_000})
     for source in (True, False):
         file, size, stream = opened(written(table))
-        assert bounded_parquet.read(file, size, source=stream if source else None).equals(table)
+        assert parquet_limits.read(file, size, source=stream if source else None).equals(table)
 
 
 def test_rows_that_a_file_cannot_hold_are_refused():
-    bounded_parquet.check_rows(1_000_000, 64_000_000)
+    parquet_limits.check_rows(1_000_000, 64_000_000)
     with pytest.raises(SizeError, match=r"states 1,000,000,000,000 rows"):
-        bounded_parquet.check_rows(10**12, 64_000_000)
+        parquet_limits.check_rows(10**12, 64_000_000)
