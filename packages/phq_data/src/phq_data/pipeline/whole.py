@@ -66,7 +66,7 @@ def deduplicate(workspace: Workspace, config: PipelineConfig, recipes: Mapping[s
     expected = fingerprint(recipes[_DEDUP], _screened(workspace))
     done = workspace.part_info("tables/duplicates", 0)
     if done is None or done.fingerprint != expected or workspace.damaged("tables/duplicates", 0):
-        screened = records.from_table(Candidate, workspace.table("screened", records.columns(Candidate)))
+        screened = workspace.records(Candidate)
         found = duplicates([one for one in screened if one.kept], config.dedup)
         workspace.write_part("tables/duplicates", 0, records.to_table(Duplicate, found), expected)
 
