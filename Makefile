@@ -2,6 +2,7 @@
 PYTHON ?= python3
 DEMO ?= demo-workspace
 JSON ?=
+OFFICIAL ?= 3DPortraitGAN
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON ?= $(PYTHON)
@@ -25,7 +26,7 @@ PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage fuzz \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-loader bench-review bench-review-load \
+    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-loader bench-review bench-review-load \
     learn learn-gpu
 
 help: ## List the targets
@@ -114,6 +115,9 @@ bench-deformation: setup ## Closest-face backends and their share of a render (J
 
 bench-step: setup ## One generator + discriminator step by part, against its plain form (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.step
+
+bench-official: setup ## The same beside the official modules: OFFICIAL=checkout (JSON=1 for one JSON line)
+	$(RUN)/python -m benchmarks.step --against "$(OFFICIAL)" --device cpu --batch 1
 
 bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.loader

@@ -7,22 +7,24 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import timing
+from benchmarks import against, timing
 from benchmarks.body import bust
 from phq_data import camera as labels
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import PRESETS, ModelConfig
+from portraitgan.config import PRESETS, HalfPrecision, ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.networks.discriminator import Discriminator, Portraits
+from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
+from portraitgan.networks.pose import mirrored_rows
 from portraitgan.reference_mode import in_reference_mode, reference_mode
 from portraitgan.rendering import compiled, rays
 from portraitgan.training import losses
@@ -37,6 +39,7 @@ def measure(
     repeats: int,
     side: int | None = None,
     tf32: bool = False,
+    half: HalfPrecision | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """(table, figures) of the presets, with `side` squared rays instead of their own.
 
@@ -55,7 +58,7 @@ def measure(
         config = replace(
             config,
             generator=replace(config.generator, render=render),
-            precision=replace(config.precision, tf32=tf32),
+            precision=replace(config.precision, tf32=tf32, half=half or config.precision.half),
         )
         text, found = _preset(config, device, batch, repeats)
         lines += ["", *text]
@@ -76,7 +79,9 @@ def _preset(
     yaw = np.linspace(-2.5, 2.7, batch)
     camera = torch.from_numpy(labels.to_label(labels.from_angles(yaw, np.full(batch, 0.05)))).to(device)
     z = torch.randn(batch, config.generator.z_dim, device=device)
-    given = losses.Conditions(z, camera, 0.1 * torch.randn(batch, 6, device=device))
+    # As in training: micro-batches of four where that divides the batch, rows to mirror known beforehand.
+    arrangement = Arrangement(4 if batch % 4 == 0 else None, mirrored_rows(camera))
+    given = losses.Conditions(z, camera, 0.1 * torch.randn(batch, 6, device=device), arrangement)
     size = config.generator.image_resolution
     image = torch.rand(batch, 3, size, size, device=device) * 2 - 1
     mask = torch.ones(batch, 1, size, size, device=device)
@@ -147,7 +152,9 @@ def _parts(
 
     def discriminator_step() -> None:
         fake = losses.discriminator_fake_loss(generator, discriminator, given, SCHEDULE, config.loss)
-        found, _, _ = losses.discriminator_real_loss(discriminator, real, given.camera)
+        found, _, _ = losses.discriminator_real_loss(
+            discriminator, real, given.camera, arrangement=given.arrangement
+        )
         steps(discriminator, fake.total + found.mean())
 
     def without_gradient(run: Callable[[], object]) -> Callable[[], object]:
@@ -185,13 +192,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=4, help="images")
     parser.add_argument("--rays", type=int, help="neural rendering resolution (default: the preset's)")
     parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in the float32 parts (GPU)")
+    parser.add_argument("--half", choices=["float32", "float16", "bfloat16"], help="default: the preset's")
     parser.add_argument("--compile", action="store_true", help="with compiled decoder and ray marching")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
     parser.add_argument("--repeats", type=int, default=3, help="timed so often; the median counts")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="beside the official modules")
+    parser.add_argument("--small", action="store_true", help="with --against: thin networks only")
     options = parser.parse_args(arguments)
+    if options.against is not None:
+        presets = options.preset or ["paper_256"]
+        device = timing.pick_device(options.device)
+        timing.show(
+            *against.compare(
+                options.against.resolve(), presets, device, options.batch, options.repeats, options.small
+            )
+        )
+        return 0
     compiled.use(options.compile)
     timing.show(
-        *measure(options.preset, options.device, options.batch, options.repeats, options.rays, options.tf32)
+        *measure(
+            options.preset,
+            options.device,
+            options.batch,
+            options.repeats,
+            options.rays,
+            options.tf32,
+            options.half,
+        )
     )
     return 0
 

@@ -19,6 +19,7 @@ from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.commands.main import main
 from portraitgan.config import ModelConfig, tiny
 from portraitgan.data.dataset import PortraitData
+from portraitgan.data.loader import loader
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.inference.model import open_model
@@ -29,6 +30,7 @@ from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.loop import train
 from portraitgan.training.run import open_run
+from portraitgan.training.schedule import at
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda"
@@ -128,6 +130,25 @@ def test_half_precision_and_tf32_stay_close(
         assert (rounded[name] - exact[name]).norm() <= 0.05 * exact[name].norm(), name
     whole = [torch.cat([v.flatten() for k, v in one.items() if " " in k]) for one in (exact, rounded)]
     assert torch.nn.functional.cosine_similarity(whole[0], whole[1], dim=0) > 0.99
+
+
+def test_a_pass_never_waits_for_the_gpu(small: TrainConfig, data: PortraitData, tmp_path: Path) -> None:
+    """Two micro-batches a pass through G, D and R1: torch itself refuses whatever would wait."""
+    run = open_run(tmp_path, small, data, World(0, 1, torch.device(GPU, 0)), quiet)
+    stepper, state = run.stepper, at(small, 16)
+    batches = loader(data, run.sampler, small.batch.micro, 0)
+    stepper.go_together(2)
+    stepper.step(batches, 0, state)  # kernels are chosen, constants and tables made
+    real = [stepper.real_pass([next(batches), next(batches)], state)]
+    seen: dict[str, list[Tensor]] = {}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        stepper._generator(2, state, seen)
+        stepper._discriminator(2, state, real, seen)
+        stepper._r1(state, real, seen)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.stack(values).isfinite().all() for values in seen.values())
 
 
 @pytest.mark.slow

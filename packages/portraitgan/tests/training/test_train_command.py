@@ -47,7 +47,7 @@ def test_dry_run_says_what_it_costs_and_writes_nothing(
         "tiny: 32 pixels",
         "24 portraits of 'train', each also mirrored",
         "measuring one micro-batch of 4",
-        "8 = 1 process(es) x 2 x micro-batch 4, 1 a pass",
+        "8 = 1 process(es) x 2 x micro-batch 4, 2 a pass",
         "generator 104,032, discriminator 113,494",
         "GiB a process",
         "s/kimg",

@@ -86,8 +86,8 @@ class BatchConfig:
     size: int = 32
     micro: int = 4
     per_pass: int = field(default=0, compare=False)
-    """Micro-batches that go together; 0: as many as fit a GPU's memory, what is faster on a CPU. A matter of
-    the machine: a run may be continued with another number."""
+    """Micro-batches that go together; 0: as many as fit a GPU's memory, 1 on a CPU. A matter of the machine:
+    a run may be continued with another number."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def tiny() -> TrainConfig:
             condition_swap_kimg=20.0, blur_sigma=1.0, blur_kimg=8.0, density_noise_kimg=8.0
         ),
         ema=EmaConfig(half_life=1_000.0),
-        batch=BatchConfig(size=8, micro=4),
+        batch=BatchConfig(size=8, micro=4, per_pass=2),
         output=OutputConfig(
             status_kimg=0.5, checkpoint_kimg=20.0, latest_kimg=2.0, snapshot_kimg=4.0, snapshot_portraits=4
         ),

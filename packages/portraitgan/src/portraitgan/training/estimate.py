@@ -159,6 +159,8 @@ def measure(
     say(f"measuring one portrait at R {resolution} on {world.device} …")
     phases = _phases(config.model, networks, data, schedule, size, world.device)
     first = sum(_on(world.device, phase)[0] for phase in phases.values())  # also warms up
+    if world.device.type != "cuda" and first >= _SHORT:  # kernels and tables may have been made just now
+        first = sum(_on(world.device, phase)[0] for phase in phases.values())
     quick = world.device.type == "cuda" or first < _SHORT
     if quick:
         size = whole
