@@ -393,8 +393,8 @@ _MOST = {
     **dict.fromkeys((
         "generator.z_dim", "generator.w_dim", "generator.backbone.resolution",
         "generator.backbone.channel_max", "generator.grid.features", "generator.grid.depth",
-        "generator.decoder.hidden", "generator.render.resolution", "generator.image_resolution", "discriminator.channel_max",
-        "discriminator.condition_dim",
+        "generator.decoder.hidden", "generator.render.resolution", "generator.image_resolution",
+        "discriminator.channel_max", "discriminator.condition_dim",
     ), 8192),
 }  # fmt: skip
 """Limits of a config that somebody else wrote: beyond them a network takes all memory before it is wrong."""
