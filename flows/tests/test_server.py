@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import environment, phq_here
 
 from phq_flows import server
 
-from .conftest import PHQ, environment, phq_here, rows_of
+from .conftest import PHQ, rows_of
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def without_prefect(monkeypatch, unconfigured):
     """A server that ends while it starts."""
     command = [sys.executable, "-c", "import sys; sys.exit('no room for a database')"]
     started = subprocess.Popen
-    monkeypatch.setattr(server.subprocess, "Popen", lambda _, **more: started(command, **more))
+    monkeypatch.setattr("phq_flows.server.subprocess.Popen", lambda _, **more: started(command, **more))
 
 
 def test_a_server_that_ends_is_told_with_its_last_words(without_prefect):
@@ -44,7 +45,7 @@ def test_a_server_that_never_answers_is_waited_for_with_a_word_and_then_ended(mo
         running.append(started([sys.executable, "-c", "import time; time.sleep(600)"], **more))
         return running[0]
 
-    monkeypatch.setattr(server.subprocess, "Popen", sleeper)
+    monkeypatch.setattr("phq_flows.server.subprocess.Popen", sleeper)
     monkeypatch.setattr(server, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(server, "START_SECONDS", 1.0)
     said = []
@@ -63,7 +64,7 @@ def test_a_build_goes_on_without_prefect_and_says_so(without_prefect, tmp_path):
 
 def test_a_configured_server_is_left_alone(monkeypatch, unconfigured):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    monkeypatch.setattr(server.subprocess, "Popen", None)
+    monkeypatch.setattr("phq_flows.server.subprocess.Popen", None)
     server.start(lambda text: None)
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
 
