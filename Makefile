@@ -25,7 +25,7 @@ JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_get
 PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
-    test pytest test-fast test-numerics test-pythons coverage fuzz \
+    test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
     bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-loader bench-review bench-review-load \
     learn learn-gpu
 
@@ -82,6 +82,9 @@ test-fast: setup ## Tests without a browser, training or series of programs
 
 test-numerics: setup ## Tests of numbers as other processors compute, and beside busy programs
 	$(RUN)/python tools/numerics.py -n $(JOBS) --dist loadfile
+
+chaos: setup ## Kill programs, flip bits, count what is lost (KILLS=3 FLIPS=20 SEED=0; JSON=1 for one JSON line)
+	$(RUN)/python -m benchmarks.chaos --kills $(or $(KILLS),3) --flips $(or $(FLIPS),20) --seed $(or $(SEED),0) $(if $(JSON),--json)
 
 fuzz: setup ## Read changed files of every kind: tracebacks, hangs, memory (SECONDS=600, SEED=0; JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) $(if $(JSON),--json)
