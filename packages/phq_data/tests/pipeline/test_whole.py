@@ -1,5 +1,6 @@
 """A workspace as a whole: settings are on record when its parts carry them, and what is behind is named."""
 
+import json
 import multiprocessing
 from typing import Any
 
@@ -9,6 +10,7 @@ from phq_data import config as configs
 from phq_data import records
 from phq_data.pipeline import whole
 from phq_data.pipeline.engine import load_config, run_part
+from phq_data.pipeline.integrity import verify
 from phq_data.pipeline.whole import Behind, behind, finish, finished, prepare
 from phq_data.records import Duplicate, Screened
 from phq_data.workspace import Workspace, WorkspaceBusyError, WorkspaceError
@@ -42,6 +44,29 @@ def test_a_finished_workspace_may_be_read_and_an_imported_one_too(built, tmp_pat
     imported = Workspace.open(tmp_path / "imported", create=True)
     imported.write_part("tables/photos", 0, built.read_part("tables/photos", 0), "imported")
     with finished(imported):
+        pass
+
+
+@pytest.mark.parametrize("key", ["config.json", "rig.safetensors", "recipes.json"])
+def test_a_changed_record_is_noticed_and_written_anew_by_the_next_build(built, key):
+    data = built.read_bytes(key)
+    built.write_bytes(key, data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    with pytest.raises(WorkspaceError, match=key if key != "recipes.json" else "."), finished(built):
+        pass
+    if key != "recipes.json":
+        assert [one.where for one in verify(built).faults if one.kind == "record"] == [key]
+    finish(built, CONFIG)
+    assert built.read_bytes(key) == data
+    assert not [one for one in verify(built).faults if one.kind != "photo"]  # the photos are toys
+    with finished(built):
+        pass
+
+
+def test_a_record_of_an_older_phq_carries_no_digests(built):
+    recipes = json.loads(built.read_bytes("recipes.json"))
+    del recipes["digests"]
+    built.write_bytes("recipes.json", json.dumps(recipes).encode())
+    with finished(built):
         pass
 
 

@@ -23,7 +23,7 @@ REPAIR = "phq workspace verify --repair"
 class Fault:
     """Something that is not as it was written, or not there."""
 
-    kind: str  # plan, part, decisions, photo, file (a photo that is referenced), behind
+    kind: str  # plan, part, decisions, photo, file (a photo that is referenced), record, behind
     where: str  # a path in the workspace, or a uri
     problem: str
     advice: str
@@ -51,6 +51,7 @@ def verify(workspace: Workspace) -> Report:
     faults += [Fault("plan", part_key("plan", part), "is missing", REPAIR) for part in sorted(missing)]
     photos = _photos(workspace)
     faults += [fault for items in photos.values() if (fault := _photo_fault(workspace, items))]
+    faults += [Fault("record", key, whole.DAMAGED, BUILD) for key in whole.changed_records(workspace)]
     if not faults:
         for line in whole.told(whole.behind(workspace)):
             faults.append(Fault("behind", workspace.url, line, "phq build"))

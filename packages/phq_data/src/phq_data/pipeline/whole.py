@@ -1,23 +1,26 @@
 """What concerns a workspace as a whole: the settings on record, near-duplicates, and whether all parts carry
 these settings.
 
-`config.json` holds settings, `recipes.json` what they made of each stage (its version, settings and models).
-Both are recorded when every part carries them: at the end of a build, or at its start when no part
-contradicts. So a build that was stopped half way leaves the settings of the one before, and its own parts are
-behind.
+`config.json` holds settings, `recipes.json` what they made of each stage (its version, settings and models)
+and the digests of the settings and the rig. They are recorded when every part carries them: at the end of a
+build, or at its start when no part contradicts. So a build that was stopped half way leaves the settings of
+the one before, and its own parts are behind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from phq_data import config as settings
 from phq_data import records
 from phq_data.config import PipelineConfig
+from phq_data.foreign import parse_json
 from phq_data.models.registry import check_files
 from phq_data.pipeline import engine
 from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config, recipe
@@ -27,6 +30,7 @@ from phq_data.stages.dedup import Candidate, duplicates
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
 
 _RECIPES = "recipes.json"
+_DIGESTS = "digests"
 _DEDUP = "dedup"
 MISSING, DAMAGED, NO_PLAN = "missing", "damaged", "without a plan"
 OTHER = "made with other settings or of other rows"
@@ -79,9 +83,10 @@ def finished(workspace: Workspace) -> Iterator[None]:
     are no longer what was written (all their bytes are read).
     """
     with workspace.reading():
-        if faults := [*behind(workspace), *damaged(workspace)]:
+        faults = told([*behind(workspace), *damaged(workspace)])
+        if faults := [*faults, *(f"{key}: {DAMAGED}" for key in changed_records(workspace))]:
             raise WorkspaceError(
-                f"the workspace {workspace.url} is not finished: {'; '.join(told(faults))}. `phq build "
+                f"the workspace {workspace.url} is not finished: {'; '.join(faults)}. `phq build "
                 f"--workspace {workspace.url}` makes them with the settings of the last finished build; a "
                 "build that was stopped goes on with its own command; `phq workspace verify` says more"
             )
@@ -114,6 +119,16 @@ def damaged(workspace: Workspace) -> list[Behind]:
         for folder, name in folders().items()
         for part in workspace.parts(folder)
         if workspace.damaged(folder, part)
+    ]
+
+
+def changed_records(workspace: Workspace) -> list[str]:
+    """Settings and rig that are no longer what was recorded. What PHQ 0.1 recorded cannot be checked."""
+    known = _read_recipes(workspace).get(_DIGESTS, {}) if workspace.exists(_RECIPES) else {}
+    return [
+        key
+        for key, digest in sorted(known.items())
+        if not workspace.exists(key) or hashlib.sha256(workspace.read_bytes(key)).hexdigest() != digest
     ]
 
 
@@ -164,10 +179,16 @@ def recorded(workspace: Workspace) -> Mapping[str, Recipe]:
     """The recipes on record; those of the settings on record where an older PHQ built."""
     if not workspace.exists(_RECIPES):
         return _recipes(load_config(workspace))
+    found = _read_recipes(workspace)
+    return {name: found[name] for name in (*(stage.name for stage in engine.STAGES), _DEDUP)}
+
+
+def _read_recipes(workspace: Workspace) -> dict[str, Any]:
     try:
-        found = json.loads(workspace.read_bytes(_RECIPES))
-        return {name: list(found[name]) for name in (*(stage.name for stage in engine.STAGES), _DEDUP)}
-    except (ValueError, TypeError, KeyError) as error:
+        found = parse_json(workspace.read_bytes(_RECIPES))
+        names = (*(stage.name for stage in engine.STAGES), _DEDUP)
+        return {**{name: list(found[name]) for name in names}, _DIGESTS: dict(found.get(_DIGESTS, {}))}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WorkspaceError(
             f"{workspace.path(_RECIPES)} is damaged ({error!r}): `phq build` writes it anew"
         ) from error
@@ -175,11 +196,10 @@ def recorded(workspace: Workspace) -> Mapping[str, Recipe]:
 
 def _record(workspace: Workspace, config: PipelineConfig, recipes: Mapping[str, Recipe], rig: bytes) -> None:
     """The recipes last: where they lack, or are the former ones, the parts are seen to be behind."""
-    for key, data in (
-        ("rig.safetensors", rig),
-        ("config.json", config.to_json().encode()),
-        (_RECIPES, json.dumps(recipes, indent=1, sort_keys=True).encode()),
-    ):
+    files = {"rig.safetensors": rig, "config.json": config.to_json().encode()}
+    digests = {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
+    files[_RECIPES] = json.dumps({**recipes, _DIGESTS: digests}, indent=1, sort_keys=True).encode()
+    for key, data in files.items():
         if not workspace.exists(key) or workspace.read_bytes(key) != data:
             workspace.write_bytes(key, data)
 
