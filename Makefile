@@ -77,16 +77,16 @@ types: setup
 pytest: setup ## All tests, a process for each of JOBS cores
 	$(PYTEST) --durations=25
 
-test-fast: setup ## Tests without a browser, training or series of programs
+test-fast: setup ## Tests but those that are slow, train networks or drive a browser
 	$(PYTEST) --durations=10 -m "not slow and not browser and not training"
 
-test-numerics: setup ## Tests of numbers as other processors compute, and beside busy programs
+test-numerics: setup ## Numerical tests with the CPU kernels of other processors, and beside busy programs
 	$(RUN)/python tools/numerics.py -n $(JOBS) --dist loadfile
 
 chaos: setup ## Kill programs, flip bits, count what is lost (KILLS=3 FLIPS=20 SEED=0; JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.chaos --kills $(or $(KILLS),3) --flips $(or $(FLIPS),20) --seed $(or $(SEED),0) $(if $(JSON),--json)
 
-fuzz: setup ## Read changed files of every kind: tracebacks, hangs, memory (SECONDS=600, SEED=0; JSON=1 for one JSON line)
+fuzz: setup ## Fuzz: damage input files at random, read them; no traceback, hang or waste of memory (SECONDS=600, SEED=0; JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) $(if $(JSON),--json)
 
 test-pythons: ## test-fast with every Python of 3.11 to 3.13 that is here

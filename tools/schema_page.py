@@ -39,8 +39,11 @@ TABLES: Mapping[str, str] = {
     "fits": "One row a fitted body (stage fit).",
     "portraits": "One row a portrait with its label, image and mask (stage align_crop).",
     "screened": "One row a portrait: kept or not, and the numbers behind it (stage screen).",
-    "duplicates": "One row a portrait: its cluster of near-duplicates.",
-    "decisions": "One row a decision of a reviewer.",
+    "duplicates": "One row a member of a cluster of two or more near-duplicates among the kept portraits of "
+    "the whole workspace. A portrait that resembles no other has no row.",
+    "decisions": "One row a decision of a reviewer. The review's database, which this table is made from, "
+    "has five columns more: `seq` (order of arrival), `client_time`, `server_time`, `rules` (their version) "
+    "and `queue` (which order the portrait was shown in).",
     "ledger": "One row an item and stage: kept, rejected or failed. Nothing disappears.",
     "release": "One row a released portrait: what a trainer needs, and where it is from.",
     "truth": "One row a rendered person: the file `truth.parquet` of `phq synthesize`.",

@@ -76,11 +76,10 @@ class CropConfig:
     mode: Literal["fit", "reference"] = "fit"
     size: Positive = 512  # pixels a side
     codec: Literal["webp-lossless", "png", "jpeg-95"] = "webp-lossless"
-    min_window: Number = 50.0  # photo pixels; smaller windows are rejected (phq-data section 6)
+    min_window: Number = 50.0  # photo pixels; smaller windows are rejected (data specification, section 6)
     head_boxes: str = ""  # mode reference: the reference's head-box JSON, beside detect.model=keypoints:FILE
-    vertex_maps: str = (
-        ""  # mode reference: a folder of DensePose vertex maps to re-align heads by (section 10)
-    )
+    # mode reference: a folder of DensePose vertex maps to re-align heads by (data specification, section 10)
+    vertex_maps: str = ""
     published_center_formula: bool = False
     """Re-align with the center formula as the authors published it, instead of the corrected one."""
 
@@ -102,7 +101,9 @@ class ScreenConfig:
     """
 
     min_effective_resolution: Number = 0.25  # photo pixels per portrait pixel; below, there is no detail
-    min_blur: Number = 0.25  # sharpness; a Gaussian blur of 2 pixels leaves about this much of a sharp photo
+    # Least sharpness (`blur` of `screened`: higher = sharper); a Gaussian blur of 2 pixels leaves about this
+    # much of a sharp photo.
+    min_blur: Number = 0.25
     max_padding: Number = 0.4
     max_head_outside: Number = 0.15  # share of the head that lies outside the photo
     max_landmark_error: Number = 0.08  # of the side; 0.08 is 3 cm on the body
@@ -114,7 +115,8 @@ class ScreenConfig:
     max_error_probability: Number = 0.35
     """Probability that the yaw is off by 15 degrees or more (docs/accuracy.md: the trade-off)."""
     min_laplacian: Number = 0.0
-    """The reference's blur filter: variance of the Laplacian of the grey crop A. 0 = not used."""
+    """The reference's blur filter: least variance of the Laplacian of the grey crop A (higher = sharper).
+    0 = not used."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class DedupConfig:
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Everything that `phq build` may be told."""
+    """All settings of `phq build`."""
 
     part_size: Positive = 64  # photos a part: the unit of work and of resume
     ingest: IngestConfig = field(default_factory=IngestConfig)

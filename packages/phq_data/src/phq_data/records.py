@@ -192,7 +192,7 @@ class Portrait(Record):
 class Measurements:
     """The numbers that a portrait is judged by."""
 
-    blur: float
+    blur: float  # sharpness: higher = sharper
     exposure_low: float
     exposure_high: float
     contrast: float

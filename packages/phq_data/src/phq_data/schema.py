@@ -64,7 +64,8 @@ _PROVENANCE: dict[str, pa.DataType] = {
 
 PLAN = pa.schema(
     _fields(
-        item=pa.string(),  # digest of the photo's bytes, or of its uri when it could not be read
+        # what the ledger calls the file: `sha256`, or 32 digits made from the uri when it could not be read
+        item=pa.string(),
         size=pa.int64(),  # bytes on disk; -1 when unknown
         mtime_ns=pa.int64(),  # time of the last change, ns since 1970; -1 when the source has none
         sha256=pa.string(),  # of the file's bytes; "" when it could not be read
@@ -121,9 +122,12 @@ FITS = pa.schema(
         pose=_numbers(6),  # axis-angle of neck, then head, each in the frame of its parent
         shape=pa.list_(pa.float32()),  # coefficients of the fitter's shape basis
         joints=_numbers(39),  # 13 joints of bodies.JOINT_NAMES, camera frame, metres
-        residual=pa.float32(),  # score-weighted robust mean of `residuals`
-        residuals=_numbers(17),  # reprojection error per keypoint, share of the person's size; nan = not used
-        hypotheses=pa.list_(pa.float32()),  # (yaw, cost) pairs of all initializations, best first
+        residual=pa.float32(),  # score-weighted mean of `residuals`, each at most 1; shoulder breadths
+        # reprojection error per keypoint in COCO-17 order; nan = not used. The unit is the shoulder breadth:
+        # the width of the fitted body's shoulders in the photo, if it were seen from the front
+        residuals=_numbers(17),
+        # yaw and cost of every initialization, best first: yaw 1, cost 1, yaw 2, cost 2, ...
+        hypotheses=pa.list_(pa.float32()),
         converged=pa.bool_(),  # whether the solver stopped before its last iteration
         yaw_std=pa.float32(),  # standard deviation of the yaw given the fit, radians; null = unknown
         # directions to the camera in the frames of chest and head (6 numbers) and their standard deviations
@@ -138,12 +142,16 @@ PORTRAITS = pa.schema(
         person_id=pa.string(),
         fit_id=pa.string(),
         photo_id=pa.string(),
-        camera=_numbers(25),  # the label: 4x4 camera-to-world, then 3x3 intrinsics, row-major
+        # the label: 4x4 camera-to-world, then 3x3 intrinsics, row-major. World: origin in the neck joint,
+        # metres, y up, the subject faces +z. Camera: OpenCV, x right, y down, z forward. Intrinsics in image
+        # widths: focal length 6.5104, principal point 0.5
+        camera=_numbers(25),
         pose=_numbers(6),  # the label: axis-angle of neck, then head
         yaw=pa.float32(),  # of the camera: 0 in front of the subject, positive on the subject's left
         pitch=pa.float32(),  # of the camera: positive above the subject
         roll=pa.float32(),  # of the camera: positive counter-clockwise
-        window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
+        # x, y of the upper left corner, then the side, pixels of the upright photo; it may leave the photo
+        window=pa.list_(pa.float64(), 3),
         size=pa.int32(),  # side of the portrait in pixels
         effective_resolution=pa.float32(),  # photo pixels per portrait pixel; below 1 the photo was enlarged
         padding=pa.float32(),  # share of the portrait that lies outside the photo
@@ -165,7 +173,7 @@ SCREENED = pa.schema(
         photo_id=pa.string(),
         kept=pa.bool_(),  # passed the screening
         reasons=TEXT_LIST,  # why it was rejected, one word each; empty when kept
-        blur=pa.float32(),  # sharpness at the portrait's own resolution, 0..1; low = blurry
+        blur=pa.float32(),  # sharpness at the portrait's own resolution, 0..1: higher = sharper
         exposure_low=pa.float32(),  # share of the person's pixels near black
         exposure_high=pa.float32(),  # share of the person's pixels near white
         contrast=pa.float32(),  # 5th to 95th percentile of the person's luminance, 0..1
@@ -234,7 +242,7 @@ RELEASE = pa.schema(
             pitch=pa.float32(),
             roll=pa.float32(),
             keypoints=_numbers(51),  # COCO-17: x, y in portrait pixels, score
-            window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the upright photo
+            window=pa.list_(pa.float64(), 3),
             size=pa.int32(),  # side of the portrait in pixels
             photo_width=pa.int32(),
             photo_height=pa.int32(),
@@ -257,8 +265,8 @@ RELEASE = pa.schema(
             for name, kind in _PROVENANCE.items()
             if name not in ("source", "uri")  # they may be paths of somebody's disk
         ),
-        pa.field("truth_camera", _numbers(25)),  # where the true camera is known (synthetic photos)
-        pa.field("truth_pose", _numbers(6)),  # where the true pose is known
+        pa.field("truth_camera", _numbers(25)),  # the true label (`camera` of `truth`) of synthetic photos
+        pa.field("truth_pose", _numbers(6)),  # the true pose (`pose` of `truth`) of synthetic photos
         pa.field("image", IMAGE),  # sRGB; null where the image may not be published
         pa.field("mask", IMAGE),  # 8-bit alpha of the person
     ]
@@ -269,24 +277,27 @@ TRUTH = pa.schema(
     _fields(
         photo_id=pa.string(),  # sha256 of the photo's bytes
         uri=pa.string(),  # the file's name in the folder `photos`
-        seed=pa.int64(),  # of the series
-        index=pa.int64(),  # of the photo in the series
+        seed=pa.int64(),  # of `phq synthesize`: it names the series
+        index=pa.int64(),  # of the photo in the series, from 0
         order=pa.int32(),  # of people, left to right by the neck
         people=pa.int32(),  # in the photo
         scored=pa.bool_(),  # enough of the person is seen to ask for a portrait
         photo_width=pa.int32(),
         photo_height=pa.int32(),
+        # the label that a perfect pipeline would write, normalised as `camera` of `portraits`; not the
+        # camera that the photo was rendered with (`focal`, `joints_camera`)
         camera=_numbers(25),
         pose=_numbers(6),  # the label: axis-angle of neck, then head
         yaw=pa.float32(),
         pitch=pa.float32(),
         roll=pa.float32(),
-        window=pa.list_(pa.float64(), 3),  # x, y of the corner and side, pixels of the photo
+        # of the square in which the rig, with this label, lies on the true joints: as `window` of `portraits`
+        window=pa.list_(pa.float64(), 3),
         keypoints=_numbers(51),  # COCO-17: x, y in photo pixels, 2 visible / 1 hidden / 0 outside
         joints=_numbers(26),  # x, y of the 13 `bodies.JOINT_NAMES`, photo pixels
-        joints_camera=_numbers(39),  # the same in the camera frame, metres
-        focal=pa.float32(),  # pixels; the principal point is the middle of the photo
-        head_pixels=pa.float32(),  # height of the head
+        joints_camera=_numbers(39),  # the same in the frame of the photo's camera (OpenCV), metres
+        focal=pa.float32(),  # of the photo's camera, pixels; the principal point is the middle of the photo
+        head_pixels=pa.float32(),  # height of a head of 25 cm at the neck's distance, photo pixels
         head_visible=pa.float32(),  # share of the head that is seen
         visible=pa.float32(),  # share of the person that others do not cover
         hair=pa.string(),  # style

@@ -100,6 +100,7 @@ def test_a_flat_portrait_fails_the_references_blur_filter_only_when_asked() -> N
         assert result.records[0].reasons == wanted
         if least:
             assert json.loads(result.outcomes[0].entry("screen").evidence)["laplacian"] == 0.0
+            assert "variance of the Laplacian 0.0" in result.outcomes[0].message
 
 
 def test_only_the_person_inside_the_photo_counts() -> None:

@@ -70,7 +70,7 @@ def official(golden_folder: Path) -> Official:
 
 
 def model_config() -> ModelConfig:
-    """The page's section 1."""
+    """The configuration of the golden training step (docs/references.md)."""
     base = paper_256()
     generator = replace(
         base.generator,
@@ -95,7 +95,7 @@ def model_config() -> ModelConfig:
 
 
 def rule(key: str, normal: np.ndarray, network: str) -> np.ndarray:
-    """The page's section 2."""
+    """The weights of the golden training step (docs/references.md)."""
     if key.endswith("affine.bias"):
         return 1 + np.float32(0.1) * normal
     if key.endswith(".bias"):
@@ -197,7 +197,7 @@ def chance(official: Official, phase: str, images: int, density_noise: bool = Tr
 
 @pytest.fixture(scope="module")
 def real(official: Official) -> tuple[Tensor, Tensor, Tensor]:
-    """(images, masks, cameras) of the page's section 3, checked against the file's sums."""
+    """(images, masks, cameras) of the golden training step, checked against the file's sums."""
     random = official.random("real_img")
     low = random.randint(0, 256, (BATCH, 3, 16, 16))
     fine = random.randint(0, 256, (BATCH, 3, 256, 256))

@@ -297,7 +297,7 @@ def fill(
     releases: Annotated[Path | None, RELEASES] = None,
     photos: Annotated[list[Path] | None, typer.Option(help="Folder with photo files. Repeatable.")] = None,
     web: Annotated[bool, typer.Option("--web", help="Fetch photos from their recorded URLs.")] = False,
-    contact: Annotated[str, typer.Option(help="Your mail address or page, told to the servers.")] = "",
+    contact: Annotated[str, typer.Option(help="Your mail address or page, sent to the servers.")] = "",
     permission: Annotated[list[Path] | None, PERMISSION] = None,
 ) -> None:
     """Put the images back into a release that came without, if you may have them."""

@@ -1,4 +1,7 @@
-"""The four small protocols that every model-backed stage speaks, and the records they exchange.
+"""The protocols between stages and networks (person detector, body fitter, segmenter), and their records.
+
+Three of them have extensions that a network may also follow: `BatchDetector`, `NamedPhotoDetector`,
+`PreparingFitter`, `BatchSegmenter`.
 
 A stage never names a network. It asks `models.registry` for "a person detector", gets an object of one of
 these protocols, and writes the object's `fingerprint` into every row that it made.
@@ -57,8 +60,8 @@ class BodyFit:
     neck_head_pose: FloatArray  # [6] axis-angle of neck and head relative to their parents, radians
     shape: FloatArray  # [S] coefficients of the fitter's shape basis
     joints: FloatArray  # [J, 3] metres, camera frame, order `bodies.JOINT_NAMES`
-    residuals: FloatArray  # [17] reprojection error per keypoint in units of the person's size; nan = unused
-    residual: float  # score-weighted robust mean of `residuals`
+    residuals: FloatArray  # [17] reprojection error per keypoint, shoulder breadths; nan = unused
+    residual: float  # score-weighted mean of `residuals`, each at most 1
     hypotheses: FloatArray  # [K, 2] (yaw in radians, cost) of every start tried, best first
     converged: bool
     yaw_std: float = float("nan")  # standard deviation of the yaw that the fit leaves open, radians

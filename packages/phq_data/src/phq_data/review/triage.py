@@ -3,7 +3,7 @@
 The model is a handful of weights on named numbers, so that anybody can see what it goes by. What it promises
 is measured on decisions that it has not learned from: portraits are dealt to five folds by photo, each is
 judged by a model of the other four, half of those judgements choose the threshold and the other half give the
-precision that is told. Nothing is proposed for a side whose threshold does not reach the target. A batch is
+reported precision. Nothing is proposed for a side whose threshold does not reach the target. A batch is
 only a proposal; a person accepts it at a glance, and each portrait becomes an ordinary decision.
 """
 

@@ -39,7 +39,7 @@ def no_tick() -> None:
 
 @dataclass(frozen=True)
 class Stage(Generic[R]):
-    """One step of a build. Each stage's module ends with its `STAGE`; `sequence.STAGES` lists them."""
+    """One step of a build. `sequence.STAGES` lists them."""
 
     name: str
     title: str  # for people, beside a progress bar
@@ -123,7 +123,7 @@ class Outcome:
 
     item: str  # id of the record that the stage was given
     outcome: Literal["kept", "rejected", "failed"]
-    reason: str = ""  # short and stable: "no_person", "too_blurry", "PhotoError"; "" when kept
+    reason: str = ""  # short and stable: "no_person", "blurry", "FileNotFoundError"; "" when kept
     message: str = ""  # a sentence for people
     retryable: bool = False  # may another try help? only for failed
     evidence: Mapping[str, Any] = field(default_factory=dict)  # numbers behind the verdict, JSON-able

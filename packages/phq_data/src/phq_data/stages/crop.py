@@ -55,7 +55,7 @@ FACE_GROWTH, FACE_SCORE = 1.3, 0.5
 UNSURE, SURE = 0.1, 0.5
 """Keypoint scores up to which a point is a guess, and from which on it is as good as they get."""
 EXPLAINED, MISSED = 0.15, 0.35
-"""Reprojection errors (share of the person's size) up to which a fit explains a keypoint, and from which on
+"""Reprojection errors (shoulder breadths) up to which a fit explains a keypoint, and from which on
 it has missed it."""
 
 _LANDMARKS: Mapping[str, tuple[float, float]] = {
@@ -327,7 +327,7 @@ def _detected(
 
 
 def _errors(names: list[str], fit: Fit) -> FloatArray:
-    """Reprojection errors [L], share of the person's size; nan where the fit used no keypoint."""
+    """Reprojection errors [L], shoulder breadths; nan where the fit used no keypoint."""
     return np.array(
         [fit.residuals[COCO_KEYPOINTS.index(n)] if n in COCO_KEYPOINTS else np.nan for n in names]
     )

@@ -111,7 +111,7 @@ def _judge(person: Person, fitter: BodyFitter, result: BodyFit, config: FitConfi
         return Outcome(person.person_id, "rejected", "no_fit", message)
     evidence: dict[str, object] = {"residual": result.residual, "converged": result.converged}
     if result.residual > config.max_residual:
-        message = f"the fitted body misses the keypoints by {result.residual:.2f} of the person's size"
+        message = f"the fitted body misses the keypoints by {result.residual:.2f} shoulder breadths"
         evidence |= {"max_residual": config.max_residual, "residuals": result.residuals}
         return Outcome(person.person_id, "rejected", "bad_fit", message, evidence=evidence)
     outputs = (_fit_id(person, fitter),)

@@ -19,7 +19,7 @@ from phq_data.rig import PortraitRig
 from phq_data.stages.crop import LabelledCrop, Window, trust_in
 
 NEAR_BLACK, NEAR_WHITE = 8, 250
-"""Luminance at which nothing can be told any more."""
+"""Luminance below and above which no detail is left."""
 _REBLUR = 9  # pixels
 _NOISE = 1.0  # grey levels a step; smaller steps are coding noise and say nothing of sharpness
 _LEAST_PIXELS = 64  # of a person, for its numbers to mean something
@@ -32,7 +32,7 @@ _CELLS = (np.arange(64) + 0.5) / 64  # where an image is sampled, in image width
 class PixelScores:
     """What the person's pixels say."""
 
-    blur: float  # sharpness: share of the local contrast that a small blur would destroy, 0..1; low = blurry
+    blur: float  # sharpness: share of local contrast that a small blur would destroy, 0..1: higher = sharper
     exposure_low: float  # share of the person's pixels near black
     exposure_high: float  # ... near white
     contrast: float  # from the 5th to the 95th percentile of luminance, 0..1
@@ -105,7 +105,7 @@ def sharpness(
 
 
 def laplacian_variance(image: NDArray[np.uint8], side: int) -> float:
-    """The reference's blur score (specification, section 8) of an image [S, S, 3] seen at `side` pixels.
+    """The reference's blur score (data specification, section 8) of an image [S, S, 3] seen at `side` pixels.
 
     Variance of the four-neighbour Laplacian of the grey image, 0..255, everything in it counted. The
     reference measured crop A at 1,024 pixels; the final image shows the middle three quarters of that.

@@ -1,7 +1,7 @@
 """Screen: is a portrait good enough? Every portrait gets its numbers; a reject keeps all its reasons.
 
 Nothing is thrown away here: `screened` has a row for every portrait, and a reviewer or a release may think
-otherwise. `scores` says how the numbers are made.
+otherwise. How the numbers are measured: `stages.quality`, `stages.uncertainty`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _SENTENCES = {
     "too_small": "the photo shows this person too small: {effective_resolution:.2f} photo pixels an image "
     "pixel",
     "blurry": "the person is blurry (sharpness {blur:.2f})",
+    "blurry_laplacian": "the first crop is blurry (variance of the Laplacian {laplacian:.1f})",
     "too_dark": "{exposure_low:.0%} of the person is black",
     "too_bright": "{exposure_high:.0%} of the person is white",
     "low_contrast": "the person has hardly any contrast ({contrast:.2f})",
@@ -76,7 +77,7 @@ def screen(
         reasons = judge(scores, config)
         drawn = _overlay(portrait.portrait_id, crop, image, rig) if reasons else None
         verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(image), drawn))
-        outcomes.append(_outcome(portrait, scores, reasons))
+        outcomes.append(_outcome(portrait, scores, reasons, config))
         tick()
     return StageResult(verdicts, outcomes)
 
@@ -166,13 +167,15 @@ def _verdict(
     )
 
 
-def _outcome(portrait: Portrait, scores: Scores, reasons: list[str]) -> Outcome:
+def _outcome(portrait: Portrait, scores: Scores, reasons: list[str], config: ScreenConfig) -> Outcome:
     name, numbers = portrait.portrait_id, scores.known()
-    told = {**numbers, "reasons": reasons}
+    found = {**numbers, "reasons": reasons}
     if not reasons:
-        return Outcome(name, "kept", evidence=told, outputs=(name,))
-    message = "; ".join(_SENTENCES[reason].format(**numbers) for reason in reasons)
-    return Outcome(name, "rejected", reasons[0], message, evidence=told, outputs=(name,))
+        return Outcome(name, "kept", evidence=found, outputs=(name,))
+    only_laplacian = scores.blur >= config.min_blur  # where it is blurry: by the reference's filter alone
+    sentences = {**_SENTENCES, "blurry": _SENTENCES["blurry_laplacian" if only_laplacian else "blurry"]}
+    message = "; ".join(sentences[reason].format(**numbers) for reason in reasons)
+    return Outcome(name, "rejected", reasons[0], message, evidence=found, outputs=(name,))
 
 
 def _decoded(image: EncodedImage) -> NDArray[np.uint8]:

@@ -3,7 +3,8 @@
     workspace.json                       format and version
     plan/part-00000.parquet              the files that were found, in order
     photos/3f/3f9a...e1.jpg              photo bytes under their sha256
-    tables/<table>/part-00000.parquet    rows; part i of every table comes from part i of the plan
+    tables/<table>/part-00000.parquet    rows; part i comes from part i of the plan (but not of
+                                         duplicates, one part for all, and decisions)
     ledger/<stage>/part-00000.parquet    one row an item: kept, rejected or failed
     config.json, recipes.json            the settings that all parts carry, and what they made of the stages
     rig.safetensors                      the rig that the overlays and labels refer to

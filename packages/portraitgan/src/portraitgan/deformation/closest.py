@@ -1,7 +1,7 @@
 """The closest face of a posed mesh: the contract, the tie rules and the exhaustive search.
 
 About three quarters of the sample points are closest to an edge or a vertex, where several faces tie, and
-those faces may move differently; so which of them is chosen matters (spec/deformation, finding 4):
+those faces may move differently; so which of them is chosen matters (docs/references.md, "Deformation"):
 
 * `official`: the lowest index among all faces whose squared distance is within 1e-12 of the smallest. Needs
   float64; this is the oracle.

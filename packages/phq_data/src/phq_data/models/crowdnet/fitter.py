@@ -85,7 +85,7 @@ class CrowdNetFitter:
     def prepare(self, people: Sequence[FitRequest]) -> list[Prepared]:
         """Cut the people of one photo out of it; the photo may be let go afterwards.
 
-        People too vague, too small, or the same as an earlier one (specification, section 3) are hopeless.
+        Hopeless (data specification, section 3): people too vague, too small, or the same as an earlier one.
         """
         limits = self.config.thresholds
         points = [np.asarray(person.keypoints, np.float64) for person in people]

@@ -117,7 +117,7 @@ def _fit(fit: Row, console: Console) -> None:
     _facts(
         [
             ("by", f"{fit['fitter']}, body {fit['body']}, {end}"),
-            ("residual", f"{100 * fit['residual']:.1f} % of the person's size"),
+            ("residual", f"{fit['residual']:.3f} shoulder breadths"),
             ("camera", f"focal {fit['focal']:.0f} pixels, neck {fit['translation'][2]:.2f} m away"),
             ("neck, head", " ".join(f"{angle:.0f}°" for angle in pose)),
             ("best fits near", ends),

@@ -1,6 +1,6 @@
 """Keys and habits of the web sources: from the environment, else from a settings file others cannot read.
 
-    contact = "ada@example.org"        # or PHQ_CONTACT; told to every server
+    contact = "ada@example.org"        # or PHQ_CONTACT; sent to every server
     pexels_api_key = "..."             # or PEXELS_API_KEY
     unsplash_access_key = "..."        # or UNSPLASH_ACCESS_KEY
     openverse_token = "..."            # or OPENVERSE_TOKEN
