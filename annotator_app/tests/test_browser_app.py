@@ -79,7 +79,7 @@ def test_the_review_page_in_its_frame_takes_keys_at_once(app, page):
     app.mark()
     page.goto(app.url)
     page.wait_for_selector("iframe")
-    frame = next(one for one in _waited(page, lambda: page.frames) if "order=" in one.url)
+    frame = _waited(page, lambda: next((one for one in page.frames if "order=" in one.url), None))
     ready = "document.body ? document.body.dataset.ready : ''"
     first = _waited(page, lambda: frame.evaluate(ready))
     page.keyboard.press("a")

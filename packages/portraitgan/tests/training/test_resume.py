@@ -120,7 +120,9 @@ def test_another_release_is_noticed(small: TrainConfig, data: PortraitData, tmp_
     stops = iter([True])
     train(begin(tmp_path, small, data), 64, quiet, lambda: next(stops))
     state = checkpoint.latest(tmp_path) / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_text()), "data": "0" * 64}))
+    other = {**json.loads(state.read_text()), "data": "0" * 64}
+    del other["digest"]
+    state.write_text(json.dumps({**other, "digest": checkpoint._digest(other)}))
     with pytest.raises(TrainingError, match="--allow-data-change"):
         begin(tmp_path, small, data)
     assert begin(tmp_path, small, data, allow_data_change=True).images == 8

@@ -63,7 +63,6 @@ class Model:
     def discriminator(self) -> Discriminator:
         """The discriminator's EMA; every portrait is judged by itself (spec Q2)."""
         network = weights.load_discriminator(self.folder, config=self.config)
-        _check_finite(network, self.folder)
         network = place(network, self.device, self.config.precision)
         network.b4.group = 1
         return network
@@ -171,7 +170,6 @@ def open_model(
     generator = weights.make_generator(config, deformation)
     weights.load_into(generator, folder / f"{weights.GENERATOR_EMA}.safetensors")
     generator.eval().requires_grad_(False)
-    _check_finite(generator, folder)
     model = Model(folder, config, place(generator, where, config.precision), where, found, tuple(notes))
     mapping = model.generator.backbone.mapping
     if w_average == "computed" or not bool((mapping.w_avg != 0).any()):
@@ -262,11 +260,3 @@ def _is_number(text: str, number: float) -> bool:
         return float(text) == number
     except ValueError:
         return False
-
-
-def _check_finite(network: torch.nn.Module, folder: Path) -> None:
-    for name, value in network.state_dict().items():
-        if not bool(torch.isfinite(value).all()):
-            raise InferenceError(
-                f"{folder}: the tensor {name} holds numbers that are not finite; use an earlier checkpoint"
-            )
