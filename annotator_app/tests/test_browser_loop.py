@@ -5,12 +5,14 @@ import signal
 import sqlite3
 import subprocess
 import time
+from datetime import UTC, datetime
 
 import pytest
 from browser import CHROMIUM, FLAGS, LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
 from benchmarks.review_fixtures import make_workspace
+from phq_data.review.decisions import ulid
 
 PORTRAITS = 240
 AHEAD = "window.phqReview.ahead() >= 11"  # portraits are available for a while without network
@@ -499,3 +501,70 @@ CONTRAST = """selector => {
   const ground = light(numbers(element ? getComputedStyle(element).backgroundColor : 'white'));
   return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
 }"""
+
+
+# ---- two clients of one reviewer -------------------------------------------------------------------------
+
+
+def open_page(service, context):
+    opened = context.new_page()
+    opened.goto(service.url)
+    wait_ready(opened)
+    return opened
+
+
+def send_elsewhere(service, page, portrait, verdict="flag"):
+    """A decision of the same reviewer by a client that is no page."""
+    one = {"decision_id": ulid(), "portrait_id": portrait, "verdict": verdict, "client": "elsewhere"}
+    answer = page.context.request.post(
+        f"{service.url}/api/decisions",
+        data={"decisions": [{**one, "time": datetime.now(UTC).isoformat()}]},
+        headers={"X-PHQ": "2"},
+    )
+    assert answer.ok and answer.json()["saved"], answer.text()
+
+
+def test_a_second_tab_goes_on_when_the_first_decides_its_portrait(service, page, browser):
+    page.goto(service.url)
+    shown = wait_ready(page)
+    other = open_page(service, page.context)
+    other.evaluate("id => window.phqReview.recall(id)", shown)
+    until(other, "id => document.body.dataset.ready === id", shown)
+    assert decide(page, "a") == shown
+    until(other, "id => document.body.dataset.ready && document.body.dataset.ready !== id", shown)
+    assert "You decided this portrait elsewhere: accept" in other.inner_text("#toast")
+    decide(other, "x", "2")
+    wait_saved(other)
+    wait_saved(page)
+    assert [row[1] for row in service.log() if row[0] == shown] == ["accept"]
+
+
+def test_the_page_follows_what_another_client_decides(service, page):
+    page.goto(service.url)
+    shown = wait_ready(page)
+    send_elsewhere(service, page, shown)
+    until(page, "id => document.body.dataset.ready && document.body.dataset.ready !== id", shown)
+    assert shown in page.inner_html("#strip")
+    # Undo takes back the last decision, wherever it was made, and the portrait comes back.
+    page.keyboard.press("u")
+    until(page, "id => document.body.dataset.ready === id", shown)
+    wait_saved(page)
+    assert [row[1] for row in service.log() if row[0] == shown] == ["flag", "undo"]
+
+
+def test_a_key_before_the_page_could_know_overwrites_nothing(service, page):
+    page.goto(service.url)
+    shown = wait_ready(page)
+    page.route("**/api/history*", lambda route: route.abort())  # it never hears of it
+    send_elsewhere(service, page, shown)
+    decide(page, "a")
+    page.wait_for_selector("#banner-button:has-text('Look at it')")
+    assert "you decided it elsewhere meanwhile" in page.inner_text("#banner")
+    assert [row[1] for row in service.log() if row[0] == shown] == ["flag"]
+    page.unroute("**/api/history*")
+    page.click("#banner-button")
+    until(page, "id => document.body.dataset.ready === id", shown)
+    until(page, "() => document.getElementById('verdict').textContent === 'you flagged it'")
+    decide(page, "a")  # now knowingly
+    wait_saved(page)
+    assert [row[1] for row in service.log() if row[0] == shown] == ["flag", "accept"]

@@ -124,7 +124,7 @@ export class Outbox extends EventTarget {
     const refused = new Map((answer.refused ?? []).map((one) => [one.decision_id, one]));
     for (const decision of batch) {
       const no = refused.get(decision.decision_id);
-      if (no) this.refused.push({ decision, why: no.why });
+      if (no) this.refused.push({ decision, why: no.why, elsewhere: no.elsewhere });
       else this.saved += 1;
       this.#waiting.delete(decision.decision_id);
       this.#kept.delete(decision.decision_id);

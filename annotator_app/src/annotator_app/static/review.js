@@ -3,6 +3,7 @@
 import { LoginNeeded, get } from "./api.js";
 import { Dialogs } from "./dialogs.js";
 import { Feed } from "./feed.js";
+import { isToday, standing } from "./history.js";
 import { listenToKeys } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Panels } from "./panels.js";
@@ -13,6 +14,8 @@ import { ulid } from "./ulid.js";
 
 const CLIENT = "phq-review-page/2";
 const PAGE = 500; // decisions asked for at a time
+const FOLLOW = 2000; // milliseconds between looks for what was decided elsewhere
+const OVERLAP = 20; // rows that are asked for again: PostgreSQL may show one after another of a higher number
 const STRIP = 12; // latest decisions that are shown
 const MOST_SECONDS = 3600; // a decision that took longer was a pause
 
@@ -20,6 +23,8 @@ class Loop {
   #log = []; // own decisions and undos that this page knows, oldest first
   #before = null; // where the service's history goes on; null = there is no more
   #history = []; // own standing decisions, oldest first
+  #seen = 0; // number of the service's latest row of these
+  #following = false;
   #since = null; // when the current portrait was painted
   #pressed = null; // time stamp of the key that asked for the current portrait
   #away = 0; // milliseconds that the page was hidden since
@@ -50,12 +55,75 @@ class Loop {
     await this.#lookBack(() => this.#history.length < STRIP || isToday(this.#log[0])).catch(() => {});
     this.#showLatest();
     this.#advanceTo();
+    setInterval(() => this.#follow(), FOLLOW);
+  }
+
+  // ---- what was decided elsewhere -------------------------------------------------------------------------
+
+  /** Ask what other clients of this reviewer decided since. */
+  async #follow() {
+    if (this.#following || document.hidden) return;
+    this.#following = true;
+    try {
+      const after = Math.max(0, this.#seen - OVERLAP);
+      const { decisions } = await get(`/api/history?limit=${PAGE}&after=${after}`);
+      this.#seen = Math.max(this.#seen, ...decisions.map((one) => one.seq));
+      this.#takeOver(decisions.reverse());
+    } catch {
+      // The outbox says when the service is away; the next look comes soon.
+    } finally {
+      this.#following = false;
+    }
+  }
+
+  /** Decisions of other pages and clients, oldest first: they count as if they were made here. */
+  #takeOver(decisions) {
+    const known = new Set(this.#log.map((one) => one.decision_id));
+    const fresh = decisions.filter((one) => !known.has(one.decision_id));
+    if (!fresh.length) return;
+    this.#log.push(...fresh);
+    this.#settle();
+    const { current } = this.feed;
+    const shown = fresh.findLast((one) => one.portrait_id === current?.id);
+    if (shown && (current.item.own_verdict || shown.verdict === "undo")) {
+      current.item.own_verdict = this.#own(current.id) ?? null; // looked at again: it stays, and says what stands
+      this.status.show(current);
+    } else if (shown) {
+      this.feed.advance();
+      this.status.toast(`You decided this portrait elsewhere: ${shown.verdict}`);
+      this.#advanceTo();
+    }
+    fresh.filter((one) => one.verdict !== "undo").forEach((one) => this.feed.forget(one.portrait_id));
+    if (fresh.some((one) => one.verdict === "undo")) this.feed.reopen().catch(() => {});
+  }
+
+  /** What the service did not take does not stand. */
+  #forget(refused) {
+    if (!refused.size) return;
+    this.#log = this.#log.filter((one) => !refused.has(one.decision_id));
+    this.#settle();
+    this.#follow();
+  }
+
+  #settle() {
+    this.#history = standing(this.#log);
+    this.#count();
+    this.#showLatest();
+  }
+
+  /** The own decision that a new one replaces, as far as this page knows: "" = none, null = not known here. */
+  #over(id, item) {
+    const top = this.#history.findLast((one) => one.portrait_id === id);
+    if (top) return top.decision_id;
+    if (!this.#log.some((one) => one.portrait_id === id)) return item.own_decision_id ?? "";
+    return this.#before === null ? "" : null; // all was undone, as far back as the page knows
   }
 
   /** A page of the service's history, and what an earlier page left unsent, come before what is known here. */
   #remember({ decisions, before }, unsent = []) {
     this.#log = [...[...decisions].reverse(), ...unsent, ...this.#log];
     this.#before = before;
+    this.#seen = Math.max(this.#seen, ...decisions.map((one) => one.seq));
     this.#history = standing(this.#log);
     this.#count();
   }
@@ -115,7 +183,7 @@ class Loop {
       this.status.toast("Nothing to undo");
       return;
     }
-    this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0 });
+    this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0, over: last.decision_id });
     this.throughput.back();
     this.#count();
     this.stage.flash("undo");
@@ -158,7 +226,8 @@ class Loop {
     const entry = this.#judged();
     if (!entry) return;
     const seconds = Math.min(MOST_SECONDS, Math.max(0, performance.now() - this.#since - this.#away) / 1000);
-    const decision = this.#send({ portrait_id: entry.id, verdict, reason, note, seconds });
+    const over = this.#over(entry.id, entry.item);
+    const decision = this.#send({ portrait_id: entry.id, verdict, reason, note, seconds, over });
     entry.item.own_verdict = verdict;
     this.#history.push(decision);
     this.throughput.tick();
@@ -170,15 +239,15 @@ class Loop {
     this.#showLatest();
   }
 
-  #send({ portrait_id, verdict, reason, note, seconds }) {
+  #send({ portrait_id, verdict, reason, note, seconds, over }) {
     const decision = {
       decision_id: ulid(), portrait_id, verdict, reason, note: note || null,
       time: new Date().toISOString(), seconds: Math.round(seconds * 1000) / 1000,
-      rules: this.settings.rules, client: CLIENT, order: this.feed.order,
+      rules: this.settings.rules, client: CLIENT, order: this.feed.order, over,
     };
     this.#log.push(decision);
     this.outbox.add(decision);
-    this.channel?.postMessage({ decided: portrait_id });
+    this.channel?.postMessage({ owner: this.outbox.owner, decision });
     return decision;
   }
 
@@ -304,14 +373,20 @@ class Loop {
     this.outbox.addEventListener("change", () => this.status.saving(this.outbox));
     this.outbox.addEventListener("delivered", ({ detail }) => {
       this.#showLatest();
+      this.#forget(detail.refused);
       if (detail.batch.some((one) => one.verdict === "undo")) this.feed.reopen().catch(() => {});
     });
-    this.channel?.addEventListener("message", ({ data }) => data.decided && this.feed.forget(data.decided));
+    this.channel?.addEventListener("message", ({ data }) => {
+      if (data.decision && data.owner === this.outbox.owner) this.#takeOver([data.decision]);
+    });
     let hidden = null;
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) hidden = performance.now();
       else if (hidden !== null && this.#since !== null) this.#away += performance.now() - Math.max(hidden, this.#since);
-      if (!document.hidden) this.feed.fill().catch(() => {});
+      if (!document.hidden) {
+        this.#follow();
+        this.feed.fill().catch(() => {});
+      }
     });
     addEventListener("pagehide", () => this.feed.leave());
     addEventListener("pageshow", (event) => event.persisted && location.reload());
@@ -332,25 +407,6 @@ class Loop {
   }
 }
 
-/** Was it decided on this calendar day? */
-function isToday(decision) {
-  return new Date(decision.time).toDateString() === new Date().toDateString();
-}
-
-/** Decisions that no later undo took back: the history that undo walks, oldest first. */
-export function standing(decisions) {
-  const stacks = new Map();
-  const taken = new Set();
-  const unique = [...new Map(decisions.map((one) => [one.decision_id, one])).values()];
-  for (const one of unique) {
-    const stack = stacks.get(one.portrait_id) ?? [];
-    stacks.set(one.portrait_id, stack);
-    if (one.verdict !== "undo") stack.push(one);
-    else if (stack.length) taken.add(stack.pop().decision_id);
-  }
-  return unique.filter((one) => one.verdict !== "undo" && !taken.has(one.decision_id));
-}
-
 async function main() {
   try {
     const [me, settings] = await Promise.all([get("/api/me"), get("/api/settings")]);
@@ -362,6 +418,7 @@ async function main() {
       ahead: () => loop.feed.ahead,
       waiting: () => outbox.waiting.length,
       written: () => outbox.written,
+      recall: (id) => loop.recall(id),
     };
     await loop.start();
   } catch (error) {

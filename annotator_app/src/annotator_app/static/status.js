@@ -81,11 +81,12 @@ export class Status {
         location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
       });
     } else if (outbox.refused.length) {
-      const { decision, why } = outbox.refused.at(-1);
+      const { decision, why, elsewhere } = outbox.refused.at(-1);
       const others = outbox.refused.length > 1 ? ` (and ${outbox.refused.length - 1} more)` : "";
-      this.banner(`The service refused your ${decision.verdict} of portrait ${decision.portrait_id.slice(0, 8)}: ${why}${others}`, "Dismiss", () => {
+      this.banner(`The service refused your ${decision.verdict} of portrait ${decision.portrait_id.slice(0, 8)}: ${why}${others}`, elsewhere ? "Look at it" : "Dismiss", () => {
         outbox.refused.length = 0;
         this.banner("");
+        if (elsewhere) this.loop.recall(decision.portrait_id);
       });
     } else this.banner("");
   }
