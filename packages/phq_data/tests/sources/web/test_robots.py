@@ -98,3 +98,7 @@ def test_what_was_seen_is_told(site, robots):
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1, 2]", b"<html>", b'[{"location": 5}]'])
 def test_a_tdmrep_that_is_none_has_no_rules(body):
     assert parse_tdmrep(body) == ()
+
+
+def test_a_deeply_nested_tdmrep_is_none():
+    assert parse_tdmrep(b"[" * 100_000 + b"]" * 100_000) == ()

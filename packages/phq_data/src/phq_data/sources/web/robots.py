@@ -10,7 +10,6 @@ They are about the photos; a provider's documented interface has terms of its ow
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 from protego import Protego
 
+from phq_data.foreign import parse_json
 from phq_data.sources.web import FetchError, RefusedError, TransientError
 from phq_data.sources.web.http import AGENT, Document, Web
 
@@ -164,7 +164,7 @@ def opted_out(line: str) -> str:
 def parse_tdmrep(body: bytes) -> tuple[tuple[re.Pattern[str], bool], ...]:
     """(path pattern, reserved) of a tdmrep.json in its order; nothing when it is not one."""
     try:
-        document: Any = json.loads(body)
+        document: Any = parse_json(body)
     except ValueError:
         return ()
     rules = []
