@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="phq-chaos-") as folder:
         found = chaos(Path(folder), wanted, given.kills, given.flips, given.seed)
     for kind, outcomes in found.kinds.items():
-        print(f"{kind:<34}" + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
+        print(f"{kind + ' ':<40}" + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
     for example in found.examples:
         print(f"SILENT {example}")
     numbers = {name: getattr(found, name) for name in ("tries", "lost", "doubled", "silent")}
