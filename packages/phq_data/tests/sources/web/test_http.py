@@ -13,7 +13,7 @@ import pytest
 from web_server import Answer, FakeClock, serving
 
 from phq_data.sources.web import FetchError, PermanentError, TransientError
-from phq_data.sources.web.http import KeyAuth, Secret, Web
+from phq_data.sources.web.http import Document, KeyAuth, Secret, Web
 from phq_data.sources.web.limits import HostPolicy, Quota
 
 
@@ -305,3 +305,9 @@ def test_the_limit_of_a_whole_answer_ends_its_body_too(monkeypatch):
         with pytest.raises(TransientError) as caught:
             read(web, url)
         assert caught.value.reason == "Timeout"
+
+
+@pytest.mark.parametrize("body", [b"<html>busy</html>", b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000])
+def test_an_answer_that_is_no_json_is_tried_again_later(body):
+    with pytest.raises(TransientError, match="did not answer in JSON"):
+        Document("https://example.org/api", 200, {}, body).json()

@@ -8,7 +8,6 @@ the way is checked. Keys travel in a header of the provider's own host only and 
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import ssl
 import threading
@@ -21,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from phq_data import __version__
+from phq_data.foreign import parse_json
 from phq_data.sources.web import FetchError, PermanentError, TransientError
 from phq_data.sources.web.address_guard import AddressGuard
 from phq_data.sources.web.deadline import Deadline
@@ -94,7 +94,7 @@ class Document:
     def json(self) -> Any:
         """The body as JSON. Raises `TransientError` when it is none: a page of an overloaded server, say."""
         try:
-            return json.loads(self.body)
+            return parse_json(self.body, finite=False)
         except ValueError:
             raise TransientError("BadAnswer", f"{_shown(self.url)} did not answer in JSON") from None
 
