@@ -30,8 +30,10 @@ from phq_data.models import onnx
 from phq_data.models.movenet.crops import crop_square
 from phq_data.models.movenet.detector import MoveNetDetector
 from phq_data.models.orientation import image_prior, keypoint_prior
+from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.records import Keypoints, Label, Pose, Record, columns, from_table
 from phq_data.rig import rotation_matrix
+from phq_data.synthesis import figure, photograph
 from phq_data.synthesis.truth import read_truth
 
 FloatArray = NDArray[np.float64]
@@ -99,6 +101,49 @@ def _people(folder: Path) -> Iterator[tuple[FloatArray, FloatArray, int, NDArray
             if match is not None and one.visible >= 0.5:
                 points = detected[match]
                 yield points, _directions(one), index, _maps(image, points, rng)
+
+
+def render(path: Path, seed: int, photos: int, variety: photograph.Variety) -> None:
+    """Render photos without keeping them; Thunder looks where the people are, a little off.
+
+    Five times as fast as `collect`: nobody searches the photo. A stopped run goes on behind its last hundred.
+    """
+    parts = path.with_suffix("")
+    parts.mkdir(parents=True, exist_ok=True)
+    for start in range(0, photos, 100):
+        part = parts / f"{start:06d}.npz"
+        if part.exists():
+            continue
+        found = [one for i in range(start, min(start + 100, photos)) for one in _seen(seed, i, variety)]
+        arrays = [np.array(column) for column in zip(*found, strict=True)]
+        whole = part.with_suffix(".tmp.npz")
+        np.savez(whole, keypoints=arrays[0], directions=arrays[1], photos=arrays[2], maps=arrays[3])
+        whole.replace(part)
+        print(f"{part}: {len(found)} people", flush=True)
+
+
+def _seen(
+    seed: int, index: int, variety: photograph.Variety
+) -> Iterator[tuple[FloatArray, FloatArray, int, NDArray[np.float16]]]:
+    detector = MoveNetDetector()
+    photo = photograph.take(seed, index, variety=variety)
+    image = np.asarray(Image.open(io.BytesIO(photo.jpeg)).convert("RGB"))
+    rng = np.random.default_rng([7, seed, index])
+    coco = [figure.body().landmark(name) for name in COCO_KEYPOINTS]
+    for subject in photo.subjects:
+        shown = (subject.mask > 127).sum() / max(1, subject.alone.sum())
+        placed = subject.posed.landmarks @ subject.place.rotation.T + subject.place.translation
+        true = np.concatenate([photo.lens.project(placed[coco]), np.ones((17, 1))], axis=1)
+        points = detector.detect_near(image, true, rng) if shown >= 0.5 else None
+        head = photo.lens.focal / subject.place.translation[2] * photograph.HEAD
+        if points is not None and match_people([true], [head], [points])[0] is not None:
+            yield points, _towards(subject), index, _maps(image, points, rng)
+
+
+def _towards(subject: photograph.Subject) -> FloatArray:
+    place, pose = subject.place, np.asarray(subject.person.stance.pose)
+    chest = -place.rotation.T @ (place.translation / np.linalg.norm(place.translation))
+    return np.stack([chest, (rotation_matrix(pose[:3]) @ rotation_matrix(pose[3:])).T @ chest])
 
 
 def _directions(person: Rendered) -> FloatArray:
@@ -269,6 +314,11 @@ def main() -> None:
     verb = verbs.add_parser("collect")
     verb.add_argument("cache", type=Path)
     verb.add_argument("folder", type=Path)
+    verb = verbs.add_parser("render")
+    verb.add_argument("cache", type=Path)
+    verb.add_argument("--seed", type=int, required=True)
+    verb.add_argument("--photos", type=int, default=1000)
+    verb.add_argument("--variety", choices=["usual", "wide"], default="wide")
     verb = verbs.add_parser("train")
     verb.add_argument("caches", type=Path, nargs="+")
     verb.add_argument("--output", type=Path, default=image_prior.DATA_FILE)
@@ -278,6 +328,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.verb == "collect":
         collect(arguments.cache, arguments.folder)
+    elif arguments.verb == "render":
+        render(arguments.cache, arguments.seed, arguments.photos, arguments.variety)
     elif arguments.verb == "train":
         train(People.load(arguments.caches), arguments.output)
     else:

@@ -55,6 +55,8 @@ class Build:
     shape: tuple[float, ...] = ()  # standard deviations of the body's own basis
     head_scale: float = 1.0  # head against body, beyond the basis
     neck_stretch: float = 0.0  # metres that the head is lifted
+    head_forward: float = 0.0  # metres that the head is carried before the shoulders
+    trunk_stretch: float = 0.0  # metres that the hips are lower below the chest
     shoulder_width: float = 1.0
     head_axes: tuple[float, float, float] = (1.0, 1.0, 1.0)  # wider, taller, deeper head
     girth: float = 1.0  # depth and width of the torso
@@ -73,6 +75,7 @@ class Stance:
         default_factory=lambda: arm_directions("hanging", -1, None)
     )
     shrug: tuple[float, float] = (0.0, 0.0)  # left, right; positive lifts the shoulder
+    protraction: tuple[float, float] = (0.0, 0.0)  # left, right; positive brings the shoulder forward
     waist: tuple[float, float, float] = (0.0, 0.0, 0.0)  # axis-angle
     hips: tuple[float, float] = (0.0, 0.0)  # flexion left, right
     knees: tuple[float, float] = (0.0, 0.0)
@@ -142,6 +145,8 @@ def warp(points: FloatArray, build: Build) -> FloatArray:
     scaled = pivot + (moved - pivot) * build.head_scale * np.array(build.head_axes)
     moved = head * scaled + (1 - head) * moved
     moved[:, 1] += build.neck_stretch * _step((y + 0.03) / 0.11)
+    moved[:, 2] += build.head_forward * _step((y + 0.06) / 0.16)
+    moved[:, 1] -= build.trunk_stretch * _step((-0.15 - y) / 0.30)
     torso = _step((0.02 - y) / 0.08)
     wide = 1 + (build.shoulder_width - 1) * torso * _step((y + 0.45) / 0.3)
     moved[:, 0] *= wide
@@ -216,6 +221,7 @@ def _chain(model: AnnyBody, joints: FloatArray, stance: Stance) -> tuple[FloatAr
         # Raising an arm lifts the shoulder blade with it: a third of what goes above the horizontal.
         lift = stance.shrug[index] + 0.45 * max(0.0, upper[1] + 0.2)
         swing = 0.25 * upper[2] if upper[2] > 0 else 0.1 * upper[2]
+        swing += stance.protraction[index]
         clavicle = rotation_matrix(np.array([0.0, -sign * swing, sign * lift]))
         local[model.joint(f"{side}_clavicle")] = clavicle
         to_upper = between(clavicle @ (elbow - shoulder), upper)

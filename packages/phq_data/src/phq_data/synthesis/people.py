@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from phq_data.synthesis.paint import Appearance, Pattern
 from phq_data.synthesis.wardrobe import Hair, Outfit
 
 T = TypeVar("T")
+Variety = Literal["usual", "wide"]
+"""Which people and cameras: those of the accuracy series, or wider ones (steep views, other carriage)."""
 
 YAW_LIMIT = np.radians(85.0)
 """How far people turn their head against the chest, neck and head together."""
@@ -36,8 +38,13 @@ class Person:
     seed: int = 0
 
 
-def random_person(rng: np.random.Generator, camera_yaw: float) -> Person:
+def random_person(rng: np.random.Generator, camera_yaw: float, variety: Variety = "usual") -> Person:
     """A person whose chest is seen from `camera_yaw` (radians); many look towards the camera if they can."""
+    person = _usual_person(rng, camera_yaw)
+    return _widened(person, rng, camera_yaw) if variety == "wide" else person
+
+
+def _usual_person(rng: np.random.Generator, camera_yaw: float) -> Person:
     left = _choose(rng, list(figure.ARM_POSES), [8, 6, 2, 2, 2, 2, 1.5, 1, 1, 0.8, 1, 0.5, 0.7, 1.5])
     right = left if rng.random() < 0.6 else _choose(rng, list(figure.ARM_POSES))
     held = _choose(rng, wardrobe.HELD, [12, 1, 1, 1, 1, 1])
@@ -68,6 +75,36 @@ def random_person(rng: np.random.Generator, camera_yaw: float) -> Person:
         held_side=_choose(rng, ["left", "right"]),
         seed=int(rng.integers(2**31)),
     )
+
+
+def _widened(person: Person, rng: np.random.Generator, camera_yaw: float) -> Person:
+    """The person with the carriage and the proportions of real people, and heads turned anywhere.
+
+    Real heads are carried before the shoulders: the craniovertebral angle, tragus over the seventh cervical
+    vertebra, is about 50 degrees, and the body model's is nearly upright. Real trunks are longer: between
+    acromion and greater trochanter lie 0.288 of the height (Drillis and Contini 1966), 0.27 in the model.
+    """
+    pose = neck_and_head(rng, camera_yaw)
+    if rng.random() < 0.4:  # turned away from the camera or to the side, which the usual series seldom shows
+        yaw = rng.uniform(-YAW_LIMIT, YAW_LIMIT) - (pose[1] + pose[4])
+        pose[1], pose[4] = pose[1] + 0.4 * yaw, pose[4] + 0.6 * yaw
+    carriage, nod = rng.normal(np.radians(10), np.radians(9)), rng.normal(0, np.radians(9))
+    pose[0], pose[3] = pose[0] + carriage + 0.4 * nod, pose[3] - carriage + 0.6 * nod
+    stance = replace(
+        person.stance,
+        pose=tuple(pose),
+        waist=tuple(rng.normal((0.03, 0, 0), (0.18, 0.2, 0.1))),
+        protraction=tuple(rng.normal(0, 0.12, 2)),
+        shrug=tuple(rng.normal(0.0, 0.12, 2)),
+    )
+    build = replace(
+        person.build,
+        head_forward=float(rng.normal(0.02, 0.015)),
+        trunk_stretch=float(rng.normal(0.03, 0.02)),
+        neck_stretch=float(rng.normal(0, 0.016)),
+        shoulder_width=float(np.exp(rng.normal(0, 0.07))),
+    )
+    return replace(person, stance=stance, build=build)
 
 
 def neck_and_head(rng: np.random.Generator, camera_yaw: float) -> FloatArray:

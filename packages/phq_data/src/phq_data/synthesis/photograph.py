@@ -19,9 +19,10 @@ from phq_data.arrays import Float32Array, FloatArray
 from phq_data.synthesis import backdrop, figure
 from phq_data.synthesis.draw import Layer, Lens, Light, Place, draw_person
 from phq_data.synthesis.figure import Posed, pose_person
-from phq_data.synthesis.people import Person, parts_of, random_person
+from phq_data.synthesis.people import Person, Variety, parts_of, random_person
 
 PITCH_LIMIT, ROLL_LIMIT = np.radians(40.0), np.radians(15.0)
+WIDE_PITCH_LIMIT = np.radians(65.0)
 HEAD = 0.25
 """Metres from chin to crown: what 'head height' means when people are placed."""
 
@@ -47,18 +48,18 @@ class Photo:
     subjects: list[Subject]
 
 
-def take(seed: int, index: int, backgrounds: Sequence[Path] = ()) -> Photo:
-    """Photo `index` of series `seed`."""
+def take(seed: int, index: int, backgrounds: Sequence[Path] = (), variety: Variety = "usual") -> Photo:
+    """Photo `index` of series `seed` and of a variety."""
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(6)]
     scene, first, second, behind, front, finish = streams
-    lens, places = _arrange(scene, index)
+    lens, places = _arrange(scene, variety)
     light = _light(scene)
     image = backdrop.background(behind, lens.width, lens.height, backgrounds)
     image *= np.float32(scene.uniform(0.7, 1.1))
     drawn: list[tuple[Person, Place, Posed, Layer | None]] = []
     for place, rng in zip(places, (first, second), strict=False):
         yaw, _, _ = cameras.angles(label_of(place))
-        person = random_person(rng, float(yaw))
+        person = random_person(rng, float(yaw), variety)
         parts = parts_of(person)
         posed = pose_person(parts, person.build, person.stance)
         drawn.append((person, place, posed, draw_person(person, parts, posed, place, lens, light)))
@@ -110,9 +111,10 @@ def place_person(
     return Place(turn @ aimed, distance * ray)
 
 
-def _arrange(rng: np.random.Generator, index: int) -> tuple[Lens, list[Place]]:
+def _arrange(rng: np.random.Generator, variety: Variety) -> tuple[Lens, list[Place]]:
     """The lens and where one or two people stand."""
-    long = int(rng.choice([480, 640, 800, 1024, 1280, 1600], p=[0.12, 0.22, 0.24, 0.2, 0.14, 0.08]))
+    shares = [0.3, 0.4, 0.3, 0, 0, 0] if variety == "wide" else [0.12, 0.22, 0.24, 0.2, 0.14, 0.08]
+    long = int(rng.choice([480, 640, 800, 1024, 1280, 1600], p=shares))
     short = round(long / float(rng.choice([1.0, 1.25, 4 / 3, 1.5, 16 / 9], p=[0.1, 0.15, 0.3, 0.3, 0.15])))
     width, height = (short, long) if rng.random() < 0.55 else (long, short)
     pair = rng.random() < 0.2
@@ -130,14 +132,15 @@ def _arrange(rng: np.random.Generator, index: int) -> tuple[Lens, list[Place]]:
         x = _between(rng, 0.16 * unit, width - 0.16 * unit)
         y = _between(rng, 0.30 * unit, height - 0.12 * unit)
     yaw = rng.uniform(-np.pi, np.pi)
-    pitch, roll = _tilt(rng)
+    limit = WIDE_PITCH_LIMIT if variety == "wide" else PITCH_LIMIT
+    pitch, roll = _wide_tilt(rng) if variety == "wide" else _tilt(rng)
     places = [place_person(yaw, pitch, roll, distance, (x, y), lens)]
     if pair:
         side = 1 if x < width / 2 else -1
         apart = rng.uniform(0.28, 0.75) * unit
         ratio = float(np.exp(rng.normal(0, 0.15)))
         pixel = (x + side * apart, y + rng.normal(0, 0.12) * unit)
-        other = np.clip(pitch + rng.normal(0, 0.1), -PITCH_LIMIT, PITCH_LIMIT)
+        other = np.clip(pitch + rng.normal(0, 0.1), -limit, limit)
         lean = np.clip(roll + rng.normal(0, 0.07), -ROLL_LIMIT, ROLL_LIMIT)
         places.append(place_person(rng.uniform(-np.pi, np.pi), other, lean, distance * ratio, pixel, lens))
     return lens, places
@@ -152,6 +155,13 @@ def _tilt(rng: np.random.Generator) -> tuple[float, float]:
     )
     roll = rng.normal(0, np.radians(4)) if rng.random() < 0.65 else rng.uniform(-ROLL_LIMIT, ROLL_LIMIT)
     return float(np.clip(pitch, -PITCH_LIMIT, PITCH_LIMIT)), float(np.clip(roll, -ROLL_LIMIT, ROLL_LIMIT))
+
+
+def _wide_tilt(rng: np.random.Generator) -> tuple[float, float]:
+    """Pitch and roll: every height alike, from a camera on the floor to one under the ceiling."""
+    pitch = rng.normal(np.radians(5), np.radians(14)) if rng.random() < 0.3 else rng.uniform(-1.0, 1.15)
+    roll = rng.normal(0, np.radians(4)) if rng.random() < 0.65 else rng.uniform(-ROLL_LIMIT, ROLL_LIMIT)
+    return float(np.clip(pitch, -WIDE_PITCH_LIMIT, WIDE_PITCH_LIMIT)), float(roll)
 
 
 def _light(rng: np.random.Generator) -> Light:

@@ -109,6 +109,27 @@ class MoveNetDetector:
         detections.sort(key=lambda detection: float(head_centre(detection.keypoints)[0]))
         return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in detections]
 
+    def detect_near(
+        self, image: NDArray[np.uint8], where: FloatArray, rng: np.random.Generator
+    ) -> FloatArray | None:
+        """Keypoints [17, 3] of the person at roughly known keypoints `where` [17, 3], or None: to train on.
+
+        Nobody searches the photo; the region is as far off (`rng`) as one that was found.
+        """
+        nobody = np.zeros((0, 3))
+        for spread in (0.08, 0.0):
+            region = self._upper_region(where, nobody)
+            shift = rng.normal(0, spread, 2) * upper_size(where)
+            centre = np.array([region.x0, region.y0]) + region.side / 2 + shift
+            side = region.side * float(np.exp(rng.normal(0, spread)))
+            region = CropRegion(*(centre - side / 2), side, region.aim + shift / 2)
+            here, there = (self._detect(image, [region], mirrored=flip)[0] for flip in (False, True))
+            found = self._mean(here, there)
+            if not self._passes(found, (image.shape[1], image.shape[0])):
+                return None
+            where = found.keypoints
+        return where
+
     def _examine(
         self,
         image: NDArray[np.uint8],

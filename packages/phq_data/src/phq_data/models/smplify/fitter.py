@@ -23,7 +23,7 @@ from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
 
-CODE_VERSION = 2  # raise it when the same config would give other fits
+CODE_VERSION = 3  # raise it when the same config would give other fits
 CHUNK = 256  # people solved together: bounds memory, not the result
 UNSEEN = 1.0
 """Residual of a person of whom no keypoint is usable."""
