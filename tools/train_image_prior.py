@@ -34,6 +34,7 @@ from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.records import Keypoints, Label, Pose, Record, columns, from_table
 from phq_data.rig import rotation_matrix
 from phq_data.synthesis import figure, photograph
+from phq_data.synthesis.people import Variety
 from phq_data.synthesis.truth import read_truth
 
 FloatArray = NDArray[np.float64]
@@ -103,7 +104,7 @@ def _people(folder: Path) -> Iterator[tuple[FloatArray, FloatArray, int, NDArray
                 yield points, _directions(one), index, _maps(image, points, rng)
 
 
-def render(path: Path, seed: int, photos: int, variety: photograph.Variety) -> None:
+def render(path: Path, seed: int, photos: int, variety: Variety) -> None:
     """Render photos without keeping them; Thunder looks where the people are, a little off.
 
     Five times as fast as `collect`: nobody searches the photo. A stopped run goes on behind its last hundred.
@@ -123,7 +124,7 @@ def render(path: Path, seed: int, photos: int, variety: photograph.Variety) -> N
 
 
 def _seen(
-    seed: int, index: int, variety: photograph.Variety
+    seed: int, index: int, variety: Variety
 ) -> Iterator[tuple[FloatArray, FloatArray, int, NDArray[np.float16]]]:
     detector = MoveNetDetector()
     photo = photograph.take(seed, index, variety=variety)

@@ -96,6 +96,10 @@ _NETWORKS: Mapping[str, Renames] = {
 """Fields of the networks' own settings, by class: old name -> new name."""
 
 
+_LATER: Mapping[str, Any] = {"FitConfig.calibration": ""}
+"""Settings that version 1 did not have: they enter digests only where they differ from their default."""
+
+
 class RenamedWarning(FutureWarning):
     """An old name that is still read; the text says the new one."""
 
@@ -180,6 +184,7 @@ def first_names(value: Any) -> Any:
         return {
             names.get(field.name, field.name): _first_value(kind, field.name, getattr(value, field.name))
             for field in dataclasses.fields(value)
+            if getattr(value, field.name) != _LATER.get(f"{kind}.{field.name}", dataclasses.MISSING)
         }
     if isinstance(value, Mapping):
         return {key: first_names(item) for key, item in value.items()}

@@ -49,15 +49,18 @@ class DetectConfig:
 class FitConfig:
     """The body fitter, and when a person is not worth a fit."""
 
-    model: str = "smplify"
+    model: str = "smplify2"
+    """`smplify2`: for photos. `smplify`: as in PHQ 0.1, which workspaces of that time keep. `3dcrowdnet`."""
     min_head_score: Number = 0.2  # best score among nose, eyes and ears
     min_shoulder_score: Number = 0.2  # of the better shoulder
     max_residual: Number = 0.15  # shoulder breadths; larger fits are rejected
-    # Of smplify alone (see `models.smplify.settings`):
+    # Of smplify and smplify2 alone (see `models.smplify.settings`):
     initializations: Whole = 4  # yaws around the circle that every person is fitted from
     shape_directions: Whole = 5  # of the body; 0 = everybody has the mean shape
     orientation_prior: Literal["image", "keypoints", "none"] = "image"
     """What the orientation prior sees. `image` costs two passes of Thunder a person."""
+    calibration: str = ""
+    """A file of `phq calibrate`: what was learned of your own people. Of smplify2 alone."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def make_app() -> typer.Typer:
     import typer
 
     from phq_data import __version__
-    from phq_data.cli import evaluation, interchange, models, release, report, workspace
+    from phq_data.cli import calibrate, evaluation, interchange, models, release, report, workspace
     from phq_data.command_line import refuse_repeats
 
     app = typer.Typer(
@@ -86,6 +86,7 @@ def make_app() -> typer.Typer:
     report.register(app)
     release.register(app)
     evaluation.register(app)
+    calibrate.register(app)
     models.register(app)
     interchange.register(app)
     workspace.register(app)

@@ -38,6 +38,7 @@ from phq_data.stages.crop import CropError, choose_window
 from phq_data.stages.detect import detect
 from phq_data.stages.fit import fit
 from phq_data.stages.screen import screen
+from phq_data.stages.uncertainty import load_model
 from phq_data.text import shown_name
 
 CUT = 0.04
@@ -285,7 +286,10 @@ def _kept(
         fits, people, [_photo(pixels)], lambda _: pixels, models.segmenter, models.rig, models.template,
         config,
     ).records  # fmt: skip
-    verdicts = screen(portraits, people, config.screen, models.rig, fits=fits).records
+    uncertainty = load_model(config.fit.model, config.fit.calibration)
+    verdicts = screen(
+        portraits, people, config.screen, models.rig, fits=fits, uncertainty=uncertainty
+    ).records
     good = {verdict.portrait_id for verdict in verdicts if verdict.kept}
     names = {portrait.person_id for portrait in portraits if portrait.portrait_id in good}
     return {person.order for person in people if person.person_id in names}

@@ -16,6 +16,7 @@ from phq_data import camera as cameras
 from phq_data.arrays import FloatArray
 from phq_data.evaluation import calibration
 from phq_data.evaluation.accuracy import OCTANTS, PersonError, by_octant
+from phq_data.evaluation.calibrate import Learned
 from phq_data.records import Corner, EncodedImage, Label, Pose, Record, TruePerson, columns, from_table
 from phq_data.rendering.renderer import overlay, render_mesh
 from phq_data.rig import PortraitRig
@@ -122,6 +123,28 @@ def reliability(errors: Sequence[PersonError]) -> bytes:
     right.set_ylim(bottom=0)
     _dress(right, "95th percentile of yaw over the share kept (thresholds)", 15.0)
     return _png(figure, "before the screening; right: what every other check lets pass")
+
+
+def calibration_page(found: Learned) -> bytes:
+    """Errors of people who were held out, before and after a calibration, as PNG."""
+    figure, (left, middle, right) = _figure(1, 3)
+    yaw = np.degrees(np.arctan2(found.truth[:, 0], found.truth[:, 2]))
+    pitch = np.degrees(np.arcsin(np.clip(found.truth[:, 1], -1, 1)))
+    for label, directions, color in (("before", found.before, "#b85b5b"), ("after", found.after, "#31688e")):
+        said = np.degrees(np.arctan2(directions[:, 0], directions[:, 2]))
+        off = (said - yaw + 180) % 360 - 180
+        lift = np.degrees(np.arcsin(np.clip(directions[:, 1], -1, 1))) - pitch
+        left.plot(yaw, off, ".", ms=3, color=color, label=label)
+        middle.plot(pitch, lift, ".", ms=3, color=color)
+        right.plot(np.sort(np.abs(off)), np.linspace(0, 1, len(off)), color=color)
+    left.set(ylim=(-45, 45), xlim=(-180, 180))
+    middle.set(ylim=(-45, 45))
+    right.set(xlim=(0, 30))
+    left.legend(fontsize=7)
+    _dress(left, "yaw error over true yaw, degrees", None)
+    _dress(middle, "pitch error over true pitch, degrees", None)
+    _dress(right, "share of people within a yaw error, degrees", None)
+    return _png(figure, f"{len(found.truth)} people, each labelled with what was learned from others")
 
 
 def worst_sheet(

@@ -10,7 +10,7 @@ from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 
 PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo", "keypoints:FILE")
 SEGMENTERS: tuple[str, ...] = ("selfie", "deeplab")
-BODY_FITTERS: tuple[str, ...] = ("smplify", "3dcrowdnet")
+BODY_FITTERS: tuple[str, ...] = ("smplify2", "smplify", "3dcrowdnet")
 
 
 def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = None) -> PersonDetector:
@@ -48,8 +48,10 @@ def segmenter(name: str = "selfie", *, include_bystanders: bool = False, threads
     return SelfieSegmenter(SelfieConfig(include_bystanders=include_bystanders), threads=threads)
 
 
-def body_fitter(name: str = "smplify", *, config: Any = None) -> BodyFitter:
-    """The body fitter called `name`; `config` is that fitter's own config."""
+def body_fitter(name: str = "smplify2", *, config: Any = None, calibration: str = "") -> BodyFitter:
+    """The body fitter called `name`, with its own `config`; `calibration` is a file for smplify2."""
+    if calibration and name != "smplify2":
+        raise ModelError(f"fit.calibration goes with fit.model=smplify2, not with {name}")
     _check_choice("body fitter", name, BODY_FITTERS)
     if name == "3dcrowdnet":
         _need("paper", "torch", "torchvision")
@@ -62,9 +64,19 @@ def body_fitter(name: str = "smplify", *, config: Any = None) -> BodyFitter:
         arrays = load_body().arrays
         chosen = config if config is not None else CrowdNetConfig(device=best_device())
         return CrowdNetFitter(checkpoint.load(weights), arrays, sha256, chosen)
-    from phq_data.models.smplify import SmplifyConfig, SmplifyFitter
+    from phq_data.models.smplify import Smplify2Config, SmplifyConfig, SmplifyFitter
 
-    fitter: BodyFitter = SmplifyFitter(config if config is not None else SmplifyConfig())
+    usual = SmplifyConfig() if name == "smplify" else Smplify2Config()
+    chosen = config if config is not None else usual
+    fitter: BodyFitter = SmplifyFitter(chosen)
+    if calibration:
+        from phq_data.models import calibration as own
+        from phq_data.models.orientation.image_prior import load_image_prior
+
+        known = own.load(calibration)
+        fitter = SmplifyFitter(
+            known.settings(chosen), image_prior=known.corrected(load_image_prior(chosen.PRIOR))
+        )
     return fitter
 
 

@@ -95,18 +95,19 @@ class Models:
         from phq_data.models import registry
 
         wanted = self._config.fit
-        if wanted.model != "smplify":
+        if wanted.model not in ("smplify", "smplify2"):
             return registry.body_fitter(wanted.model)
-        from phq_data.models.smplify import SmplifyConfig
+        from phq_data.models.smplify import Smplify2Config, SmplifyConfig
 
-        chosen = SmplifyConfig(
+        settings = SmplifyConfig if wanted.model == "smplify" else Smplify2Config
+        chosen = settings(
             initializations=max(1, wanted.initializations),
             shape_directions=wanted.shape_directions,
             orientation_prior_image=wanted.orientation_prior == "image",
         )
         if wanted.orientation_prior == "none":
             chosen = replace(chosen, orientation_prior_weight=0.0)
-        return registry.body_fitter("smplify", config=chosen)
+        return registry.body_fitter(wanted.model, config=chosen, calibration=self._config.fit.calibration)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         with self._lock:

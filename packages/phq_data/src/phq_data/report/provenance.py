@@ -45,7 +45,10 @@ _ROLES = {
 }
 _NETWORKS = {"movenet": ("movenet-multipose", "movenet-thunder"), "selfie": ("selfie",)}
 """Which shipped networks stand behind a model's name."""
-_OWN = {"smplify": ("fits the body mesh to the key points; no network", "Apache-2.0")}
+_OWN = {
+    name: ("fits the body mesh to the key points; no network", "Apache-2.0")
+    for name in ("smplify", "smplify2")
+}
 """Models that are code of PHQ."""
 
 

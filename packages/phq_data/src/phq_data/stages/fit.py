@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,7 @@ STAGE = Stage(
     makes=Fit,
     reads=(Person, Photo),
     item="person_id",
-    made_with=lambda config, models: [config.fit, models.fitter.fingerprint],
+    # A calibration is what is in the file, which the fitter's fingerprint knows, not where it lies.
+    made_with=lambda config, models: [replace(config.fit, calibration=""), models.fitter.fingerprint],
     run=_run,
 )

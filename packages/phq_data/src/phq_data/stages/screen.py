@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from phq_data.config import ScreenConfig
+from phq_data.config import PipelineConfig, ScreenConfig
 from phq_data.images.codecs import PhotoError, decode_struct, encode_image, perceptual_hash
 from phq_data.records import EncodedImage, Fit, Measurements, Person, Portrait, Screened
 from phq_data.rig import PortraitRig
@@ -22,7 +22,7 @@ from phq_data.stages.crop import TIGHTER, LabelledCrop
 from phq_data.stages.mask import inside_photo
 from phq_data.stages.quality import intrusion, laplacian_variance, pixel_scores, rig_evidence
 from phq_data.stages.realign import CANVAS
-from phq_data.stages.uncertainty import WRONG, evidence, load_model
+from phq_data.stages.uncertainty import WRONG, UncertaintyModel, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
@@ -51,11 +51,13 @@ def screen(
     tick: Tick = no_tick,
     *,
     fits: Sequence[Fit] = (),
+    uncertainty: UncertaintyModel | None = None,
 ) -> StageResult[Screened]:
     """A verdict on every portrait, and one outcome each.
 
     `people` are all people of the portraits' photos. With `fits`, the error probability knows how well
     keypoints were explained and what else would explain them; without, it rests on keypoints and label alone.
+    `uncertainty` is the default fitter's unless given.
     """
     by_photo: dict[str, list[Person]] = {}
     for person in people:
@@ -71,7 +73,8 @@ def screen(
             tick()
             continue
         crop, group = LabelledCrop.of(portrait), by_photo.get(portrait.photo_id, [])
-        scores = _scores(portrait, crop, image, mask, group, fit_of.get(portrait.fit_id), rig)
+        fit = fit_of.get(portrait.fit_id)
+        scores = _scores(portrait, crop, image, mask, group, fit, rig, uncertainty or load_model())
         if config.min_laplacian > 0:
             scores = replace(scores, laplacian=laplacian_variance(image, round(CANVAS * TIGHTER)))
         reasons = judge(scores, config)
@@ -125,6 +128,7 @@ def _scores(
     group: Sequence[Person],  # all people of the photo
     fit: Fit | None,
     rig: PortraitRig,
+    uncertainty: UncertaintyModel,
 ) -> Scores:
     person = next((one for one in group if one.person_id == portrait.person_id), None)
     if person is not None:
@@ -136,7 +140,7 @@ def _scores(
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
     pixels = pixel_scores(image, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
-    expected = load_model().assess(
+    expected = uncertainty.assess(
         evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
     )
     return Scores(
@@ -196,7 +200,12 @@ def _overlay(name: str, crop: LabelledCrop, image: NDArray[np.uint8], rig: Portr
 def _run(inputs: Inputs, context: StageContext) -> StageResult[Screened]:
     config, rig = context.config.screen, context.models.rig
     people, fits = inputs.of(Person), inputs.of(Fit)
-    return screen(inputs.of(Portrait), people, config, rig, context.tick, fits=fits)
+    uncertainty = _uncertainty(context.config)
+    return screen(inputs.of(Portrait), people, config, rig, context.tick, fits=fits, uncertainty=uncertainty)
+
+
+def _uncertainty(config: PipelineConfig) -> UncertaintyModel:
+    return load_model(config.fit.model, config.fit.calibration)
 
 
 STAGE = Stage(
@@ -206,6 +215,6 @@ STAGE = Stage(
     makes=Screened,
     reads=(Portrait, Person, Fit),
     item="portrait_id",
-    made_with=lambda config, models: [config.screen, models.rig.digest, load_model().digest],
+    made_with=lambda config, models: [config.screen, models.rig.digest, _uncertainty(config).digest],
     run=_run,
 )

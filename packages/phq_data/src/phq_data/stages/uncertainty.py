@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,15 @@ import numpy as np
 from phq_data.arrays import FloatArray
 from phq_data.compatibility import LABEL_EVIDENCE
 from phq_data.foreign import parse_json
+from phq_data.models import calibration as calibrations
 from phq_data.models.keypoints import head_score
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
 from phq_data.stages.crop import LabelledCrop
 
 DATA_FILE = Path(__file__).parents[1] / "data" / "error_probability.json"
+DATA_FILE_2 = DATA_FILE.with_name("error_probability_2.json")
+"""For labels of smplify2; the other for all others."""
 WRONG = 15.0
 """Degrees of yaw from which on a label is called wrong."""
 
@@ -88,6 +91,13 @@ class UncertaintyModel:
             wrong=column("wrong", table["constant"]["wrong"]),
             error=column("error", table["constant"]["error"]),
         )
+
+    def rescaled(self, scale: float, offset: float, error: float) -> UncertaintyModel:
+        """With log odds times `scale` plus `offset`, and expected errors times `error`."""
+        wrong, expected = self.wrong * scale, self.error.copy()
+        wrong[-1] += offset
+        expected[-1] += np.log(error)
+        return replace(self, wrong=wrong, error=expected)
 
     def assess(self, found: Mapping[str, float]) -> LabelUncertainty:
         """What `evidence` says of a label; what is missing or nan counts as average."""
@@ -158,10 +168,17 @@ def cost_gap(pairs: FloatArray, apart: float) -> float:
     return float(max(0.0, costs.min() - pairs[0, 1])) if len(costs) else float("inf")
 
 
-@lru_cache(maxsize=1)
-def load_model() -> UncertaintyModel:
-    """The shipped model, read once a process."""
-    return UncertaintyModel.load()
+@lru_cache(maxsize=4)
+def load_model(fitter: str = "smplify2", calibration: str = "") -> UncertaintyModel:
+    """The shipped model for a fitter's labels, rescaled by a file of `phq calibrate`; read once a process.
+
+    Raises `CalibrationError`.
+    """
+    model = UncertaintyModel.load(DATA_FILE_2 if fitter == "smplify2" else DATA_FILE)
+    if not calibration:
+        return model
+    own = calibrations.load(calibration)
+    return model.rescaled(own.odds_scale, own.odds_offset, own.error_scale)
 
 
 def known(names: tuple[str, ...], found: Mapping[str, Any]) -> FloatArray:

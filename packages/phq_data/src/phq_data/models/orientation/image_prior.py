@@ -83,17 +83,28 @@ class ImageOrientationPrior:
         apart = np.sum((straight - mirrored) ** 2, axis=-1) / 12
         return (straight + mirrored) / 2, np.sqrt((spread + other) / 2 + apart)
 
-    def _ensemble(self, points: FloatArray, maps: Float32Array) -> tuple[FloatArray, FloatArray]:
-        """(mean directions [N, 2, 3], variances [N, 2])."""
+    def hidden(
+        self,
+        keypoints: FloatArray,  # [N, 17, 3]
+        maps: Float32Array,  # [N, 2, C, 8, 8]
+    ) -> FloatArray:
+        """What the last layer of the first network sees of the square and of its mirror image [N, 2, H]."""
+        turned = np.array(keypoints)
+        turned[:, :USED] = mirror(keypoints)
+        sides = [self._hidden(known(points), maps[:, i], 0) for i, points in enumerate((keypoints, turned))]
+        return np.stack(sides, axis=1).astype(np.float64)
+
+    def _hidden(self, points: FloatArray, maps: Float32Array, e: int) -> Float32Array:
         standard = ((points - self.mean) / self.deviation).astype(np.float32)
         cells = maps.reshape(*maps.shape[:2], -1)  # [N, C, 64]
-        found = []
-        for e in range(len(self.last)):
-            squeezed = _silu(self.squeeze[e].T @ cells + self.squeeze_bias[e][:, None])  # [N, W, 64]
-            hidden = squeezed.reshape(len(maps), -1) @ self.cells[e] + standard @ self.points[e]
-            hidden = _silu(hidden + self.first_bias[e])
-            hidden = _silu(hidden @ self.second[e] + self.second_bias[e])
-            found.append(hidden @ self.last[e] + self.last_bias[e])
+        squeezed = _silu(self.squeeze[e].T @ cells + self.squeeze_bias[e][:, None])  # [N, W, 64]
+        first = squeezed.reshape(len(maps), -1) @ self.cells[e] + standard @ self.points[e]
+        return _silu(_silu(first + self.first_bias[e]) @ self.second[e] + self.second_bias[e])
+
+    def _ensemble(self, points: FloatArray, maps: Float32Array) -> tuple[FloatArray, FloatArray]:
+        """(mean directions [N, 2, 3], variances [N, 2])."""
+        every = range(len(self.last))
+        found = [self._hidden(points, maps, e) @ self.last[e] + self.last_bias[e] for e in every]
         layer = np.stack(found).astype(np.float64)  # [E, N, 8]
         directions = layer[..., :6].reshape(*layer.shape[:2], 2, 3)
         mean = directions.mean(0)
@@ -134,7 +145,7 @@ def _silu(values: Float32Array) -> Float32Array:
     return (values / (1.0 + np.exp(-np.clip(values, -40, 40)))).astype(np.float32)
 
 
-@lru_cache(maxsize=1)
-def load_image_prior() -> ImageOrientationPrior:
-    """The shipped networks, read once a process."""
-    return ImageOrientationPrior.load()
+@lru_cache(maxsize=2)
+def load_image_prior(name: str = DATA_FILE.name) -> ImageOrientationPrior:
+    """Shipped networks by the name of their file, read once a process."""
+    return ImageOrientationPrior.load(DATA_FILE.with_name(name))

@@ -6,6 +6,6 @@ people of a batch and all yaw starts of a person are solved in one vectorised Le
 """
 
 from phq_data.models.smplify.fitter import SmplifyFitter
-from phq_data.models.smplify.settings import SmplifyConfig
+from phq_data.models.smplify.settings import Smplify2Config, SmplifyConfig
 
-__all__ = ["SmplifyConfig", "SmplifyFitter"]
+__all__ = ["Smplify2Config", "SmplifyConfig", "SmplifyFitter"]

@@ -19,11 +19,11 @@ from phq_data.models.orientation.keypoint_prior import KeypointOrientationPrior,
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
 from phq_data.models.smplify.initializations import image_tilt, initial_states, pixels_per_metre
 from phq_data.models.smplify.objective import Objective, Observations, State, observe
-from phq_data.models.smplify.settings import SmplifyConfig
+from phq_data.models.smplify.settings import Smplify2Config, SmplifyConfig
 from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
 
-CODE_VERSION = 3  # raise it when the same config would give other fits
+CODE_VERSION = 2  # raise it when the same config would give other fits
 CHUNK = 256  # people solved together: bounds memory, not the result
 UNSEEN = 1.0
 """Residual of a person of whom no keypoint is usable."""
@@ -46,9 +46,14 @@ class SmplifyFitter:
 
     body = "anny"
 
-    def __init__(self, config: SmplifyConfig | None = None, body: AnnyBody | None = None) -> None:
-        """`body` is the shipped one unless given."""
-        self.config = config or SmplifyConfig()
+    def __init__(
+        self,
+        config: SmplifyConfig | None = None,
+        body: AnnyBody | None = None,
+        image_prior: ImageOrientationPrior | None = None,
+    ) -> None:
+        """Settings for photos, the shipped body and the config's own prior unless others are given."""
+        self.config = config or Smplify2Config()
         self._body = body or load_body()
         offsets = {
             "nose": self.config.nose_offset,
@@ -59,10 +64,11 @@ class SmplifyFitter:
         uses_prior = self.config.orientation_prior_weight > 0
         self.needs_image = uses_prior and self.config.orientation_prior_image
         self._keypoint_prior: KeypointOrientationPrior | None = load_keypoint_prior() if uses_prior else None
-        self._image_prior: ImageOrientationPrior | None = load_image_prior() if self.needs_image else None
+        prior = image_prior or (load_image_prior(self.config.PRIOR) if self.needs_image else None)
+        self._image_prior: ImageOrientationPrior | None = prior if self.needs_image else None
         skeleton = b"".join(array.tobytes() for array in vars(self._skeleton).values())
         self.fingerprint = fingerprint(
-            "smplify", CODE_VERSION, self.config, skeleton=hashlib.sha256(skeleton).hexdigest(),
+            self.config.NAME, CODE_VERSION, self.config, skeleton=hashlib.sha256(skeleton).hexdigest(),
             views=self._keypoint_prior.digest if self._keypoint_prior else "",  # names of version 1
             looks=self._image_prior.digest if self._image_prior else "",
         )  # fmt: skip

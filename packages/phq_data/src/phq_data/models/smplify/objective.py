@@ -19,6 +19,7 @@ from phq_data.arrays import FloatArray
 from phq_data.models.smplify.settings import SmplifyConfig
 from phq_data.models.smplify.skeleton import (
     ANGLES,
+    CHEST,
     COCO_ROWS,
     EXCHANGE,
     POINT_NAMES,
@@ -29,6 +30,10 @@ from phq_data.models.smplify.skeleton import (
 from phq_data.rig import rotation_matrix
 
 ROOT, PLACE, POSE, SHAPE = slice(0, 3), slice(3, 6), slice(6, 6 + ANGLES), slice(6 + ANGLES, None)
+
+
+SIDES = np.array([-1.0, 1.0])
+"""Signs of the shoulder slide: left, right."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ class Objective:
     def project(self, state: State) -> FloatArray:
         """Pixels [M, 9, 2] of the nine points, from the principal point."""
         points, _ = self.skeleton.place(state.angles, state.shape)
+        points[:, CHEST, 2] += self._shoulder_slide(state)[0][:, None] * SIDES
         local = points @ np.swapaxes(state.root, -1, -2) + state.translation[:, None]
         return self.observed.focal[:, None, None] * local[..., :2] / np.maximum(local[..., 2:], 1e-3)
 
@@ -171,6 +177,8 @@ class Objective:
         points, d_points = self.skeleton.place(state.angles, state.shape)
         count, parameters = len(points), 6 + ANGLES + self.skeleton.directions
         translation = state.translation
+        slide, d_root, d_place = self._shoulder_slide(state)
+        points[:, CHEST, 2] += slide[:, None] * SIDES
         local = points @ np.swapaxes(state.root, -1, -2) + translation[:, None]
         d_local = np.empty((count, len(POINT_NAMES), 3, parameters))
         d_local[..., ROOT] = -(state.root[:, None] @ cross_matrix(points))
@@ -179,6 +187,11 @@ class Objective:
         d_local[..., 0, 3] = d_local[..., 1, 4] = depth
         d_local[..., 5] = translation[:, None]
         d_local[..., 6:] = state.root[:, None] @ d_points
+        slid = (
+            state.root[:, None, :, 2] * SIDES[:, None]
+        )  # [M, 2, 3] motion of the shoulders a metre of slide
+        d_local[:, CHEST, :, ROOT] += slid[..., None] * d_root[:, None, None]
+        d_local[:, CHEST, :, 3:5] += slid[..., None] * d_place[:, None, None]
 
         # A point that a wild step put behind the camera must not divide by zero; such steps are refused.
         z = np.maximum(local[..., 2], 1e-3)
@@ -192,6 +205,22 @@ class Objective:
         )
         prior, d_prior = self._priors(state, parameters)
         return error, prior, d_error, d_prior
+
+    def _shoulder_slide(self, state: State) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """How far [M] detectors put the left shoulder behind and the right one before the joint, metres.
+
+        In a view from the side, keypoints leave the joints' centres for the outline: the near shoulder goes
+        to the back, the far one to the chest, which widens narrow shoulders. With derivatives by the root's
+        rotation [M, 3] and by X/Z and Y/Z [M, 2].
+        """
+        towards, _, d_place = camera_direction(state)
+        side, front = towards[:, 0], towards[:, 2]
+        amount, centre, width = self.config.shoulder_slide
+        offset = (front - centre) / width
+        bump = amount * np.exp(-(offset**2))
+        by_direction = np.stack([bump, np.zeros_like(bump), -2 * side * bump * offset / width], axis=-1)
+        by_root = np.einsum("mi,mij->mj", by_direction, cross_matrix(towards))
+        return side * bump, by_root, np.einsum("mi,mij->mj", by_direction, d_place)
 
     def _orientation_prior(self, state: State) -> tuple[FloatArray, FloatArray]:
         """Residuals [M, 6] of the directions and derivatives [M, 6, 12] by root, place, neck and head."""
@@ -221,12 +250,13 @@ class Objective:
         jacobian = np.zeros((count, 22 + self.skeleton.directions, parameters))
         neck, head, waist = (state.angles[:, 3 * i : 3 * i + 3] for i in range(3))
         total, limit = neck + head, np.radians(config.head_limit)
-        spread, difference = np.radians(config.head_turn), np.radians(config.neck_head_difference)
+        spread = np.radians(config.head_turn)
+        rest, difference = (np.radians(angles) for angles in config.neck_against_head())
         eye = np.eye(3)
 
         rows.append(total / spread)
         jacobian[:, 0:3, 6:9] = jacobian[:, 0:3, 9:12] = eye / spread
-        rows.append((neck - head - np.radians(config.neck_forward)) / difference)
+        rows.append((neck - head - rest) / difference)
         jacobian[:, 3:6, 6:9], jacobian[:, 3:6, 9:12] = eye / difference, -eye / difference
         beyond = np.abs(total) > limit
         stiff = np.radians(5.0)
