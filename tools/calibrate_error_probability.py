@@ -40,6 +40,8 @@ RIDGE = 2.0
 SMALLEST = 0.3
 """Degrees; smaller errors are luck."""
 FOLDS = 10
+STEEPEST = 60.0
+"""Degrees of pitch that the rendered people reach: steeper labels are as likely wrong as right."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,6 +53,7 @@ class Labelled(Record):
     fit_id: str
     keypoints: records.Keypoints
     landmark_error: float
+    padding: float
     camera: records.Label
     pose: records.Pose
     window: records.Corner
@@ -78,7 +81,9 @@ def labels(folder: Path, truth: Path) -> tuple[FloatArray, FloatArray]:
         window = Window(*portrait.window.tolist())
         crop = LabelledCrop(from_label(portrait.camera)[0], portrait.pose, window, portrait.size)
         fit = fits[portrait.fit_id]
-        seen = uncertainty.evidence(portrait.keypoints, portrait.landmark_error, coverage, crop, fit)
+        seen = uncertainty.evidence(
+            portrait.keypoints, portrait.landmark_error, coverage, crop, fit, portrait.padding
+        )
         found.append(uncertainty.known(NAMES, seen))
         off.append(error.yaw_deg)
     return np.stack(found), np.array(off)
@@ -133,6 +138,7 @@ def train(workspaces: list[tuple[Path, Path]], output: Path) -> None:
         "made_by": "tools/calibrate_error_probability.py",
         "labels": len(off),
         "wrong_share": round(float(wrong.mean()), 4),
+        "steepest_deg": STEEPEST,
         "evidence": rows,
         "constant": {"wrong": float(fitted[0][-1]), "error": float(fitted[1][-1])},
     }
@@ -170,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("verb", choices=("train", "test"))
     parser.add_argument("pairs", type=Path, nargs="+", metavar="WORKSPACE TRUTH")
-    parser.add_argument("--weights", type=Path, default=uncertainty.DATA_FILE)
+    parser.add_argument("--weights", type=Path, default=uncertainty.DATA_FILE_2)
     arguments = parser.parse_args()
     if len(arguments.pairs) % 2:
         parser.error("workspaces and truth files go in pairs")

@@ -5,6 +5,11 @@
     python tools/train_image_prior.py train CACHE.npz [CACHE.npz ...] (minutes; holds out one in eight)
     python tools/train_image_prior.py test WEIGHTS.safetensors CACHE.npz
 
+The second prior, for photos, goes on from the first with people of wider variety:
+
+    python tools/train_image_prior.py render CACHE --seed 301 --variety wide          (and so on)
+    python tools/train_image_prior.py train --start image_orientation_prior.safetensors CACHE/*.npz
+
 Thunder's features of every detected person are collected from the crop as the fit takes it and from an
 augmented one: light, contrast, color, blur, noise, JPEG, and a square that is a little off. Needs torch.
 Seeds that accuracy is reported on, or the error probability calibrated on, must not be collected.
@@ -43,6 +48,8 @@ COMPONENTS, WIDTH, HIDDEN, MEMBERS = 192, 64, 256, 1
 CHI = 1.538
 """Median length of three normal numbers: what an error over a true standard deviation is."""
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 60, 96, 3e-3, 0.1, 0.1
+MORE_EPOCHS, MORE_RATE = 16, 6e-4
+"""Of a network that goes on from another."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -185,19 +192,11 @@ def _augmented(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
     return np.asarray(altered)
 
 
-def train(people: People, output: Path) -> None:
+def train(people: People, output: Path, start: Path | None) -> None:
     """Fit the ensemble, write it, and print how good it is for people who were held out."""
     out = people.photos % 8 == 0
     held, people = people.take(out), people.take(~out)
-    basis, centre, maps = _components(people.maps)
-    known = image_prior.known(people.keypoints)
-    mean, deviation = known.mean(0), known.std(0) + 1e-2
-    members = [_member(people, maps, mean, deviation, seed) for seed in range(MEMBERS)]
-    arrays = {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
-    arrays |= {name: np.stack([m[name] for m in members]) for name in members[0]}
-    # Components and the first layer are both linear: one matrix.
-    arrays["squeeze"] = (basis[None] @ arrays["squeeze"]).astype(np.float16).astype(np.float32)
-    arrays["squeeze_bias"] = arrays["squeeze_bias"] - centre @ arrays["squeeze"]
+    arrays = _anew(people) if start is None else _continued(people, start)
     _write(output, arrays)
     # Deviations as large as the errors of people who were held out: two factors.
     prediction, deviation = image_prior.ImageOrientationPrior.load(output).predict(
@@ -208,6 +207,28 @@ def train(people: People, output: Path) -> None:
     _write(output, arrays)
     print(f"{output}: {len(people.photos)} people; deviations times {ratio.round(2)}")
     test(output, held)
+
+
+def _anew(people: People) -> dict[str, Any]:
+    basis, centre, maps = _components(people.maps)
+    known = image_prior.known(people.keypoints)
+    mean, deviation = known.mean(0), known.std(0) + 1e-2
+    members = [_member(people, maps, mean, deviation, seed) for seed in range(MEMBERS)]
+    arrays = {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
+    arrays |= {name: np.stack([m[name] for m in members]) for name in members[0]}
+    # Components and the first layer are both linear: one matrix.
+    arrays["squeeze"] = (basis[None] @ arrays["squeeze"]).astype(np.float16).astype(np.float32)
+    arrays["squeeze_bias"] = arrays["squeeze_bias"] - centre @ arrays["squeeze"]
+    return arrays
+
+
+def _continued(people: People, start: Path) -> dict[str, Any]:
+    prior = image_prior.ImageOrientationPrior.load(start)
+    maps = people.maps.reshape(*people.maps.shape[:3], -1)
+    first = {name: array[0] for name, array in vars(prior).items() if name not in ("mean", "deviation")}
+    trained = _member(people, maps, prior.mean, prior.deviation, 0, first)
+    arrays: dict[str, Any] = {"mean": prior.mean, "deviation": prior.deviation}
+    return arrays | {name: array[None] for name, array in trained.items()}
 
 
 def _write(output: Path, arrays: dict[str, Any]) -> None:
@@ -236,9 +257,14 @@ def _components(maps: NDArray[np.float16]) -> tuple[FloatArray, FloatArray, NDAr
 
 
 def _member(
-    people: People, maps: NDArray[np.float32], mean: FloatArray, deviation: FloatArray, seed: int
+    people: People,
+    maps: NDArray[Any],  # [N, 4, K, 64]
+    mean: FloatArray,
+    deviation: FloatArray,
+    seed: int,
+    start: dict[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """One network's arrays, by the names of `image_prior.ImageOrientationPrior`."""
+    """One network's arrays, by the names of `image_prior.ImageOrientationPrior`; from `start`, or anew."""
     import torch
     from torch.nn.functional import dropout, silu
 
@@ -257,11 +283,15 @@ def _member(
     with torch.no_grad():
         weights["last"].mul_(0.1)
         biases["last_bias"][6:] = -1.0
-    groups = [{"params": list(weights.values()), "weight_decay": DECAY},
+    if start is not None:
+        weights = {name: torch.nn.Parameter(torch.tensor(start[name])) for name in weights}
+        biases = {name: torch.nn.Parameter(torch.tensor(start[name])) for name in biases}
+    epochs, rate, decay = (EPOCHS, RATE, DECAY) if start is None else (MORE_EPOCHS, MORE_RATE, 0.0)
+    groups = [{"params": list(weights.values()), "weight_decay": decay},
               {"params": list(biases.values()), "weight_decay": 0.0}]  # fmt: skip
-    optimiser = torch.optim.AdamW(groups, lr=RATE)
-    steps = EPOCHS * len(maps) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    optimiser = torch.optim.AdamW(groups, lr=rate)
+    steps = epochs * len(maps) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     mirrored = np.concatenate(
         [keypoint_prior.mirror(people.keypoints), people.keypoints[:, keypoint_prior.USED :]], axis=1
     )
@@ -280,7 +310,8 @@ def _member(
         )
         said = np.concatenate([keypoint_prior.features(points), prediction], axis=1)
         known = torch.tensor(((said - mean) / deviation).astype("f4"))
-        cells = dropout(torch.from_numpy(maps[rows, which]), DROPOUT)
+        seen = torch.from_numpy(maps[rows, which].astype(np.float32))
+        cells = dropout(seen, DROPOUT) if start is None else seen
         squeezed = silu(weights["squeeze"].T @ cells + biases["squeeze_bias"][:, None])
         hidden = dropout(squeezed.flatten(1), DROPOUT) @ weights["cells"] + known @ weights["points"]
         hidden = dropout(silu(hidden + biases["first_bias"]), DROPOUT)
@@ -323,6 +354,7 @@ def main() -> None:
     verb = verbs.add_parser("train")
     verb.add_argument("caches", type=Path, nargs="+")
     verb.add_argument("--output", type=Path, default=image_prior.DATA_FILE)
+    verb.add_argument("--start", type=Path, help="weights to go on from")
     verb = verbs.add_parser("test")
     verb.add_argument("weights", type=Path)
     verb.add_argument("caches", type=Path, nargs="+")
@@ -332,7 +364,7 @@ def main() -> None:
     elif arguments.verb == "render":
         render(arguments.cache, arguments.seed, arguments.photos, arguments.variety)
     elif arguments.verb == "train":
-        train(People.load(arguments.caches), arguments.output)
+        train(People.load(arguments.caches), arguments.output, arguments.start)
     else:
         test(arguments.weights, People.load(arguments.caches))
 

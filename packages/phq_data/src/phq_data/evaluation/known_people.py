@@ -35,10 +35,11 @@ def known_people(
     """
     config = load_config(workspace)
     if config.fit.model != "smplify2" or config.fit.calibration or config.fit.orientation_prior != "image":
+        chosen = config.fit
         raise OtherFitError(
-            f"the labels of {workspace.url} were made with fit.model={config.fit.model}, "
-            f"fit.orientation_prior={config.fit.orientation_prior} and "
-            f"fit.calibration={config.fit.calibration or 'none'}: what can be calibrated is a workspace built "
+            f"the labels of {workspace.url} were made with fit.model={chosen.model}, "
+            f"fit.orientation_prior={chosen.orientation_prior} and "
+            f"fit.calibration={chosen.calibration or 'none'}: what can be calibrated is a workspace built "
             "with smplify2, image and none"
         )
     wanted = {one.person_id: one for one in errors if one.portrait_id and np.isfinite(one.error_probability)}

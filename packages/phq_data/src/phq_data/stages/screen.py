@@ -141,7 +141,7 @@ def _scores(
     pixels = pixel_scores(image, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
     expected = uncertainty.assess(
-        evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit)
+        evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit, portrait.padding)
     )
     return Scores(
         **asdict(pixels),

@@ -30,6 +30,7 @@ from phq_data.compatibility import LABEL_EVIDENCE
 from phq_data.foreign import parse_json
 from phq_data.models import calibration as calibrations
 from phq_data.models.keypoints import head_score
+from phq_data.models.orientation.keypoint_prior import load_keypoint_prior
 from phq_data.records import Fit
 from phq_data.rig import rotation_matrix
 from phq_data.stages.crop import LabelledCrop
@@ -43,6 +44,7 @@ WRONG = 15.0
 EVIDENCE: tuple[str, ...] = (
     "label_residual", "uncovered", "fit_residual", "head_unseen", "shoulders_unseen", "shoulder_unseen",
     "other_side", "elsewhere", "yaw_open", "prior_std", "prior_angle", "head_turned", "unfinished",
+    "points_std", "points_angle", "hips_unseen", "cut_off",
 )  # fmt: skip
 """The larger, the less certain the label; see `evidence`."""
 VIEW: tuple[str, ...] = ("behind", "sideways", "steep")
@@ -66,6 +68,9 @@ class UncertaintyModel:
     deviation: FloatArray  # [D]
     wrong: FloatArray  # [D + 1] weights of the log odds, constant last
     error: FloatArray  # [D + 1] weights of the logarithm of the median error in degrees, constant last
+    steepest: float = (
+        90.0  # degrees: of labels steeper than all that was measured nobody knows how good they are
+    )
 
     @property
     def digest(self) -> str:
@@ -73,7 +78,8 @@ class UncertaintyModel:
         first = {new: old for old, new in LABEL_EVIDENCE.items()}
         names = [first.get(name, name) for name in self.names]
         numbers = [array.tolist() for array in (self.mean, self.deviation, self.wrong, self.error)]
-        return hashlib.sha256(json.dumps([names, numbers]).encode()).hexdigest()[:16]
+        told = [names, numbers, *([self.steepest] if self.steepest < 90 else [])]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     @classmethod
     def load(cls, path: Path = DATA_FILE) -> UncertaintyModel:
@@ -90,6 +96,7 @@ class UncertaintyModel:
             deviation=column("deviation"),
             wrong=column("wrong", table["constant"]["wrong"]),
             error=column("error", table["constant"]["error"]),
+            steepest=float(table.get("steepest_deg", 90.0)),
         )
 
     def rescaled(self, scale: float, offset: float, error: float) -> UncertaintyModel:
@@ -106,6 +113,8 @@ class UncertaintyModel:
         # Beyond what was ever seen in training, the odds stay where they were there.
         standard = np.append(np.clip(standard, -4.0, 4.0), 1.0)
         odds, error = float(standard @ self.wrong), float(standard @ self.error)
+        if found.get("steep", 0.0) > np.sin(np.radians(self.steepest)):
+            odds = max(odds, 0.0)
         return LabelUncertainty(
             float(1.0 / (1.0 + np.exp(-np.clip(odds, -30, 30)))),
             float(np.radians(np.exp(np.clip(error, -5, 5.2)))),
@@ -118,6 +127,7 @@ def evidence(
     coverage: float,  # share of the label's body that lies on the person
     crop: LabelledCrop,
     fit: Fit | None,
+    padding: float = float("nan"),  # share of the image that lies outside the photo
 ) -> dict[str, float]:
     """What is known of a label, by the names in `EVIDENCE` and `VIEW`; nan where nothing is known."""
     shoulders = np.clip(keypoints[5:7, 2], 0, 1)
@@ -129,12 +139,30 @@ def evidence(
         "head_unseen": 1.0 - min(1.0, head_score(keypoints)),
         "shoulders_unseen": 1.0 - float(shoulders.mean()),
         "shoulder_unseen": 1.0 - float(shoulders.min()),
+        "hips_unseen": 1.0 - float(np.clip(keypoints[11:13, 2].max(), 0, 1)),
+        "cut_off": float(np.sqrt(padding)),
         "head_turned": float(np.arccos(np.clip((np.trace(turned) - 1.0) / 2.0, -1.0, 1.0))),
         "behind": float(-direction[2]),
         "sideways": float(abs(direction[0])),
         "steep": float(abs(direction[1])),
     }
+    found |= _of_points(keypoints, direction)
     return found | (_of_fit(fit, direction) if fit is not None else {})
+
+
+def _of_points(keypoints: FloatArray, direction: FloatArray) -> dict[str, float]:
+    """What the keypoint prior says: it knows exchanged shoulders, and nothing of the image."""
+    directions, deviation = load_keypoint_prior().predict(np.nan_to_num(keypoints)[None])
+    return {
+        "points_std": float(np.log(deviation[0, 0] + 0.01)),
+        "points_angle": _angle(directions[0, 0], direction),
+    }
+
+
+def _angle(towards: FloatArray, direction: FloatArray) -> float:
+    """The root of the angle between two directions: from 5 to 10 degrees means as much as from 40 to 60."""
+    cosine = towards @ direction / max(float(np.linalg.norm(towards)), 1e-6)
+    return float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
 def _of_fit(fit: Fit, direction: FloatArray) -> dict[str, float]:
@@ -149,9 +177,7 @@ def _of_fit(fit: Fit, direction: FloatArray) -> dict[str, float]:
     if fit.orientation_prior is not None:
         towards = fit.orientation_prior[:3]
         found["prior_std"] = float(np.log(fit.orientation_prior[6] + 0.01))
-        cosine = towards @ direction / max(float(np.linalg.norm(towards)), 1e-6)
-        # The root: from 5 to 10 degrees means as much as from 40 to 60.
-        found["prior_angle"] = float(np.sqrt(np.arccos(np.clip(cosine, -1.0, 1.0))))
+        found["prior_angle"] = _angle(towards, direction)
     return found
 
 
