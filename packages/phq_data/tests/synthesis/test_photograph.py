@@ -9,10 +9,11 @@ from PIL import Image
 from phq_data import camera
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.stages.align import camera_on_sphere
-from phq_data.synthesis import figure, people, photograph
+from phq_data.synthesis import figure, people, photograph, wardrobe
 from phq_data.synthesis.draw import Lens
 from phq_data.synthesis.truth import true_people
 
+VARIETIES: tuple[people.Variety, people.Variety] = ("usual", "wide")
 SHOULDERS = [COCO_KEYPOINTS.index(f"{side}_shoulder") for side in ("left", "right")]
 
 
@@ -148,3 +149,32 @@ def test_heads_stay_within_what_necks_can_do_and_follow_the_camera():
     assert total[:, 0].min() >= np.radians(-40) and total[:, 0].max() <= np.radians(45)
     assert np.median(total[:, 1]) > 0.2
     assert np.corrcoef(poses[:, 1], poses[:, 4])[0, 1] > 0.7
+
+
+def test_the_wide_variety_has_steep_views_and_the_carriage_of_real_people():
+    """Drawn as the photos draw them, without rendering: heads before the shoulders, longer trunks."""
+    pitches, carriage, trunk = [], [], []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        pitches.append(photograph._wide_tilt(rng)[0])
+        usual, wide = (people.random_person(np.random.default_rng(seed), 0.4, kind) for kind in VARIETIES)
+        assert wide.hair == usual.hair and wide.appearance == usual.appearance
+        neck, head = wide.stance.pose[0], wide.stance.pose[3]
+        carriage.append((neck - head) - (usual.stance.pose[0] - usual.stance.pose[3]))
+        trunk.append(wide.build.trunk_stretch)
+    assert max(pitches) > np.radians(60) and min(pitches) < np.radians(-50)
+    assert np.radians(14) < np.mean(carriage) < np.radians(26)
+    assert 0.02 < np.mean(trunk) < 0.04
+
+
+def test_a_longer_trunk_lowers_the_hips_and_a_head_is_carried_forward():
+    parts = [wardrobe.dressed_body(wardrobe.Outfit())]
+    body, stance = figure.body(), figure.Stance()
+    plain, changed = (
+        figure.pose_person(parts, build, stance).landmarks
+        for build in (figure.Build(), figure.Build(trunk_stretch=0.03, head_forward=0.02))
+    )
+    moved = changed - plain
+    assert moved[body.landmark("left_hip"), 1] == pytest.approx(-0.03, abs=0.004)
+    assert np.abs(moved[body.landmark("left_shoulder")]).max() < 0.012
+    assert moved[body.landmark("nose"), 2] > 0.005

@@ -106,6 +106,20 @@ def test_detector_is_deterministic_and_speaks_the_protocol(
     np.testing.assert_array_equal(first[0].keypoints, second[0].keypoints)
 
 
+def test_a_person_is_found_near_roughly_known_keypoints(
+    detector: MoveNetDetector, astronaut: np.ndarray
+) -> None:
+    (person,) = detector.detect(astronaut)
+    rough = person.keypoints.copy()
+    rough[:, :2] += np.random.default_rng(1).normal(0, 0.05 * upper_size(person.keypoints), (17, 2))
+    found = detector.detect_near(astronaut, rough, np.random.default_rng(0))
+    assert found is not None
+    away = np.linalg.norm(found[:7, :2] - person.keypoints[:7, :2], axis=1)
+    assert np.median(away) < 0.04 * upper_size(person.keypoints)
+    elsewhere = np.concatenate([np.full((17, 2), 20.0) + rough[:, :2] * 0.05, rough[:, 2:]], axis=1)
+    assert detector.detect_near(astronaut, elsewhere, np.random.default_rng(0)) is None
+
+
 def test_mirrored_photo_gives_mirrored_people(detector: MoveNetDetector, astronaut: np.ndarray) -> None:
     (person,) = detector.detect(astronaut)
     (mirrored,) = detector.detect(np.ascontiguousarray(astronaut[:, ::-1]))
