@@ -48,8 +48,9 @@ COMPONENTS, WIDTH, HIDDEN, MEMBERS = 192, 64, 256, 1
 CHI = 1.538
 """Median length of three normal numbers: what an error over a true standard deviation is."""
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 60, 96, 3e-3, 0.1, 0.1
-MORE_EPOCHS, MORE_RATE = 16, 6e-4
-"""Of a network that goes on from another."""
+MORE_EPOCHS, MORE_RATE, SHARE = 14, 6e-4, 0.7
+"""Of a network that goes on from another, and its share in the mean of both networks' weights: what the first
+learned of many more people is not lost (Wortsman et al. 2022, robust fine-tuning)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -228,7 +229,8 @@ def _continued(people: People, start: Path) -> dict[str, Any]:
     first = {name: array[0] for name, array in vars(prior).items() if name not in ("mean", "deviation")}
     trained = _member(people, maps, prior.mean, prior.deviation, 0, first)
     arrays: dict[str, Any] = {"mean": prior.mean, "deviation": prior.deviation}
-    return arrays | {name: array[None] for name, array in trained.items()}
+    mixed = {name: SHARE * array + (1 - SHARE) * first[name] for name, array in trained.items()}
+    return arrays | {name: array[None] for name, array in mixed.items()}
 
 
 def _write(output: Path, arrays: dict[str, Any]) -> None:

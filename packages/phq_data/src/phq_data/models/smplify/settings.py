@@ -94,6 +94,7 @@ class Smplify2Config(SmplifyConfig):
     """Settings of `SmplifyFitter` for photos: what differs from renders, from the literature or measured."""
 
     NAME: ClassVar[str] = "smplify2"
+    PRIOR: ClassVar[str] = "image_orientation_prior_2.safetensors"
 
     hip: tuple[float, float] = (0.250, 2.4)
     """Hips of photos agree between calibrated cameras within 2 to 3 cm where their score is 0.7 to 0.9."""
@@ -107,6 +108,8 @@ class Smplify2Config(SmplifyConfig):
     """The prior's deviations were measured on renders: on photos it errs more, and keypoints less."""
     upright_pitch: float = 45.0
     """Photos are taken from everywhere: a tighter one draws steep views towards level."""
+    head_turn: tuple[float, float, float] = (25.0, 45.0, 14.0)
+    """Wider, so that a turned head does not draw the chest along."""
     waist_bend: tuple[float, float, float] = (12.0, 15.0, 10.0)
     neck_forward: float = 24.0
     """Nod of the neck minus that of the head at rest. Necks lean forward and heads look level on them: the
