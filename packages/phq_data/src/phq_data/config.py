@@ -41,7 +41,8 @@ class DetectConfig:
     """The person detector."""
 
     model: str = "movenet"
-    flip_tta: bool = True  # movenet: flip test-time augmentation, the mean of the photo and its mirror image
+    # movenet, pose: flip test-time augmentation, the mean of the photo and its mirror image
+    flip_tta: bool = True
     second_pass: bool = True  # movenet: detect again where a proposal had no person
 
 

@@ -150,3 +150,14 @@ def test_names_from_outside_stand_in_the_documents_as_text(maker, releases):
         assert not re.search(r"(?<!\\)`c`", prose), name
     rows = list(csv.DictReader((folder / "attribution.csv").open(encoding="utf-8")))
     assert "<script>x</script> | [a](javascript:b) `c` ＝1;'=2" in {row["author"] for row in rows}
+
+
+def test_models_that_do_not_come_with_phq_are_named_with_their_licenses(maker, releases):
+    """What `phq models add pose` was told goes with every release that is made with it."""
+    terms = {"movenet:1": {"title": "Net", "license": "CC-BY-NC-4.0", "source": "https://example.org/net"}}
+    maker.workspace.write_bytes("models.json", json.dumps(terms).encode())
+    maker.add(maker.photo())
+    build(maker.workspace, releases, "1.0.0", options())
+    assert json.loads((releases / "1.0.0/manifest.json").read_text())["about"]["model_terms"] == terms
+    sheet = (releases / "1.0.0/DATASHEET.md").read_text().replace("\\", "")
+    assert "detector: movenet:1 (Net, license CC-BY-NC-4.0, https://example.org/net)" in sheet

@@ -221,7 +221,7 @@ def _added() -> Iterator[Check]:
     for model, kept in known:
         if kept is not None:
             found = f"{model.title}; {kept.bytes / 1e6:.1f} MB"
-            yield Check("models", model.name, "ok", found, license=model.consequence)
+            yield Check("models", model.name, "ok", found, license=kept.license or model.consequence)
 
 
 def _body() -> Check:

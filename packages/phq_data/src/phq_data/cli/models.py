@@ -49,7 +49,8 @@ def register(app: typer.Typer) -> None:
         for model, kept in known:
             here = "here" if kept else ("on request" if model.url else "bring your file")
             typer.echo(f"  {model.name}: {model.title} [{here}]")
-            typer.echo(f"      {model.license}. {model.consequence}")
+            terms = kept.license if kept and kept.license else model.license
+            typer.echo(f"      {terms}. {model.consequence}")
             typer.echo(f"      from {model.origin}: {model.wanted}")
             if kept:
                 typer.echo(f"      {kept.file}, {_size(kept.bytes)}, sha256 {kept.sha256}")
@@ -66,6 +67,9 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="VPoser 1.0 snapshot, for 3dcrowdnet checkpoints without it.")
         ] = None,
         url: Annotated[str, typer.Option(help="Another address to download from.")] = "",
+        license: Annotated[
+            str, typer.Option(help="License of a pose network's weights, such as Apache-2.0.")
+        ] = "",
     ) -> None:
         """Check a model file and keep it. Without a file, models that may be downloaded are."""
         from phq_data.models import importers
@@ -76,12 +80,14 @@ def register(app: typer.Typer) -> None:
         if file is None:
             importers.download_address(model, url)  # before a bar is shown
         if file is not None:
-            kept = importers.add(name, file, sha256=sha256, vposer=vposer)
+            kept = importers.add(name, file, sha256=sha256, vposer=vposer, license=license)
         else:
-            kept = _download(name, url, sha256)
+            kept = _download(name, url, sha256, license)
         typer.echo(f"added {name}: {kept.file}, {_size(kept.bytes)}, sha256 {kept.sha256}")
         if kept.note:
             typer.echo(kept.note)
+        if kept.description:
+            _say_description(kept, file, license)
 
     @models.command()
     def verify(
@@ -151,7 +157,25 @@ def register(app: typer.Typer) -> None:
         typer.echo(f"wrote {out}: {len(made.vertices):,} vertices, digest {made.digest[:16]}")
 
 
-def _download(name: str, url: str, sha256: str) -> Record:
+def _say_description(kept: Record, file: Path | None, license: str) -> None:
+    """Show what is now known of a pose network, and write it beside the user's file if nothing is there."""
+    from phq_data.files import OutputError, write_text
+    from phq_data.models.pose import description
+
+    typer.echo(kept.description.rstrip())
+    if kept.license == description.UNKNOWN:
+        typer.echo("its license is unknown: add it again with --license when you know it")
+    if file is not None and (license or not description.beside(file).exists()):
+        try:
+            write_text(description.beside(file), kept.description)
+        except OutputError as error:
+            typer.echo(f"{error}; it is kept with the network all the same", err=True)
+        else:
+            typer.echo(f"wrote {description.beside(file)}: correct what is wrong there and add {file} again")
+    typer.echo("phq build --set detect.model=pose uses it")
+
+
+def _download(name: str, url: str, sha256: str, license: str) -> Record:
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     from phq_data.models import importers
@@ -162,6 +186,7 @@ def _download(name: str, url: str, sha256: str) -> Record:
             name,
             url=url,
             sha256=sha256,
+            license=license,
             progress=lambda done, total: shown.update(task, completed=done, total=total or None),
         )
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import shutil
 import zipfile
 from pathlib import Path
 
 from phq_data.errors import ModelError
+from phq_data.files import file_sha256
 from phq_data.weights import store
 from phq_data.weights.catalogue import KnownModel, known_model
 from phq_data.weights.download import Progress, fetch, no_progress
-from phq_data.weights.store import Record
+from phq_data.weights.store import Record, Written
 
 
 def add(
-    name: str, file: str | Path, *, sha256: str = "", vposer: str | Path | None = None, source: str = ""
+    name: str,
+    file: str | Path,
+    *,
+    sha256: str = "",
+    vposer: str | Path | None = None,
+    license: str = "",
+    source: str = "",
 ) -> Record:
     """Check a user's file, convert it where that makes it safe, and keep it.
 
     `sha256`: what the file must have, or begin with, for users who were told. `vposer`: a VPoser snapshot,
-    for a 3DCrowdNet checkpoint without it. `source`: what the record says (default: the file's name).
+    for a 3DCrowdNet checkpoint without it. `license`: of a pose network. `source`: what the record says
+    (default: the file's name).
     Raises `ModelError` and keeps nothing when the file is missing, has another checksum or is another model.
     """
     model = known_model(name)
@@ -30,12 +39,20 @@ def add(
         raise ModelError(f"{what}; {name} wants {model.wanted}")
     if vposer is not None and model.kind != "3dcrowdnet":
         raise ModelError(f"a VPoser snapshot belongs to 3dcrowdnet, not to {model.name}")
-    return store.keep(
-        model, path, lambda stored: _convert(model, path, stored, vposer), source=source, sha256=sha256
-    )
+    if license and model.kind != "pose":
+        raise ModelError(f"the license of {model.name} is known: {model.license}; --license is for pose")
+
+    def write(stored: Path) -> Written:
+        if model.kind == "pose":
+            return _keep_pose(path, stored, license)
+        return Written(note=_convert(model, path, stored, vposer))
+
+    return store.keep(model, path, write, source=source, sha256=sha256)
 
 
-def download(name: str, *, progress: Progress = no_progress, url: str = "", sha256: str = "") -> Record:
+def download(
+    name: str, *, progress: Progress = no_progress, url: str = "", sha256: str = "", license: str = ""
+) -> Record:
     """Bring a model that may be downloaded, and add it. A stopped download goes on when called again.
 
     `url` and `sha256` replace those of the catalogue, for mirrors. Models whose license wants a registration
@@ -46,7 +63,7 @@ def download(name: str, *, progress: Progress = no_progress, url: str = "", sha2
     target = store.root() / ".downloads" / model.stored
     fetch(address, target, sha256 or model.sha256, progress)
     try:
-        return add(name, target, sha256=sha256, source=address)
+        return add(name, target, sha256=sha256, license=license, source=address)
     finally:
         target.unlink(missing_ok=True)
 
@@ -84,6 +101,19 @@ def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | N
         if model.kind == "yolo":
             _check_yolo(path, stored)
     return ""
+
+
+def _keep_pose(path: Path, stored: Path, license: str) -> Written:
+    """Copy a pose network as it is, with its description, completed, and what of it was assumed."""
+    from phq_data.models.pose import description, network
+
+    given = description.read_beside(path)
+    if license:
+        given = dataclasses.replace(given, license=license)
+    shutil.copyfile(path, stored)
+    told, assumed = network.complete(path, file_sha256(stored), given)
+    note = f"assumed: {'; '.join(assumed)}" if assumed else ""
+    return Written(note=note, license=told.license, description=told.to_json())
 
 
 def _check_yolo(path: Path, stored: Path) -> None:

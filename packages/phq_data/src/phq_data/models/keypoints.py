@@ -16,6 +16,7 @@ HEAD = slice(0, 5)  # nose, eyes, ears
 SHOULDERS = slice(5, 7)
 HIPS = slice(11, 13)
 UPPER = slice(0, 7)  # head and shoulders
+MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right exchanged
 
 # How far annotators of one key point disagree, as a share of the person's scale (COCO's own constants).
 SIGMAS = np.array(
@@ -79,6 +80,25 @@ def similarity(first: FloatArray, second: FloatArray, tolerance: float = 2.0) ->
     distance = np.linalg.norm(first[UPPER, :2] - second[UPPER, :2], axis=1)
     likeness = np.exp(-(distance**2) / (2 * (2 * tolerance * SIGMAS[UPPER] * scale) ** 2))
     return float((likeness * weight).sum() / weight.sum())
+
+
+def flip_mean(here: FloatArray, there: FloatArray, agreement: float) -> FloatArray:
+    """Keypoints [17, 3] of one person found in a crop and in its mirror image: the mean of what both see at
+    one place, up to `agreement` of the shoulder breadth apart, and `here` where they see different people.
+
+    Elsewhere the surer one is right, for the left and the right of a pair alike: two shoulders that the
+    detections exchange would meet in the middle.
+    """
+    if similarity(here, there, tolerance=4.0) < 0.5:
+        return here
+    apart = np.linalg.norm(here[:, :2] - there[:, :2], axis=1)
+    far = apart > agreement * upper_size(here)
+    far |= far[MIRROR]
+    surer = there[:, 2] + there[MIRROR, 2] > here[:, 2] + here[MIRROR, 2]
+    share = np.where(far, surer, there[:, 2] / np.maximum(here[:, 2] + there[:, 2], 1e-6))[:, None]
+    places = (1 - share) * here[:, :2] + share * there[:, :2]
+    scores = (here[:, 2] + there[:, 2]) / 2
+    return np.concatenate([places, scores[:, None]], axis=1)
 
 
 def person_box(keypoints: FloatArray, photo_size: tuple[int, int], minimum_score: float = 0.2) -> FloatArray:

@@ -1,12 +1,15 @@
-"""The embedded networks: package data checked against checksums, run on the CPU by ONNX Runtime.
+"""Networks run on the CPU by ONNX Runtime: the embedded ones, checked against checksums, and users' files.
 
-They lie in `data/models/*.onnx` with `checksums.json` beside them. A file is checked before its first use in
-a process.
+The embedded ones lie in `data/models/*.onnx` with `checksums.json` beside them. A file is checked before its
+first use in a process.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,11 +21,14 @@ from numpy.typing import NDArray
 
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
-from phq_data.foreign import parse_json
+from phq_data.foreign import first_line, parse_json, reading
 from phq_data.models import fingerprints
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ .*?\) ")
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,35 @@ def open_session(name: str, threads: int = 1) -> onnxruntime.InferenceSession:
     Parts of a build run side by side, so one thread per network is the default. The result for given
     threads does not depend on what else runs.
     """
-    path = verified_path(name)
+    return _session(verified_path(name), threads)
+
+
+@functools.lru_cache(maxsize=4)
+def open_file(path: Path, sha256: str, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A network in a user's file with that checksum, as `open_session` opens ours.
+
+    Raises `ModelError` when the file has changed, is no network, or keeps its weights in another file, which
+    its checksum would say nothing about.
+    """
+    with reading(path, ModelError, "export the network again, or get another file"):
+        data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError(f"{path} has changed since it was looked at; start again")
+    try:
+        return _session(data, threads, quiet=True)
+    except ModelError:
+        raise
+    except Exception as error:  # every fault has a class of its own in the runtime
+        if "external" in str(error).lower():
+            raise ModelError(
+                f"{path} keeps its weights in another file: put all into one, for example with "
+                "onnx.save(onnx.load(FILE), NEW_FILE)"
+            ) from error
+        raise ModelError(f"{path} is no network that ONNX Runtime can run ({message(error)})") from error
+
+
+def _session(network: Path | bytes, threads: int, *, quiet: bool = False) -> onnxruntime.InferenceSession:
+    """`quiet`: the runtime does not also write on the terminal what it raises."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -113,10 +147,23 @@ def open_session(name: str, threads: int = 1) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
-    options.log_severity_level = 3
+    options.log_severity_level = 4 if quiet else 3
     # A waiting thread must not burn the core that another part could use.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory(prefix="phq-onnx-") as empty:
+        # Where weights outside of the file would be looked for; else in the current folder.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
+        return onnxruntime.InferenceSession(
+            network, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+
+
+def message(error: Exception) -> str:
+    """What the runtime says, without its numbers (`[ONNXRuntimeError] : 1 : FAIL : `) and its own places
+    (`/onnxruntime_src/onnxruntime/core/some.h:7 type function(arguments) `).
+    """
+    said = str(error).split(" : ", 3)[-1]
+    return first_line(ModelError(_PLACE.sub("", said)))
 
 
 def run(name: str, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> dict[str, NDArray[np.float32]]:

@@ -70,6 +70,23 @@ class BodyFit:
     the standard deviations of both, per coordinate; None = no prior."""
 
 
+@dataclass(frozen=True)
+class ModelTerms:
+    """What a model that is not shipped is called, its license, and where it came from."""
+
+    title: str
+    license: str
+    source: str
+
+
+@runtime_checkable
+class LicensedModel(Protocol):
+    """A model with terms of its own, which go with what is made with it."""
+
+    fingerprint: str
+    terms: ModelTerms
+
+
 @runtime_checkable
 class PersonDetector(Protocol):
     """Finds people and their COCO-17 keypoints."""

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from phq_data.errors import ModelError
 from phq_data.models.device import best_device
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 
-PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo", "keypoints:FILE")
+PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo", "keypoints:FILE", "pose", "yolo+pose")
 SEGMENTERS: tuple[str, ...] = ("selfie", "deeplab")
 BODY_FITTERS: tuple[str, ...] = ("smplify2", "smplify", "3dcrowdnet")
 
 
-def person_detector(name: str = "movenet", *, threads: int = 1, config: Any = None) -> PersonDetector:
+_POSE = re.compile(r"(?:(movenet|yolo(?::.+?)?)\+)?pose(?::(.+))?", re.DOTALL)
+
+
+def pose_parts(name: str) -> tuple[str, str] | None:
+    """(who finds the people, file) of a detector with a user's pose network; None for other detectors.
+
+    `yolo:big.pt+pose:rtm.onnx` -> `yolo:big.pt`, `rtm.onnx`; `pose` -> `movenet`, "" (the added network).
+    """
+    match = _POSE.fullmatch(name)
+    return (match[1] or "movenet", match[2] or "") if match else None
+
+
+def person_detector(
+    name: str = "movenet", *, threads: int = 1, config: Any = None, people_config: Any = None
+) -> PersonDetector:
     """The person detector called `name`; `config` is that detector's own config (`MoveNetConfig`, ...).
 
     `yolo` may be followed by weights: `yolo:yolo11x-pose` (`phq models list`) or `yolo:path/to/weights.pt`.
     `keypoints:path/to/keypoints.json` takes keypoints that were found before.
+    `pose` finds people with MoveNet and their keypoints with the network that was added, `pose:FILE.onnx`
+    with the one in the file, `yolo+pose` (with weights or a file behind either) finds the people with YOLO;
+    `config` is then a `PoseConfig`, and `people_config` that of the detector that finds the people.
     """
+    if (parts := pose_parts(name)) is not None:
+        from phq_data.models.pose.detector import PoseDetector
+        from phq_data.models.pose.network import find_network, open_network
+
+        people = person_detector(parts[0], threads=threads, config=people_config)
+        return PoseDetector(people, open_network(*find_network(parts[1]), threads), config)
     kind, _, weights = name.partition(":")
     if kind == "yolo":
         from phq_data.models.yolo import YoloDetector
@@ -84,6 +108,11 @@ def check_files(detector: str, segmenter: str) -> None:
     """`ModelError` when the files or packages that these names need are not there. Loads no network."""
     from phq_data.weights import store
 
+    if (parts := pose_parts(detector)) is not None:
+        from phq_data.models.pose.network import find_network
+
+        find_network(parts[1])
+        detector = parts[0]
     kind, _, weights = detector.partition(":")
     if kind == "yolo":
         from phq_data.models import yolo

@@ -28,7 +28,7 @@ from phq_data.errors import ModelError
 from phq_data.files import file_sha256
 from phq_data.models.device import best_device
 from phq_data.models.fingerprints import fingerprint
-from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson
+from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson, ModelTerms
 
 CODE_VERSION = 1  # raise it when the same config would give other people
 LICENSE_NOTE = (
@@ -58,6 +58,7 @@ class YoloDetector:
         self.config = config or YoloConfig()
         self._model = model
         self._lock = threading.Lock()
+        self.terms = ModelTerms("YOLO pose", "AGPL-3.0", "ultralytics")
         self.fingerprint = fingerprint("yolo", CODE_VERSION, self.config, weights=weights_sha256)
 
     @classmethod

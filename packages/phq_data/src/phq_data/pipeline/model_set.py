@@ -14,14 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.config import PipelineConfig
-from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
+from phq_data.foreign import parse_json
+from phq_data.models.protocols import BodyFitter, LicensedModel, ModelTerms, PersonDetector, Segmenter
 from phq_data.rig import PortraitRig
-from phq_data.workspace import Workspace
+from phq_data.stages.base import Labeller
+from phq_data.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
     from phq_data.models.reference_inputs import ReferenceInputs
 
 T = TypeVar("T")
+TERMS = "models.json"
+"""Where a workspace has the terms of the models that its portraits were made with."""
 
 
 class Models:
@@ -82,14 +86,21 @@ class Models:
         from phq_data.models import registry
 
         wanted = self._config.detect
-        if wanted.model != "movenet":
-            return registry.person_detector(wanted.model)
-        from phq_data.models.movenet.detector import MoveNetConfig
+        parts = registry.pose_parts(wanted.model)
+        people = None
+        if (parts[0] if parts else wanted.model) == "movenet":
+            from phq_data.models.movenet.detector import MoveNetConfig
 
-        config = MoveNetConfig(flip_tta=wanted.flip_tta)
-        if not wanted.second_pass:
-            config = replace(config, second_pass_proposals=0)
-        return registry.person_detector("movenet", config=config)
+            # Where another network finds the keypoints, MoveNet only says who is there: that needs no mean.
+            people = MoveNetConfig(flip_tta=wanted.flip_tta and parts is None)
+            if not wanted.second_pass:
+                people = replace(people, second_pass_proposals=0)
+        if parts is None:
+            return registry.person_detector(wanted.model, config=people)
+        from phq_data.models.pose.detector import PoseConfig
+
+        pose = PoseConfig(flip_tta=wanted.flip_tta)
+        return registry.person_detector(wanted.model, config=pose, people_config=people)
 
     def _make_fitter(self) -> BodyFitter:
         from phq_data.models import registry
@@ -121,6 +132,24 @@ class Models:
 def models_for(config: PipelineConfig) -> Models:
     """The `Models` of a config, shared by all parts that this process runs."""
     return Models(config)
+
+
+def model_terms(models: Labeller) -> dict[str, ModelTerms]:
+    """The terms of those models that are not shipped with PHQ and have their own, by fingerprint."""
+    return {one.fingerprint: one.terms for one in (models.detector,) if isinstance(one, LicensedModel)}
+
+
+def load_terms(workspace: Workspace) -> dict[str, ModelTerms]:
+    """`model_terms` of the last build. Raises `WorkspaceError` when they cannot be read."""
+    if not workspace.exists(TERMS):
+        return {}
+    try:
+        written = parse_json(workspace.read_bytes(TERMS))
+        return {str(name): ModelTerms(**terms) for name, terms in written.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WorkspaceError(
+            f"{workspace.path(TERMS)} is damaged ({error}): build again, which writes it anew"
+        ) from error
 
 
 def load_rig(workspace: Workspace) -> PortraitRig | None:

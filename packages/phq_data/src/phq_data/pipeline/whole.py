@@ -10,6 +10,7 @@ the one before, and its own parts are behind.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections import defaultdict
@@ -24,7 +25,7 @@ from phq_data.foreign import parse_json
 from phq_data.models.registry import check_files
 from phq_data.pipeline import engine
 from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config, recipe
-from phq_data.pipeline.model_set import models_for
+from phq_data.pipeline.model_set import TERMS, model_terms, models_for
 from phq_data.records import Duplicate
 from phq_data.stages.dedup import Candidate, duplicates
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
@@ -197,6 +198,9 @@ def _read_recipes(workspace: Workspace) -> dict[str, Any]:
 def _record(workspace: Workspace, config: PipelineConfig, recipes: Mapping[str, Recipe], rig: bytes) -> None:
     """The recipes last: where they lack, or are the former ones, the parts are seen to be behind."""
     files = {"rig.safetensors": rig, "config.json": config.to_json().encode()}
+    if terms := model_terms(models_for(config)):
+        told = {name: dataclasses.asdict(one) for name, one in terms.items()}
+        files[TERMS] = json.dumps(told, indent=1, sort_keys=True).encode()
     digests = {key: hashlib.sha256(data).hexdigest() for key, data in files.items()}
     files[_RECIPES] = json.dumps({**recipes, _DIGESTS: digests}, indent=1, sort_keys=True).encode()
     for key, data in files.items():

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.foreign import parse_json
 from phq_data.pipeline.engine import load_config
+from phq_data.pipeline.model_set import load_terms
 from phq_data.pipeline.whole import finished
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
@@ -397,6 +398,7 @@ def _about(
         "split_shares": dict(zip(manifests.SPLITS, options.shares.as_tuple(), strict=True)),
         "config": config,
         "models": summary.models,
+        "model_terms": {name: asdict(terms) for name, terms in load_terms(workspace).items()},
         "rig": dict(rig),
         "licenses": summary.licenses,
         "providers": summary.providers,

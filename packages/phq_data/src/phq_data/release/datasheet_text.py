@@ -78,7 +78,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ],
         "annotationsPerItem": f"at least {review['min_votes']}" if manifest.reviewed else "0",
         "annotatorDemographics": ["Not recorded."],
-        "machineAnnotationTools": _tools(summary),
+        "machineAnnotationTools": _tools(manifest, summary),
         "dataBiases": [
             f"Views: {', '.join(f'{name} {count:,}' for name, count in summary.octants.items())}; "
             f"elevation between {pitch.get('p05', 0):.0f} and {pitch.get('p95', 0):.0f} degrees for 90 % "
@@ -139,11 +139,16 @@ def _collection_types(summary: Summary) -> list[str]:
     return sorted({kinds.get(provider, "Web API") for provider in summary.providers})
 
 
-def _tools(summary: Summary) -> list[str]:
+def _tools(manifest: Manifest, summary: Summary) -> list[str]:
+    """The models by role, with the license of those that are not shipped with PHQ."""
+    terms = {
+        name: " (" + ", ".join(filter(None, (one["title"], f"license {one['license']}", one["source"]))) + ")"
+        for name, one in manifest.about.get("model_terms", {}).items()
+    }
     tools: set[str] = set()
     for models in summary.models:
         if isinstance(models, dict):
-            tools |= {f"{role}: {name}" for role, name in models.items()}
+            tools |= {f"{role}: {name}{terms.get(name, '')}" for role, name in models.items()}
         else:
             tools.add(str(models))
     return sorted(tools) or ["unknown"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from phq_data import __version__
 from phq_data.arrays import ImageArray
 from phq_data.files import OutputError, writing
-from phq_data.pipeline.model_set import load_rig
+from phq_data.models.protocols import ModelTerms
+from phq_data.pipeline.model_set import load_rig, load_terms
 from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
@@ -53,7 +54,8 @@ def write_report(workspace: Workspace, out: Path | None = None) -> Path:
     evidence = sheets.evidence(workspace, data.portraits, {card.portrait_id for card in rejected})
 
     folder = page.parent
-    _write(folder, page.name, _html(data, rig, kept, rejected, small, evidence).encode())
+    html = _html(data, rig, load_terms(workspace), kept, rejected, small, evidence)
+    _write(folder, page.name, html.encode())
     for name, content in _sheets(data, kept, rejected).items():
         if content is None:
             (folder / name).unlink(missing_ok=True)
@@ -73,6 +75,7 @@ def report_images(page: Path) -> list[Path]:
 def _html(
     data: ReportData,
     rig: PortraitRig | None,
+    terms: Mapping[str, ModelTerms],
     kept: list[sheets.Card],
     rejected: list[sheets.Card],
     small: dict[str, str],
@@ -119,7 +122,7 @@ def _html(
         small=small,
         shown=shown,
         max_members=MAX_MEMBERS,
-        models=provenance.models(data, rig),
+        models=provenance.models(data, rig, terms),
         sources=provenance.sources(data),
         unknown_licenses=provenance.unknown_licenses(data),
         authors=provenance.authors(data).head(50),

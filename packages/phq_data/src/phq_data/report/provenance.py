@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from phq_data.models import onnx
+from phq_data.models.protocols import ModelTerms
 from phq_data.report.data import ReportData
 from phq_data.rig import PortraitRig
 
@@ -74,8 +76,13 @@ def sources(data: ReportData) -> tuple[SourceCount, ...]:
     return tuple(sorted(counts, key=lambda c: (-c.photos, c.provider, c.license)))
 
 
-def models(data: ReportData, rig: PortraitRig | None) -> tuple[ModelUse, ...]:
-    """The models that the portraits record, with origin and license of those that ship with PHQ."""
+def models(
+    data: ReportData, rig: PortraitRig | None, terms: Mapping[str, ModelTerms]
+) -> tuple[ModelUse, ...]:
+    """The models that the portraits record, with origin and license of those that ship with PHQ.
+
+    `terms` are those of other models, by fingerprint.
+    """
     used: Counter[tuple[str, str]] = Counter()
     for text, count in data.portraits["models"].value_counts().items():
         try:
@@ -100,6 +107,9 @@ def models(data: ReportData, rig: PortraitRig | None) -> tuple[ModelUse, ...]:
         for key, (what, terms) in _OWN.items():
             if name.lower().startswith(key):
                 origin, license = what, terms
+        if name in terms:
+            one = terms[name]
+            origin, license = ", ".join(filter(None, (one.title, one.source))), one.license
         if role in ("rig", "body") and rig is not None:
             origin = rig.metadata.get("origin", "") or rig.metadata.get("source", "") or rig.body
             license = rig.metadata.get("license", "")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from phq_data.errors import ModelError
 
-Kind = Literal["smpl", "3dcrowdnet", "deeplab", "yolo"]
+Kind = Literal["smpl", "3dcrowdnet", "deeplab", "yolo", "pose"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,18 @@ KNOWN: tuple[KnownModel, ...] = (
         consequence=_YOLO_CONSEQUENCE,
         wanted="a .pt file of a pose model with COCO's 17 keypoints",
         stored="yolo-own.pt",
+    ),
+    KnownModel(
+        name="pose",
+        kind="pose",
+        title="a pose network of yours, such as RTMPose, DWPose or ViTPose, for the keypoints",
+        origin="its makers; docs/models.md names some",
+        license="its makers' license, which --license or the JSON beside the file says",
+        consequence=(
+            "PHQ passes on what you say of its license; ask its makers about the photos it was trained on."
+        ),
+        wanted="an .onnx file with a SimCC or heatmap head, and the JSON that describes it if there is one",
+        stored="pose.onnx",
     ),
 )
 

@@ -42,6 +42,17 @@ class Record:
     source_sha256: str
     added: str  # when, UTC
     note: str = ""  # what of the source was left out
+    license: str = ""  # of this file, where the catalogue cannot know it
+    description: str = ""  # what has to be known beside the file: JSON, of models that need it
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is to be recorded of a file that was written."""
+
+    note: str = ""
+    license: str = ""
+    description: str = ""
 
 
 def root() -> Path:
@@ -74,9 +85,9 @@ def records() -> list[tuple[KnownModel, Record | None]]:
 
 
 def keep(
-    model: KnownModel, file: Path, write: Callable[[Path], str], *, source: str = "", sha256: str = ""
+    model: KnownModel, file: Path, write: Callable[[Path], Written], *, source: str = "", sha256: str = ""
 ) -> Record:
-    """Add what `write` makes of a user's file: it writes the path it is given and says what it left out.
+    """Add what `write` makes of a user's file: it writes the path it is given and says what to record.
 
     `sha256`: what the file's must be, or begin with; `source`: what the record says of its origin (default:
     the file's name). Raises `ModelError` and keeps nothing when the checksum is another or `write` fails.
@@ -90,7 +101,7 @@ def keep(
     folder = Path(tempfile.mkdtemp(prefix=f".{model.name}-", dir=root()))
     try:
         stored = folder / model.stored
-        note = write(stored)
+        written = write(stored)
         sha256_stored = file_sha256(stored)
         made = Record(
             name=model.name,
@@ -100,7 +111,7 @@ def keep(
             source=source or file.name,
             source_sha256=found,
             added=datetime.now(UTC).isoformat(timespec="seconds"),
-            note=note,
+            **vars(written),
         )
         (folder / _RECORD).write_text(json.dumps(dataclasses.asdict(made), indent=2) + "\n")
         _put(stored, folder / _RECORD, root() / model.name, made.file)

@@ -8,6 +8,7 @@
     ledger/<stage>/part-00000.parquet    one row an item: kept, rejected or failed
     config.json, recipes.json            the settings that all parts carry, and what they made of the stages
     rig.safetensors                      the rig that the overlays and labels refer to
+    models.json                          license and source of models that are not shipped with PHQ, if any
 
 A part's footer carries the fingerprint of everything it was made from, a digest of its content and one of the
 file (`parquet.sealed`). A stage's

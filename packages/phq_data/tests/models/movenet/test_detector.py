@@ -14,8 +14,8 @@ import skimage.data
 from PIL import Image
 
 from phq_data.models import onnx
-from phq_data.models.keypoints import head_centre, upper_size
-from phq_data.models.movenet.crops import MIRROR, CropRegion, Detection
+from phq_data.models.keypoints import MIRROR, head_centre, upper_size
+from phq_data.models.movenet.crops import CropRegion, Detection
 from phq_data.models.movenet.decode import decode_multipose, decode_thunder
 from phq_data.models.movenet.detector import MoveNetConfig, MoveNetDetector
 from phq_data.models.movenet.heads import loose_heads

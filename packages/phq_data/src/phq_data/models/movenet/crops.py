@@ -12,7 +12,6 @@ from phq_data.arrays import FloatArray
 from phq_data.models.keypoints import UPPER, box_overlap, head_centre, head_score, shoulder_score
 
 CROP = 256  # Thunder's input side
-MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left and right exchanged
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,22 @@ def crop_square(image: NDArray[np.uint8], x: float, y: float, side: float) -> ND
     outside the photo.
     """
     x0, y0, size = whole_square(x, y, side)
+    return crop_rectangle(image, (x0, y0, size, size), (CROP, CROP))
+
+
+def crop_rectangle(
+    image: NDArray[np.uint8],  # [H, W, 3]
+    rectangle: tuple[int, int, int, int],  # x, y, width, height in pixels, also beyond the photo
+    size: tuple[int, int],  # width, height of the result
+) -> NDArray[np.uint8]:
+    """A part of a photo scaled to `size`, black outside the photo."""
+    x0, y0, across, down = rectangle
     height, width = image.shape[:2]
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + size, width), min(y0 + size, height)
-    square = np.zeros((size, size, 3), np.uint8)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + across, width), min(y0 + down, height)
+    part = np.zeros((down, across, 3), np.uint8)
     if right > left and bottom > top:
-        square[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
-    crop = Image.fromarray(square).resize((CROP, CROP), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(crop)
+        part[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
+    return np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def whole_square(x: float, y: float, side: float) -> tuple[int, int, int]:

@@ -21,7 +21,9 @@ from PIL import Image
 from phq_data.arrays import FloatArray
 from phq_data.models import onnx
 from phq_data.models.keypoints import (
+    MIRROR,
     SHOULDERS,
+    flip_mean,
     head_centre,
     head_score,
     keep_best,
@@ -30,7 +32,7 @@ from phq_data.models.keypoints import (
     similarity,
     upper_size,
 )
-from phq_data.models.movenet.crops import MIRROR, CropRegion, Detection, crop_region
+from phq_data.models.movenet.crops import CropRegion, Detection, crop_region
 from phq_data.models.movenet.decode import decode_thunder
 from phq_data.models.movenet.proposals import Proposal, ProposeConfig, propose
 from phq_data.models.protocols import DetectedPerson
@@ -235,22 +237,11 @@ class MoveNetDetector:
         ], refuted
 
     def _mean(self, detection: Detection, mirrored: Detection) -> Detection:
-        """Both detections of one person together: the mean of what they see at one place.
-
-        Elsewhere the surer one is right, for the left and the right of a pair alike: two shoulders that the
-        detections exchange would meet in the middle. It keeps what the person was found by.
-        """
-        if mirrored.missed or similarity(detection.keypoints, mirrored.keypoints, tolerance=4.0) < 0.5:
+        """Both detections of one person together; the result keeps what the person was found by."""
+        if mirrored.missed:
             return detection
-        here, there = detection.keypoints, mirrored.keypoints
-        apart = np.linalg.norm(here[:, :2] - there[:, :2], axis=1)
-        far = apart > self.config.agreement * upper_size(here)
-        far |= far[MIRROR]
-        surer = there[:, 2] + there[MIRROR, 2] > here[:, 2] + here[MIRROR, 2]
-        share = np.where(far, surer, there[:, 2] / np.maximum(here[:, 2] + there[:, 2], 1e-6))[:, None]
-        places = (1 - share) * here[:, :2] + share * there[:, :2]
-        scores = (here[:, 2] + there[:, 2]) / 2
-        return replace(detection, keypoints=np.concatenate([places, scores[:, None]], axis=1))
+        both = flip_mean(detection.keypoints, mirrored.keypoints, self.config.agreement)
+        return replace(detection, keypoints=both)
 
     def _averaged(
         self, image: NDArray[np.uint8], detections: list[Detection], every_head: FloatArray
