@@ -14,6 +14,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`([\w./-]+\.(?:py|md|yaml|toml|json|safetensors))`")
 # Files that programs write into workspaces, releases and runs, or that users and websites have.
 ELSEWHERE = {
+    "Calib.toml",
     "config.json",
     "converted.json",
     "manifest.json",
@@ -24,6 +25,7 @@ ELSEWHERE = {
     "rtmpose-m.json",
     "settings.toml",
     "tdmrep.json",
+    "views.json",
     "withheld.json",
 }
 

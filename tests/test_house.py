@@ -27,7 +27,7 @@ FLOORS = {
         {"foreign"},
         {"command_line", "files", "parquet", "restricted_pickle", "typed_json"},
         {"compatibility", "parquet_limits"},
-        {"camera", "config", "schema"},
+        {"camera", "config", "schema", "views"},
         {"old_schema"},
         {"records", "rig"},
         {"workspace"},

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
+from workspace_fixtures import filled
 
 from phq_data import camera, schema
 from phq_data.bodies.anny import default_rig
@@ -30,17 +31,6 @@ def png(array) -> dict:
     out = io.BytesIO()
     Image.fromarray(array).save(out, "PNG")
     return {"bytes": out.getvalue(), "path": None}
-
-
-def filled(name: str, **values):
-    """A row of table `name` with neutral values in every column not given."""
-    row = {}
-    for field in schema.SCHEMAS[name]:
-        kind = str(field.type)
-        size = getattr(field.type, "list_size", 0)
-        plain = [0.0] * size if size else [] if kind.startswith("list") else "" if kind == "string" else 0
-        row[field.name] = None if field.nullable else plain
-    return {**row, **values}
 
 
 def workspace_of(path, truth, turn: float = 0.0, lose: int = 0) -> Workspace:

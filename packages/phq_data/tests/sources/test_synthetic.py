@@ -19,8 +19,9 @@ from PIL import Image
 from phq_data.schema import SchemaError
 from phq_data.sources import SourceError
 from phq_data.sources.synthetic import SyntheticSource, synthesize
-from phq_data.synthesis import backdrop, photograph
+from phq_data.synthesis import backdrop, multiview, photograph
 from phq_data.synthesis.truth import read_truth
+from phq_data.views import read_views
 
 
 def test_every_photo_has_its_uri_and_a_free_license():
@@ -91,6 +92,27 @@ def test_a_folder_holds_one_series(tmp_path):
     with pytest.raises(SourceError, match="other photos"):
         synthesize(tmp_path / "mine", 1, 8)
     assert (tmp_path / "mine" / "photos" / "holiday.jpg").read_bytes() == b"mine"
+
+
+def test_views_are_written_with_their_cameras_and_go_on_where_they_stopped(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    people = synthesize(out, 1, 5, views=2)
+    views = read_views(out / "views.json")
+    assert [photo.file for photo in views.photos] == ["000000.jpg", "000001.jpg"]
+    assert {photo.instant for photo in views.photos} == {"000000"}
+    assert read_truth(out / "truth.parquet").num_rows == people
+    whole = (out / "photos" / "000001.jpg").read_bytes()
+    (out / "photos" / "000001.jpg").unlink()
+    (out / "views.json").unlink()
+    assert synthesize(out, 1, 5, views=2) == people
+    assert (out / "photos" / "000001.jpg").read_bytes() == whole and read_views(out / "views.json") == views
+    monkeypatch.setattr(multiview, "take_view", lambda *a: pytest.fail("drawn again"))
+    assert synthesize(out, 1, 5, views=2) == people
+    for other in (1, 3):
+        with pytest.raises(SourceError, match="of other views"):
+            synthesize(out, 1, 5, views=other)
+    with pytest.raises(SourceError, match="number of views is 1 to 64, not 65"):
+        synthesize(tmp_path / "many", 1, 5, views=65)
 
 
 def test_two_programs_do_not_mix_their_photos(tmp_path):

@@ -66,6 +66,17 @@ def struct(pixels, name) -> dict:
     return {"bytes": png(pixels), "path": name}
 
 
+def filled(name: str, **values):
+    """A row of table `name` with neutral values in every column not given."""
+    row = {}
+    for column in schema.SCHEMAS[name]:
+        kind = str(column.type)
+        size = getattr(column.type, "list_size", 0)
+        plain = [0.0] * size if size else [] if kind.startswith("list") else "" if kind == "string" else 0
+        row[column.name] = None if column.nullable else plain
+    return {**row, **values}
+
+
 def figure(rig, label, pose, size, background):
     """(picture [S, S, 3], mask [S, S]) of the rig seen by a label."""
     drawn = renderer.render_mesh(rig.posed(pose), rig.faces, *camera.from_label(label), size)

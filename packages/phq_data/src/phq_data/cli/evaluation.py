@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from phq_data.rig import PortraitRig
+    from phq_data.synthesis.people import Variety
+    from phq_data.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +32,14 @@ def synthesize(
         Path | None, typer.Option(help="Folder of your own photos to put behind half of the people.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 = one a core.")] = 0,
+    views: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Calibrated cameras that see each of --count instants: views.json."),
+    ] = 1,
+    variety: Annotated[
+        str,
+        typer.Option(help="usual: the accuracy series; wide: steep views, turned heads, real carriage."),
+    ] = "usual",
 ) -> None:
     """Render photos of people whose camera, pose and mask are known.
 
@@ -39,7 +52,8 @@ def synthesize(
 
     from phq_data.sources.synthetic import synthesize as make
 
-    steps = iter(track(range(count), description="Rendering"))
+    total = count * views
+    steps = iter(track(range(total), description="Rendering"))
     next(steps)
     people = make(
         out,
@@ -47,10 +61,18 @@ def synthesize(
         seed,
         backgrounds=backgrounds,
         jobs=jobs or os.cpu_count() or 1,
+        views=views,
+        variety=_variety(variety),
         on_photo=lambda: next(steps, None),
     )
-    typer.echo(f"{count} photos of {people} people in {out / 'photos'}, the truth in {out / 'truth.parquet'}")
+    typer.echo(f"{total} photos of {people} people in {out / 'photos'}, the truth in {out / 'truth.parquet'}")
     typer.echo(f"next: phq build --workspace DIR {out / 'photos'}")
+
+
+def _variety(name: str) -> Variety:
+    if name == "usual" or name == "wide":
+        return name
+    raise typer.BadParameter(f"--variety is usual or wide, not {name!r}")
 
 
 def accuracy(
@@ -59,6 +81,9 @@ def accuracy(
         str, typer.Option("--workspace", "-w", help="Folder or URL of the built workspace.")
     ] = "",
     truth: Annotated[Path | None, typer.Option(help="truth.parquet of `phq synthesize`.")] = None,
+    views: Annotated[
+        Path | None, typer.Option(help="Calibrated cameras and their photos, JSON: see docs/accuracy.md.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of the table.")
     ] = False,
@@ -67,44 +92,92 @@ def accuracy(
 
     Errors are those of kept portraits: of what would enter a dataset. The table also shows them before
     the screening. Plots and the twenty worst are written to the workspace's folder `accuracy`.
+
+    The truth is that of rendered people (--truth), or what calibrated cameras triangulate that took
+    photos of the same people at the same instants (--views); with both, the two truths are compared.
     """
     if context.invoked_subcommand is not None:
         return
-    if not workspace or truth is None:
-        raise typer.BadParameter("name the workspace and the truth: --workspace DIR --truth truth.parquet")
+    if not workspace or (truth is None and views is None):
+        raise typer.BadParameter(
+            "name the workspace and the truth: --workspace DIR --truth truth.parquet, or --views views.json"
+        )
     import json
 
-    from phq_data.evaluation import accuracy as measures
-    from phq_data.evaluation.report import write_accuracy
-    from phq_data.evaluation.tables import accuracy_table
     from phq_data.rig import PortraitRig
-    from phq_data.synthesis.truth import read_truth
     from phq_data.workspace import Workspace
 
     opened = Workspace.open(workspace)
-    known = read_truth(truth)
     rig = PortraitRig.load(opened.path("rig.safetensors"))
-    errors = measures.measure(opened, known, rig)
-    there = set(opened.table("photos", ["photo_id"])["photo_id"].to_pylist())
+    numbers: dict[str, Any] = {}
+    if truth is not None:
+        numbers |= _against_truth(opened, truth, rig, quiet=as_json)
+    if views is not None:
+        numbers["views"] = _against_views(opened, views, truth, rig, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps(numbers))
+
+
+def _against_truth(workspace: Workspace, truth: Path, rig: PortraitRig, *, quiet: bool) -> dict[str, Any]:
+    """Measure, report and, unless `quiet`, print errors on rendered people; the numbers."""
+    from phq_data.evaluation import accuracy as measures
+    from phq_data.evaluation.report import write_accuracy
+    from phq_data.evaluation.tables import accuracy_table
+    from phq_data.synthesis.truth import read_truth
+
+    known = read_truth(truth)
+    errors = measures.measure(workspace, known, rig)
+    there = set(workspace.table("photos", ["photo_id"])["photo_id"].to_pylist())
     named = set(known["photo_id"].to_pylist())
     if not named <= there:
         typer.echo(
-            f"phq: {len(named & there)} of the {len(named)} photos of {truth} are in {workspace}: only "
+            f"phq: {len(named & there)} of the {len(named)} photos of {truth} are in {workspace.url}: only "
             "they count",
             err=True,
         )
-    written = write_accuracy(opened, truth, known, errors, rig)
-    if as_json:
-        typer.echo(json.dumps(measures.summary(errors)))
-        return
-    typer.echo(accuracy_table(errors))
-    typer.echo("\nThe worst cameras:")
-    for e in measures.worst(errors):
+    written = write_accuracy(workspace, truth, known, errors, rig)
+    if not quiet:
+        typer.echo(accuracy_table(errors))
+        typer.echo("\nThe worst cameras:")
+        for e in measures.worst(errors):
+            typer.echo(
+                f"  photo {e.index:5d} person {e.order}: yaw {e.yaw:6.1f}, true {e.true_yaw:6.1f}; pitch off "
+                f"{e.pitch_deg:4.1f}; {'kept' if e.kept else e.reasons}; {e.portrait_id[:12]}"
+            )
+        typer.echo("\nWritten: " + ", ".join(workspace.path(key) for key in written))
+    return measures.summary(errors)
+
+
+def _against_views(
+    workspace: Workspace, path: Path, truth: Path | None, rig: PortraitRig, *, quiet: bool
+) -> dict[str, Any]:
+    """Measure, report and, unless `quiet`, print errors against calibrated cameras; the numbers."""
+    import json
+
+    from phq_data.evaluation import multiview, multiview_report
+    from phq_data.records import TruePerson, from_table
+    from phq_data.synthesis.truth import read_truth
+    from phq_data.views import read_views
+
+    known = read_views(path)
+    result = multiview.measure(workspace, known)
+    if result.lacking:
         typer.echo(
-            f"  photo {e.index:5d} person {e.order}: yaw {e.yaw:6.1f}, true {e.true_yaw:6.1f}; pitch off "
-            f"{e.pitch_deg:4.1f}; {'kept' if e.kept else e.reasons}; {e.portrait_id[:12]}"
+            f"phq: {len(result.lacking)} of the {len(known.photos)} photos of {path} are not in "
+            f"{workspace.url} and do not count; the first is {result.lacking[0]}",
+            err=True,
         )
-    typer.echo("\nWritten: " + ", ".join(opened.path(key) for key in written))
+    numbers = multiview_report.summary(result)
+    if truth is not None:
+        exact = from_table(TruePerson, read_truth(truth))
+        numbers["agreement"] = multiview_report.agreement(result, exact)
+    written = multiview_report.write(workspace, path, known, result, rig, numbers)
+    if not quiet:
+        typer.echo(multiview_report.table(result))
+        if truth is not None:
+            typer.echo(f"\nTriangulated against exact truth: {json.dumps(numbers['agreement'])}")
+        typer.echo("\nWritten: " + ", ".join(workspace.path(key) for key in written))
+    return numbers
 
 
 def ablate(

@@ -120,6 +120,14 @@ class PersonError:
         """Middle of the octant of the true yaw, one of `OCTANTS`."""
         return OCTANTS[int((self.true_yaw + 202.5) // 45) % 8]
 
+    @property
+    def caption(self) -> str:
+        """What stands below their portrait."""
+        return (
+            f"photo {self.index} person {self.order}: yaw {self.yaw:.0f}, true {self.true_yaw:.0f}; "
+            f"pitch off {self.pitch_deg:.0f}; shoulders {self.shoulder_share:.3f}"
+        )
+
 
 def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[PersonError]:
     """Errors of every scored person of `truth` whose photo is in the workspace.

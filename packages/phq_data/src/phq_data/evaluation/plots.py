@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from phq_data import camera as cameras
-from phq_data.arrays import FloatArray
+from phq_data.arrays import FloatArray, ImageArray
 from phq_data.evaluation import calibration
 from phq_data.evaluation.accuracy import OCTANTS, PersonError, by_octant
 from phq_data.evaluation.calibrate import Learned
@@ -24,7 +24,7 @@ from phq_data.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Portrait(Record):
+class PortraitImage(Record):
     """What is drawn of a portrait."""
 
     table = "portraits"
@@ -48,14 +48,14 @@ _PANELS: tuple[tuple[str, str, float | None], ...] = (
 
 def octants(errors: Sequence[PersonError]) -> bytes:
     """Box plots by octant of yaw, and the shares detected and kept, as PNG."""
-    figure, axes = _figure(3, 3)
+    figure, axes = subplots(3, 3)
     groups = by_octant(errors)
     names = [f"{middle}" for middle in OCTANTS]
     for axis, (field, title, aim) in zip(axes.flat, _PANELS, strict=False):
         values = [_finite([getattr(e, field) for e in groups[middle] if e.kept]) for middle in OCTANTS]
         axis.boxplot([v if len(v) else np.array([np.nan]) for v in values], whis=(5, 95), showfliers=False)
         axis.set_xticks(range(1, 9), names)
-        _dress(axis, title, aim)
+        dress(axis, title, aim)
     shares: tuple[tuple[str, Callable[[PersonError], bool], float | None], ...] = (
         ("detected", lambda e: bool(e.person_id), 0.95),
         ("kept", lambda e: e.kept, None),
@@ -65,13 +65,13 @@ def octants(errors: Sequence[PersonError]) -> bytes:
         counts = [[test(e) for e in groups[middle]] for middle in OCTANTS]
         axis.bar(range(1, 9), [np.mean(c) if c else 0 for c in counts], color="#5b8db8")
         axis.set_xticks(range(1, 9), names)
-        _dress(axis, f"share {title}", aim)
-    return _png(figure, "octant of the true yaw, degrees")
+        dress(axis, f"share {title}", aim)
+    return png(figure, "octant of the true yaw, degrees")
 
 
 def curves(errors: Sequence[PersonError], width: float = 20.0) -> bytes:
     """Median and 95th percentile over the true yaw in a sliding window of `width` degrees, as PNG."""
-    figure, axes = _figure(2, 3)
+    figure, axes = subplots(2, 3)
     yaw = np.array([e.true_yaw for e in errors])
     kept = np.array([e.kept for e in errors], bool)
     grid = np.arange(-180, 181, 5)
@@ -92,13 +92,13 @@ def curves(errors: Sequence[PersonError], width: float = 20.0) -> bytes:
             axis.set_ylim(0, 1.3 * np.percentile(shown, 98))
         axis.set_xticks(range(-180, 181, 45))
         axis.legend(fontsize=7, loc="upper right")
-        _dress(axis, title, aim)
-    return _png(figure, "true yaw, degrees: 0 from the front, 90 from the person's left, 180 from behind")
+        dress(axis, title, aim)
+    return png(figure, "true yaw, degrees: 0 from the front, 90 from the person's left, 180 from behind")
 
 
 def reliability(errors: Sequence[PersonError]) -> bytes:
     """Reliability of the error probability, expected and true errors, what thresholds keep, as PNG."""
-    figure, (left, middle, right) = _figure(1, 3)
+    figure, (left, middle, right) = subplots(1, 3)
     found = calibration.reliability(errors)
     said = [level.predicted for level in found]
     left.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
@@ -108,11 +108,11 @@ def reliability(errors: Sequence[PersonError]) -> bytes:
         left.annotate(f"{level.count}", (said[number], level.wrong), fontsize=6, xytext=place,
                       textcoords="offset points")  # fmt: skip
     left.set(xlim=(0, 1), ylim=(0, 1))
-    _dress(left, "share wrong over error probability (labels)", None)
+    dress(left, "share wrong over error probability (labels)", None)
     middle.plot(said, [level.error for level in found], "o-", ms=3, label="true")
     middle.plot(said, [level.predicted_error for level in found], "s:", ms=3, label="expected")
     middle.legend(fontsize=7)
-    _dress(middle, "median yaw error over error probability, degrees", None)
+    dress(middle, "median yaw error over error probability, degrees", None)
     kept = calibration.thresholds(errors)
     right.plot([at.kept for at in kept], [at.yaw_p95 for at in kept], "o-", ms=3)
     middle.set_ylim(bottom=0)
@@ -121,13 +121,17 @@ def reliability(errors: Sequence[PersonError]) -> bytes:
         right.annotate(f"{at.limit:g}", (at.kept, at.yaw_p95), fontsize=6, xytext=(-6, 6 if above else -10),
                        textcoords="offset points")  # fmt: skip
     right.set_ylim(bottom=0)
-    _dress(right, "95th percentile of yaw over the share kept (thresholds)", 15.0)
-    return _png(figure, "before the screening; right: what every other check lets pass")
+    dress(right, "95th percentile of yaw over the share kept (thresholds)", 15.0)
+    return png(figure, "before the screening; right: what every other check lets pass")
+
+
+Overlay = Callable[[PersonError, ImageArray, PortraitImage], ImageArray]
+"""Draws what is true of a person over their portrait [S, S, 3]."""
 
 
 def calibration_page(found: Learned) -> bytes:
     """Errors of people who were held out, before and after a calibration, as PNG."""
-    figure, (left, middle, right) = _figure(1, 3)
+    figure, (left, middle, right) = subplots(1, 3)
     yaw = np.degrees(np.arctan2(found.truth[:, 0], found.truth[:, 2]))
     pitch = np.degrees(np.arcsin(np.clip(found.truth[:, 1], -1, 1)))
     for label, directions, color in (("before", found.before, "#b85b5b"), ("after", found.after, "#31688e")):
@@ -141,67 +145,81 @@ def calibration_page(found: Learned) -> bytes:
     middle.set(ylim=(-45, 45))
     right.set(xlim=(0, 30))
     left.legend(fontsize=7)
-    _dress(left, "yaw error over true yaw, degrees", None)
-    _dress(middle, "pitch error over true pitch, degrees", None)
-    _dress(right, "share of people within a yaw error, degrees", None)
-    return _png(figure, f"{len(found.truth)} people, each labelled with what was learned from others")
+    dress(left, "yaw error over true yaw, degrees", None)
+    dress(middle, "pitch error over true pitch, degrees", None)
+    dress(right, "share of people within a yaw error, degrees", None)
+    return png(figure, f"{len(found.truth)} people, each labelled with what was learned from others")
 
 
 def worst_sheet(
-    workspace: Workspace, truth: pa.Table, chosen: Sequence[PersonError], rig: PortraitRig, size: int = 224
+    workspace: Workspace, chosen: Sequence[PersonError], truth: Overlay, rig: PortraitRig, size: int = 224
 ) -> bytes:
-    """A sheet of portraits, each beside its label and the true label drawn over it, as JPEG."""
-    known = {(person.photo_id, person.order): person for person in from_table(TruePerson, truth)}
+    """A sheet of portraits, each beside its label and the truth drawn over it, as JPEG."""
     images = _images(workspace, {e.portrait_id for e in chosen})
     tiles = []
     for error in chosen:
         portrait = images.get(error.portrait_id)
         if portrait is not None:
-            tiles.append(_tile(error, portrait, known[(error.photo_id, error.order)], rig, size))
-    across = 3
-    sheet = Image.new(
-        "RGB", (across * (3 * size + 8), max(-(-len(tiles) // across), 1) * (size + 34)), "white"
-    )
+            tiles.append(_tile(error, portrait, truth, rig, size))
+    return jpeg_sheet(tiles, 3, (3 * size + 8, size + 34))
+
+
+def jpeg_sheet(tiles: Sequence[Image.Image], across: int, cell: tuple[int, int]) -> bytes:
+    """Images in rows of `across`, one a cell (width, height), as JPEG."""
+    width, height = cell
+    sheet = Image.new("RGB", (across * width, max(-(-len(tiles) // across), 1) * height), "white")
     for position, tile in enumerate(tiles):
-        sheet.paste(tile, (position % across * (3 * size + 8), position // across * (size + 34)))
+        sheet.paste(tile, (position % across * width, position // across * height))
     out = io.BytesIO()
     sheet.save(out, "JPEG", quality=88)
     return out.getvalue()
 
 
-def true_overlay(
-    image: NDArray[np.uint8], rig: PortraitRig, person: TruePerson, window: FloatArray
-) -> NDArray[np.uint8]:
-    """The rig as the truth has it, over a portrait [S, S, 3] that shows `window` (x, y, side)."""
-    true = person.window
-    share = true[2] / window[2]
-    inner = cameras.INTRINSICS.copy()
-    inner[:2, :2] *= share
-    inner[:2, 2] = (0.5 * true[2] + true[:2] - window[:2]) / window[2]
-    cam2world, _ = cameras.from_label(person.camera)
-    drawn = render_mesh(
-        rig.posed(person.pose), rig.faces, cam2world, inner, len(image), np.array([0.55, 0.8, 0.5])
-    )
+def rendered_truth(truth: pa.Table, rig: PortraitRig) -> Overlay:
+    """Draws the rig as the truth of rendered people has it."""
+    known = {(person.photo_id, person.order): person for person in from_table(TruePerson, truth)}
+
+    def draw(error: PersonError, image: ImageArray, portrait: PortraitImage) -> ImageArray:
+        person = known[(error.photo_id, error.order)]
+        true, window = person.window, portrait.window
+        inner = cameras.INTRINSICS.copy()
+        inner[:2, :2] *= true[2] / window[2]
+        inner[:2, 2] = (0.5 * true[2] + true[:2] - window[:2]) / window[2]
+        cam2world, _ = cameras.from_label(person.camera)
+        return _laid_over(image, rig, person.pose, cam2world, inner)
+
+    return draw
+
+
+def camera_truth(labels: Mapping[tuple[str, int], FloatArray], rig: PortraitRig) -> Overlay:
+    """Draws the rig in the label's own pose, but seen by the true camera [4, 4] of (photo_id, order)."""
+
+    def draw(error: PersonError, image: ImageArray, portrait: PortraitImage) -> ImageArray:
+        cam2world = labels[error.photo_id, error.order]
+        return _laid_over(image, rig, portrait.pose, cam2world, cameras.INTRINSICS)
+
+    return draw
+
+
+def _laid_over(
+    image: ImageArray, rig: PortraitRig, pose: FloatArray, cam2world: FloatArray, inner: FloatArray
+) -> ImageArray:
+    drawn = render_mesh(rig.posed(pose), rig.faces, cam2world, inner, len(image), np.array([0.55, 0.8, 0.5]))
     alpha = drawn.rgba[..., 3:] * np.float32(0.6 / 255)
     return np.asarray(np.round(image * (1 - alpha) + drawn.rgba[..., :3] * alpha), np.uint8)
 
 
 def _tile(
-    error: PersonError, portrait: _Portrait, person: TruePerson, rig: PortraitRig, size: int
+    error: PersonError, portrait: PortraitImage, truth: Overlay, rig: PortraitRig, size: int
 ) -> Image.Image:
     opened = Image.open(io.BytesIO(portrait.image.bytes)).convert("RGB").resize((size, size))
     image = np.asarray(opened)
     ours = overlay(image, rig, portrait.camera, portrait.pose)
-    theirs = true_overlay(image, rig, person, portrait.window)
+    theirs = truth(error, image, portrait)
     tile = Image.new("RGB", (3 * size, size + 30), "white")
     tile.paste(Image.fromarray(np.concatenate([image, ours, theirs], axis=1)), (0, 0))
     draw = ImageDraw.Draw(tile)
-    draw.text(
-        (3, size + 2),
-        f"photo {error.index} person {error.order}: yaw {error.yaw:.0f}, true {error.true_yaw:.0f}; "
-        f"pitch off {error.pitch_deg:.0f}; shoulders {error.shoulder_share:.3f}",
-        fill="black",
-    )
+    draw.text((3, size + 2), error.caption, fill="black")
     verdict = "kept" if error.kept else f"rejected: {error.reasons}"
     draw.text(
         (3, size + 15),
@@ -211,18 +229,19 @@ def _tile(
     return tile
 
 
-def _images(workspace: Workspace, wanted: set[str]) -> dict[str, _Portrait]:
-    found: dict[str, _Portrait] = {}
+def _images(workspace: Workspace, wanted: set[str]) -> dict[str, PortraitImage]:
+    found: dict[str, PortraitImage] = {}
     for part in workspace.parts("tables/portraits"):
         ids = workspace.read_part("tables/portraits", part, ["portrait_id"])["portrait_id"].to_pylist()
         rows = [i for i, name in enumerate(ids) if name in wanted]
         if rows:
-            table = workspace.read_part("tables/portraits", part, columns(_Portrait)).take(rows)
-            found |= {one.portrait_id: one for one in from_table(_Portrait, table)}
+            table = workspace.read_part("tables/portraits", part, columns(PortraitImage)).take(rows)
+            found |= {one.portrait_id: one for one in from_table(PortraitImage, table)}
     return found
 
 
-def _figure(rows: int, columns: int) -> tuple[Any, Any]:
+def subplots(rows: int, columns: int) -> tuple[Any, Any]:
+    """A figure and its axes, for files alone."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -231,7 +250,8 @@ def _figure(rows: int, columns: int) -> tuple[Any, Any]:
     return pyplot.subplots(rows, columns, figsize=(4.6 * columns, 2.9 * rows), layout="constrained")
 
 
-def _dress(axis: Any, title: str, aim: float | None) -> None:
+def dress(axis: Any, title: str, aim: float | None) -> None:
+    """Title, small numbers, a grid, and the aim as a line."""
     axis.set_title(title, fontsize=9)
     axis.tick_params(labelsize=7)
     axis.grid(alpha=0.25)
@@ -239,7 +259,8 @@ def _dress(axis: Any, title: str, aim: float | None) -> None:
         axis.axhline(aim, color="#c44e52", linewidth=0.8, linestyle="--")
 
 
-def _png(figure: Any, below: str) -> bytes:
+def png(figure: Any, below: str) -> bytes:
+    """The finished figure as PNG."""
     from matplotlib import pyplot
 
     figure.supxlabel(below, fontsize=9)

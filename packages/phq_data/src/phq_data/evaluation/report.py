@@ -37,7 +37,9 @@ def write_accuracy(
         "accuracy/octants.png": plots.octants(errors),
         "accuracy/curves.png": plots.curves(errors),
         "accuracy/reliability.png": plots.reliability(errors),
-        "accuracy/worst.jpg": plots.worst_sheet(workspace, truth, accuracy.worst(errors), rig),
+        "accuracy/worst.jpg": plots.worst_sheet(
+            workspace, accuracy.worst(errors), plots.rendered_truth(truth, rig), rig
+        ),
     }
     for key, data in written.items():
         workspace.write_bytes(key, data)

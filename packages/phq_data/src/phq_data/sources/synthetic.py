@@ -19,6 +19,8 @@ from phq_data import records
 from phq_data.files import file_sha256, write_text, writing
 from phq_data.process_pool import end_with_parent
 from phq_data.sources import Provenance, SourceError, SourceFile
+from phq_data.synthesis.people import Variety
+from phq_data.views import write_views
 
 RIGHTS = Provenance(
     title="Synthetic portrait",
@@ -67,9 +69,15 @@ def synthesize(
     *,
     backgrounds: str | Path | None = None,
     jobs: int = 1,
+    views: int = 1,
+    variety: Variety = "usual",
     on_photo: Callable[[], object] = lambda: None,
 ) -> int:
     """Write `count` photos to OUT/photos and their truth to OUT/truth.parquet; the number of people.
+
+    `variety` says which people and cameras: those of the accuracy series, or wider ones (`synthesis.people`).
+    With `views` of 2 and more they are `count` instants, each seen by that many calibrated cameras
+    (OUT/views.json), instant by instant.
 
     `backgrounds` is a folder of the user's own photos; half of the images then show one behind the person,
     and they carry no license, since we know none. Truth is written last: while there is none, the photos are
@@ -79,6 +87,7 @@ def synthesize(
     import pyarrow as pa
     from filelock import FileLock, Timeout
 
+    from phq_data.synthesis.multiview import MAX_VIEWS, views_of
     from phq_data.synthesis.truth import read_truth, write_truth
 
     if count < 1 or not 0 <= seed <= LARGEST_SEED:
@@ -86,13 +95,18 @@ def synthesize(
             f"the number of photos starts at 1, the seed at 0 and ends at {LARGEST_SEED}, "
             f"got {count} and {seed}"
         )
+    if not 1 <= views <= MAX_VIEWS:
+        raise SourceError(f"the number of views is 1 to {MAX_VIEWS}, not {views}")
+    instants, count = count, count * views
     target = Path(out)
     photos, parts = target / "photos", target / "parts"
     behind = _photos_in(Path(backgrounds)) if backgrounds is not None else []
     try:
         photos.mkdir(parents=True, exist_ok=True)
         with FileLock(target / ".lock", timeout=0):
-            _claim(target, seed, behind)
+            _claim(target, seed, behind, views, variety)
+            if views > 1:
+                write_views(target / "views.json", views_of(seed, instants, views))
             if known := _finished(target, count):
                 shutil.rmtree(parts, ignore_errors=True)
                 for _ in range(count):
@@ -101,7 +115,7 @@ def synthesize(
             (target / "truth.parquet").unlink(missing_ok=True)
             parts.mkdir(exist_ok=True)
             (photos / "rights.json").write_text(json.dumps(_rights(behind), indent=2))
-            work = partial(_one, photos, parts, seed, behind)
+            work = partial(_one, photos, parts, seed, behind, views, variety)
             if jobs <= 1:
                 for index in range(count):
                     work(index)
@@ -128,10 +142,11 @@ def _rights(behind: Sequence[Path]) -> dict[str, str]:
     return {key: value for key, value in vars(RIGHTS).items() if value is not None}
 
 
-def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
+def _claim(target: Path, seed: int, behind: Sequence[Path], views: int, variety: Variety) -> None:
     """Remember whose photos `target` holds. Raises `SourceError` if it holds others."""
     digests = [[path.name, file_sha256(path)] for path in behind]
     series = {"seed": seed, "backgrounds": digests}
+    series |= ({"views": views} if views > 1 else {}) | ({"variety": variety} if variety != "usual" else {})
     note = target / "series.json"
     if note.exists() or any((target / "photos").glob("*.jpg")):
         try:
@@ -140,8 +155,8 @@ def _claim(target: Path, seed: int, behind: Sequence[Path]) -> None:
             same = False
         if not same:
             raise SourceError(
-                f"{target} holds other photos, of another seed or with other backgrounds: choose another "
-                "folder, or delete this one"
+                f"{target} holds other photos, of another seed, variety, other views or backgrounds: "
+                "choose another folder, or delete this one"
             )
         return
     _check(behind)
@@ -193,8 +208,17 @@ def _part(parts: Path, index: int) -> Path:
     return parts / f"{index:06d}.parquet"
 
 
-def _one(photos: Path, parts: Path, seed: int, behind: Sequence[Path], index: int) -> None:
+def _one(
+    photos: Path,
+    parts: Path,
+    seed: int,
+    behind: Sequence[Path],
+    views: int,
+    variety: Variety,
+    index: int,
+) -> None:
     """Take, write and describe one photo, unless that was done."""
+    from phq_data.synthesis.multiview import take_view
     from phq_data.synthesis.photograph import take
     from phq_data.synthesis.truth import true_people, write_truth
 
@@ -202,7 +226,10 @@ def _one(photos: Path, parts: Path, seed: int, behind: Sequence[Path], index: in
     if path.exists() and _part(parts, index).exists():
         return
     try:
-        photo = take(seed, index, behind)
+        if views == 1:
+            photo = take(seed, index, behind, variety)
+        else:
+            photo = take_view(seed, index, views, behind, variety)
     except OSError as error:
         raise SourceError(
             f"a background photo cannot be read ({error}): take it out of the folder"

@@ -13,6 +13,7 @@ from phq_data.rendering.renderer import vertex_normals
 from phq_data.synthesis import paint
 from phq_data.synthesis.figure import Part, Posed, arm_parameter, body
 from phq_data.synthesis.people import Person
+from phq_data.views import distorted
 
 SHADOW_MAP = 256
 """Pixels a side of the image that the main lamp sees."""
@@ -20,16 +21,18 @@ SHADOW_MAP = 256
 
 @dataclass(frozen=True)
 class Lens:
-    """The photo's pinhole camera."""
+    """The photo's camera: a pinhole and a lens."""
 
     width: int
     height: int
     focal: float  # pixels; the principal point is the image's middle
+    distortion: tuple[float, ...] = ()  # OpenCV's; straight edges of triangles stay straight
 
     def project(self, points: FloatArray) -> FloatArray:
         """Pixels [N, 2] of points [N, 3] of the camera frame (x right, y down, z forward)."""
         z = np.maximum(points[:, 2:], 1e-6)
-        return points[:, :2] / z * self.focal + (self.width / 2, self.height / 2)
+        seen = distorted(points[:, :2] / z, self.distortion)
+        return np.asarray(seen * self.focal + (self.width / 2, self.height / 2))
 
 
 @dataclass(frozen=True)

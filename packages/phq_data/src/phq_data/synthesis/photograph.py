@@ -53,13 +53,27 @@ def take(seed: int, index: int, backgrounds: Sequence[Path] = (), variety: Varie
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(6)]
     scene, first, second, behind, front, finish = streams
     lens, places = _arrange(scene, variety)
-    light = _light(scene)
+    light = random_light(scene)
+    people = [
+        (random_person(rng, float(cameras.angles(label_of(place))[0]), variety), place)
+        for place, rng in zip(places, (first, second), strict=False)
+    ]
+    return shoot(lens, people, light, (scene, behind, front, finish), backgrounds)
+
+
+def shoot(
+    lens: Lens,
+    people: Sequence[tuple[Person, Place]],
+    light: Light,
+    streams: tuple[np.random.Generator, np.random.Generator, np.random.Generator, np.random.Generator],
+    backgrounds: Sequence[Path] = (),
+) -> Photo:
+    """The photo of people who stand there; random numbers for the scene, background, occluder and camera."""
+    scene, behind, front, finish = streams
     image = backdrop.background(behind, lens.width, lens.height, backgrounds)
     image *= np.float32(scene.uniform(0.7, 1.1))
     drawn: list[tuple[Person, Place, Posed, Layer | None]] = []
-    for place, rng in zip(places, (first, second), strict=False):
-        yaw, _, _ = cameras.angles(label_of(place))
-        person = random_person(rng, float(yaw), variety)
+    for person, place in people:
         parts = parts_of(person)
         posed = pose_person(parts, person.build, person.stance)
         drawn.append((person, place, posed, draw_person(person, parts, posed, place, lens, light)))
@@ -164,8 +178,8 @@ def _wide_tilt(rng: np.random.Generator) -> tuple[float, float]:
     return float(np.clip(pitch, -WIDE_PITCH_LIMIT, WIDE_PITCH_LIMIT)), float(roll)
 
 
-def _light(rng: np.random.Generator) -> Light:
-    """One lamp from somewhere above or beside, and light from everywhere."""
+def random_light(rng: np.random.Generator) -> Light:
+    """One lamp from somewhere above or beside, and light from everywhere, in a frame whose y points down."""
     azimuth, height = rng.normal(0, 1.2), rng.uniform(-0.15, 1.2)
     towards = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)])
     warm = rng.normal(0, 0.10)
