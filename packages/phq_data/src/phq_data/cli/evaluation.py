@@ -66,7 +66,8 @@ def accuracy(
     """Compare the cameras, poses, windows and masks of a workspace with the truth.
 
     Errors are those of kept portraits: of what would enter a dataset. The table also shows them before
-    the screening. Plots and the twenty worst are written to the workspace's folder `accuracy`.
+    the screening. Plots and the twenty worst are written to the workspace's folder `accuracy`. A workspace
+    that is not finished, or being built, is refused: its parts would be measured together.
     """
     if context.invoked_subcommand is not None:
         return
@@ -77,6 +78,7 @@ def accuracy(
     from phq_data.evaluation import accuracy as measures
     from phq_data.evaluation.report import write_accuracy
     from phq_data.evaluation.tables import accuracy_table
+    from phq_data.pipeline.whole import finished
     from phq_data.rig import PortraitRig
     from phq_data.synthesis.truth import read_truth
     from phq_data.workspace import Workspace
@@ -84,7 +86,8 @@ def accuracy(
     opened = Workspace.open(workspace)
     known = read_truth(truth)
     rig = PortraitRig.load(opened.path("rig.safetensors"))
-    errors = measures.measure(opened, known, rig)
+    with finished(opened):
+        errors = measures.measure(opened, known, rig)
     there = set(opened.table("photos", ["photo_id"])["photo_id"].to_pylist())
     named = set(known["photo_id"].to_pylist())
     if not named <= there:
