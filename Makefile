@@ -86,8 +86,8 @@ test-numerics: setup ## Numerical tests with the CPU kernels of other processors
 chaos: setup ## Kill programs, flip bits, count what is lost (KILLS=3 FLIPS=20 SEED=0; JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.chaos --kills $(or $(KILLS),3) --flips $(or $(FLIPS),20) --seed $(or $(SEED),0) $(if $(JSON),--json)
 
-fuzz: setup ## Fuzz: damage input files at random, read them; no traceback, hang or waste of memory (SECONDS=600, SEED=0; JSON=1 for one JSON line)
-	$(RUN)/python -m benchmarks.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) $(if $(JSON),--json)
+fuzz: setup ## Fuzz: damage input files at random, read them; no traceback, hang or waste of memory (SECONDS=600, SEED=0, INPUTS=100000 to stop there, JOBS=2 side by side; JSON=1 for one JSON line)
+	$(RUN)/python -m benchmarks.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0) $(if $(INPUTS),--inputs $(INPUTS)) --jobs $(or $(JOBS),1) $(if $(JSON),--json)
 
 test-pythons: ## test-fast with every Python of 3.11 to 3.13 that is here
 	UV="$(UV)" PYTHON="$(PYTHON)" JOBS=$(JOBS) tools/test_pythons.sh

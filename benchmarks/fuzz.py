@@ -8,12 +8,15 @@ input that fails is kept in a folder and shown with the command that reads it ag
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import logging
 import multiprocessing
 import random
 import resource
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -23,14 +26,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz_targets import Target, targets
+from benchmarks.fuzz_target import Target
+from benchmarks.fuzz_targets import targets
 from phq_data.errors import PhqError
 
 SECONDS = 10.0
 """For one input; longer is a hang."""
 MEMORY = 2 << 30
 """Bytes that reading may take on top of what the process has before it."""
-_CHUNK = 50  # inputs of a kind, before it is the next one's turn
+_FIRST, _CHUNK = 25, 200  # inputs of a kind before it is the next one's turn: in the first round, later
+_FORK = multiprocessing.get_context("fork")
 
 
 @dataclass
@@ -43,12 +48,23 @@ class Found:
     peak_mib: float = 0.0
     failures: list[tuple[str, int, str]] = field(default_factory=list)
 
+    def with_another(self, other: Found) -> Found:
+        """What both runs found."""
+        return Found(
+            self.inputs + other.inputs,
+            self.tracebacks + other.tracebacks,
+            self.hangs + other.hangs,
+            max(self.peak_mib, other.peak_mib),
+            self.failures + other.failures,
+        )
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run for the time or the number of inputs asked for, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="time budget")
     parser.add_argument("--inputs", type=int, default=0, help="stop after so many; 0: at the time alone")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="kinds of files, with commas between them")
     parser.add_argument("--input", type=int, help="read this one input of --only here, with its traceback")
@@ -59,7 +75,9 @@ def main(arguments: list[str] | None = None) -> None:
         if given.input is not None:
             _once(Path(folder), given.only, given.seed, given.input)
             return
-        found = fuzz(Path(folder), given.seed, given.seconds, given.inputs, given.only, given.keep)
+        found = fuzz(
+            Path(folder), given.seed, given.seconds, given.inputs, given.only, given.keep, given.jobs
+        )
     for kind, number, what in found.failures[:40]:
         again = f"python -m benchmarks.fuzz --seed {given.seed} --only '{kind}' --input {number}"
         print(f"{kind}: {what}\n    again: {again}")
@@ -70,26 +88,38 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def fuzz(
-    folder: Path, seed: int, seconds: float, inputs: int = 0, only: str = "", keep: Path | None = None
+    folder: Path,
+    seed: int,
+    seconds: float,
+    inputs: int = 0,
+    only: str = "",
+    keep: Path | None = None,
+    jobs: int = 1,
 ) -> Found:
-    """Read changed files of every kind in turn until the time is over or `inputs` were read."""
-    fork = multiprocessing.get_context("fork")
+    """Read changed files of every kind in turn until the time is over or `inputs` were read.
+
+    `jobs` processes do it side by side; an input is the same file whatever their number.
+    """
     known = targets(folder)
-    end, found = time.monotonic() + seconds, Found()
     kinds = [kind for kind in known if not only or kind.name in only.split(",")]
     if not kinds:
-        raise SystemExit(
-            f"there is no kind of file '{only}'; there are {', '.join(k.name for k in targets(folder))}"
+        raise SystemExit(f"there is no kind of file '{only}'; there are {', '.join(k.name for k in known)}")
+    _read_whole_files(kinds, folder)
+    end = time.monotonic() + seconds
+    shares = [inputs // jobs + (job < inputs % jobs) if inputs else None for job in range(jobs)]
+    running, pipes = [], []
+    for job in range(1, jobs):
+        ours, theirs = _FORK.Pipe(duplex=False)
+        running.append(
+            _FORK.Process(target=_send, args=(theirs, kinds, folder, seed, end, shares[job], job, jobs))
         )
-    first, stopped = 0, False
-    while not stopped:
-        for kind in kinds:
-            chunk = min(_CHUNK, inputs - found.inputs) if inputs else _CHUNK
-            if chunk <= 0 or time.monotonic() > end:
-                stopped = True
-                break
-            _chunk(fork, kind, folder, seed, (first, first + chunk), end, found)
-        first += _CHUNK
+        running[-1].start()
+        theirs.close()
+        pipes.append(ours)
+    found = _run(kinds, folder, seed, end, shares[0], 0, jobs)
+    for pipe, process in zip(pipes, running, strict=True):
+        found = found.with_another(pipe.recv())
+        process.join()
     for name, number, _ in found.failures if keep else []:
         assert keep is not None
         keep.mkdir(parents=True, exist_ok=True)
@@ -104,17 +134,50 @@ def changed_file(kind: Target, seed: int, number: int) -> bytes:
     return kind.change(rng.choice(kind.seeds), rng)
 
 
-def _chunk(
-    fork: Any, kind: Target, folder: Path, seed: int, numbers: tuple[int, int], end: float, found: Found
-) -> None:
+def _read_whole_files(kinds: list[Target], folder: Path) -> None:
+    """Every kind once as it is, so that what its reader imports is there for all processes."""
+    import torch
+
+    torch.set_num_threads(1)  # a pool of threads does not outlive a fork
+    place = folder / "whole"
+    for kind in kinds:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        with contextlib.suppress(Exception):  # it is told of when its turn comes
+            kind.read(kind.seeds[0], place)
+
+
+def _send(pipe: Connection, *arguments: Any) -> None:
+    pipe.send(_run(*arguments))
+
+
+def _run(
+    kinds: list[Target], folder: Path, seed: int, end: float, inputs: int | None, job: int, jobs: int
+) -> Found:
+    """The chunks job, job + jobs, job + 2 jobs, ... of every kind."""
+    found = Found()
+    for chunk in itertools.count(job, jobs):
+        first = _FIRST + (chunk - 1) * _CHUNK if chunk else 0
+        for kind in kinds:
+            size = _CHUNK if chunk else _FIRST
+            if inputs is not None:
+                size = min(size, inputs - found.inputs)
+            if size <= 0 or time.monotonic() > end:
+                return found
+            _chunk(kind, folder / f"place-{job}", seed, (first, first + size), end, found)
+        said = f"{found.inputs:,} inputs, {found.tracebacks} tracebacks, {found.hangs} hangs"
+        print(f"{said}, {found.peak_mib:.0f} MiB", file=sys.stderr, flush=True)
+    raise AssertionError  # `count` has no end
+
+
+def _chunk(kind: Target, place: Path, seed: int, numbers: tuple[int, int], end: float, found: Found) -> None:
     """Inputs of one kind in a process; another goes on behind an input that ends or holds it."""
     start = numbers[0]
     while start < numbers[1] and time.monotonic() < end:
-        ours, theirs = fork.Pipe(duplex=False)
-        place = folder / "place"
+        ours, theirs = _FORK.Pipe(duplex=False)
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        child = fork.Process(target=_read_all, args=(theirs, kind, place, seed, start, numbers[1], end))
+        child = _FORK.Process(target=_read_all, args=(theirs, kind, place, seed, start, numbers[1], end))
         child.start()
         theirs.close()
         number, what = _follow(ours, found, start)

@@ -19,6 +19,14 @@ REPEATABLE = {
     "--set", "--query", "--name", "--photos", "--key-pose", "--id", "--url", "--author", "--permission"
 }  # fmt: skip
 
+ONE_OF_A_KIND = {
+    "phq review invite --url",
+    "phq release build --name",
+    "phq release build --url",
+    "phq models add --url",
+}
+"""Options that mean something else than their namesakes, of which there can be one."""
+
 
 def commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, command
@@ -55,3 +63,5 @@ def test_those_that_are_called_repeatable_are() -> None:
     for option in OPTIONS:
         said = "epeatable" in (option.values[1].help or "")
         assert not said or option.values[1].multiple, f"{option.id} says that it repeats"
+        alone = option.id in ONE_OF_A_KIND or option.values[1].opts[0] not in REPEATABLE
+        assert alone or option.values[1].multiple, f"{option.id} repeats elsewhere"

@@ -84,9 +84,11 @@ def test_errors_are_one_sentence_and_no_key_is_ever_shown(server, tmp_path, monk
              "reference": "letter", "provider": "pexels"}
         )
     )  # fmt: skip
+    blanket = tmp_path / "other.json"
+    blanket.write_text(permission.read_text().replace('"pexels"', '"unsplash"'))
     server.pages["/v1/search"] = server.module.Answer(b'{"error": "bad key"}', 401)
     refused = phq_here("scrape", "pexels", "-w", str(tmp_path / "ws"), "--query", "x",
-                       "--permission", str(permission))  # fmt: skip
+                       "--permission", str(blanket), "--permission", str(permission))  # fmt: skip
     assert refused.returncode == 1 and "PEXELS_API_KEY" in refused.stderr
     assert server.requests[0].headers["Authorization"] == "topsecretkey"
     for text in (refused.stderr, refused.stdout, barred.stderr):

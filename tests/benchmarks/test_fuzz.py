@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fuzz, mutate
-from benchmarks.fuzz_targets import Target
+from benchmarks.fuzz_target import Target
 from phq_data.errors import ReleaseError
 
 

@@ -59,7 +59,7 @@ def scrape(
     path: str = "",
     queries: list[str] | None = None,
     limit: int = 1000,
-    permission: str = "",
+    permission: str | list[str] = "",
     retry_failed: bool = False,
     refresh: bool = False,
     connections: int = 8,
@@ -69,8 +69,9 @@ def scrape(
 
     Keys and contact come from the environment or the settings file of the machine that runs it.
     """
+    permissions = tuple([permission] if isinstance(permission, str) else permission) if permission else ()
     request = ScrapeRequest(
-        source, path, tuple(queries or ()), limit, permission, retry_failed, refresh, connections
+        source, path, tuple(queries or ()), limit, permissions, retry_failed, refresh, connections
     )
     outcome = scrape_into(
         workspace,
@@ -95,6 +96,6 @@ def run(workspace: str, request: ScrapeRequest, *, progress: Progress, wait: boo
     """Run the flow in this process."""
     with watch.scrapes.watching(progress), lost_server_told():
         return scrape(
-            workspace, request.source, request.path, list(request.queries), request.limit, request.permission,
-            request.retry_failed, request.refresh, request.connections, wait,
+            workspace, request.source, request.path, list(request.queries), request.limit,
+            list(request.permissions), request.retry_failed, request.refresh, request.connections, wait,
         )  # fmt: skip

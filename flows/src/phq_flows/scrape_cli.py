@@ -62,10 +62,10 @@ def scrape(
         ),
     ] = -1,
     permission: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             help="A statement that lets a use run that the terms stand against: JSON with who, scope, date, "
-            "reference, provider. It is recorded with every photo."
+            "reference, provider. It is recorded with every photo. Repeatable."
         ),
     ] = None,
     retry_failed: Annotated[
@@ -108,7 +108,7 @@ def scrape(
         path=str(path) if path is not None else "",
         queries=tuple(query or ()),
         limit=limit if limit >= 0 else default_limit(source),
-        permission=str(permission) if permission is not None else "",
+        permissions=tuple(str(path) for path in permission or ()),
         retry_failed=retry_failed,
         refresh=refresh,
         connections=connections,

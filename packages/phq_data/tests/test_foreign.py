@@ -1,12 +1,15 @@
+import io
 import lzma
 import struct
 import zipfile
 
 import pyarrow as pa
 import pytest
+import torch
 
-from phq_data.errors import ReleaseError
-from phq_data.foreign import JsonError, parse_json, parse_toml, read_member, reading
+from phq_data.errors import ModelError, ReleaseError
+from phq_data.foreign import JsonError, check_stored, parse_json, parse_toml, read_member, reading
+from phq_data.weights import tensor_file
 
 
 @pytest.mark.parametrize(
@@ -77,3 +80,42 @@ def test_members_of_a_zip_are_read_within_bounds(tmp_path):
             read_member(archive, "small")
         with pytest.raises((lzma.LZMAError, EOFError, zipfile.BadZipFile)):
             archive.read("small")
+
+
+def packed(members, method=zipfile.ZIP_DEFLATED):
+    """A file of `torch.save` whose members are packed."""
+    sink, tighter = io.BytesIO(), io.BytesIO()
+    torch.save(members, sink)
+    with zipfile.ZipFile(sink) as old, zipfile.ZipFile(tighter, "w", method) as made:
+        for one in old.infolist():
+            made.writestr(one.filename, old.read(one))
+    return tighter.getvalue()
+
+
+def test_tensors_that_unpack_to_more_than_the_file_are_refused_where_pytorch_unpacks_them(tmp_path):
+    bomb = packed({"a": torch.zeros(1 << 24)})
+    assert len(bomb) < 100_000
+    assert torch.load(io.BytesIO(bomb), weights_only=True)["a"].numel() == 1 << 24
+    (tmp_path / "bomb.pth").write_bytes(bomb)
+    for file in (tmp_path / "bomb.pth", io.BytesIO(bomb)):
+        with pytest.raises(zipfile.BadZipFile, match="packed"):
+            check_stored(file)
+    with pytest.raises(ModelError, match=r"bomb\.pth is damaged .*packed"):
+        tensor_file.read(tmp_path / "bomb.pth")
+    twice = io.BytesIO()
+    torch.save({"a": torch.zeros(1 << 10)}, twice)
+    with zipfile.ZipFile(twice, "a") as archive:  # a member whose bytes are another's
+        name = next(one for one in archive.infolist() if one.filename.endswith("data/0"))
+        archive.filelist += [name] * 3
+        archive._didModify = True
+    with pytest.raises(zipfile.BadZipFile, match="packed"):
+        check_stored(twice)
+
+
+def test_files_of_torch_save_pass_in_both_forms(tmp_path):
+    for zipped in (True, False):
+        sink = io.BytesIO()
+        torch.save({"a": torch.ones(3), "b": torch.zeros(0)}, sink, _use_new_zipfile_serialization=zipped)
+        check_stored(sink)
+        assert sink.tell() == 0
+    check_stored(io.BytesIO(b""))

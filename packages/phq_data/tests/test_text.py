@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 
 import pytest
 
@@ -44,6 +45,21 @@ def test_a_cell_is_read_as_the_text_it_was_made_of():
             assert text.from_spreadsheet_cell(text.spreadsheet_cell(whole)) == whole
     assert text.from_spreadsheet_cell("'=1+1") == "=1+1"  # as version 1 wrote it
     assert text.from_spreadsheet_cell("'\tx") == "\tx"
+
+
+@pytest.mark.parametrize("letters", ["\t", "\n", ";", " ", ";'", "'", "\t ", "="])
+def test_a_long_row_of_the_same_letters_takes_no_time(letters):
+    whole = letters * 20_000 + "x"
+    begin = time.process_time()
+    assert text.from_spreadsheet_cell(text.spreadsheet_cell(whole)) == whole
+    assert time.process_time() - begin < 2
+
+
+def test_a_pattern_of_many_wildcards_takes_no_time():
+    begin = time.process_time()
+    assert not text.wildcard(["", *"a" * 30, "b"]).fullmatch("a" * 200)
+    assert text.wildcard(["", *"a" * 30, "b"]).fullmatch("a" * 200 + "b")
+    assert time.process_time() - begin < 2
 
 
 def test_markdown_shows_a_text_as_it_is():

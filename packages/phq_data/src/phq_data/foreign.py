@@ -7,7 +7,8 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 from phq_data.errors import PhqError
@@ -95,6 +96,23 @@ def read_member(archive: ZipFile, name: str, most: int = LARGEST_MEMBER) -> byte
         raise
     except Exception as error:  # every codec has errors of its own: zlib's, LZMA's, an unknown method
         raise BadZipFile(f"{name}: {first_line(error)}") from error
+
+
+def check_stored(file: str | Path | BinaryIO) -> None:
+    """Raise `BadZipFile` where a file of `torch.save` would unpack to more bytes than it has.
+
+    It is a zip whose members are stored as they are; torch's reader would unpack packed ones, too. What is no
+    zip passes: the older form of these files packs nothing.
+    """
+    with Path(file).open("rb") if isinstance(file, str | Path) else contextlib.nullcontext(file) as stream:
+        stream.seek(0)
+        if stream.read(4) == b"PK\3\4":
+            with ZipFile(stream) as archive:
+                members = archive.infolist()
+            size = stream.seek(0, 2)
+            if any(one.compress_type for one in members) or sum(one.file_size for one in members) > size:
+                raise BadZipFile("its tensors are packed, and PyTorch packs none")
+        stream.seek(0)
 
 
 def _no_number(text: str) -> float:

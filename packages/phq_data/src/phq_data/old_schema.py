@@ -59,7 +59,6 @@ def version_of(file: parquet.File) -> int:
 
 def read(
     file: parquet.File,
-    size: int,  # bytes of the file
     table: str,
     columns: Sequence[str] | None = None,
     *,
@@ -73,7 +72,7 @@ def read(
     """
     old = version_of(file) < SCHEMA_VERSION
     names = None if columns is None else old_columns(table, columns) if old else list(columns)
-    rows = parquet_limits.read(file, size, names, group=group, use_threads=use_threads)
+    rows = parquet_limits.read(file, names, group=group, use_threads=use_threads)
     return upgrade_table(table, rows, stage) if old else rows
 
 

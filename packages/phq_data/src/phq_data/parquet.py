@@ -9,40 +9,70 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phq_data.parquet_footer import Chunk, Pages, SizeError, read_footer, read_pages
+
 DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 """What opening or reading a damaged file may raise; `OSError` also where it cannot be read at all."""
 
-File = pq.ParquetFile
 Writer = pq.ParquetWriter
-schema_of = pq.read_schema
-"""The Arrow schema of a file, its metadata with it."""
-metadata_of = pq.read_metadata
-"""The footer of a file."""
 
 _SEAL = b"sha256 of this file, with zeros here: "
 _ZEROS = b"0" * 64
 _SEALED = b"phq.sealed"  # a second mark, so that damage to the first does not pass for a file without a seal
 
 
-def opened(source: Any, **options: Any) -> pq.ParquetFile:
+class File(pq.ParquetFile):  # type: ignore[misc] # pyarrow has no types
+    """A Parquet file to read from; `parquet_limits` reads rows within bounds."""
+
+    def __init__(self, source: Any, **options: Any) -> None:
+        mine = isinstance(source, str | Path)
+        if mine:
+            source = (pa.memory_map if options.get("memory_map") else pa.OSFile)(str(source))
+        elif not isinstance(source, pa.NativeFile):
+            source = pa.PythonFile(source, mode="r")
+        self._source = source
+        self.size: int = source.size()
+        """Bytes of the file."""
+        self._sizes: dict[tuple[int, int], tuple[Chunk, Pages]] = {}
+        super().__init__(source, **options)
+        self._close_source = mine
+
+    def sizes(self, group: int, column: int) -> tuple[Chunk, Pages]:
+        """What footer and page headers say of a column (by its number) of a row group. Raises `SizeError`."""
+        key = (group, column)
+        if key not in self._sizes:
+            chunk = self._footer[group][column]
+            self._sizes[key] = chunk, read_pages(self._source.read_at, chunk)
+        return self._sizes[key]
+
+    @cached_property
+    def _footer(self) -> tuple[tuple[Chunk, ...], ...]:
+        found = read_footer(self._source.read_at, self.size)
+        if [len(group) for group in found] != [len(self.schema.names)] * self.num_row_groups:
+            raise SizeError("its footer is damaged")
+        return found
+
+
+def opened(source: Any, **options: Any) -> File:
     """A Parquet file to read from: a path, an Arrow file or a binary stream.
 
     This and reading from it raise one of `DAMAGE` where it is damaged.
     """
-    return pq.ParquetFile(source, **{"page_checksum_verification": True, **options})
+    return File(source, **{"page_checksum_verification": True, **options})
 
 
-def read(source: Any, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a Parquet file. Raises what `opened` does."""
+def schema_of(source: Any) -> pa.Schema:
+    """The Arrow schema of a file, its metadata with it. Raises what `opened` does."""
     with opened(source) as file:
-        return file.read(list(columns) if columns is not None else None)
+        return file.schema_arrow
 
 
 def writer(target: Any, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:

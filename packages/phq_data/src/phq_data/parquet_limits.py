@@ -1,18 +1,20 @@
 """Parquet files that others made, read within bounds: what they say of their sizes is added up first.
 
-A few kB can stand for many GiB in two ways: pages that compress to nothing, and a dictionary whose one large
-value every row names. Both are in the file's own words before anything is unpacked.
+A few kB can stand for many GiB in three ways: pages that compress to nothing, a dictionary whose one large
+value every row names, and runs of one value, or of none, over any number of rows. All are in the file's own
+words before anything is unpacked: in its footer, and in the headers of its pages where these say more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from phq_data import parquet
-from phq_data.errors import PhqError
+from phq_data.parquet_footer import SizeError
 
 FREE = 1 << 28
 """Bytes that any file may unfold to."""
@@ -22,8 +24,13 @@ ROW_BYTES = 16
 """Bytes of a file that a row takes at least: its ids are digests, which do not compress."""
 
 
-class SizeError(PhqError, pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has no types
-    """A file that would take far more memory than it has bytes; half a sentence."""
+class _Sizes(NamedTuple):
+    """Of some columns of some row groups."""
+
+    bytes: int  # in memory, every text of a dictionary counted once
+    repeated: int  # bytes of the largest text that may stand for many values, 0: there is none
+    most: int  # bytes, if all values were that text
+    columns: int  # in which texts may be repeated
 
 
 def limit(size: int) -> int:
@@ -37,91 +44,83 @@ def check_rows(rows: int, size: int) -> None:
         raise SizeError(f"it states {rows:,} rows, more than its {size:,} bytes can hold")
 
 
+def read_all(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of the Parquet file at `path`, as `read` reads them."""
+    with parquet.opened(path) as file:
+        return read(file, columns)
+
+
 def read(
     file: parquet.File,
-    size: int,
     columns: Sequence[str] | None = None,
     *,
     group: int | None = None,
     use_threads: bool = False,
-    source: pa.NativeFile | None = None,
 ) -> pa.Table:
-    """The rows of a file of `size` bytes (of one row group of it), unless they would take more than `limit`.
+    """The rows of a file (of one row group of it), unless they would take more than `limit`.
 
-    `source`, the bytes of `file`, makes long tables whose texts are in dictionaries faster to read. Raises
-    `SizeError` before that memory is spent, and whatever Arrow raises over a damaged file.
+    Raises `SizeError` before that memory is spent, and whatever Arrow raises over a damaged file.
     """
-    for field in file.schema_arrow:
-        if pa.types.is_dictionary(field.type):
-            raise SizeError(f"its column {field.name} is a dictionary, as none of ours is")
-    groups = list(range(file.metadata.num_row_groups)) if group is None else [group]
+    groups = list(range(file.num_row_groups)) if group is None else [group]
     wanted = list(columns) if columns is not None else None
-    chunks = [
-        chunk
-        for number in groups
-        for chunk in _chunks(file.metadata.row_group(number))
-        if wanted is None or _is_of(chunk.path_in_schema, wanted)
-    ]
-    stated = sum(max(chunk.total_uncompressed_size, 0) for chunk in chunks)
-    if stated > limit(size):
-        raise SizeError(f"its {size:,} bytes unfold to {stated:,}, more than any of ours do")
-    repeated = [chunk for chunk in chunks if _repeats(chunk)]
-    if stated + sum(chunk.total_uncompressed_size * chunk.num_values for chunk in repeated) <= FREE:
-        return _sound(file.read_row_groups(groups, wanted, use_threads=use_threads))
-    largest = max(_dictionary_bytes(chunk, source) for chunk in repeated)
-    rows = max(1, limit(size) // (2 * largest * len({chunk.path_in_schema for chunk in repeated})))
-    return _sound(_read_in_batches(file, size, groups, wanted, min(rows, 65_536)))
-
-
-def _sound(table: pa.Table) -> pa.Table:
-    """The table, whose texts are UTF-8 and whose lists lie inside their values; `ArrowInvalid` otherwise."""
-    table.validate(full=True)
+    sizes = _sizes(file, groups, wanted)
+    if sizes.bytes > limit(file.size):
+        raise SizeError(f"its {file.size:,} bytes unfold to {sizes.bytes:,}, more than any of ours do")
+    if sizes.bytes + sizes.most <= FREE:
+        table = file.read_row_groups(groups, wanted, use_threads=use_threads)
+    else:
+        found, total = [], 0
+        for batch in _batches(file, groups, wanted, sizes, 65_536):
+            total += batch.nbytes
+            if total > limit(file.size):
+                most = f"{limit(file.size):,}"
+                raise SizeError(f"its {file.size:,} bytes unfold to more than {most}, unlike any of ours")
+            found.append(batch)
+        table = pa.Table.from_batches(found) if found else file.read_row_groups([], wanted)
+    table.validate(full=True)  # texts are UTF-8, lists lie inside their values
     return table
 
 
-def _read_in_batches(
-    file: parquet.File, size: int, groups: list[int], columns: list[str] | None, rows: int
-) -> pa.Table:
-    """Rows counted as they come: a text of a dictionary may be repeated without an end."""
-    batches, total = [], 0
-    for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
-        total += batch.nbytes
-        if total > limit(size):
-            raise SizeError(f"its {size:,} bytes unfold to more than {limit(size):,}, unlike any of ours")
-        batches.append(batch)
-    return pa.Table.from_batches(batches) if batches else file.read_row_groups([], columns)
+def batches(file: parquet.File, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, at most `rows` at a time, no batch over `limit`. Raises as `read`."""
+    wanted = list(columns) if columns is not None else None
+    for group in range(file.num_row_groups):
+        sizes = _sizes(file, [group], wanted)
+        if sizes.bytes > limit(file.size):
+            raise SizeError(f"its {file.size:,} bytes unfold to {sizes.bytes:,}, more than any of ours do")
+        for batch in _batches(file, [group], wanted, sizes, rows):
+            batch.validate(full=True)
+            yield batch
 
 
-def _chunks(group: Any) -> list[Any]:
-    return [group.column(index) for index in range(group.num_columns)]
+def _batches(
+    file: parquet.File, groups: list[int], columns: list[str] | None, sizes: _Sizes, rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Rows as they come, few enough at a time for texts that are repeated without an end."""
+    if sizes.columns:
+        rows = min(rows, max(1, limit(file.size) // (2 * sizes.repeated * sizes.columns)))
+    yield from file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False)
+
+
+def _sizes(file: parquet.File, groups: Sequence[int], columns: Sequence[str] | None) -> _Sizes:
+    for field in file.schema_arrow:
+        if pa.types.is_dictionary(field.type):
+            raise SizeError(f"its column {field.name} is a dictionary, as none of ours is")
+    paths = [file.schema.column(number).path for number in range(len(file.schema.names))]
+    wanted = [n for n, path in enumerate(paths) if columns is None or _is_of(path, columns)]
+    total = repeated = most = 0
+    repeating = set()
+    for group in groups:
+        for number in wanted:
+            chunk, pages = file.sizes(group, number)
+            values = max(chunk.rows, chunk.values, pages.values)
+            total += max(chunk.unpacked, pages.unpacked) + values * chunk.width
+            repeated = max(repeated, pages.repeated)
+            most += pages.repeated * values
+            if pages.repeated:
+                repeating.add(number)
+    return _Sizes(total, repeated, most, len(repeating))
 
 
 def _is_of(path: str, columns: Sequence[str]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in columns)
-
-
-def _repeats(chunk: Any) -> bool:
-    """Texts or bytes that a dictionary holds once for many rows."""
-    kinds = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
-    return chunk.physical_type in kinds and any("DICTIONARY" in name for name in chunk.encodings)
-
-
-def _dictionary_bytes(chunk: Any, source: pa.NativeFile | None) -> int:
-    """Bytes of the chunk's dictionary; at most those of the whole chunk, which is said without `source`.
-
-    A page begins with a Thrift structure in compact form: its type and its unpacked size are the first two
-    fields (parquet-format, `PageHeader`).
-    """
-    most: int = max(1, chunk.total_uncompressed_size)
-    start = chunk.dictionary_page_offset
-    if source is None or not start:
-        return most
-    source.seek(start)
-    head = source.read(24)
-    number, shift = 0, 0
-    for byte in bytes(head[3:]) if head[:1] + head[2:3] == b"\x15\x15" else b"":
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return min(most, max(1, number >> 1))  # zigzag: sizes are not negative
-    return most

@@ -10,9 +10,11 @@ from urllib.parse import unquote, urlsplit
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 """What formulas begin with in spreadsheets, the full-width signs of East Asian keyboards among them."""
 _LEADING = re.compile(f"[{_SIGNS}\t\r']")
-_WITHIN = re.compile(f"(^\\s+|[;|\\t\\n\\r]\\s*)('*[{_SIGNS}])")
-"""Where a cell begins for a spreadsheet that divides at other characters than we do."""
-_WRITTEN = re.compile(f"(^\\s+|[;|\\t\\n\\r]\\s*)'('*[{_SIGNS}])")
+_BEGIN = r"(^\s+|[;|\t\n\r][^\S\t\n\r]*)"
+"""Where a cell begins for a spreadsheet that divides at other characters than we do: behind the last of them,
+so that a long row of them is not looked through once for each."""
+_WITHIN = re.compile(f"{_BEGIN}('*[{_SIGNS}])")
+_WRITTEN = re.compile(f"{_BEGIN}'('*[{_SIGNS}])")
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~!&]")
 
 
@@ -31,6 +33,16 @@ def from_spreadsheet_cell(cell: str) -> str:
     """The text that `spreadsheet_cell` made a cell of."""
     within = cell[1:] if cell[:1] == "'" and _LEADING.match(cell[1:]) else cell
     return _WRITTEN.sub(r"\1\2", within)
+
+
+def wildcard(pieces: Sequence[str]) -> re.Pattern[str]:
+    """A pattern for whole texts that hold `pieces`, regular expressions of a fixed length, in this order with
+    anything between them. Each is taken where it first fits and never again elsewhere: a pattern of many
+    pieces would else try them in all combinations.
+    """
+    first, *inner = pieces
+    last = f".*{inner.pop()}" if inner else ""
+    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in inner) + last, re.DOTALL)
 
 
 def printable(text: str) -> str:

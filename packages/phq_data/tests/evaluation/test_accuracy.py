@@ -13,6 +13,7 @@ from workspace_fixtures import filled
 
 from phq_data import camera, schema
 from phq_data.bodies.anny import default_rig
+from phq_data.cli.main import make_app
 from phq_data.evaluation import accuracy, tables
 from phq_data.evaluation.accuracy import PersonError
 from phq_data.sources.synthetic import synthesize
@@ -137,8 +138,6 @@ def test_the_truth_of_other_photos_is_refused(tmp_path, truth):
 
 
 def test_the_json_has_exactly_the_promised_keys(tmp_path, truth):
-    from phq_data.cli.main import make_app
-
     workspace_of(tmp_path, truth)
     result = CliRunner().invoke(
         make_app(), ["accuracy", "--workspace", str(tmp_path), "--truth", str(truth), "--json"]
@@ -189,3 +188,14 @@ def test_a_workspace_that_is_not_built_to_its_end_is_not_measured(truth, tmp_pat
     workspace.write_part("ledger/ingest", 0, schema.to_table("ledger", [row]), "made")
     with pytest.raises(WorkspaceError, match="not built to its end"):
         accuracy.measure(workspace, read_truth(truth), default_rig())
+
+
+def test_a_workspace_of_two_settings_is_not_measured(truth, tmp_path):
+    """Tables of another build would be compared as one, with the truth of all."""
+    workspace = workspace_of(tmp_path, truth)
+    plan = schema.to_table("plan", [])
+    workspace.write_part("plan", 0, plan, "made")
+    command = ["accuracy", "--workspace", str(tmp_path), "--truth", str(truth)]
+    result = CliRunner().invoke(make_app(), command)
+    assert isinstance(result.exception, WorkspaceError) and "is not finished: ingest" in str(result.exception)
+    assert not (tmp_path / "accuracy").exists()

@@ -305,3 +305,11 @@ def test_an_unwritable_place_is_said(make_workspace, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(WorkspaceError, match="the report is not written: cannot write"):
         write_report(made.workspace, tmp_path / "file" / "report")
+
+
+def test_a_workspace_that_is_half_of_other_settings_is_called_so(made):
+    told = []
+    made.workspace.write_part("plan", 7, schema.to_table("plan", []), "made")
+    text = read(write_report(made.workspace, on_faults=told.append)).text
+    assert "This workspace is not finished" in text and "ingest of part 7: missing" in told[0]
+    assert all(fault in text for fault in told[0])

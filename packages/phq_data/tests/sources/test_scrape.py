@@ -11,7 +11,7 @@ from web_server import Answer, Commons, FakeClock, jpeg, serving
 from phq_data.cli.scrape_progress import summary
 from phq_data.pipeline.scrape import ScrapeRequest, preview_lines, scrape_into
 from phq_data.sources import SourceError
-from phq_data.sources.terms import TermsError
+from phq_data.sources.terms import TermsError, recorded
 from phq_data.sources.web import http
 from phq_data.sources.web.limits import HostPolicy
 from phq_data.sources.web.settings import WebSettings
@@ -258,13 +258,23 @@ def test_a_permission_is_recorded_with_every_row_and_opens_closed_licenses(commo
     }  # fmt: skip
     path = tmp_path / "permission.json"
     path.write_text(json.dumps(statement))
-    run(permission=str(path))
+    run(permissions=(str(path),))
     rows = run.workspace().table("photos").to_pylist()
     assert len(rows) == 13
     assert {json.loads(row["permission"])["reference"] for row in rows} == {"letter 12"}
+    both = [json.dumps({**statement, "scope": [use], "reference": use}) for use in ("store", "train")]
+    paths = [tmp_path / f"{number}.json" for number in range(2)]
+    for one, text in zip(paths, both, strict=True):
+        one.write_text(text)
+    run(folder="two", permissions=tuple(map(str, paths)))
+    assert outcomes(run.workspace("two"))["wikimedia:1"] == ("kept", "")
+    kept = run.workspace("two").table("photos", ["permission"]).to_pylist()[0]
+    assert [one.reference for one in recorded(kept)] == ["store", "train"]
+    run(folder="one of two", permissions=(str(paths[1]),))
+    assert outcomes(run.workspace("one of two"))["wikimedia:1"] == ("rejected", "license_nc")
     blanket = tmp_path / "blanket.json"
     blanket.write_text(json.dumps({**statement, "provider": ""}))
-    run(folder="other", permission=str(blanket))
+    run(folder="other", permissions=(str(blanket),))
     assert outcomes(run.workspace("other"))["wikimedia:1"] == ("rejected", "license_nc")
 
 
@@ -380,7 +390,7 @@ def test_a_folder_is_taken_with_a_free_license_or_a_permission_only(commons, run
     path = tmp_path / "permission.json"
     statement = {"who": "Ada", "scope": ["store", "train"], "date": "2026-11-01", "reference": "mail"}
     path.write_text(json.dumps(statement))
-    run("folder", path=str(folder), permission=str(path))
+    run("folder", path=str(folder), permissions=(str(path),))
     rows = {row["uri"][-5:]: row for row in run.workspace().table("photos").to_pylist()}
     assert len(rows) == 3 and json.loads(rows["1.jpg"]["permission"])["reference"] == "mail"
 
@@ -440,15 +450,14 @@ def test_half_letters_from_an_interface_are_written_out():
     from phq_data.sources.web import Candidate
     from phq_data.sources.web.run import judged
 
-    found = judged(Candidate("a:1", "http://h/\ud800.jpg", Provenance(title="x\udfff")), "wikimedia", None)
+    found = judged(Candidate("a:1", "http://h/\ud800.jpg", Provenance(title="x\udfff")), "wikimedia", ())
     assert (found.refusal, found.url, found.provenance.title) == (
         "bad_url",
         "http://h/\\ud800.jpg",
         "x\\udfff",
     )
     assert (
-        judged(Candidate("a:1", "http://h/b.jpg", Provenance(title="x\udfff")), "wikimedia", None).refusal
-        == ""
+        judged(Candidate("a:1", "http://h/b.jpg", Provenance(title="x\udfff")), "wikimedia", ()).refusal == ""
     )
 
 
@@ -481,7 +490,7 @@ def test_a_permission_that_comes_later_takes_what_was_refused(commons, run, tmp_
         "provider": "wikimedia",
     }))  # fmt: skip
     commons.site.requests.clear()
-    run(permission=str(path))
+    run(permissions=(str(path),))
     assert commons.site.asked("/photos") == ["/photos/1.jpg"] and not commons.site.asked("/w/")
     rows = {row["uri"]: row for row in run.workspace().table("photos").to_pylist()}
     assert len(rows) == 13 and json.loads(rows["wikimedia:1"]["permission"])["reference"] == "letter 12"

@@ -24,22 +24,22 @@ def test_every_provider_says_something_about_every_use_with_page_and_date(name):
 def test_what_the_terms_bar_is_refused_and_explained():
     for provider in ("pexels", "unsplash"):
         with pytest.raises(TermsError) as caught:
-            terms.require(provider, None)
+            terms.require(provider)
         text = str(caught.value)
         assert "--permission FILE" in text and TERMS[provider].page in text and "train" in text
     for provider in ("wikimedia", "openverse", "unsplash-lite", "urls", "folder"):
-        terms.require(provider, None)
+        terms.require(provider)
 
 
 def test_a_permission_lets_run_what_it_covers_and_nothing_else():
     given = Permission.parse(STATEMENT)
-    terms.require("pexels", given)
+    terms.require("pexels", [given])
     with pytest.raises(TermsError):
-        terms.require("unsplash", given)
+        terms.require("unsplash", [given])
     with pytest.raises(TermsError, match="store"):
-        terms.require("pexels", Permission.parse({**STATEMENT, "scope": ["search", "train"]}))
+        terms.require("pexels", [Permission.parse({**STATEMENT, "scope": ["search", "train"]})])
     with pytest.raises(TermsError, match="publish-images"):
-        terms.require("pexels", given, ["publish-images"])
+        terms.require("pexels", [given], ["publish-images"])
 
 
 def test_a_listed_address_falls_under_the_terms_of_its_host():
@@ -52,8 +52,11 @@ def test_a_listed_address_falls_under_the_terms_of_its_host():
 
 def test_a_permission_goes_into_a_row_and_comes_back():
     given = Permission.parse(STATEMENT)
-    assert terms.recorded({"permission": given.to_json()}) == (given,)
-    assert json.loads(given.to_json())["reference"] == "letter 12"
+    assert terms.recorded({"permission": terms.record_of([given])}) == (given,)
+    assert json.loads(terms.record_of([given]))["reference"] == "letter 12"  # as every release so far has it
+    other = Permission.parse({**STATEMENT, "who": "Ada"})
+    assert terms.recorded({"permission": terms.record_of([given, other])}) == (given, other)
+    assert terms.record_of([]) is None and terms.recorded({"permission": "[1]"}) == ()
     assert terms.recorded({"permission": "they said so"}) == terms.recorded({}) == ()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.onnx_bytes import onnx_network
 from phq_data import camera
-from portraitgan.metrics import identity
+from portraitgan.metrics import faces, identity
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.faces import (
     DEFAULT_POINTS,
@@ -122,3 +123,31 @@ def test_identity_uses_views_within_the_limit_only(model, data, alone, monkeypat
     assert np.abs(np.degrees(yaw)).max() <= 60
     with pytest.raises(MetricError, match="no portrait is seen"):
         identity.measure(model, data, open_face_network(), alone, count=2, yaw_limit=0)
+
+
+def test_a_network_of_a_file_is_used_alone_without_the_files_that_it_names(tmp_path, monkeypatch, capfd):
+    path = tmp_path / "arcface.onnx"
+    path.write_bytes(onnx_network())
+    vectors = open_face_network(path).embed(torch.full((2, 3, SIDE, SIDE), 255.0))
+    np.testing.assert_allclose(vectors, np.full((2, 3), 3**-0.5), rtol=1e-6)
+    np.ones(3, np.float32).tofile(tmp_path / "w.bin")
+    monkeypatch.chdir(tmp_path)
+    for external in ("w.bin", str(tmp_path / "w.bin"), "../w.bin"):
+        path.write_bytes(onnx_network(external))
+        with pytest.raises(MetricError, match=r"arcface\.onnx is no ONNX network"):
+            open_face_network(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_network_that_is_too_large_or_of_other_images_or_fails_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "arcface.onnx"
+    path.write_bytes(onnx_network(shape=(0, 3, 64, 64)))
+    with pytest.raises(MetricError, match="not one batch of RGB images of 112x112"):
+        open_face_network(path)
+    path.write_bytes(onnx_network(shape=(1, 3, SIDE, SIDE)))
+    with pytest.raises(MetricError, match=r"arcface\.onnx recognises no faces"):
+        open_face_network(path).embed(torch.zeros(2, 3, SIDE, SIDE))
+    with path.open("wb") as file:
+        file.truncate(faces.MOST_BYTES + 1)
+    with pytest.raises(MetricError, match="1,024 MiB: no face network is so large"):
+        open_face_network(path)

@@ -1,5 +1,7 @@
 """Feature networks: Inception against torchvision's, the substitute, files that are none."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -131,7 +133,7 @@ def test_the_substitute_sees_colors_edges_and_places():
     assert network(torch.zeros(1, 3, 200, 200, dtype=torch.uint8)).shape == (1, 512)
 
 
-@pytest.mark.parametrize("what", ["missing", "text", "other network", "pickled code"])
+@pytest.mark.parametrize("what", ["missing", "text", "other network", "pickled code", "packed"])
 def test_a_file_that_is_no_inception_is_refused(tmp_path, what):
     path = tmp_path / "weights.pth"
     if what == "text":
@@ -140,5 +142,8 @@ def test_a_file_that_is_no_inception_is_refused(tmp_path, what):
         torch.save({"layer.weight": torch.zeros(3)}, path)
     elif what == "pickled code":
         torch.save(nn.Linear(2, 2), path)
+    elif what == "packed":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(1 << 20))
     with pytest.raises(MetricError, match=r"weights\.pth"):
         open_features(path)

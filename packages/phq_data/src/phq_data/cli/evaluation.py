@@ -91,7 +91,8 @@ def accuracy(
     """Compare the cameras, poses, windows and masks of a workspace with the truth.
 
     Errors are those of kept portraits: of what would enter a dataset. The table also shows them before
-    the screening. Plots and the twenty worst are written to the workspace's folder `accuracy`.
+    the screening. Plots and the twenty worst are written to the workspace's folder `accuracy`. A workspace
+    that is not finished, or being built, is refused: its parts would be measured together.
 
     The truth is that of rendered people (--truth), or what calibrated cameras triangulate that took
     photos of the same people at the same instants (--views); with both, the two truths are compared.
@@ -104,16 +105,18 @@ def accuracy(
         )
     import json
 
+    from phq_data.pipeline.whole import finished
     from phq_data.rig import PortraitRig
     from phq_data.workspace import Workspace
 
     opened = Workspace.open(workspace)
     rig = PortraitRig.load(opened.path("rig.safetensors"))
     numbers: dict[str, Any] = {}
-    if truth is not None:
-        numbers |= _against_truth(opened, truth, rig, quiet=as_json)
-    if views is not None:
-        numbers["views"] = _against_views(opened, views, truth, rig, quiet=as_json)
+    with finished(opened):
+        if truth is not None:
+            numbers |= _against_truth(opened, truth, rig, quiet=as_json)
+        if views is not None:
+            numbers["views"] = _against_views(opened, views, truth, rig, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(numbers))
 

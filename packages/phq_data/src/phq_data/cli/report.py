@@ -34,14 +34,19 @@ def report(
     """Write one HTML page about a workspace: what was kept and why not, cameras, images, speed, rights.
 
     The page needs nothing but itself: open it in a browser, send it to somebody. Contact sheets of portraits,
-    mesh overlays, masks and rejects lie beside it as PNG files. Works during a build, too.
+    mesh overlays, masks and rejects lie beside it as PNG files. Works during a build, too; the page says
+    which parts are not what the settings make of the photos, then.
 
     Example: phq report --workspace portraits
     """
     from phq_data.report.page import report_images, write_report
     from phq_data.workspace import Workspace
 
-    page = write_report(Workspace.open(_named(workspace)), out)
+    def unfinished(faults: list[str]) -> None:
+        if faults:
+            typer.echo(f"phq: this workspace is not finished: {'; '.join(faults)}", err=True)
+
+    page = write_report(Workspace.open(_named(workspace)), out, unfinished)
     typer.echo(f"report    {page}")
     for image in report_images(page):
         typer.echo(f"images    {image}")

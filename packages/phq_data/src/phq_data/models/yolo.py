@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
+from phq_data.foreign import check_stored
 from phq_data.models.device import best_device
 from phq_data.models.fingerprints import fingerprint
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson, ModelTerms
@@ -131,6 +132,8 @@ def open_weights(path: Path | str) -> Any:
     _say_license()
     library = quiet_library()
     try:
+        if Path(path).is_file():
+            check_stored(path)
         model = library.YOLO(str(path), task="pose", verbose=False)
     except Exception as error:
         # The library raises anything from TypeError to AssertionError for a file that is not its own.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from phq_data.sources import Provenance, RefusedFileError, SourceError, SourceFi
 from phq_data.sources.folder import FolderSource
 from phq_data.sources.licenses import normalise
 from phq_data.sources.queries import default_queries
-from phq_data.sources.terms import Permission, recorded
+from phq_data.sources.terms import Permission, cover, record_of, recorded
 from phq_data.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ScrapeRequest:
     path: str = ""  # of urls, folder and unsplash-lite
     queries: tuple[str, ...] = ()  # none = the default ones
     limit: int = 0
-    permission: str = ""  # path of a statement
+    permissions: tuple[str, ...] = ()  # paths of statements
     retry_failed: bool = False
     refresh: bool = False
     connections: int = 8
@@ -195,7 +195,7 @@ def _prepared(request: ScrapeRequest, settings: WebSettings | None) -> tuple[Scr
     from phq_data.sources.web.options import ScrapeOptions
     from phq_data.sources.web.scrape import check_queries
 
-    permission = Permission.load(request.permission) if request.permission else None
+    permissions = tuple(Permission.load(path) for path in request.permissions)
     needs_path = request.source in ("urls", "folder", "unsplash-lite")
     if needs_path and not request.path:
         raise SourceError(f"phq scrape {request.source} wants a path: phq scrape {request.source} PATH")
@@ -203,7 +203,7 @@ def _prepared(request: ScrapeRequest, settings: WebSettings | None) -> tuple[Scr
         raise SourceError(f"{request.source} takes no path; did you mean --query {request.path!r}?")
     if request.source in ("urls", "folder") and request.queries:
         raise SourceError(f"{request.source} is read whole: it takes no --query")
-    require(request.source, permission)
+    require(request.source, permissions)
     chosen = settings or web_settings.load()
     if request.source == "folder":
         queries: tuple[str, ...] = ()
@@ -216,7 +216,7 @@ def _prepared(request: ScrapeRequest, settings: WebSettings | None) -> tuple[Scr
     options = ScrapeOptions(
         queries=queries,
         limit=request.limit,
-        permission=permission,
+        permissions=permissions,
         retry_failed=request.retry_failed,
         refresh=request.refresh,
         connections=request.connections,
@@ -255,7 +255,7 @@ def _scrape(
         if workspace.part_info("ledger/ingest", part) is None:
             ingest(part)
     if request.source == "folder":
-        source = RightsFolder(request.path, options.permission)
+        source = RightsFolder(request.path, options.permissions)
         before = set(workspace.parts("plan"))
         for part in gather(
             workspace, [source], config.ingest, config.part_size, progress.file_seen, progress.say
@@ -287,18 +287,19 @@ class RightsFolder:
 
     provider = "folder"
 
-    def __init__(self, path: str, permission: Permission | None = None) -> None:
+    def __init__(self, path: str, permissions: Sequence[Permission] = ()) -> None:
         self._folder = FolderSource(path)
-        self._permission = permission
+        self._permissions = permissions
         self.spec = self._folder.spec
 
     def files(self) -> Iterator[SourceFile]:
-        """The files of the folder, with the permission in their provenance where one was given."""
+        """The files of the folder, with the permissions in their provenance where some were given."""
+        given = record_of(self._permissions)
         for file in self._folder.files():
-            if self._permission is None or file.provenance.permission:
+            if given is None or file.provenance.permission:
                 yield file
             else:
-                provenance = dataclasses.replace(file.provenance, permission=self._permission.to_json())
+                provenance = dataclasses.replace(file.provenance, permission=given)
                 yield dataclasses.replace(file, provenance=provenance)
 
     def open(self, file: SourceFile) -> BinaryIO:
@@ -312,8 +313,8 @@ class RightsFolder:
         """(reason, sentence) why a file with this provenance is not taken; ("", "") when it is."""
         license = normalise(provenance.license or provenance.license_url)
         row = {"provider": self.provider, "permission": provenance.permission}
-        given = [*([self._permission] if self._permission else []), *recorded(row)]
-        if license.free or any(p.covers(row, "store") and p.covers(row, "train") for p in given):
+        given = [*self._permissions, *recorded(row)]
+        if license.free or cover(given, row, ("store", "train")):
             return "", ""
         advice = "say it in a rights.json beside the files, or give --permission"
         return license.reason, f"{license.message}: {advice}"

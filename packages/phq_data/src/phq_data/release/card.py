@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from phq_data import parquet
+from phq_data import parquet_limits
 from phq_data.release import datasheet_text as wording
 from phq_data.release import rights
 from phq_data.release.manifest import Manifest
@@ -236,7 +236,7 @@ def _attribution(folder: Path, manifest: Manifest) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_ATTRIBUTION, "changes"])
         for shard in manifest.shards:
-            for row in parquet.read(folder / shard.path, columns=[*_ATTRIBUTION, "file_url"]).to_pylist():
+            for row in parquet_limits.read_all(folder / shard.path, [*_ATTRIBUTION, "file_url"]).to_pylist():
                 if not row["page_url"] and is_web_address(row["file_url"]):
                     row["page_url"] = row["file_url"]  # nothing else to point at
                 row["license_url"] = row["license_url"] or rights.license_url(row["license"])

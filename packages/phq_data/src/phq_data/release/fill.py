@@ -169,7 +169,7 @@ def _rows(release: reader.Release, shard: int) -> Iterable[dict[str, Any]]:
     with release.folder.fs.open(path, "rb") as source:
         file = parquet.opened(source)
         for group in range(file.num_row_groups):
-            for row in parquet_limits.read(file, entry.bytes, group=group).to_pylist():
+            for row in parquet_limits.read(file, group=group).to_pylist():
                 if not hides(row["portrait_id"], row["photo_id"]):
                     yield row
 
@@ -236,7 +236,7 @@ def _index_rows(path: Path, shard: int, split: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     file = parquet.opened(path)
     for group in range(file.num_row_groups):
-        for row in file.read_row_group(group).to_pylist():
+        for row in parquet_limits.read(file, group=group).to_pylist():
             found.append(
                 {
                     "portrait_id": row["portrait_id"],
@@ -290,7 +290,7 @@ def _finish(
 
 
 def _count(path: Path) -> int:
-    return int(parquet.metadata_of(path).num_rows)
+    return int(parquet.opened(path).metadata.num_rows)
 
 
 def _journal(target: Path, manifest: Manifest) -> dict[str, str]:

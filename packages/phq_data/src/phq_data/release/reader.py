@@ -167,7 +167,7 @@ class Release:
             source = pa.BufferReader(data)
             file = parquet.opened(source)
             parquet_limits.check_rows(file.metadata.num_rows, len(data))
-            table = parquet_limits.read(file, len(data), source=source).cast(manifests.INDEX_SCHEMA)
+            table = parquet_limits.read(file).cast(manifests.INDEX_SCHEMA)
         except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             where = self.folder.path(manifests.INDEX)
             raise ReleaseError(f"{where} is damaged: {first_line(error)}") from error
@@ -396,9 +396,7 @@ class _Shards:
         with self._lock:
             file = self._file(shard)
             try:
-                found = old_schema.read(
-                    file, self._entries[shard].bytes, "release", columns or None, use_threads=True
-                )
+                found = old_schema.read(file, "release", columns or None, use_threads=True)
                 return found.replace_schema_metadata(None)
             except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
@@ -425,7 +423,7 @@ class _Shards:
                 return self._groups[key]
             file = self._file(shard)
             try:
-                table = old_schema.read(file, self._entries[shard].bytes, "release", columns, group=group)
+                table = old_schema.read(file, "release", columns, group=group)
             except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
             self._groups[key] = table

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phq_data import parquet
+from phq_data import parquet, parquet_limits
 from phq_data.release import datasheet_text
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import PITCH_STEP, YAW_STEP, Summary
@@ -113,13 +113,15 @@ def _sheet(folder: Path, manifest: Manifest) -> str:
     groups = [
         (shard.path, group)
         for shard in manifest.shards
-        for group in range(parquet.metadata_of(folder / shard.path).num_row_groups)
+        for group in range(parquet.opened(folder / shard.path).num_row_groups)
     ]
     chosen = groups[:: max(1, len(groups) // 20)]
     each = -(-_THUMBNAILS // len(chosen))
     found: list[str] = []
     for path, group in chosen:
-        table = parquet.opened(folder / path).read_row_group(group, columns=["portrait_id", "image", "yaw"])
+        table = parquet_limits.read(
+            parquet.opened(folder / path), ["portrait_id", "image", "yaw"], group=group
+        )
         for row in table.slice(0, each).to_pylist():
             image = Image.open(BytesIO(row["image"]["bytes"])).convert("RGB")
             buffer = BytesIO()

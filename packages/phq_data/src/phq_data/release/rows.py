@@ -95,14 +95,14 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
         columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]
         try:
             with workspace.reading_file(key) as file:
-                table, size = parquet.opened(file), file.seek(0, 2)
+                table = parquet.opened(file)
                 start = 0
                 for group in range(table.num_row_groups):
                     count = table.metadata.row_group(group).num_rows
                     rows = [row for row in range(start, start + count) if row in wanted]
                     for low in range(0, len(rows), _BATCH):
                         some = rows[low : low + _BATCH]
-                        found = old_schema.read(table, size, "portraits", columns, group=group)
+                        found = old_schema.read(table, "portraits", columns, group=group)
                         found = found.take([r - start for r in some])
                         yield [
                             Joined(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from phq_data import parquet
+from phq_data import parquet_limits
 from phq_data.release.manifest import SPLITS
 from phq_data.release.reader import Release
 
@@ -60,7 +60,7 @@ class Summary:
 
 def summarise(shards: Iterable[Path]) -> Summary:
     """The numbers of shard files on this machine."""
-    return _summarise(parquet.read(path, columns=_COLUMNS) for path in shards)
+    return _summarise(parquet_limits.read_all(path, _COLUMNS) for path in shards)
 
 
 def of_release(release: Release, split: str | None = None) -> Summary:

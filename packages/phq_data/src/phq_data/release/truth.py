@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phq_data import parquet, records, schema
+from phq_data import parquet, parquet_limits, records, schema
 from phq_data.errors import ReleaseError
 from phq_data.evaluation.matching import match_people
 from phq_data.records import Record
@@ -74,7 +74,7 @@ def read(path: Path, workspace: Workspace) -> Truth:
 def _by_portrait(path: Path) -> dict[str, dict[str, Any]]:
     fields = [schema.RELEASE.field(name) for name in _COLUMNS]
     try:
-        table = parquet.read(path, columns=_COLUMNS).select(_COLUMNS).cast(pa.schema(fields))
+        table = parquet_limits.read_all(path, _COLUMNS).select(_COLUMNS).cast(pa.schema(fields))
     except (KeyError, ValueError) as error:
         raise schema.SchemaError(
             f"it must have the columns portrait_id, truth_camera (25 numbers) and truth_pose (6): {error}"

@@ -199,7 +199,7 @@ def _check_group(
         columns = [*plain, "image.path", "mask.path"]
     rows: list[dict[str, Any]] | None
     try:
-        rows = parquet_limits.read(file, shard.bytes, columns, group=group).to_pylist()
+        rows = parquet_limits.read(file, columns, group=group).to_pylist()
     except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
         rows = None
         why = first_line(error)

@@ -1,10 +1,10 @@
 """`withheld.json`: what a published release no longer holds, because it was taken down since.
 
 Programs that read the shards without PHQ (`datasets`) do not know the list of takedowns. So a push puts other
-files in the place of those that show what was taken down: shards whose hidden rows are empty in every column
-that may be empty (image, mask, author, addresses), attribution.csv without their lines, report.html without
-images. Rows keep their places, and the manifest stays as it was published; `withheld.json` names the files
-that are other ones now, with their sizes and sha256.
+files in the place of those that show what was taken down: shards whose hidden rows hold their ids and split
+alone (all else is empty, or zero where a column may not be empty), attribution.csv without their lines,
+report.html without images. Rows keep their places, by which the index finds all others, and the manifest
+stays as it was published; `withheld.json` names the files that are other ones now, with sizes and sha256.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+import pyarrow as pa
 
-from phq_data import parquet
+from phq_data import parquet, parquet_limits
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
 
 NAME = "withheld.json"
 FORMAT = "phq-withheld/1"
+_KEPT = {"portrait_id", "photo_id", "split"}
+"""Columns of a hidden row that stay: the list of takedowns names the ids, too."""
 _REPORT = "<!doctype html><title>Withheld</title><p>Portraits of this release were taken down."
 Entry = TypeVar("Entry", bound=FileEntry | ShardEntry)
 Upload = Callable[[Path, FileEntry], None]
@@ -107,14 +110,27 @@ def _write_shard(source: Path, gone: Collection[str], made: Path) -> None:
 
     with parquet.opened(source) as file:
         kind = file.schema_arrow
-        empty = {field.name: None for field in kind if field.nullable}
+        empty = {
+            field.name: None if field.nullable else _zero(field.type)
+            for field in kind
+            if field.name not in _KEPT
+        }
 
         def rows() -> Iterator[dict[str, Any]]:
             for group in range(file.num_row_groups):
-                for row in file.read_row_group(group, use_threads=False).to_pylist():
+                for row in parquet_limits.read(file, group=group).to_pylist():
                     yield {**row, **empty} if row["portrait_id"] in gone else row
 
         write_rows(made, rows(), kind)
+
+
+def _zero(kind: pa.DataType) -> Any:
+    """What says nothing in a column that may not be empty."""
+    if pa.types.is_fixed_size_list(kind):
+        return [_zero(kind.value_type)] * kind.list_size
+    if pa.types.is_list(kind):
+        return []
+    return "" if pa.types.is_string(kind) else 0
 
 
 def _write_attribution(source: Path, gone: Collection[str], made: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from phq_data.arrays import ImageArray
 from phq_data.files import OutputError, writing
 from phq_data.models.protocols import ModelTerms
 from phq_data.pipeline.model_set import load_rig, load_terms
+from phq_data.pipeline.whole import behind, told
 from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
@@ -32,13 +33,19 @@ KEPT_BYTES, REJECTED_BYTES, CLUSTER_BYTES = 8_000_000, 2_500_000, 1_500_000
 """Base64 characters of a page's images: it stays below 15 MB whatever the photos look like."""
 
 
-def write_report(workspace: Workspace, out: Path | None = None) -> Path:
+def write_report(
+    workspace: Workspace, out: Path | None = None, on_faults: Callable[[list[str]], object] = list
+) -> Path:
     """Write the page and its sheets; returns the page.
 
     `out` is a folder (the page becomes `index.html` in it) or the name of an `.html` file; default: the
-    folder `report` in the workspace. Raises `WorkspaceError` for damaged parts or an unwritable place.
+    folder `report` in the workspace. `on_faults` is told which parts are not what the settings make of the
+    photos (`pipeline.whole`), none where the workspace is finished; the page says it, too. Raises
+    `WorkspaceError` for damaged parts or an unwritable place.
     """
     page = _place(workspace, out)
+    faults = told(behind(workspace))
+    on_faults(faults)
     data = numbers.gather(workspace)
     rig = load_rig(workspace)
     kept_ids = sheets.sample(data.kept.index, MAX_KEPT)
@@ -54,7 +61,7 @@ def write_report(workspace: Workspace, out: Path | None = None) -> Path:
     evidence = sheets.evidence(workspace, data.portraits, {card.portrait_id for card in rejected})
 
     folder = page.parent
-    html = _html(data, rig, load_terms(workspace), kept, rejected, small, evidence)
+    html = _html(data, faults, rig, load_terms(workspace), kept, rejected, small, evidence)
     _write(folder, page.name, html.encode())
     for name, content in _sheets(data, kept, rejected).items():
         if content is None:
@@ -74,6 +81,7 @@ def report_images(page: Path) -> list[Path]:
 
 def _html(
     data: ReportData,
+    faults: list[str],
     rig: PortraitRig | None,
     terms: Mapping[str, ModelTerms],
     kept: list[sheets.Card],
@@ -104,6 +112,7 @@ def _html(
         written=time.strftime("%Y-%m-%d %H:%M"),
         data=data,
         title=shown_name(str(data.url)),
+        faults=faults,
         facts=view.facts(data),
         lead=view.lead(data),
         stage_titles=view.STAGE_TITLES,

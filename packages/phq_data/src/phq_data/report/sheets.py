@@ -156,14 +156,14 @@ def rows_of(
         left = set(group.index)
         try:
             with workspace.reading_file(key) as stream:
-                file, size = parquet.opened(stream), stream.seek(0, 2)
+                file = parquet.opened(stream)
                 for index in range(file.num_row_groups):
-                    found = parquet_limits.read(file, size, ["portrait_id"], group=index)
+                    found = parquet_limits.read(file, ["portrait_id"], group=index)
                     keys = found["portrait_id"].to_pylist()
                     take = [i for i, key in enumerate(keys) if key in left]
                     if take:
                         left -= {keys[i] for i in take}
-                        rows = parquet_limits.read(file, size, columns, group=index).take(take)
+                        rows = parquet_limits.read(file, columns, group=index).take(take)
                         yield from rows.to_pylist()
         except FileNotFoundError:
             continue

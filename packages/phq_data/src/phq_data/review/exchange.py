@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phq_data import parquet
+from phq_data import parquet, parquet_limits
 from phq_data.files import OutputError, read_written_text, writing
 from phq_data.review.consensus import VERDICTS, ReviewError
 from phq_data.review.records import LogEntry
@@ -148,7 +148,7 @@ def _read_csv(file: Path) -> list[dict[str, Any]]:
 
 
 def _read_parquet(file: Path) -> list[dict[str, Any]]:
-    return list(parquet.read(file).to_pylist())
+    return list(parquet_limits.read_all(file).to_pylist())
 
 
 def _checked(number: int, row: Mapping[str, Any]) -> LogEntry:

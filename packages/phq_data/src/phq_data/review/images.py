@@ -231,7 +231,7 @@ class PortraitImages:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if row < rows:
-                        table = parquet_limits.read(file, source.size(), columns(_Portrait), group=group)
+                        table = parquet_limits.read(file, columns(_Portrait), group=group)
                         found = from_table(_Portrait, table.slice(row, 1))[0]
                         break
                     row -= rows

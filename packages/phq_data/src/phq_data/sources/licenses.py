@@ -29,7 +29,7 @@ _CC_URL = re.compile(
     re.ASCII,
 )
 _VERSION = re.compile(r"(?<![\d.])([1-4]\.[05])(?![\d])")
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<[^<>]*>")
 _LATEST = {"CC0": "1.0", "PDM": "1.0"}
 _NOT_COUNTRIES = frozenset({"or", "and", "the", "int", "org", "nc", "nd", "sa", "by", "cc", "all"})
 

@@ -37,7 +37,7 @@ from phq_data.files import read_written_text
 from phq_data.foreign import parse_json, parse_toml
 from phq_data.sources import Provenance, SourceError
 from phq_data.sources.licenses import normalise
-from phq_data.text import suggestion
+from phq_data.text import suggestion, wildcard
 
 RIGHTS_NAMES = ("rights.json", "rights.toml")
 _FIELDS = tuple(field.name for field in dataclasses.fields(Provenance))
@@ -106,8 +106,7 @@ def _fitting(spelled: Sequence[_Spelled], pattern: str) -> Iterator[list[str]]:
 def _hits(spelled: _Spelled, pattern: str) -> list[str]:
     if not {"*", "?"} & set(pattern):
         return list(spelled.get(pattern, ()))
-    special = {"*": ".*", "?": "."}
-    fits = re.compile("".join(special.get(c) or re.escape(c) for c in pattern), re.DOTALL).fullmatch
+    fits = wildcard([re.escape(piece).replace(r"\?", ".") for piece in pattern.split("*")]).fullmatch
     return [name for spelling, names in spelled.items() if fits(spelling) for name in names]
 
 
@@ -143,7 +142,7 @@ def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     for name, value in values.items():
         if name not in _FIELDS:
             raise SourceError(f"{path}: there is no '{name}'; {suggestion(name, [*_FIELDS, 'files'])}")
-        if name == "permission" and isinstance(value, dict):
+        if name == "permission" and isinstance(value, dict | list):
             value = json.dumps(value, sort_keys=True, default=str)
         if isinstance(value, datetime.date):
             value = value.isoformat()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -176,10 +176,6 @@ class Permission:
         """As recorded."""
         return asdict(self)
 
-    def to_json(self) -> str:
-        """As recorded in the `permission` column."""
-        return json.dumps(self.to_dict(), sort_keys=True)
-
     @classmethod
     def load(cls, path: str | Path) -> Permission:
         """Read a statement: a JSON file with who, scope, date, reference and perhaps provider.
@@ -215,13 +211,26 @@ class Permission:
         )
 
 
+def cover(permissions: Iterable[Permission], row: Mapping[str, Any], uses: Iterable[Use]) -> bool:
+    """Do they allow all of `uses` of `row` together?"""
+    given = list(permissions)
+    return all(any(permission.covers(row, use) for permission in given) for use in uses)
+
+
+def record_of(permissions: Sequence[Permission]) -> str | None:
+    """What the `permission` column holds of them: the statement, or a list of several; None without any."""
+    found: list[dict[str, Any]] = [permission.to_dict() for permission in permissions]
+    return json.dumps(found[0] if len(found) == 1 else found, sort_keys=True) if found else None
+
+
 def recorded(row: Mapping[str, Any]) -> tuple[Permission, ...]:
-    """The permission in a row's `permission` column, if it is a whole statement."""
+    """The permissions in a row's `permission` column, if they are whole statements."""
     text = row.get("permission")
     if not text:
         return ()
     try:
-        return (Permission.parse(parse_json(text)),)
+        found = parse_json(text)
+        return tuple(Permission.parse(one) for one in (found if isinstance(found, list) else [found]))
     except ValueError:
         return ()  # a statement in words allows nothing by itself
 
@@ -244,9 +253,9 @@ def objections(
     }
 
 
-def require(provider: str, permission: Permission | None, uses: Iterable[Use] = COLLECTING) -> None:
+def require(provider: str, permissions: Iterable[Permission] = (), uses: Iterable[Use] = COLLECTING) -> None:
     """Raise `TermsError` that explains when `provider`'s terms stand against one of `uses`."""
-    found = objections({"provider": provider}, uses, [permission] if permission else [])
+    found = objections({"provider": provider}, uses, permissions)
     if not found:
         return
     by_reason: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phq_data import parquet
+from phq_data import parquet, parquet_limits
 from phq_data.files import file_sha256, written_encoding
 from phq_data.sources import Provenance, SourceError, is_web_address
 from phq_data.sources.licenses import normalise
@@ -70,7 +70,7 @@ class UrlList:
                     for n in file.schema_arrow.names
                     if _ALIASES.get(n.strip().lower(), n.strip().lower()) in _KNOWN
                 ]
-                for batch in file.iter_batches(PER_PAGE, columns=wanted):
+                for batch in parquet_limits.batches(file, PER_PAGE, wanted):
                     for row in batch.to_pylist():
                         yield {_ALIASES.get(k.strip().lower(), k.strip().lower()): v for k, v in row.items()}
                 return
@@ -80,7 +80,7 @@ class UrlList:
                 names = _named(next(reader, []), self._path)
                 for values in reader:
                     yield dict(zip(names, values, strict=False))
-        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as error:
+        except (*parquet.DAMAGE, csv.Error) as error:
             raise SourceError(f"cannot read the list {self._path}: {error}") from error
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phq_data import camera as cameras
-from phq_data import parquet
+from phq_data import parquet, parquet_limits
 from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.bodies.anny import default_rig
@@ -162,12 +162,12 @@ def read_truth(path: Path, columns: list[str] | None = None) -> pa.Table:
         missing = sorted(set(TRUTH.names) - set(found.names))
         if missing:
             raise SchemaError(f"{path} lacks {', '.join(missing)}: make it again with `phq synthesize`")
-        if parquet.metadata_of(path).num_rows == 0:
+        if parquet.opened(path).metadata.num_rows == 0:
             raise SchemaError(f"{path} holds no people: make it again with `phq synthesize`")
-        people = parquet.read(path, columns=["photo_id", "order"])
+        people = parquet_limits.read_all(path, ["photo_id", "order"])
         if people.group_by(["photo_id", "order"]).aggregate([]).num_rows < people.num_rows:
             raise SchemaError(f"{path} holds people twice: make it again with `phq synthesize`")
-        known = parquet.read(path, columns=columns or TRUTH.names)
+        known = parquet_limits.read_all(path, columns or TRUTH.names)
         for name in known.column_names:
             if not _sound(known[name], TRUTH.field(name).type):
                 raise SchemaError(f"column {name} of {path} is damaged: make it again with `phq synthesize`")

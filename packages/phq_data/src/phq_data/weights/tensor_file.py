@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from phq_data.errors import ModelError
+from phq_data.foreign import check_stored
 
 
 def read(path: str | Path) -> Any:
@@ -26,6 +27,7 @@ def read(path: str | Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's version: it is read or refused all the same
+            check_stored(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # The library's own words end in how to load the file without protection: not what a user needs here.

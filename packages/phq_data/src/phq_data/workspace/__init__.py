@@ -230,7 +230,7 @@ class Workspace:
         table_name, stage = (name, "") if first == "tables" else (first, name)
         try:
             with self._parquet(path) as file:
-                table = old_schema.read(file, self._fs.size(path), table_name, columns or None, stage=stage)
+                table = old_schema.read(file, table_name, columns or None, stage=stage)
         except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             why = f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
             raise WorkspaceError(why) from error

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from phq_data import restricted_pickle
+from phq_data.foreign import check_stored
 from phq_data.restricted_pickle import DamagedError, RefusedError, StandIn, stand_in
 
 STAND_IN_MODULES = ("torch", "torch_utils", "training", "dnnlib", "smplx", "numpy", "legacy", "camera_utils")
@@ -145,6 +146,7 @@ class _Names:
         self._left -= len(content)
         if self._left < 0:
             raise RefusedError("its tensors take more memory than the file has bytes")
+        check_stored(io.BytesIO(content))
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
     def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:

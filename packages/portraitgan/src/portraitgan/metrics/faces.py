@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from phq_data import camera as cameras
+from phq_data.foreign import first_line
 from phq_data.rig import PortraitRig
 from portraitgan.metrics.errors import MetricError
 
@@ -31,6 +32,8 @@ DEFAULT_POINTS = {
     "nose": (0, 0.124, 0.144),
 }
 """Metres, neutral pose: of the free body, for models without a rig."""
+MOST_BYTES = 1 << 30
+"""Of an ONNX file; ArcFace's largest network has 260 MB."""
 EMBEDDED = Path(__file__).parent / "files" / "mobileface.onnx"
 
 
@@ -46,13 +49,16 @@ class FaceNetwork:
     session: Any  # onnxruntime.InferenceSession
 
     def embed(self, faces: Tensor) -> NDArray[np.float32]:
-        """Unit vectors [N, D] of aligned faces [N, 3, 112, 112], RGB 0..255."""
+        """Unit vectors [N, D] of aligned faces [N, 3, 112, 112], RGB 0..255. Raises `MetricError`."""
         images = ((faces.float() - self.offset) / self.scale).cpu().numpy()
         if not self.channels_first:
             images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         name = self.session.get_inputs()[0].name
-        found = self.session.run(None, {name: images})[0]
-        vectors: NDArray[np.float32] = np.array(found, np.float32).reshape(len(found), -1)
+        try:
+            found = self.session.run(None, {name: images})[0]
+            vectors: NDArray[np.float32] = np.array(found, np.float32).reshape(len(faces), -1)
+        except Exception as error:  # onnxruntime's errors have no common class
+            raise MetricError(f"{self.name} recognises no faces: {first_line(error)}") from error
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
 
@@ -61,7 +67,8 @@ def open_face_network(path: str | Path | None = None) -> FaceNetwork:
     """ArcFace or the like from an ONNX file, else the embedded MobileFace.
 
     A file must take RGB images of 112x112 pixels, (x - 127.5) / 127.5, as insightface's recognition
-    networks do. Raises `MetricError` for a file that does not, or without onnxruntime.
+    networks do. Tensors that lie in files of their own are refused: the file's digest would not hold for
+    them. Raises `MetricError` for a file that does not, or without onnxruntime.
     """
     try:
         import onnxruntime
@@ -72,14 +79,18 @@ def open_face_network(path: str | Path | None = None) -> FaceNetwork:
     chosen = EMBEDDED if path is None else Path(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it says is in the errors
     try:
-        data = chosen.read_bytes()
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        size = chosen.stat().st_size
+        data = chosen.read_bytes() if size <= MOST_BYTES else b""
     except OSError as error:
         raise MetricError(f"cannot read the face network {chosen}: {error.strerror or error}") from error
+    if size > MOST_BYTES:
+        raise MetricError(f"{chosen} has {size >> 20:,} MiB: no face network is so large")
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class
-        raise MetricError(f"{chosen} is no ONNX network: {str(error).splitlines()[0]}") from error
+        raise MetricError(f"{chosen} is no ONNX network: {first_line(error)}") from error
     shape = session.get_inputs()[0].shape
     if len(session.get_inputs()) != 1 or list(shape[1:]) not in ([3, SIDE, SIDE], [SIDE, SIDE, 3]):
         raise MetricError(f"{chosen} takes {shape}, not one batch of RGB images of {SIDE}x{SIDE} pixels")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phq_data.files import file_sha256
+from phq_data.foreign import check_stored
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.inception import FEATURES, Inception
 
@@ -61,6 +63,9 @@ class FeatureNetwork:
         return "the Inception weights are not the usual file: numbers may not compare with FIDs of papers"
 
 
+_DAMAGE = (SafetensorError, BadZipFile, UnpicklingError, EOFError, RuntimeError)
+
+
 def open_features(path: str | Path | None, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The network of a file, or the substitute. Raises `MetricError` for a file that is none.
 
@@ -77,13 +82,22 @@ def open_features(path: str | Path | None, device: torch.device | str = "cpu") -
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
+            check_stored(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
         inception = Inception(state).to(device)
     except OSError as error:
         raise MetricError(f"cannot read the feature network {path}: {error.strerror or error}") from error
     except KeyError as error:
         raise MetricError(f"{path} is no Inception state dict: it lacks {error}") from error
-    except (ValueError, TypeError, SafetensorError, EOFError, RuntimeError, UnpicklingError) as error:
+    except (
+        ValueError,
+        TypeError,
+        SafetensorError,
+        EOFError,
+        RuntimeError,
+        UnpicklingError,
+        BadZipFile,
+    ) as error:
         raise MetricError(f"{path} is no file of Inception weights: {error}") from error
     usual = digest.startswith(USUAL_SHA256)
     name = USUAL if usual else f"inception:{digest[:12]}"

@@ -16,7 +16,7 @@ class ScrapeOptions:
 
     queries: tuple[str, ...]
     limit: int = 0  # photos of these queries, those of earlier runs included; 0 = as many as there are
-    permission: Permission | None = None
+    permissions: tuple[Permission, ...] = ()
     retry_failed: bool = False  # only what failed for a reason that may have passed
     refresh: bool = False  # begin with the first page again and ask known photos whether they changed
     connections: int = 8

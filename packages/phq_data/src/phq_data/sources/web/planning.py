@@ -13,7 +13,7 @@ from pathlib import Path
 from phq_data import schema
 from phq_data.records import PlanItem, Provenance
 from phq_data.sources.plan import Plan, photo_key
-from phq_data.sources.terms import TERMS, Permission
+from phq_data.sources.terms import TERMS, Permission, record_of
 from phq_data.sources.web.fetch import Fetched
 from phq_data.sources.web.journal import File, Journal
 from phq_data.workspace import Workspace, explained
@@ -52,8 +52,11 @@ class Store:
 class Planner:
     """Writes plan parts and tells the journal."""
 
-    def __init__(self, plan: Plan, journal: Journal, provider: str, permission: Permission | None) -> None:
-        self._plan, self._journal, self._provider, self._permission = plan, journal, provider, permission
+    def __init__(
+        self, plan: Plan, journal: Journal, provider: str, permissions: Sequence[Permission]
+    ) -> None:
+        self._plan, self._journal, self._provider = plan, journal, provider
+        self._permission = record_of(permissions)
         self._today = datetime.now(UTC).date().isoformat()
 
     def append(self, files: Sequence[File]) -> int:
@@ -138,7 +141,7 @@ class Planner:
             file_url=stated.file_url or file.candidate.url,
             rights_checked_at=stated.rights_checked_at or self._today,
             rights_evidence=self._evidence(file),
-            permission=self._permission.to_json() if self._permission else stated.permission,
+            permission=self._permission or stated.permission,
         )
 
     def _evidence(self, file: File) -> str:

@@ -22,6 +22,7 @@ from protego import Protego
 from phq_data.foreign import parse_json
 from phq_data.sources.web import FetchError, RefusedError, TransientError
 from phq_data.sources.web.http import AGENT, Document, Web
+from phq_data.text import wildcard
 
 OPT_OUT = frozenset({"noai", "noimageai", "noml", "noindex", "noimageindex", "none"})
 _ROBOTS_BYTES = 512_000  # RFC 9309 asks for at least 500 KiB; what comes after is not read
@@ -177,13 +178,12 @@ def parse_tdmrep(body: bytes) -> tuple[tuple[re.Pattern[str], bool], ...]:
 def _pattern(location: str) -> re.Pattern[str]:
     """A path pattern: `*` is anything, `$` the end, otherwise what begins so."""
     text = location if location.startswith(("/", "*")) else f"/{location}"
-    end = text.endswith("$")
-    parts = [re.escape(part) for part in text.removesuffix("$").split("*")]
-    return re.compile(".*".join(parts) + ("$" if end else ""), re.DOTALL)
+    whole = text.removesuffix("$") if text.endswith("$") else f"{text}*"
+    return wildcard([re.escape(part) for part in whole.split("*")])
 
 
 def _reserved(rules: Iterable[tuple[re.Pattern[str], bool]], url: str) -> bool:
     """The first rule that fits the path decides."""
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return next((reserved for pattern, reserved in rules if pattern.match(path)), False)
+    return next((reserved for pattern, reserved in rules if pattern.fullmatch(path)), False)

@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,7 +21,7 @@ from phq_data.config import IngestConfig
 from phq_data.sources import SourceError
 from phq_data.sources.licenses import normalise
 from phq_data.sources.plan import Plan
-from phq_data.sources.terms import COLLECTING, Permission, objections
+from phq_data.sources.terms import COLLECTING, Permission, cover, objections
 from phq_data.sources.web import Candidate, FetchError, Page, PermanentError, TransientError, WebSource
 from phq_data.sources.web.fetch import Fetched, Fetcher
 from phq_data.sources.web.http import Web
@@ -58,7 +58,7 @@ class Run:
         self._progress, self._on_part = progress, on_part
         self._store = Store(workspace)
         self._fetcher = Fetcher(web, RobotsPolicy(web), self._store.folder, config.max_bytes)
-        self._planner = Planner(Plan(workspace), journal, source.provider, options.permission)
+        self._planner = Planner(Plan(workspace), journal, source.provider, options.permissions)
         self._report = ScrapeReport()
         self._pending: dict[Future[Fetched], File] = {}
         self._order: deque[int] = deque()  # seqs in the order they were found, not yet planned
@@ -133,10 +133,10 @@ class Run:
         if self._options.refresh:
             for query in queries:
                 self._journal.restart(provider, query)
-        permission = self._options.permission
-        if permission is not None:  # it may cover what was refused without it
+        permissions = self._options.permissions
+        if permissions:  # they may cover what was refused without them
             self._journal.reconsider(
-                provider, queries, lambda refused: judged(_unjudged(refused), provider, permission)
+                provider, queries, lambda refused: judged(_unjudged(refused), provider, permissions)
             )
         self._progress.begin(len(had), self._options.limit)
         turns = deque(queries)
@@ -255,8 +255,8 @@ class Run:
             self._progress.say(text)
             return
         self._unreached = 0
-        provider, permission = self._source.provider, self._options.permission
-        found = [judged(candidate, provider, permission) for candidate in page.candidates]
+        provider, permissions = self._source.provider, self._options.permissions
+        found = [judged(candidate, provider, permissions) for candidate in page.candidates]
         self._report.pages += 1
         self._seen += len(page.candidates)
         self._report.found += self._journal.add_page(provider, query, found, page.next, self._options.queries)
@@ -415,22 +415,20 @@ def _writable(candidate: Candidate) -> Candidate:
     )
 
 
-def judged(candidate: Candidate, provider: str, permission: Permission | None) -> Candidate:
+def judged(candidate: Candidate, provider: str, permissions: Sequence[Permission]) -> Candidate:
     """`candidate` after the gates: the terms of the host it is on, and its license.
 
     A permission of this provider to store and train stands in for a license that is missing or not free.
     """
     candidate = _writable(candidate)
     row = {"provider": provider, "file_url": candidate.url}
-    given = [permission] if permission else []
-    against = objections(row, COLLECTING, given)
+    against = objections(row, COLLECTING, permissions)
     if candidate.refusal == "bad_url":
         return candidate
     if against:
         return replace(candidate, refusal="terms", message=next(iter(against.values())))
-    # It must name the provider: a blanket statement is no license for files that others refuse to license.
-    if candidate.refusal and any(
-        p.provider and p.covers(row, "store") and p.covers(row, "train") for p in given
-    ):
+    # They must name the provider: a blanket statement is no license for files that others refuse to license.
+    named = [permission for permission in permissions if permission.provider]
+    if candidate.refusal and cover(named, row, ("store", "train")):
         return replace(candidate, refusal="", message="")
     return candidate

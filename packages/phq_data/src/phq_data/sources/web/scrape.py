@@ -37,7 +37,7 @@ def scrape(
     `on_part` is told of every plan part that is ready for ingest. Raises `TermsError` when the provider's
     terms stand against it, `SourceError` for what a user can mend, `WorkspaceError` for a full disk.
     """
-    require(source.provider, options.permission)
+    require(source.provider, options.permissions)
     try:
         return Run(workspace, source, web, journal, options, config, progress, on_part).run()
     except sqlite3.OperationalError as error:
@@ -48,10 +48,10 @@ def scrape(
 
 def preview(source: WebSource, options: ScrapeOptions) -> Iterator[tuple[str, Page]]:
     """The first page of every query, judged as `scrape` would; nothing is written or downloaded."""
-    require(source.provider, options.permission)
+    require(source.provider, options.permissions)
     for query in options.queries:
         page = source.search(query, "")
-        found = tuple(judged(one, source.provider, options.permission) for one in page.candidates)
+        found = tuple(judged(one, source.provider, options.permissions) for one in page.candidates)
         yield query, replace(page, candidates=found)
 
 
