@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from phq_data.models.onnx import embedded_model
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson
 
 GRAY = (128, 128, 128)
@@ -140,6 +141,20 @@ def network(
         constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def thunder(path: Path) -> Path:
+    """The shipped MoveNet Thunder as somebody's pose network: images last, and only its heatmaps."""
+    model = onnx.load(embedded_model("movenet-thunder").path)
+    for node in model.graph.node:
+        node.input[:] = ["bytes" if name == "image" else name for name in node.input]
+    model.graph.node.insert(0, helper.make_node("Cast", ["image"], ["bytes"], to=TensorProto.UINT8))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    kept = [output for output in model.graph.output if output.name == "heatmap"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    onnx.save(model, path)
+    return path
 
 
 def _kernel(count: int, shift: float, blur: float = BLUR) -> np.ndarray:

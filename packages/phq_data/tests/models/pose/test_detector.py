@@ -8,8 +8,10 @@ import pickle
 import numpy as np
 import pose_networks as made
 import pytest
+import skimage.data
 from pose_networks import STANDING, People
 
+from phq_data.models.movenet.detector import MoveNetConfig, MoveNetDetector
 from phq_data.models.pose.description import PoseDescription, beside
 from phq_data.models.pose.detector import PoseConfig, PoseDetector, region
 from phq_data.models.pose.network import find_network, open_network
@@ -72,6 +74,20 @@ def test_people_may_reach_beyond_the_photo(tmp_path, place):
     assert np.abs(person.keypoints[inside, :2] - points[inside]).max() < 0.3 * PIXEL
     unseen = ((points < -8) | (points > 408)).any(axis=1)
     assert unseen.any() and (person.keypoints[unseen, 2] < 0.01).all()
+
+
+def test_a_network_trained_on_photos_finds_the_astronaut(tmp_path):
+    """Thunder by itself, whose input is [1, 256, 256, 3]; pupils and the tip of the nose, marked by hand."""
+    path = made.thunder(tmp_path / "thunder.onnx")
+    told = PoseDescription(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), udp=False)
+    people = MoveNetDetector(MoveNetConfig(flip_tta=False))
+    (person,) = PoseDetector(people, open_network(path, told)).detect(skimage.data.astronaut())
+    marked = {"nose": (224, 127), "left_eye": (246.5, 103.5), "right_eye": (203, 101)}
+    found = person.keypoints[[COCO_KEYPOINTS.index(name) for name in marked]]
+    off = np.linalg.norm(found[:, :2] - list(marked.values()), axis=1)
+    assert off.max() < 0.04 * 235 and found[:, 2].min() > 0.6  # as MoveNet's own test: of her shoulders
+    left, right = person.keypoints[made.named("left_shoulder", "right_shoulder"), 0]
+    assert left > right + 200
 
 
 def test_what_is_not_there_has_no_score(tmp_path):
