@@ -155,8 +155,8 @@ def _claim(target: Path, seed: int, behind: Sequence[Path], views: int, variety:
             same = False
         if not same:
             raise SourceError(
-                f"{target} holds other photos, of another seed, variety, other views or backgrounds: "
-                "choose another folder, or delete this one"
+                f"{target} holds other photos, of another seed or variety, of other views or with other "
+                "backgrounds: choose another folder, or delete this one"
             )
         return
     _check(behind)

@@ -28,7 +28,6 @@ import numpy as np
 from phq_data.arrays import FloatArray
 from phq_data.compatibility import LABEL_EVIDENCE
 from phq_data.foreign import parse_json
-from phq_data.models import calibration as calibrations
 from phq_data.models.keypoints import head_score
 from phq_data.models.orientation.keypoint_prior import load_keypoint_prior
 from phq_data.records import Fit
@@ -203,7 +202,9 @@ def load_model(fitter: str = "smplify2", calibration: str = "") -> UncertaintyMo
     model = UncertaintyModel.load(DATA_FILE_2 if fitter == "smplify2" else DATA_FILE)
     if not calibration:
         return model
-    own = calibrations.load(calibration)
+    from phq_data.models.calibration import load  # the fitters with it, which others do without
+
+    own = load(calibration)
     return model.rescaled(own.odds_scale, own.odds_offset, own.error_scale)
 
 
