@@ -77,6 +77,19 @@ def test_unknown_names_in_a_file_are_named() -> None:
         typed_json.read_text(Settings, "{")
 
 
+@dataclass(frozen=True)
+class Named:
+    names: tuple[str, ...]
+    size: int = 1
+
+
+def test_what_lacks_is_named_and_a_long_value_is_cut() -> None:
+    with pytest.raises(ConfigError, match=r"^there is no 'names', which must be given$"):
+        typed_json.read(Named, {"size": 5})
+    with pytest.raises(ConfigError, match=r"^setting 'size' wants a whole number, not 'x{99}\.\.\.$"):
+        typed_json.read(Named, {"names": [], "size": "x" * 9000})
+
+
 def test_a_complete_reading_takes_no_default() -> None:
     values = typed_json.plain(Settings())
     del values["steps"][1]["size"], values["name"]

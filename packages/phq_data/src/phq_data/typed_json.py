@@ -135,27 +135,35 @@ _KINDS: Mapping[str, str] = {
 
 def _explained(kind: type, error: Any) -> str:
     """One of pydantic's errors in our words."""
-    path, value = ".".join(str(step) for step in error["loc"][1:]), error.get("input")
+    path, value = ".".join(str(step) for step in error["loc"][1:]), _short(error.get("input"))
     match error["type"]:
         case "value_error":
             return str(error["ctx"]["error"])  # of a dataclass that checks itself
         case "unexpected_keyword_argument" | "extra_forbidden":
             return unknown(kind, path)
         case "dataclass_type" | "dataclass_exact_type":
-            return f"setting '{path}' is a group of settings, not {value!r}"
+            return f"setting '{path}' is a group of settings, not {value}"
         case "literal_error":
             choices = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-            return f"setting '{path}' is one of {choices}, not {value!r}"
+            return f"setting '{path}' is one of {choices}, not {value}"
+        case "missing" | "missing_argument" if isinstance(error["loc"][-1], str):
+            return f"there is no '{path}', which must be given"
         case "missing" | "too_short" | "too_long":
-            return f"setting '{path}' has too few or too many entries: {value!r}"
+            return f"setting '{path}' has too few or too many entries: {value}"
         case "greater_than" | "greater_than_equal" | "finite_number":
             limits = {"greater_than": "greater than {gt}", "greater_than_equal": "{ge} or greater"}
             limit = limits.get(error["type"], "").format(**error.get("ctx", {}))
             return f"setting '{path}' must be a finite number{limit and ', '}{limit}, not {value}"
     wanted = _KINDS.get(error["type"])
     if wanted is None:
-        return f"setting '{path}': {error['msg']}, not {value!r}"
-    return f"setting '{path}' wants {wanted}, not {value!r}"
+        return f"setting '{path}': {error['msg']}, not {value}"
+    return f"setting '{path}' wants {wanted}, not {value}"
+
+
+def _short(value: Any) -> str:
+    """A value as messages show it: of a large one its beginning."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _paths(kind: type, before: str = "") -> Iterator[str]:

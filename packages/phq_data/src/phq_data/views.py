@@ -65,7 +65,9 @@ class CalibratedCamera:
                 f"camera '{self.name}': K is no camera matrix; it is [[fx, s, cx], [0, fy, cy], [0, 0, 1]] "
                 "with positive focal lengths in pixels"
             )
-        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+        with np.errstate(all="ignore"):  # of numbers whose squares no float holds
+            off = np.abs(rotation @ rotation.T - np.eye(3)).max()
+        if not off <= 1e-3 or np.linalg.det(rotation) < 0:
             raise ViewsError(
                 f"camera '{self.name}': R is no rotation; it turns the world's axes into the camera's "
                 "(a Rodrigues vector must be made a matrix first)"
@@ -140,8 +142,9 @@ class Views:
             )
 
         centres = np.stack([camera.centre for camera in self.cameras])
-        apart = np.linalg.norm(centres[:, None] - centres, axis=-1).max()
-        if apart > MOST_APART:
+        with np.errstate(all="ignore"):
+            apart = np.linalg.norm(centres[:, None] - centres, axis=-1).max()
+        if not apart <= MOST_APART:
             raise ViewsError(
                 f"the cameras stand up to {apart:,.0f} m apart: t is in metres, neither cm nor mm"
             )

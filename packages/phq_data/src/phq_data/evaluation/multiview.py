@@ -144,8 +144,10 @@ def measure(workspace: Workspace, views: Views) -> ViewResult:
     relative: list[RelativeError] = []
     people: list[TruePose] = []
     detected = 0
-    for index, instant in enumerate(dict.fromkeys(photo.instant for photo in views.photos)):
-        here = {camera: photo for (camera, at), photo in photos.items() if at == instant}
+    by_instant: dict[str, dict[str, str]] = {}
+    for (name, instant), photo_id in photos.items():
+        by_instant.setdefault(instant, {})[name] = photo_id
+    for index, (instant, here) in enumerate(by_instant.items()):
         own = [views.camera(name) for name in here]
         found = [[(one.person_id, one.keypoints) for one in seen.get(here[one.name], [])] for one in own]
         detected += sum(map(len, found))
