@@ -107,7 +107,9 @@ def away(weights: FloatArray, values: FloatArray, target: FloatArray) -> float:
 
 def fit(cost: Callable[..., float], values: FloatArray, target: FloatArray) -> FloatArray:
     """Weights of least cost; evidence may only raise the error probability."""
-    bounds = [(0, 0 if name in RENDERS_ALONE else None) for name in uncertainty.EVIDENCE]
+    bounds: list[tuple[float | None, float | None]] = [
+        (0, 0 if name in RENDERS_ALONE else None) for name in uncertainty.EVIDENCE
+    ]
     bounds += [(None, None)] * (len(uncertainty.VIEW) + 1)
     start = np.zeros(values.shape[1])
     found: FloatArray = minimize(cost, start, args=(values, target), method="L-BFGS-B", bounds=bounds).x

@@ -70,8 +70,10 @@ def synthesize(
 
 
 def _variety(name: str) -> Variety:
-    if name == "usual" or name == "wide":
-        return name
+    if name == "usual":
+        return "usual"
+    if name == "wide":
+        return "wide"
     raise typer.BadParameter(f"--variety is usual or wide, not {name!r}")
 
 

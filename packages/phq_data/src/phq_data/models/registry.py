@@ -93,7 +93,7 @@ def body_fitter(name: str = "smplify2", *, config: Any = None, calibration: str 
     usual = SmplifyConfig() if name == "smplify" else Smplify2Config()
     chosen = config if config is not None else usual
     fitter: BodyFitter = SmplifyFitter(chosen)
-    if calibration:
+    if calibration and isinstance(chosen, Smplify2Config):
         from phq_data.models import calibration as own
         from phq_data.models.orientation.image_prior import load_image_prior
 

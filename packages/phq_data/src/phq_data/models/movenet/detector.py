@@ -124,7 +124,8 @@ class MoveNetDetector:
             shift = rng.normal(0, spread, 2) * upper_size(where)
             centre = np.array([region.x0, region.y0]) + region.side / 2 + shift
             side = region.side * float(np.exp(rng.normal(0, spread)))
-            region = CropRegion(*(centre - side / 2), side, region.aim + shift / 2)
+            x0, y0 = (float(corner) for corner in centre - side / 2)
+            region = CropRegion(x0, y0, side, region.aim + shift / 2)
             here, there = (self._detect(image, [region], mirrored=flip)[0] for flip in (False, True))
             found = self._mean(here, there)
             if not self._passes(found, (image.shape[1], image.shape[0])):
