@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from phq_data.evaluation.accuracy import PersonError
+    from phq_data.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +22,11 @@ def calibrate(
     workspace: Annotated[
         str, typer.Option("--workspace", "-w", help="Folder or URL of the built workspace.")
     ],
-    truth: Annotated[Path, typer.Option(help="truth.parquet: who is known, and how they are seen.")],
+    truth: Annotated[Path | None, typer.Option(help="truth.parquet of rendered people.")] = None,
+    views: Annotated[
+        Path | None,
+        typer.Option(help="Calibrated cameras and photos, as for `phq accuracy --views`."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The calibration file to write; its page lies beside it.")] = Path(
         "calibration.json"
     ),
@@ -32,29 +41,30 @@ def calibrate(
 
     From 30 labels on: where keypoints lie on the body, how necks are carried, and the scale of the error
     probability. From 300 labels on also the last layer of the orientation prior. A third of them is held
-    out in turn; the page shows their errors before and after. Where those did not fall, no file is written.
+    out in turn; the page shows their errors before and after. What did not help them is not in the file.
 
     Use it: phq build -w DIR --set fit.calibration=calibration.json ...
     """
     import json
     from dataclasses import asdict
 
+    if (truth is None) == (views is None):
+        raise typer.BadParameter("name the truth: --truth truth.parquet, or --views views.json")
     from rich.progress import Progress
 
     from phq_data import files
-    from phq_data.evaluation import accuracy as measures
     from phq_data.evaluation import calibrate as learning
     from phq_data.evaluation.known_people import known_people
     from phq_data.evaluation.plots import calibration_page
     from phq_data.models import calibration as own
     from phq_data.models.orientation.image_prior import load_image_prior
     from phq_data.models.smplify import Smplify2Config
-    from phq_data.rig import PortraitRig
-    from phq_data.synthesis.truth import read_truth
+    from phq_data.pipeline.whole import finished
     from phq_data.workspace import Workspace
 
     opened = Workspace.open(workspace)
-    errors = measures.measure(opened, read_truth(truth), PortraitRig.load(opened.path("rig.safetensors")))
+    with finished(opened):
+        errors = _errors(opened, truth, views)
     prior = load_image_prior(Smplify2Config.PRIOR)
     with Progress(transient=True) as bars:
         photos = bars.add_task("looking at photos", total=None)
@@ -67,21 +77,38 @@ def calibrate(
     page = out.with_suffix(".png")
     with files.writing(page) as path:
         path.write_bytes(calibration_page(found))
-    if found.helped or anyway:
-        own.write(out, found.calibration)
+    made, helped = found.calibration, found.labels_helped or found.probability_helped
+    if helped or anyway:
+        own.write(out, made)
     if as_json:
-        typer.echo(json.dumps({"helped": found.helped, **asdict(found.calibration)}))
+        verdicts = {"labels_helped": found.labels_helped, "probability_helped": found.probability_helped}
+        typer.echo(json.dumps({**verdicts, **asdict(made)}))
         return
-    made = found.calibration
-    typer.echo(f"{made.labels} labels in {made.photos} photos; errors of people who were held out:")
+    what = "photos" if views is None else "instants"
+    typer.echo(f"{made.labels} labels in {made.groups} {what}; errors of people who were held out:")
     typer.echo("            yaw, median / p95   pitch   Brier score of the error probability")
     for name, held in (("before", made.before), ("after", made.after)):
         typer.echo(
             f"  {name:<8} {held.yaw:6.1f}° / {held.yaw_p95:.1f}°    {held.pitch:5.1f}°   {held.brier:.3f}"
         )
-    verdict = (
-        "It helped." if found.helped else "It did not help beyond chance: the shipped constants are as good."
-    )
-    typer.echo(f"{verdict} The page: {page}")
-    if found.helped or anyway:
+    labels = "became better" if found.labels_helped else "are as good with the shipped constants, which stay"
+    truer = "became truer" if found.probability_helped else "is as true as it was"
+    typer.echo(f"Labels {labels}; the error probability {truer}. The page: {page}")
+    if helped or anyway:
         typer.echo(f"next: phq build --workspace DIR --set fit.calibration={out} ...")
+    else:
+        typer.echo(f"{out} was not written: nothing in it would help (--anyway writes it)")
+
+
+def _errors(workspace: Workspace, truth: Path | None, views: Path | None) -> Sequence[PersonError]:
+    """Labels against their truth; of calibrated cameras only where that can be trusted."""
+    from phq_data.evaluation import accuracy, multiview
+    from phq_data.rig import PortraitRig
+    from phq_data.synthesis.truth import read_truth
+    from phq_data.views import read_views
+
+    if views is not None:
+        return [one for one in multiview.measure(workspace, read_views(views)).errors if one.trusted]
+    assert truth is not None
+    rig = PortraitRig.load(workspace.path("rig.safetensors"))
+    return accuracy.measure(workspace, read_truth(truth), rig)

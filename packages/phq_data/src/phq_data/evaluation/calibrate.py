@@ -47,7 +47,7 @@ class TooFewError(PhqError, ValueError):
 class Known:
     """A labelled person whose truth is known."""
 
-    photo_id: str
+    group: str  # photo, or instant of calibrated cameras: held out together
     request: FitRequest  # without its image
     prior: FloatArray  # [8] as in `records.Fit`: directions of chest and head, their deviations
     truth: FloatArray  # [3] unit vector to the camera in the chest's frame
@@ -64,7 +64,8 @@ class Learned:
     truth: FloatArray  # [N, 3]
     before: FloatArray  # [N, 3] directions as labelled with the shipped constants
     after: FloatArray  # [N, 3] with those learned from the other people
-    helped: bool
+    labels_helped: bool
+    probability_helped: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,9 @@ class _Constants:
     prior: FloatArray  # [H, 3] added to the last layer; H = 0: nothing
     odds: tuple[float, float]
     error: float
+
+
+_SHIPPED = _Constants(np.zeros(5), np.zeros((0, 3)), (1.0, 0.0), 1.0)
 
 
 def learn(
@@ -87,28 +91,34 @@ def learn(
     rng = np.random.default_rng(0)
     if len(people) > MOST:
         people = [people[i] for i in sorted(rng.choice(len(people), MOST, replace=False))]
-    photos = sorted({one.photo_id for one in people})
-    order = dict(zip(photos, rng.permutation(len(photos)) % FOLDS, strict=True))
-    fold = np.array([order[one.photo_id] for one in people])
-    none = _Constants(np.zeros(5), np.zeros((0, 3)), (1.0, 0.0), 1.0)
-    before, after = _labels(people, none), np.zeros((len(people), 3))
-    probability = np.zeros(len(people))
-    for k in range(FOLDS):
-        held = [int(i) for i in np.flatnonzero(fold == k)]
-        found = _fit([one for one, f in zip(people, fold, strict=True) if f != k])
-        after[held] = _labels([people[i] for i in held], found)
-        probability[held] = _rescaled(np.array([people[i].probability for i in held]), found.odds)
-        on_step()
-    chosen = _fit(people)
-    on_step()
+    groups = sorted({one.group for one in people})
+    order = dict(zip(groups, rng.permutation(len(groups)) % FOLDS, strict=True))
+    fold = np.array([order[one.group] for one in people])
     truth = np.stack([one.truth for one in people])
-    first = np.array([one.probability for one in people])
-    was, now = _score(truth, before, first), _score(truth, after, probability)
-    helped = _helped(_apart(truth, before), _apart(truth, after))
+    said = np.array([one.probability for one in people])
+    before, after = _labels(people, _SHIPPED), np.zeros((len(people), 3))
+    plain, better = np.zeros(len(people)), np.zeros(len(people))
+    for k in range(FOLDS):
+        held, others = ([int(i) for i in np.flatnonzero(rows)] for rows in (fold == k, fold != k))
+        found = _fit([people[i] for i in others])
+        after[held] = _labels([people[i] for i in held], found)
+        better[held] = _rescaled(said[held], found.odds)
+        plain[held] = _rescaled(said[held], _scales([people[i] for i in others], before[others])[0])
+        on_step()
+    was = _score(truth, before, said)
+    labels_helped = _helped(_apart(truth, before), _apart(truth, after))
+    # Labels stay as they are where learning did not better those of others; their probabilities may gain.
+    if labels_helped:
+        chosen, now = _fit(people), _score(truth, after, better)
+    else:
+        odds, error = _scales(people, before)
+        chosen = replace(_SHIPPED, odds=odds, error=error)
+        after, now = before, _score(truth, before, plain)
+    on_step()
     usual = Smplify2Config()
     made = Calibration(
         labels=len(people),
-        photos=len(photos),
+        groups=len(groups),
         before=was,
         after=now,
         shoulder_offset=_moved(usual.shoulder_offset, chosen.offsets[0:2]),
@@ -120,7 +130,7 @@ def learn(
         prior=tuple((float(a), float(b), float(c)) for a, b, c in chosen.prior.round(6)),
         prior_digest=prior_digest if len(chosen.prior) else "",
     )
-    return Learned(made, truth, before, after, helped)
+    return Learned(made, truth, before, after, labels_helped, now.brier < 0.97 * was.brier)
 
 
 def hidden_of(prior: ImageOrientationPrior, keypoints: FloatArray, maps: NDArray[np.float32]) -> FloatArray:
@@ -133,12 +143,17 @@ def _fit(people: Sequence[Known]) -> _Constants:
     weights = _prior_weights(people)
     offsets = _offsets(people, weights)
     labels = _labels(people, _Constants(offsets, weights, (1.0, 0.0), 1.0))
-    truth = np.stack([one.truth for one in people])
-    yaw = np.abs(_yaw_error(truth, labels))
+    odds, error = _scales(people, labels)
+    return _Constants(offsets, weights, odds, error)
+
+
+def _scales(people: Sequence[Known], labels: FloatArray) -> tuple[tuple[float, float], float]:
+    """Scale and offset of the log odds of the error probability, and the scale of the expected error."""
+    yaw = np.abs(_yaw_error(np.stack([one.truth for one in people]), labels))
     odds = _odds(np.array([one.probability for one in people]), yaw > np.radians(WRONG))
     expected = np.maximum([one.expected for one in people], 1e-3)
     ratio = float(np.median(np.log(np.maximum(yaw, np.radians(0.3)) / expected)))
-    return _Constants(offsets, weights, odds, float(np.exp(ratio * len(people) / (len(people) + 50))))
+    return odds, float(np.exp(ratio * len(people) / (len(people) + 50)))
 
 
 def _offsets(people: Sequence[Known], weights: FloatArray) -> FloatArray:

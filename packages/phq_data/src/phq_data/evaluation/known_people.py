@@ -9,6 +9,7 @@ import numpy as np
 from phq_data.errors import PhqError
 from phq_data.evaluation.accuracy import PersonError
 from phq_data.evaluation.calibrate import ENOUGH_FOR_PRIOR, Known, hidden_of
+from phq_data.evaluation.multiview import ViewError
 from phq_data.models.orientation.image_prior import ImageOrientationPrior, image_features
 from phq_data.models.protocols import FitRequest
 from phq_data.models.smplify.fitter import found_keypoints
@@ -60,7 +61,7 @@ def _known(error: PersonError, person: Person, fit: Fit, hidden: np.ndarray | No
     assert fit.orientation_prior is not None
     size = (person.photo_width, person.photo_height)
     return Known(
-        photo_id=person.photo_id,
+        group=error.instant if isinstance(error, ViewError) else person.photo_id,
         request=FitRequest(person.keypoints, person.box, size),
         prior=np.asarray(fit.orientation_prior),
         truth=np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]),

@@ -45,7 +45,7 @@ class Calibration:
     """What a calibration file holds. Metres in the body's frame, left side; degrees; see `Smplify2Config`."""
 
     labels: int
-    photos: int
+    groups: int  # photos, or instants of calibrated cameras
     before: Held
     after: Held
     format: Literal["phq-calibration/1"] = "phq-calibration/1"
