@@ -1,4 +1,4 @@
-"""What outlives a killed build is found by its mark and ended."""
+"""What outlives a killed build is known by the tree of processes, and ended."""
 
 import os
 import signal
@@ -11,19 +11,19 @@ import pytest
 
 from phq_flows import leftovers
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks in /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks in /proc")
 
 _BUILD = """
 import subprocess, sys, time
 from phq_flows import leftovers
 
-before = subprocess.Popen(["sleep", "600"])
 leftovers.watch()
 leftovers.watch()  # once is enough
-# As daemons do: a session of its own, no terminal (-3: DEVNULL), and its parent ends.
-command = "import subprocess as s; print(s.Popen(['sleep', '600'], stdout=-3, start_new_session=True).pid)"
-inner = subprocess.run([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True, check=True)
-print(before.pid, inner.stdout.strip(), flush=True)
+# A node in a session of its own that starts an agent there (-3: DEVNULL).
+agent = "import subprocess as s; a = s.Popen(['sleep', '600'], stdout=-3); print(a.pid, flush=True); a.wait()"
+command = [sys.executable, "-c", agent]
+node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+print(node.pid, node.stdout.readline().strip(), flush=True)
 time.sleep(600)
 """
 
@@ -37,22 +37,25 @@ def runs(pid):
 
 @pytest.mark.timeout(120)
 def test_what_a_killed_program_started_ends_and_nothing_else_does():
+    bystander = subprocess.Popen(["sleep", "600"])
     build = subprocess.Popen([sys.executable, "-c", _BUILD], stdout=subprocess.PIPE, text=True)
-    before, daemon = map(int, build.stdout.readline().split())
+    node, agent = map(int, build.stdout.readline().split())
     try:
-        assert runs(before) and runs(daemon)
-        mark = dict(
-            line.split(b"=", 1) for line in Path(f"/proc/{daemon}/environ").read_bytes().split(b"\0") if line
-        )[leftovers.MARK.encode()].decode()
-        assert daemon in leftovers.marked(mark) and before not in leftovers.marked(mark)
+        found = leftovers.below(build.pid)
+        assert (
+            {node, agent} < set(found) and len(found) == 3 and bystander.pid not in found
+        )  # and the watcher
+        time.sleep(3)  # it looks every second
         build.send_signal(signal.SIGKILL)
         build.wait()
+        os.kill(node, signal.SIGKILL)  # as a node does that loses its driver
+        assert runs(agent)
         deadline = time.monotonic() + 60
-        while runs(daemon) and time.monotonic() < deadline:
+        while any(map(runs, found)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert not runs(daemon) and runs(before)
-        assert leftovers.marked(mark) == []
+        assert not any(map(runs, found)) and runs(bystander.pid)
     finally:
-        for pid in (before, daemon):
+        for pid in (bystander.pid, node, agent):
             if runs(pid):
                 os.kill(pid, signal.SIGKILL)
+        bystander.wait()
