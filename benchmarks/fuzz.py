@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -34,6 +35,7 @@ SECONDS = 10.0
 """For one input; longer is a hang."""
 MEMORY = 2 << 30
 """Bytes that reading may take on top of what the process has before it."""
+_PATIENCE = 6  # times `SECONDS` for a process that sleeps, or gets no processor
 _FIRST, _CHUNK = 25, 200  # inputs of a kind before it is the next one's turn: in the first round, later
 _FORK = multiprocessing.get_context("fork")
 
@@ -180,7 +182,7 @@ def _chunk(kind: Target, place: Path, seed: int, numbers: tuple[int, int], end: 
         child = _FORK.Process(target=_read_all, args=(theirs, kind, place, seed, start, numbers[1], end))
         child.start()
         theirs.close()
-        number, what = _follow(ours, found, start)
+        number, what = _follow(ours, found, start, child.pid or 0)
         if what == "":
             child.join()
             return
@@ -195,11 +197,11 @@ def _chunk(kind: Target, place: Path, seed: int, numbers: tuple[int, int], end: 
         start = number + 1
 
 
-def _follow(pipe: Connection, found: Found, number: int) -> tuple[int, str]:
+def _follow(pipe: Connection, found: Found, number: int, process: int) -> tuple[int, str]:
     """Count what the child says; returns the input that it ended at, and how ("" when all were read)."""
     while True:
         try:
-            if not pipe.poll(SECONDS):
+            if _hangs(pipe, process):
                 return number, "hang"
             message = pipe.recv()
         except EOFError:
@@ -214,6 +216,26 @@ def _follow(pipe: Connection, found: Found, number: int) -> tuple[int, str]:
         else:
             found.tracebacks += 1
             found.failures.append((message[0], message[1], message[2]))
+
+
+def _hangs(pipe: Connection, process: int) -> bool:
+    """Does a process say nothing for `SECONDS`, also of its own work where others keep the machine busy?"""
+    begin = _worked(process)
+    for _ in range(_PATIENCE):
+        if pipe.poll(SECONDS):
+            return False
+        if _worked(process) - begin > 0.9 * SECONDS:
+            return True
+    return True
+
+
+def _worked(process: int) -> float:
+    """Seconds that a process has computed."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _read_all(

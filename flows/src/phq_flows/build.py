@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import environment, watch
+from phq_flows import environment, leftovers, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -113,6 +113,7 @@ def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
         return ThreadPoolTaskRunner(max_workers=workers)
     if name == "processes":
         return ProcessPoolTaskRunner(max_workers=workers)
+    leftovers.watch()
     try:
         if name == "ray":
             from prefect_ray import RayTaskRunner

@@ -89,6 +89,9 @@ def test_a_text_that_every_row_names_is_counted_as_it_comes(encoding):
     with pytest.raises(SizeError, match="unfold to more than 268,435,456"):
         parquet_limits.read(opened(data))
     assert peak_mib() - before < 1200
+    with pytest.raises(SizeError, match="unfold to more than 268,435,456"):
+        for batch in parquet_limits.batches(opened(data), 1000):
+            assert batch.nbytes <= 1 << 28
 
 
 def test_runs_of_nothing_count_by_their_rows():

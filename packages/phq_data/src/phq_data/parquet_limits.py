@@ -64,45 +64,40 @@ def read(
     groups = list(range(file.num_row_groups)) if group is None else [group]
     wanted = list(columns) if columns is not None else None
     sizes = _sizes(file, groups, wanted)
-    if sizes.bytes > limit(file.size):
-        raise SizeError(f"its {file.size:,} bytes unfold to {sizes.bytes:,}, more than any of ours do")
     if sizes.bytes + sizes.most <= FREE:
         table = file.read_row_groups(groups, wanted, use_threads=use_threads)
     else:
-        found, total = [], 0
-        for batch in _batches(file, groups, wanted, sizes, 65_536):
-            total += batch.nbytes
-            if total > limit(file.size):
-                most = f"{limit(file.size):,}"
-                raise SizeError(f"its {file.size:,} bytes unfold to more than {most}, unlike any of ours")
-            found.append(batch)
+        found = list(_batches(file, groups, wanted, sizes, 65_536))
         table = pa.Table.from_batches(found) if found else file.read_row_groups([], wanted)
     table.validate(full=True)  # texts are UTF-8, lists lie inside their values
     return table
 
 
 def batches(file: parquet.File, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, at most `rows` at a time, no batch over `limit`. Raises as `read`."""
-    wanted = list(columns) if columns is not None else None
-    for group in range(file.num_row_groups):
-        sizes = _sizes(file, [group], wanted)
-        if sizes.bytes > limit(file.size):
-            raise SizeError(f"its {file.size:,} bytes unfold to {sizes.bytes:,}, more than any of ours do")
-        for batch in _batches(file, [group], wanted, sizes, rows):
-            batch.validate(full=True)
-            yield batch
+    """The rows of a file, at most `rows` at a time. Raises what `read` does."""
+    wanted, groups = list(columns) if columns is not None else None, list(range(file.num_row_groups))
+    for batch in _batches(file, groups, wanted, _sizes(file, groups, wanted), rows):
+        batch.validate(full=True)
+        yield batch
 
 
 def _batches(
     file: parquet.File, groups: list[int], columns: list[str] | None, sizes: _Sizes, rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """Rows as they come, few enough at a time for texts that are repeated without an end."""
+    """Rows counted as they come, few at a time where a text may be repeated without an end."""
     if sizes.columns:
         rows = min(rows, max(1, limit(file.size) // (2 * sizes.repeated * sizes.columns)))
-    yield from file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False)
+    total = 0
+    for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
+        total += batch.nbytes
+        if total > limit(file.size):
+            most = f"{limit(file.size):,}"
+            raise SizeError(f"its {file.size:,} bytes unfold to more than {most}, unlike any of ours")
+        yield batch
 
 
 def _sizes(file: parquet.File, groups: Sequence[int], columns: Sequence[str] | None) -> _Sizes:
+    """What is stated of them. Raises `SizeError` where that is more than `limit`."""
     for field in file.schema_arrow:
         if pa.types.is_dictionary(field.type):
             raise SizeError(f"its column {field.name} is a dictionary, as none of ours is")
@@ -119,6 +114,8 @@ def _sizes(file: parquet.File, groups: Sequence[int], columns: Sequence[str] | N
             most += pages.repeated * values
             if pages.repeated:
                 repeating.add(number)
+    if total > limit(file.size):
+        raise SizeError(f"its {file.size:,} bytes unfold to {total:,}, more than any of ours do")
     return _Sizes(total, repeated, most, len(repeating))
 
 

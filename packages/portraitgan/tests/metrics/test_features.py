@@ -133,7 +133,9 @@ def test_the_substitute_sees_colors_edges_and_places():
     assert network(torch.zeros(1, 3, 200, 200, dtype=torch.uint8)).shape == (1, 512)
 
 
-@pytest.mark.parametrize("what", ["missing", "text", "other network", "pickled code", "packed"])
+@pytest.mark.parametrize(
+    "what", ["missing", "text", "other network", "pickled code", "packed", "odd storage"]
+)
 def test_a_file_that_is_no_inception_is_refused(tmp_path, what):
     path = tmp_path / "weights.pth"
     if what == "text":
@@ -142,6 +144,13 @@ def test_a_file_that_is_no_inception_is_refused(tmp_path, what):
         torch.save({"layer.weight": torch.zeros(3)}, path)
     elif what == "pickled code":
         torch.save(nn.Linear(2, 2), path)
+    elif what == "odd storage":  # a tensor's memory is named by a number
+        torch.save({"a": torch.ones(3)}, path)
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, b"\x80\x02K\x01Q." if name.endswith("data.pkl") else data)
     elif what == "packed":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("archive/data.pkl", bytes(1 << 20))

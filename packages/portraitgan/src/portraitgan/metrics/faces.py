@@ -7,7 +7,9 @@ fail.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,8 @@ def open_face_network(path: str | Path | None = None) -> FaceNetwork:
     if size > MOST_BYTES:
         raise MetricError(f"{chosen} has {size >> 20:,} MiB: no face network is so large")
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        with contextlib.redirect_stdout(io.StringIO()):  # where it prints some errors, too
+            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class
         raise MetricError(f"{chosen} is no ONNX network: {first_line(error)}") from error
     shape = session.get_inputs()[0].shape

@@ -10,19 +10,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from phq_data.files import file_sha256
-from phq_data.foreign import check_stored
+from phq_data.foreign import check_stored, reading
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.inception import FEATURES, Inception
 
@@ -63,9 +60,6 @@ class FeatureNetwork:
         return "the Inception weights are not the usual file: numbers may not compare with FIDs of papers"
 
 
-_DAMAGE = (SafetensorError, BadZipFile, UnpicklingError, EOFError, RuntimeError)
-
-
 def open_features(path: str | Path | None, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The network of a file, or the substitute. Raises `MetricError` for a file that is none.
 
@@ -79,26 +73,15 @@ def open_features(path: str | Path | None, device: torch.device | str = "cpu") -
     path = Path(path)
     try:
         digest = file_sha256(path)
+    except OSError as error:
+        raise MetricError(f"cannot read the feature network {path}: {error.strerror or error}") from error
+    with reading(path, MetricError, "give a state dict of the 2015 Inception"):
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
             check_stored(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
         inception = Inception(state).to(device)
-    except OSError as error:
-        raise MetricError(f"cannot read the feature network {path}: {error.strerror or error}") from error
-    except KeyError as error:
-        raise MetricError(f"{path} is no Inception state dict: it lacks {error}") from error
-    except (
-        ValueError,
-        TypeError,
-        SafetensorError,
-        EOFError,
-        RuntimeError,
-        UnpicklingError,
-        BadZipFile,
-    ) as error:
-        raise MetricError(f"{path} is no file of Inception weights: {error}") from error
     usual = digest.startswith(USUAL_SHA256)
     name = USUAL if usual else f"inception:{digest[:12]}"
     return FeatureNetwork(name, digest, FEATURES, usual, inception)
