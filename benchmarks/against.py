@@ -31,7 +31,7 @@ from portraitgan.networks.discriminator import Arrangement
 from portraitgan.networks.placing import place
 from portraitgan.networks.pose import mirrored_rows
 from portraitgan.training import losses
-from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, RealPass
+from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 
 PHASES = {"g_step": "Gmain", "d_step": "Dmain", "r1": "Dreg"}
 R1_INTERVAL = 16
@@ -162,7 +162,6 @@ def _ours(
     make: GeneratorPhase, judge: DiscriminatorPhase, given: losses.Conditions, image: Tensor, mask: Tensor
 ) -> dict[str, Callable[[], None]]:
     side = make.config.generator.render.resolution
-    none = losses.PassRandomness()
 
     def backward(trained: torch.nn.Module, other: torch.nn.Module, loss: Callable[[], Tensor]) -> None:
         other.requires_grad_(False)
@@ -176,28 +175,30 @@ def _ours(
 
     generator, discriminator = make.generator, judge.discriminator
     return {
-        "g_step": lambda: backward(generator, discriminator, lambda: make(given, SCHEDULE, none, {})),
+        "g_step": lambda: backward(generator, discriminator, lambda: make(PassInputs(SCHEDULE, given), {})),
         "d_step": lambda: backward(
-            discriminator, generator, lambda: judge(real(), given, SCHEDULE, none, {})
+            discriminator, generator, lambda: judge(PassInputs(SCHEDULE, given, real=real()), {})
         ),
-        "r1": lambda: backward(discriminator, generator, lambda: judge(real(), None, SCHEDULE, none, {})),
+        "r1": lambda: backward(
+            discriminator, generator, lambda: judge(PassInputs(SCHEDULE, real=real()), {})
+        ),
     }
 
 
 def compare(
     checkout: Path, presets: Sequence[str], device: torch.device, batch: int, repeats: int, small_only: bool
-) -> tuple[str, dict[str, Any]]:
-    """(table, figures) of each preset, full and small; the first full one's ratios are the figures' own."""
-    lines = [f"device  {timing.describe(device)}"]
+) -> dict[str, Any]:
+    """Figures of each preset, full and small, the first full one's ratios foremost; tables are printed."""
+    print(f"device  {timing.describe(device)}")
     figures: dict[str, Any] = {"device": timing.describe(device), "batch": batch}
     for preset in presets:
         for small in (True,) if small_only else (False, True):
             chosen = sizes(preset, batch, device, small)
             text, found = measure(checkout, chosen, device, repeats)
-            lines += ["", *text]
+            print("", *text, sep="\n", flush=True)
             prefix = "small_" if small else ""
             ratios = {f"{prefix}{name}": value for name, value in found.items() if name.endswith("_ratio")}
             for name, value in ratios.items():
                 figures.setdefault(name, value)
             figures[chosen.name] = found
-    return "\n".join(lines), figures
+    return figures

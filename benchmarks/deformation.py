@@ -212,7 +212,11 @@ def _renders(camera: Tensor, config: RenderConfig, device: torch.device, repeats
     draws = rays.draw(config, len(camera), side * side, device)
 
     def run(plain: bool) -> None:
-        table = trigrid.to_table(planes) if trigrid.rows_serve(device) and not plain else None
+        table = (
+            trigrid.to_table(planes)
+            if trigrid.rows_serve(planes, side * side * config.coarse_samples) and not plain
+            else None
+        )
         volume = Volume(planes, decoder, grid_config, config, table, plain)
         done = (render_plain if plain else render)(volume, origins, directions, None, draws)
         torch.autograd.grad(done.features.sum() + done.mask.sum(), [planes, *decoder.parameters()])

@@ -167,6 +167,10 @@ def _imports(
         made.update(_kaolin(mesh, config, head))
     before = {name: sys.modules.get(name) for name in made}
     kept_cuda = torch.Tensor.cuda, nn.Module.cuda
+    # What was imported before holds the body of then.
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(root):
+            del sys.modules[name]
     sys.modules.update(made)
     sys.path.insert(0, str(root))
     if device.type != "cuda":

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.body import bust
 from phq_data import camera, schema
 from phq_data.images.codecs import encode_image, image_struct
 from phq_data.release import reader
@@ -28,7 +29,6 @@ from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.diff import diff
 from phq_data.release.rights import RightsError
 from phq_data.release.verify import verify
-from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
 
 PAPER_ROWS = 54_000
@@ -122,7 +122,7 @@ def measure(folder: Path, rows: int, size: int, workers: int) -> dict[str, Any]:
 def make_workspace(folder: Path, rows: int, size: int, codec: str = _CODEC) -> None:
     """A workspace of `rows` synthetic portraits, one a photo, a few of them of the same author and day."""
     workspace = Workspace.open(folder, create=True)
-    workspace.write_bytes("rig.safetensors", _rig().to_bytes())
+    workspace.write_bytes("rig.safetensors", bust(16, 12).to_bytes())
     images = [_image(seed, size, codec) for seed in range(_IMAGES)]
     for part, start in enumerate(range(0, rows, _PART)):
         _write_part(workspace, part, range(start, min(rows, start + _PART)), images, size, codec)
@@ -216,18 +216,6 @@ def _drop_rows(workspace: Workspace, gone: set[str]) -> None:
 
 def _portrait_id(number: int) -> str:
     return schema.make_id("bench", number)
-
-
-def _rig() -> PortraitRig:
-    return PortraitRig(
-        vertices=np.eye(3, dtype=np.float32),
-        faces=np.array([[0, 1, 2]], np.int32),
-        weights=np.zeros((3, 2), np.float32),
-        head_joint=np.zeros(3, np.float32),
-        landmarks=np.zeros((1, 3), np.float32),
-        landmark_weights=np.zeros((1, 2), np.float32),
-        landmark_names=("neck",),
-    )
 
 
 if __name__ == "__main__":

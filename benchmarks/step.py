@@ -18,13 +18,14 @@ from benchmarks import against, timing
 from benchmarks.body import bust
 from phq_data import camera as labels
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import PRESETS, HalfPrecision, ModelConfig
+from portraitgan.config import PRESETS, ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
 from portraitgan.networks.pose import mirrored_rows
+from portraitgan.precision import HalfPrecision
 from portraitgan.reference_mode import in_reference_mode, reference_mode
 from portraitgan.rendering import compiled, rays
 from portraitgan.training import losses
@@ -202,10 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.against is not None:
         presets = options.preset or ["paper_256"]
         device = timing.pick_device(options.device)
+        checkout = options.against.resolve()
         timing.show(
-            *against.compare(
-                options.against.resolve(), presets, device, options.batch, options.repeats, options.small
-            )
+            "", against.compare(checkout, presets, device, options.batch, options.repeats, options.small)
         )
         return 0
     compiled.use(options.compile)

@@ -44,7 +44,7 @@ FLOORS = {
         {"cli"},
     ),
     "portraitgan": (
-        {"reference_mode"},
+        {"precision", "reference_mode"},
         {"config"},
         {"deformation", "rendering"},
         {"networks"},

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from phq_data.typed_json import ConfigError
+from portraitgan import config as models
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ABLATIONS, EG3D_AXES, PRESETS, ModelConfig, eg3d, panohead, tiny
 
@@ -76,6 +77,19 @@ def test_unknown_and_missing_keys() -> None:
         ModelConfig.from_json(json.dumps(data))
     with pytest.raises(ConfigError, match="not JSON"):
         ModelConfig.from_json("{")
+
+
+def test_older_files_state_no_version() -> None:
+    """Version 1, as 0.1.0 wrote it; newer ones and nonsense are refused."""
+    data = json.loads(tiny().to_json())
+    assert data["version"] == models.VERSION
+    old = {**data, "precision": dict(data["precision"])}
+    del old["version"], old["precision"]["synthesis_half_resolutions"]
+    assert ModelConfig.from_json(json.dumps(old)) == tiny()
+    refused = ((99, f"knows up to {models.VERSION}"), ("two", "no number"), (0, "cannot be carried"))
+    for version, message in refused:
+        with pytest.raises(ConfigError, match=message):
+            ModelConfig.from_json(json.dumps({**data, "version": version}))
 
 
 def test_integers_are_accepted_as_floats() -> None:

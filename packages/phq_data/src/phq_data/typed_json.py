@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from phq_data.errors import PhqError
@@ -56,6 +56,26 @@ def parsed(text: str) -> Any:
         return parse_json(text)
     except JsonError as error:
         raise ConfigError(f"the settings are not JSON: {error}") from error
+
+
+Migrations = dict[int, Callable[[dict[str, Any]], dict[str, Any]]]
+"""From a version to the next one: a function from its JSON object to the newer one's."""
+
+
+def upgraded(data: dict[str, Any], version: object, newest: int, migrations: Migrations) -> dict[str, Any]:
+    """A JSON object of `version` as the `newest` version has it. Raises `ConfigError` saying why not."""
+    if not isinstance(version, int):
+        raise ConfigError(f"the config's version is {version!r}, which is no number")
+    if version > newest:
+        raise ConfigError(f"the config has version {version}, this program knows up to {newest}: update it")
+    for number in range(version, newest):
+        if number not in migrations:
+            raise ConfigError(
+                f"the config has version {version}; what changed from version {number} to {number + 1} "
+                "cannot be carried over: use the program that wrote it"
+            )
+        data = migrations[number](data)
+    return data
 
 
 def plain(config: Any) -> dict[str, Any]:

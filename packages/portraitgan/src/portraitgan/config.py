@@ -10,12 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from typing import Literal
 
 from phq_data import typed_json
 from phq_data.typed_json import ConfigError
+from portraitgan.precision import PrecisionConfig
+
+VERSION = 2
+
+MIGRATIONS: typed_json.Migrations = {
+    1: lambda data: {**data, "precision": {**data["precision"], "synthesis_half_resolutions": 0}},
+}
+"""From a config's version to the next one; files of version 1 do not state it."""
 
 CAMERA_SIZE = 25
 POSE_SIZE = 6
@@ -25,8 +33,6 @@ TRI_GRID_AXES: PlaneAxes = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
 """Per plane, which world axes run along width, height and depth (spec section 2.4)."""
 EG3D_AXES: PlaneAxes = ((0, 1, 2), (0, 2, 1), (2, 0, 1))
 """EG3D's planes, whose third one repeats the second's axes; only for converted EG3D checkpoints."""
-
-HalfPrecision = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -121,18 +127,6 @@ class CompatibilityConfig:
 
 
 @dataclass(frozen=True)
-class PrecisionConfig:
-    """Number formats. Half precision is for the large resolutions of discriminator and super-resolution;
-    tri-grid, deformation, ray marching, pose predictors, scores, losses and R1's sums stay in float32, and
-    so do weights, moments and EMA.
-    """
-
-    half: HalfPrecision = "float16"  # float16 on GPUs only, bfloat16 also in training on a CPU
-    tf32: bool = False  # matrix products and convolutions of the float32 parts
-    channels_last: bool = True
-
-
-@dataclass(frozen=True)
 class GeneratorConfig:
     """The generator G(z, camera, pose)."""
 
@@ -209,19 +203,23 @@ class ModelConfig:
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     loss: LossConfig = LossConfig()
     compatibility: CompatibilityConfig = CompatibilityConfig()
-    precision: PrecisionConfig = PrecisionConfig()
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
 
     def __post_init__(self) -> None:
         _check(self)
 
     def to_json(self) -> str:
         """The config as JSON text."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps({"version": VERSION, **asdict(self)}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        """Read `to_json`'s text. Raises `ConfigError` naming an unknown, missing or ill-typed setting."""
-        return typed_json.read_text(cls, text, complete=True)
+        """Read `to_json`'s text, of this version or an older one. Raises `ConfigError` saying why not."""
+        data = typed_json.parsed(text)
+        if isinstance(data, dict):
+            version = data.pop("version", 1)
+            data = typed_json.upgraded(data, version, VERSION, MIGRATIONS)
+        return typed_json.read(cls, data, complete=True)
 
 
 def paper_512() -> ModelConfig:
@@ -438,6 +436,10 @@ def _check(config: ModelConfig) -> None:
         raise ConfigError("generator.render needs at least 4 coarse and 4 fine samples a ray")
     if generator.grid.depth < 1 or generator.grid.features < 3:
         raise ConfigError("generator.grid needs a depth of at least 1 and at least 3 features")
+    if config.precision.synthesis_half_resolutions < 0:
+        raise ConfigError("precision.synthesis_half_resolutions must be at least 0")
+    if config.precision.synthesis_half_resolutions and config.precision.half == "float16":
+        raise ConfigError("precision.synthesis_half_resolutions needs half bfloat16: float16 would overflow")
     if generator.pose_predictor is not None and not generator.pose_conditioning:
         raise ConfigError("generator.pose_predictor needs generator.pose_conditioning")
     if discriminator.pose_predictor is not None and not discriminator.pose_conditioning:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from portraitgan.config import tiny
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Discriminator, Portraits, append_minibatch_deviation
-from portraitgan.networks.layers import SynthesisLayer, activate, activate_plain
+from portraitgan.networks.layers import FullyConnected, SynthesisLayer, activate, activate_plain
+from portraitgan.reference_mode import reference_mode
 
 
 def agree(
@@ -63,8 +65,53 @@ def test_activation_with_demodulation_and_noise() -> None:
     )
 
 
-def test_upsampling_is_bilinear() -> None:
-    agree(filters.upsample, filters.upsample_plain, random(2, 3, 5, 5))
+def squared(linear: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Something to differentiate twice."""
+    return lambda image: linear(image).square()
+
+
+@pytest.mark.parametrize("large", [0, 10**9])
+def test_upsampling_is_bilinear(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "_LARGE", large)
+    agree(squared(filters.upsample), squared(filters.upsample_plain), random(2, 3, 5, 5), twice=True)
+
+
+@pytest.mark.parametrize(("pad", "stride"), [(2, 1), (1, 2), (1, 1), (0, 1)])
+@pytest.mark.parametrize("size", [7, 8])
+def test_the_low_pass_is_a_convolution(pad: int, stride: int, size: int) -> None:
+    """Differentiated twice, too, and then without a call for every channel."""
+    taps = torch.tensor([1.0, 3, 3, 1], dtype=torch.float64) / 4
+    kernel = (taps[:, None] * taps).expand(3, 1, 4, 4)
+    agree(
+        squared(lambda image: filters.smooth(image, pad, 4.0, stride)),
+        squared(lambda image: functional.conv2d(image, kernel, stride=stride, padding=pad, groups=3)),
+        random(2, 3, size, size),
+        twice=True,
+    )
+    image = random(1, 24, 8, 8).requires_grad_()
+    (gradient,) = torch.autograd.grad(filters.smooth(image, 2).square().sum(), image, create_graph=True)
+    with torch.profiler.profile() as seen:
+        gradient.square().sum().backward()
+    assert sum(one.count for one in seen.key_averages() if one.key == "aten::convolution") < 10
+
+
+def test_large_layers_scale_their_inputs() -> None:
+    torch.manual_seed(0)
+    layer = FullyConnected(1100, 1000, "lrelu", lr_multiplier=0.5).double()
+    values = random(3, 1100)
+
+    def plain(given: Tensor) -> Tensor:
+        with reference_mode():
+            made: Tensor = layer(given)
+        return made
+
+    agree(layer, plain, values, twice=True)
+    weights = []
+    for form in (layer, plain):
+        layer.zero_grad()
+        form(values).square().sum().backward()
+        weights.append(layer.weight.grad.clone())
+    assert torch.allclose(weights[0], weights[1], rtol=1e-10)
 
 
 def test_low_pass_keeps_constants_and_is_separable() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
+from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import ModelConfig, tiny
 from portraitgan.deformation.field import Deformation
@@ -68,10 +69,11 @@ def test_a_cpu_knows_bfloat16_only() -> None:
     assert in_precision(features.bfloat16()).dtype == torch.float32
 
 
-def in_half(half: Any) -> ModelConfig:
+def in_half(half: Any, synthesis: int = 0) -> ModelConfig:
     base = tiny()
     judge = replace(base.discriminator, half_resolutions=2)
-    return replace(base, discriminator=judge, precision=replace(base.precision, half=half))
+    form = replace(base.precision, half=half, synthesis_half_resolutions=synthesis)
+    return replace(base, discriminator=judge, precision=form)
 
 
 def outputs(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, set[torch.dtype]]:
@@ -91,11 +93,12 @@ def outputs(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str,
     return seen
 
 
-def test_a_training_step_in_bfloat16(make_bust: Callable[..., PortraitRig]) -> None:
+@pytest.mark.parametrize("synthesis", [0, 2])
+def test_a_training_step_in_bfloat16(synthesis: int, make_bust: Callable[..., PortraitRig]) -> None:
     """The large resolutions run in bfloat16, all else in float32; values and gradients stay close."""
     found: dict[str, dict[str, Tensor]] = {}
     for half in ("float32", "bfloat16"):
-        config = in_half(half)
+        config = in_half(half, synthesis)
         torch.manual_seed(0)
         deformation = Deformation(SkinnedMesh.from_rig(make_bust(16, 12)), config.generator.deformation)
         generator, discriminator = make_generator(config, deformation), make_discriminator(config)
@@ -124,8 +127,12 @@ def test_a_training_step_in_bfloat16(make_bust: Callable[..., PortraitRig]) -> N
         assert all(p.grad is None or p.grad.dtype == torch.float32 for p in generator.parameters())
         chosen = torch.bfloat16 if half == "bfloat16" else torch.float32
         assert blocks["b32"] == blocks["b16"] == {chosen} and blocks["b8"] == {torch.float32}
+        halved: tuple[str, ...] = ("superresolution",)
+        if synthesis:
+            halved += tuple(f"backbone.synthesis.b{side}." for side in (16, 32))
+            halved += tuple(f"bcg_synthesis.b{side}." for side in (8, 16))
         for name, dtypes in layers.items():
-            large = name.startswith("superresolution")
+            large = name.startswith(halved)
             assert dtypes == {chosen if large else torch.float32}, name
         found[half] = {
             "loss": g.adversarial.detach(), "image": g.generated.image.detach(), "r1": r1.penalty.detach(),
@@ -135,3 +142,10 @@ def test_a_training_step_in_bfloat16(make_bust: Callable[..., PortraitRig]) -> N
         exact, rounded = found["float32"][name], found["bfloat16"][name]
         assert rounded.isfinite().all()
         assert (exact - rounded).norm() <= 0.1 * exact.norm(), name
+
+
+def test_float16_is_not_for_layers_without_clamps() -> None:
+    with pytest.raises(ConfigError, match="needs half bfloat16"):
+        in_half("float16", 1)
+    with pytest.raises(ConfigError, match="at least 0"):
+        in_half("bfloat16", -1)

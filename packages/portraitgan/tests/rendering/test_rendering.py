@@ -180,6 +180,13 @@ def test_both_fast_samplings_equal_the_plain_one(depth: int, axes: tuple[tuple[i
         assert torch.allclose(rows, slow, atol=1e-12) and torch.allclose(planes, slow, atol=1e-12)
 
 
+def test_few_points_of_a_large_grid_need_no_table() -> None:
+    large, small = torch.empty(1, 3, 32, 3, 128, 128), torch.empty(4, 3, 8, 3, 32, 32)
+    assert not trigrid.rows_serve(large, 2048) and trigrid.rows_serve(large, 4096)
+    assert trigrid.rows_serve(small, 64)
+    assert not trigrid.rows_serve(large.to("meta"), 10**6)
+
+
 def test_planes_are_split_feature_major() -> None:
     config = TriGridConfig(features=2, depth=3)
     planes = torch.arange(18.0).reshape(1, 18, 1, 1)

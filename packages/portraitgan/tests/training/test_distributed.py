@@ -36,7 +36,7 @@ def folder(small: TrainConfig, release: Path, tmp_path_factory: pytest.TempPathF
     stages = tuple(
         replace(stage, until_kimg=0.008 * number) for number, stage in enumerate(small.stages, start=1)
     )  # of one batch each
-    for kind, size in (("adam", 8), ("sgd", 16)):
+    for kind, size in (("adam", 8), ("sgd", 16), ("static", 8)):
         config = replace(small, stages=stages, batch=BatchConfig(size, 4))
         (folder / f"{kind}.json").write_text(config.to_json())
     run([sys.executable], folder, release)
@@ -57,9 +57,13 @@ def found(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # four processes import torch, on a machine that may be busy
-def test_two_micro_batches_give_the_same_bits(folder: Path) -> None:
-    """A sum of two numbers has no order: equal bit for bit, through all three stages, with Adam."""
-    one, two = found(folder, "adam")
+@pytest.mark.parametrize("kind", ["adam", "static"])
+def test_two_micro_batches_give_the_same_bits(kind: str, folder: Path) -> None:
+    """A sum of two numbers has no order: equal bit for bit, through all three stages, with Adam.
+
+    Also where one flat gradient is averaged instead of torch's buckets.
+    """
+    one, two = found(folder, kind)
     for key, value in one.items():
         if key.startswith("mean/"):  # for people; scores of both signs are added up per process first
             assert float(two[key]) == pytest.approx(float(value), rel=1e-6, abs=1e-6), key

@@ -30,7 +30,7 @@ from portraitgan.networks.discriminator import Arrangement
 from portraitgan.networks.pose import mirrored_rows
 from portraitgan.training import losses
 from portraitgan.training.config import TrainConfig
-from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, RealPass
+from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 
 BATCH, MICRO = 8, 4
 WAITING = {
@@ -108,11 +108,10 @@ def on_meta(config: ModelConfig, rig: PortraitRig) -> Passes:
     judged = RealPass(real, given.camera, given.coarse_pose, arrangement)
     make = GeneratorPhase(generator, discriminator, config)
     judge = DiscriminatorPhase(discriminator, generator, config)
-    chance = losses.PassRandomness
     return Passes({
-        "generator": lambda: make(given, schedule, chance(), {}),
-        "discriminator": lambda: judge(judged, given, schedule, chance(), {}),
-        "R1": lambda: judge(judged, None, schedule, chance(), {}),
+        "generator": lambda: make(PassInputs(schedule, given), {}),
+        "discriminator": lambda: judge(PassInputs(schedule, given, real=judged), {}),
+        "R1": lambda: judge(PassInputs(schedule, real=judged), {}),
     })  # fmt: skip
 
 

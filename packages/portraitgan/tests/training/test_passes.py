@@ -23,6 +23,7 @@ from portraitgan.training.run import make_deformation
 from portraitgan.training.schedule import ScheduleState, at
 from portraitgan.training.step import Networks, Stepper, make_networks
 
+pytestmark = pytest.mark.training
 ALONE = World(0, 1, torch.device("cpu"))
 
 

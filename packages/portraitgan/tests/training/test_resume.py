@@ -22,6 +22,7 @@ from portraitgan.training.distributed import World
 from portraitgan.training.loop import train
 from portraitgan.training.run import Run, TrainingError, open_run
 
+pytestmark = pytest.mark.training
 ALONE = World(0, 1, torch.device("cpu"))
 
 

@@ -17,12 +17,16 @@ from portraitgan.training import ema, losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.gradients import LARGEST_GRADIENT
+from portraitgan.training.passes import EagerPasses
 from portraitgan.training.run import make_deformation
 from portraitgan.training.schedule import ScheduleState, at
+from portraitgan.training.static_passes import StaticPasses, as_written
 from portraitgan.training.step import Networks, Stepper, make_networks
 
 Network = TypeVar("Network", bound=nn.Module)
 ALONE = World(0, 1, torch.device("cpu"))
+
+pytestmark = pytest.mark.training
 
 
 @pytest.fixture
@@ -172,11 +176,16 @@ class Poisoned(nn.Module):
 
 def test_gradients_that_are_not_finite_are_mended_and_counted(stepper: Stepper) -> None:
     network = Poisoned(torch.tensor([float("nan"), float("inf"), -float("inf"), 0.5]))
-    bad = stepper._apply(network, torch.optim.SGD(network.parameters(), lr=1.0))
-    assert bad == 1
-    assert network.weight.tolist() == [0.0, -LARGEST_GRADIENT, LARGEST_GRADIENT, -0.5]
+    assert EagerPasses(network, network, stepper.world).finish() == 1
+    assert network.weight.grad.tolist() == [0.0, LARGEST_GRADIENT, -LARGEST_GRADIENT, 0.5]
     healthy = Poisoned(torch.tensor([1.0]))
-    assert stepper._apply(healthy, torch.optim.SGD(healthy.parameters(), lr=1.0)) == 0
+    assert EagerPasses(healthy, healthy, stepper.world).finish() == 0
+    static = StaticPasses(network, network, [], stepper.world, as_written)
+    static.begin()
+    static.used = [True]
+    static.gradient.copy_(torch.tensor([float("nan"), float("inf"), -float("inf"), 0.5]))
+    assert static.finish() == 1
+    assert network.weight.grad.tolist() == [0.0, LARGEST_GRADIENT, -LARGEST_GRADIENT, 0.5]
 
 
 def test_chance_is_a_function_of_its_place(stepper: Stepper, small: TrainConfig) -> None:

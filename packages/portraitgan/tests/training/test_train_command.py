@@ -17,7 +17,8 @@ from PIL import Image
 from portraitgan.checkpoints import checkpoint
 from portraitgan.commands.main import main
 from portraitgan.data.dataset import PortraitData
-from portraitgan.training import estimate, snapshots
+from portraitgan.precision import PRECISIONS
+from portraitgan.training import cuda_graphs, estimate, snapshots
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.loop import Outcome
@@ -55,6 +56,17 @@ def test_dry_run_says_what_it_costs_and_writes_nothing(
     ):
         assert part in said, part
     assert not (tmp_path / "run").exists()
+
+
+def test_number_formats_and_graphs(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--precision` names all of them at once; graphs that are insisted on need a GPU."""
+    assert train(release, tmp_path / "run", "--preset", "tiny", "--precision", "bf16", "--print-config") == 0
+    assert TrainConfig.from_json(capsys.readouterr().out).model.precision == PRECISIONS["bf16"]
+    assert train(release, tmp_path / "run", "--preset", "tiny", "--graphs", "on") != 0
+    assert "--graphs on needs a GPU" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    cpu = torch.device("cpu")
+    assert cuda_graphs.repeater("auto", cpu) is None and cuda_graphs.repeater("off", cpu) is None
 
 
 def test_measuring_changes_nothing(small: TrainConfig, data: PortraitData, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_wrong_settings_are_named(path: str, value: str, message: str) -> None:
 
 def test_newer_and_unknown_versions_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     data = json.loads(config.tiny().to_json())
-    with pytest.raises(ConfigError, match="version 99, this portraitgan knows up to 3"):
+    with pytest.raises(ConfigError, match="version 99, this program knows up to 4"):
         TrainConfig.from_json(json.dumps({**data, "version": 99}))
     with pytest.raises(ConfigError, match="no version"):
         TrainConfig.from_json("{}")

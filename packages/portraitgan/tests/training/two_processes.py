@@ -1,6 +1,7 @@
-"""One of the processes of test_distributed: the first iterations of two runs, and what came of them.
+"""One of the processes of test_distributed: the first iterations of three runs, and what came of them.
 
-Arguments: a folder with `adam.json` and `sgd.json` (run configs), a release.
+Arguments: a folder with `adam.json`, `sgd.json` and `static.json` (run configs), a release. The last one's
+passes run in memory that stays in place.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World, join
 from portraitgan.training.run import Run, open_run
 from portraitgan.training.schedule import at
+from portraitgan.training.static_passes import as_written
 
-ITERATIONS = {"adam": 3, "sgd": 1}
+ITERATIONS = {"adam": 3, "sgd": 1, "static": 2}
 
 
 def linear_optimisers(run: Run, gradients: dict[str, Tensor]) -> None:
@@ -49,6 +51,8 @@ def iterate(kind: str, folder: Path, data: PortraitData, world: World) -> dict[s
     found: dict[str, Tensor] = {}
     if kind == "sgd":
         linear_optimisers(run, found)
+    if kind == "static":
+        run.stepper.use_graphs(as_written)
     batches = loader(data, run.sampler, config.batch.micro, 0)
     tally = statistics.Tally()
     for _ in range(ITERATIONS[kind]):

@@ -71,6 +71,10 @@ def train(
             rich_help_panel=TRAINED,
         ),
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "tf32", "fp16", "bf16"] | None,
+        typer.Option(help="Number formats (default: the preset's, fp16).", rich_help_panel=TRAINED),
+    ] = None,
     seed: Annotated[int | None, typer.Option(rich_help_panel=TRAINED)] = None,
     settings: Annotated[
         list[str] | None,
@@ -111,6 +115,13 @@ def train(
             help="Compile decoder and ray marching (brought nothing on the GPU tried).",
         ),
     ] = False,
+    graphs: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option(
+            help="Run passes as CUDA graphs: auto goes on without where that fails. Changes the speed alone; "
+            "not measured on a GPU yet.",
+        ),
+    ] = "off",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it will cost and where it goes, then stop.")
     ] = False,
@@ -138,13 +149,13 @@ def train(
     gpu = device == "cuda" or (device is None and torch.cuda.is_available())
     default = DEFAULT_PRESET if gpu else DEFAULT_WITHOUT_GPU
     changes = _Changes(
-        preset, default, batch, micro_batch, per_pass, seed, settings or (), allow_config_change
+        preset, default, batch, micro_batch, per_pass, precision, seed, settings or (), allow_config_change
     )
     config = _config(out, changes)
     if print_config:
         print(config.to_json())
         return
-    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run, yes)
+    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run, yes, graphs)
     try:
         with join(device) as world:
             finished = _run(start, config, world)
@@ -163,6 +174,7 @@ class _Changes:
     batch: int | None
     micro_batch: int | None
     per_pass: int | None
+    precision: str | None  # a name of `PRECISIONS`
     seed: int | None
     settings: Sequence[str]  # PATH=VALUE
     allowed: bool  # of a run that was started with another config
@@ -181,11 +193,13 @@ class _Start:
     allow_data_change: bool
     dry_run: bool
     yes: bool  # also what takes years
+    graphs: Literal["auto", "on", "off"]
 
 
 def _config(out: Path, changes: _Changes) -> TrainConfig:
     """The run's config: its own, or the preset's with the changes that the command names."""
     from phq_data.typed_json import ConfigError
+    from portraitgan.precision import PRECISIONS
     from portraitgan.training.config import PRESETS, with_values
     from portraitgan.training.run import TrainingError, differences, read_run_config
 
@@ -208,7 +222,11 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
         micro=changes.micro_batch or base.batch.micro,
         per_pass=base.batch.per_pass if changes.per_pass is None else changes.per_pass,
     )
-    base = replace(base, batch=batch, seed=base.seed if changes.seed is None else changes.seed)
+    model = base.model
+    if changes.precision is not None:
+        model = replace(model, precision=PRECISIONS[changes.precision])
+    seed = base.seed if changes.seed is None else changes.seed
+    base = replace(base, model=model, batch=batch, seed=seed)
     config = with_values(base, values)
     if own is not None and config != own and not changes.allowed:
         raise TrainingError(
@@ -221,7 +239,7 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
 
 def _run(start: _Start, config: TrainConfig, world: World) -> bool:
     """Train, or say what it would cost. False when it was asked to stop."""
-    from portraitgan.training import estimate
+    from portraitgan.training import cuda_graphs, estimate
     from portraitgan.training.loop import train as train_run
     from portraitgan.training.run import TrainingError, open_run, read_run_config
     from portraitgan.training.schedule import stage_end
@@ -233,11 +251,13 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
     if start.stage is not None and not 1 <= start.stage <= len(config.stages):
         raise TrainingError(f"there are stages 1 to {len(config.stages)}, no stage {start.stage}")
     until = stage_end(config, (start.stage or len(config.stages)) - 1)
+    repeater = cuda_graphs.repeater(start.graphs, world.device)
+    graphs = repeater is not None
     data = _data(start, config, world, say)
     found: estimate.Estimate | None = None
     if start.dry_run or (world.device.type == "cpu" and read_run_config(start.out) is None):
         # Before the folder is made: what is refused leaves nothing behind.
-        found = estimate.describe(config, data, world, start.out, say)
+        found = estimate.describe(config, data, world, start.out, say, graphs=graphs)
         _say_all(found.lines, say)
         if start.dry_run:
             return True
@@ -247,9 +267,10 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
         stage=start.stage, weights=start.weights, allow_data_change=start.allow_data_change,
     )  # fmt: skip
     if found is None:
-        found = estimate.describe(config, data, world, start.out, say, run)
+        found = estimate.describe(config, data, world, start.out, say, run, graphs)
         _say_all(found.lines, say)
     run.stepper.go_together(found.per_pass)
+    run.stepper.use_graphs(repeater)
     if run.images >= until:
         say(f"{start.out} is at {run.images / 1000:g} kimg: there is nothing left to train")
         return True

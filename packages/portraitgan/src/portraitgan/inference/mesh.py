@@ -65,7 +65,7 @@ def extract(
     """
     options = options or MeshOptions()
     generator = model.generator
-    volume = generator.volume(generator.planes(ws))
+    volume = generator.volume(generator.planes(ws), options.points)
     warp = generator.warp(model.usable(pose))
     grid = density_grid(volume, warp, options, model.device, progress)
     vertices, faces, normals = surface(grid, options)

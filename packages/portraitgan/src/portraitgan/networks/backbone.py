@@ -24,9 +24,11 @@ class SynthesisBlock(nn.Module):
         resolution: int,
         up: bool = True,
         clamp: float | None = None,
+        half: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.up = up
+        self.half_type = half
         self.styles = 2 if inputs == 0 else 3
         if inputs == 0:
             self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
@@ -46,8 +48,9 @@ class SynthesisBlock(nn.Module):
         """(features [B, outputs, H', W'], image [B, image_channels, H', W'])."""
         styles = iter(ws.unbind(dim=1))
         if features is None:
-            features = self.const.expand(ws.shape[0], -1, -1, -1)
+            features = in_precision(self.const.expand(ws.shape[0], -1, -1, -1), self.half_type)
         else:
+            features = in_precision(features, self.half_type)
             features = self.conv0(features, next(styles), noise_mode, random)
         features = self.conv1(features, next(styles), noise_mode, random)
         added = in_precision(self.torgb(features, next(styles)))
@@ -57,16 +60,28 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Styles to an image of any number of channels; blocks are named b4, b8, ... after their resolution."""
+    """Styles to an image of any number of channels; blocks are named b4, b8, ... after their resolution.
 
-    def __init__(self, config: SynthesisConfig, image_channels: int, w_dim: int) -> None:
+    The `half_resolutions` largest of them compute in `half`; the image is float32.
+    """
+
+    def __init__(
+        self,
+        config: SynthesisConfig,
+        image_channels: int,
+        w_dim: int,
+        half: torch.dtype = torch.float32,
+        half_resolutions: int = 0,
+    ) -> None:
         super().__init__()
         self.config = config
         self.resolutions = [2**power for power in range(2, config.resolution.bit_length())]
         inputs = 0
+        large = self.resolutions[len(self.resolutions) - min(half_resolutions, len(self.resolutions)) :]
         for resolution in self.resolutions:
             outputs = config.channels(resolution)
-            block = SynthesisBlock(inputs, outputs, image_channels, w_dim, resolution)
+            form = half if resolution in large else torch.float32
+            block = SynthesisBlock(inputs, outputs, image_channels, w_dim, resolution, half=form)
             setattr(self, f"b{resolution}", block)
             inputs = outputs
 
@@ -103,7 +118,9 @@ class Backbone(nn.Module):
         condition: int,
         w_dim: int,
         mapping_layers: int,
+        half: torch.dtype = torch.float32,
+        half_resolutions: int = 0,
     ) -> None:
         super().__init__()
         self.mapping = MappingNetwork(z_dim, condition, w_dim, mapping_layers, config.styles)
-        self.synthesis = SynthesisNetwork(config, plane_channels, w_dim)
+        self.synthesis = SynthesisNetwork(config, plane_channels, w_dim, half, half_resolutions)

@@ -37,6 +37,7 @@ class Arrangement:
 
     micro: int | None = None  # the batch is micro-batches of so many samples, one after another; none: one
     mirrored: Tensor | None = None  # [M] `mirrored_rows` of the cameras; none: asked for, a GPU waits for it
+    padded: bool = False  # `mirrored` goes on with numbers beyond the batch, see `pose.padded_rows`
 
 
 ONE_MICRO_BATCH = Arrangement()
@@ -160,7 +161,7 @@ class Discriminator(nn.Module):
         samples get a second pass, since the others' features are the same until the minibatch deviation.
         """
         image = self.assemble(portraits)
-        trunk, mirrored_trunk = self._both_trunks(image, camera, arrangement.mirrored, pose_gradient, plain)
+        trunk, mirrored_trunk = self._both_trunks(image, camera, arrangement, pose_gradient, plain)
         predicted: Tensor | None = None
         if self.pose_branch is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and (pose_gradient or in_reference_mode())):
@@ -202,18 +203,19 @@ class Discriminator(nn.Module):
         return image
 
     def _both_trunks(
-        self, image: Tensor, camera: Tensor, rows: Tensor | None, pose_gradient: bool, plain: bool
+        self, image: Tensor, camera: Tensor, arrangement: Arrangement, pose_gradient: bool, plain: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Trunk features of the images, and of the images mirrored where their camera needs it."""
         if self.pose_branch is None:
             return self.trunk(image), None
         if plain or in_reference_mode():
             return self.trunk(image), self.trunk(_mirror_where(image, needs_mirror(camera)))
-        rows = mirrored_rows(camera) if rows is None else rows
+        rows = mirrored_rows(camera) if arrangement.mirrored is None else arrangement.mirrored
         if len(rows) == 0:
             trunk = self.trunk(image)
             return trunk, trunk
-        flipped = image.index_select(0, rows).flip(dims=[3])
+        read = rows.clamp(max=len(image) - 1) if arrangement.padded else rows
+        flipped = image.index_select(0, read).flip(dims=[3])
         if pose_gradient:
             together = self.trunk(torch.cat([image, flipped]))
             trunk, extra = together[: len(image)], together[len(image) :]
@@ -221,7 +223,10 @@ class Discriminator(nn.Module):
             trunk = self.trunk(image)
             with torch.no_grad():
                 extra = self.trunk(flipped)
-        return trunk, trunk.index_copy(0, rows, extra)
+        if not arrangement.padded:
+            return trunk, trunk.index_copy(0, rows, extra)
+        # What the padding made goes into a row that nobody reads.
+        return trunk, torch.cat([trunk, trunk[:1]]).index_copy(0, rows, extra)[:-1]
 
 
 def _mirror_where(image: Tensor, mirrored: Tensor) -> Tensor:

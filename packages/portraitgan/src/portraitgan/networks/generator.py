@@ -54,7 +54,10 @@ class Generator(nn.Module):
         self.model_config = config
         self.config = c = config.generator
         channels = 3 * c.grid.features * c.grid.depth
-        self.backbone = Backbone(c.backbone, channels, c.z_dim, c.condition_size, c.w_dim, c.mapping_layers)
+        half, large = HALF_TYPES[config.precision.half], config.precision.synthesis_half_resolutions
+        self.backbone = Backbone(
+            c.backbone, channels, c.z_dim, c.condition_size, c.w_dim, c.mapping_layers, half, large
+        )
         self.decoder = Decoder(c.decoder, c.grid.features)
         self.superresolution = SuperResolution(
             c.superresolution,
@@ -62,11 +65,11 @@ class Generator(nn.Module):
             c.image_resolution,
             c.w_dim,
             config.compatibility.superresolution_overwrites_raw,
-            HALF_TYPES[config.precision.half],
+            half,
         )
         self.bcg_synthesis: SynthesisNetwork | None = None
         if c.background is not None:
-            self.bcg_synthesis = SynthesisNetwork(c.background, c.grid.features, c.w_dim)
+            self.bcg_synthesis = SynthesisNetwork(c.background, c.grid.features, c.w_dim, half, large)
         self.torgb: ToRGB | None = None
         if c.raw_rgb == "to_rgb":
             self.torgb = ToRGB(c.grid.features, 3, c.w_dim)
@@ -124,7 +127,7 @@ class Generator(nn.Module):
         noise_mode: NoiseMode = "random",
         draws: rays.RayDraws | None = None,  # none: fresh ones from `random`
         random: Random = None,  # on the generator's device
-        density_noise: float = 0.0,
+        density_noise: float | Tensor = 0.0,
         plain: bool = False,  # the renderer's reference implementation
         planes: Tensor | None = None,  # `self.planes(ws)`, where it is known already
     ) -> Generated:
@@ -173,12 +176,12 @@ class Generator(nn.Module):
     ) -> Rendering:
         """Features, mask and depth of `resolution` squared rays."""
         origins, directions = rays.camera_rays(camera, resolution)
-        volume = self.volume(planes, plain)
+        volume = self.volume(planes, draws.jitter[0].numel(), plain)
         return (render_plain if plain else render)(volume, origins, directions, warp, draws)
 
-    def volume(self, planes: Tensor, plain: bool = False) -> Volume:
-        """The canonical volume of a tri-grid [B, 3, C, D, S, S]."""
-        table = trigrid.to_table(planes) if trigrid.rows_serve(planes.device) and not plain else None
+    def volume(self, planes: Tensor, points: int, plain: bool = False) -> Volume:
+        """The canonical volume of a tri-grid [B, 3, C, D, S, S], to be asked for `points` of each at once."""
+        table = trigrid.to_table(planes) if trigrid.rows_serve(planes, points) and not plain else None
         return Volume(planes, self.decoder, self.config.grid, self.config.render, table, plain)
 
     def sample_volume(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +189,7 @@ class Generator(nn.Module):
 
         Neither deformed nor cropped.
         """
-        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes).features(points))
+        made: tuple[Tensor, Tensor] = self.decoder(self.volume(planes, points.shape[1]).features(points))
         return made
 
     def warp(self, pose: Tensor | None) -> Warp | None:

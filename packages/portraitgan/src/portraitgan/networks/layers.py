@@ -21,6 +21,8 @@ Activation = Literal["linear", "lrelu"]
 NoiseMode = Literal["random", "const", "none"]
 SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2)
+_LARGE = 2**20
+"""Weights of a layer, beyond which a pass over them shows."""
 
 
 def in_precision(features: Tensor, half: torch.dtype = torch.float32) -> Tensor:
@@ -107,16 +109,21 @@ class FullyConnected(nn.Module):
         self.bias = nn.Parameter(torch.full((outputs,), bias_init / lr_multiplier))
         self.activation: Activation = activation
         self.lr_multiplier = lr_multiplier
+        self.gain = lr_multiplier / math.sqrt(inputs)
 
     def forward(self, values: Tensor) -> Tensor:
         """[B, inputs] to [B, outputs]."""
-        result = functional.linear(values, *self.scaled(values.dtype))
+        if values.numel() < self.weight.numel() > _LARGE and not in_reference_mode():
+            # The few inputs are scaled instead of the weights, which are not written anew in every call.
+            bias = (self.bias * self.lr_multiplier).to(values.dtype)
+            result = functional.linear(values * self.gain, self.weight.to(values.dtype), bias)
+        else:
+            result = functional.linear(values, *self.scaled(values.dtype))
         return functional.leaky_relu(result, SLOPE) * LRELU_GAIN if self.activation == "lrelu" else result
 
     def scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(weight [outputs, inputs], bias [outputs]) as they are used."""
-        gain = self.lr_multiplier / math.sqrt(self.weight.shape[1])
-        return (self.weight * gain).to(dtype), (self.bias * self.lr_multiplier).to(dtype)
+        return (self.weight * self.gain).to(dtype), (self.bias * self.lr_multiplier).to(dtype)
 
 
 class Convolution(nn.Module):

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from portraitgan.config import PrecisionConfig
+from portraitgan.precision import PrecisionConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from portraitgan.config import CAMERA_SIZE
 from portraitgan.networks.constants import constant
@@ -38,6 +40,16 @@ def mirrored_rows(camera: Tensor) -> Tensor:
     are drawn, on the CPU.
     """
     return needs_mirror(camera).nonzero()[:, 0]
+
+
+def padded_rows(rows: Tensor, batch: int) -> Tensor | None:
+    """`mirrored_rows` [M] of `batch` cameras, filled up with `batch` to a length that depends on that alone.
+
+    Half of the cameras need mirroring on average; there is room for three standard deviations more. None
+    where that does not suffice, for one batch in a thousand.
+    """
+    room = min(batch, math.ceil(batch / 2 + 1.5 * math.sqrt(batch)))
+    return None if len(rows) > room else functional.pad(rows, (0, room - len(rows)), value=batch)
 
 
 class PoseMLP(nn.Module):

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from portraitgan.config import SuperResolutionConfig
 from portraitgan.networks import filters
 from portraitgan.networks.backbone import SynthesisBlock
-from portraitgan.networks.layers import in_precision
 
 
 class SuperResolution(nn.Module):
@@ -25,12 +24,12 @@ class SuperResolution(nn.Module):
     ) -> None:
         super().__init__()
         self.input_resolution = config.input_resolution
-        self.half_type = half if config.half_precision else torch.float32
         self.overwrite_raw = overwrite_raw
         doubled = output == 4 * config.input_resolution
         first, second = config.channels
-        self.block0 = SynthesisBlock(features, first, 3, w_dim, output // 2, up=doubled, clamp=config.clamp)
-        self.block1 = SynthesisBlock(first, second, 3, w_dim, output, clamp=config.clamp)
+        form = half if config.half_precision else torch.float32
+        self.block0 = SynthesisBlock(features, first, 3, w_dim, output // 2, doubled, config.clamp, form)
+        self.block1 = SynthesisBlock(first, second, 3, w_dim, output, True, config.clamp, form)
 
     def forward(
         self,
@@ -41,8 +40,7 @@ class SuperResolution(nn.Module):
         """(image [B, 3, H, H], the raw image [B, 3, R, R] as a caller of the official code would see it)."""
         ws = style[:, None].expand(-1, 3, -1)
         resized = filters.resize(raw, self.input_resolution)
-        hidden = in_precision(filters.resize(features, self.input_resolution), self.half_type)
-        hidden, image = self.block0(hidden, resized, ws, "none")
+        hidden, image = self.block0(filters.resize(features, self.input_resolution), resized, ws, "none")
         if self.overwrite_raw and resized is raw and not self.block0.up:
             raw = image
         _, image = self.block1(hidden, image, ws, "none")

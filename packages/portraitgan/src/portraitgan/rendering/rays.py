@@ -58,13 +58,14 @@ def draw(
     rays: int,
     device: torch.device,
     random: Random = None,
-    density_noise: float = 0.0,  # standard deviation
+    density_noise: float | Tensor = 0.0,  # standard deviation, a number or []; only a number says "none"
 ) -> RayDraws:
     """Fresh draws; equal for equally seeded generators."""
     coarse, fine = (batch, rays, config.coarse_samples), (batch, rays, config.fine_samples)
 
     def noise(shape: tuple[int, ...]) -> Tensor | None:
-        return None if density_noise == 0 else normal(shape, random, device) * density_noise
+        silent = not isinstance(density_noise, Tensor) and density_noise == 0
+        return None if silent else normal(shape, random, device) * density_noise
 
     return RayDraws(
         uniform(coarse, random, device), uniform(fine, random, device), noise(coarse), noise(fine)

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from portraitgan.config import PlaneAxes, TriGridConfig
 
+_LARGE_GRID, _POINTS_FOR_A_TABLE = 2**20, 4096
+"""Numbers of one sample's grid that are worth counting, and points of one that make up for them."""
 _INDICES_AT_ONCE = 2**25
 """Rows that one `embedding_bag` may name on a GPU: its gradient counts 32 threads a row in 32 bits."""
 
@@ -90,9 +92,14 @@ def sample_rows(
     return torch.cat(found).reshape(batch, count, -1)
 
 
-def rows_serve(device: torch.device) -> bool:
-    """Whether `sample_rows` is faster: on a CPU. On a GPU `grid_sample` is (docs/benchmarks.md)."""
-    return device.type == "cpu"
+def rows_serve(grid: Tensor, points: int) -> bool:
+    """Whether `sample_rows` is the faster form for `points` of each sample of a grid [B, 3, C, D, S, S].
+
+    On a CPU, unless the points are too few to make up for copying a large grid into a table and its gradient
+    back. On a GPU `sample_planes` is (docs/benchmarks.md).
+    """
+    large = grid[0].numel() > _LARGE_GRID
+    return grid.device.type == "cpu" and not (large and points < _POINTS_FOR_A_TABLE)
 
 
 def _corners(points: Tensor, shape: tuple[int, int], axes: PlaneAxes) -> tuple[Tensor, Tensor]:

@@ -11,23 +11,21 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from phq_data import typed_json
 from phq_data.typed_json import ConfigError
 from portraitgan import config as models
 from portraitgan.config import ModelConfig
 
-VERSION = 3
+VERSION = 4
 
-Migration = Callable[[dict[str, Any]], dict[str, Any]]
 RENAMED = {"average": "ema"}
 """Sections of version 1 and what they are called since."""
-MIGRATIONS: dict[int, Migration] = {
+MIGRATIONS: typed_json.Migrations = {
     1: lambda data: {RENAMED.get(name, name): value for name, value in data.items()},
     2: lambda data: {**data, "batch": {**data["batch"], "per_pass": 0}},
+    3: lambda data: {**data, "model": models.MIGRATIONS[1](data["model"])},
 }
-"""From a config's version to the next one: a function from its JSON object to the newer JSON object."""
 
 
 @dataclass(frozen=True)
@@ -149,18 +147,8 @@ class TrainConfig:
         version = data.get("version") if isinstance(data, dict) else None
         if not isinstance(version, int):
             raise ConfigError("the config has no version: is it the config.json of a training run?")
-        if version > VERSION:
-            raise ConfigError(
-                f"the config has version {version}, this portraitgan knows up to {VERSION}: update it"
-            )
-        for number in range(version, VERSION):
-            if number not in MIGRATIONS:
-                raise ConfigError(
-                    f"the config has version {version}; what changed from version {number} to {number + 1} "
-                    "cannot be carried over: continue the run with the portraitgan that started it"
-                )
-            data = {**MIGRATIONS[number](data), "version": number + 1}
-        return typed_json.read(cls, data, complete=True)
+        data = typed_json.upgraded(data, version, VERSION, MIGRATIONS)
+        return typed_json.read(cls, {**data, "version": VERSION}, complete=True)
 
 
 def with_values(config: TrainConfig, values: Mapping[str, str]) -> TrainConfig:

@@ -41,7 +41,8 @@ class World:
     def mean(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor [...] by its mean over all processes, element by element."""
         if self.size > 1 and tensors:
-            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+            alone = len(tensors) == 1 and tensors[0].is_contiguous()
+            flat = tensors[0].view(-1) if alone else torch.cat([tensor.reshape(-1) for tensor in tensors])
             dist.all_reduce(flat)
             flat /= self.size
             for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):

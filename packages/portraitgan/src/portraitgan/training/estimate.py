@@ -45,7 +45,7 @@ class Cost:
     """What one process needs, at one number of rays."""
 
     resolution: int  # neural rendering resolution
-    activations_gib: float  # kept for the backward pass of the hungriest phase
+    activations_gib: float  # kept for the backward pass of the hungriest phase, or what graphs hold and R1
     seconds_per_kimg: float  # of the whole run, all processes at work
     quick: bool  # whole micro-batches were measured, not one portrait
     spread: float = 0.0  # slowest less fastest measurement, as a share of the median
@@ -61,10 +61,17 @@ class Estimate:
 
 
 def describe(
-    config: TrainConfig, data: PortraitData, world: World, out: Path, say: Say, run: Run | None = None
+    config: TrainConfig,
+    data: PortraitData,
+    world: World,
+    out: Path,
+    say: Say,
+    run: Run | None = None,
+    graphs: bool = False,
 ) -> Estimate:
     """What a run will cost, in the lines it starts with. Every process must call it.
 
+    With CUDA `graphs` passes take more memory: what these hold is not free for R1. Time is measured without.
     `say` hears what is being measured. Where it is quick, the rays of the last stage are measured too: they
     decide whether the memory suffices.
     """
@@ -72,11 +79,11 @@ def describe(
     images = 0 if run is None else run.images
     state = at(config, images)
     networks = run.networks if run is not None else _fresh(config, data, world)
-    now = measure(config, networks, data, world, state.schedule, say)
+    now = measure(config, networks, data, world, state.schedule, say, graphs)
     costs, most = [now], max(stage.resolution for stage in config.stages[state.stage_index :])
     if now.quick and most > now.resolution:
         later = replace(state.schedule, resolution=most)
-        costs.append(measure(config, networks, data, world, later, say))
+        costs.append(measure(config, networks, data, world, later, say, graphs))
     counts = [_count(networks.generator), _count(networks.discriminator)]
     stages = ", ".join(
         f"{s.name} to {s.until_kimg:g} kimg at R {s.resolution_start}"
@@ -151,6 +158,7 @@ def measure(
     world: World,
     schedule: losses.Schedule,
     say: Say = lambda line: None,
+    graphs: bool = False,
 ) -> Cost:
     """Time and memory of the phases, from `networks` whose weights do not change."""
     resolution = schedule.resolution or config.model.generator.render.resolution
@@ -184,8 +192,10 @@ def measure(
     for network in networks.named().values():
         network.zero_grad(set_to_none=True)
     lazy = seconds["r1"] / config.optimiser.r1_interval
+    held = max(kept["generator"], kept["discriminator"])
+    memory = held + kept["r1"] if graphs else max(held, kept["r1"])
     per_image = (seconds["generator"] + seconds["discriminator"] + lazy) / size
-    return Cost(resolution, max(kept.values()) / 2**30, per_image * 1000 / world.size, quick, spread)
+    return Cost(resolution, memory / 2**30, per_image * 1000 / world.size, quick, spread)
 
 
 def _phases(

@@ -15,7 +15,7 @@ def mend_plain(parameters: Iterable[nn.Parameter]) -> None:
     """Make every gradient finite, one after another: the definition that `mend` must equal."""
     for parameter in parameters:
         if parameter.grad is not None:
-            _mend(parameter.grad)
+            mend_flat(parameter.grad)
 
 
 def mend(parameters: Iterable[nn.Parameter]) -> None:
@@ -23,10 +23,15 @@ def mend(parameters: Iterable[nn.Parameter]) -> None:
     owners = [parameter for parameter in parameters if parameter.grad is not None]
     laid_out = [_as_stored(parameter.grad) for parameter in owners if parameter.grad is not None]
     flat = torch.cat([gradient.as_strided((gradient.numel(),), (1,)) for gradient in laid_out])
-    _mend(flat)
+    mend_flat(flat)
     parts = flat.split([gradient.numel() for gradient in laid_out])
     for owner, gradient, part in zip(owners, laid_out, parts, strict=True):
         owner.grad = part.as_strided(gradient.shape, gradient.stride())
+
+
+def mend_flat(values: Tensor) -> None:
+    """Make every number of `values` [...] finite, in place."""
+    torch.nan_to_num(values, nan=0.0, posinf=LARGEST_GRADIENT, neginf=-LARGEST_GRADIENT, out=values)
 
 
 def count_bad(parameters: Iterable[nn.Parameter]) -> Tensor:
@@ -34,10 +39,6 @@ def count_bad(parameters: Iterable[nn.Parameter]) -> Tensor:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     largest = torch.stack(torch._foreach_norm(gradients, float("inf")))
     return (~largest.isfinite()).sum().float()
-
-
-def _mend(values: Tensor) -> None:
-    torch.nan_to_num(values, nan=0.0, posinf=LARGEST_GRADIENT, neginf=-LARGEST_GRADIENT, out=values)
 
 
 def _as_stored(gradient: Tensor) -> Tensor:

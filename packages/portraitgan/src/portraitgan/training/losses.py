@@ -44,9 +44,10 @@ class Schedule:
 
     condition_swap: float = 0.7  # probability
     blur_sigma: float = 0.0  # pixels
-    density_noise: float = 0.0  # standard deviation
-    pose_regulariser: float = 0.0  # 0..1, multiplies `LossConfig.pose_regulariser`
+    density_noise: float | Tensor = 0.0  # standard deviation
+    pose_regulariser: float | Tensor = 0.0  # 0..1, multiplies `LossConfig.pose_regulariser`
     resolution: int | None = None  # neural rendering resolution; none: the generator's own
+    blur_taps: Tensor | None = None  # [K]; none: those of `blur_sigma`
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def generator_loss(
 ) -> GeneratorLoss:
     """Equation 14: fool the discriminator; stay near the coarse poses early on (equation 15)."""
     generated, pose = run_generator(generator, conditions, schedule, config, randomness)
-    seen = blurred_fake(generated.portraits, schedule.blur_sigma)
+    seen = blurred_fake(generated.portraits, schedule)
     output = discriminator(
         seen,
         conditions.camera,
@@ -223,7 +224,7 @@ def discriminator_fake_loss(
         generated, pose = run_generator(
             generator, conditions, schedule, config, randomness, update_w_avg=True
         )
-    seen = blurred_fake(generated.portraits, schedule.blur_sigma)
+    seen = blurred_fake(generated.portraits, schedule)
     output = discriminator(
         seen, conditions.camera, _given(discriminator, pose), arrangement=conditions.arrangement
     )
@@ -285,9 +286,12 @@ def r1_penalty(
     return R1(sums[0], sums[1], sums[2] if len(sums) == 3 else None, penalty)
 
 
-def blurred_fake(portraits: Portraits, sigma: float) -> Portraits:
+def blurred_fake(portraits: Portraits, schedule: Schedule) -> Portraits:
     """Generated portraits as the discriminator sees them early on: only the image is blurred."""
-    return Portraits(filters.blur(portraits.image, sigma), portraits.raw, portraits.mask)
+    taps = schedule.blur_taps
+    if taps is None:
+        taps = filters.blur_taps(schedule.blur_sigma, portraits.image.device)
+    return Portraits(filters.blur_with(portraits.image, taps), portraits.raw, portraits.mask)
 
 
 def prepare_real(image: Tensor, mask: Tensor | None, resolution: int, blur_sigma: float) -> Portraits:

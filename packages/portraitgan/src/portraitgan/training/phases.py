@@ -1,6 +1,6 @@
-"""The three phases of an iteration, as `DistributedDataParallel` wants them: weights in, one loss out.
+"""The three phases of an iteration: what a pass takes in, one loss out.
 
-Each takes a pass: one micro-batch, or several one after another.
+A pass is one micro-batch, or several one after another.
 """
 
 from __future__ import annotations
@@ -25,6 +25,19 @@ class RealPass:
     arrangement: Arrangement
 
 
+_ALL_DRAWN = losses.PassRandomness()
+
+
+@dataclass(frozen=True)
+class PassInputs:
+    """All that a pass of a phase takes, apart from weights."""
+
+    schedule: losses.Schedule
+    given: losses.Conditions | None = None  # none: the R1 penalty
+    draws: losses.PassRandomness = _ALL_DRAWN
+    real: RealPass | None = None  # of the discriminator's phases
+
+
 class GeneratorPhase(nn.Module):
     """Equation 14."""
 
@@ -34,16 +47,11 @@ class GeneratorPhase(nn.Module):
         self._others = (discriminator,)  # in a tuple: its weights are none of this module's
         self.config = config
 
-    def forward(
-        self,
-        given: losses.Conditions,
-        schedule: losses.Schedule,
-        draws: losses.PassRandomness,
-        seen: dict[str, Tensor],
-    ) -> Tensor:
+    def forward(self, inputs: PassInputs, seen: dict[str, Tensor]) -> Tensor:
         """The loss []; what a status line shows goes into `seen`."""
+        assert inputs.given is not None
         loss = losses.generator_loss(
-            self.generator, self._others[0], given, schedule, self.config.loss, draws
+            self.generator, self._others[0], inputs.given, inputs.schedule, self.config.loss, inputs.draws
         )
         seen["loss_generator"] = loss.adversarial
         seen["pose_regulariser"] = loss.pose_regulariser
@@ -62,15 +70,10 @@ class DiscriminatorPhase(nn.Module):
         self._others = (generator,)
         self.config = config
 
-    def forward(
-        self,
-        real: RealPass,
-        given: losses.Conditions | None,  # none: the R1 penalty
-        schedule: losses.Schedule,
-        draws: losses.PassRandomness,
-        seen: dict[str, Tensor],
-    ) -> Tensor:
+    def forward(self, inputs: PassInputs, seen: dict[str, Tensor]) -> Tensor:
         """The loss []; what a status line shows goes into `seen`."""
+        real, given = inputs.real, inputs.given
+        assert real is not None
         if given is None:
             r1 = losses.r1_penalty(
                 self.discriminator,
@@ -83,7 +86,7 @@ class DiscriminatorPhase(nn.Module):
             seen["r1"] = r1.penalty
             return r1.penalty.mean()
         fake = losses.discriminator_fake_loss(
-            self._others[0], self.discriminator, given, schedule, self.config.loss, draws
+            self._others[0], self.discriminator, given, inputs.schedule, self.config.loss, inputs.draws
         )
         loss, score, pose = losses.discriminator_real_loss(
             self.discriminator, real.portraits, real.cameras, real.poses, real.arrangement

@@ -25,5 +25,10 @@ def numpy_random(seed: int, *place: int | str) -> np.random.Generator:
 
 def torch_random(device: torch.device, seed: int, *place: int | str) -> torch.Generator:
     """A torch generator on `device` for a place."""
+    return reseed(torch.Generator(device), seed, *place)
+
+
+def reseed(generator: torch.Generator, seed: int, *place: int | str) -> torch.Generator:
+    """The same generator, from now on with the numbers of a place."""
     state = int(seed_of(seed, *place).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(state & (2**63 - 1))
+    return generator.manual_seed(state & (2**63 - 1))

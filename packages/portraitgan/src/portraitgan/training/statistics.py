@@ -94,8 +94,8 @@ def make_row(
     schedule = state.schedule
     return Row(
         images, iteration, state.stage.name, schedule.resolution or 0, schedule.condition_swap,
-        schedule.blur_sigma, schedule.density_noise, schedule.pose_regulariser, seconds_per_kimg,
-        seconds_left, memory_gib(), gpu_memory_gib(), values,
+        schedule.blur_sigma, float(schedule.density_noise), float(schedule.pose_regulariser),
+        seconds_per_kimg, seconds_left, memory_gib(), gpu_memory_gib(), values,
     )  # fmt: skip
 
 

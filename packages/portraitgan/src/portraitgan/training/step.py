@@ -1,23 +1,21 @@
 """One iteration: generator, discriminator, every so often R1, then the EMAs (spec section 5).
 
-Each phase goes through its share of the batch in passes and adds up their gradients; over several processes
-torch's `DistributedDataParallel` averages them with the last pass. A pass is one micro-batch or several: what
-couples samples (minibatch statistics, swaps) and what is random belongs to a micro-batch, so only rounding
-depends on how many go together. Losses are means over the whole batch, so neither the number of processes nor
-that of passes changes a learning rate's meaning.
+Each phase goes through its share of the batch in passes and adds up their gradients (passes.py); several
+processes average them. A pass is one micro-batch or several: what couples samples (minibatch statistics,
+swaps) and what is random belongs to a micro-batch, so only rounding depends on how many go together. Losses
+are means over the whole batch, so neither the number of processes nor that of passes changes a learning
+rate's meaning.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from portraitgan.checkpoints.weights import (
     DISCRIMINATOR,
@@ -29,23 +27,27 @@ from portraitgan.checkpoints.weights import (
     make_generator,
 )
 from portraitgan.config import ModelConfig
-from portraitgan.data.dataset import Batch, PortraitData
+from portraitgan.data.dataset import Batch
 from portraitgan.deformation.field import Deformation
+from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Arrangement, Discriminator
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
-from portraitgan.networks.pose import mirrored_rows
-from portraitgan.training import ema, gradients, losses, rng
+from portraitgan.networks.pose import mirrored_rows, padded_rows
+from portraitgan.training import ema, losses, rng
 from portraitgan.training.config import OptimiserConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
-from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, RealPass
+from portraitgan.training.passes import EagerPasses, Passes
+from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 from portraitgan.training.schedule import ScheduleState
+from portraitgan.training.static_passes import Repeater, StaticPasses
 
-_NAMES = inspect.signature(DistributedDataParallel).parameters
-_OWN_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
-}
-"""Buffers are not exchanged: `_discriminator` does that. Newer versions of torch renamed the argument."""
+
+class Labels(Protocol):
+    """Where the labels of generated portraits come from: `PortraitData`."""
+
+    def draw_labels(self, count: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cameras [count, 25] and coarse poses [count, 6], on the host."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def make_networks(
 class Stepper:
     """Makes iterations on networks and optimisers."""
 
-    def __init__(self, config: TrainConfig, networks: Networks, data: PortraitData, world: World) -> None:
+    def __init__(self, config: TrainConfig, networks: Networks, data: Labels, world: World) -> None:
         self.config = config
         self.networks = networks
         self.data = data
@@ -116,6 +118,15 @@ class Stepper:
             networks.discriminator, chosen, chosen.discriminator_rate * lazy, lazy
         )
         self._stage: int | None = None
+        self._repeater: Repeater | None = None
+        self._random: list[torch.Generator] = []
+
+    def use_graphs(self, repeater: Repeater | None) -> None:
+        """Run passes of generator and discriminator in memory that stays in place, by `repeater`.
+
+        R1, which is differentiated twice, never. None: all as they are written, as at first.
+        """
+        self._repeater, self._stage = repeater, None
 
     def go_together(self, wanted: int) -> None:
         """Take up to `wanted` micro-batches a pass; all passes are of one size."""
@@ -185,7 +196,12 @@ class Stepper:
     ) -> losses.PassRandomness:
         """What else is random in some micro-batches: swaps, rays, noise; each has a generator of its own."""
         device, seed = self.world.device, self.config.seed
-        random = [rng.torch_random(device, seed, "draws", phase, iteration, number) for number in numbers]
+        while len(self._random) < len(numbers):  # a graph knows the generators that it was captured with
+            self._random.append(torch.Generator(device))
+        random = [
+            rng.reseed(one, seed, "draws", phase, iteration, number)
+            for one, number in zip(self._random, numbers, strict=False)
+        ]
         loss, size = self.config.model.loss, self.config.batch.micro
         chosen = torch.cat([torch.rand(2, size, generator=one, device=device) for one in random], dim=1)
         swaps = losses.Swaps(chosen[0] < state.schedule.condition_swap, chosen[1] < loss.background_swap)
@@ -193,7 +209,26 @@ class Stepper:
 
     def _arrangement(self, cameras: Tensor) -> Arrangement:
         """Of a pass whose cameras [B, 25] are still on the host."""
-        return Arrangement(self.config.batch.micro, self.world.take(mirrored_rows(cameras)))
+        rows = mirrored_rows(cameras)
+        padded = None if self._repeater is None else padded_rows(rows, len(cameras))
+        taken = self.world.take(rows if padded is None else padded)
+        return Arrangement(self.config.batch.micro, taken, padded is not None)
+
+    def _schedule(self, state: ScheduleState) -> losses.Schedule:
+        """What a pass of `state` needs of the schedule; with graphs its numbers lie on the device."""
+        schedule = state.schedule
+        if self._repeater is None:
+            return schedule
+        numbers = torch.tensor([schedule.density_noise, schedule.pose_regulariser], dtype=torch.float64)
+        noise, regulariser = self.world.take(numbers).unbind()
+        return replace(
+            schedule,
+            condition_swap=0.0,  # the swaps are drawn before
+            density_noise=0.0 if schedule.density_noise == 0 else noise,
+            pose_regulariser=regulariser,
+            blur_sigma=0.0,
+            blur_taps=filters.blur_taps(schedule.blur_sigma, self.world.device),
+        )
 
     def _enter(self, state: ScheduleState) -> None:
         """Freeze or thaw the generator's pose predictor as the stage says, and wrap the phases for it."""
@@ -204,33 +239,36 @@ class Stepper:
         networks.generator.requires_grad_(True)
         if networks.generator.pose_branch is not None and not state.stage.train_pose_predictor:
             networks.generator.pose_branch.requires_grad_(False)
-        self._generator_phase = self._wrapped(
-            GeneratorPhase(networks.generator, networks.discriminator, config)
-        )
-        self._discriminator_phase = self._wrapped(
-            DiscriminatorPhase(networks.discriminator, networks.generator, config)
-        )
-
-    def _wrapped(self, phase: nn.Module) -> nn.Module:
-        if self.world.size == 1:
-            return phase
-        # Which weights a phase leaves without gradient differs: super-resolution's noise, R1's pose branch.
-        return DistributedDataParallel(phase, **_OWN_BUFFERS, find_unused_parameters=True)
+        make = GeneratorPhase(networks.generator, networks.discriminator, config)
+        judge = DiscriminatorPhase(networks.discriminator, networks.generator, config)
+        self._r1_passes: Passes = EagerPasses(judge, networks.discriminator, self.world)
+        self._generator_passes: Passes
+        self._discriminator_passes: Passes
+        if self._repeater is None:
+            self._generator_passes = EagerPasses(make, networks.generator, self.world)
+            self._discriminator_passes = self._r1_passes
+            return
+        styles = [networks.generator.backbone.mapping.w_avg]
+        self._generator_passes, self._discriminator_passes = (
+            StaticPasses(phase, trained, changed, self.world, self._repeater)
+            for phase, trained, changed in (
+                (make, networks.generator, []), (judge, networks.discriminator, styles),
+            )
+        )  # fmt: skip
 
     def _generator(self, iteration: int, state: ScheduleState, seen: dict[str, list[Tensor]]) -> Tensor:
         networks = self.networks
         networks.discriminator.requires_grad_(False)
-        networks.generator.zero_grad(set_to_none=True)
-        for index, numbers in self._numbers():
+        passes, schedule = self._generator_passes, self._schedule(state)
+        passes.begin()
+        for numbers, last in self._numbers():
             given = self.conditions(iteration, "generator", numbers)
             draws = self.draws(iteration, "generator", numbers, state)
-            found: dict[str, Tensor] = {}
-            with self._last_speaks(self._generator_phase, index):
-                loss = self._generator_phase(given, state.schedule, draws, found)
-                (loss / self.passes).backward()
-            _collect(seen, found)
+            _collect(seen, passes.add(PassInputs(schedule, given, draws), 1 / self.passes, last))
         networks.discriminator.requires_grad_(True)
-        return self._apply(networks.generator, self.generator_optimiser)
+        bad = passes.finish()
+        self.generator_optimiser.step()
+        return bad
 
     def _discriminator(
         self,
@@ -240,23 +278,21 @@ class Stepper:
         seen: dict[str, list[Tensor]],
     ) -> Tensor:
         """Also the running mean of styles: each pass starts from the same, then their mean counts."""
-        networks = self.networks
-        networks.discriminator.zero_grad(set_to_none=True)
-        styles = networks.generator.backbone.mapping.w_avg
+        passes, schedule = self._discriminator_passes, self._schedule(state)
+        passes.begin()
+        styles = self.networks.generator.backbone.mapping.w_avg
         before, after = styles.clone(), torch.zeros_like(styles)
-        for index, numbers in self._numbers():
+        for (numbers, last), portraits in zip(self._numbers(), real, strict=True):
             given = self.conditions(iteration, "discriminator", numbers)
             draws = self.draws(iteration, "discriminator", numbers, state)
-            found: dict[str, Tensor] = {}
-            with self._last_speaks(self._discriminator_phase, index):
-                loss = self._discriminator_phase(real[index], given, state.schedule, draws, found)
-                (loss / self.passes).backward()
+            _collect(seen, passes.add(PassInputs(schedule, given, draws, portraits), 1 / self.passes, last))
             after += styles / self.passes
             styles.copy_(before)
-            _collect(seen, found)
         self.world.mean([after])
         styles.copy_(after)
-        return self._apply(networks.discriminator, self.discriminator_optimiser)
+        bad = passes.finish()
+        self.discriminator_optimiser.step()
+        return bad
 
     def _r1(
         self,
@@ -264,40 +300,21 @@ class Stepper:
         real: Sequence[RealPass],
         seen: dict[str, list[Tensor]],
     ) -> Tensor:
-        networks = self.networks
-        networks.discriminator.zero_grad(set_to_none=True)
+        passes = self._r1_passes
+        passes.begin()
         gain = self.config.optimiser.r1_interval / self.passes
-        for index, _ in self._numbers():
-            found: dict[str, Tensor] = {}
-            with self._last_speaks(self._discriminator_phase, index):
-                penalty = self._discriminator_phase(
-                    real[index], None, state.schedule, losses.PassRandomness(), found
-                )
-                (penalty * gain).backward()
-            _collect(seen, found)
-        return self._apply(networks.discriminator, self.discriminator_optimiser)
+        for (_, last), portraits in zip(self._numbers(), real, strict=True):
+            _collect(seen, passes.add(PassInputs(state.schedule, real=portraits), gain, last))
+        bad = passes.finish()
+        self.discriminator_optimiser.step()
+        return bad
 
-    def _numbers(self) -> Iterator[tuple[int, list[int]]]:
-        """Of each pass: its number, and the numbers in the whole batch of its micro-batches."""
+    def _numbers(self) -> Iterator[tuple[list[int], bool]]:
+        """Of each pass: the numbers in the whole batch of its micro-batches, and whether it is the last."""
         for index in range(self.passes):
             first = index * self.per_pass
             own = range(first, first + self.per_pass)
-            yield index, [number * self.world.size + self.world.rank for number in own]
-
-    def _last_speaks(self, phase: nn.Module, index: int) -> AbstractContextManager[Any]:
-        """Gradients are exchanged with the last pass only."""
-        if isinstance(phase, DistributedDataParallel) and index < self.passes - 1:
-            return phase.no_sync()
-        return nullcontext()
-
-    def _apply(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> Tensor:
-        """Make gradients finite and step. Returns how many tensors had a gradient that was not finite."""
-        bad = gradients.count_bad(network.parameters())
-        # On a GPU asking would wait for it; there all are mended unasked.
-        if self.world.device.type != "cpu" or bad > 0:
-            gradients.mend(network.parameters())
-        optimiser.step()
-        return bad
+            yield [number * self.world.size + self.world.rank for number in own], index == self.passes - 1
 
     def _resolution(self, state: ScheduleState) -> int:
         return state.schedule.resolution or self.config.model.generator.render.resolution
@@ -319,4 +336,4 @@ def _adam(
 
 def _collect(seen: dict[str, list[Tensor]], found: Mapping[str, Tensor]) -> None:
     for name, value in found.items():
-        seen.setdefault(name, []).append(value.detach().float().mean())
+        seen.setdefault(name, []).append(value)
