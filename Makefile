@@ -26,7 +26,7 @@ PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-loader bench-review bench-review-load \
+    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load \
     learn learn-gpu
 
 help: ## List the targets
@@ -121,6 +121,9 @@ bench-step: setup ## One generator + discriminator step by part, against its pla
 
 bench-official: setup ## The same beside the official modules: OFFICIAL=checkout (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.step --against "$(OFFICIAL)" --device cpu --batch 1
+
+bench-gpu: setup ## Eight minutes on a GPU: tests, sync check, iterations, training, deformation, loader (OUT=folder; TINY=1 rehearses)
+	PYTHON=$(RUN)/python benchmarks/gpu_session.sh
 
 bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.loader
