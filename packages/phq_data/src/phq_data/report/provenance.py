@@ -104,9 +104,9 @@ def models(
         ]
         origin = "; ".join(network.title for network in networks)
         license = ", ".join(sorted({network.license for network in networks}))
-        for key, (what, whose) in _OWN.items():
+        for key, own in _OWN.items():
             if name.lower().startswith(key):
-                origin, license = what, whose
+                origin, license = own
         if name in terms:
             one = terms[name]
             origin, license = ", ".join(filter(None, (one.title, one.source))), one.license

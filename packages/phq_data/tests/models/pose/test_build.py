@@ -154,13 +154,13 @@ def test_a_build_labels_people_by_the_network_and_names_it(tmp_path, keypoints):
     assert load_terms(workspace)[detector].license == "unknown"
 
     # What is for people changes no label, and is passed on all the same.
-    importers.add("pose", path, license="CC0-1.0")
+    importers.add("pose", path, license="CC-BY-NC-4.0")
     models_for.cache_clear()
     before = workspace.part_info("tables/people", 0).fingerprint
     run_inline(workspace, POSE, source)
     assert workspace.part_info("tables/people", 0).fingerprint == before
-    assert load_terms(workspace)[detector] == ModelTerms("net", "CC0-1.0", "")
-    assert "CC0-1.0" in write_report(workspace).read_text()
+    assert load_terms(workspace)[detector] == ModelTerms("net", "CC-BY-NC-4.0", "")
+    assert "CC-BY-NC-4.0" in write_report(workspace).read_text()
 
     # What keypoints depend on is another detector.
     beside(path).write_text(json.dumps({"padding": 1.4}))
