@@ -92,7 +92,7 @@ def analytic(model: Model) -> Callable[[Shape], Model]:
         generator.bcg_synthesis = None
         decoder = AnalyticDecoder(density, model.config.generator.grid.features)
         volume: Any = AnalyticVolume(decoder, model.config.generator.render)
-        generator.volume = lambda planes, plain=False: volume  # type: ignore[misc,assignment]
+        generator.volume = lambda planes, points, plain=False: volume  # type: ignore[misc,assignment]
         return replace(model)
 
     return make
