@@ -25,8 +25,8 @@ from portraitgan.data.dataset import DataError, PortraitData
 from portraitgan.data.loader import Sampler, loader
 
 ROWS, SIZE = 18, 32
-LIGHT = {"arrays", "camera", "compatibility", "errors", "files", "foreign", "old_schema", "parquet", "parquet_footer",
-         "parquet_limits", "release", "rig", "schema", "typed_json"}  # fmt: skip
+LIGHT = {"arrays", "camera", "compatibility", "errors", "files", "foreign", "old_schema", "parquet",
+         "parquet_footer", "parquet_limits", "release", "rig", "schema", "typed_json"}  # fmt: skip
 """Modules of `phq_data` that reading a release loads."""
 
 
