@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -96,3 +96,11 @@ def test_a_complete_reading_takes_no_default() -> None:
     with pytest.raises(ConfigError, match=r"lack 'steps\.1\.size', 'name'"):
         typed_json.read(Settings, values, complete=True)
     assert typed_json.read(Settings, values).steps[1].size == 512
+
+
+@pytest.mark.parametrize("data", [{}, {"precision": 3}, {"precision": None}, {"precision": [1]}])
+def test_a_config_that_lacks_what_its_version_had_is_one_sentence(data: dict[str, Any]) -> None:
+    migrations = {1: lambda old: {**old, "precision": {**old["precision"], "more": 0}}}
+    with pytest.raises(ConfigError, match="version 1, but not what that version had"):
+        typed_json.upgraded(data, 1, 2, migrations)
+    assert typed_json.upgraded({"precision": {}}, 1, 2, migrations) == {"precision": {"more": 0}}

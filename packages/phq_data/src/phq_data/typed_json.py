@@ -74,7 +74,12 @@ def upgraded(data: dict[str, Any], version: object, newest: int, migrations: Mig
                 f"the config has version {version}; what changed from version {number} to {number + 1} "
                 "cannot be carried over: use the program that wrote it"
             )
-        data = migrations[number](data)
+        try:
+            data = migrations[number](data)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"the config has version {number}, but not what that version had ({error!r}): it was changed"
+            ) from error
     return data
 
 
