@@ -137,6 +137,19 @@ def upgrade_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return found, renamed
 
 
+def with_later_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings of a workspace, and those that version 1 did not have at their defaults."""
+    found = {
+        group: dict(members) if isinstance(members, Mapping) else members for group, members in values.items()
+    }
+    for name, default in _LATER.items():
+        kind, _, member = name.partition(".")
+        group = found.get(kind.removesuffix("Config").lower())
+        if isinstance(group, dict):
+            group.setdefault(member, default)
+    return found
+
+
 def renaming(old: tuple[str, Any], new: tuple[str, Any]) -> dict[str, str]:
     """What `notice` says of a setting and its value that are called otherwise now; empty if they are not."""
     if old[1] is new[1] or old[1] == new[1]:

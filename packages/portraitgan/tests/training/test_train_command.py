@@ -108,7 +108,7 @@ def test_without_a_gpu_the_default_trains_and_years_want_a_yes(
     assert train(release, tmp_path / "run", "--print-config") == 0
     assert '"name": "tiny"' in capsys.readouterr().out
     long = estimate.Estimate(["time       long"], 3 * 365 * 86_400.0, 1)
-    monkeypatch.setattr(estimate, "describe", lambda *_: long)
+    monkeypatch.setattr(estimate, "describe", lambda *_, **__: long)
     assert train(release, tmp_path / "run") == 1
     said = capsys.readouterr()
     assert said.out.startswith("training on ") and "time       long" in said.out

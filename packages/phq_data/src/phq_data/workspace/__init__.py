@@ -433,6 +433,7 @@ class Workspace:
                 ValueError, AttributeError
             ):  # one that is damaged is told of by the build
                 values, _ = compatibility.upgrade_settings(parse_json(self.read_bytes("config.json")))
+                values = compatibility.with_later_settings(values)
                 self.write_bytes("config.json", json.dumps(values, sort_keys=True, indent=2).encode())
         self._mark()
 
