@@ -260,7 +260,11 @@ def test_hosts_of_a_team_service():
     assert not host_allowed("evil.example", settings)
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])
+PROXIES = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Original-Forwarded-For", "Forwarded", "Via",
+           "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "CDN-Loop"]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", PROXIES)
 def test_a_proxy_on_this_computer_does_not_open_it_to_the_world(shared, header):
     assert shared.get("/api/me", headers={header: "1.2.3.4"}).status_code == 401
 

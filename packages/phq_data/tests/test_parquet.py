@@ -1,6 +1,7 @@
 """Parquet files with checksums: damage is told, files without are read as they are."""
 
 import random
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,3 +56,13 @@ def test_equal_tables_give_equal_files():
     assert parquet.sealed(TABLE) == parquet.sealed(
         pa.concat_tables([TABLE.slice(0, 7), TABLE.slice(7)]).combine_chunks()
     )
+
+
+@pytest.mark.parametrize("name", ["2024::01.parquet", "s3:table.parquet"])
+def test_a_path_with_colons_is_written_and_read_as_a_path(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parquet.write(TABLE, name)
+    with parquet.writer(f"w{name}", TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    for path in (Path(name), f"w{name}"):
+        assert parquet.opened(path).read().equals(TABLE)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import threading
 import time
 from typing import Annotated
@@ -35,7 +36,8 @@ _UNCHANGED = ("/api/decisions", "/api/queue/release", "/api/login", "/api/logout
 """What version 1 of the API may still ask: these requests mean the same today."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _TRIES, _MINUTE = 10, 60.0
-_PROXIED = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via")
+_PROXIED = re.compile(r"via|cdn-loop|(.*-)?forwarded(-.*)?|(.*-)?(client|connecting|real)-ip|x-envoy-.*")
+"""Headers that reverse proxies, tunnels and delivery networks add; no browser sends one."""
 
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by POST /api/login")
 _bearer = HTTPBearer(auto_error=False, description="The token of an invitation")
@@ -220,7 +222,7 @@ def is_open(request: Request, settings: ServiceSettings) -> bool:
 
 
 def _local(request: Request) -> bool:
-    if any(name in request.headers for name in _PROXIED):
+    if any(_PROXIED.fullmatch(name.lower()) for name in request.headers):
         return False
     return request.client is None or request.client.host == "testclient" or is_loopback(request.client.host)
 

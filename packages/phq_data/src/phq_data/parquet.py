@@ -77,12 +77,14 @@ def schema_of(source: Any) -> pa.Schema:
 
 def writer(target: Any, schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
     """A writer of row groups; a path or a binary stream."""
-    return pq.ParquetWriter(target, schema, write_page_checksum=True, **{"compression": "zstd", **options})
+    options = {"compression": "zstd", "write_page_checksum": True, **options}
+    return pq.ParquetWriter(_target(target), schema, **options)
 
 
 def write(table: pa.Table, target: str | Path | Any, **options: Any) -> None:
     """Write a table as a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
-    pq.write_table(table, target, write_page_checksum=True, **{"compression": "zstd", **options})
+    options = {"compression": "zstd", "write_page_checksum": True, **options}
+    pq.write_table(table, _target(target), **options)
 
 
 def sealed(table: pa.Table, metadata: Mapping[bytes, str] | None = None, **options: Any) -> bytes:
@@ -108,6 +110,11 @@ def damaged(data: bytes) -> bool | None:
     state.update(_ZEROS)
     state.update(memoryview(data)[place + 64 :])
     return state.hexdigest().encode() != data[place : place + 64]
+
+
+def _target(target: Any) -> Any:
+    """What to write to; a path in full, as Arrow would take `2024::01` for the URL of another file system."""
+    return str(Path(target).absolute()) if isinstance(target, str | Path) else target
 
 
 def _place(data: bytes | memoryview) -> int:
