@@ -93,7 +93,8 @@ def test_both_sides_are_timed_in_turn(
         seconds["g_step"]["ours"] + seconds["d_step"]["ours"] + seconds["r1"]["ours"] / 16
     )
     assert any("find closest faces with our search" in row for row in table)
-    assert sys.modules["training.loss"].CALLED == ["Gmain", "Dmain", "Dreg"] * 4
+    # Of the second size, for which the official modules are loaded anew: once to warm up, once timed.
+    assert sys.modules["training.loss"].CALLED == ["Gmain", "Dmain", "Dreg"] * 2
     assert (torch.Tensor.cuda, sys.path) == before and "kaolin" not in sys.modules
 
 
