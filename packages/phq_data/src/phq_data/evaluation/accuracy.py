@@ -49,7 +49,9 @@ _ANGLES = ("yaw_deg", "pitch_deg", "roll_deg", "neck_deg", "head_deg")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Detected(Record):
+class Detected(Record):
+    """What is read of a detected person."""
+
     table = "people"
     photo_id: str
     person_id: str
@@ -57,7 +59,9 @@ class _Detected(Record):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Portrait(Record):
+class Labelled(Record):
+    """What is read of a portrait."""
+
     table = "portraits"
     portrait_id: str
     person_id: str
@@ -75,7 +79,9 @@ class _Mask(Record):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Verdict(Record):
+class Verdict(Record):
+    """What is read of the screening."""
+
     table = "screened"
     portrait_id: str
     kept: bool
@@ -146,16 +152,16 @@ def measure(workspace: Workspace, truth: pa.Table, rig: PortraitRig) -> list[Per
             f"the workspace {workspace.url} is not built to its end, so people would count as not found: run "
             "the same `phq build` again"
         )
-    detected: dict[str, list[_Detected]] = {}
-    for seen in workspace.records(_Detected):
+    detected: dict[str, list[Detected]] = {}
+    for seen in workspace.records(Detected):
         detected.setdefault(seen.photo_id, []).append(seen)
     groups: dict[str, list[TruePerson]] = {}
     for person in true:
         groups.setdefault(person.photo_id, []).append(person)
-    portraits = {one.person_id: one for one in workspace.records(_Portrait)}
-    verdicts = {one.portrait_id: one for one in workspace.records(_Verdict)}
+    portraits = {one.person_id: one for one in workspace.records(Labelled)}
+    verdicts = {one.portrait_id: one for one in workspace.records(Verdict)}
     found: list[PersonError] = []
-    wanted: dict[str, tuple[int, TruePerson, _Portrait]] = {}
+    wanted: dict[str, tuple[int, TruePerson, Labelled]] = {}
     for photo_id, group in sorted(groups.items()):
         others = detected.get(photo_id, [])
         heads = [one.head_pixels for one in group]
@@ -214,8 +220,8 @@ def worst(errors: Sequence[PersonError], count: int = 20) -> list[PersonError]:
 def _error(
     person: TruePerson,
     person_id: str,
-    portrait: _Portrait | None,
-    verdict: _Verdict | None,
+    portrait: Labelled | None,
+    verdict: Verdict | None,
     rig: PortraitRig,
 ) -> PersonError:
     shoulder_floor, head_floor = _off_joints(person, person.camera, person.pose, person.window, rig)
@@ -273,7 +279,7 @@ def _off_joints(
 def _with_masks(
     workspace: Workspace,
     errors: list[PersonError],
-    wanted: dict[str, tuple[int, TruePerson, _Portrait]],
+    wanted: dict[str, tuple[int, TruePerson, Labelled]],
 ) -> list[PersonError]:
     """The errors with `mask_iou`; masks are read part by part, since all at once would not fit."""
     result = list(errors)

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from phq_data import camera as cameras
-from phq_data.evaluation.accuracy import CONFUSED, PersonError
+from phq_data.evaluation.accuracy import CONFUSED, Detected, Labelled, PersonError, Verdict
 from phq_data.evaluation.matching import wrapped
 from phq_data.evaluation.triangulation import Chest, turn_between
 from phq_data.evaluation.true_poses import (
@@ -21,7 +21,7 @@ from phq_data.evaluation.true_poses import (
     true_label,
     true_poses,
 )
-from phq_data.records import Corner, Keypoints, Label, Record
+from phq_data.records import Record
 from phq_data.views import CalibratedCamera, Views, ViewsError
 from phq_data.workspace import Workspace, WorkspaceError
 
@@ -35,34 +35,6 @@ class _Photo(Record):
     uri: str
     width: int
     height: int
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Person(Record):
-    table = "people"
-    photo_id: str
-    person_id: str
-    keypoints: Keypoints
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Portrait(Record):
-    table = "portraits"
-    portrait_id: str
-    person_id: str
-    camera: Label
-    window: Corner
-    landmark_error: float
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Verdict(Record):
-    table = "screened"
-    portrait_id: str
-    kept: bool
-    reasons: tuple[str, ...]
-    error_probability: float
-    expected_yaw_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,8 +107,8 @@ def measure(workspace: Workspace, views: Views) -> ViewResult:
             "the same `phq build` again"
         )
     photos, lacking = _locate(workspace, views)
-    seen: dict[str, list[_Person]] = {}
-    for person in workspace.records(_Person):
+    seen: dict[str, list[Detected]] = {}
+    for person in workspace.records(Detected):
         seen.setdefault(person.photo_id, []).append(person)
     files = {(photo.camera, photo.instant): photo.file for photo in views.photos}
     labels = _Labels(workspace)
@@ -211,8 +183,8 @@ class _Labels:
     """Portraits and verdicts of a workspace by person."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.portraits = {one.person_id: one for one in workspace.records(_Portrait)}
-        self.verdicts = {one.portrait_id: one for one in workspace.records(_Verdict)}
+        self.portraits = {one.person_id: one for one in workspace.records(Labelled)}
+        self.verdicts = {one.portrait_id: one for one in workspace.records(Verdict)}
 
     def error(self, truth: TruePose, camera: CalibratedCamera, photo_id: str, index: int) -> ViewError | None:
         """What became of a person in one view; None where their neck is not in the image."""

@@ -107,7 +107,7 @@ class Models:
 
         wanted = self._config.fit
         if wanted.model not in ("smplify", "smplify2"):
-            return registry.body_fitter(wanted.model)
+            return registry.body_fitter(wanted.model, calibration=wanted.calibration)
         from phq_data.models.smplify import Smplify2Config, SmplifyConfig
 
         settings = SmplifyConfig if wanted.model == "smplify" else Smplify2Config
@@ -118,7 +118,7 @@ class Models:
         )
         if wanted.orientation_prior == "none":
             chosen = replace(chosen, orientation_prior_weight=0.0)
-        return registry.body_fitter(wanted.model, config=chosen, calibration=self._config.fit.calibration)
+        return registry.body_fitter(wanted.model, config=chosen, calibration=wanted.calibration)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         with self._lock:
