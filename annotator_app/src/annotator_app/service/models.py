@@ -108,6 +108,7 @@ class Item(Evidence):
     """A portrait with its evidence. Angles in degrees; the window in pixels of the upright photo."""
 
     images: Images
+    rig_version: str  # of `/api/rig/{rig_version}`
 
 
 class QueueAnswer(Model):

@@ -42,7 +42,7 @@ _OPTIONAL = frozenset(
     {
         "author", "author_url", "page_url", "file_url", "license", "license_url", "title", "description",
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
-        "yaw_std", "orientation_prior", "expected_yaw_error",
+        "yaw_std", "orientation_prior", "expected_yaw_error", "to_camera", "to_pose", "to_window", "undoes",
     }
 )  # fmt: skip
 
@@ -214,6 +214,31 @@ DECISIONS = pa.schema(
     )
 )
 
+CORRECTIONS = pa.schema(
+    _fields(
+        correction_id=pa.string(),  # ULID: sorts by time
+        kind=pa.string(),  # correct, undo
+        portrait_id=pa.string(),  # what the corrector saw
+        photo_id=pa.string(),
+        person_id=pa.string(),  # whose label it is: a correction holds for all later portraits of the person
+        from_camera=pa.list_(pa.float64(), 25),  # the label that the corrector saw, as in `portraits`
+        from_pose=pa.list_(pa.float64(), 6),  # its pose
+        from_window=pa.list_(pa.float64(), 3),  # its window
+        # the label that the corrector made of it; null = an undo. It need not be normalised: the intrinsics
+        # hold in the window, and together they say where the rig lies in the photo
+        to_camera=pa.list_(pa.float64(), 25),
+        to_pose=pa.list_(pa.float64(), 6),  # its pose
+        to_window=pa.list_(pa.float64(), 3),  # its window
+        undoes=pa.string(),  # correction_id that an undo takes back; null for corrections
+        note=pa.string(),  # free text
+        reviewer=pa.string(),  # name
+        time=pa.timestamp("ms", tz="UTC"),  # when it was made
+        seconds=pa.float32(),  # that it took
+        client=pa.string(),  # program and version that sent it
+    )
+)
+"""The log of corrected labels, append-only. `pipeline.corrections` says which of them hold."""
+
 LEDGER = pa.schema(
     _fields(
         stage=pa.string(),  # ingest, detect, fit, align_crop, screen
@@ -318,6 +343,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "screened": SCREENED,
     "duplicates": DUPLICATES,
     "decisions": DECISIONS,
+    "corrections": CORRECTIONS,
     "ledger": LEDGER,
     "release": RELEASE,
     "truth": TRUTH,
@@ -331,6 +357,7 @@ KEYS: Mapping[str, str] = {
     "screened": "portrait_id",
     "duplicates": "portrait_id",
     "decisions": "decision_id",
+    "corrections": "correction_id",
     "release": "portrait_id",
 }
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phq_data.records import Decision, to_table
+from phq_data import schema
+from phq_data.records import Decision, R, to_table
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
 from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry
 from phq_data.workspace import Workspace, WorkspaceError, part_key
@@ -30,17 +31,27 @@ def append(workspace: Workspace, decisions: Sequence[Decision]) -> int:
 
     Raises `ReviewError` for another verdict, `WorkspaceError` when the part cannot be written.
     """
-    known = set(workspace.table("decisions", ["decision_id"])["decision_id"].to_pylist())
-    fresh: dict[str, Decision] = {}
     for one in decisions:
         if one.verdict not in VERDICTS:
             raise ReviewError(f"decision {one.decision_id}: there is no verdict {one.verdict!r}")
-        if one.decision_id not in known:
-            fresh.setdefault(one.decision_id, one)
+    return append_rows(workspace, Decision, decisions)
+
+
+def append_rows(workspace: Workspace, kind: type[R], rows: Sequence[R]) -> int:
+    """Append rows of an append-only table as one part; returns how many were new by their key.
+
+    Raises `WorkspaceError` when the part cannot be written.
+    """
+    key, folder = schema.KEYS[kind.table], f"tables/{kind.table}"
+    known = set(workspace.table(kind.table, [key])[key].to_pylist())
+    fresh: dict[str, R] = {}
+    for one in rows:
+        if getattr(one, key) not in known:
+            fresh.setdefault(getattr(one, key), one)
     if fresh:
-        parts = workspace.parts(FOLDER)
-        table = to_table(Decision, fresh.values())
-        workspace.write_part(FOLDER, parts[-1] + 1 if parts else 0, table, "decisions")
+        parts = workspace.parts(folder)
+        table = to_table(kind, fresh.values())
+        workspace.write_part(folder, parts[-1] + 1 if parts else 0, table, kind.table)
     return len(fresh)
 
 
@@ -55,7 +66,7 @@ def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
     Looks at what arrived after the log's number `after`. Done again, it adds nothing. Raises
     `WorkspaceError`, `StoreError`; then no part was written.
     """
-    with _alone(workspace):
+    with alone(workspace):
         return append(workspace, [entry.to_decision() for entry in store.entries(after)])
 
 
@@ -75,13 +86,13 @@ def mend(workspace: Workspace) -> list[str]:
     A part that cannot be made anew stays where it is. The caller holds `Workspace.lock`.
     """
     broken = [part for part in workspace.parts(FOLDER) if workspace.damaged(FOLDER, part)]
-    if not broken or not _has_store(workspace):
+    if not broken or not has_store(workspace):
         return []
     from phq_data.review.store import Store
 
     store = Store.open(workspace)
     try:
-        with _alone(workspace):
+        with alone(workspace):
             found = [entry.to_decision() for entry in store.entries()]
             if not found:
                 return []
@@ -109,7 +120,7 @@ def current(
 
 def _live(workspace: Workspace) -> list[Decision]:
     """The decisions of the live store; on the way the parts are brought up to date, if they may be."""
-    if not _has_store(workspace):
+    if not has_store(workspace):
         return []
     from phq_data.review.store import Store
 
@@ -119,18 +130,19 @@ def _live(workspace: Workspace) -> list[Decision]:
     finally:
         store.close()
     # Somebody who may only read can release as well.
-    with contextlib.suppress(WorkspaceError), _alone(workspace):
+    with contextlib.suppress(WorkspaceError), alone(workspace):
         append(workspace, found)
     return found
 
 
-def _has_store(workspace: Workspace) -> bool:
+def has_store(workspace: Workspace) -> bool:
+    """Is there a live store, in the workspace or by the variable PHQ_REVIEW_DATABASE?"""
     return bool(os.environ.get(DATABASE_VARIABLE) or (workspace.is_local and workspace.exists(STORE_FILE)))
 
 
 @contextlib.contextmanager
-def _alone(workspace: Workspace) -> Iterator[None]:
-    """One writer of decisions at a time; a build that runs meanwhile is not waited for."""
+def alone(workspace: Workspace) -> Iterator[None]:
+    """One writer of decisions and corrections at a time; a build that runs meanwhile is not waited for."""
     if not workspace.is_local:
         yield
         return

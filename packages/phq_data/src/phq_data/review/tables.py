@@ -47,6 +47,32 @@ DECISIONS = Table(
     sqlite_autoincrement=True,
 )
 
+CORRECTIONS = Table(
+    "corrections",
+    METADATA,
+    Column("seq", _COUNTER, primary_key=True, autoincrement=True),  # order of arrival
+    Column("correction_id", String(64), nullable=False),  # made by the client
+    Column("kind", String(8), nullable=False),  # correct, undo
+    Column("portrait_id", String(64), nullable=False),  # what the person saw
+    Column("photo_id", String(64), nullable=False),
+    Column("person_id", String(64), nullable=False),
+    Column("from_label", Text, nullable=False),  # JSON of `records.StoredLabel`
+    Column("to_label", Text),  # the same; null = an undo
+    Column("undoes", String(64)),
+    Column("note", Text),
+    Column("reviewer", String(80), nullable=False),
+    Column("time", BigInteger, nullable=False),  # rises along a reviewer's corrections of a person
+    Column("client_time", BigInteger, nullable=False),  # what the client's clock said
+    Column("server_time", BigInteger, nullable=False),  # when it was saved
+    Column("seconds", Float, nullable=False),
+    Column("client", String(120), nullable=False),
+    UniqueConstraint("correction_id", name="corrections_once"),
+    Index("corrections_of", "person_id", "time", "correction_id"),
+    Index("corrections_by", "reviewer", "seq"),
+    sqlite_autoincrement=True,
+)
+"""Append-only, as `decisions`."""
+
 STANDINGS = Table(
     "standings",
     METADATA,
