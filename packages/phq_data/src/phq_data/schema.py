@@ -291,6 +291,8 @@ RELEASE = pa.schema(
             pixels=pa.string(),  # sha256 of the decoded image: survives re-encoding
             mask_pixels=pa.string(),  # sha256 of the decoded mask
         ),
+        # portrait whose label a reviewer corrected to this one; null = the label is the fit's
+        pa.field("corrected_from", pa.string()),
         pa.field("day", pa.string()),  # ISO date the photo was taken, null = unknown
         *(
             pa.field(name, kind, nullable=name in _OPTIONAL)

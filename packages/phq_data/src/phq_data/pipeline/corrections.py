@@ -115,6 +115,22 @@ def applied(workspace: Workspace) -> Applied:
         ) from error
 
 
+def told(workspace: Workspace) -> list[str]:
+    """What became of the corrections, in lines for people."""
+    if not workspace.parts("tables/corrections"):
+        return []
+    found = settled(workspace.records(Correction)).values()
+    disputed = sum(one.state == "disputed" for one in found)
+    taken = applied(workspace).ids()
+    lost = sum(one.correction is not None and one.correction.correction_id not in taken for one in found)
+    lines = [f"{len(taken):,} labels corrected by people are applied"] if taken else []
+    if disputed:
+        lines.append(f"{disputed:,} labels have corrections that do not agree; they wait for a lead")
+    if lost:
+        lines.append(f"{lost:,} corrections are of photos that the workspace no longer has")
+    return lines
+
+
 def _standing(log: Iterable[Correction]) -> dict[str, dict[str, Correction]]:
     """person_id -> corrector -> the correction that stands."""
     unique = {one.correction_id: one for one in log}

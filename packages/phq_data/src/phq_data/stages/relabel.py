@@ -29,6 +29,7 @@ TOLERANCE = 1e-3  # of matrices that came through JSON
 NEAREST, FARTHEST = 0.3, 300.0  # metres from the camera to the neck
 FOCALS = (0.2, 100.0)  # in window widths
 LARGEST_WINDOW = 1e6  # pixels
+LARGEST_NUMBER = 1e4  # of matrices and poses
 INTRINSICS = camera.INTRINSICS  # of the module: inside the class, `camera` is the field
 _SEEN = 0.05  # score from which on a keypoint counts
 
@@ -228,6 +229,8 @@ def _check(label: PlacedLabel) -> None:
     place = [label.window.x, label.window.y, label.window.side]
     if not np.isfinite(np.concatenate([*numbers, place])).all():
         raise RelabelError("the label has numbers that are not finite")
+    if max(np.abs(values).max() for values in numbers) > LARGEST_NUMBER:
+        raise RelabelError("the label has numbers beyond all cameras")
     rotation = label.camera[:3, :3]
     if np.abs(rotation.T @ rotation - np.eye(3)).max() > TOLERANCE or np.linalg.det(rotation) < 0:
         raise RelabelError("the camera's matrix is no rotation: its columns must be right, down, forward")
