@@ -131,6 +131,8 @@ def test_a_corrected_label_reaches_the_trainer(place, tmp_path, monkeypatch):
         assert send(client, correction(first, label))["refused"][0]["why"] == old["why"]
         fresh = label_of(client, new)
         assert fresh["correctable"] and not fresh["waits"] and fresh["state"] == "holds"
+        item = client.get(f"/api/items/{new}").json()
+        assert item["corrected_from"] == first and item["earlier"]["portrait_id"] == first
         options = ReleaseOptions(unreviewed=True, name="corrected", created="2026-01-01", workers=1)
         result = build(place, tmp_path / "releases", "1.0.0", options)
         assert result.manifest.about["counts"]["corrected"] == int(verdict.kept)
