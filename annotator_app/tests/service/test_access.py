@@ -58,7 +58,8 @@ EVERYTHING = [
     ("GET", "/api/reviewers"), ("GET", "/api/items/" + "0" * 32), ("GET", "/img/" + "0" * 32 + "/crop"),
     ("POST", "/api/queue/next"), ("POST", "/api/queue/release"), ("POST", "/api/decisions"),
     ("POST", "/api/triage/accept"), ("POST", "/api/policy"), ("POST", "/api/gold"),
-    ("POST", "/api/reviewers"),
+    ("POST", "/api/reviewers"), ("GET", "/api/rig/" + "0" * 12), ("POST", "/api/corrections"),
+    ("GET", "/api/portraits/" + "0" * 32 + "/label"), ("POST", "/api/portraits/" + "0" * 32 + "/snap"),
 ]  # fmt: skip
 
 
@@ -72,10 +73,12 @@ def test_every_route_is_in_the_list_above(team):
     described = team.app.openapi()["paths"]
     routes = {(method.upper(), path) for path, methods in described.items() for method in methods}
     open_to_all = {("POST", "/api/login"), ("POST", "/api/logout")}
-    listed = {
-        (method, path.replace("0" * 32, "{portrait_id}").replace("/crop", "/{kind}"))
-        for method, path in EVERYTHING
-    }
+    names = {"0" * 32: "{portrait_id}", "rig/" + "0" * 12: "rig/{rig_version}", "/crop": "/{kind}"}
+    listed = set()
+    for method, path in EVERYTHING:
+        for example, name in names.items():
+            path = path.replace(example, name)
+        listed.add((method, path))
     assert routes - open_to_all == listed
 
 

@@ -72,6 +72,8 @@ class State:
     def start(self) -> None:
         """Begin what the service does by itself."""
         self._writer.start()
+        # What waited when an earlier service ended is applied by this one.
+        threading.Thread(target=self._publish_corrections, daemon=True, name="phq-corrections").start()
 
     def stop(self) -> None:
         """Write what is left and close everything."""
@@ -130,7 +132,8 @@ class State:
     def _publish_corrections(self) -> None:
         try:
             corrections.synchronise(self.workspace, self.store)
-            self.applying.wait()
+            if corrections.any_wait(self.workspace):
+                self.applying.wait()
         except (WorkspaceError, StoreError) as error:  # tried again with the decisions
             log.warning("corrections are safe in the store but not yet in the workspace's tables: %s", error)
 

@@ -1,5 +1,6 @@
 """The log of corrected labels: saved once, copied to the workspace, exchanged, counted."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -94,6 +95,29 @@ def test_a_lost_database_is_filled_from_the_table(made, store, send, tmp_path):
     assert corrections.recover(made.workspace, other) == 0
     assert [one.to_correction() for one in corrections.entries(other)] == made.workspace.records(Correction)
     other.close()
+
+
+def test_a_build_sees_what_only_the_database_has(made, store, send):
+    send(0)
+    assert not corrections.any_wait(made.workspace)
+    assert corrections.bring_up_to_date(made.workspace) == 1
+    assert corrections.any_wait(made.workspace)
+    holding.take(made.workspace)
+    assert not corrections.any_wait(made.workspace)
+    send(0, kind="undo")
+    assert corrections.bring_up_to_date(made.workspace) == 1 and corrections.any_wait(made.workspace)
+
+
+def test_a_label_that_no_portrait_can_be_cut_for_is_refused(made, store, labels):
+    corrector = Corrector(made.workspace, store)
+    key = sorted(labels)[0]
+    label = labels[key]
+    x, y, side = label.window
+    for window, word in (((x, y, 4.0), "pixels wide"), ((x, y, 9000.0), "pixels wide"),
+                         ((x + 2000.0, y, side), "outside of the photo")):  # fmt: skip
+        one = NewCorrection("C1", "correct", key, dataclasses.replace(label, window=window))
+        (refused,) = corrections.record(store, [one], "ann", corrector.seen([key])).refused
+        assert word in refused.why
 
 
 def test_a_damaged_part_is_written_anew_from_the_store(made, store, send):

@@ -5,7 +5,7 @@ from phq_data import schema
 from phq_data.config import ScreenConfig
 from phq_data.review import decisions, evidence, items
 from phq_data.review.queue import Queue, QueueRequest
-from phq_data.review.records import DUPLICATE, KEPT, SCREENED_OUT
+from phq_data.review.records import CAN_BE_SAVED, DUPLICATE, KEPT
 from phq_data.review.store import NewDecision, Store
 from phq_data.review.tables import ITEMS, REPLACED
 from phq_data.workspace import Workspace
@@ -37,7 +37,7 @@ def test_the_index_knows_every_portrait_and_its_pool(made):
     done = items.sync(made.store, made.workspace)
     assert (done.added, done.replaced, done.total) == (8, 0, 8)
     pools = [row["pool"] for row in index(made.store).values()]
-    assert sorted(pools) == sorted([KEPT] * 5 + [SCREENED_OUT] * 2 + [DUPLICATE])
+    assert sorted(pools) == sorted([KEPT] * 5 + [CAN_BE_SAVED] * 2 + [DUPLICATE])  # off their shoulders
 
 
 def test_following_again_changes_nothing(made):

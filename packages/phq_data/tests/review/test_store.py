@@ -7,10 +7,10 @@ import sqlalchemy as sa
 
 from phq_data.review.consensus import ADJUDICATION, consensus, standing
 from phq_data.review.database import Database, StoreError
-from phq_data.review.records import Item, LogEntry, Standing
+from phq_data.review.records import CorrectionEntry, Item, LogEntry, Standing
 from phq_data.review.rules import Policy
 from phq_data.review.store import NewDecision, Store
-from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
+from phq_data.review.tables import CORRECTIONS, DECISIONS, ITEMS, STANDINGS
 
 from .conftest import fill, vote
 
@@ -252,6 +252,7 @@ def test_records_have_the_columns_of_their_tables():
         return {field.name for field in dataclasses.fields(kind)}
 
     assert names(LogEntry) == set(DECISIONS.columns.keys())
+    assert names(CorrectionEntry) == set(CORRECTIONS.columns.keys())
     assert names(Standing) == set(STANDINGS.columns.keys())
-    review_columns = {"required", "votes", "open", "state", "gold"}
+    review_columns = {"required", "votes", "open", "state", "gold", "corrected"}
     assert names(Item) | review_columns == set(ITEMS.columns.keys())

@@ -105,11 +105,13 @@ class Corrector:
     def seen(self, portraits: Iterable[str]) -> dict[str, SeenPortrait]:
         """What a corrector has before them, by portrait; unknown ones are left out."""
         found: dict[str, SeenPortrait] = {}
+        smallest = load_config(self._workspace).crop.min_window
         for item in self._items(portraits):
             portrait = self._portrait(item) if item.active else None
             label = None if portrait is None else _stored(_placed(portrait))
+            photo = (item.facts.photo.width, item.facts.photo.height)
             found[item.portrait_id] = SeenPortrait(
-                item.photo_id, item.person_id, label, self._objection(item, portrait)
+                item.photo_id, item.person_id, label, photo, smallest, self._objection(item, portrait)
             )
         return found
 
@@ -148,12 +150,11 @@ class Corrector:
             raise CorrectingError("this workspace has no such portrait (any more): reload")
         fitted = self._fitted(item.part, portrait)
         models = self._models()
-        fitter = models.fitter
-        if fitted is None or not isinstance(fitter, SmplifyFitter):
+        if fitted is None or models is None:
             raise CorrectingError(
                 "labels of this workspace cannot be fitted again here: that needs people and fits of smplify"
             )
-        made = self._refit(fitter, models, fitted, [start], start.window, believe=True)[0]
+        made = self._refit(models, fitted, [start], start.window, believe=True)[0]
         if made is None:
             raise CorrectingError("the fit from here found no camera: move the label nearer to the person")
         label, fit = made
@@ -169,13 +170,9 @@ class Corrector:
                 chosen.append((yaw, cost))
         chosen = chosen[:MOST_HYPOTHESES]
         starts = [_turned(label, yaw) for yaw, _ in chosen]
-        try:
-            models = self._models()
-            fitter = models.fitter
-        except ModelError:  # without its files the starts themselves are shown
-            fitter = None
-        if starts and isinstance(fitter, SmplifyFitter):
-            made = self._refit(fitter, models, fitted, starts, label.window, believe=False)
+        models = self._models()
+        if starts and models is not None:  # without, the starts themselves are shown
+            made = self._refit(models, fitted, starts, label.window, believe=False)
             # One that falls back to the label is shown as it began.
             starts = [
                 start if one is None or _apart(_yaw(one[0]), _yaw(label)) < _APART else one[0]
@@ -188,7 +185,6 @@ class Corrector:
 
     def _refit(
         self,
-        fitter: SmplifyFitter,
         models: Models,
         fitted: _Fitted,
         starts: list[PlacedLabel],
@@ -197,7 +193,8 @@ class Corrector:
         believe: bool,  # the orientation prior, where a start does not contradict it
     ) -> list[tuple[PlacedLabel, BodyFit] | None]:
         """Fits from these labels, as labels in `window`; None where one found no camera."""
-        person = fitted.person
+        person, fitter = fitted.person, models.fitter
+        assert isinstance(fitter, SmplifyFitter)
         size = (person.photo_width, person.photo_height)
         focal = fitter.config.focal_long_sides * max(size)
         principal = np.array(size) / 2
@@ -220,8 +217,16 @@ class Corrector:
                 found.append(None)
         return found
 
-    def _models(self) -> Models:
-        return models_for(load_config(self._workspace))
+    def _models(self) -> Models | None:
+        """The models of the workspace; None where its fitter cannot fit from a start, or is not there."""
+        config = load_config(self._workspace)
+        if config.fit.model not in ("smplify", "smplify2"):
+            return None
+        models = models_for(config)
+        try:
+            return models if isinstance(models.fitter, SmplifyFitter) else None
+        except ModelError:
+            return None
 
     # ---- rows --------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class SeenPortrait:
     photo_id: str
     person_id: str
     label: StoredLabel | None  # None: it is no longer in the workspace
+    photo: tuple[int, int]  # width, height, pixels
+    smallest: float  # window that a portrait is made of, photo pixels
     why_not: str = ""  # why its label cannot be corrected, or ""
 
 
@@ -171,28 +173,43 @@ def overview(workspace: Workspace, store: Store) -> Overview:
         saved = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
         can_be_saved = connection.execute(saved.where(ITEMS.c.pool == CAN_BE_SAVED)).scalar_one()
     made = [one for one in log if one.kind == "correct"]
+    disputed = [key for key, one in found.items() if one.state == "disputed"]
     return Overview(
         made=len(made),
         undone=len(log) - len(made),
         holding=len(holding),
-        disputed=tuple(_portraits_of(store, [key for key, one in found.items() if one.state == "disputed"])),
-        waiting=sum(holding.get(key) != taken.get(key) for key in {*holding, *taken}),
+        disputed=tuple(_present(store, disputed).values()),
+        waiting=sum(holding.get(key) != taken.get(key) for key in _present(store, {*holding, *taken})),
         can_be_saved=int(can_be_saved),
         by_reviewer=dict(Counter(one.reviewer for one in made).most_common()),
     )
 
 
-def _portraits_of(store: Store, persons: Iterable[str]) -> Iterator[str]:
+def _present(store: Store, persons: Iterable[str]) -> dict[str, str]:
+    """Those persons whom the workspace has, and their portraits."""
+    found: dict[str, str] = {}
     with store.database.read() as connection:
         for chunk in chunks(persons):
-            statement = sa.select(ITEMS.c.portrait_id).where(ITEMS.c.active == 1)
-            yield from connection.execute(statement.where(ITEMS.c.person_id.in_(chunk))).scalars()
+            statement = sa.select(ITEMS.c.person_id, ITEMS.c.portrait_id).where(ITEMS.c.active == 1)
+            for row in connection.execute(statement.where(ITEMS.c.person_id.in_(chunk))):
+                found[row[0]] = row[1]
+    return found
 
 
 def synchronise(workspace: Workspace, store: Store) -> int:
     """Write the corrections of the live store that the workspace's table lacks as one more part."""
     with logs.alone(workspace):
         return logs.append_rows(workspace, Correction, [entry.to_correction() for entry in entries(store)])
+
+
+def any_wait(workspace: Workspace) -> bool:
+    """Would a build change anything for the corrections of the workspace's table?"""
+    if not workspace.parts(FOLDER):
+        return False
+    found = settled(workspace.records(Correction))
+    holding = {key: one.correction.correction_id for key, one in found.items() if one.correction}
+    taken = {one.person_id: one.correction_id for part in applied(workspace).parts.values() for one in part}
+    return holding != taken
 
 
 def recover(workspace: Workspace, store: Store) -> int:
@@ -288,7 +305,8 @@ def _objection(one: NewCorrection, portrait: SeenPortrait, stack: list[Correctio
     if one.label is None or portrait.label is None:
         return "a correction has a label"
     try:
-        PlacedLabel.of(one.label.camera, one.label.pose, one.label.window)
+        label = PlacedLabel.of(one.label.camera, one.label.pose, one.label.window)
+        label.check_in(portrait.photo, portrait.smallest)
     except RelabelError as error:
         return str(error)
     return ""

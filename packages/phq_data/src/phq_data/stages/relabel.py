@@ -29,6 +29,7 @@ TOLERANCE = 1e-3  # of matrices that came through JSON
 NEAREST, FARTHEST = 0.3, 300.0  # metres from the camera to the neck
 FOCALS = (0.2, 100.0)  # in window widths
 LARGEST_WINDOW = 1e6  # pixels
+WIDEST = 5.0  # sides of the photo that a window may span
 LARGEST_NUMBER = 1e4  # of matrices and poses
 INTRINSICS = camera.INTRINSICS  # of the module: inside the class, `camera` is the field
 _SEEN = 0.05  # score from which on a keypoint counts
@@ -90,6 +91,25 @@ class PlacedLabel:
     def on_sphere(self) -> FloatArray:
         """[4, 4] the normalised camera: the same view from the look-at sphere."""
         return camera_on_sphere(self.rotation, self.neck)
+
+    @property
+    def normal_side(self) -> float:
+        """Side of the window that the normalised camera has, about; photo pixels."""
+        return self.focal / float(self.neck[2]) * camera.RADIUS / camera.FOCAL
+
+    def check_in(self, photo: tuple[int, int], smallest: float) -> None:
+        """Raise `RelabelError` where no portrait of at least `smallest` photo pixels can be cut from a photo
+        of this width and height.
+        """
+        side, neck = self.normal_side, self.to_photo(np.zeros((1, 3)))[0]
+        most = WIDEST * max(photo)
+        if not smallest <= side <= most:
+            raise RelabelError(
+                f"the person's window would be {side:.0f} photo pixels wide: portraits are made of at least "
+                f"{smallest:.0f} and at most {most:.0f}"
+            )
+        if (neck < -side / 2).any() or (neck > np.array(photo) + side / 2).any():
+            raise RelabelError("the person lies outside of the photo")
 
     def columns(self) -> tuple[list[float], list[float], list[float]]:
         """`camera`, `pose` and `window` as the tables have them."""
