@@ -80,7 +80,7 @@ class Filter(Model):
 
     source: str | None = Field(None, max_length=2000)
     yaw_bin: int | None = Field(None, ge=0, le=11)
-    pool: Literal["kept", "screened_out", "duplicates"] = "kept"
+    pool: Literal["kept", "screened_out", "duplicates", "can_be_saved"] = "kept"
 
 
 class QueueRequest(Model):
@@ -108,6 +108,7 @@ class Item(Evidence):
     """A portrait with its evidence. Angles in degrees; the window in pixels of the upright photo."""
 
     images: Images
+    rig_version: str  # of `/api/rig/{rig_version}`
 
 
 class QueueAnswer(Model):
