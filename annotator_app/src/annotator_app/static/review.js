@@ -4,7 +4,7 @@ import { LoginNeeded, get } from "./api.js";
 import { Dialogs } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { isToday, standing } from "./history.js";
-import { listenToKeys } from "./keys.js";
+import { ignoreTyping, listenToKeys } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Panels } from "./panels.js";
 import { Stage } from "./stage.js";
@@ -149,19 +149,20 @@ class Loop {
   async reject(event) {
     const entry = this.#judged();
     if (!entry) return;
-    const answer = await this.dialogs.reason();
+    const answer = await this.dialogs.reason(this.#history.findLast((one) => one.verdict === "reject"));
     if (answer && this.feed.current === entry) this.#decide("reject", answer, answer.event ?? event);
   }
 
-  flag(event) {
-    this.#decide("flag", {}, event);
-  }
-
-  async flagWithNote(event) {
+  async flag(event) {
     const entry = this.#judged();
-    if (!entry) return;
+    if (!entry) {
+      ignoreTyping(); // a note begun too early decides nothing
+      return;
+    }
     const note = await this.dialogs.note();
-    if (note !== null && this.feed.current === entry) this.#decide("flag", { note }, event);
+    if (note === null) return;
+    if (this.feed.current === entry) this.#decide("flag", { note }, event);
+    else this.status.toast("Not flagged: the portrait was decided elsewhere");
   }
 
   skip(event) {
