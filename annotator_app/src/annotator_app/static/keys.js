@@ -19,6 +19,12 @@ export const KEYS = [
   { group: "Look", action: "fainter", keys: ["BracketLeft", "Minus"], text: "Mesh fainter", repeats: true },
   { group: "Look", action: "stronger", keys: ["BracketRight", "Equal"], text: "Mesh stronger", repeats: true },
   { group: "Look", action: "zoom", keys: ["KeyZ"], text: "Zoom to the shoulders (or wheel, double click)" },
+  { group: "Look", action: "pixels", keys: ["Digit1"], text: "1:1, one photo pixel a device pixel; stays for the next" },
+  { group: "Look", action: "fit", keys: ["Digit0"], text: "Whole portrait again" },
+  { group: "Look", action: "lookLeft", keys: ["shift+ArrowLeft"], text: "Move what is seen: left", repeats: true },
+  { group: "Look", action: "lookRight", keys: ["shift+ArrowRight"], text: "… right", repeats: true },
+  { group: "Look", action: "lookUp", keys: ["shift+ArrowUp"], text: "… up", repeats: true },
+  { group: "Look", action: "lookDown", keys: ["shift+ArrowDown"], text: "… down", repeats: true },
   { group: "Look", action: "photo", keys: ["KeyP"], text: "Original photo with the crop window" },
   { group: "Look", action: "mask", keys: ["KeyM"], text: "Mask of the person" },
   { group: "Look", action: "neighbours", keys: ["KeyN"], text: "Photos before and after in the source" },
@@ -136,7 +142,7 @@ function rowOf(event) {
 function chord(event) {
   const at = place(event);
   if (event.ctrlKey || event.metaKey) return `ctrl+${at}`;
-  return event.shiftKey && at.startsWith("Key") ? `shift+${at}` : at;
+  return event.shiftKey && /^(Key|Arrow)/.test(at) ? `shift+${at}` : at;
 }
 
 /** Where the key lies; keyboards on a screen tell the letter alone. */

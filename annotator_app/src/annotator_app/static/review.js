@@ -274,6 +274,30 @@ class Loop {
     this.stage.toggleZoom();
   }
 
+  pixels() {
+    this.stage.togglePixels();
+  }
+
+  fit() {
+    this.stage.resetZoom();
+  }
+
+  lookLeft() {
+    this.stage.step(-1, 0);
+  }
+
+  lookRight() {
+    this.stage.step(1, 0);
+  }
+
+  lookUp() {
+    this.stage.step(0, -1);
+  }
+
+  lookDown() {
+    this.stage.step(0, 1);
+  }
+
   photo() {
     this.stage.choose("photo");
   }
@@ -296,7 +320,7 @@ class Loop {
 
   close() {
     if (this.stage.view !== "crop") this.stage.choose("crop");
-    else if (this.stage.zoomed) this.stage.toggleZoom();
+    else if (this.stage.zoomed) this.stage.resetZoom();
   }
 
   async choose() {
@@ -331,6 +355,7 @@ class Loop {
       document.body.dataset.ready = entry.id;
       if (this.#pressed) this.throughput.painted(time - this.#pressed);
       this.#pressed = null;
+      if (this.stage.wantsOriginal) this.feed.sharpenNext();
     });
     this.panels.show(entry);
     this.status.show(entry);
@@ -361,6 +386,7 @@ class Loop {
       localStorage.setItem("phq-look", JSON.stringify({ overlay, opacity }));
       this.status.looks(this.stage);
     });
+    this.stage.addEventListener("scale", () => this.status.scale(this.stage));
     this.stage.addEventListener("trouble", ({ detail }) => this.status.toast(detail));
     this.feed.addEventListener("ready", () => {
       if (this.stage.entry !== this.feed.current || this.stage.root.classList.contains("waiting")) {
