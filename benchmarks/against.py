@@ -18,7 +18,6 @@ from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import (
-    PRESETS,
     CompatibilityConfig,
     ModelConfig,
     PosePredictorConfig,
@@ -30,6 +29,7 @@ from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Arrangement
 from portraitgan.networks.placing import place
 from portraitgan.networks.pose import mirrored_rows
+from portraitgan.presets import PRESETS
 from portraitgan.training import losses
 from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 

@@ -28,13 +28,14 @@ from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.checkpoint import RIG_FILE, latest
 from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
-from portraitgan.config import tiny as tiny_model
+from portraitgan.data.balance import octant_of
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model, open_model
 from portraitgan.metrics import poses, quality
 from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Setting, drawn
 from portraitgan.metrics.statistics import frechet_distance
+from portraitgan.presets import tiny as tiny_model
 from portraitgan.training.config import (
     BatchConfig,
     EmaConfig,
@@ -235,7 +236,7 @@ def _overlaps(
         os.cpu_count(), mp_context=get_context("spawn"), initializer=end_with_parent
     ) as pool:
         overlaps = np.array(list(pool.map(partial(_overlap, model.rig), *every, chunksize=8)))
-    sides = quality.octant_of(every[0])
+    sides = octant_of(every[0])
     means = [overlaps[sides == side].mean() if (sides == side).any() else np.nan for side in range(8)]
     return np.array(means), _spread(rendered)
 

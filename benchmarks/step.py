@@ -18,7 +18,7 @@ from benchmarks import against, timing
 from benchmarks.body import bust
 from phq_data import camera as labels
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import PRESETS, ModelConfig
+from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
@@ -26,6 +26,7 @@ from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
 from portraitgan.networks.pose import mirrored_rows
 from portraitgan.precision import HalfPrecision
+from portraitgan.presets import PRESETS
 from portraitgan.reference_mode import in_reference_mode, reference_mode
 from portraitgan.rendering import compiled, rays
 from portraitgan.training import losses

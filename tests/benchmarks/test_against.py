@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import against, step
 from benchmarks.body import bust
-from portraitgan.config import tiny
+from portraitgan.presets import tiny
 
 STAND_IN = {
     "training/__init__.py": "",

@@ -14,11 +14,12 @@ from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import ModelConfig, tiny
+from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import DiscriminatorBlock
 from portraitgan.networks.layers import Convolution, SynthesisLayer, ToRGB, in_precision
+from portraitgan.presets import tiny
 from portraitgan.training import losses
 
 HALF = [(torch.float16, 1.5e-2), (torch.bfloat16, 3e-2)]

@@ -26,13 +26,13 @@ from portraitgan.config import (
     RenderConfig,
     SuperResolutionConfig,
     SynthesisConfig,
-    paper_256,
 )
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
+from portraitgan.presets import paper_256
 from portraitgan.rendering.rays import RayDraws, fixed_draws
 from portraitgan.training import losses
 

@@ -13,13 +13,14 @@ import torch
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import ABLATIONS, LossConfig, ModelConfig, eg3d, panohead, tiny
+from portraitgan.config import LossConfig, ModelConfig
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
+from portraitgan.presets import ABLATIONS, eg3d, panohead, tiny
 from portraitgan.training import losses
 
 MakeBust = Callable[..., PortraitRig]
@@ -107,7 +108,7 @@ def test_swaps_change_conditioning_not_rendering(make_bust: MakeBust) -> None:
     generator.synthesis = lambda ws, camera, pose, **_: (camera, pose)  # type: ignore
     for swap in (none, all_):
         chance = losses.PassRandomness(losses.Swaps(swap, none))
-        made: Any = losses.run_generator(generator, given, SCHEDULE, LossConfig(), chance)[0]
+        made: Any = losses.run_generator(generator, given, SCHEDULE, LossConfig(), chance).generated
         camera, pose = made
         assert torch.equal(camera, given.camera)
         assert torch.equal(pose, generator.predict_pose(given.z, given.camera))

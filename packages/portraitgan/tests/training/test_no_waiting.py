@@ -21,13 +21,14 @@ from torch.utils._pytree import tree_leaves
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import ModelConfig, tiny
+from portraitgan.config import ModelConfig
 from portraitgan.deformation.closest import Closest
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks import constants
 from portraitgan.networks.discriminator import Arrangement
 from portraitgan.networks.pose import mirrored_rows
+from portraitgan.presets import tiny
 from portraitgan.training import losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass

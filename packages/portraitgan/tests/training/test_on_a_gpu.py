@@ -17,13 +17,14 @@ from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.commands.main import main
-from portraitgan.config import ModelConfig, tiny
+from portraitgan.config import ModelConfig
 from portraitgan.data.dataset import PortraitData
 from portraitgan.data.loader import loader
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.inference.model import open_model
 from portraitgan.networks.placing import place
+from portraitgan.presets import tiny
 from portraitgan.rendering import compiled, rays
 from portraitgan.training import cuda_graphs, losses, statistics
 from portraitgan.training.config import TrainConfig

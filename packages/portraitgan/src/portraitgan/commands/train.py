@@ -38,6 +38,14 @@ def train(
             rich_help_panel=TRAINED,
         ),
     ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="One of the paper's: no-mask, tri-plane, coarse-poses, no-deformation, rignerf.",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
     stage: Annotated[
         int | None,
         typer.Option(
@@ -101,6 +109,13 @@ def train(
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep decoded portraits here (fast disk).", rich_help_panel=DATA),
     ] = None,
+    balance: Annotated[
+        Literal["none", "yaw"] | None,
+        typer.Option(
+            help="yaw: rare sides are dealt as often as common ones (default: the preset's, none).",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     allow_data_change: Annotated[
         bool,
         typer.Option("--allow-data-change", help="Continue RUN on another release.", rich_help_panel=DATA),
@@ -149,8 +164,9 @@ def train(
     gpu = device == "cuda" or (device is None and torch.cuda.is_available())
     default = DEFAULT_PRESET if gpu else DEFAULT_WITHOUT_GPU
     changes = _Changes(
-        preset, default, batch, micro_batch, per_pass, precision, seed, settings or (), allow_config_change
-    )
+        preset, default, ablation, batch, micro_batch, per_pass, precision, balance, seed, settings or (),
+        allow_config_change,
+    )  # fmt: skip
     config = _config(out, changes)
     if print_config:
         print(config.to_json())
@@ -171,10 +187,12 @@ class _Changes:
 
     preset: str | None
     default: str  # the preset where neither the command nor the run names one
+    ablation: str | None  # a name of `ABLATIONS`
     batch: int | None
     micro_batch: int | None
     per_pass: int | None
     precision: str | None  # a name of `PRECISIONS`
+    balance: Literal["none", "yaw"] | None
     seed: int | None
     settings: Sequence[str]  # PATH=VALUE
     allowed: bool  # of a run that was started with another config
@@ -200,7 +218,7 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
     """The run's config: its own, or the preset's with the changes that the command names."""
     from phq_data.typed_json import ConfigError
     from portraitgan.precision import PRECISIONS
-    from portraitgan.training.config import PRESETS, with_values
+    from portraitgan.training.config import PRESETS, ablated, with_values
     from portraitgan.training.run import TrainingError, differences, read_run_config
 
     values = {}
@@ -216,6 +234,8 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
         base = own
     else:
         base = PRESETS[changes.preset or changes.default]()
+    if changes.ablation is not None and not base.name.endswith(f"-{changes.ablation}"):
+        base = ablated(base, changes.ablation)
     batch = replace(
         base.batch,
         size=changes.batch or base.batch.size,
@@ -226,7 +246,8 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
     if changes.precision is not None:
         model = replace(model, precision=PRECISIONS[changes.precision])
     seed = base.seed if changes.seed is None else changes.seed
-    base = replace(base, model=model, batch=batch, seed=seed)
+    data = base.data if changes.balance is None else replace(base.data, balance=changes.balance)
+    base = replace(base, model=model, batch=batch, data=data, seed=seed)
     config = with_values(base, values)
     if own is not None and config != own and not changes.allowed:
         raise TrainingError(
@@ -306,7 +327,8 @@ def _data(start: _Start, config: TrainConfig, world: World, say: Callable[[str],
 
     return PortraitData.open(
         start.data, config.model.generator.image_resolution, split=config.data.split,
-        mirror=config.data.mirror, cache=start.cache, rig=start.rig, verify=world.first, say=say,
+        mirror=config.data.mirror, cache=start.cache, rig=start.rig, verify=world.first,
+        balance=config.data.balance, back_repeat=config.data.back_repeat, say=say,
     )  # fmt: skip
 
 

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch import distributed as dist
 
-from phq_data import camera
 from phq_data.files import writing
+from portraitgan.data.balance import OCTANTS, octant_of
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model
 from portraitgan.metrics.features import FeatureNetwork
@@ -31,8 +30,6 @@ from portraitgan.metrics.generate import Advance, Setting, drawn, shares
 from portraitgan.metrics.statistics import Moments, frechet_distance, joined, kernel_distance
 from portraitgan.training.distributed import World
 
-OCTANTS = tuple(range(-180, 180, 45))
-"""Degrees of yaw in the middle of each octant: -180 is the view from behind, 0 the frontal one."""
 KID_IMAGES = 10_000
 """Features of so many images of each kind are kept for KID."""
 _TOGETHER = 256
@@ -100,12 +97,6 @@ class Collector:
         dist.all_gather_object(gathered, some.cpu())
         together = [part for part in gathered if part is not None and len(part)]
         return FeatureSet(tuple(parts), torch.cat(together).to(self._world.device))
-
-
-def octant_of(cameras: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Which of `OCTANTS` the camera labels [N, 25] look from, [N]."""
-    yaw, _, _ = camera.angles(camera.from_label(cameras)[0])
-    return ((np.degrees(yaw) + 202.5) // 45).astype(np.int64) % 8
 
 
 def real_features(

@@ -12,6 +12,7 @@ import torch
 
 from phq_data.files import writing
 from phq_data.foreign import parse_json
+from portraitgan.data.balance import OCTANTS
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model
 from portraitgan.metrics import identity, poses, quality
@@ -180,7 +181,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _quality_lines(result: dict[str, Any]) -> list[str]:
-    middles = [str(middle) for middle in quality.OCTANTS]
+    middles = [str(middle) for middle in OCTANTS]
     lines = ["", f"{'poses, conditioning':<28}{'FID':>9}{'KID x1000':>11}   FID by yaw, degrees"]
     lines.append(" " * 51 + "".join(f"{middle:>8}" for middle in middles))
     for name, found in result["fid"]["settings"].items():

@@ -16,7 +16,7 @@ from portraitgan.networks import filters
 from portraitgan.networks.discriminator import ONE_MICRO_BATCH, Arrangement, Discriminator, Portraits
 from portraitgan.networks.generator import Generated, Generator
 from portraitgan.networks.layers import NoiseMode
-from portraitgan.rendering.random_numbers import Random
+from portraitgan.rendering.random_numbers import Random, normal, uniform
 from portraitgan.rendering.rays import RayDraws
 
 
@@ -66,6 +66,7 @@ class GeneratorLoss:
 
     adversarial: Tensor  # [B]
     pose_regulariser: Tensor  # [B], weight included
+    camera_offset: Tensor  # [B], weight included; one number a micro-batch
     pose: Tensor  # [B, 6]
     generated: Generated
     score: Tensor  # [B, 1]
@@ -73,7 +74,7 @@ class GeneratorLoss:
     @property
     def total(self) -> Tensor:
         """The number to minimise, []."""
-        return (self.adversarial + self.pose_regulariser).mean()
+        return (self.adversarial + self.pose_regulariser + self.camera_offset).mean()
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,43 @@ def pose_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted - target).square().sum(dim=1)
 
 
+def offset_loss(offset: Tensor, micro: int | None = None) -> Tensor:
+    """Squared length of the micro-batch's mean of camera offsets [B, 3], the same for all its samples [B].
+
+    PanoHead's translation regulariser: offsets may differ between portraits, but not move all of them.
+    """
+    groups = offset.reshape(-1, micro or len(offset), 3)
+    return groups.mean(dim=1).square().sum(dim=1).repeat_interleave(groups.shape[1])
+
+
+def density_loss(
+    generator: Generator,
+    conditions: Conditions,
+    schedule: Schedule,
+    config: LossConfig,
+    randomness: PassRandomness | None = None,
+    points: int = 1000,
+) -> Tensor:
+    """EG3D's density regulariser [B], weight included: raw densities of near points should be near.
+
+    `points` are uniform in a cube of twice the tri-grid's side, each beside one that is a normal step of
+    `density_distance` away; canonical space, neither deformed nor cropped (EG3D, supplement section 1).
+    """
+    randomness = randomness or PassRandomness()
+    z = conditions.z
+    swaps = randomness.swaps or draw_swaps(len(z), schedule, config, z.device)
+    with torch.no_grad():
+        pose = rendered_pose(generator, conditions)
+    ws = swapped_styles(generator, conditions, pose, swaps)
+    planes = generator.planes(ws, randomness.noise_mode, randomness.random)
+    shape, side = (len(z), points, 3), generator.config.render.box_size
+    where = (uniform(shape, randomness.random, z.device) * 2 - 1) * side
+    beside = where + config.density_distance * normal(shape, randomness.random, z.device)
+    densities, _ = generator.sample_volume(planes, torch.cat([where, beside], dim=1))
+    first, second = densities.chunk(2, dim=1)
+    return config.density * (first - second).abs().mean(dim=1)
+
+
 def pose_regulariser_strength(images: int, config: LossConfig) -> float:
     """1 for the first `pose_regulariser_images`, then down to 0 over as many again."""
     span = config.pose_regulariser_images
@@ -140,6 +178,15 @@ def predecessors(values: Tensor, micro: int | None = None) -> Tensor:
     return values.reshape(-1, micro, *values.shape[1:]).roll(1, 1).flatten(0, 1)
 
 
+@dataclass(frozen=True)
+class GeneratorPass:
+    """What a generator pass made."""
+
+    generated: Generated
+    pose: Tensor | None  # [B, 6] radians they were rendered in
+    camera_offset: Tensor | None  # [B, 3] metres, of models that learn it
+
+
 def run_generator(
     generator: Generator,
     conditions: Conditions,
@@ -147,8 +194,8 @@ def run_generator(
     config: LossConfig,
     randomness: PassRandomness | None = None,
     update_w_avg: bool = False,
-) -> tuple[Generated, Tensor | None]:
-    """(portraits, their poses [B, 6]) with swapped conditioning and backgrounds (equations 5 and 6).
+) -> GeneratorPass:
+    """Portraits and their poses with swapped conditioning and backgrounds (equations 5 and 6).
 
     A swapped sample is conditioned on the camera and pose of its predecessor in the micro-batch, so that the
     styles cannot encode what the camera will see; it is rendered with its own. Without a pose predictor the
@@ -156,21 +203,14 @@ def run_generator(
     """
     randomness = randomness or PassRandomness()
     z, camera, micro = conditions.z, conditions.camera, conditions.arrangement.micro
-    pose: Tensor | None = None
-    if generator.pose_branch is not None:
-        pose = generator.predict_pose(z, camera)
-    elif generator.config.pose_conditioning:
-        pose = conditions.coarse_pose
+    pose = rendered_pose(generator, conditions)
     swaps = randomness.swaps or draw_swaps(len(z), schedule, config, z.device)
-    seen_camera = torch.where(swaps.condition[:, None], predecessors(camera, micro), camera)
-    seen_pose = None
-    if pose is not None:
-        seen_pose = torch.where(swaps.condition[:, None], predecessors(pose, micro), pose)
-    ws = generator.mapping(z, seen_camera, seen_pose, update_w_avg=update_w_avg)
+    ws = swapped_styles(generator, conditions, pose, swaps, update_w_avg)
     background_ws = torch.where(swaps.background[:, None, None], predecessors(ws, micro), ws)
+    rendered_from, offset = generator.moved_camera(z, camera)
     generated = generator.synthesis(
         ws,
-        camera,
+        rendered_from,
         pose,
         background_ws=background_ws,
         resolution=schedule.resolution,
@@ -179,7 +219,30 @@ def run_generator(
         random=randomness.random,
         density_noise=schedule.density_noise,
     )
-    return generated, pose
+    return GeneratorPass(generated, pose, offset)
+
+
+def rendered_pose(generator: Generator, conditions: Conditions) -> Tensor | None:
+    """Poses [B, 6] that `conditions` are rendered in; none if the generator knows no poses."""
+    if generator.pose_branch is not None:
+        return generator.predict_pose(conditions.z, conditions.camera)
+    return conditions.coarse_pose if generator.config.pose_conditioning else None
+
+
+def swapped_styles(
+    generator: Generator,
+    conditions: Conditions,
+    pose: Tensor | None,  # [B, 6]
+    swaps: Swaps,
+    update_w_avg: bool = False,
+) -> Tensor:
+    """Styles [B, styles, w_dim], conditioned on the predecessor's camera and pose where `swaps` says so."""
+    camera, micro = conditions.camera, conditions.arrangement.micro
+    seen_camera = torch.where(swaps.condition[:, None], predecessors(camera, micro), camera)
+    seen_pose = None
+    if pose is not None:
+        seen_pose = torch.where(swaps.condition[:, None], predecessors(pose, micro), pose)
+    return generator.mapping(conditions.z, seen_camera, seen_pose, update_w_avg=update_w_avg)
 
 
 def generator_loss(
@@ -191,7 +254,8 @@ def generator_loss(
     randomness: PassRandomness | None = None,
 ) -> GeneratorLoss:
     """Equation 14: fool the discriminator; stay near the coarse poses early on (equation 15)."""
-    generated, pose = run_generator(generator, conditions, schedule, config, randomness)
+    made = run_generator(generator, conditions, schedule, config, randomness)
+    generated, pose = made.generated, made.pose
     seen = blurred_fake(generated.portraits, schedule)
     output = discriminator(
         seen,
@@ -200,12 +264,15 @@ def generator_loss(
         pose_gradient=False,
         arrangement=conditions.arrangement,
     )
-    regulariser = output.score.new_zeros(len(output.score))
+    none = output.score.new_zeros(len(output.score))
+    regulariser, offset = none, none
     if pose is not None:
         weight = config.pose_regulariser * schedule.pose_regulariser
         regulariser = weight * pose_loss(pose, conditions.coarse_pose)
+    if made.camera_offset is not None:
+        offset = config.camera_offset * offset_loss(made.camera_offset, conditions.arrangement.micro)
     shown = conditions.coarse_pose if pose is None else pose
-    return GeneratorLoss(real_loss(output.score), regulariser, shown, generated, output.score)
+    return GeneratorLoss(real_loss(output.score), regulariser, offset, shown, generated, output.score)
 
 
 def discriminator_fake_loss(
@@ -221,9 +288,8 @@ def discriminator_fake_loss(
     Updates the generator's running mean of styles.
     """
     with torch.no_grad():
-        generated, pose = run_generator(
-            generator, conditions, schedule, config, randomness, update_w_avg=True
-        )
+        made = run_generator(generator, conditions, schedule, config, randomness, update_w_avg=True)
+    generated, pose = made.generated, made.pose
     seen = blurred_fake(generated.portraits, schedule)
     output = discriminator(
         seen, conditions.camera, _given(discriminator, pose), arrangement=conditions.arrangement

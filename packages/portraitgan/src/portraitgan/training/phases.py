@@ -1,4 +1,4 @@
-"""The three phases of an iteration: what a pass takes in, one loss out.
+"""The phases of an iteration: what a pass takes in, one loss out.
 
 A pass is one micro-batch, or several one after another.
 """
@@ -56,9 +56,29 @@ class GeneratorPhase(nn.Module):
         seen["loss_generator"] = loss.adversarial
         seen["pose_regulariser"] = loss.pose_regulariser
         seen["score_generated"] = loss.score
+        if loss.camera_offset.requires_grad:
+            seen["camera_offset"] = loss.camera_offset
         seen["pose_size"] = loss.pose.norm(dim=1)
         seen["mask_share"] = loss.generated.mask.mean(dim=(1, 2, 3))
         return loss.total
+
+
+class DensityPhase(nn.Module):
+    """EG3D's density regulariser."""
+
+    def __init__(self, generator: Generator, config: ModelConfig) -> None:
+        super().__init__()
+        self.generator = generator
+        self.config = config
+
+    def forward(self, inputs: PassInputs, seen: dict[str, Tensor]) -> Tensor:
+        """The loss []; what a status line shows goes into `seen`."""
+        assert inputs.given is not None
+        loss = losses.density_loss(
+            self.generator, inputs.given, inputs.schedule, self.config.loss, inputs.draws
+        )
+        seen["density_regulariser"] = loss
+        return loss.mean()
 
 
 class DiscriminatorPhase(nn.Module):

@@ -38,7 +38,7 @@ from portraitgan.training import ema, losses, rng
 from portraitgan.training.config import OptimiserConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
 from portraitgan.training.passes import EagerPasses, Passes
-from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
+from portraitgan.training.phases import DensityPhase, DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 from portraitgan.training.schedule import ScheduleState
 from portraitgan.training.static_passes import Repeater, StaticPasses
 
@@ -113,7 +113,10 @@ class Stepper:
         self.go_together(config.batch.per_pass or 1)
         chosen = config.optimiser
         lazy = chosen.r1_interval / (chosen.r1_interval + 1)
-        self.generator_optimiser = _adam(networks.generator, chosen, chosen.generator_rate)
+        # Weights that a lazy regulariser steps, too, are corrected for it (StyleGAN2).
+        every = chosen.density_interval
+        also = every / (every + 1) if config.model.loss.density else 1.0
+        self.generator_optimiser = _adam(networks.generator, chosen, chosen.generator_rate * also, also)
         self.discriminator_optimiser = _adam(
             networks.discriminator, chosen, chosen.discriminator_rate * lazy, lazy
         )
@@ -150,6 +153,8 @@ class Stepper:
         ]
         seen: dict[str, list[Tensor]] = {}
         bad = self._generator(iteration, state, seen)
+        if self.config.model.loss.density and iteration % self.config.optimiser.density_interval == 0:
+            bad += self._density(iteration, state, seen)
         lazy = iteration % self.config.optimiser.r1_interval == 0
         bad += self._discriminator(iteration, state, real, seen)
         if lazy:
@@ -242,6 +247,10 @@ class Stepper:
         make = GeneratorPhase(networks.generator, networks.discriminator, config)
         judge = DiscriminatorPhase(networks.discriminator, networks.generator, config)
         self._r1_passes: Passes = EagerPasses(judge, networks.discriminator, self.world)
+        if config.loss.density:
+            self._density_passes = EagerPasses(
+                DensityPhase(networks.generator, config), networks.generator, self.world
+            )
         self._generator_passes: Passes
         self._discriminator_passes: Passes
         if self._repeater is None:
@@ -266,6 +275,18 @@ class Stepper:
             draws = self.draws(iteration, "generator", numbers, state)
             _collect(seen, passes.add(PassInputs(schedule, given, draws), 1 / self.passes, last))
         networks.discriminator.requires_grad_(True)
+        bad = passes.finish()
+        self.generator_optimiser.step()
+        return bad
+
+    def _density(self, iteration: int, state: ScheduleState, seen: dict[str, list[Tensor]]) -> Tensor:
+        passes = self._density_passes
+        passes.begin()
+        gain = self.config.optimiser.density_interval / self.passes
+        for numbers, last in self._numbers():
+            given = self.conditions(iteration, "density", numbers)
+            draws = self.draws(iteration, "density", numbers, state)
+            _collect(seen, passes.add(PassInputs(state.schedule, given, draws), gain, last))
         bad = passes.finish()
         self.generator_optimiser.step()
         return bad
