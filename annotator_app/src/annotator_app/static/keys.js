@@ -7,6 +7,7 @@ export const KEYS = [
   { group: "Decide", action: "skip", keys: ["s", "arrowdown"], shown: ["S", "↓"], text: "Skip; the portrait comes again later" },
   { group: "Decide", action: "flag", keys: ["f"], shown: ["F"], text: "Flag for discussion" },
   { group: "Decide", action: "flagWithNote", keys: ["shift+f"], shown: ["⇧ F"], text: "Flag with a note" },
+  { group: "Decide", action: "correct", keys: ["c"], shown: ["C"], text: "Correct the label" },
   { group: "Decide", action: "undo", keys: ["u", "backspace", "ctrl+z"], shown: ["U", "⌫"], text: "Undo, repeatedly" },
   { group: "Look", action: "peek", keys: [" "], shown: ["Space"], text: "Hide the mesh while held" },
   { group: "Look", action: "toggleOverlay", keys: ["o"], shown: ["O"], text: "Mesh on or off" },

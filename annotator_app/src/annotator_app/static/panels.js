@@ -3,8 +3,8 @@
 
 const SETTLED = 180; // milliseconds
 const LATEST = 12;
-const SIGNS = { accept: "✓", reject: "×", flag: "!" };
-const PAST = { accept: "accepted", reject: "rejected", flag: "flagged" };
+const SIGNS = { accept: "✓", reject: "×", flag: "!", correct: "↻" };
+const PAST = { accept: "accepted", reject: "rejected", flag: "flagged", correct: "corrected" };
 
 export class Panels {
   #timer = null;
