@@ -13,7 +13,10 @@ import typer
 from phq_data.foreign import parse_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from phq_data.config import PipelineConfig
+    from phq_data.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -161,6 +164,7 @@ def run_build(
         if not opened.parts("plan"):
             raise WorkspaceError(f"{workspace} has no photos yet: name a source, for example a folder")
     opened = Workspace.open(workspace, create=True)
+    _take_corrections(opened, console)
     stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress:
         report = None
@@ -199,3 +203,18 @@ def run_build(
             console.print(f"broken: {error}", highlight=False, markup=False, style="red")
         console.print("The other parts are done. Run the same command again to try these once more.")
         sys.exit(1)
+
+
+def _take_corrections(workspace: Workspace, console: Console) -> None:
+    """Copy corrected labels of the review's database, where there is one, to the workspace's table."""
+    from phq_data.review import logs
+
+    if not logs.has_store(workspace):
+        return
+    from phq_data.review import corrections
+    from phq_data.review.database import StoreError
+
+    try:
+        corrections.bring_up_to_date(workspace)
+    except StoreError as error:  # what was copied before is applied
+        console.print(f"corrections may be missing: {error}", markup=False, style="yellow")

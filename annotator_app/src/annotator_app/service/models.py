@@ -80,7 +80,7 @@ class Filter(Model):
 
     source: str | None = Field(None, max_length=2000)
     yaw_bin: int | None = Field(None, ge=0, le=11)
-    pool: Literal["kept", "screened_out", "duplicates"] = "kept"
+    pool: Literal["kept", "screened_out", "duplicates", "can_be_saved"] = "kept"
 
 
 class QueueRequest(Model):

@@ -68,7 +68,7 @@ class SnapAnswer(Model):
 
     label: Label
     residual: float  # reprojection error, shoulder breadths
-    yaw_moved: float  # radians
+    yaw_moved: float  # radians, 0 or more
 
 
 class Correction(Model):

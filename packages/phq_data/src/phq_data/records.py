@@ -186,6 +186,9 @@ class Portrait(Record):
     models: str
     image: EncodedImage
     mask: EncodedImage
+    corrected_from: str | None = None
+    corrected_by: str | None = None
+    correction: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

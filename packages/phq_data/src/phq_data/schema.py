@@ -43,8 +43,12 @@ _OPTIONAL = frozenset(
         "author", "author_url", "page_url", "file_url", "license", "license_url", "title", "description",
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
         "yaw_std", "orientation_prior", "expected_yaw_error", "to_camera", "to_pose", "to_window", "undoes",
+        "corrected_from", "corrected_by", "correction",
     }
 )  # fmt: skip
+
+LATER = frozenset({"corrected_from", "corrected_by", "correction"})
+"""Columns that came later in version 2. Where all of it is null, digests are what they were without them."""
 
 _PROVENANCE: dict[str, pa.DataType] = {
     "provider": pa.string(),  # folder, samples, synthetic, wikimedia, ...
@@ -164,6 +168,9 @@ PORTRAITS = pa.schema(
         models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
         image=IMAGE,  # sRGB
         mask=IMAGE,  # 8-bit alpha of the person
+        corrected_from=pa.string(),  # portrait whose label a reviewer corrected to this one; null = as fitted
+        corrected_by=pa.string(),  # name of the reviewer
+        correction=pa.string(),  # correction_id of `corrections`
     )
 )
 
@@ -284,6 +291,8 @@ RELEASE = pa.schema(
             pixels=pa.string(),  # sha256 of the decoded image: survives re-encoding
             mask_pixels=pa.string(),  # sha256 of the decoded mask
         ),
+        # portrait whose label a reviewer corrected to this one; null = the label is the fit's
+        pa.field("corrected_from", pa.string()),
         pa.field("day", pa.string()),  # ISO date the photo was taken, null = unknown
         *(
             pa.field(name, kind, nullable=name in _OPTIONAL)
@@ -446,7 +455,8 @@ def content_digest(table: pa.Table) -> str:
         def flush(self) -> None: ...
         def close(self) -> None: ...
 
-    plain = table.replace_schema_metadata(None).combine_chunks()
+    unused = [n for n in table.column_names if n in LATER and table[n].null_count == table.num_rows]
+    plain = table.drop_columns(unused).replace_schema_metadata(None).combine_chunks()
     with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
         writer.write_table(plain)
     return state.hexdigest()[:32]

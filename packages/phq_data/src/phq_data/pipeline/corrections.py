@@ -20,7 +20,7 @@ import numpy as np
 from phq_data import config as settings
 from phq_data.foreign import parse_json
 from phq_data.records import Correction
-from phq_data.stages.relabel import PlacedLabel, RelabelError
+from phq_data.stages.relabel import AppliedCorrection, PlacedLabel, RelabelError
 from phq_data.workspace import Workspace, WorkspaceError
 
 KINDS = ("correct", "undo")
@@ -31,36 +31,6 @@ AGREE_DEGREES = 10.0
 AGREE_PLACE, AGREE_SCALE = 0.1, 1.2
 """The same for the place of the neck, in sides of the window, and for the ratio of the scales."""
 FILE = "corrections.json"
-
-
-@dataclass(frozen=True)
-class AppliedCorrection:
-    """A label of a person that holds: numbers as the tables have them."""
-
-    person_id: str
-    photo_id: str
-    portrait_id: str  # what the corrector saw
-    correction_id: str
-    reviewer: str
-    camera: tuple[float, ...]  # [25]
-    pose: tuple[float, ...]  # [6]
-    window: tuple[float, ...]  # [3]
-
-    @classmethod
-    def of(cls, one: Correction) -> AppliedCorrection:
-        """From the log. Raises `RelabelError` for a label that cannot be one."""
-        assert one.to_camera is not None and one.to_pose is not None and one.to_window is not None
-        numbers = (one.to_camera.tolist(), one.to_pose.tolist(), one.to_window.tolist())
-        PlacedLabel.of(*numbers)
-        return cls(
-            one.person_id, one.photo_id, one.portrait_id, one.correction_id, one.reviewer,
-            *(tuple(values) for values in numbers),
-        )  # fmt: skip
-
-    @property
-    def label(self) -> PlacedLabel:
-        """The label. Raises `RelabelError`."""
-        return PlacedLabel.of(self.camera, self.pose, self.window)
 
 
 @dataclass(frozen=True)
@@ -143,6 +113,22 @@ def applied(workspace: Workspace) -> Applied:
         raise WorkspaceError(
             f"{workspace.path(FILE)} is damaged ({error}): `phq build` writes it anew from tables/corrections"
         ) from error
+
+
+def told(workspace: Workspace) -> list[str]:
+    """What became of the corrections, in lines for people."""
+    if not workspace.parts("tables/corrections"):
+        return []
+    found = settled(workspace.records(Correction)).values()
+    disputed = sum(one.state == "disputed" for one in found)
+    taken = applied(workspace).ids()
+    lost = sum(one.correction is not None and one.correction.correction_id not in taken for one in found)
+    lines = [f"{len(taken):,} labels corrected by people are applied"] if taken else []
+    if disputed:
+        lines.append(f"{disputed:,} labels have corrections that do not agree; they wait for a lead")
+    if lost:
+        lines.append(f"{lost:,} corrections are of photos that the workspace no longer has")
+    return lines
 
 
 def _standing(log: Iterable[Correction]) -> dict[str, dict[str, Correction]]:

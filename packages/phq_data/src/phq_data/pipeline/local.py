@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from phq_data.config import PipelineConfig
+from phq_data.pipeline import corrections
 from phq_data.pipeline.engine import PartReport, run_part
 from phq_data.pipeline.gather import gather
 from phq_data.pipeline.whole import finish, prepare
@@ -103,6 +104,8 @@ def drive(
     report = BuildReport()
     began = time.perf_counter()
     prepare(workspace, config)
+    for line in corrections.told(workspace):
+        progress.say(line)
 
     def planned() -> Iterator[int]:
         named = list(sources)

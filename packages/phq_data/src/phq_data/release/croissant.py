@@ -43,6 +43,7 @@ _DESCRIPTIONS = {
     "image widths.",
     "pose": "Axis-angles of the neck and the head, radians.",
     "window": "x and y of the corner and side of the cut, pixels of the upright photo.",
+    "corrected_from": "Portrait whose label a person corrected to this one; null where none was.",
     "keypoints": "17 COCO key points: x, y in image pixels and score.",
     "pixels": "sha256 of the decoded image.",
     "photo_id": "sha256 of the photo's bytes.",

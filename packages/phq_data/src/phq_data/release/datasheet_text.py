@@ -57,6 +57,11 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
             "how "
             "unsure one is. "
             + (
+                f"{summary.corrected:,} labels were corrected by people (column 'corrected_from'). "
+                if summary.corrected
+                else ""
+            )
+            + (
                 f"{summary.truth:,} rows also have the truth."
                 if summary.truth
                 else "No row has a known truth."

@@ -23,6 +23,7 @@ from phq_data.review.consensus import Consensus, ConsensusRule
 from phq_data.workspace import Workspace
 
 _DAY = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})", re.ASCII)
+_IDS = ("portrait_id", "photo_id", "corrected_from")
 PROVENANCE: tuple[str, ...] = (
     "provider", "page_url", "file_url", "title", "author", "author_url", "license", "license_url",
     "rights_checked_at", "rights_evidence", "permission",
@@ -101,7 +102,10 @@ def select(
                 )
             duplicate = clusters.get(portrait, {})
             cluster = str(duplicate.get("cluster", portrait))
-            if tombstones.forbids({**photo, "portrait_id": portrait, "photo_id": row["photo_id"]}):
+            ids = [portrait, *([row["corrected_from"]] if row["corrected_from"] else [])]
+            if any(
+                tombstones.forbids({**photo, "portrait_id": one, "photo_id": row["photo_id"]}) for one in ids
+            ):
                 gone.append((verdict["phash"], cluster))
                 left_out["taken_down"] += 1
                 continue
@@ -144,7 +148,7 @@ def _parts(
 ) -> Iterator[tuple[int, list[dict[str, Any]], dict[str, Any], dict[str, Any]]]:
     """Part by part: portraits (ids), photos by id, screening verdicts by portrait."""
     for part in workspace.parts("tables/portraits"):
-        rows = workspace.read_part("tables/portraits", part, ["portrait_id", "photo_id"]).to_pylist()
+        rows = workspace.read_part("tables/portraits", part, _IDS).to_pylist()
         columns = ["photo_id", "exif_time", *PROVENANCE]
         photos = workspace.read_part("tables/photos", part, columns).to_pylist()
         verdicts: list[dict[str, Any]] = []

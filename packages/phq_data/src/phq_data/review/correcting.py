@@ -34,8 +34,7 @@ from phq_data.workspace import Workspace, WorkspaceError
 
 MOST_HYPOTHESES = 6
 _APART = np.radians(25.0)  # hypotheses closer than this are one
-_LOOSE, _TIGHT = 0.35, 0.15
-"""Standard deviations of a start's directions: of a hypothesis, of a person's start."""
+_BELIEVED = np.cos(np.radians(45.0))  # the orientation prior is asked where it is nearer than this to a start
 
 
 class CorrectingError(PhqError, LookupError):
@@ -70,7 +69,7 @@ class Snapped:
 
     label: StoredLabel
     residual: float  # reprojection error, shoulder breadths
-    yaw_moved: float  # radians
+    yaw_moved: float  # radians, 0 or more
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -154,12 +153,11 @@ class Corrector:
             raise CorrectingError(
                 "labels of this workspace cannot be fitted again here: that needs people and fits of smplify"
             )
-        made = self._refit(fitter, models, fitted, [start], _TIGHT, start.window)[0]
+        made = self._refit(fitter, models, fitted, [start], start.window, believe=True)[0]
         if made is None:
             raise CorrectingError("the fit from here found no camera: move the label nearer to the person")
         label, fit = made
-        moved = np.angle(np.exp(1j * (_yaw(label) - _yaw(start))))
-        return Snapped(_stored(label), float(fit.residual), float(moved))
+        return Snapped(_stored(label), float(fit.residual), _apart(_yaw(label), _yaw(start)))
 
     # ---- fitting -----------------------------------------------------------------------------------------
 
@@ -167,7 +165,7 @@ class Corrector:
         chosen: list[tuple[float, float]] = []
         for yaw, cost in fitted.fit.hypotheses.tolist():
             known = [_yaw(label), *(one for one, _ in chosen)]
-            if all(abs(np.angle(np.exp(1j * (yaw - one)))) > _APART for one in known) and np.isfinite(cost):
+            if all(_apart(yaw, one) > _APART for one in known) and np.isfinite(cost):
                 chosen.append((yaw, cost))
         chosen = chosen[:MOST_HYPOTHESES]
         starts = [_turned(label, yaw) for yaw, _ in chosen]
@@ -177,8 +175,12 @@ class Corrector:
         except ModelError:  # without its files the starts themselves are shown
             fitter = None
         if starts and isinstance(fitter, SmplifyFitter):
-            made = self._refit(fitter, models, fitted, starts, _LOOSE, label.window)
-            starts = [start if one is None else one[0] for start, one in zip(starts, made, strict=True)]
+            made = self._refit(fitter, models, fitted, starts, label.window, believe=False)
+            # One that falls back to the label is shown as it began.
+            starts = [
+                start if one is None or _apart(_yaw(one[0]), _yaw(label)) < _APART else one[0]
+                for start, one in zip(starts, made, strict=True)
+            ]
         return tuple(
             Hypothesis(_stored(start), _yaw(start), cost)
             for start, (_, cost) in zip(starts, chosen, strict=True)
@@ -190,16 +192,21 @@ class Corrector:
         models: Models,
         fitted: _Fitted,
         starts: list[PlacedLabel],
-        deviation: float,
         window: Window,
+        *,
+        believe: bool,  # the orientation prior, where a start does not contradict it
     ) -> list[tuple[PlacedLabel, BodyFit] | None]:
         """Fits from these labels, as labels in `window`; None where one found no camera."""
         person = fitted.person
         size = (person.photo_width, person.photo_height)
         focal = fitter.config.focal_long_sides * max(size)
         principal = np.array(size) / 2
-        bodies = [BodyStart(*through(one, focal, principal), one.pose) for one in starts]
-        fits = fitter.refit(FitRequest(person.keypoints, person.box, size), bodies, deviation)
+        priors = [_believed(fitted.fit, one) if believe else None for one in starts]
+        bodies = [
+            BodyStart(*through(one, focal, principal), one.pose, prior)
+            for one, prior in zip(starts, priors, strict=True)
+        ]
+        fits = fitter.refit(FitRequest(person.keypoints, person.box, size), bodies)
         found: list[tuple[PlacedLabel, BodyFit] | None] = []
         config = load_config(self._workspace)
         for one in fits:
@@ -276,6 +283,20 @@ def _stored(label: PlacedLabel) -> StoredLabel:
 
 def _yaw(label: PlacedLabel) -> float:
     return float(camera.angles(label.on_sphere)[0])
+
+
+def _apart(one: float, other: float) -> float:
+    """The angle between two yaws, 0 to pi."""
+    return float(abs(np.angle(np.exp(1j * (one - other)))))
+
+
+def _believed(fit: Fit, start: PlacedLabel) -> FloatArray | None:
+    """The fit's orientation prior where a person's start does not contradict it."""
+    if fit.orientation_prior is None:
+        return None
+    towards = start.camera[:3, 3] / np.linalg.norm(start.camera[:3, 3])
+    chest = fit.orientation_prior[:3] / max(float(np.linalg.norm(fit.orientation_prior[:3])), 1e-9)
+    return fit.orientation_prior if float(towards @ chest) > _BELIEVED else None
 
 
 def _turned(label: PlacedLabel, yaw: float) -> PlacedLabel:

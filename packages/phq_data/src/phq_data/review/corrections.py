@@ -6,15 +6,16 @@ correction holds for the person in the photo, so it outlives the portrait that w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from phq_data.pipeline.corrections import ADJUDICATION, KINDS, push_undo
+from phq_data.pipeline.corrections import ADJUDICATION, KINDS, applied, push_undo, settled
 from phq_data.records import Correction
-from phq_data.review import decisions
-from phq_data.review.records import CorrectionEntry, StoredLabel
+from phq_data.review import logs
+from phq_data.review.records import CAN_BE_SAVED, CorrectionEntry, StoredLabel
 from phq_data.review.store import (
     DECISION_ID,
     Recorded,
@@ -22,10 +23,12 @@ from phq_data.review.store import (
     Store,
     chunks,
     now_ms,
+    read_policy,
+    refresh_items,
     storable,
     time_objection,
 )
-from phq_data.review.tables import CORRECTIONS
+from phq_data.review.tables import CORRECTIONS, ITEMS, LEASES
 from phq_data.stages.relabel import PlacedLabel, RelabelError
 from phq_data.workspace import Workspace
 
@@ -116,6 +119,7 @@ def record(
             saved[one.correction_id] = entry
         if saved:
             connection.execute(sa.insert(CORRECTIONS), [entry.to_row() for entry in saved.values()])
+            _mark(connection, {entry.portrait_id for entry in saved.values()}, reviewer)
     return Recorded(tuple(saved), tuple(known), tuple(refused))
 
 
@@ -144,12 +148,44 @@ def merge(store: Store, given: Iterable[CorrectionEntry]) -> int:
     return len(rows)
 
 
+@dataclass(frozen=True)
+class Overview:
+    """The corrections in numbers."""
+
+    made: int  # corrections in the log
+    undone: int  # of them
+    holding: int  # people whose label a correction holds for
+    disputed: int  # people whose corrections do not agree
+    waiting: int  # people for whom the next build changes something
+    can_be_saved: int  # portraits that were rejected for their label alone: what a dataset would gain
+    by_reviewer: Mapping[str, int]
+
+
+def overview(workspace: Workspace, store: Store) -> Overview:
+    """Count. The index of the workspace must be up to date."""
+    log = [entry.to_correction() for entry in entries(store)]
+    found = settled(log)
+    holding = {key: one.correction.correction_id for key, one in found.items() if one.correction}
+    taken = {one.person_id: one.correction_id for part in applied(workspace).parts.values() for one in part}
+    with store.database.read() as connection:
+        saved = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
+        can_be_saved = connection.execute(saved.where(ITEMS.c.pool == CAN_BE_SAVED)).scalar_one()
+    made = [one for one in log if one.kind == "correct"]
+    return Overview(
+        made=len(made),
+        undone=len(log) - len(made),
+        holding=len(holding),
+        disputed=sum(one.state == "disputed" for one in found.values()),
+        waiting=sum(holding.get(key) != taken.get(key) for key in {*holding, *taken}),
+        can_be_saved=int(can_be_saved),
+        by_reviewer=dict(Counter(one.reviewer for one in made).most_common()),
+    )
+
+
 def synchronise(workspace: Workspace, store: Store) -> int:
     """Write the corrections of the live store that the workspace's table lacks as one more part."""
-    with decisions.alone(workspace):
-        return decisions.append_rows(
-            workspace, Correction, [entry.to_correction() for entry in entries(store)]
-        )
+    with logs.alone(workspace):
+        return logs.append_rows(workspace, Correction, [entry.to_correction() for entry in entries(store)])
 
 
 def recover(workspace: Workspace, store: Store) -> int:
@@ -162,15 +198,37 @@ def recover(workspace: Workspace, store: Store) -> int:
     return merge(store, (CorrectionEntry.from_correction(one) for one in workspace.records(Correction)))
 
 
+def mend(workspace: Workspace) -> list[str]:
+    """Write damaged parts of the table anew from the live store, where there is one (`logs.mend`)."""
+    return logs.mend(workspace, Correction, lambda store: [one.to_correction() for one in entries(store)])
+
+
 def bring_up_to_date(workspace: Workspace) -> int:
     """Copy what the live store has, where the workspace has one, to the table: before a build."""
-    if not decisions.has_store(workspace):
+    if not logs.has_store(workspace):
         return 0
     store = Store.open(workspace)
     try:
         return synchronise(workspace, store)
     finally:
         store.close()
+
+
+def _mark(connection: sa.Connection, portraits: set[str], reviewer: str) -> None:
+    """Ask about these portraits or not: a corrected one waits for the build that makes it anew."""
+    undo = CORRECTIONS.alias()
+    undone = sa.exists().where(undo.c.undoes == CORRECTIONS.c.correction_id)
+    stands = sa.select(CORRECTIONS.c.portrait_id).where(
+        CORRECTIONS.c.kind == "correct", CORRECTIONS.c.portrait_id.in_(portraits), ~undone
+    )
+    corrected = set(connection.execute(stands).scalars())
+    for portrait in sorted(portraits):
+        flag = int(portrait in corrected)
+        connection.execute(sa.update(ITEMS).where(ITEMS.c.portrait_id == portrait).values(corrected=flag))
+    refresh_items(connection, sorted(portraits), read_policy(connection))
+    connection.execute(
+        sa.delete(LEASES).where(LEASES.c.reviewer == reviewer).where(LEASES.c.portrait_id.in_(portraits))
+    )
 
 
 def _of_persons(connection: sa.Connection, persons: Iterable[str]) -> Iterator[CorrectionEntry]:

@@ -23,8 +23,11 @@ STORE_FILE = "review/review.sqlite"
 """The live store of a workspace that has no database of its own."""
 DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
 """Environment variable with the URL of the live store's database, if it is another one."""
-KEPT, SCREENED_OUT, DUPLICATE = 0, 1, 2
-"""Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept."""
+KEPT, SCREENED_OUT, DUPLICATE, CAN_BE_SAVED = 0, 1, 2, 3
+"""Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept, and what it
+rejected for the label alone: a corrected label saves it."""
+POOLS = ("kept", "screened_out", "duplicates", "can_be_saved")
+"""Their names, by number."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ CORRECTIONS = Table(
     Column("client", String(120), nullable=False),
     UniqueConstraint("correction_id", name="corrections_once"),
     Index("corrections_of", "person_id", "time", "correction_id"),
+    Index("corrections_on", "portrait_id"),
     Index("corrections_by", "reviewer", "seq"),
     sqlite_autoincrement=True,
 )
@@ -94,7 +95,7 @@ ITEMS = Table(
     Column("part", Integer, nullable=False),  # where the image lies: part and row of `tables/portraits`
     Column("row", Integer, nullable=False),
     Column("active", SmallInteger, nullable=False),  # 0: the workspace no longer has it
-    Column("pool", SmallInteger, nullable=False),  # see `records`: kept, screened out, near-duplicate
+    Column("pool", SmallInteger, nullable=False),  # see `records.POOLS`
     Column("source", Text, nullable=False),
     Column("uri", Text, nullable=False),
     Column("yaw_bin", SmallInteger, nullable=False),
@@ -108,6 +109,8 @@ ITEMS = Table(
     Column("votes", SmallInteger, nullable=False),  # reviewers with a standing verdict
     Column("open", SmallInteger, nullable=False),  # 1: active and votes < required
     Column("state", String(12), nullable=False),  # consensus: accepted, rejected, disputed, undecided
+    # 1: a corrected label waits for the next build, and nobody is asked about this one
+    Column("corrected", SmallInteger, nullable=False, server_default="0"),
     Column("gold", String(8)),  # the verdict that a gold item should get: accept, reject
     Index("items_error_probability", "open", "pool", "error_probability", "portrait_id"),
     Index("items_source", "open", "pool", "source", "error_probability", "portrait_id"),

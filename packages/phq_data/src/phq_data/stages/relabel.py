@@ -20,7 +20,7 @@ from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.errors import PhqError
 from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.records import Fit, Portrait
+from phq_data.records import Correction, Fit, Portrait
 from phq_data.rig import PortraitRig
 from phq_data.stages.align import Alignment, Template, camera_on_sphere, posed_template
 from phq_data.stages.crop import Window
@@ -29,6 +29,7 @@ TOLERANCE = 1e-3  # of matrices that came through JSON
 NEAREST, FARTHEST = 0.3, 300.0  # metres from the camera to the neck
 FOCALS = (0.2, 100.0)  # in window widths
 LARGEST_WINDOW = 1e6  # pixels
+LARGEST_NUMBER = 1e4  # of matrices and poses
 INTRINSICS = camera.INTRINSICS  # of the module: inside the class, `camera` is the field
 _SEEN = 0.05  # score from which on a keypoint counts
 
@@ -108,7 +109,45 @@ class PlacedLabel:
         return PlacedLabel(cam2world, np.array(intrinsics), self.pose, window)
 
 
-def aligned(label: PlacedLabel) -> Alignment:
+@dataclass(frozen=True)
+class AppliedCorrection:
+    """A label of a person that holds: numbers as the tables have them."""
+
+    person_id: str
+    photo_id: str
+    portrait_id: str  # what the corrector saw
+    correction_id: str
+    reviewer: str
+    camera: tuple[float, ...]  # [25]
+    pose: tuple[float, ...]  # [6]
+    window: tuple[float, ...]  # [3]
+
+    @classmethod
+    def of(cls, one: Correction) -> AppliedCorrection:
+        """From the log. Raises `RelabelError` for a label that cannot be one."""
+        assert one.to_camera is not None and one.to_pose is not None and one.to_window is not None
+        numbers = (one.to_camera.tolist(), one.to_pose.tolist(), one.to_window.tolist())
+        PlacedLabel.of(*numbers)
+        return cls(
+            one.person_id, one.photo_id, one.portrait_id, one.correction_id, one.reviewer,
+            *(tuple(values) for values in numbers),
+        )  # fmt: skip
+
+    def told(self) -> dict[str, str]:
+        """What a portrait that was made of it says of itself."""
+        return {
+            "corrected_from": self.portrait_id,
+            "corrected_by": self.reviewer,
+            "correction": self.correction_id,
+        }
+
+    @property
+    def label(self) -> PlacedLabel:
+        """The label. Raises `RelabelError`."""
+        return PlacedLabel.of(self.camera, self.pose, self.window)
+
+
+def aligned_label(label: PlacedLabel) -> Alignment:
     """What `stages.align` would find for a body that lies exactly so."""
     return Alignment(label.on_sphere, label.pose, label.neck, label.rotation)
 
@@ -190,6 +229,8 @@ def _check(label: PlacedLabel) -> None:
     place = [label.window.x, label.window.y, label.window.side]
     if not np.isfinite(np.concatenate([*numbers, place])).all():
         raise RelabelError("the label has numbers that are not finite")
+    if max(np.abs(values).max() for values in numbers) > LARGEST_NUMBER:
+        raise RelabelError("the label has numbers beyond all cameras")
     rotation = label.camera[:3, :3]
     if np.abs(rotation.T @ rotation - np.eye(3)).max() > TOLERANCE or np.linalg.det(rotation) < 0:
         raise RelabelError("the camera's matrix is no rotation: its columns must be right, down, forward")

@@ -46,12 +46,22 @@ from phq_data.workspace import locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
 from phq_data.workspace.layout import former, part_key
 
-__all__ = ["FORMAT", "PartInfo", "Workspace", "WorkspaceBusyError", "WorkspaceError", "explained", "part_key"]
+__all__ = [
+    "FORMAT",
+    "LOGS",
+    "PartInfo",
+    "Workspace",
+    "WorkspaceBusyError",
+    "WorkspaceError",
+    "explained",
+    "part_key",
+]
 
 FORMAT = "phq-workspace/1"
 _MARKER = "workspace.json"
-_LOGS = ("decisions", "corrections")  # tables that grow while others read
-_OF_ALL_PARTS = ("duplicates", *_LOGS)  # tables whose parts are not those of the plan
+LOGS = ("decisions", "corrections")
+"""Tables that grow while others read the workspace."""
+_OF_ALL_PARTS = ("duplicates", *LOGS)  # tables whose parts are not those of the plan
 _UNFINISHED = "carrying_over"  # in the marker: parts of an older schema are left
 
 
@@ -394,7 +404,7 @@ class Workspace:
     def _stamps(self) -> dict[str, tuple[Any, ...]]:
         """Size and time of every part of a table or of the plan."""
         found: dict[str, tuple[Any, ...]] = {}
-        for folder in ("plan", *(f"tables/{name}" for name in self._names("tables") if name not in _LOGS)):
+        for folder in ("plan", *(f"tables/{name}" for name in self._names("tables") if name not in LOGS)):
             if self.exists(folder):
                 for about in self._fs.ls(self.path(folder), detail=True):
                     time = about.get("mtime") or about.get("LastModified") or about.get("created")

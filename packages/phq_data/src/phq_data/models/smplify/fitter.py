@@ -26,6 +26,8 @@ from phq_data.rig import rotation_matrix
 
 CODE_VERSION = 2  # raise it when the same config would give other fits
 CHUNK = 256  # people solved together: bounds memory, not the result
+LOOSE = 0.35
+"""Standard deviations per coordinate of the directions that a start of `refit` has."""
 UNSEEN = 1.0
 """Residual of a person of whom no keypoint is usable."""
 
@@ -46,6 +48,7 @@ class BodyStart:
     root: FloatArray  # [3, 3] body to camera
     neck: FloatArray  # [3] neck joint in the camera frame, metres
     pose: FloatArray  # [6] axis-angle of neck and head, radians
+    prior: FloatArray | None = None  # [8] as `orientation_prior` of a fit; None = the start's own directions
 
 
 class SmplifyFitter:
@@ -106,11 +109,10 @@ class SmplifyFitter:
             fits.extend(self._fit_chunk(people[start : start + CHUNK]))
         return fits
 
-    def refit(self, person: FitRequest, starts: Sequence[BodyStart], deviation: float) -> list[BodyFit]:
-        """A fit from each start, for a person who looked: no other place is tried.
+    def refit(self, person: FitRequest, starts: Sequence[BodyStart]) -> list[BodyFit]:
+        """A fit from each start, for somebody who looked: no other place is tried.
 
-        The orientation prior is not asked. In its stead the starts' own directions to the camera hold, with
-        standard deviations of `deviation` per coordinate (about radians).
+        A start without a prior is its own: the directions to the camera that it has, loosely (`LOOSE`).
         """
         count = len(starts)
         keypoints = np.repeat(found_keypoints(person.keypoints)[None], count, axis=0)
@@ -120,11 +122,10 @@ class SmplifyFitter:
         towards, _, _ = camera_direction(state)
         turns = [rotation_matrix(state.angles[:, 3 * i : 3 * i + 3]) for i in range(2)]
         face = np.einsum("mji,mkj,mk->mi", turns[1], turns[0], towards)
-        observed = replace(
-            observed,
-            directions=np.stack([towards, face], axis=1),
-            direction_trust=np.full((count, 2), 1.0 / deviation),
-        )
+        own = np.concatenate([towards, face, np.full((count, 2), LOOSE)], axis=1)
+        prior = np.stack([own[i] if s.prior is None else s.prior for i, s in enumerate(starts)])
+        trust = 1.0 / np.hypot(prior[:, 6:], self.config.orientation_prior_floor)
+        observed = replace(observed, directions=prior[:, :6].reshape(-1, 2, 3), direction_trust=trust)
         both = np.repeat(np.arange(count), 2)
         objective = Objective.of(
             self._skeleton, self.config, observed.take(both).exchanged(np.tile([False, True], count))
