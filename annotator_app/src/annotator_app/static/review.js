@@ -6,7 +6,7 @@ import { correctionOutbox, keptCorrections } from "./correct_outbox.js";
 import { Dialogs } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { isToday, standing } from "./history.js";
-import { listenToKeys } from "./keys.js";
+import { ignoreTyping, listenToKeys } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Panels } from "./panels.js";
 import { Stage } from "./stage.js";
@@ -158,19 +158,20 @@ class Loop {
   async reject(event) {
     const entry = this.#judged();
     if (!entry) return;
-    const answer = await this.dialogs.reason();
+    const answer = await this.dialogs.reason(this.#history.findLast((one) => one.verdict === "reject"));
     if (answer && this.feed.current === entry) this.#decide("reject", answer, answer.event ?? event);
   }
 
-  flag(event) {
-    this.#decide("flag", {}, event);
-  }
-
-  async flagWithNote(event) {
+  async flag(event) {
     const entry = this.#judged();
-    if (!entry) return;
+    if (!entry) {
+      ignoreTyping(); // a note begun too early decides nothing
+      return;
+    }
     const note = await this.dialogs.note();
-    if (note !== null && this.feed.current === entry) this.#decide("flag", { note }, event);
+    if (note === null) return;
+    if (this.feed.current === entry) this.#decide("flag", { note }, event);
+    else this.status.toast("Not flagged: the portrait was decided elsewhere");
   }
 
   skip(event) {
@@ -299,6 +300,30 @@ class Loop {
     this.stage.toggleZoom();
   }
 
+  pixels() {
+    this.stage.togglePixels();
+  }
+
+  fit() {
+    this.stage.resetZoom();
+  }
+
+  lookLeft() {
+    this.stage.step(-1, 0);
+  }
+
+  lookRight() {
+    this.stage.step(1, 0);
+  }
+
+  lookUp() {
+    this.stage.step(0, -1);
+  }
+
+  lookDown() {
+    this.stage.step(0, 1);
+  }
+
   photo() {
     this.stage.choose("photo");
   }
@@ -321,7 +346,7 @@ class Loop {
 
   close() {
     if (this.stage.view !== "crop") this.stage.choose("crop");
-    else if (this.stage.zoomed) this.stage.toggleZoom();
+    else if (this.stage.zoomed) this.stage.resetZoom();
   }
 
   async choose() {
@@ -356,6 +381,7 @@ class Loop {
       document.body.dataset.ready = entry.id;
       if (this.#pressed) this.throughput.painted(time - this.#pressed);
       this.#pressed = null;
+      if (this.stage.wantsOriginal) this.feed.sharpenNext();
     });
     this.panels.show(entry);
     this.status.show(entry);
@@ -386,6 +412,7 @@ class Loop {
       localStorage.setItem("phq-look", JSON.stringify({ overlay, opacity }));
       this.status.looks(this.stage);
     });
+    this.stage.addEventListener("scale", () => this.status.scale(this.stage));
     this.stage.addEventListener("trouble", ({ detail }) => this.status.toast(detail));
     this.feed.addEventListener("ready", () => {
       if (this.stage.entry !== this.feed.current || this.stage.root.classList.contains("waiting")) {
