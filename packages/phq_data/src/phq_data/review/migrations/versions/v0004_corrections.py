@@ -84,5 +84,5 @@ def _tell_apart(connection: sa.Connection) -> None:
 
 
 def _of_the_label(facts: str) -> bool:
-    reasons = set(json.loads(facts)["reasons"])
+    reasons = set(json.loads(facts).get("reasons", ()))
     return bool(reasons) and reasons <= _LABEL_REASONS
