@@ -128,11 +128,11 @@ bench-gpu: setup ## Eight minutes on a GPU: tests, sync check, iterations, train
 bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.loader
 
-learn: setup ## Train on rendered people of known truth and measure what was learned (JSON=1 for one JSON line)
+learn: setup ## Train three arms on rendered people of known truth, judge them on held-out ones (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.learn --folder learn-out
 
 learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
-	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
+	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000 --arms self-learned
 
 schema-page: setup-demo ## Write docs/schema.md, the reference of tables and columns, from schema.py
 	$(RUN)/python tools/schema_page.py

@@ -79,6 +79,14 @@ def train(
             rich_help_panel=TRAINED,
         ),
     ] = None,
+    views_per_person: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cameras that each generated tri-grid is rendered from (default: the preset's, 1).",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
     precision: Annotated[
         Literal["fp32", "tf32", "fp16", "bf16"] | None,
         typer.Option(help="Number formats (default: the preset's, fp16).", rich_help_panel=TRAINED),
@@ -164,8 +172,8 @@ def train(
     gpu = device == "cuda" or (device is None and torch.cuda.is_available())
     default = DEFAULT_PRESET if gpu else DEFAULT_WITHOUT_GPU
     changes = _Changes(
-        preset, default, ablation, batch, micro_batch, per_pass, precision, balance, seed, settings or (),
-        allow_config_change,
+        preset, default, ablation, batch, micro_batch, views_per_person, per_pass, precision, balance,
+        seed, settings or (), allow_config_change,
     )  # fmt: skip
     config = _config(out, changes)
     if print_config:
@@ -190,6 +198,7 @@ class _Changes:
     ablation: str | None  # a name of `ABLATIONS`
     batch: int | None
     micro_batch: int | None
+    views_per_person: int | None
     per_pass: int | None
     precision: str | None  # a name of `PRECISIONS`
     balance: Literal["none", "yaw"] | None
@@ -240,6 +249,7 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
         base.batch,
         size=changes.batch or base.batch.size,
         micro=changes.micro_batch or base.batch.micro,
+        views_per_person=changes.views_per_person or base.batch.views_per_person,
         per_pass=base.batch.per_pass if changes.per_pass is None else changes.per_pass,
     )
     model = base.model

@@ -33,6 +33,7 @@ MIGRATIONS: typed_json.Migrations = {
 
 _SINCE_5: Mapping[str, Mapping[str, Any]] = {
     "optimiser": {"density_interval": 4},
+    "batch": {"views_per_person": 1},
     "data": {"balance": "none", "back_repeat": 1},
 }
 """What version 5 added, with the values that leave a run of version 4 as it was."""
@@ -99,6 +100,9 @@ class BatchConfig:
 
     size: int = 32
     micro: int = 4
+    views_per_person: int = 1
+    """A generated tri-grid is rendered from so many cameras, each in a micro-batch of its own: minibatch
+    statistics would tell two portraits of the same person."""
     per_pass: int = field(default=0, compare=False)
     """Micro-batches that go together; 0: as many as fit a GPU's memory, 1 on a CPU. A matter of the machine:
     a run may be continued with another number."""
@@ -296,6 +300,15 @@ def _check(config: TrainConfig) -> None:
     batch = config.batch
     if batch.micro < 1 or batch.size < 1 or batch.size % batch.micro:
         raise ConfigError(f"batch.size must be a multiple of batch.micro, not {batch.size} and {batch.micro}")
+    if batch.views_per_person < 1 or batch.size // batch.micro % batch.views_per_person:
+        raise ConfigError(
+            f"batch.views_per_person must divide the {batch.size // batch.micro} micro-batches of "
+            f"batch.size, not {batch.views_per_person}"
+        )
+    if config.model.loss.wrong_condition and batch.micro < 2:
+        raise ConfigError(
+            "model.loss.wrong_condition takes another portrait's camera: batch.micro must be 2 or more"
+        )
     if batch.size > 1000 * before:
         raise ConfigError(f"batch.size: {batch.size:,} images an iteration are more than the whole run has")
     for name in ("r1_interval", "density_interval"):
