@@ -61,6 +61,8 @@ def test_setting_fields_by_path() -> None:
         ("batch.size", "1000000", "1,000,000 images an iteration are more than the whole run has"),
         ("data.workers", "-1", "data.workers must be at least 0, not -1"),
         ("batch.views_per_person", "3", "must divide the 2 micro-batches of batch.size, not 3"),
+        ("output.fid_kimg", "-1", "output.fid_kimg must be at least 0"),
+        ("output.fid_images", "1", "output.fid_images must be at least 2"),
         ("data.back_repeat", "0", "data.back_repeat must be at least 1, not 0"),
         ("data.balance", "pitch", "'data.balance' is one of none, yaw"),
         ("optimiser.density_interval", "0", "optimiser.density_interval must be at least 1"),

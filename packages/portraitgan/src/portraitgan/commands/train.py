@@ -91,6 +91,22 @@ def train(
         Literal["fp32", "tf32", "fp16", "bf16"] | None,
         typer.Option(help="Number formats (default: the preset's, fp16).", rich_help_panel=TRAINED),
     ] = None,
+    fid_every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="KIMG",
+            help="Measure FID so often, keep and name the best checkpoint (default: the preset's, never).",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The Inception weights for it (see `portraitgan metrics`).",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(rich_help_panel=TRAINED)] = None,
     settings: Annotated[
         list[str] | None,
@@ -173,13 +189,13 @@ def train(
     default = DEFAULT_PRESET if gpu else DEFAULT_WITHOUT_GPU
     changes = _Changes(
         preset, default, ablation, batch, micro_batch, views_per_person, per_pass, precision, balance,
-        seed, settings or (), allow_config_change,
+        fid_every, seed, settings or (), allow_config_change,
     )  # fmt: skip
     config = _config(out, changes)
     if print_config:
         print(config.to_json())
         return
-    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run, yes, graphs)
+    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run, yes, graphs, features)
     try:
         with join(device) as world:
             finished = _run(start, config, world)
@@ -202,6 +218,7 @@ class _Changes:
     per_pass: int | None
     precision: str | None  # a name of `PRECISIONS`
     balance: Literal["none", "yaw"] | None
+    fid_every: float | None
     seed: int | None
     settings: Sequence[str]  # PATH=VALUE
     allowed: bool  # of a run that was started with another config
@@ -221,6 +238,7 @@ class _Start:
     dry_run: bool
     yes: bool  # also what takes years
     graphs: Literal["auto", "on", "off"]
+    features: str | None  # a file of Inception weights for FID
 
 
 def _config(out: Path, changes: _Changes) -> TrainConfig:
@@ -257,7 +275,9 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
         model = replace(model, precision=PRECISIONS[changes.precision])
     seed = base.seed if changes.seed is None else changes.seed
     data = base.data if changes.balance is None else replace(base.data, balance=changes.balance)
-    base = replace(base, model=model, batch=batch, data=data, seed=seed)
+    fid_kimg = base.output.fid_kimg if changes.fid_every is None else changes.fid_every
+    output = replace(base.output, fid_kimg=fid_kimg)
+    base = replace(base, model=model, batch=batch, data=data, output=output, seed=seed)
     config = with_values(base, values)
     if own is not None and config != own and not changes.allowed:
         raise TrainingError(
@@ -270,6 +290,7 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
 
 def _run(start: _Start, config: TrainConfig, world: World) -> bool:
     """Train, or say what it would cost. False when it was asked to stop."""
+    from portraitgan.metrics.during import fid_of
     from portraitgan.training import cuda_graphs, estimate
     from portraitgan.training.loop import train as train_run
     from portraitgan.training.run import TrainingError, open_run, read_run_config
@@ -306,7 +327,8 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
         say(f"{start.out} is at {run.images / 1000:g} kimg: there is nothing left to train")
         return True
     stop = _on_signals(say)
-    outcome = train_run(run, until, say, stop.is_set)
+    fid = fid_of(start.features) if config.output.fid_kimg > 0 else None
+    outcome = train_run(run, until, say, stop.is_set, fid)
     if outcome.finished:
         say(f"finished at {outcome.images / 1000:g} kimg: {outcome.folder}")
     else:

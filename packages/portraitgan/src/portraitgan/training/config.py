@@ -34,6 +34,7 @@ MIGRATIONS: typed_json.Migrations = {
 _SINCE_5: Mapping[str, Mapping[str, Any]] = {
     "optimiser": {"density_interval": 4},
     "batch": {"views_per_person": 1},
+    "output": {"fid_kimg": 0.0, "fid_images": 5000},
     "data": {"balance": "none", "back_repeat": 1},
 }
 """What version 5 added, with the values that leave a run of version 4 as it was."""
@@ -118,6 +119,8 @@ class OutputConfig:
     snapshot_kimg: float = 100.0  # a sheet of images
     snapshot_portraits: int = 8  # rows of the sheet, each with its mirrored twin
     trackers: tuple[str, ...] = ("tensorboard",)  # also wandb, mlflow; one that is not installed is announced
+    fid_kimg: float = 0.0  # FID of the EMA; the best checkpoint is kept and named. 0: never
+    fid_images: int = 5000  # generated portraits for it
 
 
 @dataclass(frozen=True)
@@ -324,6 +327,8 @@ def _check(config: TrainConfig) -> None:
         ("data.back_repeat", config.data.back_repeat, 1),
         ("guard.max_bad_steps", config.guard.max_bad_steps, 1),
         ("output.snapshot_portraits", output.snapshot_portraits, 1),
+        ("output.fid_kimg", output.fid_kimg, 0),
+        ("output.fid_images", output.fid_images, 2),
     ):
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, not {value}")
