@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -134,61 +134,84 @@ def learn_gpu_config(kimg: float) -> TrainConfig:
     )  # fmt: skip
 
 
-def measure(
-    folder: Path,
-    kimg: float = KIMG,
-    portraits: int = 2000,
-    processes: int = 2,
-    samples: int = 2000,
-    device: str = "cpu",
-    arms: Sequence[str] = ARMS,
-    errors: str = "gaussian",
-) -> tuple[str, dict[str, Any]]:
-    """(table, figures): draw a release, train all arms on it, judge them on held-out portraits.
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn, trained and judged."""
 
-    `device` cpu trains `learn_config`, cuda `learn_gpu_config`; `processes` arms at once. Everything stays in
-    `folder`; the same call continues an interrupted one. Raises `SystemExit` where there is no such device.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
+    folder: Path  # where everything goes; the same plan continues what was interrupted
+    kimg: float = KIMG  # of each arm
+    portraits: int = 2000
+    processes: int = 2  # arms that are trained at once
+    samples: int = 2000  # generated portraits that are judged
+    device: str = "cpu"  # cpu trains `learn_config`, cuda `learn_gpu_config`
+    arms: Sequence[str] = ARMS  # of `GANS`
+    errors: str = "gaussian"  # of `ERRORS`
+    seed: int = 0  # of weights, batches and the errors of labels
+
+    @property
+    def config(self) -> TrainConfig:
+        """Of the self-learned arm."""
+        made = (learn_config if self.device == "cpu" else learn_gpu_config)(self.kimg)
+        return replace(made, seed=self.seed)
+
+    @property
+    def release(self) -> Path:
+        """Where the portraits are."""
+        return self.folder / "releases" / "1.0.0"
+
+
+def draw(plan: Plan) -> PortraitData:
+    """The training portraits, drawn if they are not there. Raises `SystemExit` without the plan's device."""
+    if plan.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here: `make learn` trains a small model on two CPU cores instead")
-    began = time.monotonic()
-    config = (learn_config if device == "cpu" else learn_gpu_config)(kimg)
-    pixels = config.model.generator.image_resolution
-    release = folder / "releases" / "1.0.0"
-    if not release.exists():
-        shutil.rmtree(folder / "workspace", ignore_errors=True)
-        print(f"drawing {portraits} portraits of known truth, with poses noised for their labels", flush=True)
+    pixels = plan.config.model.generator.image_resolution
+    if not plan.release.exists():
+        shutil.rmtree(plan.folder / "workspace", ignore_errors=True)
+        print(f"drawing {plan.portraits} portraits of known truth, labels with noised poses", flush=True)
         make_release(
-            folder, portraits, pixels, coarse=ERRORS[errors], workers=os.cpu_count() or 1, shares=SHARES
-        )
+            plan.folder, plan.portraits, pixels, seed=plan.seed, coarse=ERRORS[plan.errors],
+            workers=os.cpu_count() or 1, shares=SHARES,
+        )  # fmt: skip
+    return PortraitData.open(plan.release, pixels)
+
+
+def train(plan: Plan, data: PortraitData, names: Sequence[str]) -> None:
+    """Train some of regressions and GANs to their end; nothing where they are there."""
+    _start(plan.folder, plan.config, data)
+    os.environ["OMP_NUM_THREADS"] = "1" if plan.device == "cpu" else str(os.cpu_count() or 1)
+    train_all(plan.folder, names, plan.release, plan.config, plan.device, plan.processes)
+
+
+def measure(plan: Plan) -> tuple[str, dict[str, Any]]:
+    """(table, figures): draw a release, train all arms on it, judge them on held-out portraits."""
+    began = time.monotonic()
+    data = draw(plan)
     ready = time.monotonic()
-    data = PortraitData.open(release, pixels)
-    _start(folder, config, data)
-    os.environ["OMP_NUM_THREADS"] = "1" if device == "cpu" else str(os.cpu_count() or 1)
-    train_all(folder, [JUDGE, SUPERVISED, *arms], release, config, device, processes)
+    train(plan, data, [JUDGE, SUPERVISED, *plan.arms])
     trained = time.monotonic()
     figures: dict[str, Any] = {}
     ends: list[dict[str, float]] = []
-    if "self-learned" in arms:
-        run = run_of(folder, "self-learned")
+    run = run_of(plan.folder, plan.arms[0] if plan.arms else "self-learned")
+    if "self-learned" in plan.arms:
+        own = run_of(plan.folder, "self-learned")
         ends = [
-            _judge(path, run / RIG_FILE, data, samples, folder / "features", device)
-            for path in (run / "start", latest(run))
+            _judge(path, own / RIG_FILE, data, plan.samples, plan.folder / "features", plan.device)
+            for path in (own / "start", latest(own))
         ]
         figures |= {
             _named(name, when): end[name] for name in ends[0] for when, end in zip(WHEN, ends, strict=True)
         }
         figures["pose_error_learned_deg"] = ends[1]["pose_error_learned_deg"]
-    held_out = PortraitData.open(release, pixels, split="test")
-    figures |= _held_out(folder, data, held_out, arms, samples, device)
+    held_out = PortraitData.open(plan.release, data.resolution, split="test")
+    figures |= _held_out(plan, data, held_out)
     figures |= {
-        "errors": errors, "kimg": kimg, "portraits": data.portraits, "held_out": held_out.portraits,
-        "features": FEATURES,
+        "errors": plan.errors, "seed": plan.seed, "kimg": plan.kimg, "portraits": data.portraits,
+        "held_out": held_out.portraits, "features": FEATURES,
         "minutes_drawing": round((ready - began) / 60, 2),
         "minutes_training": round((trained - ready) / 60, 2),
         "minutes": round((time.monotonic() - began) / 60, 2),
     }  # fmt: skip
-    return _table(ends, figures, arms, run_of(folder, arms[0])), figures
+    return _table(ends, figures, plan.arms, run), figures
 
 
 def _start(folder: Path, config: TrainConfig, data: PortraitData) -> None:
@@ -203,15 +226,9 @@ def _start(folder: Path, config: TrainConfig, data: PortraitData) -> None:
     begin.save().rename(run / "start")
 
 
-def _held_out(
-    folder: Path,
-    data: PortraitData,
-    held_out: PortraitData,
-    arms: Sequence[str],
-    samples: int,
-    device: str,
-) -> dict[str, float]:
+def _held_out(plan: Plan, data: PortraitData, held_out: PortraitData) -> dict[str, float]:
     """Errors of poses of portraits that nobody was trained on, and what the judge sees in neutral samples."""
+    folder, arms, device, samples = plan.folder, plan.arms, plan.device, plan.samples
     alone = World(0, 1, torch.device(device))
     rig = run_of(folder, "self-learned") / RIG_FILE
     judge = open_model(folder / JUDGE, rig=rig, device=device)
@@ -223,10 +240,10 @@ def _held_out(
         known = poses.real_errors(model, held_out, alone, batch=BATCH[device])
         assert known is not None
         found["pose_error_labels_deg"] = known["pose_error_labels_deg"]
-        found[f"pose_error_{_key(name)}_deg"] = known["pose_error_learned_deg"]
+        found[f"pose_error_{key_of(name)}_deg"] = known["pose_error_learned_deg"]
         if name in arms:
             seen = poses.canonicality(model, judge, alone, count=min(samples, 400), batch=BATCH[device])
-            found[f"off_neutral_{_key(name)}_deg"] = seen["off_neutral_deg"]
+            found[f"off_neutral_{key_of(name)}_deg"] = seen["off_neutral_deg"]
     labels, asked = (one.labels(range(one.portraits))[1].numpy() for one in (data, held_out))
     guessed = blind(labels, _truth(data), asked)
     found["pose_error_blind_deg"] = poses.summary(guessed, _truth(held_out))["mean_deg"]
@@ -240,7 +257,8 @@ def _truth(data: PortraitData) -> NDArray[np.float32]:
     return truth[1].numpy()
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """The name of an arm as keys of figures have it."""
     return name.replace("-", "_")
 
 
@@ -328,8 +346,8 @@ def _spread(bodies: NDArray[np.floating]) -> float:
 def _table(ends: list[dict[str, float]], figures: dict[str, Any], arms: Sequence[str], run: Path) -> str:
     rows = [f"{'held-out portraits, degrees':<34}{'pose error':>11}{'neutral samples off':>21}"]
     for name, title in {**TITLES, **{arm: TITLES.get(arm, f"GAN: {arm}") for arm in arms}}.items():
-        if (error := figures.get(f"pose_error_{_key(name)}_deg")) is not None:
-            off = figures.get(f"off_neutral_{_key(name)}_deg")
+        if (error := figures.get(f"pose_error_{key_of(name)}_deg")) is not None:
+            off = figures.get(f"off_neutral_{key_of(name)}_deg")
             rows.append(f"{title:<34}{error:>11.2f}{'' if off is None else f'{off:>21.2f}'}")
     rows += (
         ["", f"{'self-learned, training portraits':<34}{'start':>10}{'end':>10}{'ratio':>8}"] if ends else []
@@ -357,25 +375,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kimg", type=float, default=KIMG, help="how long to train each arm")
     parser.add_argument("--portraits", type=int, default=2000, help="how many are drawn")
     parser.add_argument("--processes", type=int, default=2, help="how many arms are trained at once")
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"GANs, of {', '.join(GANS)}")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"GANs, of {', '.join(GANS)}; empty: none")
     parser.add_argument("--errors", choices=sorted(ERRORS), default="gaussian", help="of the labels' poses")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=2000, help="generated portraits that are judged")
     options = parser.parse_args(arguments)
-    arms = options.arms.split(",")
+    arms = [name for name in options.arms.split(",") if name]
     if unknown := [name for name in arms if name not in GANS]:
         parser.error(f"no arm {unknown[0]!r}; there are {', '.join(GANS)}")
-    timing.show(
-        *measure(
-            options.folder,
-            options.kimg,
-            options.portraits,
-            options.processes,
-            options.samples,
-            options.device,
-            arms,
-            options.errors,
-        )
-    )
+    plan = Plan(
+        options.folder, options.kimg, options.portraits, options.processes, options.samples, options.device,
+        arms, options.errors, options.seed,
+    )  # fmt: skip
+    timing.show(*measure(plan))
     return 0
 
 

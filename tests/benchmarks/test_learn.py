@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import learn_arms, synthetic
+from benchmarks import learn_arms, learn_study, synthetic
 from benchmarks.learn import learn_config, learn_gpu_config, main
 from phq_data.camera import from_label
 from phq_data.release import reader
@@ -103,6 +103,29 @@ def test_structured_errors_stay_when_portraits_are_averaged() -> None:
     assert from_angles(np.radians(60), 0.0)[0, 3] > 0  # the side that a positive turn looks to
     behind = still.label(pose, np.radians(180), None, random)
     np.testing.assert_allclose(np.degrees(behind), [0, 5, 0, 0, 15, 0], atol=1e-9)
+
+
+def test_a_study_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    plans = learn_study.plans(tmp_path, 0.032, 24, "cpu")
+    assert [(one.errors, one.seed) for one in plans[2:4]] == [("gaussian", 2), ("structured", 0)]
+    assert plans[4].config.seed == 1
+    whole = ["judge", "supervised", "self-learned", "coarse", "paper", "floor", "mean-pose"]
+    assert sorted(learn_study.unfinished(plans[0])) == sorted(whole)
+    (plans[0].folder / "judge").mkdir(parents=True)
+    (plans[0].folder / "judge" / "config.json").write_text("{}")
+    assert "judge" not in list(learn_study.unfinished(plans[0]))
+
+
+def test_a_studys_table_has_intervals_over_seeds() -> None:
+    figures = [
+        {"errors": "gaussian", "pose_error_labels_deg": 17.0 + seed, "off_neutral_mean_pose_deg": 3.0,
+         "pose_error_mean_pose_deg": 12.0} for seed in range(3)
+    ]  # fmt: skip
+    text, numbers = learn_study.table(figures)
+    assert "| gaussian | labels | 18.0 ± 2.5° |  |" in text
+    assert "| gaussian | mean-pose | 12.0 ± 0.0° | 3.0 ± 0.0° |" in text
+    assert numbers["gaussian labels"]["pose_error_margin_deg"] == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    assert numbers["structured labels"]["pose_error_deg"] is None
 
 
 @pytest.mark.parametrize(("name", "fields"), [
