@@ -62,7 +62,10 @@ def test_baselines() -> None:
         (("generator", "deformation", "max_distance"), -1.0, "max_distance"),
         (("generator", "pose_conditioning"), False, "pose_predictor needs"),
         (("loss", "camera_offset"), 10, "needs generator.camera_offset"),
+        (("loss", "pose_regulariser_floor"), 2, "loss.pose_regulariser_floor must lie between 0 and 1"),
+        (("loss", "mean_pose"), -1, "loss.mean_pose must be at least 0"),
         (("loss", "density"), -1, "loss.density must be at least 0"),
+        (("loss", "wrong_condition"), -1, "loss.wrong_condition must be at least 0"),
     ],
 )
 def test_bad_values_are_named(path: tuple[str, ...], value: object, message: str) -> None:

@@ -19,9 +19,12 @@ from portraitgan.precision import PrecisionConfig
 VERSION = 3
 
 _SINCE_3: Mapping[str, Mapping[str, Any]] = {
-    "generator": {"camera_offset": False},
-    "loss": {"density": 0.0, "density_distance": 0.004, "camera_offset": 0.0},
-}
+    "generator": {"camera_conditioning": True, "camera_offset": False},
+    "loss": {
+        "pose_regulariser_floor": 0.0, "mean_pose": 0.0, "density": 0.0, "density_distance": 0.004,
+        "camera_offset": 0.0, "wrong_condition": 0.0,
+    },
+}  # fmt: skip
 """What version 3 added, with the values that leave a model of version 2 as it was."""
 
 
@@ -144,7 +147,8 @@ class GeneratorConfig:
     z_dim: int = 512
     w_dim: int = 512
     mapping_layers: int = 2
-    pose_conditioning: bool = True  # the mapping network sees camera and pose, not only the camera
+    camera_conditioning: bool = True  # the mapping network sees the camera
+    pose_conditioning: bool = True  # it sees the pose; portraits are rendered in poses
     camera_offset: bool = False  # PanoHead's: latent and camera say by how much the rendering camera is moved
     backbone: SynthesisConfig = SynthesisConfig()
     grid: TriGridConfig = TriGridConfig()
@@ -159,7 +163,7 @@ class GeneratorConfig:
     @property
     def condition_size(self) -> int:
         """Numbers the mapping network is conditioned on."""
-        return CAMERA_SIZE + (POSE_SIZE if self.pose_conditioning else 0)
+        return CAMERA_SIZE * self.camera_conditioning + POSE_SIZE * self.pose_conditioning
 
 
 @dataclass(frozen=True)
@@ -202,10 +206,13 @@ class LossConfig:
     pose: float = 1.0  # lambda_p
     pose_regulariser: float = 0.5  # lambda_preg
     pose_regulariser_images: int = 200_000  # constant this long, then fades out over the same length
+    pose_regulariser_floor: float = 0.0  # share of it that stays for good
+    mean_pose: float = 0.0  # pulls the mean pose of a micro-batch to the mean of its labels, for good
     background_swap: float = 0.2  # probability that a sample's background comes from another w
     density: float = 0.0  # EG3D's density regulariser, 0.25 there
     density_distance: float = 0.004  # standard deviation of the step between its points, metres
     camera_offset: float = 0.0  # PanoHead's translation regulariser, 10 there
+    wrong_condition: float = 0.0  # portraits with another's camera and pose count as fake, with this weight
 
 
 @dataclass(frozen=True)
@@ -294,7 +301,10 @@ def _check(config: ModelConfig) -> None:
         raise ConfigError("generator.pose_predictor needs generator.pose_conditioning")
     if discriminator.pose_predictor is not None and not discriminator.pose_conditioning:
         raise ConfigError("discriminator.pose_predictor needs discriminator.pose_conditioning")
-    for name in ("density", "camera_offset"):
+    if not 0 <= config.loss.pose_regulariser_floor <= 1:
+        floor = config.loss.pose_regulariser_floor
+        raise ConfigError(f"loss.pose_regulariser_floor must lie between 0 and 1, not {floor}")
+    for name in ("mean_pose", "density", "camera_offset", "wrong_condition"):
         if getattr(config.loss, name) < 0:
             raise ConfigError(f"loss.{name} must be at least 0, not {getattr(config.loss, name)}")
     if config.loss.camera_offset and not generator.camera_offset:

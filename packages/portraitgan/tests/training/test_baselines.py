@@ -23,19 +23,20 @@ from portraitgan.rendering.trigrid import sample_plain
 from portraitgan.training import losses
 from portraitgan.training.config import BatchConfig, StageConfig, TrainConfig, ablated
 from portraitgan.training.distributed import World
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps, run_generator
 from portraitgan.training.run import make_deformation
 from portraitgan.training.schedule import at
 from portraitgan.training.step import Stepper, make_networks
 
 ALONE = World(0, 1, torch.device("cpu"))
-STILL = losses.Schedule(condition_swap=0.0)
+STILL = Schedule(condition_swap=0.0)
 
 
-def given(config: ModelConfig, batch: int = 4) -> losses.Conditions:
+def given(config: ModelConfig, batch: int = 4) -> Conditions:
     yaw = np.linspace(-2.5, 2.6, batch)
     camera = torch.from_numpy(labels.to_label(labels.from_angles(yaw, np.full(batch, 0.1))))
     z = torch.randn(batch, config.generator.z_dim, generator=torch.Generator().manual_seed(1))
-    return losses.Conditions(z, camera, torch.zeros(batch, 6))
+    return Conditions(z, camera, torch.zeros(batch, 6))
 
 
 def test_the_density_regulariser_compares_near_points() -> None:
@@ -47,8 +48,8 @@ def test_the_density_regulariser_compares_near_points() -> None:
     none = torch.zeros(4, dtype=torch.bool)
     found = losses.density_loss(
         generator, conditions, STILL, config.loss,
-        losses.PassRandomness(
-            losses.Swaps(none, none), noise_mode="const", random=torch.Generator().manual_seed(3)
+        PassRandomness(
+            Swaps(none, none), noise_mode="const", random=torch.Generator().manual_seed(3)
         ),
         points=50,
     )  # fmt: skip
@@ -95,7 +96,7 @@ def test_density_steps_the_generator_every_fourth_iteration(make_toy: Callable[[
     assert steps == [7, 5]
 
 
-def moved(config: ModelConfig) -> tuple[Generator, losses.Conditions]:
+def moved(config: ModelConfig) -> tuple[Generator, Conditions]:
     torch.manual_seed(0)
     return make_generator(config), given(config)
 
@@ -113,7 +114,7 @@ def test_panoheads_cameras_are_moved_for_the_rendering_alone(monkeypatch: pytest
         return synthesis(self, ws, camera, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Generator, "synthesis", spy)
-    made = losses.run_generator(generator, conditions, STILL, config.loss)
+    made = run_generator(generator, conditions, STILL, config.loss)
     assert made.camera_offset is not None and made.camera_offset.abs().max() > 0.01
     apart = (seen[0] - conditions.camera)[:, :16].reshape(-1, 4, 4)
     torch.testing.assert_close(apart[:, :3, 3], made.camera_offset)
@@ -125,12 +126,12 @@ def test_panoheads_cameras_are_moved_for_the_rendering_alone(monkeypatch: pytest
 def test_the_translation_regulariser_holds_the_mean_of_a_micro_batch() -> None:
     """Offsets that cancel cost nothing; one for all portraits costs its square, in its own micro-batch."""
     offset = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 2, 1], [0, 2, -1]], requires_grad=True)
-    loss = losses.offset_loss(offset, 2)
+    loss = losses.squared_mean(offset, 2)
     assert loss.tolist() == [0, 0, 4, 4]
     loss.sum().backward()
     assert offset.grad is not None
     assert offset.grad.tolist() == [[0, 0, 0], [0, 0, 0], [0, 4, 0], [0, 4, 0]]
-    assert losses.offset_loss(offset).tolist() == [1] * 4  # mean (0, 1, 0)
+    assert losses.squared_mean(offset).tolist() == [1] * 4  # mean (0, 1, 0)
 
 
 def trained(release: Path, out: Path, config: TrainConfig, *more: str) -> int:

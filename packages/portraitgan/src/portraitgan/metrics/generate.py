@@ -83,7 +83,7 @@ def drawn(
     done: Advance = lambda number: None,
 ) -> Iterator[Drawn]:
     """This process's share of `count` portraits: cameras drawn uniformly from `data`, truncation 1."""
-    z_dim = model.config.generator.z_dim
+    z_dim, rays = model.config.generator.z_dim, model.config.generator.render.resolution
     for number in shares(count, batch, world):
         size = min(batch, count - number * batch)
         random = np.random.default_rng([seed, number])
@@ -99,7 +99,7 @@ def drawn(
         ws = model.generator.mapping(z, seen, held)
         rendered_from, _ = model.generator.moved_camera(z, cameras)
         made = model.generator.synthesis(
-            ws, rendered_from, model.usable(poses), noise_mode="random", random=noise
+            ws, rendered_from, model.usable(poses), noise_mode="random", random=noise, resolution=rays
         )
         if not bool(torch.isfinite(made.image).all()):
             raise MetricError(f"the generator in {model.folder} makes numbers that are not finite")

@@ -8,7 +8,7 @@ octants show which sides are bad.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -162,6 +162,30 @@ def compare(real: FeatureSet, made: FeatureSet, seed: int = 0) -> dict[str, Any]
             for middle, a, b in zip(OCTANTS, real.octants, made.octants, strict=True)
         },
     }
+
+
+def headline(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By source of poses: FID-view (told the rendered view), FID-random (told another one), and their gap.
+
+    The gap is what view conditioning leaks: how much better a portrait looks when the mapping network knows
+    from where it will be seen. `settings` are results of `compare` by the name of their `Setting`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, view in settings.items():
+        poses, _, conditioning = name.partition(", ")
+        random = settings.get(f"{poses}, independent")
+        if conditioning != "identical" or random is None:
+            continue
+        pairs = {one: (view["octants"][one]["fid"], random["octants"][one]["fid"]) for one in view["octants"]}
+        found[poses] = {
+            "view": view["fid"], "random": random["fid"], "gap": _gap(view["fid"], random["fid"]),
+            "gap_by_octant": {one: _gap(*pair) for one, pair in pairs.items()},
+        }  # fmt: skip
+    return found
+
+
+def _gap(view: float | None, random: float | None) -> float | None:
+    return None if view is None or random is None else round(random - view, 4)
 
 
 def measure(

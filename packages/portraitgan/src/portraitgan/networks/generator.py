@@ -110,11 +110,10 @@ class Generator(nn.Module):
         update_w_avg: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]."""
-        condition = camera
+        parts = [camera] if self.config.camera_conditioning else []
         if self.config.pose_conditioning:
-            if pose is None:
-                pose = camera.new_zeros(camera.shape[0], 6)
-            condition = torch.cat([camera, pose], dim=1)
+            parts.append(camera.new_zeros(camera.shape[0], 6) if pose is None else pose)
+        condition = torch.cat(parts, dim=1) if parts else None
         output: Tensor = self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_w_avg)
         return output
 

@@ -18,7 +18,7 @@ def normalise(values: Tensor) -> Tensor:
 
 
 class MappingNetwork(nn.Module):
-    """z and the condition (camera, or camera and pose, raw numbers) to `styles` equal w vectors.
+    """z and the condition (camera, pose or both, raw numbers; or none) to `styles` equal w vectors.
 
     Without z (`z_dim` 0) it is the discriminator's condition embedding; that, and the small network of
     PanoHead's camera offset (`plain`: ordinary learning rate, no activation at the end), keep no average.
@@ -37,8 +37,10 @@ class MappingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.z_dim, self.condition, self.styles, self.layers = z_dim, condition, styles, layers
-        self.embed = FullyConnected(condition, w_dim)
-        inputs = z_dim + w_dim
+        inputs = z_dim
+        if condition:
+            self.embed = FullyConnected(condition, w_dim)
+            inputs += w_dim
         for index in range(layers):
             activation: Literal["linear", "lrelu"] = "linear" if plain and index == layers - 1 else "lrelu"
             layer = FullyConnected(inputs, w_dim, activation, lr_multiplier=1.0 if plain else 0.01)
@@ -50,15 +52,16 @@ class MappingNetwork(nn.Module):
     def forward(
         self,
         z: Tensor | None,  # [B, z_dim]
-        condition: Tensor,  # [B, condition]
+        condition: Tensor | None,  # [B, condition]; none where the network has no condition
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,  # how many styles are truncated; None: all
         update_w_avg: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]; [B, w_dim] for the discriminator's embedding."""
-        values = normalise(self.embed(condition))
-        if z is not None:
-            values = torch.cat([normalise(z), values], dim=1)
+        parts = [] if z is None else [normalise(z)]
+        if self.condition:
+            parts.append(normalise(self.embed(condition)))
+        values = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         for index in range(self.layers):
             values = getattr(self, f"fc{index}")(values)
         if self.styles is None:

@@ -33,6 +33,8 @@ MIGRATIONS: typed_json.Migrations = {
 
 _SINCE_5: Mapping[str, Mapping[str, Any]] = {
     "optimiser": {"density_interval": 4},
+    "batch": {"views_per_person": 1},
+    "output": {"fid_kimg": 0.0, "fid_images": 5000},
     "data": {"balance": "none", "back_repeat": 1},
 }
 """What version 5 added, with the values that leave a run of version 4 as it was."""
@@ -99,6 +101,9 @@ class BatchConfig:
 
     size: int = 32
     micro: int = 4
+    views_per_person: int = 1
+    """A generated tri-grid is rendered from so many cameras, each in a micro-batch of its own: minibatch
+    statistics would tell two portraits of the same person."""
     per_pass: int = field(default=0, compare=False)
     """Micro-batches that go together; 0: as many as fit a GPU's memory, 1 on a CPU. A matter of the machine:
     a run may be continued with another number."""
@@ -114,6 +119,8 @@ class OutputConfig:
     snapshot_kimg: float = 100.0  # a sheet of images
     snapshot_portraits: int = 8  # rows of the sheet, each with its mirrored twin
     trackers: tuple[str, ...] = ("tensorboard",)  # also wandb, mlflow; one that is not installed is announced
+    fid_kimg: float = 0.0  # FID of the EMA; the best checkpoint is kept and named. 0: never
+    fid_images: int = 5000  # generated portraits for it
 
 
 @dataclass(frozen=True)
@@ -296,6 +303,15 @@ def _check(config: TrainConfig) -> None:
     batch = config.batch
     if batch.micro < 1 or batch.size < 1 or batch.size % batch.micro:
         raise ConfigError(f"batch.size must be a multiple of batch.micro, not {batch.size} and {batch.micro}")
+    if batch.views_per_person < 1 or batch.size // batch.micro % batch.views_per_person:
+        raise ConfigError(
+            f"batch.views_per_person must divide the {batch.size // batch.micro} micro-batches of "
+            f"batch.size, not {batch.views_per_person}"
+        )
+    if config.model.loss.wrong_condition and batch.micro < 2:
+        raise ConfigError(
+            "model.loss.wrong_condition takes another portrait's camera: batch.micro must be 2 or more"
+        )
     if batch.size > 1000 * before:
         raise ConfigError(f"batch.size: {batch.size:,} images an iteration are more than the whole run has")
     for name in ("r1_interval", "density_interval"):
@@ -311,6 +327,8 @@ def _check(config: TrainConfig) -> None:
         ("data.back_repeat", config.data.back_repeat, 1),
         ("guard.max_bad_steps", config.guard.max_bad_steps, 1),
         ("output.snapshot_portraits", output.snapshot_portraits, 1),
+        ("output.fid_kimg", output.fid_kimg, 0),
+        ("output.fid_images", output.fid_images, 2),
     ):
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, not {value}")

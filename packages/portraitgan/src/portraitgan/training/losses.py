@@ -5,6 +5,7 @@ Pure functions of networks and tensors. Per-sample losses have shape [B]; a step
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,51 +14,30 @@ from torch.nn import functional
 
 from portraitgan.config import LossConfig
 from portraitgan.networks import filters
-from portraitgan.networks.discriminator import ONE_MICRO_BATCH, Arrangement, Discriminator, Portraits
+from portraitgan.networks.discriminator import (
+    ONE_MICRO_BATCH,
+    Arrangement,
+    Discriminator,
+    DiscriminatorOutput,
+    Portraits,
+)
 from portraitgan.networks.generator import Generated, Generator
-from portraitgan.networks.layers import NoiseMode
-from portraitgan.rendering.random_numbers import Random, normal, uniform
-from portraitgan.rendering.rays import RayDraws
+from portraitgan.rendering.random_numbers import normal, uniform
+from portraitgan.training.generator_pass import (
+    Conditions,
+    PassRandomness,
+    Schedule,
+    draw_swaps,
+    predecessors,
+    rendered_pose,
+    run_generator,
+    swapped_styles,
+)
 
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a generator pass starts from: a latent, and camera and coarse pose of one dataset entry."""
-
-    z: Tensor  # [B, z_dim]
-    camera: Tensor  # [B, 25]
-    coarse_pose: Tensor  # [B, 6] radians
-    arrangement: Arrangement = ONE_MICRO_BATCH
-
-
-@dataclass(frozen=True)
-class Swaps:
-    """Which samples take another sample's conditioning or background ([B], bool)."""
-
-    condition: Tensor
-    background: Tensor
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What changes during training, at one moment."""
-
-    condition_swap: float = 0.7  # probability
-    blur_sigma: float = 0.0  # pixels
-    density_noise: float | Tensor = 0.0  # standard deviation
-    pose_regulariser: float | Tensor = 0.0  # 0..1, multiplies `LossConfig.pose_regulariser`
-    resolution: int | None = None  # neural rendering resolution; none: the generator's own
-    blur_taps: Tensor | None = None  # [K]; none: those of `blur_sigma`
-
-
-@dataclass(frozen=True)
-class PassRandomness:
-    """What is random in one generator pass; what is none is drawn."""
-
-    swaps: Swaps | None = None
-    draws: RayDraws | None = None
-    noise_mode: NoiseMode = "random"
-    random: Random = None
+LOOKING = slice(2, 11, 4)
+"""Entries of a camera label that are the direction it looks in."""
+WRONG_DEGREES = 30.0
+"""From here on another camera is a wrong one."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +46,8 @@ class GeneratorLoss:
 
     adversarial: Tensor  # [B]
     pose_regulariser: Tensor  # [B], weight included
-    camera_offset: Tensor  # [B], weight included; one number a micro-batch
+    mean_pose: Tensor  # [B], weight included; one number a micro-batch
+    camera_offset: Tensor  # [B], the same
     pose: Tensor  # [B, 6]
     generated: Generated
     score: Tensor  # [B, 1]
@@ -74,7 +55,8 @@ class GeneratorLoss:
     @property
     def total(self) -> Tensor:
         """The number to minimise, []."""
-        return (self.adversarial + self.pose_regulariser + self.camera_offset).mean()
+        regularisers = self.pose_regulariser + self.mean_pose + self.camera_offset
+        return (self.adversarial + regularisers).mean()
 
 
 @dataclass(frozen=True)
@@ -84,6 +66,7 @@ class FakeLoss:
     adversarial: Tensor  # [B]
     pose: Tensor  # [B], unweighted (equation 13)
     weight: float  # lambda_p
+    wrong_condition: Tensor  # [B], weight included
     generated_pose: Tensor  # [B, 6]
     predicted_pose: Tensor | None  # [B, 6]
     generated: Generated
@@ -92,7 +75,22 @@ class FakeLoss:
     @property
     def total(self) -> Tensor:
         """The number to minimise, []."""
-        return (self.adversarial + self.weight * self.pose).mean()
+        return (self.adversarial + self.weight * self.pose + self.wrong_condition).mean()
+
+
+@dataclass(frozen=True)
+class RealLoss:
+    """The real half of equation 12, per sample."""
+
+    adversarial: Tensor  # [B]
+    wrong_condition: Tensor  # [B], weight included
+    predicted_pose: Tensor | None  # [B, 6]
+    score: Tensor  # [B, 1]
+
+    @property
+    def total(self) -> Tensor:
+        """The number to minimise, []."""
+        return (self.adversarial + self.wrong_condition).mean()
 
 
 @dataclass(frozen=True)
@@ -120,12 +118,14 @@ def pose_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted - target).square().sum(dim=1)
 
 
-def offset_loss(offset: Tensor, micro: int | None = None) -> Tensor:
-    """Squared length of the micro-batch's mean of camera offsets [B, 3], the same for all its samples [B].
+def squared_mean(values: Tensor, micro: int | None = None) -> Tensor:
+    """Squared length of a micro-batch's mean of values [B, K], the same for all its samples [B].
 
-    PanoHead's translation regulariser: offsets may differ between portraits, but not move all of them.
+    Values may differ from each other, but not move together. Of camera offsets it is PanoHead's translation
+    regulariser; of poses less the labels' it keeps the canonical body where the labels have it: neck and head
+    cannot lean against each other in all portraits, while each portrait's pose is free.
     """
-    groups = offset.reshape(-1, micro or len(offset), 3)
+    groups = values.reshape(-1, micro or len(values), values.shape[1])
     return groups.mean(dim=1).square().sum(dim=1).repeat_interleave(groups.shape[1])
 
 
@@ -158,91 +158,9 @@ def density_loss(
 
 
 def pose_regulariser_strength(images: int, config: LossConfig) -> float:
-    """1 for the first `pose_regulariser_images`, then down to 0 over as many again."""
-    span = config.pose_regulariser_images
-    return min(1.0, max(0.0, 2.0 - images / span)) if span > 0 else 0.0
-
-
-def draw_swaps(batch: int, schedule: Schedule, config: LossConfig, device: torch.device) -> Swaps:
-    """Fresh swap decisions."""
-    return Swaps(
-        torch.rand(batch, device=device) < schedule.condition_swap,
-        torch.rand(batch, device=device) < config.background_swap,
-    )
-
-
-def predecessors(values: Tensor, micro: int | None = None) -> Tensor:
-    """[B, ...] with every sample's predecessor in its micro-batch; the first one's is the last one."""
-    if micro is None:
-        return values.roll(1, 0)
-    return values.reshape(-1, micro, *values.shape[1:]).roll(1, 1).flatten(0, 1)
-
-
-@dataclass(frozen=True)
-class GeneratorPass:
-    """What a generator pass made."""
-
-    generated: Generated
-    pose: Tensor | None  # [B, 6] radians they were rendered in
-    camera_offset: Tensor | None  # [B, 3] metres, of models that learn it
-
-
-def run_generator(
-    generator: Generator,
-    conditions: Conditions,
-    schedule: Schedule,
-    config: LossConfig,
-    randomness: PassRandomness | None = None,
-    update_w_avg: bool = False,
-) -> GeneratorPass:
-    """Portraits and their poses with swapped conditioning and backgrounds (equations 5 and 6).
-
-    A swapped sample is conditioned on the camera and pose of its predecessor in the micro-batch, so that the
-    styles cannot encode what the camera will see; it is rendered with its own. Without a pose predictor the
-    coarse poses are used, and none at all if the generator knows no poses.
-    """
-    randomness = randomness or PassRandomness()
-    z, camera, micro = conditions.z, conditions.camera, conditions.arrangement.micro
-    pose = rendered_pose(generator, conditions)
-    swaps = randomness.swaps or draw_swaps(len(z), schedule, config, z.device)
-    ws = swapped_styles(generator, conditions, pose, swaps, update_w_avg)
-    background_ws = torch.where(swaps.background[:, None, None], predecessors(ws, micro), ws)
-    rendered_from, offset = generator.moved_camera(z, camera)
-    generated = generator.synthesis(
-        ws,
-        rendered_from,
-        pose,
-        background_ws=background_ws,
-        resolution=schedule.resolution,
-        noise_mode=randomness.noise_mode,
-        draws=randomness.draws,
-        random=randomness.random,
-        density_noise=schedule.density_noise,
-    )
-    return GeneratorPass(generated, pose, offset)
-
-
-def rendered_pose(generator: Generator, conditions: Conditions) -> Tensor | None:
-    """Poses [B, 6] that `conditions` are rendered in; none if the generator knows no poses."""
-    if generator.pose_branch is not None:
-        return generator.predict_pose(conditions.z, conditions.camera)
-    return conditions.coarse_pose if generator.config.pose_conditioning else None
-
-
-def swapped_styles(
-    generator: Generator,
-    conditions: Conditions,
-    pose: Tensor | None,  # [B, 6]
-    swaps: Swaps,
-    update_w_avg: bool = False,
-) -> Tensor:
-    """Styles [B, styles, w_dim], conditioned on the predecessor's camera and pose where `swaps` says so."""
-    camera, micro = conditions.camera, conditions.arrangement.micro
-    seen_camera = torch.where(swaps.condition[:, None], predecessors(camera, micro), camera)
-    seen_pose = None
-    if pose is not None:
-        seen_pose = torch.where(swaps.condition[:, None], predecessors(pose, micro), pose)
-    return generator.mapping(conditions.z, seen_camera, seen_pose, update_w_avg=update_w_avg)
+    """1 for the first `pose_regulariser_images`, then down to the floor (0 in the paper) over as many."""
+    span, floor = config.pose_regulariser_images, config.pose_regulariser_floor
+    return min(1.0, max(floor, 2.0 - images / span)) if span > 0 else floor
 
 
 def generator_loss(
@@ -265,14 +183,18 @@ def generator_loss(
         arrangement=conditions.arrangement,
     )
     none = output.score.new_zeros(len(output.score))
-    regulariser, offset = none, none
+    regulariser, mean_pose, offset = none, none, none
+    micro = conditions.arrangement.micro
     if pose is not None:
         weight = config.pose_regulariser * schedule.pose_regulariser
         regulariser = weight * pose_loss(pose, conditions.coarse_pose)
+        mean_pose = config.mean_pose * squared_mean(pose - conditions.coarse_pose, micro)
     if made.camera_offset is not None:
-        offset = config.camera_offset * offset_loss(made.camera_offset, conditions.arrangement.micro)
+        offset = config.camera_offset * squared_mean(made.camera_offset, micro)
     shown = conditions.coarse_pose if pose is None else pose
-    return GeneratorLoss(real_loss(output.score), regulariser, offset, shown, generated, output.score)
+    return GeneratorLoss(
+        real_loss(output.score), regulariser, mean_pose, offset, shown, generated, output.score
+    )
 
 
 def discriminator_fake_loss(
@@ -297,18 +219,22 @@ def discriminator_fake_loss(
     error = output.score.new_zeros(len(output.score))
     if output.pose is not None and pose is not None:
         error = pose_loss(output.pose, pose)
+    wrong = wrong_condition_loss(discriminator, output, conditions.camera, config, conditions.arrangement)
     shown = conditions.coarse_pose if pose is None else pose
-    return FakeLoss(fake_loss(output.score), error, config.pose, shown, output.pose, generated, output.score)
+    return FakeLoss(
+        fake_loss(output.score), error, config.pose, wrong, shown, output.pose, generated, output.score
+    )
 
 
 def discriminator_real_loss(
     discriminator: Discriminator,
     real: Portraits,
     camera: Tensor,
+    config: LossConfig,
     coarse_pose: Tensor | None = None,
     arrangement: Arrangement = ONE_MICRO_BATCH,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(the real half of equation 12 [B], scores [B, 1], predicted poses [B, 6]) of prepared portraits."""
+) -> RealLoss:
+    """The real half of equation 12 of prepared portraits; camera [B, 25], coarse_pose [B, 6] radians."""
     output = discriminator(
         real.detach(),
         camera,
@@ -316,7 +242,30 @@ def discriminator_real_loss(
         pose_gradient=False,
         arrangement=arrangement,
     )
-    return real_loss(output.score), output.score, output.pose
+    wrong = wrong_condition_loss(discriminator, output, camera, config, arrangement)
+    return RealLoss(real_loss(output.score), wrong, output.pose, output.score)
+
+
+def wrong_condition_loss(
+    discriminator: Discriminator,
+    output: DiscriminatorOutput,
+    camera: Tensor,  # [B, 25]
+    config: LossConfig,
+    arrangement: Arrangement = ONE_MICRO_BATCH,
+) -> Tensor:
+    """Portraits with the camera and pose of their predecessor in the micro-batch count as fake, [B].
+
+    Weight included. So the score cannot come from the image alone, and a face seen from behind does not pass
+    as a view from the front (after SphereHead's view-image consistency). Cameras that look in nearly the same
+    direction are no wrong ones: such pairs do not count.
+    """
+    if not config.wrong_condition:
+        return output.score.new_zeros(len(output.score))
+    other = predecessors(camera, arrangement.micro)
+    pose = None if output.seen_pose is None else predecessors(output.seen_pose, arrangement.micro)
+    score = discriminator.score(output.features, other, pose)
+    cosine = (camera[:, LOOKING] * other[:, LOOKING]).sum(dim=1)
+    return config.wrong_condition * fake_loss(score) * (cosine < math.cos(math.radians(WRONG_DEGREES)))
 
 
 def r1_penalty(
