@@ -17,6 +17,7 @@ def images(portrait_id: str, rig_version: str) -> models.Images:
         overlay=f"{base}/overlay?v={rig_version}",
         mask=f"{base}/mask",
         photo=f"{base}/photo",
+        original=f"{base}/original",
         thumb=f"{base}/thumb",
     )
 

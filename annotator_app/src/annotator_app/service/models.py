@@ -100,6 +100,7 @@ class Images(Model):
     overlay: str  # transparent; the whole frame of the crop
     mask: str  # grey: white where the person is
     photo: str  # the whole photo, no side above 1600 pixels
+    original: str  # the window in the photo's own pixels (the whole ones that it touches), no side above 4096
     thumb: str
 
 

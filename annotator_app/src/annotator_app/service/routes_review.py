@@ -177,7 +177,7 @@ async def image(
     kind: str,
     version: Annotated[str, Query(alias="v", max_length=64)] = "",
 ) -> Response:
-    """An image of a portrait: crop, overlay, mask, photo or thumb."""
+    """An image of a portrait: crop, overlay, mask, photo, original or thumb."""
     # In threads of their own: however many images are waited for, a decision is saved at once.
     state = State.of(request)
     return await to_thread.run_sync(
