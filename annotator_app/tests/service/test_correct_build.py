@@ -149,7 +149,20 @@ def test_a_corrected_label_reaches_the_trainer(place, tmp_path, monkeypatch):
     assert rebuilt(place) == [("align_crop", part), ("screen", part)]
     assert portraits(place) == before
     assert [one.kind for one in place.records(Correction)] == ["correct", "undo"]
-    assert corrections.applied(place).ids() == set()
+    assert corrections.applied(place).ids() == {}
+
+
+def test_a_build_from_nothing_gives_what_corrections_gave_step_by_step(place, tmp_path):
+    first = sorted(portraits(place))[0]
+    with service(place) as client:
+        send(client, correction(first, turned(label_of(client, first)["label"], 25.0)))
+    assert [one.skipped for one in apply_corrections(place)] == [False, False]
+    other = Workspace.open(tmp_path / "other", create=True)
+    log = place.read_part("tables/corrections", 0)
+    other.write_part("tables/corrections", 0, log, "copied")
+    assert run_inline(other, configured(), [resolve("synthetic:3@3")]).errors == []
+    assert portraits(other) == portraits(place)
+    assert [one.corrected_from for one in portraits(other).values()].count(first) == 1
 
 
 def test_a_snap_fits_again_from_a_start(place):

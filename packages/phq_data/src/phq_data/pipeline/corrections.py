@@ -45,22 +45,25 @@ class Settled:
 
 @dataclass(frozen=True)
 class Applied:
-    """The corrections that a build works with, by part."""
+    """The corrections that a build works with, by person."""
 
-    parts: Mapping[int, tuple[AppliedCorrection, ...]] = field(default_factory=dict)
+    holding: Mapping[str, AppliedCorrection] = field(default_factory=dict)
 
-    def of(self, part: int) -> tuple[AppliedCorrection, ...]:
-        """Those of the photos of a part."""
-        return self.parts.get(part, ())
+    def of(self, workspace: Workspace, part: int) -> tuple[AppliedCorrection, ...]:
+        """Those of the photos of a part, in the order of the persons' ids."""
+        if not self.holding:
+            return ()
+        photos = _photos(workspace, part)
+        return tuple(one for _, one in sorted(self.holding.items()) if one.photo_id in photos)
 
-    def digest(self, part: int) -> str:
+    def digest(self, workspace: Workspace, part: int) -> str:
         """Enters the fingerprint of what is made with them; "" where there are none."""
-        found = self.of(part)
+        found = self.of(workspace, part)
         return settings.digest([asdict(one) for one in found]) if found else ""
 
-    def ids(self) -> set[str]:
-        """Ids of all corrections."""
-        return {one.correction_id for found in self.parts.values() for one in found}
+    def ids(self) -> dict[str, str]:
+        """person_id -> correction_id."""
+        return {person: one.correction_id for person, one in self.holding.items()}
 
 
 def settled(log: Iterable[Correction]) -> dict[str, Settled]:
@@ -84,22 +87,17 @@ def agree(one: Correction, other: Correction) -> bool:
 
 def take(workspace: Workspace) -> Applied:
     """Settle the corrections of the workspace's table and write down what holds: the start of a build."""
-    holding: dict[str, list[AppliedCorrection]] = {}
-    for one in settled(workspace.records(Correction)).values():
-        if one.correction is not None:
-            holding.setdefault(one.correction.photo_id, []).append(AppliedCorrection.of(one.correction))
-    parts: dict[int, tuple[AppliedCorrection, ...]] = {}
-    for part in workspace.parts("plan") if holding else ():
-        found = [c for photo in sorted(_photos(workspace, part) & set(holding)) for c in holding[photo]]
-        if found:
-            parts[part] = tuple(found)
-    if parts or workspace.exists(FILE):
-        text = json.dumps(
-            {str(part): [asdict(one) for one in found] for part, found in parts.items()}, indent=1
-        )
-        if not workspace.exists(FILE) or workspace.read_bytes(FILE) != text.encode():
-            workspace.write_bytes(FILE, text.encode())
-    return Applied(parts)
+    log = workspace.records(Correction)
+    found = {
+        person: AppliedCorrection.of(one.correction)
+        for person, one in settled(log).items()
+        if one.correction is not None
+    }
+    if found or workspace.exists(FILE):
+        data = json.dumps([asdict(one) for one in found.values()], indent=1).encode()
+        if not workspace.exists(FILE) or workspace.read_bytes(FILE) != data:
+            workspace.write_bytes(FILE, data)
+    return Applied(found)
 
 
 def applied(workspace: Workspace) -> Applied:
@@ -108,11 +106,14 @@ def applied(workspace: Workspace) -> Applied:
         return Applied()
     try:
         written = parse_json(workspace.read_bytes(FILE))
-        return Applied({int(part): tuple(_read(one) for one in found) for part, found in written.items()})
+        if not isinstance(written, list):
+            raise TypeError("it is no list")
+        found = [_read(one) for one in written]
     except (ValueError, TypeError, KeyError, AttributeError, RelabelError) as error:
         raise WorkspaceError(
             f"{workspace.path(FILE)} is damaged ({error}): `phq build` writes it anew from tables/corrections"
         ) from error
+    return Applied({one.person_id: one for one in found})
 
 
 def told(workspace: Workspace) -> list[str]:
@@ -121,13 +122,13 @@ def told(workspace: Workspace) -> list[str]:
         return []
     found = settled(workspace.records(Correction)).values()
     disputed = sum(one.state == "disputed" for one in found)
-    taken = applied(workspace).ids()
-    lost = sum(one.correction is not None and one.correction.correction_id not in taken for one in found)
-    lines = [f"{len(taken):,} labels corrected by people are applied"] if taken else []
+    taken = applied(workspace)
+    there = sum(len(taken.of(workspace, part)) for part in workspace.parts("plan"))
+    lines = [f"{there:,} labels corrected by people are applied"] if there else []
     if disputed:
         lines.append(f"{disputed:,} labels have corrections that do not agree; they wait for a lead")
-    if lost:
-        lines.append(f"{lost:,} corrections are of photos that the workspace no longer has")
+    if lost := len(taken.holding) - there:
+        lines.append(f"{lost:,} corrections are of photos that the workspace does not have")
     return lines
 
 

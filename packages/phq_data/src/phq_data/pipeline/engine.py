@@ -63,9 +63,9 @@ def fingerprint(made_with: Recipe, inputs: Iterable[PartInfo], corrections: str 
     return settings.digest(*made_with, [info.content for info in inputs], *told)
 
 
-def corrections_of(stage: Stage[Any], taken: Applied, part: int) -> str:
+def corrections_of(stage: Stage[Any], taken: Applied, workspace: Workspace, part: int) -> str:
     """What enters the fingerprint of a stage's part for corrected labels."""
-    return taken.digest(part) if stage.corrected else ""
+    return taken.digest(workspace, part) if stage.corrected else ""
 
 
 def run_part(
@@ -86,7 +86,8 @@ def run_part(
     workspace = Workspace.open(url)
     inputs = [_input(workspace, kind, part) for kind in chosen.reads]
     taken = applied(workspace) if chosen.corrected else Applied()
-    expected = fingerprint(recipe(chosen, config), inputs, taken.digest(part))
+    told = corrections_of(chosen, taken, workspace, part)
+    expected = fingerprint(recipe(chosen, config), inputs, told)
     done = _done(workspace, chosen, part, expected)
     if done is not None and not (retry_failed and done.extra.get("retryable", 0)):
         counts = {name: int(done.extra.get(name, 0)) for name in ("items", "kept", "rejected", "failed")}
@@ -159,7 +160,7 @@ def _context(
     def opened(photo: Photo) -> NDArray[np.uint8]:
         return open_photo(photo.photo_id, read(photo.key), config.ingest.max_pixels)
 
-    labels = {one.person_id: one for one in taken.of(part)}
+    labels = {one.person_id: one for one in taken.of(workspace, part)}
     return StageContext(config, models_for(config), read, opened, tick, labels)
 
 

@@ -114,7 +114,7 @@ def _filter(
         if stage.makes is Portrait:
             portraits = pc.sum(dropped).as_py() or 0
         inputs = [info for kind in stage.reads if (info := contents[folder_of(kind)]) is not None]
-        told = engine.corrections_of(stage, taken, part)
+        told = engine.corrections_of(stage, taken, workspace, part)
         made_from = fingerprint(recipes[stage.name], inputs, told) if recipes else REMOVED
         contents[folder] = workspace.write_part(folder, part, rows.filter(pc.invert(dropped)), made_from)
         entries = records.from_table(LedgerEntry, workspace.read_part(ledger, part))

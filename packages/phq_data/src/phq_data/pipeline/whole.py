@@ -174,7 +174,7 @@ def _behind(
             yield Behind(stage.name, part, MISSING)
             continue
         inputs = [info for kind in stage.reads if (info := contents[folder_of(kind)]) is not None]
-        told = engine.corrections_of(stage, taken, part)
+        told = engine.corrections_of(stage, taken, workspace, part)
         if not table.fingerprint == ledger.fingerprint == fingerprint(recipes[stage.name], inputs, told):
             yield Behind(stage.name, part, OTHER)
 

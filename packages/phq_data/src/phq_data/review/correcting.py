@@ -129,8 +129,7 @@ class Corrector:
         if label is not None and fitted is not None:
             hypotheses = self._hypotheses(label, fitted)
         holds = settled.correction if settled else None
-        applied = applied_corrections.applied(self._workspace).of(item.part)
-        taken = {one.person_id: one.correction_id for one in applied}
+        taken = applied_corrections.applied(self._workspace).ids()
         return LabelFacts(
             label=None if label is None else _stored(label),
             hypotheses=hypotheses,

@@ -168,7 +168,7 @@ def overview(workspace: Workspace, store: Store) -> Overview:
     log = [entry.to_correction() for entry in entries(store)]
     found = settled(log)
     holding = {key: one.correction.correction_id for key, one in found.items() if one.correction}
-    taken = {one.person_id: one.correction_id for part in applied(workspace).parts.values() for one in part}
+    taken = applied(workspace).ids()
     with store.database.read() as connection:
         saved = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
         can_be_saved = connection.execute(saved.where(ITEMS.c.pool == CAN_BE_SAVED)).scalar_one()
@@ -208,8 +208,7 @@ def any_wait(workspace: Workspace) -> bool:
         return False
     found = settled(workspace.records(Correction))
     holding = {key: one.correction.correction_id for key, one in found.items() if one.correction}
-    taken = {one.person_id: one.correction_id for part in applied(workspace).parts.values() for one in part}
-    return holding != taken
+    return holding != applied(workspace).ids()
 
 
 def recover(workspace: Workspace, store: Store) -> int:
