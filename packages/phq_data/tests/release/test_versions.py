@@ -1,11 +1,15 @@
+import json
+
+import pyarrow.parquet as pq
 import pytest
 
+from phq_data import schema
 from phq_data.release import reader, rows
 from phq_data.release.build import build
 from phq_data.release.verify import verify
 from phq_data.release.version import Version, VersionError, check_step, step
 
-from .conftest import options
+from .conftest import options, resign
 
 
 def ids_of(folder):
@@ -147,3 +151,56 @@ def test_pictures_that_did_not_change_are_not_decoded_again(maker, releases, mon
     build(maker.workspace, releases, "1.1.0", options())
     assert sorted(seen) == sorted(added)
     assert verify(releases / "1.1.0", pixels=True) == []
+
+
+def without_column(folder, name):
+    """The release as an older PHQ wrote it, whose shards had no such column."""
+    for shard in reader.open(folder).manifest.shards:
+        path = folder / shard.path
+        file = pq.ParquetFile(path)
+        table = file.read().drop_columns([name])
+        features = json.loads(table.schema.metadata[b"huggingface"])
+        features["info"]["features"].pop(name)
+        told = {**table.schema.metadata, b"huggingface": json.dumps(features).encode()}
+        pq.write_table(table.replace_schema_metadata(told), path, write_page_checksum=True)
+    resign(folder)
+
+
+def test_a_parent_without_the_column_of_corrected_labels(maker, releases):
+    maker.add(*(maker.photo() for _ in range(6)))
+    build(maker.workspace, releases, "1.0.0", options(shard_bytes=4_000))
+    without_column(releases / "1.0.0", "corrected_from")
+    old = reader.open(releases / "1.0.0")
+    assert "corrected_from" not in old.stored_columns and "corrected_from" in old.columns
+    assert verify(releases / "1.0.0") == []
+    rows_of_old = [dict(row) for row in old.all().stream()]
+    assert [row["corrected_from"] for row in rows_of_old] == [None] * 6
+    maker.add(maker.photo())
+    result = build(maker.workspace, releases, "1.1.0", options(shard_bytes=4_000))
+    assert (result.changes.added, result.changes.changed, result.changes.removed) == (1, 0, 0)
+    assert result.changes.shards_copied == 0  # all shards of a release have the same columns
+    new = reader.open(releases / "1.1.0")
+    assert "corrected_from" in new.stored_columns
+    assert verify(releases / "1.1.0") == []
+    again = {row["portrait_id"]: row["camera"] for row in new.all().stream()}
+    assert all(again[row["portrait_id"]] == row["camera"] for row in rows_of_old)
+
+
+def test_a_corrected_label_is_told_and_a_row_of_its_own(maker, releases):
+    ids = maker.add(*(maker.photo() for _ in range(3)))
+    build(maker.workspace, releases, "1.0.0", options())
+    part = maker.workspace.read_part("tables/portraits", 0)
+    found = part.to_pylist()
+    found[0] |= {"portrait_id": "c" * 32, "corrected_from": ids[0], "corrected_by": "Ada", "correction": "C1"}
+    screened = maker.workspace.read_part("tables/screened", 0).to_pylist()
+    screened[0]["portrait_id"] = "c" * 32
+    for name, rows_of in (("portraits", found), ("screened", screened)):
+        maker.workspace.write_part(f"tables/{name}", 0, schema.to_table(name, rows_of), "test")
+    result = build(maker.workspace, releases, "2.0.0", options())
+    assert (result.changes.added, result.changes.removed, result.changes.changed) == (1, 1, 0)
+    assert result.manifest.about["counts"]["corrected"] == 1
+    rows_of = {row["portrait_id"]: row for row in reader.open(result.folder).all().stream()}
+    assert rows_of["c" * 32]["corrected_from"] == ids[0]
+    assert "1 portrait has a label corrected by people" in (result.folder / "README.md").read_text()
+    assert "1 labels were corrected by people" in (result.folder / "DATASHEET.md").read_text()
+    assert not any(b"Ada" in path.read_bytes() for path in result.folder.rglob("*.*"))  # nobody's name

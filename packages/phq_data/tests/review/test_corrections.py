@@ -88,6 +88,26 @@ def test_the_log_refuses_changes_and_the_workspace_gets_a_copy(made, store, send
     assert np.array_equal(log[1].from_camera, log[0].to_camera) and log[1].to_camera is None
 
 
+def test_both_databases_keep_the_log_alike(made, labels, where):
+    """SQLite and PostgreSQL: saved once, locked, counted, undone."""
+    store = Store(Database.open(where))
+    items.sync(store, made.workspace)
+    seen = Corrector(made.workspace, store).seen(labels)
+    first, second = sorted(labels)[:2]
+    one = NewCorrection("C1", "correct", first, labels[first], note="ü", time=NOW)
+    two = NewCorrection("C2", "correct", second, turned(labels[second], 9.0), time=NOW)
+    done = corrections.record(store, [one, two, one], "ann", seen, now=NOW)
+    assert (done.saved, done.known, done.refused) == (("C1", "C2"), ("C1",), ())
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"), store.database.write() as connection:
+        connection.execute(sa.text("UPDATE corrections SET reviewer = 'x'"))
+    undo = NewCorrection("C3", "undo", first, undoes="C1", time=NOW)
+    assert corrections.record(store, [undo], "ann", seen, now=NOW).saved == ("C3",)
+    found = corrections.overview(made.workspace, store)
+    assert (found.made, found.undone, found.holding, found.can_be_saved) == (2, 1, 1, 2)
+    assert [entry.note for entry in corrections.entries(store)] == ["ü", None, None]
+    store.close()
+
+
 def test_a_lost_database_is_filled_from_the_table(made, store, send, tmp_path):
     send(0), send(1, degrees=5.0)
     corrections.synchronise(made.workspace, store)
