@@ -9,8 +9,11 @@ from typer.testing import CliRunner
 
 from annotator_app import cli_data
 from phq_data.compatibility import RenamedWarning
-from phq_data.review import decisions
+from phq_data.records import Correction
+from phq_data.review import corrections, decisions
 from phq_data.review.consensus import ReviewError
+from phq_data.review.correcting import Corrector
+from phq_data.review.corrections import NewCorrection
 from phq_data.review.database import StoreError
 from phq_data.review.store import NewDecision, Store
 from phq_data.workspace import Workspace
@@ -55,6 +58,32 @@ def test_a_log_moves_from_one_workspace_to_another(decided, folder, phq, tmp_pat
     assert "9 of them new" not in phq("import", tmp_path / "log.csv")
     votes = decisions.current(Workspace.open(folder))
     assert [votes[p].state for p in decided[:3]] == ["accepted", "rejected", "rejected"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_corrections_move_as_decisions_do(decided, folder, phq, tmp_path, ending):
+    place = Workspace.open(folder)
+    store = Store.open(place)
+    corrector = Corrector(place, store)
+    first, second = decided[:2]
+    seen = corrector.seen([first, second])
+    given = [
+        NewCorrection("C1", "correct", first, seen[first].label, seconds=3.0),
+        NewCorrection("C2", "correct", second, seen[second].label, seconds=3.0),
+        NewCorrection("C3", "undo", second),
+    ]
+    assert corrections.record(store, given, "=rosa", seen).refused == ()
+    store.close()
+    file = tmp_path / f"log.{ending}"
+    assert "3 corrections in" in phq("export", file, "--corrections")
+    text = phq("status")
+    assert "2 labels corrected, 1 undone: 1 hold, 0 disputed, 1 wait for the next phq build" in text
+    assert json.loads(phq("status", "--json"))["corrections"]["by_reviewer"] == {"=rosa": 2}
+    for path in [*(folder / "review").glob("review.sqlite*"), *(folder / "tables/corrections").glob("*")]:
+        path.unlink()
+    assert "3 corrections in" in phq("import", file)
+    assert "0 of them new" in phq("import", file)
+    assert [one.correction_id for one in place.records(Correction)] == ["C1", "C2", "C3"]
 
 
 def test_the_status_for_people_and_for_programs(decided, phq):

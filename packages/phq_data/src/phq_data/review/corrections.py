@@ -198,8 +198,11 @@ def _present(store: Store, persons: Iterable[str]) -> dict[str, str]:
 
 def synchronise(workspace: Workspace, store: Store) -> int:
     """Write the corrections of the live store that the workspace's table lacks as one more part."""
+    log = [entry.to_correction() for entry in entries(store)]
+    if not log:
+        return 0
     with logs.alone(workspace):
-        return logs.append_rows(workspace, Correction, [entry.to_correction() for entry in entries(store)])
+        return logs.append_rows(workspace, Correction, log)
 
 
 def any_wait(workspace: Workspace) -> bool:
