@@ -1,7 +1,10 @@
 """From a correction over HTTP to what a trainer reads: service, build, release, reader."""
 
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +166,25 @@ def test_a_build_from_nothing_gives_what_corrections_gave_step_by_step(place, tm
     assert run_inline(other, configured(), [resolve("synthetic:3@3")]).errors == []
     assert portraits(other) == portraits(place)
     assert [one.corrected_from for one in portraits(other).values()].count(first) == 1
+
+
+def test_killed_while_it_applies_the_next_try_goes_on(place, tmp_path):
+    first = sorted(portraits(place))[0]
+    with service(place, apply_seconds=0) as client:
+        send(client, correction(first, turned(label_of(client, first)["label"], 25.0)))
+    shutil.copytree(place.url, tmp_path / "undisturbed")
+    undisturbed = Workspace.open(tmp_path / "undisturbed")
+    apply_corrections(undisturbed)
+    written = Path(place.url) / f"tables/portraits/part-{part_of(place, first):05d}.parquet"
+    before = written.stat().st_mtime_ns
+    child = subprocess.Popen([sys.executable, "-m", "annotator_app.apply", place.url])
+    while written.stat().st_mtime_ns == before and child.poll() is None:
+        time.sleep(0.001)
+    child.kill()
+    child.wait()
+    subprocess.run([sys.executable, "-m", "annotator_app.apply", place.url], check=True)
+    assert whole.behind(place) == [] and portraits(place) == portraits(undisturbed)
+    assert place.records(Screened) == undisturbed.records(Screened)
 
 
 def test_a_snap_fits_again_from_a_start(place):
