@@ -162,7 +162,11 @@ def status(
     if corrected.made:
         typer.echo(
             f"{corrected.made:,} labels corrected, {corrected.undone:,} undone: {corrected.holding:,} hold, "
-            f"{corrected.disputed:,} disputed, {corrected.waiting:,} wait for the next phq build"
+            f"{len(corrected.disputed):,} disputed, {corrected.waiting:,} wait for the next phq build"
+        )
+    if corrected.disputed:
+        typer.echo(
+            f"corrections that do not agree, for a lead to settle: {', '.join(corrected.disputed[:10])}"
         )
     if corrected.can_be_saved:
         typer.echo(f"{corrected.can_be_saved:,} rejected portraits could be saved by a corrected label")

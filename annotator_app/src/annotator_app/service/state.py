@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from annotator_app.service import models
+from annotator_app.service.applying import Applying
 from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
 from phq_data.config import ConfigError, ScreenConfig
@@ -48,6 +49,7 @@ class State:
         corrections.recover(self.workspace, self.store)
         self.images = PortraitImages(self.workspace, self.store)
         self.corrector = Corrector(self.workspace, self.store)
+        self.applying = Applying(self.workspace.url, settings.apply_seconds, self._applied)
         self.image_threads = CapacityLimiter(6)
         self.tries = Tries()
         self.screen = _screen(self.workspace)
@@ -74,6 +76,7 @@ class State:
     def stop(self) -> None:
         """Write what is left and close everything."""
         self._stopping.set()
+        self.applying.stop()
         if self._writer.is_alive():
             self._writer.join(timeout=30)
         self.images.close()
@@ -127,8 +130,14 @@ class State:
     def _publish_corrections(self) -> None:
         try:
             corrections.synchronise(self.workspace, self.store)
+            self.applying.wait()
         except (WorkspaceError, StoreError) as error:  # tried again with the decisions
             log.warning("corrections are safe in the store but not yet in the workspace's tables: %s", error)
+
+    def _applied(self) -> None:
+        """Show the portraits that corrected labels gave."""
+        self._following.acquire()
+        self._follow()  # which releases it
 
     def _publish_on(self) -> None:
         while not self._stopping.wait(self.settings.publish_seconds):

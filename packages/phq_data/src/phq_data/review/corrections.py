@@ -155,7 +155,7 @@ class Overview:
     made: int  # corrections in the log
     undone: int  # of them
     holding: int  # people whose label a correction holds for
-    disputed: int  # people whose corrections do not agree
+    disputed: tuple[str, ...]  # portraits of people whose corrections do not agree
     waiting: int  # people for whom the next build changes something
     can_be_saved: int  # portraits that were rejected for their label alone: what a dataset would gain
     by_reviewer: Mapping[str, int]
@@ -175,11 +175,18 @@ def overview(workspace: Workspace, store: Store) -> Overview:
         made=len(made),
         undone=len(log) - len(made),
         holding=len(holding),
-        disputed=sum(one.state == "disputed" for one in found.values()),
+        disputed=tuple(_portraits_of(store, [key for key, one in found.items() if one.state == "disputed"])),
         waiting=sum(holding.get(key) != taken.get(key) for key in {*holding, *taken}),
         can_be_saved=int(can_be_saved),
         by_reviewer=dict(Counter(one.reviewer for one in made).most_common()),
     )
+
+
+def _portraits_of(store: Store, persons: Iterable[str]) -> Iterator[str]:
+    with store.database.read() as connection:
+        for chunk in chunks(persons):
+            statement = sa.select(ITEMS.c.portrait_id).where(ITEMS.c.active == 1)
+            yield from connection.execute(statement.where(ITEMS.c.person_id.in_(chunk))).scalars()
 
 
 def synchronise(workspace: Workspace, store: Store) -> int:

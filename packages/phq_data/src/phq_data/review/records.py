@@ -181,6 +181,7 @@ class ItemFacts:
     reasons: tuple[str, ...]  # of the screening, when it rejected
     numbers: dict[str, float | None]  # evidence by name; null = not measured
     photo: PhotoFacts
+    corrected_from: str | None = None  # portrait whose label a person corrected to this one
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads."""
