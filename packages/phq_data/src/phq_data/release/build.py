@@ -61,6 +61,7 @@ class ReleaseOptions:
     parent: str = ""  # version; "" = the highest one there
     repack: bool = False  # pack all rows anew instead of keeping the parent's shards
     keep_duplicates: bool = False
+    only_permitted: bool = False  # leave out what the rights gate refuses
     permissions: tuple[Permission, ...] = ()
     creator: str = "the people who ran phq release build"
     url: str = ""  # where the release will be published
@@ -123,6 +124,7 @@ def build(
             permissions=options.permissions,
             duplicate_distance=config.dedup.max_distance,
             keep_duplicates=options.keep_duplicates,
+            only_permitted=options.only_permitted,
         )
         _check_selection(selection, options)
         before = _before(parent)
