@@ -18,7 +18,7 @@ from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
 from phq_data.config import ConfigError, ScreenConfig
 from phq_data.pipeline.engine import load_config
-from phq_data.review import corrections, decisions, items
+from phq_data.review import corrections, decisions, integrity, items
 from phq_data.review.correcting import Corrector
 from phq_data.review.corrections import NewCorrection
 from phq_data.review.database import StoreError
@@ -42,10 +42,13 @@ class State:
         self.workspace = Workspace.open(settings.workspace)
         self.store = Store.open(self.workspace, settings.database)
         self.queue = Queue(self.store)
+        integrity.ensure(self.store, self.workspace)
         items.sync(self.store, self.workspace)
         recovered = decisions.recover(self.workspace, self.store)
         if recovered:
-            log.warning("the database was empty: %d decisions of tables/decisions are taken over", recovered)
+            log.warning(
+                "the database lacked %d decisions of tables/decisions: they are taken over", recovered
+            )
         corrections.recover(self.workspace, self.store)
         self.images = PortraitImages(self.workspace, self.store)
         self.corrector = Corrector(self.workspace, self.store)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from phq_data.review import rules, workspace_items
+from phq_data.review.digests import is_sound, row_digest
 from phq_data.review.records import Item
 from phq_data.review.store import Store, chunks, now_ms, read_policy, refresh_items, standing_of
 from phq_data.review.tables import ITEMS, LEASES, PARTS, REPLACED
@@ -136,13 +138,21 @@ def _update(connection: sa.Connection, known: Sequence[Item]) -> None:
     if not known:
         return
     # A correction that waited is applied, or its portrait is asked about again.
-    rows = [{"key": item.portrait_id, **item.to_row(), "corrected": 0} for item in known]
+    rows = [
+        {"key": item.portrait_id, "digest": row_digest(ITEMS, item.to_row()), **item.to_row(), "corrected": 0}
+        for item in known
+    ]
     statement = (
         sa.update(ITEMS)
         .where(ITEMS.c.portrait_id == sa.bindparam("key"))
         .values({name: sa.bindparam(name) for name in rows[0] if name not in ("key", "portrait_id")})
     )
     connection.execute(statement, rows)
+
+
+def _resealed(row: sa.RowMapping, **changes: Any) -> str:
+    """The digest of a changed row; none for one that is damaged, so that it stays known."""
+    return row_digest(ITEMS, {**row, **changes}) if is_sound(ITEMS, row) else ""
 
 
 def _retire(connection: sa.Connection, lost: Mapping[str, str], fresh: Iterable[Item]) -> None:
@@ -152,7 +162,14 @@ def _retire(connection: sa.Connection, lost: Mapping[str, str], fresh: Iterable[
     standing = standing_of(connection, lost)
     now = now_ms()
     for chunk in chunks(lost):
-        connection.execute(sa.update(ITEMS).where(ITEMS.c.portrait_id.in_(chunk)).values(active=0))
+        rows = connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))).mappings()
+        retired = [{"key": row["portrait_id"], "digest": _resealed(row, active=0)} for row in rows]
+        connection.execute(
+            sa.update(ITEMS)
+            .where(ITEMS.c.portrait_id == sa.bindparam("key"))
+            .values(active=0, digest=sa.bindparam("digest")),
+            retired,
+        )
         connection.execute(sa.delete(LEASES).where(LEASES.c.portrait_id.in_(chunk)))
     connection.execute(
         sa.insert(REPLACED),
