@@ -16,7 +16,7 @@ STATES = ("accepted", "rejected", "disputed", "undecided")
 COLORS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
 POOLS = {
     None: "all", "kept": "kept by the screening", "screened_out": "rejected by the screening",
-    "duplicates": "near-duplicates",
+    "can_be_saved": "can be saved: only the label is doubted", "duplicates": "near-duplicates",
 }  # fmt: skip
 """What the screening made of a portrait, in words."""
 _SIGNS = {"accepted": "✓", "rejected": "×", "disputed": "?", "undecided": ""}

@@ -24,7 +24,7 @@ def images(portrait_id: str, rig_version: str) -> models.Images:
 
 def item(found: Evidence, rig_version: str) -> models.Item:
     """A portrait for the page."""
-    return models.Item(**vars(found), images=images(found.portrait_id, rig_version))
+    return models.Item(**vars(found), images=images(found.portrait_id, rig_version), rig_version=rig_version)
 
 
 def log_row(entry: HistoryEntry) -> models.LogRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
@@ -15,12 +15,12 @@ from annotator_app.service.state import State
 from phq_data.review import agreement, gallery, items, reviewers, rules, triage
 from phq_data.review.consensus import ReviewError
 from phq_data.review.gallery import GalleryItem
+from phq_data.review.records import POOLS
 from phq_data.review.reviewers import Reviewer
 from phq_data.review.store import NewDecision, now_ms
 
 router = APIRouter()
 _DAYS = 60 * 86_400_000
-_POOLS: tuple[models.Pool, ...] = ("kept", "screened_out", "duplicates")
 _MOST_SOURCES = 500
 
 
@@ -52,7 +52,7 @@ def stats(request: Request, reviewer: AnyReviewer) -> models_team.Stats:
         reviewers=[models_team.Throughput(**{**vars(one), "last": moment(one.last)}) for one in team],
         reasons=agreement.reject_reasons(state.store),
         days=agreement.days(state.store, now_ms() - _DAYS),
-        pools={_POOLS[key]: one.total for key, one in pools.items()},
+        pools={POOLS[key]: one.total for key, one in pools.items()},
     )
 
 
@@ -89,7 +89,7 @@ def browse(
     held = State.of(request)
     rows, total = gallery.page(
         held.store, state=state, source=source, yaw_bin=yaw_bin, offset=offset, limit=limit,
-        pool=None if pool is None else _POOLS.index(pool),
+        pool=None if pool is None else POOLS.index(pool),
     )  # fmt: skip
     return models.Gallery(items=_tiles(held, rows, reviewer), total=total)
 
@@ -200,7 +200,7 @@ def _tiles(state: State, rows: Sequence[GalleryItem], reviewer: Reviewer) -> lis
             models.Tile(
                 portrait_id=row.portrait_id, thumb=urls.thumb, overlay=urls.overlay,
                 crop=urls.crop, state=row.state, source=row.source, yaw_bin=row.yaw_bin,
-                error_probability=row.error_probability, pool=_POOLS[row.pool], votes=votes,
+                error_probability=row.error_probability, pool=cast(models.Pool, POOLS[row.pool]), votes=votes,
             )
         )  # fmt: skip
     return found

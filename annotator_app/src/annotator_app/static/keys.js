@@ -13,6 +13,7 @@ export const KEYS = [
   { group: "Decide", action: "reject", keys: ["KeyX", "ArrowLeft"], text: "Reject, then a key for the reason" },
   { group: "Decide", action: "skip", keys: ["KeyS", "ArrowDown"], text: "Skip; the portrait comes again later" },
   { group: "Decide", action: "flag", keys: ["KeyF", "shift+KeyF"], text: "Flag for discussion, with a note" },
+  { group: "Decide", action: "correct", keys: ["KeyC"], text: "Correct the label" },
   { group: "Decide", action: "undo", keys: ["KeyU", "Backspace", "ctrl+KeyZ"], text: "Undo, repeatedly" },
   { group: "Look", action: "peek", keys: ["Space"], text: "Hide the mesh while held" },
   { group: "Look", action: "toggleOverlay", keys: ["KeyO"], text: "Mesh on or off" },

@@ -5,8 +5,8 @@ const SETTLED = 180; // milliseconds
 const LATEST = 12;
 const NEAR = 0.8; // of the limit
 const LEAST = 3; // measurements that are always in view
-const SIGNS = { accept: "✓", reject: "×", flag: "!" };
-const PAST = { accept: "accepted", reject: "rejected", flag: "flagged" };
+const SIGNS = { accept: "✓", reject: "×", flag: "!", correct: "↻" };
+const PAST = { accept: "accepted", reject: "rejected", flag: "flagged", correct: "corrected" };
 
 export class Panels {
   #timer = null;

@@ -2,7 +2,7 @@
 
 const ORDERS = { error_probability: "by error probability", source: "by source", yaw: "by yaw", random: "random" };
 const VIEWS = { crop: "", photo: "Original photo", mask: "Mask" };
-const PAST = { accept: "you accepted it", reject: "you rejected it", flag: "you flagged it" };
+const PAST = { accept: "you accepted it", reject: "you rejected it", flag: "you flagged it", correct: "you corrected it" };
 
 export class Status {
   #toastTimer = null;

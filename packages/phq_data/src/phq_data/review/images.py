@@ -93,7 +93,7 @@ class PortraitImages:
         self._workspace = workspace
         self._store = store
         self._rig: PortraitRig | None = None
-        self.rig_version = ""
+        self.rig_version, self.rig_file = "", b""  # the file whole: 300 kB
         self.reload()
         self._rows: _Recent[_Portrait] = _Recent(_ROWS_KEPT)
         self._made: _Recent[ServedImage] = _Recent(_MADE_KEPT)
@@ -107,6 +107,7 @@ class PortraitImages:
         self._rig = load_rig(self._workspace)
         key = "rig.safetensors"
         data = self._workspace.read_bytes(key) if self._workspace.exists(key) else b""
+        self.rig_file = data
         self.rig_version = hashlib.sha256(data + f"{OVERLAY_SIDE} {_EDGE_ALPHA}".encode()).hexdigest()[:12]
 
     def get(self, portrait_id: str, kind: Kind) -> ServedImage:
