@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from phq_data.review import rules, sealed_log
 from phq_data.review.consensus import ADJUDICATION, VERDICTS, ConsensusRule, settle
 from phq_data.review.database import Database, StoreError
-from phq_data.review.sealed_log import sound
 from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry, Standing
+from phq_data.review.sealed_log import sound
 from phq_data.review.tables import DECISIONS, ITEMS, LEASES, SETTINGS, STANDINGS
 from phq_data.workspace import Workspace
 

@@ -20,8 +20,8 @@ _SCREENED_OUT, _CAN_BE_SAVED = 1, 3
 _LABEL_REASONS = {"off_shoulders", "off_keypoints", "uncertain"}
 _BATCH = 5000
 _SEALED = (
-    "portrait_id photo_id person_id part row active pool source uri yaw_bin yaw error_probability overlap_draw "
-    "facts"
+    "portrait_id photo_id person_id part row active pool source uri yaw_bin yaw error_probability "
+    "overlap_draw facts"
 )
 """The fields that the digest of an item covers."""
 
