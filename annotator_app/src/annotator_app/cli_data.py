@@ -125,9 +125,10 @@ def status(
     json_out: Annotated[bool, JSON_OUT] = False,
 ) -> None:
     """Progress by yaw bin, throughput of the reviewers, agreement, verdicts on gold items."""
-    from phq_data.review import agreement, corrections, items, rules
+    from phq_data.review import agreement, corrections, integrity, items, rules
 
     with _opened(workspace, database) as (place, store):
+        integrity.ensure(store, place)
         items.sync(store, place)
         bins = agreement.progress(store)
         team = agreement.throughput(store)

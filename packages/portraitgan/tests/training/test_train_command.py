@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import release as bench
+from phq_data.release.build import ReleaseOptions, build
+from phq_data.release.splits import SplitShares
+from phq_data.rig import PortraitRig
+from phq_data.workspace import Workspace
 from portraitgan.checkpoints import checkpoint
 from portraitgan.commands.main import main
 from portraitgan.data.dataset import PortraitData
@@ -190,6 +196,26 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(
     assert process.returncode == 130, rest
     assert "writing a checkpoint" in rest and "the same command continues" in rest
     assert checkpoint.load(checkpoint.latest(run)).state.images < 64
+
+
+def test_sheets_show_portraits_that_are_not_trained_on(
+    small: TrainConfig, data: PortraitData, tmp_path: Path, make_bust: Callable[..., PortraitRig]
+) -> None:
+    bench.make_workspace(tmp_path / "workspace", 24, 32)
+    workspace = Workspace.open(tmp_path / "workspace")
+    workspace.write_bytes("rig.safetensors", make_bust(16, 12).to_bytes())
+    options = ReleaseOptions(unreviewed=True, created="2026-01-01", shares=SplitShares(0.6, 0.4, 0.0))
+    build(workspace, tmp_path / "releases", "1.0.0", options)
+    split = PortraitData.open(tmp_path / "releases" / "1.0.0", data.resolution)
+    held_out = split.held_out()
+    assert held_out is not None and held_out.split == "validation"
+    trained = set(split.portrait_ids(range(split.portraits)))
+    assert held_out.portraits > 1 and not trained & set(held_out.portrait_ids(range(len(held_out))))
+    scene = snapshots.make_scene(small, split, ALONE.device)
+    cameras = held_out.labels(range(len(held_out)))[0]
+    assert scene.held_out and all((cameras == camera).all(dim=1).any() for camera in scene.real_cameras)
+    whole = PortraitData.open(tmp_path / "releases" / "1.0.0", data.resolution, split="all")
+    assert whole.held_out() is None and not snapshots.make_scene(small, whole, ALONE.device).held_out
 
 
 def test_sheets_show_twins_and_bodies(small: TrainConfig, data: PortraitData, tmp_path: Path) -> None:

@@ -172,6 +172,21 @@ class PortraitData:
         key = CacheKey(self.checksum, self._labels.split, self.resolution, len(self._labels.usable))
         return key.bytes
 
+    def held_out(self) -> PortraitData | None:
+        """Portraits of the release that are not of this split: of `validation`, else of `test`, not mirrored.
+
+        None where there are none that can be used; what is wrong with them does not concern this split.
+        """
+        for split in ("validation", "test"):
+            if split == self.split or self.split == "all" or not self.release.manifest.counts().get(split):
+                continue
+            try:
+                labels = read_labels(self.release, split, self.resolution)
+            except (DataError, ReleaseError):
+                continue
+            return PortraitData(self.release, self.resolution, labels, mirror=False, cache=None, rig=self.rig)
+        return None
+
     def portrait_ids(self, indices: Indices) -> list[str]:
         """The portraits' ids in the release; a mirrored portrait has that of its original."""
         rows, _ = self._find(indices)

@@ -2,7 +2,8 @@
 
 Each row shows a portrait and, right of it, its mirrored twin (same latent, mirrored camera): image, raw
 image, mask, depth, and the body in the predicted pose over the image. Below are real portraits: image,
-mask, the body in the pose of the label, and in the pose that the discriminator predicts. Latents are
+mask, the body in the pose of the label, and in the pose that the discriminator predicts; they are of a split
+that is not trained on, where the release has one. Latents are
 conditioned on the front camera and the neutral pose (spec section 7), as inference does it.
 """
 
@@ -52,6 +53,7 @@ class Scene:
     real_cameras: Tensor  # [N, 25]
     real_poses: Tensor  # [N, 6] of the labels
     rig: PortraitRig | None
+    held_out: bool  # the real portraits are not trained on
 
 
 def make_scene(config: TrainConfig, data: PortraitData, device: torch.device) -> Scene:
@@ -59,13 +61,15 @@ def make_scene(config: TrainConfig, data: PortraitData, device: torch.device) ->
     count = config.output.snapshot_portraits
     numbers = rng.numpy_random(config.seed, "sheet")
     cameras, poses = data.draw_labels(count, numbers)
-    batch = data.batch(numbers.integers(0, len(data), count)).to(device)
+    shown = data.held_out() or data
+    batch = shown.batch(numbers.integers(0, len(shown), count)).to(device)
     random = rng.torch_random(torch.device("cpu"), config.seed, "sheet")
     z = torch.randn(count, config.model.generator.z_dim, generator=random)
     image = batch.images.float() / 127.5 - 1
     return Scene(
         z.to(device), cameras.to(device), poses.to(device),
         Portraits(image, image, batch.masks.float() / 255), batch.cameras, batch.poses, data.rig,
+        shown is not data,
     )  # fmt: skip
 
 
@@ -85,9 +89,10 @@ def write(run: Path, scene: Scene, networks: Networks, state: ScheduleState, ima
     ]
     theirs = _real(discriminator, scene, resolution, size)
     titles = ["image", "raw", "mask", "depth", "predicted pose"]
+    real = "held out" if scene.held_out else "real"
     parts = [
         _titled(sheet(ours), [*titles, *(f"twin: {title}" for title in titles)], size),
-        _titled(sheet(theirs), ["real", "mask", "label's pose", "predicted pose"] * 2, size),
+        _titled(sheet(theirs), [real, "mask", "label's pose", "predicted pose"] * 2, size),
     ]
     width = max(part.shape[1] for part in parts)
     padded = [
