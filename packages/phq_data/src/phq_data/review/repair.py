@@ -79,6 +79,7 @@ def repair(workspace: Workspace) -> list[str]:
     done: list[str] = []
     gold: dict[str, str] = {}
     corrected = 0
+    damaged: list[dict[str, Any]] = []  # corrections
     if any(not one.derived for one in found):
         old = Database.unread(place(workspace))
         try:
@@ -88,7 +89,7 @@ def repair(workspace: Workspace) -> list[str]:
                 done = _replaced(old.file, workspace, read, entries) if old.file else _cleared(old, read)
         finally:
             old.close()
-        gold = read.gold
+        gold, damaged = read.gold, read.damaged[CORRECTIONS.name]
         done += _lost(read, published)
     store = Store.open(workspace)
     try:
@@ -97,12 +98,18 @@ def repair(workspace: Workspace) -> list[str]:
         count = store.merge(map(LogEntry.from_decision, published))
         with contextlib.suppress(WorkspaceError):  # its parts may be damaged too: `corrections.mend` is next
             corrected = corrections.recover(workspace, store)
+        there = {(one.time, one.person_id) for one in corrections.entries(store)}
     finally:
         store.close()
     if count:
         done.append(f"{count} decisions came back from tables/decisions")
     if corrected:
         done.append(f"{corrected} corrections came back from tables/corrections")
+    done += [
+        f"lost, correct it again: {one['correction_id']}, portrait {one['portrait_id']}, by {one['reviewer']}"
+        for one in damaged
+        if (one["time"], one["person_id"]) not in there
+    ]
     return done or [f"made anew in the review's database: {'; '.join(one.problem for one in found)}"]
 
 
