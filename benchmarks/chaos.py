@@ -137,7 +137,8 @@ def _review_flips(scene: kills.Scene, found: Found, _: int, flips: int, draw: ra
     from phq_data.review import repair
     from phq_data.workspace import Workspace
 
-    right = kills.review_rows(scene.reviewed)
+    whole = scene.reviewed
+    right = kills.review_rows(scene.live)  # opening `whole` would put its journal away
 
     def read(copy: Path) -> bool:
         workspace = Workspace.open(str(copy))
@@ -150,7 +151,7 @@ def _review_flips(scene: kills.Scene, found: Found, _: int, flips: int, draw: ra
         return kills.review_rows(copy) == right
 
     for kind in ("review.sqlite", "review.sqlite-wal"):
-        _flip_all("review", scene.reviewed, read, scene.scratch, found, flips, draw, f"review/{kind}")
+        _flip_all("review", whole, read, scene.scratch, found, flips, draw, f"review/{kind}")
 
 
 def _release_flips(scene: kills.Scene, found: Found, _: int, flips: int, draw: random.Random) -> None:

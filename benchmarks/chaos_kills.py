@@ -63,13 +63,18 @@ class Scene:
         """How long a build takes under each runner; filled by the first whole one."""
         return {}
 
+    @property
+    def live(self) -> Path:
+        """What `reviewed` is a copy of, closed in peace."""
+        return self.folder / "live"
+
     @functools.cached_property
     def reviewed(self) -> Path:
         """A copy of `workspace` with decisions: most in its tables, the last ones in the journal alone."""
         from phq_data.review import decisions, items, reviewers
         from phq_data.review.store import NewDecision, Store
 
-        live = self.folder / "live"
+        live = self.live
         shutil.copytree(self.workspace, live)
         workspace = Workspace.open(str(live))
         store = Store.open(workspace)

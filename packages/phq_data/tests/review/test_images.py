@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +114,22 @@ def test_a_photo_that_changed_on_disk_is_not_shown(made):
     made.workspace.write_bytes(key, made.workspace.read_bytes(other))
     with pytest.raises(NoImageError, match="has changed since the build"):
         made.images.get(row["portrait_id"], "photo")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-40] + b"?" + data[-39:], lambda _: b"", lambda d: d[:-32]]
+)
+def test_a_damaged_image_of_the_cache_is_made_again(made, change):
+    portrait = made.portraits[0]["portrait_id"]
+    right = {kind: made.images.get(portrait, kind).data for kind in ("thumb", "overlay")}
+    folder = Path(made.workspace.path("review/cache"))
+    kept = sorted(folder.rglob("*.webp"))
+    assert len(kept) >= 2
+    for file in kept:
+        file.write_bytes(change(file.read_bytes()))
+    later = PortraitImages(made.workspace, made.store)
+    assert {kind: later.get(portrait, kind).data for kind in right} == right
+    later.close()
 
 
 def test_a_full_disk_does_not_keep_images_from_being_shown(made, monkeypatch):

@@ -1,6 +1,7 @@
 """Damage in the live store: found when the store is used, and mended by `phq workspace verify --repair`."""
 
 import hashlib
+import json
 import random
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import sqlalchemy as sa
 
 from phq_data.errors import PhqError
 from phq_data.pipeline.integrity import Fault
-from phq_data.review import decisions, exchange, integrity, items, repair, reviewers
+from phq_data.review import corrections, decisions, exchange, integrity, items, repair, reviewers
 from phq_data.review.consensus import ReviewError
 from phq_data.review.database import DamagedStoreError, Database
 from phq_data.review.digests import digest_of, row_digest
+from phq_data.review.records import CorrectionEntry
 from phq_data.review.rules import Policy
 from phq_data.review.store import Store
 from phq_data.review.tables import DECISIONS, ITEMS, METADATA
@@ -101,6 +103,33 @@ def test_any_changed_field_of_a_decision_is_refused(voted, column, tmp_path):
     with pytest.raises(PhqError, match="not what was saved"):
         next(voted.entries(after=2))
     assert [one.table for one in integrity.check(voted)] == ["decisions"]
+
+
+def test_a_changed_correction_is_refused_restored_or_named(made):
+    def correct(number):
+        label = json.dumps({"camera": [0.5] * 25, "pose": [0.0] * 6, "window": [0.0, 0.0, float(number)]})
+        return CorrectionEntry(
+            f"C{number}", "correct", made.ids[number], "f" * 64, f"p{number}", label, label, None, None,
+            "rosa", 10 + number, 10, 10, 1.0, "page",
+        )  # fmt: skip
+
+    corrections.merge(made.store, [correct(1), correct(2)])
+    corrections.synchronise(made.workspace, made.store)
+    corrections.merge(made.store, [correct(3)])
+    assert repair.faults(made.workspace) == []
+    for number, column in ((1, "to_label"), (3, "reviewer")):
+        damage(made.store, f"UPDATE corrections SET {column} = 'x' WHERE seq = {number}")
+    with pytest.raises(DamagedStoreError, match="in its table corrections is not what was written"):
+        list(corrections.entries(made.store))
+    assert kinds(made.workspace) == [("review", "corrections")]
+    made.store.close()
+    done = repair.repair(made.workspace)
+    assert "1 corrections came back from tables/corrections" in done
+    assert ["C3" in line for line in done if line.startswith("lost")] == [True]
+    assert repair.faults(made.workspace) == []
+    made.store = Store.open(made.workspace)
+    assert {one.correction_id for one in corrections.entries(made.store)} == {"C1", "C2"}
+    assert len(list(made.store.entries())) == 4
 
 
 def test_a_decision_that_is_gone_is_missed(tmp_path):

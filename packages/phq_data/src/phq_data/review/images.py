@@ -47,6 +47,7 @@ OVERLAY_SIDE = 384  # the page enlarges it: a mesh has no finer detail, and draw
 _EDGE_ALPHA = 110
 Value = TypeVar("Value")
 _CACHE = "review/cache"
+_DIGEST = hashlib.sha256().digest_size
 _TYPES = {"PNG": "image/png", "WebP": "image/webp", "JPEG": "image/jpeg"}
 _ROWS_KEPT = 256  # portraits whose bytes stay in memory, some 300 kB each
 _MADE_KEPT = 2048  # overlays and thumbnails, some 10 kB each
@@ -164,16 +165,24 @@ class PortraitImages:
         if kind == "photo":  # people in one photo share it
             name = f"{place.photo_id}-photo"
         key = f"{_CACHE}/{name[:2]}/{name}.webp"
-        if self._workspace.exists(key):
-            image = ServedImage(self._workspace.read_bytes(key), "image/webp")
-        else:
-            image = ServedImage(self._make(portrait_id, kind, place), "image/webp")
+        data = self._kept(key)
+        if data is None:
+            data = self._make(portrait_id, kind, place)
             # On a full or read-only disk the image is made again next time; nothing else is lost.
             with contextlib.suppress(WorkspaceError):
-                self._workspace.write_bytes(key, image.data)
+                self._workspace.write_bytes(key, data + hashlib.sha256(data).digest())
+        image = ServedImage(data, "image/webp")
         if kind not in ("photo", "original"):  # too large to be kept in memory
             self._made.put(name, image)
         return image
+
+    def _kept(self, key: str) -> bytes | None:
+        """An image of the cache, if it is there and what was written: its SHA-256 follows it in the file."""
+        if not self._workspace.exists(key):
+            return None
+        found = self._workspace.read_bytes(key)
+        data, digest = found[:-_DIGEST], found[-_DIGEST:]
+        return data if hashlib.sha256(data).digest() == digest else None
 
     def _make(self, portrait_id: str, kind: Kind, place: _Place) -> bytes:
         if kind == "photo":

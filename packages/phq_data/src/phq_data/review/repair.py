@@ -79,15 +79,17 @@ def repair(workspace: Workspace) -> list[str]:
     done: list[str] = []
     gold: dict[str, str] = {}
     corrected = 0
+    damaged: list[dict[str, Any]] = []  # corrections
     if any(not one.derived for one in found):
         old = Database.unread(place(workspace))
         try:
-            read = _all_of(old)
-            entries = _agreeing(read, published)
-            done = _replaced(old, workspace, read, entries) if old.file else _cleared(old, read)
+            with _alone(old):
+                read = _all_of(old)
+                entries = _agreeing(read, published)
+                done = _replaced(old.file, workspace, read, entries) if old.file else _cleared(old, read)
         finally:
             old.close()
-        gold = read.gold
+        gold, damaged = read.gold, read.damaged[CORRECTIONS.name]
         done += _lost(read, published)
     store = Store.open(workspace)
     try:
@@ -96,28 +98,31 @@ def repair(workspace: Workspace) -> list[str]:
         count = store.merge(map(LogEntry.from_decision, published))
         with contextlib.suppress(WorkspaceError):  # its parts may be damaged too: `corrections.mend` is next
             corrected = corrections.recover(workspace, store)
+        there = {(one.time, one.person_id) for one in corrections.entries(store)}
     finally:
         store.close()
     if count:
         done.append(f"{count} decisions came back from tables/decisions")
     if corrected:
         done.append(f"{corrected} corrections came back from tables/corrections")
+    done += [
+        f"lost, correct it again: {one['correction_id']}, portrait {one['portrait_id']}, by {one['reviewer']}"
+        for one in damaged
+        if (one["time"], one["person_id"]) not in there
+    ]
     return done or [f"made anew in the review's database: {'; '.join(one.problem for one in found)}"]
 
 
-def _replaced(old: Database, workspace: Workspace, read: _Read, entries: Sequence[LogEntry]) -> list[str]:
+def _replaced(path: Path, workspace: Workspace, read: _Read, entries: Sequence[LogEntry]) -> list[str]:
     """Write a SQLite file anew."""
-    path = old.file
-    assert path is not None
     fresh = path.with_name(f"{TEMPORARY}{path.name}")
-    with _alone(old):
-        # Should the power go between the renames, nothing is lost: the tables have it.
-        with contextlib.suppress(WorkspaceError):  # its parts may be damaged too: `decisions.mend` is next
-            decisions.append(workspace, [one.to_decision() for one in entries])
-        fresh.unlink(missing_ok=True)
-        _write(fresh, entries, read)
-        kept = _moved_away(path)
-        fresh.replace(path)
+    # Should the power go between the renames, nothing is lost: the tables have it.
+    with contextlib.suppress(WorkspaceError):  # its parts may be damaged too: `decisions.mend` is next
+        decisions.append(workspace, [one.to_decision() for one in entries])
+    fresh.unlink(missing_ok=True)
+    _write(fresh, entries, read)
+    kept = _moved_away(path)
+    fresh.replace(path)
     return [
         f"the review's database was written anew with {len(entries)} decisions; the damaged one is {kept}",
         *_left_out(read, "left out"),
@@ -176,7 +181,7 @@ def _lost(read: _Read, published: Sequence[Decision]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _alone(database: Database) -> Iterator[None]:
-    """Nobody else writes meanwhile, as far as the damage lets us say so."""
+    """Nobody else writes to a SQLite file meanwhile, as far as its damage lets us say so."""
     with contextlib.ExitStack() as stack:
         try:
             connection = stack.enter_context(database.engine.connect())
