@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import LAPTOP, PHONE, chromium, until, wait_ready, wait_saved
+from browser import LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
 from benchmarks.review_fixtures import make_workspace
@@ -316,3 +316,37 @@ def test_buttons_are_large_enough_for_fingers_and_nothing_is_cut_off(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 683, "height": 384})  # a laptop at 200 %
     until(page, "document.querySelector('.correct-plane').clientHeight >= 399")
+
+
+def test_the_loop_draws_sharp_meshes_as_fill_outline_and_wire(page):
+    wait_ready(page)
+    sharp = """() => {
+      const mesh = document.querySelector("#stage canvas.mesh");
+      return mesh !== null && Math.abs(mesh.width - mesh.clientWidth * devicePixelRatio) < 8;
+    }"""
+    until(page, sharp)
+    for mode in ("outline", "wire", "fill"):
+        page.keyboard.press("KeyL")
+        until(page, "mode => document.querySelector('#stage canvas.mesh').classList.contains(mode)", mode)
+    page.keyboard.press("z")  # closer: drawn again in more pixels
+    until(page, "document.querySelector('#stage canvas.mesh').width > 1000")
+    page.keyboard.press("KeyL")
+    decide(page, "s")
+    until(page, "document.querySelector('#stage canvas.mesh').classList.contains('outline')")
+
+
+def test_without_webgl_the_loop_shows_the_services_meshes_and_c_says_why(browser, service):
+    context = browser.new_context(viewport=LAPTOP)
+    context.add_init_script(
+        "for (const kind of [HTMLCanvasElement, OffscreenCanvas]) {"
+        " const own = kind.prototype.getContext;"
+        " kind.prototype.getContext = function (name, ...more) {"
+        "  return name.startsWith('webgl') ? null : own.call(this, name, ...more); }; }"
+    )
+    page = context.new_page()
+    page.goto(service.url)
+    wait_ready(page)
+    until(page, "document.querySelector('#stage img.mesh')?.naturalWidth === 384")
+    page.keyboard.press("c")
+    until(page, "document.getElementById('toast').textContent.includes('no WebGL')")
+    context.close()

@@ -288,6 +288,10 @@ class Loop {
     this.stage.setOverlay(!this.stage.overlay);
   }
 
+  meshMode() {
+    this.stage.nextMesh();
+  }
+
   fainter() {
     this.stage.setOpacity(this.stage.opacity - 0.1);
   }
