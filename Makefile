@@ -27,7 +27,7 @@ PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 .PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
     bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
-    learn learn-gpu
+    learn learn-gpu learn-study
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -131,11 +131,14 @@ bench-gpu: setup ## Eight minutes on a GPU: tests, sync check, iterations, train
 bench-loader: setup ## Portraits a second and core from a release, against zips of PNGs (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.loader
 
-learn: setup ## Train on rendered people of known truth and measure what was learned (JSON=1 for one JSON line)
+learn: setup ## Train three arms on rendered people of known truth, judge them on held-out ones (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.learn --folder learn-out
 
+learn-study: setup ## All arms of make learn, two kinds of errors, three seeds, in resumable pieces (DEVICE=cuda)
+	$(RUN)/python -m benchmarks.learn_study --folder learn-study-out --device $(or $(DEVICE),cpu)
+
 learn-gpu: setup ## The same with a larger model on one GPU; are learned poses better than the labels?
-	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000
+	$(RUN)/python -m benchmarks.learn --folder learn-gpu-out --device cuda --processes 1 --kimg 120 --portraits 6000 --arms self-learned
 
 schema-page: setup-demo ## Write docs/schema.md, the reference of tables and columns, from schema.py
 	$(RUN)/python tools/schema_page.py
@@ -145,4 +148,4 @@ lock: ## Resolve the dependencies anew and save the lock
 	$(PYTHON) tools/lock.py save
 
 clean: ## Remove what the targets made
-	rm -rf .venv .venv-* .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out fuzz-out coverage-out .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out learn-study-out fuzz-out coverage-out .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -18,7 +18,6 @@ from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import (
-    PRESETS,
     CompatibilityConfig,
     ModelConfig,
     PosePredictorConfig,
@@ -30,12 +29,14 @@ from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Arrangement
 from portraitgan.networks.placing import place
 from portraitgan.networks.pose import mirrored_rows
+from portraitgan.presets import PRESETS
 from portraitgan.training import losses
+from portraitgan.training.generator_pass import Conditions, Schedule
 from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 
 PHASES = {"g_step": "Gmain", "d_step": "Dmain", "r1": "Dreg"}
 R1_INTERVAL = 16
-SCHEDULE = losses.Schedule(condition_swap=0.7)
+SCHEDULE = Schedule(condition_swap=0.7)
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def phases(checkout: Path, chosen: Sizes, device: torch.device) -> tuple[Side, S
     yaw = np.linspace(-2.5, 2.7, batch)
     camera = torch.from_numpy(labels.to_label(labels.from_angles(yaw, np.full(batch, 0.05)))).float()
     arrangement = Arrangement(batch, mirrored_rows(camera).to(device))
-    given = losses.Conditions(
+    given = Conditions(
         torch.randn(batch, config.generator.z_dim).to(device), camera.to(device),
         0.1 * torch.randn(batch, 6).to(device), arrangement,
     )  # fmt: skip
@@ -159,7 +160,11 @@ def phases(checkout: Path, chosen: Sizes, device: torch.device) -> tuple[Side, S
 
 
 def _ours(
-    make: GeneratorPhase, judge: DiscriminatorPhase, given: losses.Conditions, image: Tensor, mask: Tensor
+    make: GeneratorPhase,
+    judge: DiscriminatorPhase,
+    given: Conditions,
+    image: Tensor,
+    mask: Tensor,
 ) -> dict[str, Callable[[], None]]:
     side = make.config.generator.render.resolution
 

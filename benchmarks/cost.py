@@ -23,6 +23,7 @@ from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.config import DeformationConfig
 from portraitgan.training import losses
 from portraitgan.training.config import PRESETS, TrainConfig
+from portraitgan.training.generator_pass import Conditions, Schedule
 
 SHARE = 1 / 3
 """Of the data sheet's rate, which is assumed to be reached."""
@@ -69,10 +70,10 @@ def flops_an_image(config: TrainConfig, rays: int) -> float:
     model = replace(config.model, generator=network)
     generator, discriminator = make_generator(model), make_discriminator(model)
     camera = torch.from_numpy(labels.to_label(labels.from_angles(np.zeros(1), np.zeros(1))))
-    given = losses.Conditions(torch.randn(1, model.generator.z_dim), camera, torch.full((1, 6), 0.1))
+    given = Conditions(torch.randn(1, model.generator.z_dim), camera, torch.full((1, 6), 0.1))
     pixels = model.generator.image_resolution
     real = losses.prepare_real(torch.rand(1, 3, pixels, pixels), torch.ones(1, 1, pixels, pixels), rays, 0.0)
-    schedule = losses.Schedule(resolution=rays)
+    schedule = Schedule(resolution=rays)
 
     def generator_phase() -> None:
         discriminator.requires_grad_(False)
@@ -82,8 +83,8 @@ def flops_an_image(config: TrainConfig, rays: int) -> float:
 
     def discriminator_phase() -> None:
         fake = losses.discriminator_fake_loss(generator, discriminator, given, schedule, model.loss)
-        found, _, _ = losses.discriminator_real_loss(discriminator, real, camera)
-        (fake.total + found.mean()).backward()
+        found = losses.discriminator_real_loss(discriminator, real, camera, model.loss)
+        (fake.total + found.total).backward()
 
     def r1_phase() -> None:
         losses.r1_penalty(discriminator, real, camera, model.loss).penalty.mean().backward()

@@ -23,10 +23,10 @@ def networks(folder: Path) -> list[Target]:
     from portraitgan.checkpoints import checkpoint
     from portraitgan.checkpoints.convert import convert
     from portraitgan.checkpoints.weights import make_discriminator, make_generator, read_tensors
-    from portraitgan.config import tiny
     from portraitgan.inference.latents import Latent, load_latent, save_latent
     from portraitgan.metrics.faces import open_face_network
     from portraitgan.metrics.features import open_features
+    from portraitgan.presets import tiny
 
     networks = {}
     for name, make in (("generator", make_generator), ("discriminator", make_discriminator)):

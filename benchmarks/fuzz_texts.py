@@ -27,6 +27,7 @@ def texts() -> list[Target]:
     from phq_data.sources.web import settings as web_settings
     from phq_data.sources.web.robots import parse_tdmrep
     from portraitgan import config as model_config
+    from portraitgan import presets
     from portraitgan.inference.views import camera_from_text
     from portraitgan.training.config import PRESETS as TRAINING
     from portraitgan.training.config import TrainConfig
@@ -84,7 +85,7 @@ def texts() -> list[Target]:
             (b'contact = "a@b.example"\nrobots = true\nminimum_side = 300\n',),
             file_reader("s.toml", web),
         ),
-        Target("model config", (model_config.tiny().to_json().encode(),), model, json_or_bytes),
+        Target("model config", (presets.tiny().to_json().encode(),), model, json_or_bytes),
         Target("training config", (run.to_json().encode(),), training, json_or_bytes),
         Target("keypoints", as_json(points), file_reader("k.json", people), json_or_bytes),
         Target(

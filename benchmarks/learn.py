@@ -1,16 +1,15 @@
-"""Proof that training learns: rendered people of known truth, from noised labels to a model, measured."""
+"""Proof that training learns: rendered people of known truth, noised labels, several arms, one judge."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,20 +20,23 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import timing
-from benchmarks.synthetic import make_release
+from benchmarks.learn_arms import GANS, JUDGE, SUPERVISED, blind, run_of, train_all
+from benchmarks.synthetic import ERRORS, make_release
 from phq_data.camera import from_label
 from phq_data.process_pool import end_with_parent
+from phq_data.release.splits import SplitShares
 from phq_data.rendering.renderer import render_mesh
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.checkpoint import RIG_FILE, latest
 from portraitgan.config import PosePredictorConfig, RenderConfig, SynthesisConfig
-from portraitgan.config import tiny as tiny_model
+from portraitgan.data.balance import octant_of
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model, open_model
 from portraitgan.metrics import poses, quality
 from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Setting, drawn
 from portraitgan.metrics.statistics import frechet_distance
+from portraitgan.presets import tiny as tiny_model
 from portraitgan.training.config import (
     BatchConfig,
     EmaConfig,
@@ -54,6 +56,14 @@ BATCH = {"cpu": 8, "cuda": 32}
 POSES = 1000
 """Generated portraits whose poses are compared, at most: their mean is known to a quarter of a degree."""
 WHEN = ("start", "end")
+KIMG = 14.0
+ARMS = ("self-learned", "coarse")
+SHARES = SplitShares(0.8, 0.0, 0.2)
+TITLES = {
+    "labels": "labels", "blind": "labels shrunk, no image seen", SUPERVISED: "regression on the labels",
+    "coarse": "GAN on the labels' poses", "self-learned": "GAN, self-learned poses",
+    JUDGE: "judge (regression on the truth)",
+}  # fmt: skip
 FEATURES = "512 features of three fixed random convolutions (metrics/features.py: RandomConvolutions)"
 
 
@@ -124,58 +134,132 @@ def learn_gpu_config(kimg: float) -> TrainConfig:
     )  # fmt: skip
 
 
-def measure(
-    folder: Path,
-    kimg: float = 24.0,
-    portraits: int = 2000,
-    processes: int = 2,
-    samples: int = 2000,
-    device: str = "cpu",
-) -> tuple[str, dict[str, Any]]:
-    """(table, figures): draw a release, train on it, measure at the start and at the end.
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn, trained and judged."""
 
-    `device` cpu trains `learn_config`, cuda `learn_gpu_config`. Everything stays in `folder`; the same call
-    continues an interrupted one. Raises `SystemExit` where there is no such device.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
+    folder: Path  # where everything goes; the same plan continues what was interrupted
+    kimg: float = KIMG  # of each arm
+    portraits: int = 2000
+    processes: int = 2  # arms that are trained at once
+    samples: int = 2000  # generated portraits that are judged
+    device: str = "cpu"  # cpu trains `learn_config`, cuda `learn_gpu_config`
+    arms: Sequence[str] = ARMS  # of `GANS`
+    errors: str = "gaussian"  # of `ERRORS`
+    seed: int = 0  # of weights, batches and the errors of labels
+
+    @property
+    def config(self) -> TrainConfig:
+        """Of the self-learned arm."""
+        made = (learn_config if self.device == "cpu" else learn_gpu_config)(self.kimg)
+        return replace(made, seed=self.seed)
+
+    @property
+    def release(self) -> Path:
+        """Where the portraits are."""
+        return self.folder / "releases" / "1.0.0"
+
+
+def draw(plan: Plan) -> PortraitData:
+    """The training portraits, drawn if they are not there. Raises `SystemExit` without the plan's device."""
+    if plan.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here: `make learn` trains a small model on two CPU cores instead")
+    pixels = plan.config.model.generator.image_resolution
+    if not plan.release.exists():
+        shutil.rmtree(plan.folder / "workspace", ignore_errors=True)
+        print(f"drawing {plan.portraits} portraits of known truth, labels with noised poses", flush=True)
+        make_release(
+            plan.folder, plan.portraits, pixels, seed=plan.seed, coarse=ERRORS[plan.errors],
+            workers=os.cpu_count() or 1, shares=SHARES,
+        )  # fmt: skip
+    return PortraitData.open(plan.release, pixels)
+
+
+def train(plan: Plan, data: PortraitData, names: Sequence[str]) -> None:
+    """Train some of regressions and GANs to their end; nothing where they are there."""
+    _start(plan.folder, plan.config, data)
+    os.environ["OMP_NUM_THREADS"] = "1" if plan.device == "cpu" else str(os.cpu_count() or 1)
+    train_all(plan.folder, names, plan.release, plan.config, plan.device, plan.processes)
+
+
+def measure(plan: Plan) -> tuple[str, dict[str, Any]]:
+    """(table, figures): draw a release, train all arms on it, judge them on held-out portraits."""
     began = time.monotonic()
-    config = (learn_config if device == "cpu" else learn_gpu_config)(kimg)
-    pixels = config.model.generator.image_resolution
-    release = folder / "releases" / "1.0.0"
-    if not release.exists():
-        shutil.rmtree(folder / "workspace", ignore_errors=True)
-        print(f"drawing {portraits} portraits of known truth, with poses noised for their labels", flush=True)
-        make_release(folder, portraits, pixels, workers=os.cpu_count() or 1)
+    data = draw(plan)
     ready = time.monotonic()
-    run = folder / "run"
-    first = run / "start"
-    data = PortraitData.open(release, pixels)
-    if not first.exists():
-        alone = World(0, 1, torch.device("cpu"))
-        begin = open_run(run, config, data, alone, lambda _: None)
-        if begin.images:
-            raise TrainingError(f"{run} was started by something else: choose another --folder")
-        begin.save().rename(first)
-    threads = "1" if device == "cpu" else str(os.cpu_count() or 1)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-        "-m", "portraitgan", "train", "--data", str(release), "--out", str(run), "--device", device,
-    ]  # fmt: skip
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": threads})
+    train(plan, data, [JUDGE, SUPERVISED, *plan.arms])
     trained = time.monotonic()
-    kept = folder / "features"
-    ends = [_judge(path, run / RIG_FILE, data, samples, kept, device) for path in (first, latest(run))]
-    figures = {
-        **{_named(name, when): end[name] for name in ends[0] for when, end in zip(WHEN, ends, strict=True)},
-        "pose_error_labels_deg": ends[1]["pose_error_labels_deg"],
-        "pose_error_learned_deg": ends[1]["pose_error_learned_deg"],
-        "kimg": kimg, "portraits": data.portraits, "features": FEATURES,
+    figures: dict[str, Any] = {}
+    ends: list[dict[str, float]] = []
+    run = run_of(plan.folder, plan.arms[0] if plan.arms else "self-learned")
+    if "self-learned" in plan.arms:
+        own = run_of(plan.folder, "self-learned")
+        ends = [
+            _judge(path, own / RIG_FILE, data, plan.samples, plan.folder / "features", plan.device)
+            for path in (own / "start", latest(own))
+        ]
+        figures |= {
+            _named(name, when): end[name] for name in ends[0] for when, end in zip(WHEN, ends, strict=True)
+        }
+        figures["pose_error_learned_deg"] = ends[1]["pose_error_learned_deg"]
+    held_out = PortraitData.open(plan.release, data.resolution, split="test")
+    figures |= _held_out(plan, data, held_out)
+    figures |= {
+        "errors": plan.errors, "seed": plan.seed, "kimg": plan.kimg, "portraits": data.portraits,
+        "held_out": held_out.portraits, "features": FEATURES,
         "minutes_drawing": round((ready - began) / 60, 2),
         "minutes_training": round((trained - ready) / 60, 2),
         "minutes": round((time.monotonic() - began) / 60, 2),
     }  # fmt: skip
-    return _table(ends, figures, run), figures
+    return _table(ends, figures, plan.arms, run), figures
+
+
+def _start(folder: Path, config: TrainConfig, data: PortraitData) -> None:
+    """The self-learning run before its first image, to be measured beside its end."""
+    run = run_of(folder, "self-learned")
+    if (run / "start").exists():
+        return
+    named = replace(config, name="learn-self-learned")
+    begin = open_run(run, named, data, World(0, 1, torch.device("cpu")), lambda _: None)
+    if begin.images:
+        raise TrainingError(f"{run} was started by something else: choose another --folder")
+    begin.save().rename(run / "start")
+
+
+def _held_out(plan: Plan, data: PortraitData, held_out: PortraitData) -> dict[str, float]:
+    """Errors of poses of portraits that nobody was trained on, and what the judge sees in neutral samples."""
+    folder, arms, device, samples = plan.folder, plan.arms, plan.device, plan.samples
+    alone = World(0, 1, torch.device(device))
+    rig = run_of(folder, "self-learned") / RIG_FILE
+    judge = open_model(folder / JUDGE, rig=rig, device=device)
+    places = {SUPERVISED: folder / SUPERVISED, JUDGE: folder / JUDGE}
+    places |= {name: latest(run_of(folder, name)) for name in arms}
+    found: dict[str, float] = {}
+    for name, place in places.items():
+        model = open_model(place, rig=rig, device=device)
+        known = poses.real_errors(model, held_out, alone, batch=BATCH[device])
+        assert known is not None
+        found["pose_error_labels_deg"] = known["pose_error_labels_deg"]
+        found[f"pose_error_{key_of(name)}_deg"] = known["pose_error_learned_deg"]
+        if name in arms:
+            seen = poses.canonicality(model, judge, alone, count=min(samples, 400), batch=BATCH[device])
+            found[f"off_neutral_{key_of(name)}_deg"] = seen["off_neutral_deg"]
+    labels, asked = (one.labels(range(one.portraits))[1].numpy() for one in (data, held_out))
+    guessed = blind(labels, _truth(data), asked)
+    found["pose_error_blind_deg"] = poses.summary(guessed, _truth(held_out))["mean_deg"]
+    return found
+
+
+def _truth(data: PortraitData) -> NDArray[np.float32]:
+    """True poses [N, 6] of all portraits, radians."""
+    truth = data.truth(range(data.portraits))
+    assert truth is not None
+    return truth[1].numpy()
+
+
+def key_of(name: str) -> str:
+    """The name of an arm as keys of figures have it."""
+    return name.replace("-", "_")
 
 
 def _named(name: str, when: str) -> str:
@@ -235,7 +319,7 @@ def _overlaps(
         os.cpu_count(), mp_context=get_context("spawn"), initializer=end_with_parent
     ) as pool:
         overlaps = np.array(list(pool.map(partial(_overlap, model.rig), *every, chunksize=8)))
-    sides = quality.octant_of(every[0])
+    sides = octant_of(every[0])
     means = [overlaps[sides == side].mean() if (sides == side).any() else np.nan for side in range(8)]
     return np.array(means), _spread(rendered)
 
@@ -259,14 +343,22 @@ def _spread(bodies: NDArray[np.floating]) -> float:
     return round(float(poses.angle_errors(mean, bodies).mean()), 3)
 
 
-def _table(ends: list[dict[str, float]], figures: dict[str, Any], run: Path) -> str:
-    rows = [f"{'':<30}{'start':>10}{'end':>10}{'ratio':>8}"]
-    for name, first in ends[0].items():
+def _table(ends: list[dict[str, float]], figures: dict[str, Any], arms: Sequence[str], run: Path) -> str:
+    rows = [f"{'held-out portraits, degrees':<34}{'pose error':>11}{'neutral samples off':>21}"]
+    for name, title in {**TITLES, **{arm: TITLES.get(arm, f"GAN: {arm}") for arm in arms}}.items():
+        if (error := figures.get(f"pose_error_{key_of(name)}_deg")) is not None:
+            off = figures.get(f"off_neutral_{key_of(name)}_deg")
+            rows.append(f"{title:<34}{error:>11.2f}{'' if off is None else f'{off:>21.2f}'}")
+    rows += (
+        ["", f"{'self-learned, training portraits':<34}{'start':>10}{'end':>10}{'ratio':>8}"] if ends else []
+    )
+    for name, first in ends[0].items() if ends else ():
         last = ends[1][name]
         ratio = f"{last / first:>8.2f}" if first else ""
-        rows.append(f"{name:<30}{first:>10.3f}{last:>10.3f}{ratio}")
+        rows.append(f"{name:<34}{first:>10.3f}{last:>10.3f}{ratio}")
     rows += [
-        f"{figures['kimg']:g} kimg on {figures['portraits']} portraits; minutes: "
+        f"{figures['kimg']:g} kimg on {figures['portraits']} portraits, {figures['held_out']} held out, "
+        f"{figures['errors']} errors of labels; minutes: "
         f"{figures['minutes_drawing']:.1f} drawing, {figures['minutes_training']:.1f} training, "
         f"{figures['minutes']:.1f} in all",
         f"features: {FEATURES}; comparable with nothing but itself",
@@ -280,21 +372,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: a larger model")
     parser.add_argument("--folder", type=Path, default=Path("learn-out"), help="where everything goes")
-    parser.add_argument("--kimg", type=float, default=24.0, help="how long to train")
+    parser.add_argument("--kimg", type=float, default=KIMG, help="how long to train each arm")
     parser.add_argument("--portraits", type=int, default=2000, help="how many are drawn")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, help="how many arms are trained at once")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"GANs, of {', '.join(GANS)}; empty: none")
+    parser.add_argument("--errors", choices=sorted(ERRORS), default="gaussian", help="of the labels' poses")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=2000, help="generated portraits that are judged")
     options = parser.parse_args(arguments)
-    timing.show(
-        *measure(
-            options.folder,
-            options.kimg,
-            options.portraits,
-            options.processes,
-            options.samples,
-            options.device,
-        )
-    )
+    arms = [name for name in options.arms.split(",") if name]
+    if unknown := [name for name in arms if name not in GANS]:
+        parser.error(f"no arm {unknown[0]!r}; there are {', '.join(GANS)}")
+    plan = Plan(
+        options.folder, options.kimg, options.portraits, options.processes, options.samples, options.device,
+        arms, options.errors, options.seed,
+    )  # fmt: skip
+    timing.show(*measure(plan))
     return 0
 
 

@@ -26,7 +26,7 @@ from phq_data.rig import PortraitRig
 from portraitgan.config import ModelConfig
 from portraitgan.deformation.search import make_search
 from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.training import losses
+from portraitgan.training.generator_pass import Conditions
 
 _MODULES = {256: "SuperresolutionHybrid4X", 512: "SuperresolutionHybrid8XDC", 128: "SuperresolutionHybrid2X"}
 
@@ -40,7 +40,7 @@ class Official:
     loss: Any
     search: str  # whose search finds the closest faces
 
-    def phase(self, name: str, given: losses.Conditions, image: Tensor, mask: Tensor) -> Callable[[], None]:
+    def phase(self, name: str, given: Conditions, image: Tensor, mask: Tensor) -> Callable[[], None]:
         """A function that makes the gradients of Gmain, Dmain or Dreg.
 
         Images [B, 3, H, H] in -1..1 and masks [B, 1, H, H] in 0..1 are the real portraits, with the labels of

@@ -18,7 +18,7 @@ from benchmarks import against, timing
 from benchmarks.body import bust
 from phq_data import camera as labels
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import PRESETS, ModelConfig
+from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
@@ -26,11 +26,13 @@ from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
 from portraitgan.networks.pose import mirrored_rows
 from portraitgan.precision import HalfPrecision
+from portraitgan.presets import PRESETS
 from portraitgan.reference_mode import in_reference_mode, reference_mode
 from portraitgan.rendering import compiled, rays
 from portraitgan.training import losses
+from portraitgan.training.generator_pass import Conditions, Schedule
 
-SCHEDULE = losses.Schedule(condition_swap=0.7)
+SCHEDULE = Schedule(condition_swap=0.7)
 
 
 def measure(
@@ -82,7 +84,7 @@ def _preset(
     z = torch.randn(batch, config.generator.z_dim, device=device)
     # As in training: micro-batches of four where that divides the batch, rows to mirror known beforehand.
     arrangement = Arrangement(4 if batch % 4 == 0 else None, mirrored_rows(camera))
-    given = losses.Conditions(z, camera, 0.1 * torch.randn(batch, 6, device=device), arrangement)
+    given = Conditions(z, camera, 0.1 * torch.randn(batch, 6, device=device), arrangement)
     size = config.generator.image_resolution
     image = torch.rand(batch, 3, size, size, device=device) * 2 - 1
     mask = torch.ones(batch, 1, size, size, device=device)
@@ -124,7 +126,7 @@ def _preset(
 def _parts(
     generator: Generator,
     discriminator: Discriminator,
-    given: losses.Conditions,
+    given: Conditions,
     real: Portraits,
     config: ModelConfig,
 ) -> dict[str, Callable[[], object]]:
@@ -153,10 +155,10 @@ def _parts(
 
     def discriminator_step() -> None:
         fake = losses.discriminator_fake_loss(generator, discriminator, given, SCHEDULE, config.loss)
-        found, _, _ = losses.discriminator_real_loss(
-            discriminator, real, given.camera, arrangement=given.arrangement
+        found = losses.discriminator_real_loss(
+            discriminator, real, given.camera, config.loss, arrangement=given.arrangement
         )
-        steps(discriminator, fake.total + found.mean())
+        steps(discriminator, fake.total + found.total)
 
     def without_gradient(run: Callable[[], object]) -> Callable[[], object]:
         def quiet() -> object:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from phq_data import camera as cameras
 from phq_data.process_pool import end_with_parent
+from phq_data.release.splits import SplitShares
 
 if TYPE_CHECKING:
     from phq_data.interchange.portrait import ReferencePortrait
@@ -32,10 +33,31 @@ PITCH, ROLL = (3.0, 8.0), (0.0, 3.0)
 
 @dataclass(frozen=True)
 class Coarse:
-    """How the poses of the labels differ from the truth, degrees per component."""
+    """How the poses of the labels differ from the truth; angles in degrees."""
 
-    noise: float = 10.0  # standard deviation, independent
-    bias: float = 5.0  # the same for all portraits
+    noise: float = 10.0  # standard deviation by component, independent
+    bias: float = 5.0  # of each component, the same for all portraits
+    yaw_bias: float = 0.0  # times the sine of the camera's yaw: neck and head seem turned to one side
+    toward_camera: float = 0.0  # share of the way that heads seem turned to a camera in front of them
+    exchanged: float = 0.0  # share of portraits with the label of the portrait before them
+
+    def label(
+        self, pose: FloatArray, yaw: float, before: FloatArray | None, random: np.random.Generator
+    ) -> FloatArray:
+        """The label of a true pose [6] seen from `yaw`, radians; `before` is the label before it."""
+        off = np.radians(random.normal(self.bias, self.noise, 6))
+        off[[1, 4]] += np.radians(self.yaw_bias) * np.sin(yaw)
+        if abs(yaw) < np.pi / 2:
+            off[4] += self.toward_camera * (yaw - pose[1] - pose[4])
+        exchanged = self.exchanged and random.random() < self.exchanged
+        return before if exchanged and before is not None else pose + off
+
+
+ERRORS = {
+    "gaussian": Coarse(),
+    "structured": Coarse(noise=5.0, bias=0.0, yaw_bias=10.0, toward_camera=0.3, exchanged=0.3),
+}
+"""Errors that averaging over portraits takes away but for a constant, and errors that it keeps."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +109,14 @@ def draw(seed: int, index: int, size: int) -> Drawn:
 
 
 def make_release(
-    folder: Path, count: int, size: int, *, seed: int = 0, coarse: Coarse | None = None, workers: int = 2
+    folder: Path,
+    count: int,
+    size: int,
+    *,
+    seed: int = 0,
+    coarse: Coarse | None = None,
+    workers: int = 2,
+    shares: SplitShares | None = None,
 ) -> Path:
     """Draw `count` portraits and release them, with `truth_*` columns; returns the release's folder."""
     from phq_data.bodies.anny import default_rig
@@ -111,7 +140,12 @@ def make_release(
         for row in workspace.table("portraits", ["portrait_id", "photo_id"]).to_pylist()
     }
     options = ReleaseOptions(
-        name="synthetic", unreviewed=True, created="2026-01-01", keep_duplicates=True, workers=workers
+        name="synthetic",
+        unreviewed=True,
+        created="2026-01-01",
+        keep_duplicates=True,
+        workers=workers,
+        shares=shares or SplitShares(),
     )
     build(workspace, folder / "releases", "1.0.0", options, truth=named)
     return folder / "releases" / "1.0.0"
@@ -123,12 +157,14 @@ def _portraits(
     from phq_data.interchange.portrait import ReferencePortrait
 
     noise = np.random.default_rng([seed, 1])
+    label: FloatArray | None = None
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         for index, drawn in enumerate(pool.map(partial(draw, seed, size=size), range(count), chunksize=16)):
             name = f"{index:08d}.png"
             truth[name] = {"truth_camera": drawn.camera.tolist(), "truth_pose": drawn.pose.tolist()}
-            off = np.radians(noise.normal(coarse.bias, coarse.noise, 6))
-            pose = (drawn.pose + off).astype(np.float32)
+            yaw = float(cameras.angles(cameras.from_label(drawn.camera)[0])[0])
+            label = coarse.label(drawn.pose, yaw, label, noise)
+            pose = label.astype(np.float32)
             yield ReferencePortrait(name, _png(drawn.image), _png(drawn.mask), drawn.camera, pose)
 
 

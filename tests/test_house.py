@@ -46,7 +46,7 @@ FLOORS = {
     "portraitgan": (
         {"precision", "reference_mode"},
         {"config"},
-        {"deformation", "rendering"},
+        {"deformation", "presets", "rendering"},
         {"networks"},
         {"data", "checkpoints", "images"},
         {"training"},

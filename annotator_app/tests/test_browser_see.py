@@ -125,8 +125,8 @@ def test_the_portrait_is_never_smaller_than_400_pixels(service, opened, width, h
 @pytest.mark.parametrize("viewport", [LAPTOP, PHONE, {"width": 683, "height": 384}])
 def test_nothing_moves_when_chips_and_banners_come(service, opened, viewport):
     page = opened(service, viewport)
-    names = ("#stage", "#stage .frame", ".caption", ".decide .accept", "#look-zoom", "#panel-evidence")
-    names += (".evidence + details",)
+    names = ["#stage", "#stage .frame", ".caption", ".decide .accept", "#look-zoom", "#panel-evidence"]
+    names += [".evidence + details"]
     before = {name: page.evaluate(BOX, name) for name in names}
     page.evaluate("""() => {
       const banner = document.getElementById("banner");

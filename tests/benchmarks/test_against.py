@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import against, step
 from benchmarks.body import bust
-from portraitgan.config import tiny
+from portraitgan.presets import tiny
 
 STAND_IN = {
     "training/__init__.py": "",
@@ -20,7 +20,7 @@ import numpy as np, pyrender, smplx, torch, trimesh
 from kaolin.metrics.trianglemesh import point_to_mesh_distance
 from kaolin.ops.mesh import index_vertices_by_faces
 from portraitgan.checkpoints.weights import make_generator
-from portraitgan.config import tiny
+from portraitgan.presets import tiny
 from portraitgan.networks.generator import Generator
 
 def TriPlaneGenerator(z_dim, c_dim, w_dim, size, img_channels, *, batch_size, rendering_kwargs, **rest):
@@ -37,7 +37,7 @@ def TriPlaneGenerator(z_dim, c_dim, w_dim, size, img_channels, *, batch_size, re
 """,
     "training/dual_discriminator.py": """
 from portraitgan.checkpoints.weights import make_discriminator
-from portraitgan.config import tiny
+from portraitgan.presets import tiny
 
 def PoseShapeAwareDualDiscriminator(c_dim, img_resolution, img_channels, seg_channels, **rest):
     return make_discriminator(tiny())

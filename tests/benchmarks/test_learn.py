@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import synthetic
+from benchmarks import learn_arms, learn_study, synthetic
 from benchmarks.learn import learn_config, learn_gpu_config, main
 from phq_data.camera import from_label
 from phq_data.release import reader
@@ -64,11 +65,82 @@ def test_learn_measures_start_and_end(
         assert figures[name] > 0, name
     assert figures["fid_start"] != figures["fid_end"]
     assert 0 < figures["mask_overlap_start"] <= 1
-    assert figures["pose_error_labels_start_deg"] == figures["pose_error_labels_deg"]
+    for name in ("labels", "blind", "supervised", "coarse", "self_learned", "judge"):
+        assert 0 < figures[f"pose_error_{name}_deg"] < 180, name
+    assert figures["off_neutral_coarse_deg"] > 0 and figures["off_neutral_self_learned_deg"] > 0
+    assert figures["portraits"] + figures["held_out"] == 24 and figures["held_out"] > 0
+    assert figures["pose_error_learned_deg"] == figures["pose_error_learned_end_deg"]
     assert checkpoints(tmp_path / "run")[-1].name == "kimg-000000.032"
     assert main(["--folder", str(tmp_path), *sizes]) == 0  # nothing left to train: judged again
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["fid_end"] == figures["fid_end"]
+
+
+def test_shrunk_labels_are_the_best_linear_guess() -> None:
+    """Two components with the same noise: the one that varies more is believed more; the bias stays."""
+    random = np.random.default_rng(0)
+    truth = random.normal(0, [3.0, 1.0], (20_000, 2))
+    labels = truth + random.normal(0.5, 1.0, truth.shape)
+    guess = learn_arms.blind(labels, truth, np.array([[0.5, 0.5], [10.5, 0.5], [0.5, 10.5]]))
+    np.testing.assert_allclose(guess, [[0.5, 0.5], [0.5 + 9, 0.5], [0.5, 0.5 + 5]], atol=0.15)
+    found = learn_arms.blind(labels, truth, labels) - truth
+    assert found.std() < (labels - truth).std()
+
+
+def test_structured_errors_stay_when_portraits_are_averaged() -> None:
+    """A head seen from 60 degrees is drawn to the camera and turned by the bias; a third is exchanged."""
+    from phq_data.camera import from_angles
+
+    still = synthetic.Coarse(noise=0, bias=0, yaw_bias=10, toward_camera=0.3, exchanged=0.3)
+    random = np.random.default_rng(0)
+    pose, before = np.radians([0, 5, 0, 0, 15, 0]), np.full(6, 7.0)
+    made = np.array([still.label(pose, np.radians(60), before, random) for _ in range(1000)])
+    swapped = (made == before).all(axis=1)
+    assert swapped.mean() == pytest.approx(0.3, abs=0.05)
+    turn = 10 * np.sin(np.radians(60))
+    wanted = [0, 5 + turn, 0, 0, 15 + turn + 0.3 * (60 - 20), 0]
+    np.testing.assert_allclose(np.degrees(made[~swapped]), [wanted] * int((~swapped).sum()), atol=1e-9)
+    assert from_angles(np.radians(60), 0.0)[0, 3] > 0  # the side that a positive turn looks to
+    behind = still.label(pose, np.radians(180), None, random)
+    np.testing.assert_allclose(np.degrees(behind), [0, 5, 0, 0, 15, 0], atol=1e-9)
+
+
+def test_a_study_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    plans = learn_study.plans(tmp_path, 0.032, 24, "cpu")
+    assert [(one.errors, one.seed) for one in plans[2:4]] == [("gaussian", 2), ("structured", 0)]
+    assert plans[4].config.seed == 1
+    whole = ["judge", "supervised", "self-learned", "coarse", "paper", "floor", "mean-pose"]
+    assert sorted(learn_study.unfinished(plans[0])) == sorted(whole)
+    (plans[0].folder / "judge").mkdir(parents=True)
+    (plans[0].folder / "judge" / "config.json").write_text("{}")
+    assert "judge" not in list(learn_study.unfinished(plans[0]))
+
+
+def test_a_studys_table_has_intervals_over_seeds() -> None:
+    figures = [
+        {"errors": "gaussian", "pose_error_labels_deg": 17.0 + seed, "off_neutral_mean_pose_deg": 3.0,
+         "pose_error_mean_pose_deg": 12.0} for seed in range(3)
+    ]  # fmt: skip
+    text, numbers = learn_study.table(figures)
+    assert "| gaussian | labels | 18.0 ± 2.5° |  |" in text
+    assert "| gaussian | mean-pose | 12.0 ± 0.0° | 3.0 ± 0.0° |" in text
+    assert numbers["gaussian labels"]["pose_error_margin_deg"] == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    assert numbers["structured labels"]["pose_error_deg"] is None
+
+
+@pytest.mark.parametrize(("name", "fields"), [
+    ("paper", {"pose_regulariser_floor": 0.0}), ("floor", {"pose_regulariser_floor": 0.05}),
+    ("mean-pose", {"mean_pose": 1.0}),
+])  # fmt: skip
+def test_the_papers_schedule_is_short_and_arms_differ_in_what_they_say(
+    name: str, fields: dict[str, float]
+) -> None:
+    config = learn_arms.GANS[name](learn_config(13.0))
+    loss = config.model.loss
+    assert loss.pose_regulariser_images == 200
+    assert {key: getattr(loss, key) for key in fields} == fields
+    full = learn_config(13.0)
+    assert replace(config, model=replace(config.model, loss=full.model.loss)) == full
 
 
 @pytest.mark.parametrize(("make", "trains_poses"), [(learn_config, [1, 0]), (learn_gpu_config, [1, 0, 0])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,11 @@ import torch
 from phq_data.typed_json import ConfigError
 from portraitgan import config as models
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import ABLATIONS, EG3D_AXES, PRESETS, ModelConfig, eg3d, panohead, tiny
+from portraitgan.config import EG3D_AXES, ModelConfig
+from portraitgan.presets import ABLATIONS, PRESETS, eg3d, panohead, tiny
+
+VERSION_2 = (Path(__file__).parent / "files" / "model-config-2.json").read_text()
+"""Preset `tiny` as the program of that version wrote it."""
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -39,6 +44,8 @@ def test_baselines() -> None:
     plane = eg3d().generator
     assert plane.grid.depth == 1 and plane.background is None and plane.raw_rgb == "first_channels"
     assert not eg3d().discriminator.use_mask
+    assert (panohead().loss.camera_offset, panohead().loss.density) == (10, 0)
+    assert (eg3d().loss.camera_offset, eg3d().loss.density, eg3d().loss.density_distance) == (0, 0.25, 0.004)
     assert plane.grid.axes != EG3D_AXES
 
 
@@ -54,6 +61,11 @@ def test_baselines() -> None:
         (("generator", "render", "ray_start"), 4.0, "ray_start"),
         (("generator", "deformation", "max_distance"), -1.0, "max_distance"),
         (("generator", "pose_conditioning"), False, "pose_predictor needs"),
+        (("loss", "camera_offset"), 10, "needs generator.camera_offset"),
+        (("loss", "pose_regulariser_floor"), 2, "loss.pose_regulariser_floor must lie between 0 and 1"),
+        (("loss", "mean_pose"), -1, "loss.mean_pose must be at least 0"),
+        (("loss", "density"), -1, "loss.density must be at least 0"),
+        (("loss", "wrong_condition"), -1, "loss.wrong_condition must be at least 0"),
     ],
 )
 def test_bad_values_are_named(path: tuple[str, ...], value: object, message: str) -> None:
@@ -83,9 +95,10 @@ def test_older_files_state_no_version() -> None:
     """Version 1, as 0.1.0 wrote it; newer ones and nonsense are refused."""
     data = json.loads(tiny().to_json())
     assert data["version"] == models.VERSION
-    old = {**data, "precision": dict(data["precision"])}
+    old = json.loads(VERSION_2)
     del old["version"], old["precision"]["synthesis_half_resolutions"]
     assert ModelConfig.from_json(json.dumps(old)) == tiny()
+    assert ModelConfig.from_json(VERSION_2) == tiny()
     refused = ((99, f"knows up to {models.VERSION}"), ("two", "no number"), (0, "cannot be carried"))
     for version, message in refused:
         with pytest.raises(ConfigError, match=message):

@@ -1,6 +1,7 @@
 """The log of corrected labels: saved once, copied to the workspace, exchanged, counted."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -194,7 +195,7 @@ def test_old_stores_learn_what_can_be_saved(tmp_path):
 
     path = tmp_path / "old.sqlite"
     config = Config()
-    config.set_main_option("script_location", str(module.Path(module.__file__).with_name("migrations")))
+    config.set_main_option("script_location", str(Path(module.__file__).with_name("migrations")))
     opened = Database(module._file(path, 5.0), "old")
     with opened.write() as connection:
         config.attributes["connection"] = connection

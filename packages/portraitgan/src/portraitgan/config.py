@@ -1,27 +1,40 @@
-"""What a generator and a discriminator look like: typed, frozen, nested configs, and presets.
+"""What a generator and a discriminator look like: typed, frozen, nested configs.
 
-A preset is a function that returns a whole `ModelConfig`; `dataclasses.replace` changes a part of it. The
-paper's ablations and baselines are values of these fields (see `ABLATIONS`), so that its tables can be
-rerun on anyone's data. A config is written into every checkpoint as JSON and read back strictly: an unknown
-or missing key is an error, never a silent default.
+Presets are in presets.py. A config is written into every checkpoint as JSON and read back strictly: an
+unknown or missing key is an error, never a silent default.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 
 from phq_data import typed_json
 from phq_data.typed_json import ConfigError
 from portraitgan.precision import PrecisionConfig
 
-VERSION = 2
+VERSION = 3
+
+_SINCE_3: Mapping[str, Mapping[str, Any]] = {
+    "generator": {"camera_conditioning": True, "camera_offset": False},
+    "loss": {
+        "pose_regulariser_floor": 0.0, "mean_pose": 0.0, "density": 0.0, "density_distance": 0.004,
+        "camera_offset": 0.0, "wrong_condition": 0.0,
+    },
+}  # fmt: skip
+"""What version 3 added, with the values that leave a model of version 2 as it was."""
+
+
+def _to_3(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, **{name: {**data[name], **added} for name, added in _SINCE_3.items()}}
+
 
 MIGRATIONS: typed_json.Migrations = {
     1: lambda data: {**data, "precision": {**data["precision"], "synthesis_half_resolutions": 0}},
+    2: _to_3,
 }
 """From a config's version to the next one; files of version 1 do not state it."""
 
@@ -134,7 +147,9 @@ class GeneratorConfig:
     z_dim: int = 512
     w_dim: int = 512
     mapping_layers: int = 2
-    pose_conditioning: bool = True  # the mapping network sees camera and pose, not only the camera
+    camera_conditioning: bool = True  # the mapping network sees the camera
+    pose_conditioning: bool = True  # it sees the pose; portraits are rendered in poses
+    camera_offset: bool = False  # PanoHead's: latent and camera say by how much the rendering camera is moved
     backbone: SynthesisConfig = SynthesisConfig()
     grid: TriGridConfig = TriGridConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -148,7 +163,7 @@ class GeneratorConfig:
     @property
     def condition_size(self) -> int:
         """Numbers the mapping network is conditioned on."""
-        return CAMERA_SIZE + (POSE_SIZE if self.pose_conditioning else 0)
+        return CAMERA_SIZE * self.camera_conditioning + POSE_SIZE * self.pose_conditioning
 
 
 @dataclass(frozen=True)
@@ -191,7 +206,13 @@ class LossConfig:
     pose: float = 1.0  # lambda_p
     pose_regulariser: float = 0.5  # lambda_preg
     pose_regulariser_images: int = 200_000  # constant this long, then fades out over the same length
+    pose_regulariser_floor: float = 0.0  # share of it that stays for good
+    mean_pose: float = 0.0  # pulls the mean pose of a micro-batch to the mean of its labels, for good
     background_swap: float = 0.2  # probability that a sample's background comes from another w
+    density: float = 0.0  # EG3D's density regulariser, 0.25 there
+    density_distance: float = 0.004  # standard deviation of the step between its points, metres
+    camera_offset: float = 0.0  # PanoHead's translation regulariser, 10 there
+    wrong_condition: float = 0.0  # portraits with another's camera and pose count as fake, with this weight
 
 
 @dataclass(frozen=True)
@@ -220,170 +241,6 @@ class ModelConfig:
             version = data.pop("version", 1)
             data = typed_json.upgraded(data, version, VERSION, MIGRATIONS)
         return typed_json.read(cls, data, complete=True)
-
-
-def paper_512() -> ModelConfig:
-    """The released 512x512 models."""
-    return ModelConfig()
-
-
-def paper_256() -> ModelConfig:
-    """The paper's configuration: 256x256 training images."""
-    base = paper_512()
-    return replace(
-        base,
-        name="paper_256",
-        generator=replace(
-            base.generator, image_resolution=256, superresolution=SuperResolutionConfig(128, (128, 64))
-        ),
-        discriminator=replace(base.discriminator, image_resolution=256),
-    )
-
-
-def paper_128() -> ModelConfig:
-    """The smallest official super-resolution variant (64 to 128)."""
-    base = paper_512()
-    return replace(
-        base,
-        name="paper_128",
-        generator=replace(
-            base.generator,
-            image_resolution=128,
-            background=SynthesisConfig(64, 16384, 512),
-            superresolution=SuperResolutionConfig(64, (128, 64)),
-        ),
-        discriminator=replace(base.discriminator, image_resolution=128),
-    )
-
-
-def middle() -> ModelConfig:
-    """Between `tiny` and `paper_128`: a few million weights, 128x128 images, for CPU measurements."""
-    base = paper_128()
-    generator = replace(
-        base.generator,
-        backbone=SynthesisConfig(128, 4096, 128),
-        background=SynthesisConfig(64, 2048, 64),
-        render=replace(base.generator.render, coarse_samples=24, fine_samples=24, resolution=32),
-        superresolution=SuperResolutionConfig(64, (32, 16)),
-    )
-    discriminator = replace(base.discriminator, channel_base=4096, channel_max=128)
-    return replace(base, name="middle", generator=generator, discriminator=discriminator)
-
-
-def tiny() -> ModelConfig:
-    """The whole architecture at toy size: forward and backward in about a second on one CPU core."""
-    generator = GeneratorConfig(
-        image_resolution=32,
-        z_dim=32,
-        w_dim=32,
-        backbone=SynthesisConfig(32, 512, 32),
-        grid=TriGridConfig(features=8),
-        decoder=DecoderConfig(hidden=16),
-        render=RenderConfig(coarse_samples=8, fine_samples=8, resolution=8),
-        background=SynthesisConfig(16, 256, 16),
-        superresolution=SuperResolutionConfig(16, (16, 8)),
-        pose_predictor=PosePredictorConfig((32, 16)),
-        deformation=DeformationConfig(table_resolution=32),
-    )
-    discriminator = DiscriminatorConfig(
-        image_resolution=32,
-        channel_base=512,
-        channel_max=32,
-        condition_dim=32,
-        mapping_layers=2,
-        pose_predictor=PosePredictorConfig((64, 32)),
-    )
-    return ModelConfig("tiny", generator, discriminator)
-
-
-def panohead(base: ModelConfig | None = None) -> ModelConfig:
-    """The baseline PanoHead: tri-grid, mask, background; neither poses nor deformation."""
-    return replace(without_pose(base or paper_256()), name="panohead")
-
-
-def eg3d(base: ModelConfig | None = None) -> ModelConfig:
-    """The baseline EG3D: tri-plane, dual discriminator without mask, no background, no deformation."""
-    config = without_pose(base or paper_256())
-    generator = replace(
-        config.generator,
-        grid=replace(config.generator.grid, depth=1),
-        decoder=replace(config.generator.decoder, activation="sigmoid"),
-        background=None,
-        raw_rgb="first_channels",
-    )
-    discriminator = replace(config.discriminator, use_mask=False)
-    return replace(config, name="eg3d", generator=generator, discriminator=discriminator)
-
-
-def official(config: ModelConfig) -> ModelConfig:
-    """`config` with the official code's bugs that released weights depend on switched on."""
-    return replace(config, compatibility=CompatibilityConfig(True, True))
-
-
-def without_pose(config: ModelConfig) -> ModelConfig:
-    """No poses at all: not predicted, not conditioned on, not rendered."""
-    generator = replace(
-        config.generator,
-        pose_conditioning=False,
-        pose_predictor=None,
-        deformation=replace(config.generator.deformation, mode="none"),
-    )
-    discriminator = replace(config.discriminator, pose_conditioning=False, pose_predictor=None)
-    return replace(config, name=f"{config.name}-no-pose", generator=generator, discriminator=discriminator)
-
-
-def without_pose_predictors(config: ModelConfig) -> ModelConfig:
-    """The coarse poses of the dataset are used directly."""
-    return replace(
-        config,
-        name=f"{config.name}-coarse-pose",
-        generator=replace(config.generator, pose_predictor=None),
-        discriminator=replace(config.discriminator, pose_predictor=None),
-    )
-
-
-def without_deformation(config: ModelConfig) -> ModelConfig:
-    """Poses are predicted and conditioned on, but points are not moved."""
-    deformation = replace(config.generator.deformation, mode="none")
-    generator = replace(config.generator, deformation=deformation)
-    return replace(config, name=f"{config.name}-no-deformation", generator=generator)
-
-
-def without_mask(config: ModelConfig) -> ModelConfig:
-    """The discriminator does not see the mask."""
-    discriminator = replace(config.discriminator, use_mask=False)
-    return replace(config, name=f"{config.name}-no-mask", discriminator=discriminator)
-
-
-def with_tri_plane(config: ModelConfig) -> ModelConfig:
-    """A tri-plane instead of a tri-grid."""
-    generator = replace(config.generator, grid=replace(config.generator.grid, depth=1))
-    return replace(config, name=f"{config.name}-tri-plane", generator=generator)
-
-
-def with_rignerf_field(config: ModelConfig) -> ModelConfig:
-    """RigNeRF's deformation field (equation 10, figure 10)."""
-    deformation = replace(config.generator.deformation, mode="rignerf")
-    generator = replace(config.generator, deformation=deformation)
-    return replace(config, name=f"{config.name}-rignerf", generator=generator)
-
-
-PRESETS: dict[str, Callable[[], ModelConfig]] = {
-    "paper_512": paper_512,
-    "paper_256": paper_256,
-    "paper_128": paper_128,
-    "middle": middle,
-    "tiny": tiny,
-    "panohead": panohead,
-    "eg3d": eg3d,
-}
-ABLATIONS: dict[str, Callable[[ModelConfig], ModelConfig]] = {
-    "tri-plane": with_tri_plane,
-    "no-mask": without_mask,
-    "no-pose-predictors": without_pose_predictors,
-    "no-deformation": without_deformation,
-    "rignerf": with_rignerf_field,
-}
 
 
 _MOST = {
@@ -444,6 +301,14 @@ def _check(config: ModelConfig) -> None:
         raise ConfigError("generator.pose_predictor needs generator.pose_conditioning")
     if discriminator.pose_predictor is not None and not discriminator.pose_conditioning:
         raise ConfigError("discriminator.pose_predictor needs discriminator.pose_conditioning")
+    if not 0 <= config.loss.pose_regulariser_floor <= 1:
+        floor = config.loss.pose_regulariser_floor
+        raise ConfigError(f"loss.pose_regulariser_floor must lie between 0 and 1, not {floor}")
+    for name in ("mean_pose", "density", "camera_offset", "wrong_condition"):
+        if getattr(config.loss, name) < 0:
+            raise ConfigError(f"loss.{name} must be at least 0, not {getattr(config.loss, name)}")
+    if config.loss.camera_offset and not generator.camera_offset:
+        raise ConfigError("loss.camera_offset needs generator.camera_offset")
     if generator.deformation.max_distance <= 0:
         raise ConfigError("generator.deformation.max_distance must be positive (metres)")
     if not 0 <= generator.deformation.fade <= generator.deformation.max_distance:

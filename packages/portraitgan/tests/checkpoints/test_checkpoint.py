@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from phq_data.files import write_text
-from portraitgan import config
+from portraitgan import presets
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.checkpoint import Checkpoint, CheckpointError, State
 from portraitgan.checkpoints.weights import (
@@ -23,7 +23,7 @@ from portraitgan.checkpoints.weights import (
     make_generator,
 )
 
-DEFAULT = config.tiny()
+DEFAULT = presets.tiny()
 
 
 def made(images: int, value: float = 0.5) -> Checkpoint:

@@ -22,15 +22,8 @@ from portraitgan.checkpoints.convert import ConvertError, convert, plane_axes
 from portraitgan.checkpoints.official_pickle import PickleRefusedError, read_pickle
 from portraitgan.checkpoints.weights import WeightsError, load_discriminator, load_generator
 from portraitgan.commands.main import main
-from portraitgan.config import (
-    EG3D_AXES,
-    TRI_GRID_AXES,
-    DeformationConfig,
-    ModelConfig,
-    official,
-    tiny,
-    without_pose,
-)
+from portraitgan.config import EG3D_AXES, TRI_GRID_AXES, DeformationConfig, ModelConfig
+from portraitgan.presets import official, tiny, without_pose
 
 MakeBust = Callable[..., PortraitRig]
 RAN: list[str] = []

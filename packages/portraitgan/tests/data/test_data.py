@@ -15,29 +15,17 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import release as bench
 from phq_data import camera
 from phq_data.release import reader, takedown
-from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.manifest import Manifest
-from phq_data.workspace import Workspace
 from portraitgan.data.dataset import DataError, PortraitData
 from portraitgan.data.loader import Sampler, loader
 
-ROWS, SIZE = 18, 32
+from .conftest import SIZE
+
 LIGHT = {"arrays", "camera", "compatibility", "errors", "files", "foreign", "old_schema", "parquet",
          "parquet_footer", "parquet_limits", "release", "rig", "schema", "typed_json"}  # fmt: skip
 """Modules of `phq_data` that reading a release loads."""
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """A folder of releases with one release of small portraits; tests copy it before they change it."""
-    folder = tmp_path_factory.mktemp("made")
-    bench.make_workspace(folder / "workspace", ROWS, SIZE)
-    options = ReleaseOptions(unreviewed=True, created="2026-01-01", shard_bytes=30_000)
-    build(Workspace.open(folder / "workspace"), folder / "releases", "1.0.0", options)
-    return folder / "releases"
 
 
 @pytest.fixture

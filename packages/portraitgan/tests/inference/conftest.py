@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import weights
-from portraitgan.config import ModelConfig, tiny
+from portraitgan.config import ModelConfig
 from portraitgan.inference.model import Model, open_model
+from portraitgan.presets import tiny
 
 Shape = Callable[[Tensor], Tensor]
 """Points [..., 3] in metres to raw densities [...]."""

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.weights import WeightsError
 from portraitgan.commands.main import main
-from portraitgan.config import official, tiny
 from portraitgan.inference.errors import InferenceError
 from portraitgan.inference.model import Model, open_model
 from portraitgan.inference.views import camera
+from portraitgan.presets import official, tiny
 
 
 def test_run_folder_and_checkpoint_are_the_same_model(run: Path) -> None:

@@ -14,10 +14,10 @@ from phq_data.release.build import ReleaseOptions, build
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
 from portraitgan.commands.main import main
-from portraitgan.config import tiny
 from portraitgan.inference.model import open_model
 from portraitgan.inference.portraits import open_portraits
 from portraitgan.inference.view_state import ViewRenderer, ViewState
+from portraitgan.presets import tiny
 
 
 @pytest.fixture

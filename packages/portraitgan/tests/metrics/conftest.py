@@ -15,9 +15,10 @@ from phq_data.release.splits import SplitShares
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace
 from portraitgan.checkpoints import weights
-from portraitgan.config import ModelConfig, tiny, without_pose_predictors
+from portraitgan.config import ModelConfig
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model, open_model
+from portraitgan.presets import tiny, without_pose_predictors
 from portraitgan.training.distributed import World
 
 ROWS, SIZE = 40, 32

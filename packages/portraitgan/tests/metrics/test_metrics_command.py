@@ -26,6 +26,8 @@ def test_everything_is_measured_and_written(run, release, tmp_path, capsys, monk
     assert result["release"]["digest"]
     assert result["identity"]["network"] == "mobileface (embedded)"
     assert result["real_poses"]["pose_error_labels_deg"] > 0
+    assert 0 <= result["artifacts"]["faces_behind"]["rate"] <= 1
+    assert "faces on the back of heads" in printed and "hair at the neck" in printed
     assert any((run / "metrics" / "features").iterdir())
     # Another measurement of the same checkpoint and release stands beside the first ones.
     assert main(["metrics", str(run), "--data", release, *sizes, "--only", "identity", "--seed", "1"]) == 0

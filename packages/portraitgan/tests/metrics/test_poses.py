@@ -90,6 +90,18 @@ def test_canonicality_does_not_depend_on_the_batch(model, alone):
     assert one["samples"] == 6 and set(one["mean_deg"]) == set(poses.COMPONENTS)
 
 
+def test_absolute_values_are_the_papers_and_signed_ones_tell_a_drift(model, alone, monkeypatch):
+    """Two samples nod by 2 and by -4 degrees: absolute mean 3 and deviation 1, signed -1 and 3."""
+    seen = iter([[2.0, 0, 0, 0, 0, 5.0], [-4.0, 0, 0, 0, 0, 5.0]])
+    monkeypatch.setattr(poses, "discriminator_poses", lambda *_: np.radians([next(seen)], dtype=np.float32))
+    found = poses.canonicality(model, model, alone, count=2, batch=1)
+    assert found["absolute_mean_deg"]["neck_x"] == pytest.approx(3, abs=1e-3)
+    assert found["absolute_std_deg"]["neck_x"] == pytest.approx(1, abs=1e-3)
+    assert found["mean_deg"]["neck_x"] == pytest.approx(-1, abs=1e-3)
+    assert found["std_deg"]["neck_x"] == pytest.approx(3, abs=1e-3)
+    assert (found["absolute_mean_deg"]["head_z"], found["absolute_std_deg"]["head_z"]) == (5, 0)
+
+
 def test_a_run_without_predictors_is_judged_by_another(coarse_model, model, alone):
     with pytest.raises(MetricError, match="--pose-discriminator"):
         poses.canonicality(coarse_model, coarse_model, alone, count=2)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from phq_data import camera
+from portraitgan.data.balance import OCTANTS, octant_of
 from portraitgan.data.dataset import PortraitData
 from portraitgan.metrics import quality
 from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Setting, drawn, settings_of
-from portraitgan.metrics.quality import OCTANTS, compare, made_features, octant_of, real_features
+from portraitgan.metrics.quality import compare, made_features, real_features
 
 COUNT = 24
 

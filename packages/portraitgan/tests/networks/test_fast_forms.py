@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitgan.config import tiny
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Discriminator, Portraits, append_minibatch_deviation
 from portraitgan.networks.layers import FullyConnected, SynthesisLayer, activate, activate_plain
+from portraitgan.presets import tiny
 from portraitgan.reference_mode import reference_mode
 
 

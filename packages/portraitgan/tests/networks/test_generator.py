@@ -12,20 +12,13 @@ from torch import Tensor
 
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
-from portraitgan.config import (
-    ABLATIONS,
-    CompatibilityConfig,
-    ModelConfig,
-    eg3d,
-    panohead,
-    tiny,
-    without_deformation,
-)
+from portraitgan.config import CompatibilityConfig, ModelConfig
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.errors import DeformationError
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.generator import Generator
+from portraitgan.presets import ABLATIONS, eg3d, panohead, tiny, without_deformation
 from portraitgan.rendering.rays import fixed_draws
 
 MakeBust = Callable[..., PortraitRig]

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from phq_data.camera import mirror_label
-from portraitgan.config import paper_256, paper_512
 from portraitgan.deformation.closest import BruteForce, on_triangles
 from portraitgan.deformation.field import face_transforms, transform_points, transform_points_plain
 from portraitgan.networks import filters
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.networks.superresolution import SuperResolution
+from portraitgan.presets import paper_256, paper_512
 from portraitgan.rendering import ray_marching, rays
 
 Golden = dict[str, np.ndarray]

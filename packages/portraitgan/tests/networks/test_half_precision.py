@@ -14,12 +14,14 @@ from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import ModelConfig, tiny
+from portraitgan.config import ModelConfig
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import DiscriminatorBlock
 from portraitgan.networks.layers import Convolution, SynthesisLayer, ToRGB, in_precision
+from portraitgan.presets import tiny
 from portraitgan.training import losses
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
 
 HALF = [(torch.float16, 1.5e-2), (torch.bfloat16, 3e-2)]
 
@@ -106,14 +108,14 @@ def test_a_training_step_in_bfloat16(synthesis: int, make_bust: Callable[..., Po
         layers = outputs(generator, (SynthesisLayer, ToRGB))
         random = torch.Generator().manual_seed(1)
         camera = torch.from_numpy(labels.to_label(labels.from_angles(0.7, 0.1)))[None].repeat(4, 1)
-        given = losses.Conditions(
+        given = Conditions(
             torch.randn(4, config.generator.z_dim, generator=random), camera, torch.full((4, 6), 0.1)
         )
-        chance = losses.PassRandomness(
-            losses.Swaps(torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)),
+        chance = PassRandomness(
+            Swaps(torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)),
             random=torch.Generator().manual_seed(2),
         )
-        schedule = losses.Schedule(pose_regulariser=1.0)
+        schedule = Schedule(pose_regulariser=1.0)
         g = losses.generator_loss(generator, discriminator, given, schedule, config.loss, chance)
         g.total.backward()
         real = losses.prepare_real(

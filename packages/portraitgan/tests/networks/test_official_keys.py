@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from portraitgan.checkpoints.convert import is_dropped, official_key
-from portraitgan.config import ModelConfig, paper_256, paper_512
+from portraitgan.config import ModelConfig
 from portraitgan.networks.discriminator import Discriminator
 from portraitgan.networks.generator import Generator
+from portraitgan.presets import paper_256, paper_512
 
 CONFIGS = {"512": paper_512, "256": paper_256}
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from phq_data import camera as labels
-from portraitgan.config import tiny
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.pose import GeneratorPosePredictor, mirror_camera, mirror_pose, needs_mirror
+from portraitgan.presets import tiny
 
 
 def cameras() -> Tensor:

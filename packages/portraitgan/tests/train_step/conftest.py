@@ -26,15 +26,16 @@ from portraitgan.config import (
     RenderConfig,
     SuperResolutionConfig,
     SynthesisConfig,
-    paper_256,
 )
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks.discriminator import Discriminator, Portraits
 from portraitgan.networks.generator import Generator
+from portraitgan.presets import paper_256
 from portraitgan.rendering.rays import RayDraws, fixed_draws
 from portraitgan.training import losses
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
 
 BATCH, RESOLUTION, SAMPLES = 4, 16, 8
 
@@ -161,14 +162,14 @@ def fresh(networks: tuple[Generator, Discriminator]) -> Iterator[tuple[Generator
         changed.load_state_dict(state)
 
 
-def conditions(official: Official, phase: str) -> losses.Conditions:
+def conditions(official: Official, phase: str) -> Conditions:
     z, camera, coarse_pose = (official.tensor(f"in/{phase}/{name}") for name in ("z", "c", "pose"))
-    return losses.Conditions(z, camera, coarse_pose)
+    return Conditions(z, camera, coarse_pose)
 
 
-def schedule(images: int) -> losses.Schedule:
+def schedule(images: int) -> Schedule:
     fade = max(0.0, 1 - images / 200_000)
-    return losses.Schedule(
+    return Schedule(
         condition_swap=1 - 0.3 * min(images / 1_000_000, 1),
         blur_sigma=10 * fade,
         density_noise=fade,
@@ -176,9 +177,9 @@ def schedule(images: int) -> losses.Schedule:
     )
 
 
-def chance(official: Official, phase: str, images: int, density_noise: bool = True) -> losses.PassRandomness:
+def chance(official: Official, phase: str, images: int, density_noise: bool = True) -> PassRandomness:
     planned = schedule(images)
-    swaps = losses.Swaps(
+    swaps = Swaps(
         (official.tensor(f"draw/{phase}/cond_swap") < planned.condition_swap).reshape(BATCH),
         (official.tensor(f"draw/{phase}/bcg_swap") < 0.2).reshape(BATCH),
     )
@@ -192,7 +193,7 @@ def chance(official: Official, phase: str, images: int, density_noise: bool = Tr
             noise.append(torch.from_numpy(normal.astype(np.float32)).reshape(BATCH, -1, SAMPLES))
         coarse, fine = (planned.density_noise * values for values in noise)
         draws = RayDraws(draws.jitter, draws.importance, coarse, fine)
-    return losses.PassRandomness(swaps, draws, noise_mode="const")
+    return PassRandomness(swaps, draws, noise_mode="const")
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,8 @@ def test_golden_portraitgan_adam_and_ema(
         tools.chance(official, "Dmain", images),
     )
     fake.total.backward()
-    loss, _, _ = losses.discriminator_real_loss(discriminator, tools.seen_real(real, images), real[2])
-    loss.mean().backward()
+    true = losses.discriminator_real_loss(discriminator, tools.seen_real(real, images), real[2], LossConfig())
+    true.total.backward()
     # After a first step the two runs are no longer quite at the same weights; the losses still agree.
     tools.close(fake.adversarial, official["adam/Dmain/loss_fake"])
     tools.close(fake.pose, official["adam/Dmain/loss_pose"])
@@ -91,7 +91,7 @@ def test_golden_portraitgan_shared_discriminator_optimiser(
         LossConfig(),
         tools.chance(official, "Dmain", images),
     ).total.backward()
-    losses.discriminator_real_loss(discriminator, seen, real[2])[0].mean().backward()
+    losses.discriminator_real_loss(discriminator, seen, real[2], LossConfig()).total.backward()
     first = {k: v.grad for k, v in discriminator.named_parameters()}
     discriminator.zero_grad(set_to_none=True)
     (losses.r1_penalty(discriminator, seen, real[2], LossConfig()).penalty.mean() * 16).backward()

@@ -128,18 +128,18 @@ def test_golden_portraitgan_discriminator_phase(
         tools.chance(official, "Dmain", images),
     )
     fake.total.backward()
-    loss, score, pose = losses.discriminator_real_loss(discriminator, tools.seen_real(real, images), real[2])
-    loss.mean().backward()
-    assert fake.predicted_pose is not None and pose is not None
+    true = losses.discriminator_real_loss(discriminator, tools.seen_real(real, images), real[2], LossConfig())
+    true.total.backward()
+    assert fake.predicted_pose is not None and true.predicted_pose is not None
     for actual, name in (
         (fake.adversarial, "loss_fake"),
         (fake.pose, "loss_pose"),
-        (loss, "loss_real"),
-        (fake.total + loss.mean(), "loss_total"),
+        (true.adversarial, "loss_real"),
+        (fake.total + true.total, "loss_total"),
         (fake.score, "D_score_fake"),
         (fake.predicted_pose, "D_pose_fake"),
-        (score, "D_score_real"),
-        (pose, "D_pose_real"),
+        (true.score, "D_score_real"),
+        (true.predicted_pose, "D_pose_real"),
     ):
         tools.close(actual, official[f"{prefix}/{name}"])
     tools.close(fake.generated.image_raw, official[f"{prefix}/image_raw"])

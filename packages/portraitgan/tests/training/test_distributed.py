@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -104,3 +105,19 @@ def test_batches_that_cannot_be_dealt_out(small: TrainConfig, data: PortraitData
 def test_a_missing_gpu_is_named() -> None:
     with pytest.raises(DistributedError, match="0 are visible"), join("cuda"):
         pass
+
+
+@pytest.mark.parametrize(("rank", "warned"), [(0, True), (1, False)])
+def test_several_processes_warn_once(
+    rank: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in (("WORLD_SIZE", 2), ("RANK", rank), ("LOCAL_RANK", rank)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    log = logging.getLogger("portraitgan.somewhere")
+    with join("cpu"):
+        log.warning("slow")
+    assert ("slow" in caplog.text) == warned
+    log.warning("afterwards")
+    assert "afterwards" in caplog.text

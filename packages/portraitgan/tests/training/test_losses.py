@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,19 @@ import torch
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import ABLATIONS, LossConfig, ModelConfig, eg3d, panohead, tiny
+from portraitgan.config import LossConfig, ModelConfig
 from portraitgan.deformation.closest import BruteForce
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks import filters
-from portraitgan.networks.discriminator import Discriminator, Portraits
+from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
 from portraitgan.networks.generator import Generator
+from portraitgan.presets import ABLATIONS, eg3d, panohead, tiny
 from portraitgan.training import losses
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps, run_generator
 
 MakeBust = Callable[..., PortraitRig]
-SCHEDULE = losses.Schedule(condition_swap=0.5, blur_sigma=0.4, density_noise=0.3, pose_regulariser=1.0)
+SCHEDULE = Schedule(condition_swap=0.5, blur_sigma=0.4, density_noise=0.3, pose_regulariser=1.0)
 
 
 def build(config: ModelConfig, make_bust: MakeBust) -> tuple[Generator, Discriminator]:
@@ -35,10 +38,10 @@ def build(config: ModelConfig, make_bust: MakeBust) -> tuple[Generator, Discrimi
     return make_generator(config, deformation), make_discriminator(config)
 
 
-def conditions(batch: int) -> losses.Conditions:
+def conditions(batch: int) -> Conditions:
     yaw = np.linspace(-2.5, 2.6, batch)
     camera = torch.from_numpy(labels.to_label(labels.from_angles(yaw, np.full(batch, 0.1))))
-    return losses.Conditions(torch.randn(batch, 32), camera, 0.1 * torch.randn(batch, 6))
+    return Conditions(torch.randn(batch, 32), camera, 0.1 * torch.randn(batch, 6))
 
 
 @pytest.mark.parametrize("name", ["tiny", "eg3d", "panohead", *ABLATIONS])
@@ -58,8 +61,8 @@ def test_a_whole_step_of_every_variant(name: str, batch: int, make_bust: MakeBus
     assert all(p.grad is None for p in generator.parameters())
     image, mask = torch.rand(batch, 3, 32, 32) * 2 - 1, torch.ones(batch, 1, 32, 32)
     real = losses.prepare_real(image, mask, 8, SCHEDULE.blur_sigma)
-    loss_real, _, _ = losses.discriminator_real_loss(discriminator, real, given.camera, given.coarse_pose)
-    loss_real.mean().backward()
+    true = losses.discriminator_real_loss(discriminator, real, given.camera, config.loss, given.coarse_pose)
+    true.total.backward()
     # The pose branch learns only from generated portraits with known poses.
     assert all(p.grad is not None for p in discriminator.parameters())
     discriminator.zero_grad(set_to_none=True)
@@ -73,6 +76,34 @@ def test_pose_regulariser_fades() -> None:
     config = LossConfig()
     strengths = [losses.pose_regulariser_strength(n, config) for n in (0, 199_999, 300_000, 400_000, 10**7)]
     assert strengths == [1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_a_floor_of_the_pose_regulariser_stays() -> None:
+    config = LossConfig(pose_regulariser_floor=0.05)
+    strengths = [losses.pose_regulariser_strength(n, config) for n in (0, 300_000, 385_000, 400_000, 10**7)]
+    assert strengths == pytest.approx([1.0, 0.5, 0.075, 0.05, 0.05])
+    never = LossConfig(pose_regulariser_images=0, pose_regulariser_floor=0.1)
+    assert losses.pose_regulariser_strength(5, never) == 0.1
+
+
+def test_the_mean_pose_is_held_and_each_pose_is_free(make_bust: MakeBust) -> None:
+    """Its gradient by hand is the same for all portraits of a micro-batch."""
+    config = tiny()
+    generator, discriminator = build(config, make_bust)
+    given = replace(conditions(4), arrangement=Arrangement(micro=2))
+    free = replace(config.loss, pose_regulariser=0.0)
+    still = PassRandomness(noise_mode="const", random=torch.Generator().manual_seed(0))
+    weighted = losses.generator_loss(
+        generator, discriminator, given, SCHEDULE, replace(free, mean_pose=3.0), still
+    )
+    off = (weighted.pose - given.coarse_pose).detach().reshape(2, 2, 6)
+    wanted = 3 * off.mean(dim=1).square().sum(dim=1)
+    torch.testing.assert_close(weighted.mean_pose, wanted.repeat_interleave(2))
+    slope = torch.autograd.grad(weighted.mean_pose.mean(), weighted.pose)[0]
+    by_hand = (2 * 3 * off.mean(dim=1, keepdim=True) / 2).expand(2, 2, 6).reshape(4, 6) * 2 / 4
+    torch.testing.assert_close(slope, by_hand)
+    total = (weighted.adversarial + weighted.mean_pose).mean()
+    torch.testing.assert_close(weighted.total, total)
 
 
 def test_logistic_losses() -> None:
@@ -106,8 +137,8 @@ def test_swaps_change_conditioning_not_rendering(make_bust: MakeBust) -> None:
     )
     generator.synthesis = lambda ws, camera, pose, **_: (camera, pose)  # type: ignore
     for swap in (none, all_):
-        chance = losses.PassRandomness(losses.Swaps(swap, none))
-        made: Any = losses.run_generator(generator, given, SCHEDULE, LossConfig(), chance)[0]
+        chance = PassRandomness(Swaps(swap, none))
+        made: Any = run_generator(generator, given, SCHEDULE, LossConfig(), chance).generated
         camera, pose = made
         assert torch.equal(camera, given.camera)
         assert torch.equal(pose, generator.predict_pose(given.z, given.camera))

@@ -21,15 +21,17 @@ from torch.utils._pytree import tree_leaves
 from phq_data import camera as labels
 from phq_data.rig import PortraitRig
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
-from portraitgan.config import ModelConfig, tiny
+from portraitgan.config import ModelConfig
 from portraitgan.deformation.closest import Closest
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.networks import constants
 from portraitgan.networks.discriminator import Arrangement
 from portraitgan.networks.pose import mirrored_rows
+from portraitgan.presets import tiny
 from portraitgan.training import losses
 from portraitgan.training.config import TrainConfig
+from portraitgan.training.generator_pass import Conditions, Schedule
 from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 
 BATCH, MICRO = 8, 4
@@ -100,10 +102,8 @@ def on_meta(config: ModelConfig, rig: PortraitRig) -> Passes:
     def there(*shape: int) -> Tensor:
         return torch.empty(*shape, device="meta")
 
-    given = losses.Conditions(
-        there(BATCH, config.generator.z_dim), cameras.to("meta"), there(BATCH, 6), arrangement
-    )
-    schedule = losses.Schedule(0.7, blur_sigma=1.0, density_noise=0.5, pose_regulariser=0.5)
+    given = Conditions(there(BATCH, config.generator.z_dim), cameras.to("meta"), there(BATCH, 6), arrangement)
+    schedule = Schedule(0.7, blur_sigma=1.0, density_noise=0.5, pose_regulariser=0.5)
     real = losses.prepare_real(there(BATCH, 3, size, size), there(BATCH, 1, size, size), side, 1.0)
     judged = RealPass(real, given.camera, given.coarse_pose, arrangement)
     make = GeneratorPhase(generator, discriminator, config)

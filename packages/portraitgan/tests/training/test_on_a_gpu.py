@@ -17,17 +17,19 @@ from phq_data.rig import PortraitRig
 from portraitgan.checkpoints import checkpoint
 from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.commands.main import main
-from portraitgan.config import ModelConfig, tiny
+from portraitgan.config import ModelConfig
 from portraitgan.data.dataset import PortraitData
 from portraitgan.data.loader import loader
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
 from portraitgan.inference.model import open_model
 from portraitgan.networks.placing import place
+from portraitgan.presets import tiny
 from portraitgan.rendering import compiled, rays
 from portraitgan.training import cuda_graphs, losses, statistics
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
 from portraitgan.training.loop import train
 from portraitgan.training.run import open_run
 from portraitgan.training.schedule import at
@@ -62,11 +64,11 @@ def losses_and_gradients(config: ModelConfig, rig: PortraitRig, kind: str) -> di
     size, side = config.generator.image_resolution, config.generator.render.resolution
     image = torch.rand(BATCH, 3, size, size, generator=random) * 2 - 1
     camera, z, coarse, image = (one.to(device) for one in (camera, z, coarse, image))
-    given = losses.Conditions(z, camera, coarse)
+    given = Conditions(z, camera, coarse)
     none = torch.zeros(BATCH, dtype=torch.bool, device=device)
     draws = rays.fixed_draws(config.generator.render, BATCH, side * side, device)
-    chance = losses.PassRandomness(losses.Swaps(none, none), draws, "const")
-    schedule = losses.Schedule(pose_regulariser=1.0)
+    chance = PassRandomness(Swaps(none, none), draws, "const")
+    schedule = Schedule(pose_regulariser=1.0)
     real = losses.prepare_real(image, torch.ones(BATCH, 1, size, size, device=device), side, 1.0)
 
     made = losses.generator_loss(generator, discriminator, given, schedule, config.loss, chance)

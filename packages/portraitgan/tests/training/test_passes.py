@@ -14,9 +14,9 @@ from portraitgan.config import SuperResolutionConfig
 from portraitgan.data.dataset import Batch, PortraitData
 from portraitgan.data.loader import Sampler, loader
 from portraitgan.networks.discriminator import Portraits, append_minibatch_deviation
-from portraitgan.training import losses
 from portraitgan.training.config import BatchConfig, TrainConfig
 from portraitgan.training.distributed import World
+from portraitgan.training.generator_pass import Conditions, predecessors
 from portraitgan.training.gradients import mend, mend_plain
 from portraitgan.training.phases import RealPass
 from portraitgan.training.run import make_deformation
@@ -30,7 +30,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 class Exact(Stepper):
     """A stepper in float64: what differs by more than rounding shows."""
 
-    def conditions(self, iteration: int, phase: str, numbers: Sequence[int]) -> losses.Conditions:
+    def conditions(self, iteration: int, phase: str, numbers: Sequence[int]) -> Conditions:
         given = super().conditions(iteration, phase, numbers)
         return replace(
             given, z=given.z.double(), camera=given.camera.double(), coarse_pose=given.coarse_pose.double()
@@ -119,7 +119,7 @@ def test_statistics_and_swaps_stay_within_a_micro_batch() -> None:
     assert torch.allclose(append_minibatch_deviation(features, 4, micro=4), torch.cat(parts))
     assert not torch.allclose(append_minibatch_deviation(features, 4), torch.cat(parts))
     rolled = torch.cat([part.roll(1, 0) for part in features.split(3)])
-    assert torch.equal(losses.predecessors(features, 3), rolled)
+    assert torch.equal(predecessors(features, 3), rolled)
 
 
 def test_a_pass_takes_what_divides_the_batch(small: TrainConfig, data: PortraitData) -> None:

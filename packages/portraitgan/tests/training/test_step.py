@@ -119,8 +119,8 @@ def written_out(
         fake = losses.discriminator_fake_loss(g, d, given, state.schedule, loss, draws)
         means.append((g.backbone.mapping.w_avg - 0.998 * before) / 0.002)
         g.backbone.mapping.w_avg.copy_(before)
-        found, _, _ = losses.discriminator_real_loss(d, real[n], batch[n].cameras)
-        total = total + (fake.total + found.mean()) / 2
+        found = losses.discriminator_real_loss(d, real[n], batch[n].cameras, loss)
+        total = total + (fake.total + found.total) / 2
     total.backward()
     step_with(d, optimise_d, steps[1])
     g.backbone.mapping.w_avg.copy_(torch.stack(means).mean(dim=0).lerp(before, 0.998))

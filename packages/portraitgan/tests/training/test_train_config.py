@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from phq_data.typed_json import ConfigError
+from portraitgan.presets import ABLATIONS
 from portraitgan.training import config
 from portraitgan.training.config import PRESETS, TrainConfig, with_values
 
@@ -58,6 +60,12 @@ def test_setting_fields_by_path() -> None:
         ("stages.0.resolution", "100000", "higher than the image's 32 pixels"),
         ("batch.size", "1000000", "1,000,000 images an iteration are more than the whole run has"),
         ("data.workers", "-1", "data.workers must be at least 0, not -1"),
+        ("batch.views_per_person", "3", "must divide the 2 micro-batches of batch.size, not 3"),
+        ("output.fid_kimg", "-1", "output.fid_kimg must be at least 0"),
+        ("output.fid_images", "1", "output.fid_images must be at least 2"),
+        ("data.back_repeat", "0", "data.back_repeat must be at least 1, not 0"),
+        ("data.balance", "pitch", "'data.balance' is one of none, yaw"),
+        ("optimiser.density_interval", "0", "optimiser.density_interval must be at least 1"),
         ("model.precision.half", "float8", "float8"),
     ],
 )
@@ -68,7 +76,7 @@ def test_wrong_settings_are_named(path: str, value: str, message: str) -> None:
 
 def test_newer_and_unknown_versions_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     data = json.loads(config.tiny().to_json())
-    with pytest.raises(ConfigError, match="version 99, this program knows up to 4"):
+    with pytest.raises(ConfigError, match=f"version 99, this program knows up to {config.VERSION}"):
         TrainConfig.from_json(json.dumps({**data, "version": 99}))
     with pytest.raises(ConfigError, match="no version"):
         TrainConfig.from_json("{}")
@@ -87,6 +95,30 @@ def test_older_versions_are_carried_over(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setitem(config.MIGRATIONS, 0, carry)
     assert TrainConfig.from_json(json.dumps(data)) == config.tiny()
+
+
+def test_a_run_of_version_4_is_what_it_was() -> None:
+    """The file is preset `tiny` as the program of that version wrote it."""
+    text = (Path(__file__).parents[1] / "files" / "train-config-4.json").read_text()
+    assert TrainConfig.from_json(text) == config.tiny()
+
+
+def test_baselines_are_trained_as_their_authors_do() -> None:
+    """EG3D's and PanoHead's papers and commands: images, rays, swaps, repeated back views."""
+    eg3d, panohead = config.eg3d(), config.panohead()
+    assert [(one.until_kimg, one.resolution) for one in eg3d.stages] == [(25_000, 64), (27_000, 128)]
+    assert (eg3d.schedule.condition_swap, eg3d.optimiser.density_interval) == (0.5, 4)
+    assert [(one.until_kimg, one.resolution) for one in panohead.stages] == [(25_000, 64)]
+    assert (panohead.schedule.condition_swap, panohead.data.back_repeat) == (0.7, 4)
+    assert panohead.model.generator.camera_offset
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_are_named(name: str) -> None:
+    made = config.ablated(config.tiny(), name)
+    assert made.name == f"tiny-{name}" == made.model.name
+    assert TrainConfig.from_json(made.to_json()) == made
+    assert made.stages == config.tiny().stages
 
 
 def test_version_1_called_the_ema_average() -> None:

@@ -142,7 +142,7 @@ def _splits(manifest: Manifest) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "splits",
         "name": "splits",
-        "description": "No photo, near-duplicate, or author and day lies in two of them.",
+        "description": "No photo, near-duplicate, author and day, or session lies in two of them.",
         "dataType": "cr:Split",
         "key": {"@id": "splits/name"},
         "field": [

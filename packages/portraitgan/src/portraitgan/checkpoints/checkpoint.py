@@ -10,6 +10,7 @@
         state.json                    images and iterations seen, size and sha256 of every other file, and a
                                       digest of itself
     RUN/latest                        text: the name of the newest checkpoint
+    RUN/best.json                     which checkpoint had the lowest FID, and that FID
 
 A checkpoint folder is what `load_generator` and `load_discriminator` of `checkpoints.weights` take. It is
 written under a temporary name, synced to the disk and renamed, so that it is there whole or not at all.
@@ -49,6 +50,7 @@ from portraitgan.config import ModelConfig
 
 RIG_FILE = "rig.safetensors"
 LATEST_FILE = "latest"
+BEST_FILE = "best.json"
 STATE_FILE = "state.json"
 OPTIMISER = "optimiser"
 NETWORKS = (GENERATOR, GENERATOR_EMA, DISCRIMINATOR, DISCRIMINATOR_EMA)
@@ -263,10 +265,28 @@ def tidy(run: str | Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def name_best(run: str | Path, folder: Path, fid: float) -> None:
+    """Say that the checkpoint in `folder` is the run's best, at this FID."""
+    write_text(Path(run) / BEST_FILE, json.dumps({"checkpoint": folder.name, "fid": fid}) + "\n")
+
+
+def best(run: str | Path) -> tuple[Path, float] | None:
+    """(folder, FID) of the run's best checkpoint; None where none was measured or it is gone."""
+    try:
+        found = parse_json((Path(run) / BEST_FILE).read_bytes())
+        folder, fid = folder_of(run) / str(found["checkpoint"]), float(found["fid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (folder, fid) if folder in checkpoints(run) else None
+
+
 def prune(run: str | Path, every: int, rolling: int = 2) -> None:
-    """Remove checkpoints except the first one at or after each multiple of `every` images and the newest."""
-    before = 0
+    """Remove checkpoints except the first one at or after each multiple of `every` images, the newest and the
+    best."""
+    before, kept = 0, best(run)
     for path in checkpoints(run)[:-rolling]:
+        if kept is not None and path == kept[0]:
+            continue
         if _images_in(path) // every > before // every:
             before = _images_in(path)
         else:

@@ -13,6 +13,7 @@ from phq_data import __version__
 from phq_data.command_line import refuse_repeats
 from phq_data.errors import PhqError
 from portraitgan.commands import (
+    compare,
     convert,
     invert,
     mesh,
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "watch": watch.watch,
     "metrics": metrics.metrics,
+    "compare": compare.compare,
 }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from phq_data.rig import PortraitRig
     from portraitgan.inference.model import Model
+    from portraitgan.metrics.report import MetricOptions
     from portraitgan.training.distributed import World
 
 
@@ -25,7 +26,8 @@ def metrics(
     device: shared.DeviceOption = "auto",
     split: Annotated[str, typer.Option(help="Which split of it, or all.")] = "train",
     only: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Of fid,identity,canonicality,pose (default: all).")
+        str | None,
+        typer.Option(metavar="LIST", help="Of fid,identity,canonicality,pose,artifacts (default: all)."),
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="Generated portraits for each FID.")] = 50_000,
     num_samples: Annotated[
@@ -70,9 +72,7 @@ def metrics(
     Measures a checkpoint against a release and writes the result as JSON. Several GPUs: torchrun
     --nproc-per-node N -m portraitgan metrics ...; the numbers do not depend on how many.
     """
-    from portraitgan.checkpoints.weights import read_config
-    from portraitgan.data.dataset import PortraitData
-    from portraitgan.inference.model import find_checkpoint, find_rig, open_model
+    from portraitgan.inference.model import find_checkpoint
     from portraitgan.metrics import report
     from portraitgan.training.distributed import join
 
@@ -81,26 +81,78 @@ def metrics(
         seed=seed, poses=shared.listed_names(poses), yaw_limit=yaw_limit, features=features, face=face,
     )  # fmt: skip
     folder, run = find_checkpoint(Path(model), checkpoint)
-    with join(None if device == "auto" else device) as world:
-        released = PortraitData.open(
-            data, read_config(folder).generator.image_resolution, split=split,
-            verify=world.first, say=shared.say if world.first else lambda line: None,
+    target = out or target_of(folder, run)
+    with join(None if device == "auto" else device) as world, shared.progress("metrics") as bar:
+        result = measured(
+            folder, run, data, wanted, world, bar, split=split, rig=rig, cache=cache, out=target,
+            pose_discriminator=pose_discriminator,
         )  # fmt: skip
-        opened = _opened(folder, find_rig(folder, run, rig), released.rig, world.device)
-        for note in opened.notes if world.first else ():
-            shared.say(f"note: {note}")
-        predictor = None
-        if pose_discriminator is not None:
-            predictor = open_model(pose_discriminator, device=world.device)
-        target = out or (run / "metrics" / f"{folder.name}.json" if run else folder / "metrics.json")
-        with shared.progress("metrics") as bar:
-            result = report.run(
-                opened, released, wanted, world, pose_model=predictor,
-                cache=cache or target.parent / "features", watch=_watch(bar, world),
-                save=lambda found: report.write(target, found) if world.first else None,
-            )  # fmt: skip
         if world.first:
             _print(result, target)
+
+
+def target_of(folder: Path, run: Path | None) -> Path:
+    """Where the result of a checkpoint is written unless something else is said."""
+    return run / "metrics" / f"{folder.name}.json" if run else folder / "metrics.json"
+
+
+def known_result(path: Path, folder: Path, data: str, split: str) -> dict[str, Any] | None:
+    """What was measured of a checkpoint on a split of the release at `data` as it is now; none if nothing."""
+    from phq_data.errors import ReleaseError
+    from phq_data.foreign import parse_json
+    from phq_data.release import reader
+    from portraitgan.data.dataset import DataError
+
+    try:
+        found = parse_json(path.read_text())
+    except (OSError, ValueError):
+        return None
+    try:
+        digest = reader.open(data).manifest.digest
+    except ReleaseError as error:
+        raise DataError(str(error)) from error
+    if not isinstance(found, dict) or not isinstance(found.get("release"), dict):
+        return None
+    same = (found.get("checkpoint"), found.get("split"), found["release"].get("digest"))
+    return found if same == (str(folder), split, digest) else None
+
+
+def measured(
+    folder: Path,
+    run: Path | None,
+    data: str,
+    wanted: MetricOptions,
+    world: World,
+    bar: Any,
+    *,
+    split: str,
+    rig: Path | None = None,
+    cache: Path | None = None,
+    out: Path | None = None,
+    pose_discriminator: str | None = None,
+) -> dict[str, Any]:
+    """Measure a checkpoint in its run's folder on a release; the first process writes the result."""
+    from portraitgan.checkpoints.weights import read_config
+    from portraitgan.data.dataset import PortraitData
+    from portraitgan.inference.model import find_rig, open_model
+    from portraitgan.metrics import report
+
+    released = PortraitData.open(
+        data, read_config(folder).generator.image_resolution, split=split,
+        verify=world.first, say=shared.say if world.first else lambda line: None,
+    )  # fmt: skip
+    opened = _opened(folder, find_rig(folder, run, rig), released.rig, world.device)
+    for note in opened.notes if world.first else ():
+        shared.say(f"note: {note}")
+    predictor = None
+    if pose_discriminator is not None:
+        predictor = open_model(pose_discriminator, device=world.device)
+    target = out or target_of(folder, run)
+    return report.run(
+        opened, released, wanted, world, pose_model=predictor,
+        cache=cache or target.parent / "features", watch=_watch(bar, world),
+        save=lambda found: report.write(target, found) if world.first else None,
+    )  # fmt: skip
 
 
 def _watch(bar: Any, world: World) -> Any:

@@ -20,7 +20,7 @@ ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A run folder, a checkpoint, or a converted checkpoint.")
 ]
 CheckpointOption = Annotated[
-    str | None, typer.Option(metavar="KIMG", help="Which checkpoint of a run (default: the latest).")
+    str | None, typer.Option(metavar="KIMG", help="Which checkpoint of a run, or best (default: the latest).")
 ]
 RigOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The rig of the model's body (default: the run's own).")

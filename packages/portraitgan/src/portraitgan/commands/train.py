@@ -38,6 +38,14 @@ def train(
             rich_help_panel=TRAINED,
         ),
     ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="One of the paper's: no-mask, tri-plane, coarse-poses, no-deformation, rignerf.",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
     stage: Annotated[
         int | None,
         typer.Option(
@@ -71,9 +79,33 @@ def train(
             rich_help_panel=TRAINED,
         ),
     ] = None,
+    views_per_person: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cameras that each generated tri-grid is rendered from (default: the preset's, 1).",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
     precision: Annotated[
         Literal["fp32", "tf32", "fp16", "bf16"] | None,
         typer.Option(help="Number formats (default: the preset's, fp16).", rich_help_panel=TRAINED),
+    ] = None,
+    fid_every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="KIMG",
+            help="Measure FID so often, keep and name the best checkpoint (default: the preset's, never).",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The Inception weights for it (see `portraitgan metrics`).",
+            rich_help_panel=TRAINED,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(rich_help_panel=TRAINED)] = None,
     settings: Annotated[
@@ -100,6 +132,13 @@ def train(
     cache: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep decoded portraits here (fast disk).", rich_help_panel=DATA),
+    ] = None,
+    balance: Annotated[
+        Literal["none", "yaw"] | None,
+        typer.Option(
+            help="yaw: rare sides are dealt as often as common ones (default: the preset's, none).",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     allow_data_change: Annotated[
         bool,
@@ -149,13 +188,14 @@ def train(
     gpu = device == "cuda" or (device is None and torch.cuda.is_available())
     default = DEFAULT_PRESET if gpu else DEFAULT_WITHOUT_GPU
     changes = _Changes(
-        preset, default, batch, micro_batch, per_pass, precision, seed, settings or (), allow_config_change
-    )
+        preset, default, ablation, batch, micro_batch, views_per_person, per_pass, precision, balance,
+        fid_every, seed, settings or (), allow_config_change,
+    )  # fmt: skip
     config = _config(out, changes)
     if print_config:
         print(config.to_json())
         return
-    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run, yes, graphs)
+    start = _Start(data, out, stage, weights, rig, cache, allow_data_change, dry_run, yes, graphs, features)
     try:
         with join(device) as world:
             finished = _run(start, config, world)
@@ -171,10 +211,14 @@ class _Changes:
 
     preset: str | None
     default: str  # the preset where neither the command nor the run names one
+    ablation: str | None  # a name of `ABLATIONS`
     batch: int | None
     micro_batch: int | None
+    views_per_person: int | None
     per_pass: int | None
     precision: str | None  # a name of `PRECISIONS`
+    balance: Literal["none", "yaw"] | None
+    fid_every: float | None
     seed: int | None
     settings: Sequence[str]  # PATH=VALUE
     allowed: bool  # of a run that was started with another config
@@ -194,13 +238,14 @@ class _Start:
     dry_run: bool
     yes: bool  # also what takes years
     graphs: Literal["auto", "on", "off"]
+    features: str | None  # a file of Inception weights for FID
 
 
 def _config(out: Path, changes: _Changes) -> TrainConfig:
     """The run's config: its own, or the preset's with the changes that the command names."""
     from phq_data.typed_json import ConfigError
     from portraitgan.precision import PRECISIONS
-    from portraitgan.training.config import PRESETS, with_values
+    from portraitgan.training.config import PRESETS, ablated, with_values
     from portraitgan.training.run import TrainingError, differences, read_run_config
 
     values = {}
@@ -216,17 +261,23 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
         base = own
     else:
         base = PRESETS[changes.preset or changes.default]()
+    if changes.ablation is not None and not base.name.endswith(f"-{changes.ablation}"):
+        base = ablated(base, changes.ablation)
     batch = replace(
         base.batch,
         size=changes.batch or base.batch.size,
         micro=changes.micro_batch or base.batch.micro,
+        views_per_person=changes.views_per_person or base.batch.views_per_person,
         per_pass=base.batch.per_pass if changes.per_pass is None else changes.per_pass,
     )
     model = base.model
     if changes.precision is not None:
         model = replace(model, precision=PRECISIONS[changes.precision])
     seed = base.seed if changes.seed is None else changes.seed
-    base = replace(base, model=model, batch=batch, seed=seed)
+    data = base.data if changes.balance is None else replace(base.data, balance=changes.balance)
+    fid_kimg = base.output.fid_kimg if changes.fid_every is None else changes.fid_every
+    output = replace(base.output, fid_kimg=fid_kimg)
+    base = replace(base, model=model, batch=batch, data=data, output=output, seed=seed)
     config = with_values(base, values)
     if own is not None and config != own and not changes.allowed:
         raise TrainingError(
@@ -239,6 +290,7 @@ def _config(out: Path, changes: _Changes) -> TrainConfig:
 
 def _run(start: _Start, config: TrainConfig, world: World) -> bool:
     """Train, or say what it would cost. False when it was asked to stop."""
+    from portraitgan.metrics.during import fid_of
     from portraitgan.training import cuda_graphs, estimate
     from portraitgan.training.loop import train as train_run
     from portraitgan.training.run import TrainingError, open_run, read_run_config
@@ -275,7 +327,8 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
         say(f"{start.out} is at {run.images / 1000:g} kimg: there is nothing left to train")
         return True
     stop = _on_signals(say)
-    outcome = train_run(run, until, say, stop.is_set)
+    fid = fid_of(start.features) if config.output.fid_kimg > 0 else None
+    outcome = train_run(run, until, say, stop.is_set, fid)
     if outcome.finished:
         say(f"finished at {outcome.images / 1000:g} kimg: {outcome.folder}")
     else:
@@ -306,7 +359,8 @@ def _data(start: _Start, config: TrainConfig, world: World, say: Callable[[str],
 
     return PortraitData.open(
         start.data, config.model.generator.image_resolution, split=config.data.split,
-        mirror=config.data.mirror, cache=start.cache, rig=start.rig, verify=world.first, say=say,
+        mirror=config.data.mirror, cache=start.cache, rig=start.rig, verify=world.first,
+        balance=config.data.balance, back_repeat=config.data.back_repeat, say=say,
     )  # fmt: skip
 
 

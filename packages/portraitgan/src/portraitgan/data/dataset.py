@@ -34,6 +34,7 @@ from phq_data.foreign import reading
 from phq_data.release import reader
 from phq_data.release.reader import Release
 from phq_data.rig import PortraitRig, RigError
+from portraitgan.data.balance import Balance, dealt
 from portraitgan.data.cache import CacheError, CacheKey, PixelCache
 from portraitgan.data.labels import DataError, Labels, read_labels
 
@@ -75,6 +76,8 @@ class PortraitData:
         mirror: bool,
         cache: PixelCache | None,
         rig: PortraitRig | None,
+        balance: Balance = "none",
+        back_repeat: int = 1,
     ) -> None:
         self.release = release
         self.resolution = resolution
@@ -82,7 +85,9 @@ class PortraitData:
         self.cache = cache
         self.rig = rig
         self._labels = labels
-        self._rows = np.flatnonzero(labels.usable)  # [M] rows of the split
+        usable = np.flatnonzero(labels.usable)
+        # [M] rows of the split; one may be there more than once
+        self._rows = usable[dealt(labels.cameras[usable], mirror, balance, back_repeat)]
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         if cache is not None:
             cache.forget(np.flatnonzero(labels.hidden))
@@ -98,6 +103,8 @@ class PortraitData:
         cache: str | Path | None = None,
         rig: str | Path | None = None,
         verify: bool = True,
+        balance: Balance = "none",
+        back_repeat: int = 1,
         say: Say = lambda line: None,
     ) -> PortraitData:
         """Open a split of the release in a folder or at an fsspec URL; reads labels, no image.
@@ -105,6 +112,7 @@ class PortraitData:
         `cache` is a folder for decoded portraits; what it will cost is told to `say` before it is spent.
         `rig` is the rig file that you built where the release brings only a recipe for it. `verify` compares
         local shards with the release's checksums, unless the cache is whole (ranks after the first need not).
+        `balance` and `back_repeat` deal some portraits more than once (balance.py).
 
         Raises `DataError`: no release, damaged, unknown schema, labels that are missing or no labels, no
         portraits in the split or without images, smaller than `resolution`, no room for the cache.
@@ -129,14 +137,23 @@ class PortraitData:
                 kept = PixelCache.open(Path(cache), key, say)
             except CacheError as error:
                 raise DataError(str(error)) from error
-        return cls(opened, resolution, labels, mirror=mirror, cache=kept, rig=body)
+        return cls(
+            opened,
+            resolution,
+            labels,
+            mirror=mirror,
+            cache=kept,
+            rig=body,
+            balance=balance,
+            back_repeat=back_repeat,
+        )
 
     def __len__(self) -> int:
         return self.portraits * (2 if self.mirror else 1)
 
     @property
     def portraits(self) -> int:
-        """How many there are, mirrored ones not counted."""
+        """How many are dealt an epoch, mirrored ones not counted."""
         return len(self._rows)
 
     @property

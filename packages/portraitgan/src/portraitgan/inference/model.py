@@ -194,7 +194,10 @@ def average_style(model: Model, count: int = AVERAGE_LATENTS, seed: int = AVERAG
 
 
 def find_checkpoint(path: Path, name: str | None = None) -> tuple[Path, Path | None]:
-    """(checkpoint folder, the run it belongs to or None). Raises `InferenceError`."""
+    """(checkpoint folder, the run it belongs to or None); `name` is one, its kimg, or "best".
+
+    Raises `InferenceError`.
+    """
     if path.suffix == ".pkl":
         raise InferenceError(
             f"{path} is an official pickle: convert it first (portraitgan convert {path} OUT)"
@@ -212,6 +215,14 @@ def find_checkpoint(path: Path, name: str | None = None) -> tuple[Path, Path | N
             f"{path} has neither {weights.GENERATOR_EMA}.safetensors nor a finished checkpoint: give a run "
             "folder of `portraitgan train` or a folder of `portraitgan convert`"
         )
+    if name == "best":
+        found = runs.best(path)
+        if found is None:
+            raise InferenceError(
+                f"the run {path} has no best checkpoint: its FID was not measured (portraitgan train "
+                "--fid-every)"
+            )
+        return found[0], path
     if name is not None:
         wanted = [one for one in there if name == one.name or _is_number(name, _kimg(one))]
         if not wanted:

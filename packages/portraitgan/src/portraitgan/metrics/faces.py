@@ -37,6 +37,7 @@ DEFAULT_POINTS = {
 MOST_BYTES = 1 << 30
 """Of an ONNX file; ArcFace's largest network has 260 MB."""
 EMBEDDED = Path(__file__).parent / "files" / "mobileface.onnx"
+EMBEDDED_NAME = "mobileface (embedded)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def open_face_network(path: str | Path | None = None) -> FaceNetwork:
         raise MetricError(f"{chosen} takes {shape}, not one batch of RGB images of {SIDE}x{SIDE} pixels")
     digest = hashlib.sha256(data).hexdigest()
     if path is None:  # it scales by itself
-        return FaceNetwork("mobileface (embedded)", digest, False, 0.0, 1.0, session)
+        return FaceNetwork(EMBEDDED_NAME, digest, False, 0.0, 1.0, session)
     return FaceNetwork(chosen.name, digest, shape[1] == 3, 127.5, 127.5, session)
 
 

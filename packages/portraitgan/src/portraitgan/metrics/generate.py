@@ -83,7 +83,7 @@ def drawn(
     done: Advance = lambda number: None,
 ) -> Iterator[Drawn]:
     """This process's share of `count` portraits: cameras drawn uniformly from `data`, truncation 1."""
-    z_dim = model.config.generator.z_dim
+    z_dim, rays = model.config.generator.z_dim, model.config.generator.render.resolution
     for number in shares(count, batch, world):
         size = min(batch, count - number * batch)
         random = np.random.default_rng([seed, number])
@@ -97,7 +97,10 @@ def drawn(
             seen, held = conditions(model, data, setting.poses, other, other_z)
         noise = torch.Generator(model.device).manual_seed(int(random.integers(0, 2**62)))
         ws = model.generator.mapping(z, seen, held)
-        made = model.generator.synthesis(ws, cameras, model.usable(poses), noise_mode="random", random=noise)
+        rendered_from, _ = model.generator.moved_camera(z, cameras)
+        made = model.generator.synthesis(
+            ws, rendered_from, model.usable(poses), noise_mode="random", random=noise, resolution=rays
+        )
         if not bool(torch.isfinite(made.image).all()):
             raise MetricError(f"the generator in {model.folder} makes numbers that are not finite")
         yield Drawn(made.portraits, to_pixels(made.image), cameras, poses)

@@ -84,6 +84,8 @@ def canonicality(
 ) -> dict[str, Any]:
     """Table 3: mean and standard deviation of the poses that `pose_model` sees in frontal neutral samples.
 
+    The paper's are those of absolute values; signed ones tell a drift to one side from spread.
+
     Samples are not deformed and conditioned on the front camera and the neutral pose; in a canonical space
     that is neutral they are seen with a pose of zero and little spread. `pose_model` is the model itself, or
     another run's discriminator for a run that was trained on coarse poses.
@@ -101,6 +103,8 @@ def canonicality(
     return {
         "mean_deg": _named(poses.mean(axis=0)),
         "std_deg": _named(poses.std(axis=0)),
+        "absolute_mean_deg": _named(np.abs(poses).mean(axis=0)),
+        "absolute_std_deg": _named(np.abs(poses).std(axis=0)),
         "off_neutral_deg": round(float(angle_errors(np.radians(poses), np.zeros_like(poses)).mean()), 3),
         "samples": count,
         "truncation": truncation,

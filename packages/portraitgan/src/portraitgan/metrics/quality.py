@@ -8,7 +8,7 @@ octants show which sides are bad.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch import distributed as dist
 
-from phq_data import camera
 from phq_data.files import writing
+from portraitgan.data.balance import OCTANTS, octant_of
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model
 from portraitgan.metrics.features import FeatureNetwork
@@ -31,8 +30,6 @@ from portraitgan.metrics.generate import Advance, Setting, drawn, shares
 from portraitgan.metrics.statistics import Moments, frechet_distance, joined, kernel_distance
 from portraitgan.training.distributed import World
 
-OCTANTS = tuple(range(-180, 180, 45))
-"""Degrees of yaw in the middle of each octant: -180 is the view from behind, 0 the frontal one."""
 KID_IMAGES = 10_000
 """Features of so many images of each kind are kept for KID."""
 _TOGETHER = 256
@@ -102,12 +99,6 @@ class Collector:
         return FeatureSet(tuple(parts), torch.cat(together).to(self._world.device))
 
 
-def octant_of(cameras: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Which of `OCTANTS` the camera labels [N, 25] look from, [N]."""
-    yaw, _, _ = camera.angles(camera.from_label(cameras)[0])
-    return ((np.degrees(yaw) + 202.5) // 45).astype(np.int64) % 8
-
-
 def real_features(
     data: PortraitData,
     network: FeatureNetwork,
@@ -171,6 +162,30 @@ def compare(real: FeatureSet, made: FeatureSet, seed: int = 0) -> dict[str, Any]
             for middle, a, b in zip(OCTANTS, real.octants, made.octants, strict=True)
         },
     }
+
+
+def headline(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By source of poses: FID-view (told the rendered view), FID-random (told another one), and their gap.
+
+    The gap is what view conditioning leaks: how much better a portrait looks when the mapping network knows
+    from where it will be seen. `settings` are results of `compare` by the name of their `Setting`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, view in settings.items():
+        poses, _, conditioning = name.partition(", ")
+        random = settings.get(f"{poses}, independent")
+        if conditioning != "identical" or random is None:
+            continue
+        pairs = {one: (view["octants"][one]["fid"], random["octants"][one]["fid"]) for one in view["octants"]}
+        found[poses] = {
+            "view": view["fid"], "random": random["fid"], "gap": _gap(view["fid"], random["fid"]),
+            "gap_by_octant": {one: _gap(*pair) for one, pair in pairs.items()},
+        }  # fmt: skip
+    return found
+
+
+def _gap(view: float | None, random: float | None) -> float | None:
+    return None if view is None or random is None else round(random - view, 4)
 
 
 def measure(

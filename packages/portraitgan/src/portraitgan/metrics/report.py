@@ -12,16 +12,17 @@ import torch
 
 from phq_data.files import writing
 from phq_data.foreign import parse_json
+from portraitgan.data.balance import OCTANTS
 from portraitgan.data.dataset import PortraitData
 from portraitgan.inference.model import Model
-from portraitgan.metrics import identity, poses, quality
+from portraitgan.metrics import artifacts, identity, poses, quality
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.faces import open_face_network
 from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Advance, settings_of
 from portraitgan.training.distributed import World
 
-PARTS = ("fid", "identity", "canonicality", "pose")
+PARTS = ("fid", "identity", "canonicality", "pose", "artifacts")
 Watch = Callable[[str, int], Advance]
 """Told what begins and how many portraits it is of; returns what is told of every batch."""
 
@@ -88,10 +89,12 @@ def run(
                 f"this model has no pose source of {', '.join(options.poses)}; it has "
                 f"{', '.join(dict.fromkeys(s.poses for s in settings_of(model)))}"
             )
+        measured_fid = quality.measure(
+            model, data, network, settings, options.count, world, cache=cache, watch=watch, **size
+        )
         result["fid"] = {
-            "settings": quality.measure(
-                model, data, network, settings, options.count, world, cache=cache, watch=watch, **size
-            ),
+            "headline": quality.headline(measured_fid),
+            "settings": measured_fid,
             "count": options.count,
             "batch": options.batch,
             "network": network.name,
@@ -119,6 +122,7 @@ def run(
                 done=watch("canonicality", options.num_samples),
                 **size,
             )
+        save(result)
     if "pose" in options.parts:
         rendered = settings_of(model)[0]
         result["generated_poses"] = None
@@ -129,6 +133,13 @@ def run(
             )  # fmt: skip
         advance = watch("poses of real portraits", data.portraits)
         result["real_poses"] = poses.real_errors(model, data, world, batch=options.batch, done=advance)
+        save(result)
+    if "artifacts" in options.parts:
+        face = open_face_network(options.face)
+        result["artifacts"] = artifacts.measure(
+            model, data, face, world, count=options.num_samples,
+            done=watch("artifacts", options.num_samples), **size,
+        )  # fmt: skip
         save(result)
     return result
 
@@ -172,16 +183,53 @@ def table(result: dict[str, Any]) -> str:
         else:
             lines += [
                 " " * 8 + "".join(f"{name:>9}" for name in poses.COMPONENTS),
-                "  mean  " + "".join(f"{found['mean_deg'][name]:9.2f}" for name in poses.COMPONENTS),
-                "  std   " + "".join(f"{found['std_deg'][name]:9.2f}" for name in poses.COMPONENTS),
+                *(
+                    f"  {title:<6}" + "".join(f"{found[key][name]:9.2f}" for name in poses.COMPONENTS)
+                    for title, key in (
+                        ("|mean|", "absolute_mean_deg"),
+                        ("|std|", "absolute_std_deg"),
+                        ("mean", "mean_deg"),
+                        ("std", "std_deg"),
+                    )
+                ),
             ]
     lines += _pose_lines(result)
+    if found := result.get("artifacts"):
+        lines += _artifact_lines(found)
     return "\n".join(lines)
 
 
+def _artifact_lines(found: dict[str, Any]) -> list[str]:
+    said = "the data has too few faces or backs of heads to tell"
+    if faces := found["faces_behind"]:
+        said = (
+            f"{faces['rate']:.1%} of generated rear views (of real ones {faces['real_rear']:.1%}, of real "
+            f"faces {faces['real_front']:.1%} count as faces)"
+        )
+    lines = [
+        "",
+        f"faces on the back of heads: {said}",
+        f"mirror score: {_number(found['mirror_score'], 0, 3)} (0: right sides are mirrored left ones)",
+        f"{'width of masks, mm: real, made, apart':<38}" + "".join(f"{v:>22}" for v in artifacts.VIEWS),
+    ]
+    for band, views in found["extents"].items():
+        cells = [
+            f"{'-':>22}" if one is None else
+            f"{one['real_mm']:8.0f}{one['made_mm']:7.0f}{one['apart_mm']:7.0f}" for one in views.values()
+        ]  # fmt: skip
+        lines.append(f"  {band:<36}" + "".join(cells))
+    return lines
+
+
 def _quality_lines(result: dict[str, Any]) -> list[str]:
-    middles = [str(middle) for middle in quality.OCTANTS]
-    lines = ["", f"{'poses, conditioning':<28}{'FID':>9}{'KID x1000':>11}   FID by yaw, degrees"]
+    middles = [str(middle) for middle in OCTANTS]
+    lines = [""]
+    for source, found in result["fid"]["headline"].items():
+        lines.append(
+            f"FID-view {_number(found['view'], 0)}, FID-random {_number(found['random'], 0)}, gap "
+            f"{_number(found['gap'], 0)} with poses of: {source}"
+        )
+    lines += ["", f"{'poses, conditioning':<28}{'FID':>9}{'KID x1000':>11}   FID by yaw, degrees"]
     lines.append(" " * 51 + "".join(f"{middle:>8}" for middle in middles))
     for name, found in result["fid"]["settings"].items():
         octants = "".join(_number(found["octants"][middle]["fid"], 8) for middle in middles)

@@ -45,10 +45,12 @@ ONE_MICRO_BATCH = Arrangement()
 
 @dataclass(frozen=True)
 class DiscriminatorOutput:
-    """Realism scores [B, 1] (logits) and predicted poses [B, 6] (none without a pose predictor)."""
+    """What the discriminator says of portraits, and what its score is made of (`Discriminator.score`)."""
 
-    score: Tensor
-    pose: Tensor | None
+    score: Tensor  # [B, 1] realism, logits
+    pose: Tensor | None  # [B, 6] predicted, radians; none without a pose predictor
+    features: Tensor  # [B, condition_dim] of the images
+    seen_pose: Tensor | None  # [B, 6] that the score is conditioned on, without gradient
 
 
 class DiscriminatorBlock(nn.Module):
@@ -167,16 +169,23 @@ class Discriminator(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and (pose_gradient or in_reference_mode())):
                 assert mirrored_trunk is not None
                 predicted = self.pose_branch(self.b4.flat(mirrored_trunk, arrangement.micro), camera)
-        condition = camera
+        seen_pose: Tensor | None = None
         if self.config.pose_conditioning:
             used = predicted if pose is None else pose
             if used is None:
                 raise ValueError("this discriminator predicts no poses: pass the portraits' coarse poses")
-            condition = torch.cat([camera, used.detach()], dim=1)
-        embedding = self.mapping(None, condition)
+            seen_pose = used.detach()
         features = self.b4(self.b4.flat(trunk, arrangement.micro))
-        score = (features * embedding).sum(dim=1, keepdim=True) / math.sqrt(self.config.condition_dim)
-        return DiscriminatorOutput(score, predicted)
+        return DiscriminatorOutput(self.score(features, camera, seen_pose), predicted, features, seen_pose)
+
+    def score(self, features: Tensor, camera: Tensor, pose: Tensor | None) -> Tensor:
+        """Scores [B, 1] of image features [B, condition_dim] given cameras [B, 25] and poses [B, 6].
+
+        Equation 3: their product with a mapping of the label. Another label costs no pass of the trunk.
+        """
+        embedding = self.mapping(None, camera if pose is None else torch.cat([camera, pose], dim=1))
+        product: Tensor = features * embedding
+        return product.sum(dim=1, keepdim=True) / math.sqrt(self.config.condition_dim)
 
     def predict_pose(self, portraits: Portraits, camera: Tensor) -> Tensor:
         """Poses [B, 6] only. A batch shares one minibatch deviation; released weights were used singly."""

@@ -17,6 +17,7 @@ from portraitgan.networks.backbone import Backbone, SynthesisNetwork
 from portraitgan.networks.decoder import Decoder
 from portraitgan.networks.discriminator import Portraits
 from portraitgan.networks.layers import NoiseMode, ToRGB
+from portraitgan.networks.mapping import MappingNetwork
 from portraitgan.networks.pose import GeneratorPosePredictor
 from portraitgan.networks.superresolution import SuperResolution
 from portraitgan.reference_mode import in_reference_mode
@@ -76,6 +77,9 @@ class Generator(nn.Module):
         self.pose_branch: GeneratorPosePredictor | None = None
         if c.pose_predictor is not None:
             self.pose_branch = GeneratorPosePredictor(c.z_dim, CAMERA_SIZE, c.pose_predictor.hidden)
+        self.offset_mapping: MappingNetwork | None = None
+        if c.camera_offset:
+            self.offset_mapping = MappingNetwork(c.z_dim, CAMERA_SIZE, 3, c.mapping_layers, None, plain=True)
         # Not part of the state dict: the rig travels in its own file.
         self.deformation = deformation
 
@@ -85,6 +89,16 @@ class Generator(nn.Module):
             raise ValueError("this generator was built without a pose predictor: use the coarse poses")
         output: Tensor = self.pose_branch(z, camera)
         return output
+
+    def moved_camera(self, z: Tensor, camera: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Cameras [B, 25] that portraits of z [B, z_dim] are rendered with, and by how much [B, 3] (metres)
+        they stand off the `camera` [B, 25] of the label; none where the model learns no offset."""
+        if self.offset_mapping is None:
+            return camera, None
+        offset: Tensor = self.offset_mapping(z, camera)
+        moved = torch.zeros_like(camera)
+        moved[:, [3, 7, 11]] = offset  # the last column of the camera-to-world matrix
+        return camera + moved, offset
 
     def mapping(
         self,
@@ -96,11 +110,10 @@ class Generator(nn.Module):
         update_w_avg: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]."""
-        condition = camera
+        parts = [camera] if self.config.camera_conditioning else []
         if self.config.pose_conditioning:
-            if pose is None:
-                pose = camera.new_zeros(camera.shape[0], 6)
-            condition = torch.cat([camera, pose], dim=1)
+            parts.append(camera.new_zeros(camera.shape[0], 6) if pose is None else pose)
+        condition = torch.cat(parts, dim=1) if parts else None
         output: Tensor = self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_w_avg)
         return output
 
@@ -115,6 +128,7 @@ class Generator(nn.Module):
     ) -> Generated:
         """Portraits of z [B, z_dim] seen from `camera` [B, 25] in `pose` [B, 6], conditioned on the same."""
         ws = self.mapping(z, camera, pose, truncation_psi)
+        camera, _ = self.moved_camera(z, camera)
         return self.synthesis(ws, camera, pose, noise_mode=noise_mode, random=random)
 
     def synthesis(

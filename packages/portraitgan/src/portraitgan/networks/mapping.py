@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -16,20 +18,32 @@ def normalise(values: Tensor) -> Tensor:
 
 
 class MappingNetwork(nn.Module):
-    """z and the condition (camera, or camera and pose, raw numbers) to `styles` equal w vectors.
+    """z and the condition (camera, pose or both, raw numbers; or none) to `styles` equal w vectors.
 
-    Without z (`z_dim` 0) it is the discriminator's condition embedding and keeps no average.
+    Without z (`z_dim` 0) it is the discriminator's condition embedding; that, and the small network of
+    PanoHead's camera offset (`plain`: ordinary learning rate, no activation at the end), keep no average.
     """
 
     w_avg: Tensor
 
-    def __init__(self, z_dim: int, condition: int, w_dim: int, layers: int, styles: int | None) -> None:
+    def __init__(
+        self,
+        z_dim: int,
+        condition: int,
+        w_dim: int,
+        layers: int,
+        styles: int | None,
+        plain: bool = False,
+    ) -> None:
         super().__init__()
         self.z_dim, self.condition, self.styles, self.layers = z_dim, condition, styles, layers
-        self.embed = FullyConnected(condition, w_dim)
-        inputs = z_dim + w_dim
+        inputs = z_dim
+        if condition:
+            self.embed = FullyConnected(condition, w_dim)
+            inputs += w_dim
         for index in range(layers):
-            layer = FullyConnected(inputs, w_dim, "lrelu", lr_multiplier=0.01)
+            activation: Literal["linear", "lrelu"] = "linear" if plain and index == layers - 1 else "lrelu"
+            layer = FullyConnected(inputs, w_dim, activation, lr_multiplier=1.0 if plain else 0.01)
             setattr(self, f"fc{index}", layer)
             inputs = w_dim
         if styles is not None:
@@ -38,15 +52,16 @@ class MappingNetwork(nn.Module):
     def forward(
         self,
         z: Tensor | None,  # [B, z_dim]
-        condition: Tensor,  # [B, condition]
+        condition: Tensor | None,  # [B, condition]; none where the network has no condition
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,  # how many styles are truncated; None: all
         update_w_avg: bool = False,
     ) -> Tensor:
         """Styles [B, styles, w_dim]; [B, w_dim] for the discriminator's embedding."""
-        values = normalise(self.embed(condition))
-        if z is not None:
-            values = torch.cat([normalise(z), values], dim=1)
+        parts = [] if z is None else [normalise(z)]
+        if self.condition:
+            parts.append(normalise(self.embed(condition)))
+        values = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         for index in range(self.layers):
             values = getattr(self, f"fc{index}")(values)
         if self.styles is None:

@@ -11,13 +11,16 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from phq_data import typed_json
 from phq_data.typed_json import ConfigError
 from portraitgan import config as models
+from portraitgan import presets
 from portraitgan.config import ModelConfig
+from portraitgan.data.balance import Balance
 
-VERSION = 4
+VERSION = 5
 
 RENAMED = {"average": "ema"}
 """Sections of version 1 and what they are called since."""
@@ -25,7 +28,21 @@ MIGRATIONS: typed_json.Migrations = {
     1: lambda data: {RENAMED.get(name, name): value for name, value in data.items()},
     2: lambda data: {**data, "batch": {**data["batch"], "per_pass": 0}},
     3: lambda data: {**data, "model": models.MIGRATIONS[1](data["model"])},
+    4: lambda data: _to_5(data),
 }
+
+_SINCE_5: Mapping[str, Mapping[str, Any]] = {
+    "optimiser": {"density_interval": 4},
+    "batch": {"views_per_person": 1},
+    "output": {"fid_kimg": 0.0, "fid_images": 5000},
+    "data": {"balance": "none", "back_repeat": 1},
+}
+"""What version 5 added, with the values that leave a run of version 4 as it was."""
+
+
+def _to_5(data: dict[str, Any]) -> dict[str, Any]:
+    grown = {name: {**data[name], **added} for name, added in _SINCE_5.items()}
+    return {**data, **grown, "model": models.MIGRATIONS[2](data["model"])}
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,7 @@ class OptimiserConfig:
     beta2: float = 0.99
     epsilon: float = 1e-8
     r1_interval: int = 16  # iterations; the penalty is multiplied by it
+    density_interval: int = 4  # the same of the density regulariser, where `loss.density` is not 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,9 @@ class BatchConfig:
 
     size: int = 32
     micro: int = 4
+    views_per_person: int = 1
+    """A generated tri-grid is rendered from so many cameras, each in a micro-batch of its own: minibatch
+    statistics would tell two portraits of the same person."""
     per_pass: int = field(default=0, compare=False)
     """Micro-batches that go together; 0: as many as fit a GPU's memory, 1 on a CPU. A matter of the machine:
     a run may be continued with another number."""
@@ -98,6 +119,8 @@ class OutputConfig:
     snapshot_kimg: float = 100.0  # a sheet of images
     snapshot_portraits: int = 8  # rows of the sheet, each with its mirrored twin
     trackers: tuple[str, ...] = ("tensorboard",)  # also wandb, mlflow; one that is not installed is announced
+    fid_kimg: float = 0.0  # FID of the EMA; the best checkpoint is kept and named. 0: never
+    fid_images: int = 5000  # generated portraits for it
 
 
 @dataclass(frozen=True)
@@ -106,6 +129,8 @@ class DataConfig:
 
     split: str = "train"
     mirror: bool = True  # every portrait also left-right mirrored
+    balance: Balance = "none"  # yaw: rare sides are dealt as often as common ones
+    back_repeat: int = 1  # how often portraits from behind (yaw of 90 degrees and more) are there
     workers: int = 3  # decoding processes of each training process
 
 
@@ -174,17 +199,17 @@ def _paper(model: ModelConfig) -> TrainConfig:
 
 def paper_512() -> TrainConfig:
     """The released 512x512 models."""
-    return _paper(models.paper_512())
+    return _paper(presets.paper_512())
 
 
 def paper_256() -> TrainConfig:
     """The paper's configuration: 256x256 training images."""
-    return _paper(models.paper_256())
+    return _paper(presets.paper_256())
 
 
 def paper_128() -> TrainConfig:
     """The smallest official super-resolution variant; its rays end at the size of its backbone's input."""
-    base = _paper(models.paper_128())
+    base = _paper(presets.paper_128())
     return replace(base, stages=(*base.stages[:2], replace(base.stages[2], resolution=64)))
 
 
@@ -192,7 +217,7 @@ def middle() -> TrainConfig:
     """A few million weights at 128x128: a day on one small GPU, not for CPUs."""
     return TrainConfig(
         name="middle",
-        model=models.middle(),
+        model=presets.middle(),
         stages=(
             StageConfig("1", 1500.0, True, 32, 32),
             StageConfig("2", 2500.0, False, 32, 32),
@@ -204,7 +229,7 @@ def middle() -> TrainConfig:
 
 def tiny() -> TrainConfig:
     """The whole method at toy size, 32x32: to see it run on a CPU."""
-    model = models.tiny()
+    model = presets.tiny()
     return TrainConfig(
         name="tiny",
         model=replace(model, loss=replace(model.loss, pose_regulariser_images=10_000)),
@@ -225,12 +250,36 @@ def tiny() -> TrainConfig:
     )
 
 
+def eg3d() -> TrainConfig:
+    """The baseline EG3D as its authors train it on faces, at 256x256 (docs/training.md says what differs)."""
+    stages = (StageConfig("1", 25_000.0, False, 64, 64), StageConfig("2", 27_000.0, False, 128, 64, 1000.0))
+    schedule = ScheduleConfig(condition_swap=0.5, density_noise=0.0)
+    return TrainConfig(name="eg3d", model=presets.eg3d(), stages=stages, schedule=schedule)
+
+
+def panohead() -> TrainConfig:
+    """The baseline PanoHead as its authors train it, at 256x256 (docs/training.md says what differs)."""
+    stages = (StageConfig("1", 25_000.0, False, 64, 64),)
+    return TrainConfig(
+        name="panohead", model=presets.panohead(), stages=stages, data=DataConfig(back_repeat=4)
+    )
+
+
+def ablated(config: TrainConfig, name: str) -> TrainConfig:
+    """`config` with one of the paper's ablations. Raises `ConfigError` for an unknown name."""
+    if name not in presets.ABLATIONS:
+        raise ConfigError(f"no ablation {name!r}; there are {', '.join(presets.ABLATIONS)}")
+    return replace(config, name=f"{config.name}-{name}", model=presets.ABLATIONS[name](config.model))
+
+
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "paper_512": paper_512,
     "paper_256": paper_256,
     "paper_128": paper_128,
     "middle": middle,
     "tiny": tiny,
+    "eg3d": eg3d,
+    "panohead": panohead,
 }
 
 
@@ -254,10 +303,20 @@ def _check(config: TrainConfig) -> None:
     batch = config.batch
     if batch.micro < 1 or batch.size < 1 or batch.size % batch.micro:
         raise ConfigError(f"batch.size must be a multiple of batch.micro, not {batch.size} and {batch.micro}")
+    if batch.views_per_person < 1 or batch.size // batch.micro % batch.views_per_person:
+        raise ConfigError(
+            f"batch.views_per_person must divide the {batch.size // batch.micro} micro-batches of "
+            f"batch.size, not {batch.views_per_person}"
+        )
+    if config.model.loss.wrong_condition and batch.micro < 2:
+        raise ConfigError(
+            "model.loss.wrong_condition takes another portrait's camera: batch.micro must be 2 or more"
+        )
     if batch.size > 1000 * before:
         raise ConfigError(f"batch.size: {batch.size:,} images an iteration are more than the whole run has")
-    if config.optimiser.r1_interval < 1:
-        raise ConfigError("optimiser.r1_interval must be at least 1 iteration")
+    for name in ("r1_interval", "density_interval"):
+        if getattr(config.optimiser, name) < 1:
+            raise ConfigError(f"optimiser.{name} must be at least 1 iteration")
     output = config.output
     for name in ("status_kimg", "checkpoint_kimg", "latest_kimg", "snapshot_kimg"):
         if getattr(output, name) <= 0:
@@ -265,8 +324,11 @@ def _check(config: TrainConfig) -> None:
     for name, value, least in (
         ("batch.per_pass", batch.per_pass, 0),
         ("data.workers", config.data.workers, 0),
+        ("data.back_repeat", config.data.back_repeat, 1),
         ("guard.max_bad_steps", config.guard.max_bad_steps, 1),
         ("output.snapshot_portraits", output.snapshot_portraits, 1),
+        ("output.fid_kimg", output.fid_kimg, 0),
+        ("output.fid_images", output.fid_images, 2),
     ):
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, not {value}")

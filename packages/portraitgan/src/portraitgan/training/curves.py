@@ -53,6 +53,10 @@ CHARTS = (
         "Size of generated poses", " rad", (("pose_size", "neck and head together"),),
         "Settles near that of the labels. Growing when λ is 0: the canonical body drifts (docs/training.md).",
     ),
+    Chart(
+        "FID", "", (("fid", "FID-random of the EMA"),),
+        "Falls; where it rises again, RUN/best.json names the checkpoint from before (output.fid_kimg).",
+    ),
     Chart("R1", "", (("r1", "penalty"),), "Small and bounded; spikes come before a collapse."),
     Chart(
         "Foreground", "", (("mask_share", "mean mask of generated portraits"),),

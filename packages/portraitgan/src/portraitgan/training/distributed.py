@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,12 @@ def join(device: str | None = None) -> Iterator[World]:
         return
     backend = "nccl" if where.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    log = logging.getLogger("portraitgan")
+    before = log.level
+    if rank > 0:  # what the first process warns of holds for all
+        log.setLevel(logging.ERROR)
     try:
         yield World(rank, size, where)
     finally:
+        log.setLevel(before)
         dist.destroy_process_group()

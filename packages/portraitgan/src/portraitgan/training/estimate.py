@@ -24,10 +24,11 @@ from portraitgan.data.dataset import PortraitData
 from portraitgan.training import losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
 from portraitgan.training.run import Run, make_deformation
 from portraitgan.training.schedule import at, stage_end, stage_start
 from portraitgan.training.statistics import duration
-from portraitgan.training.step import Networks, make_networks
+from portraitgan.training.step import Networks, make_networks, together
 
 _SHORT, _PATIENCE = 10.0, 60.0
 """Seconds for one portrait beyond which a CPU measures no more than one; seconds after which it has measured
@@ -94,7 +95,7 @@ def describe(
     batch = config.batch
     rounds = batch.size // batch.micro // world.size
     per_pass = world.least(batch.per_pass or _fitting(costs, counts, world.device))
-    per_pass = next(n for n in range(min(per_pass, rounds), 0, -1) if rounds % n == 0)
+    per_pass = together(per_pass, rounds, batch.views_per_person)
     static, checkpoint = static_gib(counts), 16 * sum(counts) / 2**30
     kept = "; ".join(f"{cost.activations_gib:.2f} for a micro-batch at R {cost.resolution}" for cost in costs)
     rates = ", ".join(f"{cost.seconds_per_kimg:.1f} s/kimg at R {cost.resolution}" for cost in costs)
@@ -156,7 +157,7 @@ def measure(
     networks: Networks,
     data: PortraitData,
     world: World,
-    schedule: losses.Schedule,
+    schedule: Schedule,
     say: Say = lambda line: None,
     graphs: bool = False,
 ) -> Cost:
@@ -202,7 +203,7 @@ def _phases(
     model: ModelConfig,
     networks: Networks,
     data: PortraitData,
-    schedule: losses.Schedule,
+    schedule: Schedule,
     size: int,
     device: torch.device,
 ) -> dict[str, Callable[[], None]]:
@@ -216,13 +217,9 @@ def _phases(
     image = (torch.rand(size, 3, pixels, pixels, generator=random) * 2 - 1).to(device)
     mask = torch.ones(size, 1, pixels, pixels, device=device)
     real = losses.prepare_real(image, mask, resolution, schedule.blur_sigma)
-    given = losses.Conditions(
-        torch.randn(size, model.generator.z_dim, generator=random).to(device), cameras, poses
-    )
-    swaps = losses.Swaps(
-        torch.ones(size, dtype=torch.bool, device=device), torch.ones_like(cameras[:, 0]) > 0
-    )
-    draws = losses.PassRandomness(swaps, random=torch.Generator(device).manual_seed(0))
+    given = Conditions(torch.randn(size, model.generator.z_dim, generator=random).to(device), cameras, poses)
+    swaps = Swaps(torch.ones(size, dtype=torch.bool, device=device), torch.ones_like(cameras[:, 0]) > 0)
+    draws = PassRandomness(swaps, random=torch.Generator(device).manual_seed(0))
 
     def generator_phase() -> None:
         discriminator.requires_grad_(False)
@@ -232,8 +229,8 @@ def _phases(
 
     def discriminator_phase() -> None:
         fake = losses.discriminator_fake_loss(generator, discriminator, given, schedule, model.loss, draws)
-        found, _, _ = losses.discriminator_real_loss(discriminator, real, cameras, poses)
-        (fake.total + found.mean()).backward()
+        found = losses.discriminator_real_loss(discriminator, real, cameras, model.loss, poses)
+        (fake.total + found.total).backward()
 
     def r1_phase() -> None:
         losses.r1_penalty(discriminator, real, cameras, model.loss, poses).penalty.mean().backward()

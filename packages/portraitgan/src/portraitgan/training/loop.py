@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
+
+import torch
 
 from portraitgan.checkpoints import checkpoint
 from portraitgan.data.dataset import Batch
@@ -27,14 +30,23 @@ class Outcome:
     folder: Path  # of the last checkpoint
 
 
-def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: False) -> Outcome:
+def train(
+    run: Run,
+    until: int,
+    say: Say,
+    stop: Callable[[], bool] = lambda: False,
+    fid: Callable[[Run], float] | None = None,
+) -> Outcome:
     """Train until `until` images were seen, or until `stop` says so; a checkpoint is written either way.
 
+    `fid` measures the run every `output.fid_kimg`; the checkpoint with the lowest one stays and is named.
     Raises `TrainingError` when gradients stay infinite or not numbers, `DataError` for damaged images.
     """
     config, world = run.config, run.world
     writer = _Writer(run, until, say) if world.first else None
     tally = statistics.Tally()
+    known = checkpoint.best(run.folder)
+    lowest = math.inf if known is None else known[1]
     interrupted = False
     sheet_due = run.images == 0
     made = loader(run.data, run.sampler, config.batch.micro, config.data.workers)
@@ -56,14 +68,22 @@ def train(run: Run, until: int, say: Say, stop: Callable[[], bool] = lambda: Fal
                 _give_up(run)
             interrupted = world.any(stop())
             over = interrupted or run.images >= until
+            better = False
+            if fid is not None and _crossed(before, run.images, config.output.fid_kimg):
+                found = fid(run)
+                better, lowest = found < lowest, min(found, lowest)
+                tally.add({"fid": torch.tensor(found)})
+                say(
+                    f"FID {found:.2f} at {run.images / 1000:g} kimg" + (", the best so far" if better else "")
+                )
             if over or _crossed(before, run.images, config.output.status_kimg):
                 values = tally.take(world)
                 if writer is not None:
                     writer.row(state, values, clock)
             sheet_due = _crossed(before, run.images, config.output.snapshot_kimg)
-            if over or _checkpoint_due(run, before):
+            if over or better or _checkpoint_due(run, before):
                 if writer is not None:
-                    writer.checkpoint()
+                    writer.checkpoint(lowest if better else None)
                 gone = run.data.refresh()
                 if gone:
                     say(f"{gone} portraits were taken down from the release and are no longer used")
@@ -136,8 +156,11 @@ class _Writer:
         for tracker in self.trackers:
             tracker.image(run.images, "snapshot", path)
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, fid: float | None = None) -> None:
+        """A checkpoint of this moment; with its `fid` if that is the lowest so far."""
         folder = self.run.save()
+        if fid is not None:
+            checkpoint.name_best(self.run.folder, folder, fid)
         checkpoint.prune(self.run.folder, round(self.run.config.output.checkpoint_kimg * 1000))
         self.say(f"wrote {folder}")
 
@@ -147,8 +170,8 @@ class _Writer:
 
 
 def _crossed(before: int, after: int, kimg: float) -> bool:
-    """Whether a multiple of `kimg` thousand images lies in (before, after]."""
-    return int(after / (kimg * 1000)) > int(before / (kimg * 1000))
+    """Whether a multiple of `kimg` thousand images lies in (before, after]; of 0 none does."""
+    return kimg > 0 and int(after / (kimg * 1000)) > int(before / (kimg * 1000))
 
 
 def _checkpoint_due(run: Run, before: int) -> bool:

@@ -5,6 +5,7 @@ Pure functions of networks and tensors. Per-sample losses have shape [B]; a step
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,51 +14,30 @@ from torch.nn import functional
 
 from portraitgan.config import LossConfig
 from portraitgan.networks import filters
-from portraitgan.networks.discriminator import ONE_MICRO_BATCH, Arrangement, Discriminator, Portraits
+from portraitgan.networks.discriminator import (
+    ONE_MICRO_BATCH,
+    Arrangement,
+    Discriminator,
+    DiscriminatorOutput,
+    Portraits,
+)
 from portraitgan.networks.generator import Generated, Generator
-from portraitgan.networks.layers import NoiseMode
-from portraitgan.rendering.random_numbers import Random
-from portraitgan.rendering.rays import RayDraws
+from portraitgan.rendering.random_numbers import normal, uniform
+from portraitgan.training.generator_pass import (
+    Conditions,
+    PassRandomness,
+    Schedule,
+    draw_swaps,
+    predecessors,
+    rendered_pose,
+    run_generator,
+    swapped_styles,
+)
 
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a generator pass starts from: a latent, and camera and coarse pose of one dataset entry."""
-
-    z: Tensor  # [B, z_dim]
-    camera: Tensor  # [B, 25]
-    coarse_pose: Tensor  # [B, 6] radians
-    arrangement: Arrangement = ONE_MICRO_BATCH
-
-
-@dataclass(frozen=True)
-class Swaps:
-    """Which samples take another sample's conditioning or background ([B], bool)."""
-
-    condition: Tensor
-    background: Tensor
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What changes during training, at one moment."""
-
-    condition_swap: float = 0.7  # probability
-    blur_sigma: float = 0.0  # pixels
-    density_noise: float | Tensor = 0.0  # standard deviation
-    pose_regulariser: float | Tensor = 0.0  # 0..1, multiplies `LossConfig.pose_regulariser`
-    resolution: int | None = None  # neural rendering resolution; none: the generator's own
-    blur_taps: Tensor | None = None  # [K]; none: those of `blur_sigma`
-
-
-@dataclass(frozen=True)
-class PassRandomness:
-    """What is random in one generator pass; what is none is drawn."""
-
-    swaps: Swaps | None = None
-    draws: RayDraws | None = None
-    noise_mode: NoiseMode = "random"
-    random: Random = None
+LOOKING = slice(2, 11, 4)
+"""Entries of a camera label that are the direction it looks in."""
+WRONG_DEGREES = 30.0
+"""From here on another camera is a wrong one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +46,8 @@ class GeneratorLoss:
 
     adversarial: Tensor  # [B]
     pose_regulariser: Tensor  # [B], weight included
+    mean_pose: Tensor  # [B], weight included; one number a micro-batch
+    camera_offset: Tensor  # [B], the same
     pose: Tensor  # [B, 6]
     generated: Generated
     score: Tensor  # [B, 1]
@@ -73,7 +55,8 @@ class GeneratorLoss:
     @property
     def total(self) -> Tensor:
         """The number to minimise, []."""
-        return (self.adversarial + self.pose_regulariser).mean()
+        regularisers = self.pose_regulariser + self.mean_pose + self.camera_offset
+        return (self.adversarial + regularisers).mean()
 
 
 @dataclass(frozen=True)
@@ -83,6 +66,7 @@ class FakeLoss:
     adversarial: Tensor  # [B]
     pose: Tensor  # [B], unweighted (equation 13)
     weight: float  # lambda_p
+    wrong_condition: Tensor  # [B], weight included
     generated_pose: Tensor  # [B, 6]
     predicted_pose: Tensor | None  # [B, 6]
     generated: Generated
@@ -91,7 +75,22 @@ class FakeLoss:
     @property
     def total(self) -> Tensor:
         """The number to minimise, []."""
-        return (self.adversarial + self.weight * self.pose).mean()
+        return (self.adversarial + self.weight * self.pose + self.wrong_condition).mean()
+
+
+@dataclass(frozen=True)
+class RealLoss:
+    """The real half of equation 12, per sample."""
+
+    adversarial: Tensor  # [B]
+    wrong_condition: Tensor  # [B], weight included
+    predicted_pose: Tensor | None  # [B, 6]
+    score: Tensor  # [B, 1]
+
+    @property
+    def total(self) -> Tensor:
+        """The number to minimise, []."""
+        return (self.adversarial + self.wrong_condition).mean()
 
 
 @dataclass(frozen=True)
@@ -119,67 +118,49 @@ def pose_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted - target).square().sum(dim=1)
 
 
-def pose_regulariser_strength(images: int, config: LossConfig) -> float:
-    """1 for the first `pose_regulariser_images`, then down to 0 over as many again."""
-    span = config.pose_regulariser_images
-    return min(1.0, max(0.0, 2.0 - images / span)) if span > 0 else 0.0
+def squared_mean(values: Tensor, micro: int | None = None) -> Tensor:
+    """Squared length of a micro-batch's mean of values [B, K], the same for all its samples [B].
+
+    Values may differ from each other, but not move together. Of camera offsets it is PanoHead's translation
+    regulariser; of poses less the labels' it keeps the canonical body where the labels have it: neck and head
+    cannot lean against each other in all portraits, while each portrait's pose is free.
+    """
+    groups = values.reshape(-1, micro or len(values), values.shape[1])
+    return groups.mean(dim=1).square().sum(dim=1).repeat_interleave(groups.shape[1])
 
 
-def draw_swaps(batch: int, schedule: Schedule, config: LossConfig, device: torch.device) -> Swaps:
-    """Fresh swap decisions."""
-    return Swaps(
-        torch.rand(batch, device=device) < schedule.condition_swap,
-        torch.rand(batch, device=device) < config.background_swap,
-    )
-
-
-def predecessors(values: Tensor, micro: int | None = None) -> Tensor:
-    """[B, ...] with every sample's predecessor in its micro-batch; the first one's is the last one."""
-    if micro is None:
-        return values.roll(1, 0)
-    return values.reshape(-1, micro, *values.shape[1:]).roll(1, 1).flatten(0, 1)
-
-
-def run_generator(
+def density_loss(
     generator: Generator,
     conditions: Conditions,
     schedule: Schedule,
     config: LossConfig,
     randomness: PassRandomness | None = None,
-    update_w_avg: bool = False,
-) -> tuple[Generated, Tensor | None]:
-    """(portraits, their poses [B, 6]) with swapped conditioning and backgrounds (equations 5 and 6).
+    points: int = 1000,
+) -> Tensor:
+    """EG3D's density regulariser [B], weight included: raw densities of near points should be near.
 
-    A swapped sample is conditioned on the camera and pose of its predecessor in the micro-batch, so that the
-    styles cannot encode what the camera will see; it is rendered with its own. Without a pose predictor the
-    coarse poses are used, and none at all if the generator knows no poses.
+    `points` are uniform in a cube of twice the tri-grid's side, each beside one that is a normal step of
+    `density_distance` away; canonical space, neither deformed nor cropped (EG3D, supplement section 1).
     """
     randomness = randomness or PassRandomness()
-    z, camera, micro = conditions.z, conditions.camera, conditions.arrangement.micro
-    pose: Tensor | None = None
-    if generator.pose_branch is not None:
-        pose = generator.predict_pose(z, camera)
-    elif generator.config.pose_conditioning:
-        pose = conditions.coarse_pose
+    z = conditions.z
     swaps = randomness.swaps or draw_swaps(len(z), schedule, config, z.device)
-    seen_camera = torch.where(swaps.condition[:, None], predecessors(camera, micro), camera)
-    seen_pose = None
-    if pose is not None:
-        seen_pose = torch.where(swaps.condition[:, None], predecessors(pose, micro), pose)
-    ws = generator.mapping(z, seen_camera, seen_pose, update_w_avg=update_w_avg)
-    background_ws = torch.where(swaps.background[:, None, None], predecessors(ws, micro), ws)
-    generated = generator.synthesis(
-        ws,
-        camera,
-        pose,
-        background_ws=background_ws,
-        resolution=schedule.resolution,
-        noise_mode=randomness.noise_mode,
-        draws=randomness.draws,
-        random=randomness.random,
-        density_noise=schedule.density_noise,
-    )
-    return generated, pose
+    with torch.no_grad():
+        pose = rendered_pose(generator, conditions)
+    ws = swapped_styles(generator, conditions, pose, swaps)
+    planes = generator.planes(ws, randomness.noise_mode, randomness.random)
+    shape, side = (len(z), points, 3), generator.config.render.box_size
+    where = (uniform(shape, randomness.random, z.device) * 2 - 1) * side
+    beside = where + config.density_distance * normal(shape, randomness.random, z.device)
+    densities, _ = generator.sample_volume(planes, torch.cat([where, beside], dim=1))
+    first, second = densities.chunk(2, dim=1)
+    return config.density * (first - second).abs().mean(dim=1)
+
+
+def pose_regulariser_strength(images: int, config: LossConfig) -> float:
+    """1 for the first `pose_regulariser_images`, then down to the floor (0 in the paper) over as many."""
+    span, floor = config.pose_regulariser_images, config.pose_regulariser_floor
+    return min(1.0, max(floor, 2.0 - images / span)) if span > 0 else floor
 
 
 def generator_loss(
@@ -191,7 +172,8 @@ def generator_loss(
     randomness: PassRandomness | None = None,
 ) -> GeneratorLoss:
     """Equation 14: fool the discriminator; stay near the coarse poses early on (equation 15)."""
-    generated, pose = run_generator(generator, conditions, schedule, config, randomness)
+    made = run_generator(generator, conditions, schedule, config, randomness)
+    generated, pose = made.generated, made.pose
     seen = blurred_fake(generated.portraits, schedule)
     output = discriminator(
         seen,
@@ -200,12 +182,19 @@ def generator_loss(
         pose_gradient=False,
         arrangement=conditions.arrangement,
     )
-    regulariser = output.score.new_zeros(len(output.score))
+    none = output.score.new_zeros(len(output.score))
+    regulariser, mean_pose, offset = none, none, none
+    micro = conditions.arrangement.micro
     if pose is not None:
         weight = config.pose_regulariser * schedule.pose_regulariser
         regulariser = weight * pose_loss(pose, conditions.coarse_pose)
+        mean_pose = config.mean_pose * squared_mean(pose - conditions.coarse_pose, micro)
+    if made.camera_offset is not None:
+        offset = config.camera_offset * squared_mean(made.camera_offset, micro)
     shown = conditions.coarse_pose if pose is None else pose
-    return GeneratorLoss(real_loss(output.score), regulariser, shown, generated, output.score)
+    return GeneratorLoss(
+        real_loss(output.score), regulariser, mean_pose, offset, shown, generated, output.score
+    )
 
 
 def discriminator_fake_loss(
@@ -221,9 +210,8 @@ def discriminator_fake_loss(
     Updates the generator's running mean of styles.
     """
     with torch.no_grad():
-        generated, pose = run_generator(
-            generator, conditions, schedule, config, randomness, update_w_avg=True
-        )
+        made = run_generator(generator, conditions, schedule, config, randomness, update_w_avg=True)
+    generated, pose = made.generated, made.pose
     seen = blurred_fake(generated.portraits, schedule)
     output = discriminator(
         seen, conditions.camera, _given(discriminator, pose), arrangement=conditions.arrangement
@@ -231,18 +219,22 @@ def discriminator_fake_loss(
     error = output.score.new_zeros(len(output.score))
     if output.pose is not None and pose is not None:
         error = pose_loss(output.pose, pose)
+    wrong = wrong_condition_loss(discriminator, output, conditions.camera, config, conditions.arrangement)
     shown = conditions.coarse_pose if pose is None else pose
-    return FakeLoss(fake_loss(output.score), error, config.pose, shown, output.pose, generated, output.score)
+    return FakeLoss(
+        fake_loss(output.score), error, config.pose, wrong, shown, output.pose, generated, output.score
+    )
 
 
 def discriminator_real_loss(
     discriminator: Discriminator,
     real: Portraits,
     camera: Tensor,
+    config: LossConfig,
     coarse_pose: Tensor | None = None,
     arrangement: Arrangement = ONE_MICRO_BATCH,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(the real half of equation 12 [B], scores [B, 1], predicted poses [B, 6]) of prepared portraits."""
+) -> RealLoss:
+    """The real half of equation 12 of prepared portraits; camera [B, 25], coarse_pose [B, 6] radians."""
     output = discriminator(
         real.detach(),
         camera,
@@ -250,7 +242,30 @@ def discriminator_real_loss(
         pose_gradient=False,
         arrangement=arrangement,
     )
-    return real_loss(output.score), output.score, output.pose
+    wrong = wrong_condition_loss(discriminator, output, camera, config, arrangement)
+    return RealLoss(real_loss(output.score), wrong, output.pose, output.score)
+
+
+def wrong_condition_loss(
+    discriminator: Discriminator,
+    output: DiscriminatorOutput,
+    camera: Tensor,  # [B, 25]
+    config: LossConfig,
+    arrangement: Arrangement = ONE_MICRO_BATCH,
+) -> Tensor:
+    """Portraits with the camera and pose of their predecessor in the micro-batch count as fake, [B].
+
+    Weight included. So the score cannot come from the image alone, and a face seen from behind does not pass
+    as a view from the front (after SphereHead's view-image consistency). Cameras that look in nearly the same
+    direction are no wrong ones: such pairs do not count.
+    """
+    if not config.wrong_condition:
+        return output.score.new_zeros(len(output.score))
+    other = predecessors(camera, arrangement.micro)
+    pose = None if output.seen_pose is None else predecessors(output.seen_pose, arrangement.micro)
+    score = discriminator.score(output.features, other, pose)
+    cosine = (camera[:, LOOKING] * other[:, LOOKING]).sum(dim=1)
+    return config.wrong_condition * fake_loss(score) * (cosine < math.cos(math.radians(WRONG_DEGREES)))
 
 
 def r1_penalty(

@@ -1,4 +1,4 @@
-"""The three phases of an iteration: what a pass takes in, one loss out.
+"""The phases of an iteration: what a pass takes in, one loss out.
 
 A pass is one micro-batch, or several one after another.
 """
@@ -13,6 +13,7 @@ from portraitgan.config import ModelConfig
 from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
 from portraitgan.networks.generator import Generator
 from portraitgan.training import losses
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,16 @@ class RealPass:
     arrangement: Arrangement
 
 
-_ALL_DRAWN = losses.PassRandomness()
+_ALL_DRAWN = PassRandomness()
 
 
 @dataclass(frozen=True)
 class PassInputs:
     """All that a pass of a phase takes, apart from weights."""
 
-    schedule: losses.Schedule
-    given: losses.Conditions | None = None  # none: the R1 penalty
-    draws: losses.PassRandomness = _ALL_DRAWN
+    schedule: Schedule
+    given: Conditions | None = None  # none: the R1 penalty
+    draws: PassRandomness = _ALL_DRAWN
     real: RealPass | None = None  # of the discriminator's phases
 
 
@@ -56,9 +57,31 @@ class GeneratorPhase(nn.Module):
         seen["loss_generator"] = loss.adversarial
         seen["pose_regulariser"] = loss.pose_regulariser
         seen["score_generated"] = loss.score
+        if self.config.loss.mean_pose:
+            seen["mean_pose"] = loss.mean_pose
+        if loss.camera_offset.requires_grad:
+            seen["camera_offset"] = loss.camera_offset
         seen["pose_size"] = loss.pose.norm(dim=1)
         seen["mask_share"] = loss.generated.mask.mean(dim=(1, 2, 3))
         return loss.total
+
+
+class DensityPhase(nn.Module):
+    """EG3D's density regulariser."""
+
+    def __init__(self, generator: Generator, config: ModelConfig) -> None:
+        super().__init__()
+        self.generator = generator
+        self.config = config
+
+    def forward(self, inputs: PassInputs, seen: dict[str, Tensor]) -> Tensor:
+        """The loss []; what a status line shows goes into `seen`."""
+        assert inputs.given is not None
+        loss = losses.density_loss(
+            self.generator, inputs.given, inputs.schedule, self.config.loss, inputs.draws
+        )
+        seen["density_regulariser"] = loss
+        return loss.mean()
 
 
 class DiscriminatorPhase(nn.Module):
@@ -88,15 +111,17 @@ class DiscriminatorPhase(nn.Module):
         fake = losses.discriminator_fake_loss(
             self._others[0], self.discriminator, given, inputs.schedule, self.config.loss, inputs.draws
         )
-        loss, score, pose = losses.discriminator_real_loss(
-            self.discriminator, real.portraits, real.cameras, real.poses, real.arrangement
+        true = losses.discriminator_real_loss(
+            self.discriminator, real.portraits, real.cameras, self.config.loss, real.poses, real.arrangement
         )
-        seen["loss_generated"], seen["loss_real"], seen["loss_pose"] = fake.adversarial, loss, fake.pose
-        seen["score_real"] = score
+        seen["loss_generated"], seen["loss_real"] = fake.adversarial, true.adversarial
+        seen["loss_pose"], seen["score_real"] = fake.pose, true.score
+        if self.config.loss.wrong_condition:
+            seen["wrong_condition"] = fake.wrong_condition + true.wrong_condition
         if fake.predicted_pose is not None:
             error = (fake.predicted_pose - fake.generated_pose).detach()
             seen["pose_error_deg"] = error.square().mean(dim=1).sqrt().rad2deg()
-        if pose is not None:
-            offset = (pose - real.poses).detach()
+        if true.predicted_pose is not None:
+            offset = (true.predicted_pose - real.poses).detach()
             seen["pose_off_labels_deg"] = offset.square().mean(dim=1).sqrt().rad2deg()
-        return fake.total + loss.mean()
+        return fake.total + true.total

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from portraitgan.config import ModelConfig
 from portraitgan.training.config import StageConfig, TrainConfig
-from portraitgan.training.losses import Schedule, pose_regulariser_strength
+from portraitgan.training.generator_pass import Schedule
+from portraitgan.training.losses import pose_regulariser_strength
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ from portraitgan.networks.pose import mirrored_rows, padded_rows
 from portraitgan.training import ema, losses, rng
 from portraitgan.training.config import OptimiserConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
 from portraitgan.training.passes import EagerPasses, Passes
-from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
+from portraitgan.training.phases import DensityPhase, DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 from portraitgan.training.schedule import ScheduleState
 from portraitgan.training.static_passes import Repeater, StaticPasses
 
@@ -110,10 +111,19 @@ class Stepper:
                 "processes evenly: change batch.size or the number of processes"
             )
         self.micro_batches = micro_batches // world.size  # of this process
+        self.views = config.batch.views_per_person
+        if self.micro_batches % self.views:
+            raise DistributedError(
+                f"{self.micro_batches} micro-batches a process cannot show {self.views} views of each "
+                "person: change batch.size, batch.views_per_person or the number of processes"
+            )
         self.go_together(config.batch.per_pass or 1)
         chosen = config.optimiser
         lazy = chosen.r1_interval / (chosen.r1_interval + 1)
-        self.generator_optimiser = _adam(networks.generator, chosen, chosen.generator_rate)
+        # Weights that a lazy regulariser steps, too, are corrected for it (StyleGAN2).
+        every = chosen.density_interval
+        also = every / (every + 1) if config.model.loss.density else 1.0
+        self.generator_optimiser = _adam(networks.generator, chosen, chosen.generator_rate * also, also)
         self.discriminator_optimiser = _adam(
             networks.discriminator, chosen, chosen.discriminator_rate * lazy, lazy
         )
@@ -129,10 +139,9 @@ class Stepper:
         self._repeater, self._stage = repeater, None
 
     def go_together(self, wanted: int) -> None:
-        """Take up to `wanted` micro-batches a pass; all passes are of one size."""
-        count = self.micro_batches
-        self.per_pass = next(n for n in range(max(1, min(wanted, count)), 0, -1) if count % n == 0)
-        self.passes = count // self.per_pass
+        """Take up to `wanted` micro-batches a pass, but all views of a person; all passes are of one size."""
+        self.per_pass = together(wanted, self.micro_batches, self.views)
+        self.passes = self.micro_batches // self.per_pass
 
     def optimisers(self) -> dict[str, tuple[torch.optim.Optimizer, dict[str, Tensor]]]:
         """Both with their parameters by name, for checkpoints."""
@@ -150,6 +159,8 @@ class Stepper:
         ]
         seen: dict[str, list[Tensor]] = {}
         bad = self._generator(iteration, state, seen)
+        if self.config.model.loss.density and iteration % self.config.optimiser.density_interval == 0:
+            bad += self._density(iteration, state, seen)
         lazy = iteration % self.config.optimiser.r1_interval == 0
         bad += self._discriminator(iteration, state, real, seen)
         if lazy:
@@ -175,7 +186,7 @@ class Stepper:
         )  # fmt: skip
         return RealPass(portraits, take(cameras), take(poses), arrangement)
 
-    def conditions(self, iteration: int, phase: str, numbers: Sequence[int]) -> losses.Conditions:
+    def conditions(self, iteration: int, phase: str, numbers: Sequence[int]) -> Conditions:
         """Latents, and labels of portraits drawn uniformly, for some micro-batches of the whole run."""
         seed, size, take = self.config.seed, self.config.batch.micro, self.world.take
         z_dim = self.config.model.generator.z_dim
@@ -184,16 +195,21 @@ class Stepper:
         for number in numbers:
             place = (phase, iteration, number)
             labels.append(self.data.draw_labels(size, rng.numpy_random(seed, "labels", *place)))
-            random = rng.torch_random(cpu, seed, "z", *place)
+            person = number - number % self.views
+            random = rng.torch_random(cpu, seed, "z", phase, iteration, person)
             latents.append(torch.randn(size, z_dim, generator=random))
         cameras, poses = (torch.cat(parts) for parts in zip(*labels, strict=True))
-        return losses.Conditions(
-            take(torch.cat(latents)), take(cameras), take(poses), self._arrangement(cameras)
+        return Conditions(
+            take(torch.cat(latents)),
+            take(cameras),
+            take(poses),
+            self._arrangement(cameras),
+            self.views,
         )
 
     def draws(
         self, iteration: int, phase: str, numbers: Sequence[int], state: ScheduleState
-    ) -> losses.PassRandomness:
+    ) -> PassRandomness:
         """What else is random in some micro-batches: swaps, rays, noise; each has a generator of its own."""
         device, seed = self.world.device, self.config.seed
         while len(self._random) < len(numbers):  # a graph knows the generators that it was captured with
@@ -204,8 +220,8 @@ class Stepper:
         ]
         loss, size = self.config.model.loss, self.config.batch.micro
         chosen = torch.cat([torch.rand(2, size, generator=one, device=device) for one in random], dim=1)
-        swaps = losses.Swaps(chosen[0] < state.schedule.condition_swap, chosen[1] < loss.background_swap)
-        return losses.PassRandomness(swaps, random=random)
+        swaps = Swaps(chosen[0] < state.schedule.condition_swap, chosen[1] < loss.background_swap)
+        return PassRandomness(swaps, random=random)
 
     def _arrangement(self, cameras: Tensor) -> Arrangement:
         """Of a pass whose cameras [B, 25] are still on the host."""
@@ -214,7 +230,7 @@ class Stepper:
         taken = self.world.take(rows if padded is None else padded)
         return Arrangement(self.config.batch.micro, taken, padded is not None)
 
-    def _schedule(self, state: ScheduleState) -> losses.Schedule:
+    def _schedule(self, state: ScheduleState) -> Schedule:
         """What a pass of `state` needs of the schedule; with graphs its numbers lie on the device."""
         schedule = state.schedule
         if self._repeater is None:
@@ -242,6 +258,10 @@ class Stepper:
         make = GeneratorPhase(networks.generator, networks.discriminator, config)
         judge = DiscriminatorPhase(networks.discriminator, networks.generator, config)
         self._r1_passes: Passes = EagerPasses(judge, networks.discriminator, self.world)
+        if config.loss.density:
+            self._density_passes = EagerPasses(
+                DensityPhase(networks.generator, config), networks.generator, self.world
+            )
         self._generator_passes: Passes
         self._discriminator_passes: Passes
         if self._repeater is None:
@@ -266,6 +286,18 @@ class Stepper:
             draws = self.draws(iteration, "generator", numbers, state)
             _collect(seen, passes.add(PassInputs(schedule, given, draws), 1 / self.passes, last))
         networks.discriminator.requires_grad_(True)
+        bad = passes.finish()
+        self.generator_optimiser.step()
+        return bad
+
+    def _density(self, iteration: int, state: ScheduleState, seen: dict[str, list[Tensor]]) -> Tensor:
+        passes = self._density_passes
+        passes.begin()
+        gain = self.config.optimiser.density_interval / self.passes
+        for numbers, last in self._numbers():
+            given = self.conditions(iteration, "density", numbers)
+            draws = self.draws(iteration, "density", numbers, state)
+            _collect(seen, passes.add(PassInputs(state.schedule, given, draws), gain, last))
         bad = passes.finish()
         self.generator_optimiser.step()
         return bad
@@ -313,11 +345,18 @@ class Stepper:
         """Of each pass: the numbers in the whole batch of its micro-batches, and whether it is the last."""
         for index in range(self.passes):
             first = index * self.per_pass
-            own = range(first, first + self.per_pass)
-            yield [number * self.world.size + self.world.rank for number in own], index == self.passes - 1
+            own = (divmod(number, self.views) for number in range(first, first + self.per_pass))
+            size, rank = self.world.size, self.world.rank
+            numbers = [(people * size + rank) * self.views + view for people, view in own]
+            yield numbers, index == self.passes - 1
 
     def _resolution(self, state: ScheduleState) -> int:
         return state.schedule.resolution or self.config.model.generator.render.resolution
+
+
+def together(wanted: int, count: int, views: int = 1) -> int:
+    """Micro-batches a pass: at most `wanted`, at least the `views` of a person; `count` in equal passes."""
+    return next(n for n in range(max(views, min(wanted, count)), 0, -1) if count % n == 0 and n % views == 0)
 
 
 def _adam(

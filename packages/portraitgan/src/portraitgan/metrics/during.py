@@ -1,0 +1,42 @@
+"""FID while a run trains: of its EMA, at stated intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from portraitgan.inference.model import Model
+from portraitgan.metrics import quality
+from portraitgan.metrics.errors import MetricError
+from portraitgan.metrics.features import open_features
+from portraitgan.metrics.generate import Setting, settings_of
+from portraitgan.metrics.statistics import frechet_distance
+from portraitgan.training.run import Run
+from portraitgan.training.schedule import model_at
+
+BATCH = 8
+
+
+def fid_of(features: str | Path | None = None, seed: int = 0) -> Callable[[Run], float]:
+    """A function that measures a run's FID-random at this moment; every process must call it.
+
+    Poses are the generator's own (or the labels', or none), conditions those of another portrait: what a view
+    leaks counts for nothing. Features of the real portraits are kept in the run's folder.
+    """
+
+    def measure(run: Run) -> float:
+        config = model_at(run.config, run.images)
+        generator = run.networks.generator_ema
+        model = Model(run.folder, config, generator, run.world.device, run.data.rig, ())
+        poses = next(one.poses for one in settings_of(model) if one.poses != "discriminator")
+        network = open_features(features, run.world.device)
+        real = quality.real_features(run.data, network, run.world, cache=run.folder / "metrics" / "features")
+        made = quality.made_features(
+            model, run.data, network, Setting(poses, "independent"), run.config.output.fid_images, run.world,
+            batch=BATCH, seed=seed,
+        )  # fmt: skip
+        if min(real.all.count, made.all.count) < 2:
+            raise MetricError("FID needs at least two portraits of each kind: raise output.fid_images")
+        return frechet_distance(real.all, made.all)
+
+    return measure
