@@ -7,6 +7,8 @@ no more, and the table `replaced` says so; a portrait that did not change keeps 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,8 @@ from phq_data.review.store import Store, chunks, now_ms, read_policy, refresh_it
 from phq_data.review.tables import ITEMS, LEASES, PARTS, REPLACED
 from phq_data.workspace import Workspace
 
+_STEP = 20  # parts
+
 
 @dataclass(frozen=True)
 class Synced:
@@ -26,29 +30,42 @@ class Synced:
     added: int
     replaced: int
     total: int  # active items
+    waiting: int = 0  # parts that are not read yet
 
 
-def sync(store: Store, workspace: Workspace) -> Synced:
+def sync(store: Store, workspace: Workspace, *, seconds: float = math.inf) -> Synced:
     """Bring the index up to date with the workspace's tables.
 
-    Raises `WorkspaceError` for damaged tables, `StoreError`; then the index stays as it was.
+    Parts that are new are taken `_STEP` at a time, so that a large workspace can be reviewed, and decisions
+    be saved, before all of it is read; after `seconds` the others are left to the next call. Raises
+    `WorkspaceError` for damaged tables, `StoreError`; then the index has what was read before.
     """
+    deadline = time.monotonic() + seconds
     with store.database.read() as connection:
         seen = {row.part: row.content for row in connection.execute(sa.select(PARTS))}
     duplicates = workspace_items.duplicates(workspace)
-    present = {
-        part: workspace_items.content(workspace, part, duplicates)
-        for part in workspace.parts("tables/portraits")
-    }
-    changed = [part for part, content in present.items() if seen.get(part) != content]
-    gone = [part for part in seen if part not in present]
-    found = {part: workspace_items.read(workspace, part, duplicates) for part in changed}
-    with store.database.write() as connection:
-        store.database.only_one(connection, 2)
-        added, replaced = apply(connection, found, {part: present[part] for part in changed}, gone)
+    parts = workspace.parts("tables/portraits")
+    contents = {part: workspace_items.content(workspace, part, duplicates) for part in parts if part in seen}
+    changed = [part for part, content in contents.items() if seen[part] != content]
+    new = [part for part in parts if part not in seen]
+    gone = [part for part in seen if part not in contents]
+    # A portrait may have moved from a part that changed to a new one: those are taken together.
+    steps = [new[at : at + _STEP] for at in range(0, len(new), _STEP)]
+    if changed or gone:
+        steps = [[*changed, *new]]
+    added = replaced = 0
+    while steps and (not added or time.monotonic() < deadline):
+        step = steps.pop(0)
+        content = {part: workspace_items.content(workspace, part, duplicates) for part in step}
+        found = {part: workspace_items.read(workspace, part, duplicates) for part in step}
+        with store.database.write() as connection:
+            store.database.only_one(connection, 2)
+            more, less = apply(connection, found, content, gone)
+        added, replaced = added + more, replaced + less
+    with store.database.read() as connection:
         active = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
         total = int(connection.execute(active).scalar_one())
-    return Synced(added, replaced, total)
+    return Synced(added, replaced, total, sum(len(step) for step in steps))
 
 
 def yaw_counts(store: Store) -> dict[int, int]:
@@ -83,6 +100,18 @@ def set_gold(store: Store, verdicts: Mapping[str, str | None]) -> int:
             )
             count += done.rowcount
     return count
+
+
+def gold_of(store: Store, portrait_ids: Sequence[str]) -> dict[str, str]:
+    """The known verdicts of those portraits that are gold items."""
+    found: dict[str, str] = {}
+    with store.database.read() as connection:
+        for chunk in chunks(portrait_ids):
+            statement = sa.select(ITEMS.c.portrait_id, ITEMS.c.gold).where(
+                ITEMS.c.portrait_id.in_(chunk), ITEMS.c.gold.is_not(None)
+            )
+            found.update({row[0]: row[1] for row in connection.execute(statement)})
+    return found
 
 
 def apply(
