@@ -20,7 +20,7 @@ from phq_data.arrays import FloatArray
 
 SIDE = 64
 """Pixels to which the picture is reduced before it is compared."""
-_OPEN = "!document.getElementById('correct')?.hidden && document.querySelector('.correct-numbers b') !== null"
+_OPEN = "document.querySelector('.correct-page:not([hidden]) b')?.textContent"
 _SETTLED = 60  # milliseconds until a key's frame is on the screen, and more where the machine is slow
 _COVERED = 14  # of 255: a pixel that changed by more is covered by the rig
 _BLUR = 1.6  # pixels of SIDE: edges that are near each other attract
