@@ -27,6 +27,7 @@ _BLUR = 1.6  # pixels of SIDE: edges that are near each other attract
 _AROUND = 6.0  # pixels of SIDE: the surroundings of a pixel
 _SHADING = 0.7  # what shading counts beside shape
 _STILL = 0.002  # mean change of the shape below which a snap has settled
+_PATIENCE = 14.0  # seconds: longer than the page waits for the service
 _ROUNDS = 2  # of learning what the keys do
 _STEPS_AGAIN = 2  # times that what was learned is used
 
@@ -66,9 +67,7 @@ class Curator:
     def correct(self) -> None:
         """Open the correction, move the rig until it covers the person, save. Ends on the next portrait."""
         before = self._portrait()
-        self._press("KeyC")
-        self._await(_OPEN)
-        self._part = ""
+        self._open()
         self._settle_look()
         bare, person = self._person()
         rig = self._settled(bare, self._rig(bare))
@@ -82,8 +81,7 @@ class Curator:
     def frames_per_second(self, seconds: float) -> float:
         """How often the rig is drawn while a key is held; leaves the label as it was."""
         self._portrait()
-        self._press("KeyC")
-        self._await(_OPEN)
+        self._open()
         self._settle_look()
         self.page.keyboard.down("ArrowLeft")
         before, began = self.page.evaluate("[window.phqReview.frames(), performance.now()]")
@@ -193,12 +191,24 @@ class Curator:
     def _press(self, key: str) -> None:
         self.page.keyboard.press(key)
 
+    def _open(self) -> None:
+        """Open the correction; on a busy machine the page may say that it could not, and is asked again."""
+        for _ in range(10):
+            self._press("KeyC")
+            try:
+                self._await(_OPEN, seconds=_PATIENCE)
+            except TimeoutError:
+                continue
+            self._part = ""
+            return
+        raise TimeoutError("the correction cannot be opened")
+
     def _portrait(self) -> str:
         self._await("document.body.dataset.ready")
         return str(self.page.evaluate("document.body.dataset.ready"))
 
-    def _await(self, condition: str, argument: Any = None) -> None:
-        deadline = time.monotonic() + 60
+    def _await(self, condition: str, argument: Any = None, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
         while not self.page.evaluate(condition, argument):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the page never came to: {condition}")
