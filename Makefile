@@ -26,7 +26,7 @@ PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load \
+    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
     learn learn-gpu learn-study
 
 help: ## List the targets
@@ -109,6 +109,9 @@ bench-review: setup ## From key to next picture in a real browser, 5,000 and 100
 
 bench-review-load: setup ## 20 reviewers at a decision a second for two minutes (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.review_load $(if $(JSON),--json)
+
+bench-correct: setup ## A scripted curator corrects 50 turned labels of synthetic people, and of figures, in a real browser (FOLDER=where to keep what is built; JSON=1 for one JSON line)
+	$(RUN)/python -m benchmarks.correct $(if $(FOLDER),--folder "$(FOLDER)") $(if $(JSON),--json)
 
 bench-fetch: setup-demo ## Photos fetched, verified and hashed a second and core (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.fetch $(if $(JSON),--json)

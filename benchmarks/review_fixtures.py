@@ -52,6 +52,7 @@ def make_workspace(
     faces: int | None = None,  # of the rig: a few hundred are drawn in no time
     photos: bool = True,  # a photo file a portrait; without, the original photos cannot be shown
     seed: int = 0,
+    alike: int = _ALIKE,  # consecutive portraits of one image
 ) -> Workspace:
     """Write a workspace of `count` portraits that wait to be reviewed."""
     workspace = Workspace.open(folder, create=True)
@@ -64,7 +65,9 @@ def make_workspace(
     random = np.random.default_rng(seed)
     figures = [_figure(rig, number, images, size, random) for number in range(images)]
     for part, start in enumerate(range(0, count, ROWS_A_PART)):
-        _write_part(workspace, part, range(start, min(count, start + ROWS_A_PART)), figures, photos, seed)
+        _write_part(
+            workspace, part, range(start, min(count, start + ROWS_A_PART)), figures, photos, seed, alike
+        )
     workspace.write_part("tables/duplicates", 0, schema.SCHEMAS["duplicates"].empty_table(), "fixture")
     return workspace
 
@@ -117,12 +120,18 @@ def _encoded(pixels: NDArray[np.uint8], kind: str) -> bytes:
 
 
 def _write_part(
-    workspace: Workspace, part: int, numbers: range, figures: list[Figure], photos: bool, seed: int
+    workspace: Workspace,
+    part: int,
+    numbers: range,
+    figures: list[Figure],
+    photos: bool,
+    seed: int,
+    alike: int,
 ) -> None:
     random = np.random.default_rng([seed, part])
     tables: dict[str, list[dict[str, Any]]] = {"photos": [], "portraits": [], "screened": [], "ledger": []}
     for number in numbers:
-        which = number // _ALIKE % len(figures)
+        which = number // alike % len(figures)
         # What follows a JPEG's end is ignored, and makes it another file.
         data = figures[which].photo + f"{seed}/{number}".encode()
         photo_id = hashlib.sha256(data).hexdigest()
@@ -136,7 +145,7 @@ def _write_part(
         "image": [{"bytes": figure.portrait, "path": "portrait.jpg"} for figure in figures],
         "mask": [{"bytes": figure.mask, "path": "mask.png"} for figure in figures],
     }
-    picks = pa.array([number // _ALIKE % len(figures) for number in numbers], pa.int32())
+    picks = pa.array([number // alike % len(figures) for number in numbers], pa.int32())
     portraits = schema.SCHEMAS["portraits"]
     narrow = pa.schema([field for field in portraits if field.name not in images])
     columns = dict(zip(narrow.names, pa.Table.from_pylist(tables["portraits"], narrow).columns, strict=True))

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import LAPTOP, PHONE, chromium, until, wait_ready, wait_saved
+from browser import LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
 from benchmarks.review_fixtures import make_workspace
@@ -14,13 +14,15 @@ from phq_data.bodies.anny import default_rig
 from phq_data.review.images import mesh
 
 MODULES = """async data => {
+  const page = await (await fetch("/")).text();
+  const folder = page.match(/src="([^"]*)review.js"/)[1];
   const [{ Rig, axisAngle, rotation }, label, { RigPainter }] = await Promise.all(
-    ["rig", "rig_label", "rig_gl"].map(name => import(`/assets/${name}.js`)));
+    ["rig", "rig_label", "rig_gl"].map(name => import(`${folder}${name}.js`)));
   const rig = new Rig(Uint8Array.from(atob(data), letter => letter.charCodeAt(0)).buffer);
   window.rigTest = { rig, axisAngle, rotation, ...label, RigPainter };
 }"""
 POSE = [0.2, -0.3, 0.1, -0.15, 0.4, 0.25]
-OPEN = "!document.getElementById('correct')?.hidden && document.querySelector('.correct-numbers b') !== null"
+OPEN = "document.querySelector('.correct-page:not([hidden]) b')?.textContent"
 STEP = np.radians(4.0)  # of a key
 
 
@@ -269,7 +271,16 @@ def test_a_correction_waits_for_the_network_over_a_reload(page, service):
     page.reload()
     wait_saved(page)
     assert [kind for kind, _ in saved_labels(service, portrait)[len(saved) :]] == ["correct"]
-    assert wait_ready(page) != portrait  # it is not asked for again
+    now = wait_ready(page)
+    assert now != portrait  # it is not asked for again
+    decide(page, "a")
+    page.reload()
+    wait_ready(page)
+    for undone in (now, portrait):  # in the order they were made, also after a reload
+        page.keyboard.press("u")
+        until(page, "id => document.body.dataset.ready === id", undone)
+    wait_saved(page)
+    assert [kind for kind, _ in saved_labels(service, portrait)[len(saved) :]] == ["correct", "undo"]
 
 
 def test_snap_and_hypotheses_come_from_the_service(page):
@@ -316,3 +327,37 @@ def test_buttons_are_large_enough_for_fingers_and_nothing_is_cut_off(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 683, "height": 384})  # a laptop at 200 %
     until(page, "document.querySelector('.correct-plane').clientHeight >= 399")
+
+
+def test_the_loop_draws_sharp_meshes_as_fill_outline_and_wire(page):
+    wait_ready(page)
+    sharp = """() => {
+      const mesh = document.querySelector("#stage canvas.mesh");
+      return mesh !== null && Math.abs(mesh.width - mesh.clientWidth * devicePixelRatio) < 8;
+    }"""
+    until(page, sharp)
+    for mode in ("outline", "wire", "fill"):
+        page.keyboard.press("KeyL")
+        until(page, "mode => document.querySelector('#stage canvas.mesh').classList.contains(mode)", mode)
+    page.keyboard.press("z")  # closer: drawn again in more pixels
+    until(page, "document.querySelector('#stage canvas.mesh').width > 1000")
+    page.keyboard.press("KeyL")
+    decide(page, "s")
+    until(page, "document.querySelector('#stage canvas.mesh').classList.contains('outline')")
+
+
+def test_without_webgl_the_loop_shows_the_services_meshes_and_c_says_why(browser, service):
+    context = browser.new_context(viewport=LAPTOP)
+    context.add_init_script(
+        "for (const kind of [HTMLCanvasElement, OffscreenCanvas]) {"
+        " const own = kind.prototype.getContext;"
+        " kind.prototype.getContext = function (name, ...more) {"
+        "  return name.startsWith('webgl') ? null : own.call(this, name, ...more); }; }"
+    )
+    page = context.new_page()
+    page.goto(service.url)
+    wait_ready(page)
+    until(page, "document.querySelector('#stage img.mesh')?.naturalWidth === 384")
+    page.keyboard.press("c")
+    until(page, "document.getElementById('toast').textContent.includes('no WebGL')")
+    context.close()

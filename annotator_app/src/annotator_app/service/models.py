@@ -93,6 +93,7 @@ class QueueRequest(Model):
     filter: Filter = Field(default_factory=lambda: Filter.model_validate({}))
     exclude: list[PortraitId] = Field(default=[], max_length=1000)  # what the client has already
     seed: str = Field("", max_length=100)  # of the random order
+    meshes: bool = True  # the client will ask for overlays
 
 
 class Images(Model):

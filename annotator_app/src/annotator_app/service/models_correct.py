@@ -22,6 +22,12 @@ class Label(Model):
     window: Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
+class SeenLabel(Model):
+    """The label of a portrait."""
+
+    label: Label
+
+
 class Hypothesis(Model):
     """Another explanation of what is seen."""
 

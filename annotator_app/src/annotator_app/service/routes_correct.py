@@ -12,6 +12,7 @@ from annotator_app.service.security import AnyReviewer
 from annotator_app.service.state import State
 from phq_data.review.correcting import CorrectingError
 from phq_data.review.corrections import NewCorrection
+from phq_data.review.images import NoImageError
 from phq_data.review.records import CorrectionEntry, StoredLabel
 from phq_data.stages.relabel import RelabelError
 
@@ -38,6 +39,22 @@ def rig(
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/api/portraits/{portrait_id}/camera", tags=["correct"], responses={404: _PROBLEM})
+def seen_label(
+    request: Request,
+    response: Response,
+    reviewer: AnyReviewer,
+    portrait_id: Annotated[str, Path(pattern=_ID)],
+) -> models_correct.SeenLabel:
+    """The label of a portrait alone, for clients that draw the mesh. It holds for ever, as the images do."""
+    try:
+        found = State.of(request).images.label(portrait_id)
+    except NoImageError as error:
+        raise HTTPException(404, str(error)) from error
+    response.headers.update({"cache-control": _FOR_EVER, "vary": "cookie"})
+    return models_correct.SeenLabel(label=_known(found))
 
 
 @router.get("/api/portraits/{portrait_id}/label", tags=["correct"], responses={404: _PROBLEM})

@@ -103,7 +103,8 @@ def queue_next(request: Request, reviewer: AnyReviewer, wanted: models.QueueRequ
             POOLS.index(wanted.filter.pool), wanted.seed, tuple(wanted.exclude),
         ),
     )  # fmt: skip
-    state.images.prepare(leased.portrait_ids)
+    if wanted.meshes:
+        state.images.prepare(leased.portrait_ids)
     found = evidence.describe(state.store, leased.portrait_ids, reviewer.name, state.screen)
     return models.QueueAnswer(
         items=[item(one, state.images.rig_version) for one in found],

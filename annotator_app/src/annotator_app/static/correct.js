@@ -41,13 +41,14 @@ export class Correction {
 
   /**
    * Correct the portrait of a feed's entry. Resolves with {label, seconds, over}, {takeBack: id}, or null when
-   * the person left. Throws an Error for people when it cannot be corrected.
+   * the person left; calls `opened` when it is to be seen. Throws an Error for people when it cannot be corrected.
    */
-  async correct({ item, crop }) {
+  async correct({ item, crop }, opened = () => {}) {
     const [answer, rig] = await Promise.all([get(`/api/portraits/${item.portrait_id}/label`), loadRig(item.rig_version)]);
     if (!answer.label) throw new Error(answer.why || TEXT.noLabel);
     if (!answer.correctable) throw new Error(answer.why);
     this.#view ??= new CorrectView(makeRoot(), { act: (action, given) => this[action](given), step: (move, fine, again) => this.move(stepOf(move, fine), again) });
+    opened();
     return new Promise((resolve) => {
       const over = new AbortController();
       const own = standing(answer.corrections);

@@ -4,9 +4,11 @@ import { Correction } from "./correct.js";
 import { correctionOf, keepCorrection, undoOf } from "./correct_outbox.js";
 
 const TEXT = {
-  corrected: "Corrected", back: "Your correction is taken back",
+  opening: "Opening the correction …", corrected: "Corrected", back: "Your correction is taken back",
   refused: (why) => `The label cannot be corrected: ${why}`,
 };
+
+const SLOW = 400; // milliseconds
 
 export class Correcting {
   #correction;
@@ -27,8 +29,9 @@ export class Correcting {
   async correct(entry) {
     if (!entry || this.#correction.open) return;
     const { status, stage } = this.loop;
+    const slow = setTimeout(() => status.toast(TEXT.opening), SLOW);
     try {
-      const answer = await this.#correction.correct(entry);
+      const answer = await this.#correction.correct(entry, () => clearTimeout(slow));
       if (answer?.takeBack) {
         this.takeBack(entry.id, answer.takeBack);
         status.toast(TEXT.back);
@@ -38,6 +41,7 @@ export class Correcting {
         status.say(TEXT.corrected);
       }
     } catch (error) {
+      clearTimeout(slow);
       status.toast(TEXT.refused(error.message));
     }
     stage.root.focus({ preventScroll: true });

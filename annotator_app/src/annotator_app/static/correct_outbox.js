@@ -30,20 +30,30 @@ export function keptCorrections(owner) {
 /** Remember a record for the next page. */
 export function keepCorrection(owner, { decision_id, portrait_id, verdict, time }) {
   try {
-    const rows = [...keptCorrections(owner), { decision_id, portrait_id, verdict, time, reason: "" }];
+    const rows = [...keptCorrections(owner), { decision_id, portrait_id, verdict, time, reason: "", correction: true }];
     localStorage.setItem(KEPT + owner, JSON.stringify(rows.slice(-MOST_KEPT)));
   } catch {
     // Full or switched off: after a reload the portrait may be asked for again.
   }
 }
 
+/** Rows of the history with corrections where they belong: before the first decision that was made later. */
+export function interleaved(rows) {
+  const found = rows.filter((row) => !row.correction);
+  for (const row of rows.filter((one) => one.correction)) {
+    const later = found.findIndex((other) => other.decision_id > row.decision_id);
+    found.splice(later < 0 ? found.length : later, 0, row);
+  }
+  return found;
+}
+
 function record(fields) {
   // As the page's decisions: the outbox and the history that undo walks know records by these names.
-  return { decision_id: ulid(), time: new Date().toISOString(), reason: "", ...fields };
+  return { decision_id: ulid(), time: new Date().toISOString(), reason: "", correction: true, ...fields };
 }
 
 async function deliver(batch) {
-  const corrections = batch.map(({ decision_id, verdict, time, reason, ...others }) => ({
+  const corrections = batch.map(({ decision_id, verdict, time, reason, correction, ...others }) => ({
     correction_id: decision_id, kind: verdict, client_time: Date.parse(time), note: reason, ...others,
   }));
   const answer = await post("/api/corrections", { corrections });

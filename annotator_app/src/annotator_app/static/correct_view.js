@@ -21,6 +21,8 @@ const SEEN = 0.3; // detected points with a lower score are not shown
 /** Builds itself into `root`; `act(action, given)` and `step(move, fine)` are called by its buttons. */
 export class CorrectView {
   #buttons = new Map(); // row of the table -> button
+  #values = []; // elements of the numbers: value and change, in turn
+  #shown = ""; // what the buttons say
   #wanted = 0;
   #settle = null;
 
@@ -35,7 +37,7 @@ export class CorrectView {
     this.plane = make("div", { className: "correct-plane" }, [this.images, this.mask, this.canvas, this.dots, this.sign]);
     this.picture.append(this.plane);
     this.insets = make("canvas", { className: "correct-insets", width: 3 * INSET, height: INSET });
-    this.numbers = make("dl", { className: "correct-numbers" });
+    this.numbers = make("dl", { className: "correct-numbers" }, this.#makeNumbers());
     this.note = make("p", { className: "correct-note", role: "status" });
     this.takeBack = make("button", { type: "button", className: "quiet", textContent: TEXT.takeBack, hidden: true });
     this.takeBack.addEventListener("click", () => act("takeBack"));
@@ -172,26 +174,32 @@ export class CorrectView {
 
   #write(label) {
     const [now, old] = [angles(label), angles(this.state.old)];
-    const rows = ["yaw", "pitch", "roll"].map((name) => [TEXT[name], degrees(now[name]), signed(now[name] - old[name])]);
-    rows.push([TEXT.away, degrees(difference(label, this.state.old)), ""]);
-    this.numbers.replaceChildren(
-      ...rows.flatMap(([name, value, change]) => [
-        make("dt", { textContent: name }),
-        make("dd", {}, [make("b", { textContent: value }), make("span", { className: "muted", textContent: change })]),
-      ]),
-    );
-    const { state } = this;
-    this.takeBack.hidden = !state.own;
-    for (const [row, button] of this.#buttons) {
-      const { action, given } = row;
-      if (action === "part") button.ariaPressed = state.part === given;
-      if (action === "hypothesis") button.disabled = !state.hypotheses[given];
-      if (action === "undo") button.disabled = !state.undo;
-      if (action === "redo") button.disabled = !state.redo;
-      if (action === "mask") button.ariaPressed = state.mask;
-      if (action === "points") button.ariaPressed = state.points;
+    const values = ["yaw", "pitch", "roll"].flatMap((name) => [degrees(now[name]), signed(now[name] - old[name])]);
+    values.push(degrees(difference(label, this.state.old)), "");
+    this.#values.forEach((element, at) => element.textContent !== values[at] && (element.textContent = values[at]));
+    const { part, hypotheses, undo, redo, mask, points, own } = this.state;
+    const signature = JSON.stringify([part, hypotheses.length, undo, redo, mask, points, Boolean(own), this.mode]);
+    if (signature === this.#shown) return; // a moving rig changes no button
+    this.#shown = signature;
+    this.takeBack.hidden = !own;
+    for (const [{ action, given }, button] of this.#buttons) {
+      if (action === "part") button.ariaPressed = part === given;
+      if (action === "hypothesis") button.disabled = !hypotheses[given];
+      if (action === "undo") button.disabled = !undo;
+      if (action === "redo") button.disabled = !redo;
+      if (action === "mask") button.ariaPressed = mask;
+      if (action === "points") button.ariaPressed = points;
       if (action === "mode") button.firstChild.textContent = `${TEXT.modes[this.mode]} `;
     }
+  }
+
+  #makeNumbers() {
+    const names = [TEXT.yaw, TEXT.pitch, TEXT.roll, TEXT.away];
+    return names.flatMap((name) => {
+      const [value, change] = [make("b"), make("span", { className: "muted" })];
+      this.#values.push(value, change);
+      return [make("dt", { textContent: name }), make("dd", {}, [value, change])];
+    });
   }
 
   // ---- the side ---------------------------------------------------------------------------------------------

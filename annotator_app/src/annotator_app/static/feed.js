@@ -2,6 +2,7 @@
 // so that the next portrait is painted in the frame after the key.
 
 import { Unreachable, get, imageBytes, post } from "./api.js";
+import { meshes } from "./rig_overlay.js";
 
 const DECODED = 8; // portraits ready to paint
 const LINES = 4; // images fetched at a time
@@ -23,7 +24,8 @@ export class Entry {
     this.here = false; // the bytes of both images are in this page
     this.ready = false; // both images can be painted at once
     this.crop = null; // HTMLImageElement
-    this.overlay = null; // HTMLImageElement, or null when there is no mesh to show
+    this.overlay = null; // HTMLImageElement or canvas, or null when there is no mesh to show
+    this.mesh = null; // what is drawn on that canvas
     this.original = null; // HTMLImageElement: the photo's own pixels, once somebody looked closer
     this.blurred = ""; // why there is no `original`
   }
@@ -32,7 +34,7 @@ export class Entry {
   fetch() {
     this.#fetched ??= Promise.all([
       imageBytes(this.item.images.crop),
-      imageBytes(this.item.images.overlay).catch((error) => {
+      this.#mesh().catch((error) => {
         if (error instanceof Unreachable && !error.busy) throw error;
         return null; // no rig, or a mesh that cannot be drawn: the portrait alone is shown
       }),
@@ -54,7 +56,8 @@ export class Entry {
     this.#decoded ??= this.fetch()
       .then(async ([crop, overlay]) => {
         this.crop = await this.#image(crop, "portrait");
-        this.overlay = overlay && (await this.#image(overlay, "mesh").catch(() => null));
+        if (overlay instanceof Blob) this.overlay = await this.#image(overlay, "mesh").catch(() => null);
+        else [this.mesh, this.overlay] = [overlay, overlay?.canvas ?? null];
         this.ready = true;
       })
       .catch((error) => {
@@ -83,7 +86,16 @@ export class Entry {
     this.#urls.forEach((url) => URL.revokeObjectURL(url));
     this.#urls = [];
     this.ready = this.here = false;
-    this.#fetched = this.#decoded = this.#sharpened = this.crop = this.overlay = this.original = null;
+    this.#fetched = this.#decoded = this.#sharpened = this.crop = this.overlay = this.mesh = this.original = null;
+  }
+
+  /** A mesh that this page draws, or the bytes of the service's image. */
+  async #mesh() {
+    const drawn = await meshes.of(this.item).catch((error) => {
+      if (error instanceof Unreachable && !error.busy) throw error;
+      return null;
+    });
+    return drawn ?? imageBytes(this.item.images.overlay);
   }
 
   async #image(blob, name) {
@@ -237,7 +249,7 @@ export class Feed extends EventTarget {
     const exclude = [...new Set([...this.#entries.map((entry) => entry.id), ...this.decided()])].slice(0, 1000);
     const { order, filter } = this;
     try {
-      const answer = await post("/api/queue/next", { count, order, filter, exclude });
+      const answer = await post("/api/queue/next", { count, order, filter, exclude, meshes: !meshes.here });
       if (order !== this.order || filter !== this.filter) return; // somebody chose another queue meanwhile
       const held = new Set(this.#entries.map((entry) => entry.id));
       const fresh = answer.items.filter((item) => !held.has(item.portrait_id));

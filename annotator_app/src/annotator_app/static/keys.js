@@ -17,6 +17,7 @@ export const KEYS = [
   { group: "Decide", action: "undo", keys: ["KeyU", "Backspace", "ctrl+KeyZ"], text: "Undo, repeatedly" },
   { group: "Look", action: "peek", keys: ["Space"], text: "Hide the mesh while held" },
   { group: "Look", action: "toggleOverlay", keys: ["KeyO"], text: "Mesh on or off" },
+  { group: "Look", action: "meshMode", keys: ["KeyL"], text: "Mesh as fill, outline or wire" },
   { group: "Look", action: "fainter", keys: ["BracketLeft", "Minus"], text: "Mesh fainter", repeats: true },
   { group: "Look", action: "stronger", keys: ["BracketRight", "Equal"], text: "Mesh stronger", repeats: true },
   { group: "Look", action: "zoom", keys: ["KeyZ"], text: "Zoom to the shoulders (or wheel, double click)" },

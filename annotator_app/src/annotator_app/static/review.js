@@ -2,7 +2,7 @@
 
 import { LoginNeeded, get } from "./api.js";
 import { Correcting } from "./correct_loop.js";
-import { correctionOutbox, keptCorrections } from "./correct_outbox.js";
+import { correctionOutbox, interleaved, keptCorrections } from "./correct_outbox.js";
 import { Dialogs } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { isToday, standing } from "./history.js";
@@ -130,7 +130,7 @@ class Loop {
 
   /** A page of the service's history, and what an earlier page left unsent, come before what is known here. */
   #remember({ decisions, before }, unsent = []) {
-    this.#log = [...[...decisions].reverse(), ...unsent, ...this.#log];
+    this.#log = interleaved([...[...decisions].reverse(), ...unsent, ...this.#log]);
     this.#before = before;
     this.#seen = Math.max(this.#seen, ...decisions.map((one) => one.seq));
     this.#history = standing(this.#log);
@@ -285,6 +285,10 @@ class Loop {
 
   toggleOverlay() {
     this.stage.setOverlay(!this.stage.overlay);
+  }
+
+  meshMode() {
+    this.stage.nextMesh();
   }
 
   fainter() {

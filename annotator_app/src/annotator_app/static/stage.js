@@ -1,6 +1,7 @@
 // The stage: the portrait with its mesh, the mask and the original photo, at rest, zoomed, or pixel for pixel.
 
 import { Gestures } from "./gestures.js";
+import { meshes } from "./rig_overlay.js";
 import { Viewport } from "./viewport.js";
 
 const LEAST = 400; // pixels: on a lower stage the portrait is cut at the top rather than smaller
@@ -69,6 +70,14 @@ export class Stage extends EventTarget {
 
   setOverlay(on) {
     this.overlay = on;
+    this.#changed();
+  }
+
+  /** Fill, outline or wire. */
+  nextMesh() {
+    meshes.next();
+    this.overlay = true;
+    this.#entry?.mesh?.draw(meshes.side);
     this.#changed();
   }
 
@@ -205,6 +214,8 @@ export class Stage extends EventTarget {
     }
     place(this.plane, width, width, left, top);
     place(this.frame, width, width, 0, 0);
+    if (!this.zoomed) meshes.side = width * devicePixelRatio; // those that come next are drawn so
+    this.#entry?.mesh?.fit(width * devicePixelRatio);
   }
 
   #arrangePhoto(item) {

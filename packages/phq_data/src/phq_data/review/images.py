@@ -33,6 +33,7 @@ from phq_data.pipeline.photos import read_photo
 from phq_data.records import Corner, EncodedImage, Label, Pose, Record, columns, from_table
 from phq_data.rendering import renderer
 from phq_data.rendering.rasterizer import rasterise
+from phq_data.review.records import StoredLabel
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS
 from phq_data.rig import PortraitRig
@@ -131,6 +132,11 @@ class PortraitImages:
             return planned.result()
         with self._at_once:
             return self._made.get(name) or self._cached(name, portrait_id, kind)
+
+    def label(self, portrait_id: str) -> StoredLabel:
+        """Where the rig lies in a portrait. Raises `NoImageError`, `WorkspaceError`."""
+        row = self._row(portrait_id)
+        return StoredLabel(*(tuple(values.tolist()) for values in (row.camera, row.pose, row.window)))
 
     def check(self, portrait_id: str) -> None:
         """Raises `NoImageError` when the workspace has no such portrait."""
