@@ -411,6 +411,27 @@ def test_an_earlier_decision_can_be_looked_at_and_decided_anew(service, page):
     assert [row[1] for row in service.log()] == ["accept", "reject"]
 
 
+def test_a_link_shows_its_portrait_and_the_queue_goes_on(service, page):
+    page.goto(service.url)
+    first = wait_ready(page)
+    last = service.query("SELECT portrait_id FROM items WHERE pool = 0 ORDER BY error_probability LIMIT 1")[
+        0
+    ][0]
+    assert last != first
+    page.goto(f"{service.url}/?portrait={last}")
+    until(page, "id => document.body.dataset.ready === id", last)
+    until(page, "location.search === ''")  # a reload goes on with the queue
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.keyboard.press("k")
+    until(page, "document.getElementById('toast').textContent.includes('copied')")
+    assert page.evaluate("navigator.clipboard.readText()") == f"{service.url}/?portrait={last}"
+    assert decide(page, "a") == last
+    assert wait_ready(page) != last  # on with the queue
+    page.goto(f"{service.url}/?portrait={'0' * 32}")
+    wait_ready(page)
+    assert "Portrait 00000000 cannot be shown" in page.inner_text("#toast")
+
+
 def test_a_phone_decides_by_swipe_and_button_and_nothing_sticks_out(service, browser):
     context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
     page = context.new_page()

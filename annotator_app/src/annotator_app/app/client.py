@@ -50,6 +50,10 @@ class Service:
         public = given or f"{page.scheme or 'http'}://{host}:{os.environ.get('PHQ_SERVICE_PORT', '8765')}"
         return cls(url, public.rstrip("/"), st.context.cookies.get(COOKIE))
 
+    def link(self, portrait_id: str) -> str:
+        """Address of the review page with this portrait."""
+        return f"{self.public}/?portrait={portrait_id}"
+
     def get(self, path: str, **parameters: Any) -> Any:
         """JSON of a GET; parameters that are None are left out. Raises `ServiceError`."""
         given = {name: value for name, value in parameters.items() if value is not None}

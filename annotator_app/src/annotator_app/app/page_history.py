@@ -34,6 +34,7 @@ def show(service: Service) -> None:
         column_config={
             "image": st.column_config.ImageColumn(width="small"),
             "when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
+            "portrait": st.column_config.LinkColumn(display_text=r"portrait=([0-9a-f]{8})"),
             "seconds": st.column_config.NumberColumn(format="%.1f"),
             "stands": st.column_config.CheckboxColumn(help="In force: neither undone nor replaced."),
         },
@@ -75,7 +76,8 @@ def _frame(service: Service, rows: list[dict[str, Any]], *, with_images: bool = 
                 "image": images.get(row["thumb"]), "verdict": row["verdict"], "reason": row["reason"],
                 "note": row["note"] or "", "stands": row["stands"], "reviewer": row["reviewer"],
                 "when": pd.Timestamp(row["time"]), "seconds": row["seconds"],
-                "portrait": row["portrait_id"], "client": row["client"], "rules": row["rules"],
+                "portrait": service.link(row["portrait_id"]) if with_images else row["portrait_id"],
+                "client": row["client"], "rules": row["rules"],
                 "decision": row["decision_id"],
             }
             for row in rows

@@ -86,13 +86,19 @@ def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) ->
     """A contact sheet."""
     images = images_of(service, tiles, mesh=mesh)
     cells = [
-        f"<div>{tile(shown, images)}<p>{shown['portrait_id'][:8]} · "
+        f"<div>{tile(shown, images)}<p>{link(service, shown['portrait_id'])} · "
         f"error probability {shown['error_probability']:.2f}"
         f"{'' if shown['pool'] == 'kept' else '<br>' + POOLS[shown['pool']]}"
         f"{_votes(shown['votes'])}</p></div>"
         for shown in tiles
     ]
     st.html(f'<div class="phq-grid">{"".join(cells)}</div>')
+
+
+def link(service: Service, portrait_id: str) -> str:
+    """HTML of a link to a portrait on the review page, in a tab of its own."""
+    address = html.escape(service.link(portrait_id), quote=True)
+    return f'<a href="{address}" target="_blank" rel="noopener">{portrait_id[:8]}</a>'
 
 
 def _votes(votes: Sequence[Mapping[str, Any]]) -> str:

@@ -32,7 +32,6 @@ from phq_data.workspace import Workspace, WorkspaceError
 log = logging.getLogger(__name__)
 _FIRST_LOOK_SECONDS = 4.0
 """A service that has seen a part of a large workspace can be asked; it reads the rest meanwhile."""
-_STEP_SECONDS = 2.0  # until the service may stop
 _OVERLAP = 10_000
 """Log numbers that are looked at again: PostgreSQL may show a decision after one with a higher number."""
 
@@ -46,7 +45,8 @@ class State:
         self.store = Store.open(self.workspace, settings.database)
         self.queue = Queue(self.store)
         integrity.ensure(self.store, self.workspace)
-        begun = items.sync(self.store, self.workspace, seconds=_FIRST_LOOK_SECONDS)
+        deadline = time.monotonic() + _FIRST_LOOK_SECONDS
+        begun = items.sync(self.store, self.workspace, go_on=lambda _: time.monotonic() < deadline)
         recovered = decisions.recover(self.workspace, self.store)
         if recovered:
             log.warning(
@@ -179,9 +179,8 @@ class State:
     def _follow(self) -> None:
         began = time.monotonic()
         try:
-            while not self._stopping.is_set():
-                if not items.sync(self.store, self.workspace, seconds=_STEP_SECONDS).waiting:
-                    break
+            # Half of the time is for whoever reviews meanwhile.
+            items.sync(self.store, self.workspace, go_on=lambda seconds: not self._stopping.wait(seconds))
             self._follow_seconds = time.monotonic() - began
             self.images.reload()
             self.screen = _screen(self.workspace)

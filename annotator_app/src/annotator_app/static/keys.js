@@ -31,6 +31,7 @@ export const KEYS = [
   { group: "Look", action: "mask", keys: ["KeyM"], text: "Mask of the person" },
   { group: "Look", action: "neighbours", keys: ["KeyN"], text: "Photos before and after in the source" },
   { group: "Look", action: "evidence", keys: ["KeyE"], text: "Evidence: the measurements of the screening" },
+  { group: "Page", action: "link", keys: ["KeyK"], text: "Copy a link to this portrait" },
   { group: "Page", action: "choose", keys: ["KeyQ"], text: "Choose the queue" },
   { group: "Page", action: "help", keys: ["KeyH"], typed: ["?"], text: "This help" },
   { group: "Page", action: "close", keys: ["Escape"], text: "Close", fixed: true },

@@ -62,6 +62,13 @@ class Loop {
     this.#remember(history, unsent);
     await this.#lookBack(() => this.#history.length < STRIP || isToday(this.#log[0])).catch(() => {});
     this.#showLatest();
+    const address = new URL(location.href);
+    const asked = address.searchParams.get("portrait"); // a link to one; then, and after a reload, the queue goes on
+    if (asked) {
+      await this.recall(asked);
+      address.searchParams.delete("portrait");
+      window.history.replaceState(null, "", address);
+    }
     this.#advanceTo();
     setInterval(() => this.#follow(), FOLLOW);
   }
@@ -231,7 +238,7 @@ class Loop {
       this.#advanceTo();
       this.stage.root.focus({ preventScroll: true });
     } catch (error) {
-      this.status.toast(`The portrait cannot be shown now: ${error.message}`);
+      this.status.toast(`Portrait ${id.slice(0, 8)} cannot be shown: ${error.message}`, 6000);
     }
   }
 
@@ -341,6 +348,20 @@ class Loop {
 
   evidence() {
     this.panels.toggle("evidence");
+  }
+
+  /** An address that shows this portrait to whoever may see it. */
+  async link() {
+    const { current } = this.feed;
+    if (!current) return;
+    const address = new URL(location.pathname, location.href);
+    address.searchParams.set("portrait", current.id);
+    try {
+      await navigator.clipboard.writeText(address.href);
+      this.status.toast("The link to this portrait is copied");
+    } catch {
+      this.status.toast(address.href, 15000); // no clipboard on plain HTTP beyond this computer
+    }
   }
 
   help() {

@@ -43,7 +43,7 @@ def test_the_index_knows_every_portrait_and_its_pool(made):
 def test_a_large_workspace_is_read_bit_by_bit(made, monkeypatch):
     monkeypatch.setattr(items, "_STEP", 1)
     parts = len(made.workspace.parts("tables/portraits"))
-    first = items.sync(made.store, made.workspace, seconds=0)
+    first = items.sync(made.store, made.workspace, go_on=lambda seconds: seconds < 0)
     assert parts > 1 and first.waiting == parts - 1 and 0 < first.total < 8
     assert {row["part"] for row in index(made.store).values()} == {
         made.workspace.parts("tables/portraits")[0]

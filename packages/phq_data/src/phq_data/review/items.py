@@ -7,9 +7,8 @@ no more, and the table `replaced` says so; a portrait that did not change keeps 
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from phq_data.review.store import Store, chunks, now_ms, read_policy, refresh_it
 from phq_data.review.tables import ITEMS, LEASES, PARTS, REPLACED
 from phq_data.workspace import Workspace
 
-_STEP = 20  # parts
+_STEP = 4  # parts: decisions wait that long
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,16 @@ class Synced:
     waiting: int = 0  # parts that are not read yet
 
 
-def sync(store: Store, workspace: Workspace, *, seconds: float = math.inf) -> Synced:
+def sync(
+    store: Store, workspace: Workspace, *, go_on: Callable[[float], bool] = lambda seconds: True
+) -> Synced:
     """Bring the index up to date with the workspace's tables.
 
     Parts that are new are taken `_STEP` at a time, so that a large workspace can be reviewed, and decisions
-    be saved, before all of it is read; after `seconds` the others are left to the next call. Raises
-    `WorkspaceError` for damaged tables, `StoreError`; then the index has what was read before.
+    be saved, before all of it is read. `go_on` is asked after each step, with the seconds that it took; when
+    it says no, the others are left to the next call. Raises `WorkspaceError` for damaged tables,
+    `StoreError`; then the index has what was read before.
     """
-    deadline = time.monotonic() + seconds
     with store.database.read() as connection:
         seen = {row.part: row.content for row in connection.execute(sa.select(PARTS))}
     duplicates = workspace_items.duplicates(workspace)
@@ -56,14 +57,16 @@ def sync(store: Store, workspace: Workspace, *, seconds: float = math.inf) -> Sy
     if changed or gone:
         steps = [[*changed, *new]]
     added = replaced = 0
-    while steps and (not added or time.monotonic() < deadline):
-        step = steps.pop(0)
+    while steps:
+        began, step = time.monotonic(), steps.pop(0)
         content = {part: workspace_items.content(workspace, part, duplicates) for part in step}
         found = {part: workspace_items.read(workspace, part, duplicates) for part in step}
         with store.database.write() as connection:
             store.database.only_one(connection, 2)
             more, less = apply(connection, found, content, gone)
         added, replaced = added + more, replaced + less
+        if steps and not go_on(time.monotonic() - began):
+            break
     with store.database.read() as connection:
         active = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
         total = int(connection.execute(active).scalar_one())
