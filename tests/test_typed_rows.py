@@ -17,6 +17,7 @@ READERS = {
     # module: what is read or written there by its names, to become records
     "models/onnx.py": "checksums.json",
     "review/exchange.py": "the log as Parquet or CSV",
+    "review/exchange_corrections.py": "the log of corrections as Parquet or CSV",
     "stages/uncertainty.py": "error_probability.json",
     "review/migrations/versions/v0002_words.py": "a database of version 1",
     "review/agreement.py": "counts of the log by kind of entry",

@@ -44,6 +44,9 @@ TABLES: Mapping[str, str] = {
     "decisions": "One row a decision of a reviewer. The review's database, which this table is made from, "
     "has five columns more: `seq` (order of arrival), `client_time`, `server_time`, `rules` (their version) "
     "and `queue` (which order the portrait was shown in).",
+    "corrections": "One row a label that a reviewer corrected, or an undo of that. The review's database, "
+    "which this table is made from, has three columns more: `seq` (order of arrival), `client_time` and "
+    "`server_time`. Which corrections hold: [review](review.md#correcting-a-label).",
     "ledger": "One row an item and stage: kept, rejected or failed. Nothing disappears.",
     "release": "One row a released portrait: what a trainer needs, and where it is from.",
     "truth": "One row a rendered person: the file `truth.parquet` of `phq synthesize`.",

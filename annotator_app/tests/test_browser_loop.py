@@ -76,7 +76,7 @@ def test_200_decisions_by_keyboard_with_reload_and_20_undone_are_in_the_database
             if number % 5 == 3:
                 keys, verdict = ("x", "4"), "reject"
             elif number % 31 == 7:
-                keys, verdict = ("f",), "flag"
+                keys, verdict = ("f", "Enter"), "flag"
             wanted[decide(page, *keys)] = verdict
             if number == 100:
                 page.reload()
@@ -182,7 +182,7 @@ def test_unsent_decisions_survive_a_reload_while_the_service_is_away(service, pa
     wait_ready(page)
     until(page, AHEAD)
     page.route("**/api/decisions", lambda route: route.abort())
-    decided = [decide(page, "a"), decide(page, "x", "2"), decide(page, "f")]
+    decided = [decide(page, "a"), decide(page, "x", "2"), decide(page, "f", "Enter")]
     page.wait_for_selector("#saving[data-state=offline]")
     page.reload()
     assert wait_ready(page) not in decided
@@ -207,7 +207,7 @@ def test_decisions_survive_a_reload_before_the_disk_has_them(service, page):
     wait_ready(page)
     until(page, AHEAD)
     page.evaluate(STUCK_DISK)
-    decided = [decide(page, "a"), decide(page, "x", "2"), decide(page, "f")]
+    decided = [decide(page, "a"), decide(page, "x", "2"), decide(page, "f", "Enter")]
     assert service.log() == []
     page.reload()
     assert wait_ready(page) not in decided
@@ -223,7 +223,7 @@ def test_what_is_delivered_while_the_history_is_on_its_way_can_be_undone_first(s
     wait_ready(page)
     until(page, AHEAD)
     page.evaluate(STUCK_DISK)
-    decided = [decide(page, "a"), decide(page, "f")]
+    decided = [decide(page, "a"), decide(page, "f", "Enter")]
     kept = []
 
     def late(route):

@@ -12,14 +12,6 @@ def build(folder, runner):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-def test_without_a_server_the_flow_starts_one_and_ends_with_the_same_tables(small, tmp_path):
-    done = build(tmp_path / "ws", "threads")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert rows_of(tmp_path / "ws") == rows_of(small)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1000)
 @pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
 def test_each_task_runner_ends_with_the_same_tables(small, tmp_path, monkeypatch, prefect_api, runner):
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)

@@ -38,17 +38,24 @@ def export(
     out: Annotated[Path, typer.Argument(help="File to write: .parquet or .csv.")],
     workspace: Annotated[str, WORKSPACE],
     database: Annotated[str | None, DATABASE] = None,
+    corrected: Annotated[
+        bool, typer.Option("--corrections", help="The log of corrected labels instead of the decisions.")
+    ] = False,
 ) -> None:
     """Write the whole decision log to a file, and bring the workspace's tables up to date.
 
     Example: phq review export decisions.csv --workspace portraits
     """
-    from phq_data.review import decisions, exchange
+    from phq_data.review import corrections, decisions, exchange, exchange_corrections
 
+    what = "corrections" if corrected else "decisions"
     with _opened(workspace, database) as (place, store):
-        fresh = decisions.synchronise(place, store)
-        count = exchange.export(store, out)
-    typer.echo(f"{count:,} decisions in {out}; {fresh:,} new ones in the workspace's tables")
+        fresh = {
+            "decisions": decisions.synchronise(place, store),
+            "corrections": corrections.synchronise(place, store),
+        }
+        count = (exchange_corrections if corrected else exchange).export(store, out)
+    typer.echo(f"{count:,} {what} in {out}; {fresh[what]:,} new ones in the workspace's tables")
 
 
 def import_(
@@ -56,17 +63,19 @@ def import_(
     workspace: Annotated[str, WORKSPACE],
     database: Annotated[str | None, DATABASE] = None,
 ) -> None:
-    """Add the decisions of an exported file. Decisions that are in the log already are skipped.
+    """Add the decisions, or the corrections, of an exported file. What is in the log already is skipped.
 
     Example: phq review import decisions.parquet --workspace portraits
     """
-    from phq_data.review import decisions, exchange, items
+    from phq_data.review import corrections, decisions, exchange, exchange_corrections, items
 
+    corrected = exchange_corrections.are_corrections(file)
     with _opened(workspace, database) as (place, store):
         items.sync(store, place)
-        count, fresh = exchange.load(store, file)
+        count, fresh = (exchange_corrections if corrected else exchange).load(store, file)
         decisions.synchronise(place, store)
-    typer.echo(f"{count:,} decisions in {file}, {fresh:,} of them new")
+        corrections.synchronise(place, store)
+    typer.echo(f"{count:,} {'corrections' if corrected else 'decisions'} in {file}, {fresh:,} of them new")
 
 
 def invite(
@@ -116,7 +125,7 @@ def status(
     json_out: Annotated[bool, JSON_OUT] = False,
 ) -> None:
     """Progress by yaw bin, throughput of the reviewers, agreement, verdicts on gold items."""
-    from phq_data.review import agreement, items, rules
+    from phq_data.review import agreement, corrections, items, rules
 
     with _opened(workspace, database) as (place, store):
         items.sync(store, place)
@@ -126,6 +135,7 @@ def status(
         reasons = agreement.reject_reasons(store)
         gold_scores = agreement.gold_scores(store)
         replaced = agreement.on_replaced(store)
+        corrected = corrections.overview(place, store)
         where = store.database.name
     if json_out:
         found = {
@@ -136,6 +146,7 @@ def status(
             "reasons": reasons,
             "on_replaced_portraits": replaced,
             "gold": [vars(one) for one in gold_scores],
+            "corrections": vars(corrected),
         }
         typer.echo(json.dumps(found))
         return
@@ -148,6 +159,13 @@ def status(
         )
     if replaced:
         typer.echo(f"{replaced:,} verdicts are on portraits that a newer build replaced; they do not count")
+    if corrected.made:
+        typer.echo(
+            f"{corrected.made:,} labels corrected, {corrected.undone:,} undone: {corrected.holding:,} hold, "
+            f"{corrected.disputed:,} disputed, {corrected.waiting:,} wait for the next phq build"
+        )
+    if corrected.can_be_saved:
+        typer.echo(f"{corrected.can_be_saved:,} rejected portraits could be saved by a corrected label")
     for each in team:
         median = f", median {each.median_seconds:.1f} s" if each.median_seconds else ""
         typer.echo(f"{each.reviewer}: {each.decisions:,} decisions, {each.undone:,} undone{median}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,11 @@ import typer
 from phq_data.foreign import parse_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from phq_data.config import PipelineConfig
+    from phq_data.pipeline.local import BuildReport, Handover, Progress
+    from phq_data.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -134,6 +139,36 @@ def _settings(workspace: str, preset: str, file: Path | None, assignments: list[
     return chosen
 
 
+def _with_prefect(
+    runner: str,
+    inline: Callable[[Progress, Handover | None], BuildReport],
+    flow: Callable[[Progress], BuildReport],
+    progress: Progress,
+) -> BuildReport:
+    """A build under Prefect, which begins in this process where only the private server is waited for."""
+    from phq_flows import head_start, server
+
+    if runner in ("ray", "dask") or server.configured():
+        progress.say("starting Prefect (some 15 seconds; --runner inline goes without)")
+        try:
+            server.start(progress.say)
+            return flow(progress)
+        except server.ServerError as lost:
+            progress.say(f"{lost}: going on without Prefect, as --runner inline does")
+            return inline(progress, None)
+    starting, told = head_start.Starting(progress.say), head_start.Told(progress)
+    first = inline(told, starting.handover)
+    starting.forget()
+    if first.whole:
+        return first
+    onward = head_start.Onward(told)
+    try:
+        return head_start.joined(first, flow(onward))
+    except server.ServerError as lost:
+        progress.say(f"{lost}: going on without Prefect, as --runner inline does")
+        return head_start.joined(first, inline(onward, None))
+
+
 def run_build(
     workspace: str,
     sources: list[str],
@@ -151,7 +186,6 @@ def run_build(
     from phq_data.pipeline.local import run_inline
     from phq_data.sources.resolve import resolve
     from phq_data.workspace import Workspace, WorkspaceError
-    from phq_flows import server
     from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
@@ -161,32 +195,26 @@ def run_build(
         if not opened.parts("plan"):
             raise WorkspaceError(f"{workspace} has no photos yet: name a source, for example a folder")
     opened = Workspace.open(workspace, create=True)
+    _take_corrections(opened, console)
     stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress:
-        report = None
-        if runner != "inline":
-            progress.say("starting Prefect (some 15 seconds; --runner inline goes without)")
-            try:
-                server.start(progress.say)
-                from phq_flows.build import run
 
-                report = run(
-                    workspace,
-                    sources,
-                    chosen,
-                    runner=runner,  # type: ignore[arg-type]
-                    workers=workers,
-                    retry_failed=retry_failed,
-                    wait=wait,
-                    progress=progress,
-                )
-            except server.ServerError as lost:
-                progress.say(f"{lost}: going on without Prefect, as --runner inline does")
-        if report is None:
+        def inline(progress: Progress, handover: Handover | None = None) -> BuildReport:
             with opened.lock(wait=wait, on_wait=progress.say):
-                report = run_inline(
-                    opened, chosen, found, workers=workers, retry_failed=retry_failed, progress=progress
-                )
+                return run_inline(
+                    opened, chosen, found, workers=workers, retry_failed=retry_failed, progress=progress,
+                    handover=handover,
+                )  # fmt: skip
+
+        def flow(progress: Progress) -> BuildReport:
+            from phq_flows.build import run
+
+            return run(
+                workspace, sources, chosen, runner=runner, workers=workers,  # type: ignore[arg-type]
+                retry_failed=retry_failed, wait=wait, progress=progress,
+            )  # fmt: skip
+
+        report = inline(progress) if runner == "inline" else _with_prefect(runner, inline, flow, progress)
     console.print()
     console.print(summary(report))
     for line in reasons(opened):
@@ -199,3 +227,18 @@ def run_build(
             console.print(f"broken: {error}", highlight=False, markup=False, style="red")
         console.print("The other parts are done. Run the same command again to try these once more.")
         sys.exit(1)
+
+
+def _take_corrections(workspace: Workspace, console: Console) -> None:
+    """Copy corrected labels of the review's database, where there is one, to the workspace's table."""
+    from phq_data.review import logs
+
+    if not logs.has_store(workspace):
+        return
+    from phq_data.review import corrections
+    from phq_data.review.database import StoreError
+
+    try:
+        corrections.bring_up_to_date(workspace)
+    except StoreError as error:  # what was copied before is applied
+        console.print(f"corrections may be missing: {error}", markup=False, style="yellow")

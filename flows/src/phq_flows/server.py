@@ -36,14 +36,19 @@ class ServerError(PhqError, RuntimeError):
     """Prefect's server cannot be started, or does not answer; the message says why."""
 
 
+def configured() -> bool:
+    """Whether the user named a server, in the environment or in Prefect's profile."""
+    from phq_data.cli.doctor import prefect_server
+
+    return bool(prefect_server()[0])
+
+
 def start(say: Callable[[str], None]) -> None:
     """Make sure that flows find a server: the configured one, or a private one until this program ends.
 
     Call before the first import of prefect. Raises `ServerError`.
     """
-    from phq_data.cli.doctor import prefect_server
-
-    if prefect_server()[0]:
+    if configured():
         return
     _settle(say)
     with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listening:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from annotator_app.service import documentation, routes_review, routes_team
+from annotator_app.service import documentation, routes_correct, routes_review, routes_team
 from annotator_app.service.security import API_VERSION, Gate
 from annotator_app.service.settings import ServiceSettings, check_access
 from annotator_app.service.state import State
@@ -58,6 +58,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _wrong_request)
     app.include_router(routes_review.router)
     app.include_router(routes_team.router)
+    app.include_router(routes_correct.router)
     documentation.add(app)
     _add_pages(app)
     return app

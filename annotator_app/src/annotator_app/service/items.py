@@ -17,13 +17,14 @@ def images(portrait_id: str, rig_version: str) -> models.Images:
         overlay=f"{base}/overlay?v={rig_version}",
         mask=f"{base}/mask",
         photo=f"{base}/photo",
+        original=f"{base}/original",
         thumb=f"{base}/thumb",
     )
 
 
 def item(found: Evidence, rig_version: str) -> models.Item:
     """A portrait for the page."""
-    return models.Item(**vars(found), images=images(found.portrait_id, rig_version))
+    return models.Item(**vars(found), images=images(found.portrait_id, rig_version), rig_version=rig_version)
 
 
 def log_row(entry: HistoryEntry) -> models.LogRow:

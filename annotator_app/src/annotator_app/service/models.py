@@ -80,7 +80,7 @@ class Filter(Model):
 
     source: str | None = Field(None, max_length=2000)
     yaw_bin: int | None = Field(None, ge=0, le=11)
-    pool: Literal["kept", "screened_out", "duplicates"] = "kept"
+    pool: Literal["kept", "screened_out", "duplicates", "can_be_saved"] = "kept"
 
 
 class QueueRequest(Model):
@@ -100,6 +100,7 @@ class Images(Model):
     overlay: str  # transparent; the whole frame of the crop
     mask: str  # grey: white where the person is
     photo: str  # the whole photo, no side above 1600 pixels
+    original: str  # the window in the photo's own pixels (the whole ones that it touches), no side above 4096
     thumb: str
 
 
@@ -108,6 +109,7 @@ class Item(Evidence):
     """A portrait with its evidence. Angles in degrees; the window in pixels of the upright photo."""
 
     images: Images
+    rig_version: str  # of `/api/rig/{rig_version}`
 
 
 class QueueAnswer(Model):

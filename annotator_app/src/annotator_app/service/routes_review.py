@@ -16,11 +16,10 @@ from phq_data.review import evidence, items, reviewers, rules
 from phq_data.review.consensus import ReviewError
 from phq_data.review.images import KINDS, Kind, NoImageError
 from phq_data.review.queue import ORDERS, QueueRequest
-from phq_data.review.records import DUPLICATE, KEPT, SCREENED_OUT
+from phq_data.review.records import POOLS
 from phq_data.review.store import NewDecision
 
 router = APIRouter()
-_POOLS = {"kept": KEPT, "screened_out": SCREENED_OUT, "duplicates": DUPLICATE}
 _FOR_EVER = "private, max-age=31536000, immutable"
 _A_DAY = "private, max-age=86400"
 _ID = r"^[0-9a-f]{32}$"
@@ -101,7 +100,7 @@ def queue_next(request: Request, reviewer: AnyReviewer, wanted: models.QueueRequ
         reviewer.name,
         QueueRequest(
             wanted.count, wanted.order, wanted.filter.source, wanted.filter.yaw_bin,
-            _POOLS[wanted.filter.pool], wanted.seed, tuple(wanted.exclude),
+            POOLS.index(wanted.filter.pool), wanted.seed, tuple(wanted.exclude),
         ),
     )  # fmt: skip
     state.images.prepare(leased.portrait_ids)
@@ -178,7 +177,7 @@ async def image(
     kind: str,
     version: Annotated[str, Query(alias="v", max_length=64)] = "",
 ) -> Response:
-    """An image of a portrait: crop, overlay, mask, photo or thumb."""
+    """An image of a portrait: crop, overlay, mask, photo, original or thumb."""
     # In threads of their own: however many images are waited for, a decision is saved at once.
     state = State.of(request)
     return await to_thread.run_sync(

@@ -15,12 +15,12 @@ from annotator_app.service.state import State
 from phq_data.review import agreement, gallery, items, reviewers, rules, triage
 from phq_data.review.consensus import ReviewError
 from phq_data.review.gallery import GalleryItem
+from phq_data.review.records import POOLS
 from phq_data.review.reviewers import Reviewer
 from phq_data.review.store import NewDecision, now_ms
 
 router = APIRouter()
 _DAYS = 60 * 86_400_000
-_POOLS = ("kept", "screened_out", "duplicates")
 _MOST_SOURCES = 500
 
 
@@ -51,7 +51,7 @@ def stats(request: Request, reviewer: AnyReviewer) -> models_team.Stats:
         reviewers=[models_team.Throughput(**{**vars(one), "last": moment(one.last)}) for one in team],
         reasons=agreement.reject_reasons(state.store),
         days=agreement.days(state.store, now_ms() - _DAYS),
-        pools={_POOLS[key]: one.total for key, one in pools.items()},
+        pools={POOLS[key]: one.total for key, one in pools.items()},
     )
 
 

@@ -17,12 +17,14 @@ from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
 from phq_data.config import ConfigError, ScreenConfig
 from phq_data.pipeline.engine import load_config
-from phq_data.review import decisions, items
+from phq_data.review import corrections, decisions, items
+from phq_data.review.correcting import Corrector
+from phq_data.review.corrections import NewCorrection
 from phq_data.review.database import StoreError
 from phq_data.review.images import PortraitImages
 from phq_data.review.queue import Queue
 from phq_data.review.reviewers import Reviewer
-from phq_data.review.store import NewDecision, Store
+from phq_data.review.store import NewDecision, Recorded, Store
 from phq_data.schema import make_id
 from phq_data.workspace import Workspace, WorkspaceError
 
@@ -43,7 +45,9 @@ class State:
         recovered = decisions.recover(self.workspace, self.store)
         if recovered:
             log.warning("the database was empty: %d decisions of tables/decisions are taken over", recovered)
+        corrections.recover(self.workspace, self.store)
         self.images = PortraitImages(self.workspace, self.store)
+        self.corrector = Corrector(self.workspace, self.store)
         self.image_threads = CapacityLimiter(6)
         self.tries = Tries()
         self.screen = _screen(self.workspace)
@@ -86,6 +90,15 @@ class State:
             refused=[models.RefusedDecision(**vars(no)) for no in done.refused],
         )
 
+    def correct(self, given: Sequence[NewCorrection], reviewer: Reviewer) -> Recorded:
+        """Save corrections; what became of each. Soon they are in the tables, where a build finds them."""
+        seen = self.corrector.seen(one.portrait_id for one in given)
+        done = corrections.record(self.store, given, reviewer.name, seen, lead=reviewer.lead)
+        if done.saved:
+            self._unwritten.set()
+            threading.Thread(target=self._publish_corrections, daemon=True, name="phq-corrections").start()
+        return done
+
     def follow(self, *, at_once: bool = False) -> None:
         """Look for new portraits in the workspace now and then, beside the requests."""
         age = time.monotonic() - self._followed
@@ -103,12 +116,19 @@ class State:
             last = self.store.last()
             after = 0 if all_of_them else max(0, self._published - _OVERLAP)
             count = decisions.synchronise(self.workspace, self.store, after)
+            corrections.synchronise(self.workspace, self.store)
             self._published = last
             return count
         except (WorkspaceError, StoreError) as error:
             self._unwritten.set()
             log.warning("decisions are safe in the store but not yet in the workspace's tables: %s", error)
             return 0
+
+    def _publish_corrections(self) -> None:
+        try:
+            corrections.synchronise(self.workspace, self.store)
+        except (WorkspaceError, StoreError) as error:  # tried again with the decisions
+            log.warning("corrections are safe in the store but not yet in the workspace's tables: %s", error)
 
     def _publish_on(self) -> None:
         while not self._stopping.wait(self.settings.publish_seconds):

@@ -1,14 +1,13 @@
 // The dialogs: reason of a reject, note of a flag, choice of the queue, help. Each resolves with an answer.
 
-import { KEYS } from "./keys.js";
+import { KeyTable, kbd } from "./help.js";
+import { actionOf, digit } from "./keys.js";
 
 export class Dialogs {
 
   constructor(root, settings) {
     this.at = (id) => root.getElementById(id);
-    // A digit and a letter for each; the log keeps the name.
-    this.reasons = settings.reasons.map((reason, at) => ({ ...reason, keys: [...new Set([String(at + 1), reason.key])] }));
-    this.lastReason = this.reasons[0];
+    this.reasons = settings.reasons; // a digit for each; the log keeps the name
     root.querySelectorAll("[data-close]").forEach((button) => {
       button.addEventListener("click", () => button.closest("dialog").close());
     });
@@ -17,38 +16,40 @@ export class Dialogs {
       dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     });
     this.#fillReasons();
-    this.#fillHelp();
+    this.keyTable = new KeyTable(this.at("key-list"), this.at("key-reset"), (text) => (this.at("key-told").textContent = text));
     this.#fillQueue(settings);
   }
 
-  /** {reason, note, event} or null. One key answers; X again gives the last reason once more. */
-  reason() {
+  /** {reason, note, event} or null. One key answers; X again gives `last` ({reason, note}, what stands) once more. */
+  reason(last) {
     const dialog = this.at("reasons");
     const form = this.at("other-form");
+    const lastReason = this.reasons.find((one) => one.name === last?.reason) ?? this.reasons[0];
     form.hidden = true;
     this.at("other-text").value = "";
-    this.at("same-reason").textContent = this.lastReason.title.toLowerCase();
+    this.at("same-reason").textContent = lastReason.title.toLowerCase();
     for (const button of this.at("reason-list").children) {
-      button.classList.toggle("last", button.dataset.name === this.lastReason.name);
+      button.classList.toggle("last", button.dataset.name === lastReason.name);
     }
     return ask(dialog, (done, on) => {
-      const give = (row, event) => {
-        this.lastReason = row;
+      const give = (row, event, note = "") => {
         if (row.name !== "other") {
           done({ reason: row.name, event });
           return;
         }
         form.hidden = false;
+        this.at("other-text").value = note;
         this.at("other-text").focus();
+        this.at("other-text").select();
       };
       on(dialog, "keydown", (event) => {
         if (event.target === this.at("other-text") || event.ctrlKey || event.metaKey || event.altKey) return;
-        const key = event.key.toLowerCase();
-        const again = !event.repeat && (key === "x" || key === "arrowleft");
-        const row = again ? this.lastReason : this.reasons.find((one) => one.keys.includes(key));
+        const again = actionOf(event) === "reject";
+        const number = digit(event);
+        const row = again ? lastReason : this.reasons.find((one) => one.key === String(number));
         if (!row || event.repeat) return;
         event.preventDefault();
-        give(row, event);
+        give(row, event, again ? (last?.note ?? "") : "");
       });
       on(this.at("reason-list"), "click", (event) => {
         const row = this.reasons.find((one) => one.name === event.target.closest("button")?.dataset.name);
@@ -101,7 +102,9 @@ export class Dialogs {
       ? `From key press to the next portrait: median ${Math.round(throughput.percentile(0.5))} ms, 95th percentile ${Math.round(p95)} ms.`
       : "";
     return ask(this.at("help"), (done, on) => {
-      on(this.at("help"), "keydown", (event) => ["?", "h"].includes(event.key.toLowerCase()) && done(null));
+      on(this.at("help"), "keydown", (event) => {
+        if (!this.keyTable.take(event) && actionOf(event) === "help") done(null);
+      });
     });
   }
 
@@ -111,25 +114,10 @@ export class Dialogs {
         const button = document.createElement("button");
         button.type = "button";
         button.dataset.name = row.name;
-        button.append(...row.keys.map((key) => kbd(key.toUpperCase())), row.name === "other" ? `${row.title} …` : row.title);
+        button.append(kbd(row.key), row.name === "other" ? `${row.title} …` : row.title);
         return button;
       }),
     );
-  }
-
-  #fillHelp() {
-    const groups = Map.groupBy ? Map.groupBy(KEYS, (row) => row.group) : grouped(KEYS);
-    for (const [group, rows] of groups) {
-      const title = document.createElement("h3");
-      title.textContent = group;
-      const table = document.createElement("table");
-      for (const row of rows) {
-        const line = table.insertRow();
-        line.insertCell().append(...row.shown.flatMap((key) => [kbd(key), " "]));
-        line.insertCell().textContent = row.text;
-      }
-      this.at("key-list").append(title, table);
-    }
   }
 
   #fillQueue({ yaw_bins: bins, sources }) {
@@ -164,16 +152,4 @@ function submitOnEnter(event) {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   event.target.form.requestSubmit();
-}
-
-function grouped(rows) {
-  const groups = new Map();
-  for (const row of rows) groups.set(row.group, [...(groups.get(row.group) ?? []), row]);
-  return groups;
-}
-
-function kbd(text) {
-  const element = document.createElement("kbd");
-  element.textContent = text;
-  return element;
 }

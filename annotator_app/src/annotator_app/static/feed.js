@@ -13,6 +13,7 @@ const KEPT = 24; // decided ones whose images stay for undo
 export class Entry {
   #fetched = null;
   #decoded = null;
+  #sharpened = null;
   #urls = [];
 
   constructor(item) {
@@ -23,6 +24,8 @@ export class Entry {
     this.ready = false; // both images can be painted at once
     this.crop = null; // HTMLImageElement
     this.overlay = null; // HTMLImageElement, or null when there is no mesh to show
+    this.original = null; // HTMLImageElement: the photo's own pixels, once somebody looked closer
+    this.blurred = ""; // why there is no `original`
   }
 
   /** Bring the bytes here. */
@@ -61,12 +64,26 @@ export class Entry {
     return this.#decoded;
   }
 
+  /** Have the photo's own pixels, where the photo is there. */
+  sharpen() {
+    this.#sharpened ??= imageBytes(this.item.images.original)
+      .then((bytes) => this.#image(bytes, "original"))
+      .then(
+        (image) => (this.original = image),
+        (error) => {
+          this.blurred = error.message;
+          if (error instanceof Unreachable) this.#sharpened = null; // it may come yet
+        },
+      );
+    return this.#sharpened;
+  }
+
   /** Give the memory back. */
   close() {
     this.#urls.forEach((url) => URL.revokeObjectURL(url));
     this.#urls = [];
     this.ready = this.here = false;
-    this.#fetched = this.#decoded = this.crop = this.overlay = null;
+    this.#fetched = this.#decoded = this.#sharpened = this.crop = this.overlay = this.original = null;
   }
 
   async #image(blob, name) {
@@ -140,6 +157,11 @@ export class Feed extends EventTarget {
     }
     this.fill();
     return done;
+  }
+
+  /** Have the photo's own pixels of the next portrait: somebody looks closely at one after another. */
+  sharpenNext() {
+    this.#entries[1]?.sharpen();
   }
 
   /** Ask anew: what had ended may have more (undone portraits are asked again). */

@@ -1,39 +1,72 @@
-// Which key does what: one table, read by the listener and by the help.
+// Which key does what: one table, read by the listener, the labels and the help.
+//
+// Keys are places on the keyboard (`KeyboardEvent.code`), so that a Cyrillic or Greek layout decides like a Latin
+// one; what is printed on the place is shown. Everybody may choose other places; this browser keeps the choice.
 
-/** `action` is a method of the loop; `keys` are `KeyboardEvent.key` values in lower case. */
+const KEPT = "phq-keys"; // {action: [place, ...]}: what differs from the table
+const LEARNED = "phq-key-labels"; // {place: letter}: for browsers that do not tell the layout
+const QUIET = 1000; // milliseconds without a key until keys decide again after a note could not be opened
+
+/** `action` is a method of the loop; `keys` are places, a modifier first ("shift+KeyF"). */
 export const KEYS = [
-  { group: "Decide", action: "accept", keys: ["a", "arrowright"], shown: ["A", "→"], text: "Accept, next portrait" },
-  { group: "Decide", action: "reject", keys: ["x", "arrowleft"], shown: ["X", "←"], text: "Reject, then a key for the reason" },
-  { group: "Decide", action: "skip", keys: ["s", "arrowdown"], shown: ["S", "↓"], text: "Skip; the portrait comes again later" },
-  { group: "Decide", action: "flag", keys: ["f"], shown: ["F"], text: "Flag for discussion" },
-  { group: "Decide", action: "flagWithNote", keys: ["shift+f"], shown: ["⇧ F"], text: "Flag with a note" },
-  { group: "Decide", action: "undo", keys: ["u", "backspace", "ctrl+z"], shown: ["U", "⌫"], text: "Undo, repeatedly" },
-  { group: "Look", action: "peek", keys: [" "], shown: ["Space"], text: "Hide the mesh while held" },
-  { group: "Look", action: "toggleOverlay", keys: ["o"], shown: ["O"], text: "Mesh on or off" },
-  { group: "Look", action: "fainter", keys: ["[", "-"], shown: ["["], text: "Mesh fainter", repeats: true },
-  { group: "Look", action: "stronger", keys: ["]", "+", "="], shown: ["]"], text: "Mesh stronger", repeats: true },
-  { group: "Look", action: "zoom", keys: ["z"], shown: ["Z"], text: "Zoom to the shoulders (or wheel, double click)" },
-  { group: "Look", action: "photo", keys: ["p"], shown: ["P"], text: "Original photo with the crop window" },
-  { group: "Look", action: "mask", keys: ["m"], shown: ["M"], text: "Mask of the person" },
-  { group: "Look", action: "neighbours", keys: ["n"], shown: ["N"], text: "Photos before and after in the source" },
-  { group: "Look", action: "evidence", keys: ["e"], shown: ["E"], text: "Evidence: the measurements of the screening" },
-  { group: "Page", action: "choose", keys: ["q"], shown: ["Q"], text: "Choose the queue" },
-  { group: "Page", action: "help", keys: ["?", "h"], shown: ["?"], text: "This help" },
-  { group: "Page", action: "close", keys: ["escape"], shown: ["Esc"], text: "Close" },
+  { group: "Decide", action: "accept", keys: ["KeyA", "ArrowRight"], text: "Accept, next portrait" },
+  { group: "Decide", action: "reject", keys: ["KeyX", "ArrowLeft"], text: "Reject, then a key for the reason" },
+  { group: "Decide", action: "skip", keys: ["KeyS", "ArrowDown"], text: "Skip; the portrait comes again later" },
+  { group: "Decide", action: "flag", keys: ["KeyF", "shift+KeyF"], text: "Flag for discussion, with a note" },
+  { group: "Decide", action: "correct", keys: ["KeyC"], text: "Correct the label" },
+  { group: "Decide", action: "undo", keys: ["KeyU", "Backspace", "ctrl+KeyZ"], text: "Undo, repeatedly" },
+  { group: "Look", action: "peek", keys: ["Space"], text: "Hide the mesh while held" },
+  { group: "Look", action: "toggleOverlay", keys: ["KeyO"], text: "Mesh on or off" },
+  { group: "Look", action: "fainter", keys: ["BracketLeft", "Minus"], text: "Mesh fainter", repeats: true },
+  { group: "Look", action: "stronger", keys: ["BracketRight", "Equal"], text: "Mesh stronger", repeats: true },
+  { group: "Look", action: "zoom", keys: ["KeyZ"], text: "Zoom to the shoulders (or wheel, double click)" },
+  { group: "Look", action: "pixels", keys: ["Digit1"], text: "1:1, one photo pixel a device pixel; stays for the next" },
+  { group: "Look", action: "fit", keys: ["Digit0"], text: "Whole portrait again" },
+  { group: "Look", action: "lookLeft", keys: ["shift+ArrowLeft"], text: "Move what is seen: left", repeats: true },
+  { group: "Look", action: "lookRight", keys: ["shift+ArrowRight"], text: "… right", repeats: true },
+  { group: "Look", action: "lookUp", keys: ["shift+ArrowUp"], text: "… up", repeats: true },
+  { group: "Look", action: "lookDown", keys: ["shift+ArrowDown"], text: "… down", repeats: true },
+  { group: "Look", action: "photo", keys: ["KeyP"], text: "Original photo with the crop window" },
+  { group: "Look", action: "mask", keys: ["KeyM"], text: "Mask of the person" },
+  { group: "Look", action: "neighbours", keys: ["KeyN"], text: "Photos before and after in the source" },
+  { group: "Look", action: "evidence", keys: ["KeyE"], text: "Evidence: the measurements of the screening" },
+  { group: "Page", action: "choose", keys: ["KeyQ"], text: "Choose the queue" },
+  { group: "Page", action: "help", keys: ["KeyH"], typed: ["?"], text: "This help" },
+  { group: "Page", action: "close", keys: ["Escape"], text: "Close", fixed: true },
 ];
 
-const byKey = new Map(KEYS.flatMap((row) => row.keys.map((key) => [key, row])));
+const SIGNS = {
+  ArrowRight: "→", ArrowLeft: "←", ArrowUp: "↑", ArrowDown: "↓", Backspace: "⌫", Escape: "Esc", Enter: "⏎", Tab: "⇥",
+  BracketLeft: "[", BracketRight: "]", Minus: "-", Equal: "=", Comma: ",", Period: ".", Slash: "/", Semicolon: ";",
+  Quote: "'", Backquote: "`", Backslash: "\\",
+};
+const MODIFIERS = { "ctrl+": "Ctrl ", "shift+": "⇧ " };
 
-/** Calls `loop[action]()` for keys, and `loop.peek(on)` as Space goes down and up. */
+let chosen = kept(KEPT);
+let layout = new Map(Object.entries(kept(LEARNED)));
+let places = placed();
+let quietUntil = 0;
+
+navigator.keyboard?.getLayoutMap?.().then((map) => {
+  layout = map;
+  label();
+}, () => {});
+
+/** Calls `loop[action]()` for keys, and `loop.peek(on)` as its key goes down and up. */
 export function listenToKeys(loop) {
   addEventListener("keydown", (event) => {
     if (event.defaultPrevented || writing(event.target) || event.altKey || event.isComposing) return;
-    const row = byKey.get(name(event));
+    learn(event);
+    const row = rowOf(event);
     if (!row) return;
     // A dialog keeps its keys to itself, and a button reached by Tab answers to Space and Enter.
     if (document.querySelector("dialog[open]")) return;
-    if (event.key === " " && event.target.closest?.("button, a, summary, [role=slider]")) return;
+    if (["Space", "Enter"].includes(place(event)) && event.target.closest?.("button, a, summary, [role=slider]")) return;
     event.preventDefault();
+    if (performance.now() < quietUntil) {
+      quietUntil = performance.now() + QUIET;
+      return;
+    }
     if (row.action === "peek") {
       if (!event.repeat) loop.peek(true);
       return;
@@ -41,14 +74,133 @@ export function listenToKeys(loop) {
     // A key that is held down must not decide a row of portraits.
     if (!event.repeat || row.repeats) loop[row.action](event);
   });
-  addEventListener("keyup", (event) => event.key === " " && loop.peek(false));
+  addEventListener("keyup", (event) => rowOf(event)?.action === "peek" && loop.peek(false));
   addEventListener("blur", () => loop.peek(false));
+  label();
 }
 
-function name(event) {
-  const key = event.key.toLowerCase();
-  if (event.ctrlKey || event.metaKey) return `ctrl+${key}`;
-  return event.shiftKey && key.length === 1 && key >= "a" && key <= "z" ? `shift+${key}` : key;
+/** What is typed on is a note that nobody takes: no key decides until there was a pause. */
+export function ignoreTyping() {
+  quietUntil = performance.now() + QUIET;
+}
+
+/** The action that a key event asks for by the choice of this browser, or undefined. */
+export function actionOf(event) {
+  return rowOf(event)?.action;
+}
+
+/** The number of a digit key, of either block, by its place; else null. */
+export function digit(event) {
+  const found = /^Digit(\d)$/.exec(place(event));
+  return found && !event.ctrlKey && !event.metaKey ? Number(found[1]) : null;
+}
+
+/** The places of an action. */
+export function keysOf(row) {
+  return chosen[row.action] ?? row.keys;
+}
+
+/** What is printed on them. */
+export function labels(row) {
+  return [...keysOf(row).map(printed), ...(row.typed ?? [])];
+}
+
+/** Give an action the key of an event; whoever had it takes the key that was given up. Returns what to say, or "". */
+export function rebind(action, event) {
+  const row = KEYS.find((one) => one.action === action);
+  const key = chord(event);
+  if (key === "Escape" || /^(ctrl\+)?(Tab|Enter|Shift|Control|Alt|Meta|OS|CapsLock|$)/.test(key)) return `${printed(key)} cannot be chosen`;
+  const [first, ...others] = keysOf(row);
+  if (key === first) return "";
+  const owner = places.get(key);
+  if (owner?.fixed) return `${printed(key)} cannot be chosen`;
+  if (owner && owner !== row) chosen[owner.action] = keysOf(owner).map((one) => (one === key ? first : one));
+  chosen[action] = [key, ...others.filter((one) => one !== key)];
+  keep();
+  return owner && owner !== row ? `${printed(first)} now does what ${printed(key)} did: ${owner.text}` : "";
+}
+
+/** Back to the keys of the table. */
+export function resetKeys() {
+  chosen = {};
+  keep();
+}
+
+/** Write the keys of today on every element with `data-key="action"`. */
+export function label() {
+  for (const element of document.querySelectorAll("[data-key]")) {
+    const row = KEYS.find((one) => one.action === element.dataset.key);
+    if (row) element.textContent = labels(row)[0];
+  }
+  dispatchEvent(new Event("keys"));
+}
+
+function rowOf(event) {
+  return KEYS.find((row) => row.typed?.includes(event.key)) ?? places.get(chord(event));
+}
+
+/** Place and modifiers, as the table spells them. */
+function chord(event) {
+  const at = place(event);
+  if (event.ctrlKey || event.metaKey) return `ctrl+${at}`;
+  return event.shiftKey && /^(Key|Arrow)/.test(at) ? `shift+${at}` : at;
+}
+
+/** Where the key lies; keyboards on a screen tell the letter alone. */
+function place({ code, key }) {
+  if (code) return code.replace(/^Numpad(\d)$/, "Digit$1").replace("NumpadAdd", "Equal").replace("NumpadSubtract", "Minus");
+  if (/^[a-z]$/i.test(key)) return `Key${key.toUpperCase()}`;
+  if (/^\d$/.test(key)) return `Digit${key}`;
+  return key === " " ? "Space" : (Object.keys(SIGNS).find((name) => SIGNS[name] === key) ?? key);
+}
+
+function printed(key) {
+  const at = key.replace(/^(ctrl|shift)\+/, "");
+  const before = MODIFIERS[key.slice(0, key.length - at.length)] ?? "";
+  const letter = layout.get(at);
+  // A letter of another script has its Latin neighbour on the same key: that one is named in the texts.
+  const known = letter && /^[\x21-\x7eß-ÿ]$/.test(letter) ? letter.toUpperCase() : null;
+  return before + (known ?? SIGNS[at] ?? at.replace(/^(Key|Digit)/, ""));
+}
+
+/** Browsers without a map of the layout: what a key typed tells what is printed on it. */
+function learn(event) {
+  if (navigator.keyboard?.getLayoutMap || event.shiftKey || event.ctrlKey || event.metaKey) return;
+  if (!/^(Key|Digit|Bracket|Minus|Equal)/.test(event.code) || event.key.length !== 1 || layout.get(event.code) === event.key) return;
+  layout.set(event.code, event.key);
+  store(LEARNED, Object.fromEntries(layout));
+  label();
+}
+
+function placed() {
+  return new Map(KEYS.flatMap((row) => keysOf(row).map((key) => [key, row])));
+}
+
+function keep() {
+  store(KEPT, chosen);
+  places = placed();
+  label();
+}
+
+/** What this browser keeps; whatever is no list of places of a known action is left out. */
+function kept(name) {
+  try {
+    const found = Object.entries(JSON.parse(localStorage.getItem(name)) ?? {});
+    if (name === LEARNED) return Object.fromEntries(found.filter(([, letter]) => typeof letter === "string"));
+    const known = new Set(KEYS.filter((row) => !row.fixed).map((row) => row.action));
+    const right = (keys) => Array.isArray(keys) && keys.length > 0 && keys.every((key) => typeof key === "string");
+    return Object.fromEntries(found.filter(([action, keys]) => known.has(action) && right(keys)));
+  } catch {
+    return {};
+  }
+}
+
+function store(name, value) {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // Switched off or full: the choice holds until the page is closed.
+  }
 }
 
 function writing(element) {

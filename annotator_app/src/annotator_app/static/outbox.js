@@ -8,7 +8,6 @@
 import { LoginNeeded, Refused, Unreachable, post } from "./api.js";
 
 const BATCH = 50;
-const NOTES = "phq-outbox/"; // then owner/decision_id: what localStorage has before IndexedDB does
 const WAITS = [500, 1000, 2000, 4000, 8000, 15000]; // milliseconds between attempts
 
 /** `owner` keeps people (and workspaces) who share a browser apart: only their own decisions are sent. */
@@ -21,9 +20,17 @@ export class Outbox extends EventTarget {
   #timer = null;
   #sending = false;
 
-  constructor(owner) {
+  #deliverTo;
+  #lane; // name of the database and of the lock
+  #notes; // then decision_id: what localStorage has before IndexedDB does
+
+  /** Other records than decisions have a `lane` of their own, and `deliver`: a batch -> the service's answer. */
+  constructor(owner, { lane = "phq-review", deliver = (decisions) => post("/api/decisions", { decisions }) } = {}) {
     super();
     this.owner = owner;
+    this.#deliverTo = deliver;
+    this.#lane = lane;
+    this.#notes = `${lane === "phq-review" ? "phq-outbox" : lane}/${owner}/`;
     this.saved = 0; // confirmed since the page opened
     this.state = "saved"; // saved, sending, offline, busy, login
     this.message = "";
@@ -34,7 +41,7 @@ export class Outbox extends EventTarget {
   /** Read what an earlier page left behind, and begin to send it. */
   async open() {
     try {
-      this.#database = await openDatabase();
+      this.#database = await openDatabase(this.#lane);
       this.durable = true;
       for (const row of await this.#stored()) {
         this.#waiting.set(row.decision_id, row.decision);
@@ -84,7 +91,7 @@ export class Outbox extends EventTarget {
     if (this.#sending) return;
     this.#sending = true;
     try {
-      await inTurn(() => this.#deliver());
+      await inTurn(this.#lane, () => this.#deliver());
     } finally {
       this.#sending = false;
     }
@@ -112,7 +119,7 @@ export class Outbox extends EventTarget {
     if (this.state === "saved") this.#tell("sending");
     let answer;
     try {
-      answer = await post("/api/decisions", { decisions: batch });
+      answer = await this.#deliverTo(batch);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (batch.length > 1) {
@@ -170,7 +177,7 @@ export class Outbox extends EventTarget {
 
   #note(decision) {
     try {
-      localStorage.setItem(`${NOTES}${this.owner}/${decision.decision_id}`, JSON.stringify(decision));
+      localStorage.setItem(this.#notes + decision.decision_id, JSON.stringify(decision));
     } catch {
       // Full or switched off: IndexedDB has it in a moment.
     }
@@ -178,7 +185,7 @@ export class Outbox extends EventTarget {
 
   #unnote(id) {
     try {
-      localStorage.removeItem(`${NOTES}${this.owner}/${id}`);
+      localStorage.removeItem(this.#notes + id);
     } catch {
       // It was not there either.
     }
@@ -195,7 +202,7 @@ export class Outbox extends EventTarget {
     }
     for (const name of names) {
       const id = name.slice(name.lastIndexOf("/") + 1);
-      if (name !== `${NOTES}${this.owner}/${id}`) continue;
+      if (name !== this.#notes + id) continue;
       try {
         const decision = JSON.parse(localStorage.getItem(name));
         if (decision?.decision_id === id) found.push(decision);
@@ -231,14 +238,14 @@ export class Outbox extends EventTarget {
   }
 }
 
-function inTurn(work) {
+function inTurn(lane, work) {
   // Absent on plain HTTP beyond loopback: two tabs may then send the same decision, which counts once.
-  return navigator.locks ? navigator.locks.request("phq-outbox", work) : work();
+  return navigator.locks ? navigator.locks.request(`${lane}-outbox`, work) : work();
 }
 
-function openDatabase() {
+function openDatabase(name) {
   return new Promise((resolve, reject) => {
-    const opening = indexedDB.open("phq-review", 1);
+    const opening = indexedDB.open(name, 1);
     opening.onupgradeneeded = () => opening.result.createObjectStore("outbox", { keyPath: "decision_id" });
     opening.onsuccess = () => resolve(opening.result);
     opening.onerror = () => reject(opening.error);

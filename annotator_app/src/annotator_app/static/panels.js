@@ -3,8 +3,10 @@
 
 const SETTLED = 180; // milliseconds
 const LATEST = 12;
-const SIGNS = { accept: "✓", reject: "×", flag: "!" };
-const PAST = { accept: "accepted", reject: "rejected", flag: "flagged" };
+const NEAR = 0.8; // of the limit
+const LEAST = 3; // measurements that are always in view
+const SIGNS = { accept: "✓", reject: "×", flag: "!", correct: "↻" };
+const PAST = { accept: "accepted", reject: "rejected", flag: "flagged", correct: "corrected" };
 
 export class Panels {
   #timer = null;
@@ -23,6 +25,7 @@ export class Panels {
       this.photoText.textContent = "The original photo is not available.";
     });
     this.evidence = at("evidence");
+    this.evidenceRest = at("evidence-rest");
     this.neighbours = at("neighbours");
     this.strip = at("strip");
     this.sections = { photo: at("panel-photo"), evidence: at("panel-evidence"), neighbours: at("panel-neighbours") };
@@ -49,7 +52,9 @@ export class Panels {
   show(entry) {
     this.entry = entry;
     clearTimeout(this.#timer);
-    this.evidence.replaceChildren(...brokenFirst(entry?.item.measures ?? []).map(evidenceRow));
+    const [telling, rest] = byImportance(entry?.item.measures ?? []);
+    this.evidence.replaceChildren(...telling.map(evidenceRow));
+    this.evidenceRest.replaceChildren(...rest.map(evidenceRow));
     this.miniPhoto.removeAttribute("src");
     this.miniBox.hidden = true;
     this.photoText.textContent = "";
@@ -128,26 +133,25 @@ export class Panels {
   }
 }
 
-function brokenFirst(measures) {
-  return [...measures.filter((one) => one.broken), ...measures.filter((one) => !one.broken)];
+/** What is beyond or near its limit, nearest first and at least three; and the rest. */
+function byImportance(measures) {
+  const sorted = [...measures].sort((one, other) => other.limit_share - one.limit_share);
+  const count = Math.max(LEAST, sorted.filter((one) => one.limit_share >= NEAR).length);
+  return [sorted.slice(0, count), sorted.slice(count)];
 }
 
-/** "15.5 %  shoulder error", with the limit where it is broken (and for the pointer). */
-function evidenceRow({ title, value, limit, broken }) {
+/** "15.5 %  shoulder error  at most 15 %", in colour where the limit is broken or near. */
+function evidenceRow({ title, value, limit, broken, limit_share: share }) {
   const row = document.createElement("tr");
-  row.classList.toggle("broken", broken);
-  row.title = limit;
-  const name = row.insertCell();
-  const number = document.createElement("th");
-  number.scope = "row";
-  number.textContent = title;
-  name.textContent = value;
-  row.append(number);
-  if (broken && limit) {
-    const wanted = document.createElement("small");
-    wanted.textContent = ` ${limit}`;
-    number.append(wanted);
-  }
+  row.className = broken ? "broken" : share >= NEAR ? "near" : "";
+  const number = row.insertCell();
+  number.textContent = value;
+  const name = document.createElement("th");
+  name.scope = "row";
+  const wanted = document.createElement("small");
+  wanted.textContent = limit;
+  name.append(`${title} `, wanted);
+  row.append(name);
   return row;
 }
 

@@ -1,10 +1,12 @@
 // The loop: one key decides, the next portrait is painted, the decision is on its way to the service.
 
 import { LoginNeeded, get } from "./api.js";
+import { Correcting } from "./correct_loop.js";
+import { correctionOutbox, keptCorrections } from "./correct_outbox.js";
 import { Dialogs } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { isToday, standing } from "./history.js";
-import { listenToKeys } from "./keys.js";
+import { ignoreTyping, listenToKeys } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Panels } from "./panels.js";
 import { Stage } from "./stage.js";
@@ -29,12 +31,16 @@ class Loop {
   #pressed = null; // time stamp of the key that asked for the current portrait
   #away = 0; // milliseconds that the page was hidden since
 
-  constructor({ me, settings, outbox }) {
+  constructor({ me, settings, outbox, corrections }) {
     this.me = me;
     this.settings = settings;
     this.outbox = outbox;
+    this.correcting = new Correcting(this, corrections, CLIENT);
     this.throughput = new Throughput();
-    this.feed = new Feed(() => standing(this.outbox.waiting).map((decision) => decision.portrait_id));
+    this.feed = new Feed(() => {
+      const corrected = this.#history.filter((one) => one.verdict === "correct");
+      return [...standing(this.outbox.waiting), ...corrected].map((decision) => decision.portrait_id);
+    });
     this.stage = new Stage(document.getElementById("stage"));
     this.panels = new Panels(document, { recall: (id) => this.recall(id) });
     this.dialogs = new Dialogs(document, settings);
@@ -46,6 +52,8 @@ class Loop {
 
   /** Ask for the queue and what was decided before, and show the first portrait. */
   async start() {
+    this.#log = keptCorrections(this.outbox.owner); // the service's history has decisions alone
+    this.#history = standing(this.#log);
     const unsent = this.outbox.waiting; // now: it may be delivered after the service looked into its history
     const [, history] = await Promise.all([
       this.feed.restart({ order: this.order, filter: this.filter }),
@@ -113,9 +121,10 @@ class Loop {
 
   /** The own decision that a new one replaces, as far as this page knows: "" = none, null = not known here. */
   #over(id, item) {
-    const top = this.#history.findLast((one) => one.portrait_id === id);
+    const here = (one) => one.portrait_id === id && one.verdict !== "correct";
+    const top = this.#history.findLast(here);
     if (top) return top.decision_id;
-    if (!this.#log.some((one) => one.portrait_id === id)) return item.own_decision_id ?? "";
+    if (!this.#log.some(here)) return item.own_decision_id ?? "";
     return this.#before === null ? "" : null; // all was undone, as far back as the page knows
   }
 
@@ -149,19 +158,20 @@ class Loop {
   async reject(event) {
     const entry = this.#judged();
     if (!entry) return;
-    const answer = await this.dialogs.reason();
+    const answer = await this.dialogs.reason(this.#history.findLast((one) => one.verdict === "reject"));
     if (answer && this.feed.current === entry) this.#decide("reject", answer, answer.event ?? event);
   }
 
-  flag(event) {
-    this.#decide("flag", {}, event);
-  }
-
-  async flagWithNote(event) {
+  async flag(event) {
     const entry = this.#judged();
-    if (!entry) return;
+    if (!entry) {
+      ignoreTyping(); // a note begun too early decides nothing
+      return;
+    }
     const note = await this.dialogs.note();
-    if (note !== null && this.feed.current === entry) this.#decide("flag", { note }, event);
+    if (note === null) return;
+    if (this.feed.current === entry) this.#decide("flag", { note }, event);
+    else this.status.toast("Not flagged: the portrait was decided elsewhere");
   }
 
   skip(event) {
@@ -183,7 +193,8 @@ class Loop {
       this.status.toast("Nothing to undo");
       return;
     }
-    this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0, over: last.decision_id });
+    if (last.verdict === "correct") this.correcting.takeBack(last.portrait_id, last.decision_id);
+    else this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0, over: last.decision_id });
     this.throughput.back();
     this.#count();
     this.stage.flash("undo");
@@ -195,6 +206,22 @@ class Loop {
     } catch {
       this.status.toast("Undone. The portrait is not available now; it will come again in the queue");
     }
+  }
+
+  /** Move the label until it is right; the portrait then counts as corrected. */
+  correct() {
+    return this.correcting.correct(this.#judged());
+  }
+
+  /** A correction of this page, or its undo, was made. `entry`: the portrait that is done by it. */
+  corrected(record, entry = null) {
+    this.#log.push(record);
+    if (entry) this.throughput.tick();
+    this.#settle();
+    if (!entry || this.feed.current !== entry) return;
+    this.feed.advance();
+    this.stage.flash("correct");
+    this.#advanceTo();
   }
 
   /** Look at a decided portrait again; deciding it anew adds a decision, the last one counts. */
@@ -273,6 +300,30 @@ class Loop {
     this.stage.toggleZoom();
   }
 
+  pixels() {
+    this.stage.togglePixels();
+  }
+
+  fit() {
+    this.stage.resetZoom();
+  }
+
+  lookLeft() {
+    this.stage.step(-1, 0);
+  }
+
+  lookRight() {
+    this.stage.step(1, 0);
+  }
+
+  lookUp() {
+    this.stage.step(0, -1);
+  }
+
+  lookDown() {
+    this.stage.step(0, 1);
+  }
+
   photo() {
     this.stage.choose("photo");
   }
@@ -295,7 +346,7 @@ class Loop {
 
   close() {
     if (this.stage.view !== "crop") this.stage.choose("crop");
-    else if (this.stage.zoomed) this.stage.toggleZoom();
+    else if (this.stage.zoomed) this.stage.resetZoom();
   }
 
   async choose() {
@@ -330,6 +381,7 @@ class Loop {
       document.body.dataset.ready = entry.id;
       if (this.#pressed) this.throughput.painted(time - this.#pressed);
       this.#pressed = null;
+      if (this.stage.wantsOriginal) this.feed.sharpenNext();
     });
     this.panels.show(entry);
     this.status.show(entry);
@@ -360,6 +412,7 @@ class Loop {
       localStorage.setItem("phq-look", JSON.stringify({ overlay, opacity }));
       this.status.looks(this.stage);
     });
+    this.stage.addEventListener("scale", () => this.status.scale(this.stage));
     this.stage.addEventListener("trouble", ({ detail }) => this.status.toast(detail));
     this.feed.addEventListener("ready", () => {
       if (this.stage.entry !== this.feed.current || this.stage.root.classList.contains("waiting")) {
@@ -370,7 +423,13 @@ class Loop {
       if (this.stage.entry !== this.feed.current) this.#advanceTo();
       else this.status.show(this.feed.current);
     });
-    this.outbox.addEventListener("change", () => this.status.saving(this.outbox));
+    for (const outbox of [this.outbox, this.correcting.outbox]) {
+      outbox.addEventListener("change", () => {
+        const quiet = this.outbox.state === "saved" && !this.outbox.refused.length;
+        this.status.saving(quiet ? this.correcting.outbox : this.outbox);
+      });
+    }
+    this.correcting.outbox.addEventListener("delivered", ({ detail }) => this.#forget(detail.refused));
     this.outbox.addEventListener("delivered", ({ detail }) => {
       this.#showLatest();
       this.#forget(detail.refused);
@@ -411,12 +470,14 @@ async function main() {
   try {
     const [me, settings] = await Promise.all([get("/api/me"), get("/api/settings")]);
     const outbox = await new Outbox(`${me.workspace}/${me.name}`).open();
-    const loop = new Loop({ me, settings, outbox });
+    const corrections = await correctionOutbox(`${me.workspace}/${me.name}`).open();
+    const loop = new Loop({ me, settings, outbox, corrections });
     window.phqReview = {
       // for measurements and tests
       paints: () => loop.throughput.paints,
       ahead: () => loop.feed.ahead,
-      waiting: () => outbox.waiting.length,
+      waiting: () => outbox.waiting.length + corrections.waiting.length,
+      frames: () => loop.correcting.frames,
       written: () => outbox.written,
       recall: (id) => loop.recall(id),
     };

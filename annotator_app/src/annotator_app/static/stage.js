@@ -1,17 +1,20 @@
-// The stage: the portrait with its mesh, the mask and the original photo, zoom, and touch gestures.
+// The stage: the portrait with its mesh, the mask and the original photo, at rest, zoomed, or pixel for pixel.
 
-const HOLD = 280; // milliseconds until a press is a hold
-const SWIPE = 70; // pixels until a swipe is a decision
+import { Gestures } from "./gestures.js";
+import { Viewport } from "./viewport.js";
+
+const LEAST = 400; // pixels: on a lower stage the portrait is cut at the top rather than smaller
 const ZOOM = 2.5;
-const MOST_ZOOM = 8;
+const SHOULDERS = { x: 0.5, y: 0.72 }; // shares of the portrait
+const STEP = 0.2; // of the stage, a key
+const SHARPER = 1.05; // times enlarged from which the photo's own pixels are worth having
 
-/** Fires `swipe` (detail: "left" or "right"), `peek` (detail: boolean) and `view`. */
+/** Fires `swipe` (detail: "left" or "right"), `view` when what is seen changed, `scale`, and `trouble`. */
 export class Stage extends EventTarget {
   #entry = null;
-  #zoom = { scale: 1, x: 0, y: 0 };
+  #viewports = { crop: new Viewport(), photo: new Viewport() };
   #peeking = false;
-  #pointers = new Map();
-  #gesture = null;
+  #sharpened = null; // the entry whose photo pixels were asked for
 
   constructor(root) {
     super();
@@ -28,7 +31,8 @@ export class Stage extends EventTarget {
       if (this.view === "photo") this.choose("crop");
       this.dispatchEvent(new CustomEvent("trouble", { detail: "The original photo is not available" }));
     });
-    this.#listen();
+    new Gestures(this);
+    new ResizeObserver(() => this.#arrange()).observe(root);
   }
 
   get entry() {
@@ -38,12 +42,13 @@ export class Stage extends EventTarget {
   /** Paint a ready entry now; resolves in the frame after it was painted. Shows a wait sign for others. */
   show(entry) {
     this.#entry = entry;
-    this.#reset();
+    this.#sharpened = null;
+    this.#viewports.photo.reset();
     this.root.classList.toggle("waiting", Boolean(entry) && !entry.ready);
     this.root.classList.toggle("empty", !entry);
     this.mask.removeAttribute("src");
     this.photo.removeAttribute("src");
-    this.frame.replaceChildren(...(entry?.ready ? [entry.crop, ...(entry.overlay ? [entry.overlay] : [])] : []));
+    this.#layers();
     this.#arrange();
     return entry?.ready ? painted() : Promise.resolve(null);
   }
@@ -51,22 +56,19 @@ export class Stage extends EventTarget {
   /** Choose what is seen: the same view again goes back to the crop. */
   choose(view) {
     this.view = this.view === view ? "crop" : view;
-    this.#reset();
-    this.#arrange();
-    this.dispatchEvent(new Event("view"));
+    this.#viewports.photo.reset();
+    this.#changed();
   }
 
   setOverlay(on) {
     this.overlay = on;
-    this.#arrange();
-    this.dispatchEvent(new Event("view"));
+    this.#changed();
   }
 
   setOpacity(value) {
     this.opacity = Math.min(1, Math.max(0.1, Math.round(value * 20) / 20));
-    if (!this.overlay) this.overlay = true;
-    this.#arrange();
-    this.dispatchEvent(new Event("view"));
+    this.overlay = true;
+    this.#changed();
   }
 
   /** The overlay is away as long as a key or finger is held. */
@@ -76,22 +78,93 @@ export class Stage extends EventTarget {
     this.#arrange();
   }
 
-  /** In at the shoulders, or out again. */
-  toggleZoom(x = 0.5, y = 0.72) {
-    if (this.#zoom.scale > 1) this.#reset();
-    else this.#zoomAt(ZOOM, x * this.root.clientWidth, y * this.root.clientHeight);
-    this.dispatchEvent(new Event("view"));
+  // ---- how close ------------------------------------------------------------------------------------------
+
+  /** In at a point of the stage (else the shoulders), or back to the whole portrait. */
+  toggleZoom(point = null) {
+    if (this.zoomed) this.resetZoom();
+    else {
+      const { left, top, width, height } = this.#viewport.rect(this.#frame());
+      const at = point ?? { x: left + SHOULDERS.x * width, y: top + SHOULDERS.y * height };
+      this.zoomBy(ZOOM, at);
+    }
+  }
+
+  /** One photo pixel a device pixel, or back. */
+  togglePixels() {
+    if (this.view === "photo") this.view = "crop";
+    if (this.#viewport.onPixels) this.#viewport.reset();
+    else this.#viewport.toPixels(SHOULDERS);
+    this.#changed();
+  }
+
+  resetZoom() {
+    this.#viewport.reset();
+    this.#changed();
+  }
+
+  zoomBy(factor, { x, y }) {
+    this.#viewport.zoomBy(this.#frame(), factor, x, y);
+    this.#changed();
+  }
+
+  panBy(dx, dy) {
+    if (this.#viewport.panBy(this.#frame(), dx, dy)) this.#arrange();
+  }
+
+  /** Look further to a side, by a key: `across` and `down` are -1, 0 or 1. */
+  step(across, down) {
+    const { clientWidth: width, clientHeight: height } = this.root;
+    this.panBy(-across * STEP * width, -down * STEP * height);
   }
 
   get zoomed() {
-    return this.#zoom.scale > 1;
+    return this.#viewport.moved;
+  }
+
+  get onPixels() {
+    return this.#viewport.onPixels;
+  }
+
+  /** Is the stage lower than the portrait at rest? */
+  get overflows() {
+    return this.view !== "photo" && this.#side() > this.root.clientHeight;
+  }
+
+  /** Device pixels a photo pixel; null without a portrait and in the photo's view. */
+  get scale() {
+    if (!this.#entry || this.view === "photo") return null;
+    return (this.#viewport.rect(this.#frame()).width * devicePixelRatio) / this.#entry.item.window[2];
+  }
+
+  /** Is more asked for than the portrait's own pixels have? */
+  get wantsOriginal() {
+    if (!this.#entry || this.view === "photo" || !this.zoomed) return false;
+    return this.onPixels || this.#viewport.rect(this.#frame()).width * devicePixelRatio > SHARPER * this.#entry.item.size;
   }
 
   /** A short colored frame: what was decided. */
   flash(verdict) {
-    this.root.dataset.flash = "";
-    void this.root.offsetWidth; // restarts the animation
     this.root.dataset.flash = verdict;
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    this.root.animate({ opacity: [1, 0] }, { duration: 320, pseudoElement: "::after" });
+  }
+
+  // ---- arranging ------------------------------------------------------------------------------------------
+
+  get #viewport() {
+    return this.#viewports[this.view === "photo" ? "photo" : "crop"];
+  }
+
+  #changed() {
+    this.#arrange();
+    this.dispatchEvent(new Event("view"));
+  }
+
+  #layers() {
+    const entry = this.#entry;
+    const layers = entry?.ready ? [entry.crop, entry.original, entry.overlay] : [];
+    this.frame.replaceChildren(...layers.filter(Boolean));
   }
 
   #arrange() {
@@ -99,181 +172,72 @@ export class Stage extends EventTarget {
     const onPhoto = this.view === "photo" && Boolean(item);
     this.root.dataset.view = onPhoto ? "photo" : this.view;
     this.root.classList.toggle("bare", !this.overlay || this.#peeking);
+    this.root.classList.toggle("zoomed", this.zoomed || this.overflows);
     this.root.style.setProperty("--opacity", this.opacity);
-    if (item && this.view === "mask") this.#source(this.mask, item.images.mask);
-    if (onPhoto) {
-      this.#source(this.photo, item.images.photo);
+    if (item && this.view === "mask") source(this.mask, item.images.mask);
+    if (onPhoto) this.#arrangePhoto(item);
+    else this.#arrangeCrop(item);
+    if (this.wantsOriginal) this.#sharpen(this.#entry);
+    this.dispatchEvent(new Event("scale"));
+  }
+
+  #arrangeCrop(item) {
+    let { left, top, width } = this.#viewport.rect(this.#frame());
+    const original = this.#entry?.original;
+    if (item && original) {
       const [x, y, side] = item.window;
-      const { photo_width: width, photo_height: height } = item;
-      // The box may reach beyond the photo: both are fitted.
-      const [left, top] = [Math.min(0, x), Math.min(0, y)];
-      const [across, down] = [Math.max(width, x + side) - left, Math.max(height, y + side) - top];
-      const scale = Math.min(this.root.clientWidth / across, this.root.clientHeight / down);
-      place(this.plane, across * scale, down * scale);
-      place(this.photo, width * scale, height * scale, -left * scale, -top * scale);
-      place(this.frame, side * scale, side * scale, (x - left) * scale, (y - top) * scale);
-    } else {
-      const side = Math.min(this.root.clientWidth, this.root.clientHeight);
-      place(this.plane, side, side);
-      place(this.frame, side, side, 0, 0);
+      const scale = width / side;
+      const [first, upper] = [Math.max(0, Math.floor(x)), Math.max(0, Math.floor(y))];
+      const across = Math.min(item.photo_width, Math.ceil(x + side)) - first;
+      const down = Math.min(item.photo_height, Math.ceil(y + side)) - upper;
+      const [inLeft, inTop] = [(first - x) * scale, (upper - y) * scale];
+      // Photo pixels lie on device pixels, or they would be mixed.
+      left = snapped(left + inLeft) - inLeft;
+      top = snapped(top + inTop) - inTop;
+      place(original, across * scale, down * scale, inLeft, inTop);
     }
-    const { scale, x, y } = this.#zoom;
-    this.plane.style.transform = scale > 1 ? `translate(${x}px, ${y}px) scale(${scale})` : "";
-    this.root.classList.toggle("zoomed", scale > 1);
+    place(this.plane, width, width, left, top);
+    place(this.frame, width, width, 0, 0);
   }
 
-  #source(image, path) {
-    if (image.getAttribute("src") !== path) image.src = path;
+  #arrangePhoto(item) {
+    source(this.photo, item.images.photo);
+    const [x, y, side] = item.window;
+    const box = photoBox(item);
+    const { left, top, width, height } = this.#viewport.rect(this.#frame());
+    const scale = width / box.width;
+    place(this.plane, width, height, left, top);
+    place(this.photo, item.photo_width * scale, item.photo_height * scale, -box.left * scale, -box.top * scale);
+    place(this.frame, side * scale, side * scale, (x - box.left) * scale, (y - box.top) * scale);
   }
 
-  #reset() {
-    this.#zoom = { scale: 1, x: 0, y: 0 };
-    this.plane.style.transform = "";
-    this.root.classList.remove("zoomed");
-  }
-
-  #zoomAt(scale, x, y) {
-    const { left, top, width, height } = this.#rest();
-    const now = this.#zoom;
-    const next = Math.min(MOST_ZOOM, Math.max(1, scale));
-    // The point under the pointer stays where it is; the portrait never leaves the stage.
-    const toX = x - left - ((x - left - now.x) / now.scale) * next;
-    const toY = y - top - ((y - top - now.y) / now.scale) * next;
-    this.#zoom = {
-      scale: next,
-      x: Math.min(0, Math.max(toX, width * (1 - next))),
-      y: Math.min(0, Math.max(toY, height * (1 - next))),
-    };
-    this.#arrange();
-  }
-
-  #pan(dx, dy) {
-    const { width, height } = this.#rest();
-    const { scale, x, y } = this.#zoom;
-    this.#zoom.x = Math.min(0, Math.max(x + dx, width * (1 - scale)));
-    this.#zoom.y = Math.min(0, Math.max(y + dy, height * (1 - scale)));
-    this.#arrange();
-  }
-
-  /** Where the plane lies without zoom, in pixels of the stage. */
-  #rest() {
-    const { offsetLeft: left, offsetTop: top, offsetWidth: width, offsetHeight: height } = this.plane;
-    return { left, top, width, height };
-  }
-
-  // ---- mouse and fingers ----------------------------------------------------------------------------------
-
-  #listen() {
-    const { root } = this;
-    root.addEventListener("pointerdown", (event) => this.#down(event));
-    root.addEventListener("pointermove", (event) => this.#move(event));
-    for (const name of ["pointerup", "pointercancel"]) {
-      root.addEventListener(name, (event) => this.#up(event, name === "pointercancel"));
+  /** What `Viewport` asks for. */
+  #frame() {
+    const stage = { width: this.root.clientWidth, height: this.root.clientHeight };
+    const { item } = this.#entry ?? {};
+    if (item && this.view === "photo") {
+      const { width, height } = photoBox(item);
+      const scale = Math.min(stage.width / width, stage.height / height);
+      return { stage, rest: { width: width * scale, height: height * scale }, pixels: 1 / (scale * devicePixelRatio) };
     }
-    root.addEventListener("dblclick", (event) => this.#doubled(event));
-    root.addEventListener("contextmenu", (event) => this.#gesture && event.preventDefault());
-    root.addEventListener(
-      "wheel",
-      (event) => {
-        event.preventDefault();
-        const at = this.#point(event);
-        this.#zoomAt(this.#zoom.scale * Math.exp(-event.deltaY / 400), at.x, at.y);
-        this.dispatchEvent(new Event("view"));
-      },
-      { passive: false },
-    );
-    new ResizeObserver(() => {
-      this.#reset();
+    const side = this.#side();
+    const pixels = item ? item.window[2] / (devicePixelRatio * side) : 1;
+    return { stage, rest: { width: side, height: side }, pixels };
+  }
+
+  #side() {
+    const { clientWidth: width, clientHeight: height } = this.root;
+    return Math.max(Math.min(width, height), Math.min(width, LEAST));
+  }
+
+  #sharpen(entry) {
+    if (entry.original || !entry.ready || this.#sharpened === entry) return;
+    this.#sharpened = entry;
+    entry.sharpen().then(() => {
+      if (this.#entry !== entry) return;
+      this.#layers();
       this.#arrange();
-    }).observe(root);
-  }
-
-  #point(event) {
-    const box = this.root.getBoundingClientRect();
-    return { x: event.clientX - box.left, y: event.clientY - box.top };
-  }
-
-  #down(event) {
-    if (event.button !== 0 || !this.#entry) return;
-    window.focus(); // of the app's frame
-    this.#pointers.set(event.pointerId, this.#point(event));
-    this.root.setPointerCapture(event.pointerId);
-    clearTimeout(this.#gesture?.timer);
-    if (this.#pointers.size === 2) {
-      this.#gesture = { kind: "pinch", distance: this.#spread(), scale: this.#zoom.scale };
-      return;
-    }
-    const start = this.#point(event);
-    const gesture = { kind: "press", start, last: start, touch: event.pointerType !== "mouse" };
-    gesture.timer = setTimeout(() => {
-      gesture.kind = "peek";
-      this.peek(true);
-    }, HOLD);
-    this.#gesture = gesture;
-  }
-
-  #move(event) {
-    if (!this.#pointers.has(event.pointerId) || !this.#gesture) return;
-    const at = this.#point(event);
-    this.#pointers.set(event.pointerId, at);
-    const gesture = this.#gesture;
-    if (gesture.kind === "pinch") {
-      const [a, b] = this.#pointers.values();
-      this.#zoomAt((gesture.scale * this.#spread()) / gesture.distance, (a.x + b.x) / 2, (a.y + b.y) / 2);
-      return;
-    }
-    const [dx, dy] = [at.x - gesture.start.x, at.y - gesture.start.y];
-    if (gesture.kind === "press" && Math.hypot(dx, dy) > 8) {
-      clearTimeout(gesture.timer);
-      if (this.zoomed) gesture.kind = "pan";
-      else gesture.kind = gesture.touch && Math.abs(dx) > Math.abs(dy) ? "swipe" : "nothing";
-    }
-    if (gesture.kind === "pan") this.#pan(at.x - gesture.last.x, at.y - gesture.last.y);
-    if (gesture.kind === "swipe") {
-      this.plane.style.transform = `translateX(${dx}px) rotate(${dx / 60}deg)`;
-      this.root.dataset.swipe = Math.abs(dx) < SWIPE ? "" : dx > 0 ? "right" : "left";
-    }
-    gesture.last = at;
-  }
-
-  #up(event, cancelled) {
-    if (!this.#pointers.delete(event.pointerId)) return;
-    const gesture = this.#gesture;
-    if (!gesture || this.#pointers.size) return;
-    this.#gesture = null;
-    clearTimeout(gesture.timer);
-    if (gesture.kind === "peek") this.peek(false);
-    if (gesture.kind === "swipe") {
-      this.plane.style.transform = "";
-      this.root.dataset.swipe = "";
-      const dx = gesture.last.x - gesture.start.x;
-      if (!cancelled && Math.abs(dx) >= SWIPE) {
-        this.dispatchEvent(new CustomEvent("swipe", { detail: dx > 0 ? "right" : "left" }));
-      }
-    }
-    if (gesture.kind === "press" && gesture.touch) this.#tapped(gesture);
-    this.dispatchEvent(new Event("view"));
-  }
-
-  #tapped({ start }) {
-    // Fingers have no dblclick where touch-action is set: two taps near each other are one.
-    const now = performance.now();
-    const { last } = this;
-    if (last && now - last.time < 320 && Math.hypot(start.x - last.x, start.y - last.y) < 30) {
-      this.last = null;
-      this.toggleZoom(start.x / this.root.clientWidth, start.y / this.root.clientHeight);
-    } else this.last = { time: now, ...start };
-  }
-
-  #doubled(event) {
-    if (event.pointerType && event.pointerType !== "mouse") return;
-    const at = this.#point(event);
-    this.toggleZoom(at.x / this.root.clientWidth, at.y / this.root.clientHeight);
-  }
-
-  #spread() {
-    const [a, b] = this.#pointers.values();
-    return Math.max(20, Math.hypot(a.x - b.x, a.y - b.y));
+    });
   }
 }
 
@@ -288,11 +252,20 @@ export function painted() {
   });
 }
 
+/** Photo and window, which may reach beyond it, in pixels of the photo. */
+function photoBox({ window: [x, y, side], photo_width, photo_height }) {
+  const [left, top] = [Math.min(0, x), Math.min(0, y)];
+  return { left, top, width: Math.max(photo_width, x + side) - left, height: Math.max(photo_height, y + side) - top };
+}
+
+function snapped(length) {
+  return Math.round(length * devicePixelRatio) / devicePixelRatio;
+}
+
+function source(image, path) {
+  if (image.getAttribute("src") !== path) image.src = path;
+}
+
 function place(element, width, height, left, top) {
-  element.style.width = `${width}px`;
-  element.style.height = `${height}px`;
-  if (left !== undefined) {
-    element.style.left = `${left}px`;
-    element.style.top = `${top}px`;
-  }
+  Object.assign(element.style, { width: `${width}px`, height: `${height}px`, left: `${left}px`, top: `${top}px` });
 }

@@ -2,7 +2,7 @@
 
 const ORDERS = { error_probability: "by error probability", source: "by source", yaw: "by yaw", random: "random" };
 const VIEWS = { crop: "", photo: "Original photo", mask: "Mask" };
-const PAST = { accept: "you accepted it", reject: "you rejected it", flag: "you flagged it" };
+const PAST = { accept: "you accepted it", reject: "you rejected it", flag: "you flagged it", correct: "you corrected it" };
 
 export class Status {
   #toastTimer = null;
@@ -37,7 +37,8 @@ export class Status {
     chip.textContent = PAST[entry?.item.own_verdict] ?? "";
     const text = entry ? described(entry.item) : "";
     this.at("angles").textContent = text;
-    this.at("stage").setAttribute("aria-label", entry ? `Portrait: ${text}` : "No portrait");
+    const told = chip.hidden ? "" : `, ${chip.textContent}`;
+    this.at("stage").setAttribute("aria-label", entry ? `Portrait: ${text}${told}` : "No portrait");
   }
 
   #finish({ error }) {
@@ -102,11 +103,20 @@ export class Status {
   /** Which looks are on. */
   looks(stage) {
     this.at("look-overlay").setAttribute("aria-pressed", stage.overlay);
-    this.at("look-zoom").setAttribute("aria-pressed", stage.zoomed);
+    this.at("look-zoom").setAttribute("aria-pressed", stage.zoomed && !stage.onPixels);
+    this.at("look-pixels").setAttribute("aria-pressed", stage.onPixels);
     this.at("look-photo").setAttribute("aria-pressed", stage.view === "photo");
     this.at("look-mask").setAttribute("aria-pressed", stage.view === "mask");
     this.at("opacity").value = stage.opacity;
     this.at("view-name").textContent = VIEWS[stage.view];
+  }
+
+  /** How large photo pixels are shown, and whose pixels these are. */
+  scale(stage) {
+    const { scale, entry } = stage;
+    const size = scale === null ? "" : stage.onPixels ? "1:1" : `${Math.round(scale * 100)} %`;
+    const whose = !stage.wantsOriginal ? "" : entry.original ? " · photo pixels" : entry.blurred ? " · enlarged: the photo is not available" : " · loading the photo …";
+    if (this.at("scale").textContent !== size + whose) this.at("scale").textContent = size + whose;
   }
 
   /** Text for screen readers only. */
@@ -146,7 +156,8 @@ function described(item) {
   const degrees = (angle) => `${Math.round(angle)}°`.replace("-", "−");
   const size = Math.abs(item.yaw);
   const side = size < 45 ? "front" : size > 135 ? "back" : item.yaw > 0 ? "left side" : "right side";
-  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · error probability ${item.error_probability.toFixed(2)}`;
+  const resolution = item.window[2] / item.size; // photo pixels per portrait pixel
+  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · error probability ${item.error_probability.toFixed(2)} · effective resolution ${resolution.toFixed(2)}`;
 }
 
 function number(value) {

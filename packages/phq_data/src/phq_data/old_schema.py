@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from phq_data import parquet, parquet_limits
 from phq_data.compatibility import COLUMNS, DEGREES, EVIDENCE, REASONS, STAGES
-from phq_data.schema import SCHEMA_VERSION
+from phq_data.schema import LATER, SCHEMA_VERSION, SCHEMAS
 
 FOOTER = b"phq"
 """Key of a Parquet file's metadata: JSON with the `schema_version` that it was written with."""
@@ -71,15 +71,27 @@ def read(
     Raises `parquet_limits.SizeError`, and whatever Arrow raises over a damaged file.
     """
     old = version_of(file) < SCHEMA_VERSION
-    names = None if columns is None else old_columns(table, columns) if old else list(columns)
+    wanted = SCHEMAS[table].names if columns is None else list(columns)
+    later = (LATER & set(wanted)) - set(file.schema_arrow.names)
+    there = None if columns is None else [name for name in columns if name not in later]
+    names = old_columns(table, there) if old and there is not None else there
     rows = parquet_limits.read(file, names, group=group, use_threads=use_threads)
-    return upgrade_table(table, rows, stage) if old else rows
+    rows = upgrade_table(table, rows, stage) if old else rows
+    for name in sorted(later, key=wanted.index):
+        field = SCHEMAS[table].field(name)
+        at = min(wanted.index(name), rows.num_columns)
+        rows = rows.add_column(at, field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
-def upgrade_schema(table: str, found: pa.Schema) -> pa.Schema:
-    """A schema of version 1 with today's names."""
-    renames = COLUMNS.get(table, {})
+def upgrade_schema(table: str, file: parquet.File) -> pa.Schema:
+    """A file's schema with today's names, and the columns that it is too old for."""
+    renames = COLUMNS.get(table, {}) if version_of(file) < SCHEMA_VERSION else {}
+    found = file.schema_arrow
     fields = [field.with_name(renames.get(field.name, field.name)) for field in found]
+    for at, field in enumerate(SCHEMAS[table]):
+        if field.name in LATER and field.name not in found.names:
+            fields.insert(at, field)
     return pa.schema(fields, metadata=found.metadata)
 
 

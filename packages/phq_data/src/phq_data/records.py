@@ -186,6 +186,9 @@ class Portrait(Record):
     models: str
     image: EncodedImage
     mask: EncodedImage
+    corrected_from: str | None = None
+    corrected_by: str | None = None
+    correction: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +254,30 @@ class Decision(Record):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Correction(Record):
+    """One corrected label by one person, or one undo of it."""
+
+    table = "corrections"
+    correction_id: str
+    kind: str
+    portrait_id: str
+    photo_id: str
+    person_id: str
+    from_camera: Label
+    from_pose: Pose
+    from_window: Corner
+    to_camera: Label | None = None
+    to_pose: Pose | None = None
+    to_window: Corner | None = None
+    undoes: str | None = None
+    note: str | None = None
+    reviewer: str
+    time: datetime.datetime
+    seconds: float
+    client: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LedgerEntry(Record):
     """What became of one item in one stage."""
 
@@ -303,7 +330,8 @@ class TruePerson(Record):
 TABLES: Mapping[str, type[Record]] = {
     kind.table: kind
     for kind in (
-        PlanItem, Photo, Person, Fit, Portrait, Screened, Duplicate, Decision, LedgerEntry, TruePerson,
+        PlanItem, Photo, Person, Fit, Portrait, Screened, Duplicate, Decision, Correction, LedgerEntry,
+        TruePerson,
     )
 }  # fmt: skip
 """The record class of every table of a workspace, and of the truth about rendered people."""

@@ -42,9 +42,13 @@ _OPTIONAL = frozenset(
     {
         "author", "author_url", "page_url", "file_url", "license", "license_url", "title", "description",
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
-        "yaw_std", "orientation_prior", "expected_yaw_error",
+        "yaw_std", "orientation_prior", "expected_yaw_error", "to_camera", "to_pose", "to_window", "undoes",
+        "corrected_from", "corrected_by", "correction",
     }
 )  # fmt: skip
+
+LATER = frozenset({"corrected_from", "corrected_by", "correction"})
+"""Columns that came later in version 2. Where all of it is null, digests are what they were without them."""
 
 _PROVENANCE: dict[str, pa.DataType] = {
     "provider": pa.string(),  # folder, samples, synthetic, wikimedia, ...
@@ -164,6 +168,9 @@ PORTRAITS = pa.schema(
         models=pa.string(),  # JSON: which detector, fitter, segmenter, rig
         image=IMAGE,  # sRGB
         mask=IMAGE,  # 8-bit alpha of the person
+        corrected_from=pa.string(),  # portrait whose label a reviewer corrected to this one; null = as fitted
+        corrected_by=pa.string(),  # name of the reviewer
+        correction=pa.string(),  # correction_id of `corrections`
     )
 )
 
@@ -214,6 +221,31 @@ DECISIONS = pa.schema(
     )
 )
 
+CORRECTIONS = pa.schema(
+    _fields(
+        correction_id=pa.string(),  # ULID: sorts by time
+        kind=pa.string(),  # correct, undo
+        portrait_id=pa.string(),  # what the corrector saw
+        photo_id=pa.string(),
+        person_id=pa.string(),  # whose label it is: a correction holds for all later portraits of the person
+        from_camera=pa.list_(pa.float64(), 25),  # the label that the corrector saw, as in `portraits`
+        from_pose=pa.list_(pa.float64(), 6),  # its pose
+        from_window=pa.list_(pa.float64(), 3),  # its window
+        # the label that the corrector made of it; null = an undo. It need not be normalised: the intrinsics
+        # hold in the window, and together they say where the rig lies in the photo
+        to_camera=pa.list_(pa.float64(), 25),
+        to_pose=pa.list_(pa.float64(), 6),  # its pose
+        to_window=pa.list_(pa.float64(), 3),  # its window
+        undoes=pa.string(),  # correction_id that an undo takes back; null for corrections
+        note=pa.string(),  # free text
+        reviewer=pa.string(),  # name
+        time=pa.timestamp("ms", tz="UTC"),  # when it was made
+        seconds=pa.float32(),  # that it took
+        client=pa.string(),  # program and version that sent it
+    )
+)
+"""The log of corrected labels, append-only. `pipeline.corrections` says which of them hold."""
+
 LEDGER = pa.schema(
     _fields(
         stage=pa.string(),  # ingest, detect, fit, align_crop, screen
@@ -259,6 +291,8 @@ RELEASE = pa.schema(
             pixels=pa.string(),  # sha256 of the decoded image: survives re-encoding
             mask_pixels=pa.string(),  # sha256 of the decoded mask
         ),
+        # portrait whose label a reviewer corrected to this one; null = the label is the fit's
+        pa.field("corrected_from", pa.string()),
         pa.field("day", pa.string()),  # ISO date the photo was taken, null = unknown
         *(
             pa.field(name, kind, nullable=name in _OPTIONAL)
@@ -318,6 +352,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "screened": SCREENED,
     "duplicates": DUPLICATES,
     "decisions": DECISIONS,
+    "corrections": CORRECTIONS,
     "ledger": LEDGER,
     "release": RELEASE,
     "truth": TRUTH,
@@ -331,6 +366,7 @@ KEYS: Mapping[str, str] = {
     "screened": "portrait_id",
     "duplicates": "portrait_id",
     "decisions": "decision_id",
+    "corrections": "correction_id",
     "release": "portrait_id",
 }
 
@@ -419,7 +455,8 @@ def content_digest(table: pa.Table) -> str:
         def flush(self) -> None: ...
         def close(self) -> None: ...
 
-    plain = table.replace_schema_metadata(None).combine_chunks()
+    unused = [n for n in table.column_names if n in LATER and table[n].null_count == table.num_rows]
+    plain = table.drop_columns(unused).replace_schema_metadata(None).combine_chunks()
     with pa.ipc.new_stream(pa.PythonFile(_Sink(), "wb"), plain.schema) as writer:
         writer.write_table(plain)
     return state.hexdigest()[:32]

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phq_data.errors import ReleaseError
-from phq_data.release.splits import Grouped, SplitShares, assign, groups, near_duplicates
+from phq_data.release.splits import (
+    MOST_IN_A_FOLDER,
+    Grouped,
+    SplitShares,
+    assign,
+    groups,
+    near_duplicates,
+    series_of,
+)
 
 HALF = SplitShares(0.5, 0.25, 0.25)
 
@@ -106,3 +114,26 @@ def test_near_duplicates_are_those_of_a_brute_force():
         (i, j) for i in range(40) for j in range(40) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= 6
     }
     assert set(near_duplicates(hashes, hashes, 6, block=7)) == expected
+
+
+def photo(name, folder, day=None, author=None, provider="folder"):
+    return {
+        "photo_id": name, "provider": provider, "source": "photos", "author": author, "day": day,
+        "uri": f"file:///photos/{folder}/{name}.jpg",
+    }  # fmt: skip
+
+
+def test_photos_of_one_day_or_one_small_folder_are_a_session():
+    many = [photo(f"many{i}", "crowd") for i in range(MOST_IN_A_FOLDER + 1)]
+    photos = [
+        photo("a", "ada"), photo("b", "ada"), photo("c", "ben", "2026-05-01"),
+        photo("d", "eve", "2026-05-01"), photo("e", "ada", author="Ada"),
+        photo("f", "ada", provider="wikimedia"), *many,
+    ]  # fmt: skip
+    series = series_of(photos)
+    portraits = [lone(p["photo_id"], author=None, series=series.get(p["photo_id"], ())) for p in photos]
+    found = dict(zip("abcdef", groups(portraits), strict=False))
+    assert found["a"] == found["b"] and found["c"] == found["d"]
+    assert len({found[name] for name in "acef"}) == 4  # the author named, the page
+    assert len({*groups(portraits)[6:]}) == len(many)  # a large folder is a collection of anybody
+    assert series_of([photo("a", "."), photo("b", ".")]) == {"a": (), "b": ()}  # so is the only folder

@@ -277,6 +277,7 @@ def test_a_number_stands_beside_the_limit_of_its_name():
         ("error probability", "0.6", "at most 0.5", True),
         ("new thing", "3", "", False),
     ]
+    assert [j.limit_share for j in found] == [1.0, 0.0, 1.167, 1.2, 0.0]
     [close] = judged({"blur": 0.19996}, screen)
     assert (close.value, close.limit) == ("0.19996", "at least 0.2")
 

@@ -53,6 +53,22 @@ def test_the_photo_is_whole_and_small(made):
     assert photo.shape == (240, 320, 3)
 
 
+def test_the_original_is_the_window_in_the_photos_own_pixels(made):
+    row = made.portraits[0]
+    x, y, side = row["window"]
+    shown = pixels(made.images.get(row["portrait_id"], "original")).astype(float)
+    photo = pixels(made.images.get(row["portrait_id"], "photo")).astype(float)  # small: not reduced
+    left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
+    wanted = photo[top : int(np.ceil(y + side)), left : int(np.ceil(x + side))]
+    assert shown.shape == wanted.shape
+    assert np.abs(shown - wanted).mean() < 3  # both are compressed
+
+
+def test_a_window_of_a_huge_photo_is_bounded(made, monkeypatch):
+    monkeypatch.setattr("phq_data.review.images.ORIGINAL_SIDE", 64)
+    assert max(pixels(made.images.get(made.portraits[1]["portrait_id"], "original")).shape) == 64
+
+
 def test_made_images_are_kept_in_the_workspace(made, monkeypatch):
     portrait = made.portraits[0]["portrait_id"]
     first = made.images.get(portrait, "overlay")

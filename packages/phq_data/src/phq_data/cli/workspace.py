@@ -29,26 +29,26 @@ def verify(
         typer.Option(
             "--repair",
             help="Bring back what can be: plan parts from their copies, photos from their sources, tables "
-            "and ledgers from the plan, decisions from the review's database.",
+            "and ledgers from the plan, decisions and corrections from the review's database.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Read every byte of plan, tables, ledgers, decisions and photos; name what is damaged, missing, behind.
+    """Read every byte of plan, tables, ledgers, logs and photos; name what is damaged, missing, behind.
 
     Exit code 1 when something is.
 
     Example: phq workspace verify --workspace portraits
     """
     from phq_data.pipeline import integrity
-    from phq_data.review import decisions
+    from phq_data.review import corrections, decisions
     from phq_data.workspace import Workspace
 
     opened = Workspace.open(_named(workspace))
     done: list[str] = []
     if repair:
         with opened.lock(wait=False):
-            done = [*decisions.mend(opened), *integrity.repair(opened)]
+            done = [*decisions.mend(opened), *corrections.mend(opened), *integrity.repair(opened)]
     with opened.reading():
         report = integrity.verify(opened)
     if as_json:

@@ -20,6 +20,7 @@ from phq_data import records
 from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
 from phq_data.foreign import parse_json
+from phq_data.pipeline.corrections import Applied, applied
 from phq_data.pipeline.model_set import models_for
 from phq_data.pipeline.photos import sound_photo
 from phq_data.records import LedgerEntry, Photo, PlanItem, Record
@@ -54,9 +55,17 @@ def recipe(stage: Stage[Any], config: PipelineConfig) -> Recipe:
     return settings.plain(first_stage_name(stage.name), stage.version, made_with)
 
 
-def fingerprint(made_with: Recipe, inputs: Iterable[PartInfo]) -> str:
-    """What a part is made from: the recipe of its stage and the content of its inputs."""
-    return settings.digest(*made_with, [info.content for info in inputs])
+def fingerprint(made_with: Recipe, inputs: Iterable[PartInfo], corrections: str = "") -> str:
+    """What a part is made from: the recipe of its stage, the content of its inputs, and the digest of the
+    corrected labels that hold in it, if there are any.
+    """
+    told = [corrections] if corrections else []
+    return settings.digest(*made_with, [info.content for info in inputs], *told)
+
+
+def corrections_of(stage: Stage[Any], taken: Applied, part: int) -> str:
+    """What enters the fingerprint of a stage's part for corrected labels."""
+    return taken.digest(part) if stage.corrected else ""
 
 
 def run_part(
@@ -76,7 +85,8 @@ def run_part(
     chosen = STAGES[STAGE_NAMES.index(stage)]
     workspace = Workspace.open(url)
     inputs = [_input(workspace, kind, part) for kind in chosen.reads]
-    expected = fingerprint(recipe(chosen, config), inputs)
+    taken = applied(workspace) if chosen.corrected else Applied()
+    expected = fingerprint(recipe(chosen, config), inputs, taken.digest(part))
     done = _done(workspace, chosen, part, expected)
     if done is not None and not (retry_failed and done.extra.get("retryable", 0)):
         counts = {name: int(done.extra.get(name, 0)) for name in ("items", "kept", "rejected", "failed")}
@@ -84,7 +94,7 @@ def run_part(
 
     began = time.perf_counter()
     given = {kind: _read(workspace, kind, part) for kind in chosen.reads}
-    result = chosen.run(Inputs(given), _context(workspace, config, part, tick))
+    result = chosen.run(Inputs(given), _context(workspace, config, part, tick, taken))
     made = records.to_table(chosen.makes, result.records)
     entries = records.to_table(LedgerEntry, _ledger(chosen, result.outcomes, list(given.values())))
     seconds = time.perf_counter() - began
@@ -132,7 +142,9 @@ def _done(workspace: Workspace, stage: Stage[Any], part: int, expected: str) -> 
     return None if damaged else ledger
 
 
-def _context(workspace: Workspace, config: PipelineConfig, part: int, tick: Tick) -> StageContext:
+def _context(
+    workspace: Workspace, config: PipelineConfig, part: int, tick: Tick, taken: Applied
+) -> StageContext:
     def uris(key: str) -> Iterator[str]:
         for item in records.from_table(PlanItem, workspace.read_part("plan", part)):
             if item.key == key:
@@ -147,7 +159,8 @@ def _context(workspace: Workspace, config: PipelineConfig, part: int, tick: Tick
     def opened(photo: Photo) -> NDArray[np.uint8]:
         return open_photo(photo.photo_id, read(photo.key), config.ingest.max_pixels)
 
-    return StageContext(config, models_for(config), read, opened, tick)
+    labels = {one.person_id: one for one in taken.of(part)}
+    return StageContext(config, models_for(config), read, opened, tick, labels)
 
 
 def _ledger(

@@ -13,7 +13,7 @@ from phq_data.pipeline.engine import load_config, run_part
 from phq_data.pipeline.photos import sound_photo
 from phq_data.sources.plan import COPY, Plan, Planned, items_of
 from phq_data.sources.resolve import open_uri
-from phq_data.workspace import Workspace, WorkspaceError, part_key
+from phq_data.workspace import LOGS, Workspace, WorkspaceError, part_key
 
 BUILD = "phq build makes it anew"
 REPAIR = "phq workspace verify --repair"
@@ -64,7 +64,7 @@ def repair(workspace: Workspace) -> list[str]:
     Plan parts come from their copies, photos from their sources, tables and ledgers from the plan (with the
     settings on record). Decisions are not touched.
     """
-    broken = {one.part for one in whole.damaged(workspace) if one.stage not in ("plan", "decisions")}
+    broken = {one.part for one in whole.damaged(workspace) if one.stage not in ("plan", *LOGS)}
     plan = Plan(workspace)
     done = plan.told()
     for items in _photos(workspace).values():
@@ -88,8 +88,8 @@ def _damaged(workspace: Workspace, folder: str, part: int) -> Fault:
     key = part_key(folder, part)
     if folder in ("plan", COPY):
         return Fault("plan", key, "is damaged", REPAIR)
-    if folder == "tables/decisions":
-        return Fault("decisions", key, "is damaged", f"{REPAIR} writes it from the review's database")
+    if (log := folder.removeprefix("tables/")) in LOGS:
+        return Fault(log, key, "is damaged", f"{REPAIR} writes it from the review's database")
     return Fault("part", key, "is damaged", BUILD if workspace.parts("plan") else "import it again")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from phq_data.config import PipelineConfig
+from phq_data.pipeline import corrections
 from phq_data.pipeline.engine import PartReport, run_part
 from phq_data.pipeline.gather import gather
 from phq_data.pipeline.whole import finish, prepare
@@ -39,10 +41,28 @@ class BuildReport:
     reports: list[PartReport] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    whole: bool = True  # False: it ended early for a `Handover`
 
     def count(self, stage: str, outcome: str) -> int:
         """Items of a stage with an outcome ("items", "kept", "rejected" or "failed")."""
         return sum(getattr(report, outcome) for report in self.reports if report.stage == stage)
+
+
+class Handover:
+    """Ends a build in this process between two stages, for another runner to go on with it."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self.taken = False  # something was left to the other runner
+
+    def ask(self) -> None:
+        """Do not begin anything further."""
+        self._asked.set()
+
+    def now(self) -> bool:
+        """Whether to end here; asked where something is left to do."""
+        self.taken = self.taken or self._asked.is_set()
+        return self._asked.is_set()
 
 
 class Progress(Protocol):
@@ -94,6 +114,7 @@ def drive(
     sources: Iterable[Source],
     submit: Submit,
     progress: Progress,
+    handover: Handover | None = None,
 ) -> BuildReport:
     """A whole build: gather photos into parts, submit the parts, finish what needs all of them.
 
@@ -103,6 +124,8 @@ def drive(
     report = BuildReport()
     began = time.perf_counter()
     prepare(workspace, config)
+    for line in corrections.told(workspace):
+        progress.say(line)
 
     def planned() -> Iterator[int]:
         named = list(sources)
@@ -112,6 +135,8 @@ def drive(
             info = workspace.part_info("plan", part)
             progress.part_planned(part, info.rows if info else 0)
             yield part
+            if handover and handover.now():
+                return
         for source in named:
             if isinstance(source, FolderSource) and source.ignored:
                 kinds = ", ".join(f"{count} .{ending}" for ending, count in source.ignored.most_common(5))
@@ -128,7 +153,8 @@ def drive(
             raise result.error
         else:
             report.errors.append(f"part {result.part}: {type(result.error).__name__}: {result.error}")
-    if not report.errors:
+    report.whole = not (handover and handover.taken)
+    if report.whole and not report.errors:
         finish(workspace, config)
     report.seconds = time.perf_counter() - began
     return report
@@ -142,14 +168,15 @@ def run_inline(
     workers: int = 1,
     retry_failed: bool = False,
     progress: Progress | None = None,
+    handover: Handover | None = None,
 ) -> BuildReport:
     """The whole build in this process: `workers` threads, each taking a part through all stages (`drive`)."""
     shown = progress or SilentProgress()
 
     def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
-        return _in_threads(workspace.url, config, parts, workers, retry_failed, shown)
+        return _in_threads(workspace.url, config, parts, workers, retry_failed, shown, handover)
 
-    return drive(workspace, config, sources, submit, shown)
+    return drive(workspace, config, sources, submit, shown, handover)
 
 
 def _in_threads(
@@ -159,6 +186,7 @@ def _in_threads(
     workers: int,
     retry_failed: bool,
     progress: Progress,
+    handover: Handover | None,
 ) -> Iterator[PartReport | PartError]:
     """What came of every stage of every part, as it ends. Abandoned, it starts no further part."""
     done: queue.SimpleQueue[PartReport | PartError | None] = queue.SimpleQueue()  # None: a part has ended
@@ -166,6 +194,8 @@ def _in_threads(
     def run(part: int) -> None:
         try:
             for name in STAGE_NAMES:
+                if handover and handover.now():
+                    return
                 tick = partial(progress.item_done, name)
                 done.put(run_part(url, config, name, part, retry_failed=retry_failed, tick=tick))
         except BaseException as error:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from phq_data import records, schema
 from phq_data.pipeline import engine, whole
+from phq_data.pipeline.corrections import applied
 from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config
 from phq_data.records import LedgerEntry, PlanItem, Portrait
 from phq_data.sources.plan import REMOVED, Plan, Planned
@@ -101,6 +102,7 @@ def _filter(
     ids = {item.sha256 for item in gone if item.same_as is None} - {""}
     lost, uris, portraits = set(ids), {item.uri for item in gone}, 0
     contents: dict[str, PartInfo | None] = {"plan": workspace.part_info("plan", part)}
+    taken = applied(workspace)
     for stage in engine.STAGES:
         folder, ledger = folder_of(stage.makes), f"ledger/{stage.name}"
         table, before = workspace.part_info(folder, part), workspace.part_info(ledger, part)
@@ -112,7 +114,8 @@ def _filter(
         if stage.makes is Portrait:
             portraits = pc.sum(dropped).as_py() or 0
         inputs = [info for kind in stage.reads if (info := contents[folder_of(kind)]) is not None]
-        made_from = fingerprint(recipes[stage.name], inputs) if recipes else REMOVED
+        told = engine.corrections_of(stage, taken, part)
+        made_from = fingerprint(recipes[stage.name], inputs, told) if recipes else REMOVED
         contents[folder] = workspace.write_part(folder, part, rows.filter(pc.invert(dropped)), made_from)
         entries = records.from_table(LedgerEntry, workspace.read_part(ledger, part))
         if stage.reads[0] is PlanItem:

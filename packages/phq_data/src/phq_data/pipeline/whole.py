@@ -23,18 +23,18 @@ from phq_data import records
 from phq_data.config import PipelineConfig
 from phq_data.foreign import parse_json
 from phq_data.models.registry import check_files
-from phq_data.pipeline import engine
+from phq_data.pipeline import corrections, engine
 from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config, recipe
 from phq_data.pipeline.model_set import TERMS, model_terms, models_for
 from phq_data.records import Duplicate
 from phq_data.stages.dedup import Candidate, duplicates
-from phq_data.workspace import PartInfo, Workspace, WorkspaceError
+from phq_data.workspace import LOGS, PartInfo, Workspace, WorkspaceError
 
 _RECIPES = "recipes.json"
 _DIGESTS = "digests"
 _DEDUP = "dedup"
 MISSING, DAMAGED, NO_PLAN = "missing", "damaged", "without a plan"
-OTHER = "made with other settings or of other rows"
+OTHER = "made with other settings, of other rows or corrections"
 _SHOWN = 12  # numbers of parts that a sentence names
 
 
@@ -48,13 +48,16 @@ class Behind:
 
 
 def prepare(workspace: Workspace, config: PipelineConfig) -> None:
-    """Fail early when a model is missing; record the settings if no part was made with others."""
+    """Fail early when a model is missing; take the corrections that hold; record the settings if no part was
+    made with others.
+    """
     models = models_for(config)
     _, rig = models.reference_inputs, models.rig  # raise what they have to raise before anything is written
     check_files(config.detect.model, config.mask.model)
     if config.detect.model.startswith("keypoints:"):
         _ = models.detector
     recipes = _recipes(config)
+    corrections.take(workspace)
     if not any(one.why == OTHER for one in behind(workspace, recipes)):
         _record(workspace, config, recipes, rig.to_bytes())
 
@@ -102,7 +105,8 @@ def behind(workspace: Workspace, recipes: Mapping[str, Recipe] | None = None) ->
     if not (planned := workspace.parts("plan")) and not workspace.parts(f"ledger/{engine.STAGE_NAMES[0]}"):
         return []
     made_with = recipes or recorded(workspace)
-    found = [one for part in planned for one in _behind(workspace, made_with, part)]
+    taken = corrections.applied(workspace)
+    found = [one for part in planned for one in _behind(workspace, made_with, part, taken)]
     for stage in engine.STAGES:
         stray = sorted(set(workspace.parts(folder_of(stage.makes))) - set(planned))
         found += [Behind(stage.name, part, NO_PLAN) for part in stray]
@@ -138,7 +142,8 @@ def folders() -> dict[str, str]:
     found = {"plan": "plan"}
     for stage in engine.STAGES:
         found |= {folder_of(stage.makes): stage.name, f"ledger/{stage.name}": f"ledger of {stage.name}"}
-    return {**found, "tables/duplicates": "near-duplicates", "tables/decisions": "decisions"}
+    logs = {f"tables/{name}": name for name in LOGS}
+    return {**found, "tables/duplicates": "near-duplicates", **logs}
 
 
 def told(faults: Iterable[Behind]) -> list[str]:
@@ -154,7 +159,9 @@ def told(faults: Iterable[Behind]) -> list[str]:
     return lines
 
 
-def _behind(workspace: Workspace, recipes: Mapping[str, Recipe], part: int) -> Iterator[Behind]:
+def _behind(
+    workspace: Workspace, recipes: Mapping[str, Recipe], part: int, taken: corrections.Applied
+) -> Iterator[Behind]:
     """What is behind of one part; a stage behind one that is missing is missing or of other rows too."""
     contents: dict[str, PartInfo | None] = {"plan": workspace.part_info("plan", part)}
     if contents["plan"] is None:
@@ -167,7 +174,8 @@ def _behind(workspace: Workspace, recipes: Mapping[str, Recipe], part: int) -> I
             yield Behind(stage.name, part, MISSING)
             continue
         inputs = [info for kind in stage.reads if (info := contents[folder_of(kind)]) is not None]
-        if not table.fingerprint == ledger.fingerprint == fingerprint(recipes[stage.name], inputs):
+        told = engine.corrections_of(stage, taken, part)
+        if not table.fingerprint == ledger.fingerprint == fingerprint(recipes[stage.name], inputs, told):
             yield Behind(stage.name, part, OTHER)
 
 

@@ -134,7 +134,7 @@ def build(
             check_step(Version.parse(parent.version), number, *changed)
         old_shards = parent.manifest.shards if parent is not None else ()
         # Shards of an older schema are written anew: all of a release have the same columns.
-        current = parent is not None and parent.manifest.schema_version == schema.SCHEMA_VERSION
+        current = parent is not None and parent.stored_columns == schema.RELEASE.names
         keep = current and not options.repack
         plans = shards.plan(facts, options.shard_bytes, old_shards if keep else (), before if keep else {})
         entries = _write_shards(plans, workspace, partial, options, truth or {}, parent, progress, len(facts))
@@ -387,6 +387,7 @@ def _about(
         "counts": {
             "portraits": summary.rows,
             "photos": summary.photos,
+            "corrected": summary.corrected,
             "splits": summary.splits,
             "left_out": dict(selection.left_out),
         },

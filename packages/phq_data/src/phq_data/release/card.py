@@ -100,7 +100,7 @@ was pushed again; the PHQ reader leaves them out at once.
 `camera` is a row-major 4x4 camera-to-world matrix (OpenCV axes; metres; the subject faces +z, the neck joint
 is the origin) and row-major 3x3 intrinsics in image widths. `pose` is neck and head axis-angle in radians.
 `window` is where the image was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
-the decoded image.
+the decoded image. {_corrected_sentence(summary)}
 
 ## License
 
@@ -116,6 +116,16 @@ out by every PHQ reader at once, and missing from the next version. Please delet
 {markdown(manifest.name)} {manifest.version} ({manifest.created}), {markdown(manifest.about["creator"])}.
 `manifest.json` has the sha256 of every file; cite its digest to name these bytes.
 """
+
+
+def _corrected_sentence(summary: Summary) -> str:
+    if not summary.corrected:
+        return "No label was corrected by people."
+    have = "portraits have labels" if summary.corrected > 1 else "portrait has a label"
+    return (
+        f"{summary.corrected:,} {have} corrected by people: there `corrected_from` names the portrait that "
+        "had the former label."
+    )
 
 
 def datasheet(manifest: Manifest, summary: Summary) -> str:

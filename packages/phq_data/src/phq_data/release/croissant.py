@@ -43,6 +43,7 @@ _DESCRIPTIONS = {
     "image widths.",
     "pose": "Axis-angles of the neck and the head, radians.",
     "window": "x and y of the corner and side of the cut, pixels of the upright photo.",
+    "corrected_from": "Portrait whose label a person corrected to this one; null where none was.",
     "keypoints": "17 COCO key points: x, y in image pixels and score.",
     "pixels": "sha256 of the decoded image.",
     "photo_id": "sha256 of the photo's bytes.",
@@ -141,7 +142,7 @@ def _splits(manifest: Manifest) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "splits",
         "name": "splits",
-        "description": "No photo, near-duplicate, or author and day lies in two of them.",
+        "description": "No photo, near-duplicate, author and day, or session lies in two of them.",
         "dataType": "cr:Split",
         "key": {"@id": "splits/name"},
         "field": [

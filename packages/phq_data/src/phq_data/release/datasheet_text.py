@@ -48,14 +48,19 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
             "EXIF orientation and color profile are applied; images are resampled once from the raw photo.",
             "What lies outside the photo is a faded reflection; the column 'padding' says how much of the "
             "image.",
-            "Near-duplicates are reduced to one; splits keep photos, near-duplicates and one author's "
-            "images of a day together.",
+            "Near-duplicates are reduced to one; splits keep photos, near-duplicates, one author's images "
+            "of a day, and sessions of own photos together.",
         ],
         "dataManipulationProtocol": "No image was retouched; faces are not blurred.",
         "dataImputationProtocol": (
             "Cameras and poses are estimates of a fit, not measurements; the column 'error_probability' says "
             "how "
             "unsure one is. "
+            + (
+                f"{summary.corrected:,} labels were corrected by people (column 'corrected_from'). "
+                if summary.corrected
+                else ""
+            )
             + (
                 f"{summary.truth:,} rows also have the truth."
                 if summary.truth

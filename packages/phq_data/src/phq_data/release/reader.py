@@ -150,6 +150,11 @@ class Release:
         """The columns of its shards."""
         return tuple(self._shards.schema.names)
 
+    @property
+    def stored_columns(self) -> list[str]:
+        """The columns that its shards have: an older release lacks some of `columns`."""
+        return self._shards.stored_columns
+
     def refresh(self) -> None:
         """Read the list of taken-down portraits again (a long run may do this now and then)."""
         self.tombstones = tombstones.of_release(self.folder.fs, self.folder.root, self.manifest.about)
@@ -378,9 +383,14 @@ class _Shards:
         if not self._entries:
             return schema.RELEASE
         with self._lock:
-            file = self._file(0)
-            old = old_schema.version_of(file) < schema.SCHEMA_VERSION
-            return old_schema.upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
+            return old_schema.upgrade_schema("release", self._file(0))
+
+    @property
+    def stored_columns(self) -> list[str]:
+        if not self._entries:
+            return list(schema.RELEASE.names)
+        with self._lock:
+            return list(self._file(0).schema_arrow.names)
 
     def group_of(self, shard: int, row: int) -> int:
         with self._lock:

@@ -22,7 +22,7 @@ _BATCH = 16  # rows read at once: one row group of the workspace
 _FROM_PORTRAIT = (
     "portrait_id", "photo_id", "person_id", "camera", "pose", "yaw", "pitch", "roll", "keypoints", "window",
     "size", "effective_resolution", "padding", "landmark_error", "shoulder_error", "crop_mode", "codec",
-    "models",
+    "models", "corrected_from",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ import numpy as np
 from phq_data.errors import ReleaseError
 from phq_data.release import rights
 from phq_data.release.rights import Permission
-from phq_data.release.splits import Grouped, near_duplicates
+from phq_data.release.splits import Grouped, near_duplicates, series_of
 from phq_data.release.tombstones import Tombstones
 from phq_data.review import decisions
 from phq_data.review.consensus import Consensus, ConsensusRule
 from phq_data.workspace import Workspace
 
 _DAY = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})", re.ASCII)
+_IDS = ("portrait_id", "photo_id", "corrected_from")
 PROVENANCE: tuple[str, ...] = (
     "provider", "page_url", "file_url", "title", "author", "author_url", "license", "license_url",
     "rights_checked_at", "rights_evidence", "permission",
@@ -40,11 +41,12 @@ class Place:
     author: str | None
     day: str | None
     cluster: str
+    series: tuple[str, ...] = ()
 
     @property
     def grouped(self) -> Grouped:
         """What decides its split."""
-        return Grouped(self.portrait_id, self.photo_id, self.author, self.day, self.cluster)
+        return Grouped(self.portrait_id, self.photo_id, self.author, self.day, self.cluster, self.series)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ def select(
     chosen: list[_Candidate] = []
     gone: list[tuple[int, str]] = []  # hash and cluster of taken-down portraits, whatever became of them
     facts: dict[str, Mapping[str, Any]] = {}  # photo_id -> provenance
+    taken: list[Mapping[str, str | None]] = []
     for part, rows, photos, screened in _parts(workspace):
+        taken += [{**photo, "day": day(photo["exif_time"])} for photo in photos.values()]
         for position, row in enumerate(rows):
             portrait, photo = row["portrait_id"], photos[row["photo_id"]]
             present.add(portrait)
@@ -101,7 +105,10 @@ def select(
                 )
             duplicate = clusters.get(portrait, {})
             cluster = str(duplicate.get("cluster", portrait))
-            if tombstones.forbids({**photo, "portrait_id": portrait, "photo_id": row["photo_id"]}):
+            ids = [portrait, *([row["corrected_from"]] if row["corrected_from"] else [])]
+            if any(
+                tombstones.forbids({**photo, "portrait_id": one, "photo_id": row["photo_id"]}) for one in ids
+            ):
                 gone.append((verdict["phash"], cluster))
                 left_out["taken_down"] += 1
                 continue
@@ -121,7 +128,9 @@ def select(
     chosen = _without_likes(chosen, gone, duplicate_distance, left_out)
     if not keep_duplicates:
         chosen = _one_a_cluster(chosen, left_out)
-    places = sorted((one.place for one in chosen), key=lambda place: place.portrait_id)
+    series = series_of(taken)
+    found = (replace(one.place, series=series.get(one.place.photo_id, ())) for one in chosen)
+    places = sorted(found, key=lambda place: place.portrait_id)
     refused = rights.check(
         ({**facts[place.photo_id], "portrait_id": place.portrait_id} for place in places),
         "train",
@@ -144,8 +153,8 @@ def _parts(
 ) -> Iterator[tuple[int, list[dict[str, Any]], dict[str, Any], dict[str, Any]]]:
     """Part by part: portraits (ids), photos by id, screening verdicts by portrait."""
     for part in workspace.parts("tables/portraits"):
-        rows = workspace.read_part("tables/portraits", part, ["portrait_id", "photo_id"]).to_pylist()
-        columns = ["photo_id", "exif_time", *PROVENANCE]
+        rows = workspace.read_part("tables/portraits", part, _IDS).to_pylist()
+        columns = ["photo_id", "exif_time", "source", "uri", *PROVENANCE]
         photos = workspace.read_part("tables/photos", part, columns).to_pylist()
         verdicts: list[dict[str, Any]] = []
         if workspace.part_info("tables/screened", part) is not None:
@@ -233,4 +242,4 @@ def _rank(one: _Candidate) -> tuple[bool, int, str]:
 
 
 def _in_cluster(place: Place, cluster: str) -> Place:
-    return Place(place.portrait_id, place.photo_id, place.part, place.row, place.author, place.day, cluster)
+    return replace(place, cluster=cluster)

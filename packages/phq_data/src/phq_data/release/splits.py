@@ -1,9 +1,10 @@
-"""Splits that do not leak: no photo, near-duplicate cluster or author-and-day lies in two of them.
+"""Splits that do not leak: no photo, near-duplicate cluster, author-and-day or series lies in two of them.
 
 Photos are joined into groups by everything that makes images alike: the photo itself, near-duplicates, and
-the same author on the same day (one session, one person in many poses). A group falls into a split by a
-digest of its smallest photo id, so the result does not depend on the order of anything. Where an author's
-photo has no date it may be of any of his days: then all his photos are one group.
+one session, which mostly shows one person in many poses. A session is the same author on the same day, or
+where nobody is named as the author what a folder tells (`series`). A group falls into a split by a digest of
+its smallest photo id, so the result does not depend on the order of anything. Where an author's photo has no
+date it may be of any of his days: then all his photos are one group.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Grouped:
     author: str | None
     day: str | None  # ISO date
     cluster: str  # near-duplicates share it; its own id when it has none
+    series: tuple[str, ...] = ()  # sessions that it is of, where no author is known
 
 
 def assign(
@@ -97,11 +99,42 @@ def groups(portraits: Sequence[Grouped]) -> list[int]:
         if one.author:
             name = _name(one.author)
             ties.append(("author", name) if name in undated else ("day", name, str(one.day)))
+        ties += [("series", name) for name in one.series]
         for tie in ties:
             other = first.setdefault(tie, node)
             low, high = sorted((root(node), root(other)))
             parent[high] = low
     return [root(node) for node in range(len(portraits))]
+
+
+MOST_IN_A_FOLDER = 50
+"""Photos in a folder that may be one session; a larger one is a collection."""
+
+
+def series_of(photos: Iterable[Mapping[str, str | None]]) -> dict[str, tuple[str, ...]]:
+    """Sessions by photo id, of photos without author in users' folders.
+
+    `photos` are rows with `photo_id`, `provider`, `source`, `uri`, `author` and `day`. A session is all that
+    was taken on one day of what the user named (`source`), and, where that is more than one folder, a folder
+    with few photos.
+    """
+    found: dict[str, list[str]] = {}
+    folders: dict[str, dict[str, set[str]]] = {}  # source -> folder -> photos
+    for photo in photos:
+        if photo["provider"] != "folder" or photo["author"]:
+            continue
+        name, source = str(photo["photo_id"]), str(photo["source"])
+        sessions = found.setdefault(name, [])
+        if photo["day"]:
+            sessions.append(f"{source} {photo['day']}")
+        folder = str(photo["uri"]).rpartition("/")[0]
+        folders.setdefault(source, {}).setdefault(folder, set()).add(name)
+    for inside in folders.values():
+        for folder, names in inside.items():
+            if len(inside) > 1 and len(names) <= MOST_IN_A_FOLDER:
+                for name in names:
+                    found[name].append(folder)
+    return {name: tuple(sessions) for name, sessions in found.items()}
 
 
 def near_duplicates(

@@ -25,6 +25,7 @@ OCTANTS: tuple[str, ...] = (
 _COLUMNS = [
     "photo_id", "split", "yaw", "pitch", "roll", "provider", "license", "author", "models", "size",
     "codec", "body", "effective_resolution", "padding", "day", "truth_camera", "rights_checked_at",
+    "corrected_from",
 ]  # fmt: skip
 
 
@@ -50,6 +51,7 @@ class Summary:
     roll_degrees: dict[str, float] = field(default_factory=dict)
     effective_resolution: dict[str, float] = field(default_factory=dict)
     truth: int = 0  # rows whose true camera is known
+    corrected: int = 0  # rows whose labels people corrected
     days: tuple[str, str] | None = None  # first and last day a photo was taken
     checked: tuple[str, str] | None = None  # first and last day the rights were checked
 
@@ -84,6 +86,7 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
     for table in tables:
         total.rows += table.num_rows
         total.truth += table.num_rows - table["truth_camera"].null_count
+        total.corrected += table.num_rows - table["corrected_from"].null_count
         for name, counter in counts.items():
             counter.update(str(v) if v is not None else "unknown" for v in table[name].to_pylist())
         photos.update(table["photo_id"].to_pylist())

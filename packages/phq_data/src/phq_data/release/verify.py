@@ -161,8 +161,7 @@ def _check_shard(
             file = parquet.opened(source)
             parquet_limits.check_rows(file.metadata.num_rows, shard.bytes)
             names = file.schema_arrow.names  # of the version that wrote it, like everything below
-            old = release.manifest.schema_version < schema.SCHEMA_VERSION
-            found = upgrade_schema("release", file.schema_arrow) if old else file.schema_arrow
+            found = upgrade_schema("release", file)
             if not found.equals(schema.RELEASE):
                 yield Problem(shard.path, f"does not follow the schema: {_difference(found)}")
                 return

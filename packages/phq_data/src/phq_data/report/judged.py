@@ -39,6 +39,7 @@ class Judged:
     value: str
     limit: str  # "at most 10 %", or "" when there is none
     broken: bool
+    limit_share: float = 0.0  # how near the limit: 1 = at it, above 1 = beyond, 0 = there is none
 
 
 def judged(numbers: Mapping[str, Any], screen: ScreenConfig) -> tuple[Judged, ...]:
@@ -71,7 +72,11 @@ def _judge(name: str, value: float, screen: ScreenConfig) -> Judged:
     bounds = {_shown(bound, percent) for bound in (most, least) if bound is not None}
     while broken and digits < 7 and _shown(value, percent, digits) in bounds:
         digits += 1  # 0.2496 is below 0.25, and must not be written like it
-    return Judged(title, _shown(value, percent, digits), " and ".join(limits), broken)
+    shares = [1.0 if broken else 0.0]
+    shares += [value / most] if most else []
+    shares += [least / value] if least and value > 0 else []
+    share = min(max(shares), 99.0) if np.isfinite(value) else 0.0
+    return Judged(title, _shown(value, percent, digits), " and ".join(limits), broken, round(share, 3))
 
 
 def _shown(value: float, percent: bool, digits: int = 3) -> str:

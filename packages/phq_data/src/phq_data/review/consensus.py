@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from phq_data.errors import PhqError
+from phq_data.pipeline.corrections import ADJUDICATION as ADJUDICATION
 from phq_data.records import Decision
 from phq_data.review.records import LogEntry, Standing
 
 State = Literal["accepted", "rejected", "disputed", "undecided"]
 
 VERDICTS: tuple[str, ...] = ("accept", "reject", "flag", "undo")
-ADJUDICATION = "adjudication"
-"""How the client of an adjudication begins. The service lets only leads write it."""
 
 
 class ReviewError(PhqError, ValueError):

@@ -22,7 +22,7 @@ from phq_data.errors import PhqError
 BUSY_SECONDS = 5.0
 """How long a transaction waits for another process before it gives up."""
 _LOCK = 0x70687101  # of our PostgreSQL advisory locks
-_HEAD = "0002"
+_HEAD = "0004"
 
 
 class StoreError(PhqError, RuntimeError):

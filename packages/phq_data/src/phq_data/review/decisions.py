@@ -6,17 +6,16 @@ The log is append-only: every batch becomes one more part, and no part is ever w
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from phq_data.records import Decision, to_table
+from phq_data.records import Decision
+from phq_data.review import logs
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
-from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry
-from phq_data.workspace import Workspace, WorkspaceError, part_key
+from phq_data.review.records import LogEntry
+from phq_data.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
     from phq_data.review.store import Store
@@ -30,18 +29,10 @@ def append(workspace: Workspace, decisions: Sequence[Decision]) -> int:
 
     Raises `ReviewError` for another verdict, `WorkspaceError` when the part cannot be written.
     """
-    known = set(workspace.table("decisions", ["decision_id"])["decision_id"].to_pylist())
-    fresh: dict[str, Decision] = {}
     for one in decisions:
         if one.verdict not in VERDICTS:
             raise ReviewError(f"decision {one.decision_id}: there is no verdict {one.verdict!r}")
-        if one.decision_id not in known:
-            fresh.setdefault(one.decision_id, one)
-    if fresh:
-        parts = workspace.parts(FOLDER)
-        table = to_table(Decision, fresh.values())
-        workspace.write_part(FOLDER, parts[-1] + 1 if parts else 0, table, "decisions")
-    return len(fresh)
+    return logs.append_rows(workspace, Decision, decisions)
 
 
 def published(workspace: Workspace) -> list[Decision]:
@@ -55,7 +46,7 @@ def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
     Looks at what arrived after the log's number `after`. Done again, it adds nothing. Raises
     `WorkspaceError`, `StoreError`; then no part was written.
     """
-    with _alone(workspace):
+    with logs.alone(workspace):
         return append(workspace, [entry.to_decision() for entry in store.entries(after)])
 
 
@@ -70,29 +61,8 @@ def recover(workspace: Workspace, store: Store) -> int:
 
 
 def mend(workspace: Workspace) -> list[str]:
-    """Write damaged parts of the log anew from the live store, where there is one; what was done, in lines.
-
-    A part that cannot be made anew stays where it is. The caller holds `Workspace.lock`.
-    """
-    broken = [part for part in workspace.parts(FOLDER) if workspace.damaged(FOLDER, part)]
-    if not broken or not _has_store(workspace):
-        return []
-    from phq_data.review.store import Store
-
-    store = Store.open(workspace)
-    try:
-        with _alone(workspace):
-            found = [entry.to_decision() for entry in store.entries()]
-            if not found:
-                return []
-            for part in broken:
-                workspace.remove(part_key(FOLDER, part))
-            count = append(workspace, found)
-    finally:
-        store.close()
-    return [
-        f"{len(broken)} damaged parts of the decisions were written anew: {count} decisions of the database"
-    ]
+    """Write damaged parts of the log anew from the live store, where there is one (`logs.mend`)."""
+    return logs.mend(workspace, Decision, lambda store: [entry.to_decision() for entry in store.entries()])
 
 
 def current(
@@ -109,7 +79,7 @@ def current(
 
 def _live(workspace: Workspace) -> list[Decision]:
     """The decisions of the live store; on the way the parts are brought up to date, if they may be."""
-    if not _has_store(workspace):
+    if not logs.has_store(workspace):
         return []
     from phq_data.review.store import Store
 
@@ -119,34 +89,9 @@ def _live(workspace: Workspace) -> list[Decision]:
     finally:
         store.close()
     # Somebody who may only read can release as well.
-    with contextlib.suppress(WorkspaceError), _alone(workspace):
+    with contextlib.suppress(WorkspaceError), logs.alone(workspace):
         append(workspace, found)
     return found
-
-
-def _has_store(workspace: Workspace) -> bool:
-    return bool(os.environ.get(DATABASE_VARIABLE) or (workspace.is_local and workspace.exists(STORE_FILE)))
-
-
-@contextlib.contextmanager
-def _alone(workspace: Workspace) -> Iterator[None]:
-    """One writer of decisions at a time; a build that runs meanwhile is not waited for."""
-    if not workspace.is_local:
-        yield
-        return
-    from filelock import FileLock
-
-    folder = Path(workspace.path("review"))
-    try:
-        folder.mkdir(exist_ok=True)
-        guard = FileLock(folder / ".publish.lock")
-        guard.acquire(timeout=60)
-    except OSError as error:  # filelock's Timeout is one
-        raise WorkspaceError(f"cannot write decisions to {workspace.url}: {error}") from error
-    try:
-        yield
-    finally:
-        guard.release()
 
 
 def ulid(milliseconds: int | None = None) -> str:

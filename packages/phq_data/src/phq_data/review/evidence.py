@@ -31,6 +31,7 @@ class Measure:
     value: str
     limit: str  # "at most 10 %", or "" when there is none
     broken: bool
+    limit_share: float  # 1 = at the limit, above 1 = beyond it, 0 = there is none
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,13 @@ def _measures(numbers: Mapping[str, float], screen: ScreenConfig) -> list[Measur
     found = []
     for name, value in numbers.items():
         for one in judged({name: value}, screen):
-            found.append(Measure(name, one.title, one.value, one.limit, one.broken))
+            found.append(Measure(name, **vars(one)))
     return found
 
 
 def _scores(numbers: Mapping[str, float]) -> list[Measure]:
     return [
-        Measure(name, title, f"{numbers[name]:.2f}", "", False)
+        Measure(name, title, f"{numbers[name]:.2f}", "", False, 0.0)
         for name, title in SCORES.items()
         if name in numbers
     ]

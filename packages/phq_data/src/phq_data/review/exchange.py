@@ -59,7 +59,7 @@ def export(store: Store, out: Path) -> int:
 
     Raises `ReviewError` for another kind of file or a folder that cannot be written.
     """
-    kind = _kind(out)
+    kind = file_kind(out)
     try:
         with writing(out) as temporary:
             return _export_csv(store, temporary) if kind == "csv" else _export_parquet(store, temporary)
@@ -72,9 +72,8 @@ def load(store: Store, file: Path) -> tuple[int, int]:
 
     Raises `ReviewError` naming the row that cannot be used; then nothing was taken over.
     """
-    kind = _kind(file)
     try:
-        rows = _read_csv(file) if kind == "csv" else _read_parquet(file)
+        rows = read_rows(file)
         checked = [_checked(number, row) for number, row in enumerate(rows, 1)]
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
         raise ReviewError(f"cannot read {file}: {error}") from error
@@ -83,7 +82,8 @@ def load(store: Store, file: Path) -> tuple[int, int]:
     return len(checked), store.merge(checked)
 
 
-def _kind(file: Path) -> str:
+def file_kind(file: Path) -> str:
+    """csv or parquet. Raises `ReviewError` for another ending."""
     kind = file.suffix.lower().lstrip(".")
     if kind not in ("parquet", "csv"):
         raise ReviewError(f"decisions are exchanged as .parquet or .csv, not as {file.name}")
@@ -147,7 +147,10 @@ def _read_csv(file: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _read_parquet(file: Path) -> list[dict[str, Any]]:
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of an exported file as they stand there. Raises `ReviewError` for another kind of file."""
+    if file_kind(file) == "csv":
+        return _read_csv(file)
     return list(parquet_limits.read_all(file).to_pylist())
 
 
@@ -170,13 +173,13 @@ def _checked(number: int, row: Mapping[str, Any]) -> LogEntry:
         raise ReviewError(f"row {number}: 'seconds' is no number: {row['seconds']!r}") from None
     if not math.isfinite(seconds) or seconds < 0:
         raise ReviewError(f"row {number}: 'seconds' is {seconds}")
-    when = _time(number, "time", row["time"])
+    when = milliseconds(number, "time", row["time"])
     found = LogEntry(
         decision_id=row["decision_id"], portrait_id=row["portrait_id"], verdict=row["verdict"],
         reason=row.get("reason") or "", note=row.get("note") or None,
         reviewer=checked_name(row["reviewer"]), time=when,
-        client_time=_time(number, "client_time", row.get("client_time") or row["time"]),
-        server_time=_time(number, "server_time", row.get("server_time") or datetime.now(UTC)),
+        client_time=milliseconds(number, "client_time", row.get("client_time") or row["time"]),
+        server_time=milliseconds(number, "server_time", row.get("server_time") or datetime.now(UTC)),
         seconds=seconds, rules=row.get("rules") or "", client=row.get("client") or "",
         queue=row.get("queue") or "",
     )  # fmt: skip
@@ -188,7 +191,8 @@ def _checked(number: int, row: Mapping[str, Any]) -> LogEntry:
     return found
 
 
-def _time(number: int, name: str, value: Any) -> int:
+def milliseconds(number: int, name: str, value: Any) -> int:
+    """A time of row `number` in milliseconds since 1970. Raises `ReviewError` for one that no clock shows."""
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     except (ValueError, TypeError):

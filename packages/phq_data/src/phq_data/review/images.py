@@ -1,4 +1,4 @@
-"""The images of the page: a portrait, its mesh, its mask, its photo, a thumbnail.
+"""The images of the page: a portrait, its mesh, its mask, its photo, its window in the photo, a thumbnail.
 
 Only portraits of the store's index are served, by their id; no name of a file ever comes from outside. What
 takes time to make is kept in `review/cache` of the workspace, written whole or not at all.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from phq_data.images.codecs import PhotoError, decode, decode_struct, sniff
 from phq_data.pipeline.engine import load_config
 from phq_data.pipeline.model_set import load_rig
 from phq_data.pipeline.photos import read_photo
-from phq_data.records import EncodedImage, Label, Pose, Record, columns, from_table
+from phq_data.records import Corner, EncodedImage, Label, Pose, Record, columns, from_table
 from phq_data.rendering import renderer
 from phq_data.rendering.rasterizer import rasterise
 from phq_data.review.store import Store
@@ -37,9 +38,10 @@ from phq_data.review.tables import ITEMS
 from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace, WorkspaceError
 
-Kind = Literal["crop", "overlay", "mask", "photo", "thumb"]
+Kind = Literal["crop", "overlay", "mask", "photo", "original", "thumb"]
 KINDS: tuple[str, ...] = get_args(Kind)
 PHOTO_SIDE = 1600
+ORIGINAL_SIDE = 4096  # a window that is larger is reduced; some 5 MB, whatever the photo
 THUMB_SIDE = 192
 OVERLAY_SIDE = 384  # the page enlarges it: a mesh has no finer detail, and drawing takes half the time
 Value = TypeVar("Value")
@@ -80,6 +82,7 @@ class _Portrait(Record):
     pose: Pose
     image: EncodedImage
     mask: EncodedImage
+    window: Corner
 
 
 class PortraitImages:
@@ -89,7 +92,7 @@ class PortraitImages:
         self._workspace = workspace
         self._store = store
         self._rig: PortraitRig | None = None
-        self.rig_version = ""
+        self.rig_version, self.rig_file = "", b""  # the file whole: 300 kB
         self.reload()
         self._rows: _Recent[_Portrait] = _Recent(_ROWS_KEPT)
         self._made: _Recent[ServedImage] = _Recent(_MADE_KEPT)
@@ -103,6 +106,7 @@ class PortraitImages:
         self._rig = load_rig(self._workspace)
         key = "rig.safetensors"
         data = self._workspace.read_bytes(key) if self._workspace.exists(key) else b""
+        self.rig_file = data
         self.rig_version = hashlib.sha256(data + str(OVERLAY_SIDE).encode()).hexdigest()[:12]
 
     def get(self, portrait_id: str, kind: Kind) -> ServedImage:
@@ -166,14 +170,16 @@ class PortraitImages:
             # On a full or read-only disk the image is made again next time; nothing else is lost.
             with contextlib.suppress(WorkspaceError):
                 self._workspace.write_bytes(key, image.data)
-        if kind != "photo":
+        if kind not in ("photo", "original"):  # too large to be kept in memory
             self._made.put(name, image)
         return image
 
     def _make(self, portrait_id: str, kind: Kind, place: _Place) -> bytes:
         if kind == "photo":
-            return self._photo(place.photo_id, place.part)
+            return _webp(Image.fromarray(self._photo(place, PHOTO_SIDE)), 82)
         row = self._row(portrait_id)
+        if kind == "original":
+            return self._original(place, row.window)
         if kind == "thumb":
             pixels = Image.fromarray(decode_struct(vars(row.image)))
             pixels.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.LANCZOS)
@@ -183,8 +189,22 @@ class PortraitImages:
         drawn = mesh(self._rig, row.camera, row.pose, OVERLAY_SIDE)
         return _webp(Image.fromarray(drawn), 85)
 
-    def _photo(self, photo_id: str, part: int) -> bytes:
-        table = self._workspace.read_part("tables/photos", part, ["photo_id", "key"])
+    def _original(self, place: _Place, window: np.ndarray) -> bytes:
+        """The photo's own pixels within the window: those of the whole pixels that it touches."""
+        photo = self._photo(place, None)
+        x, y, side = window.tolist()
+        left, top = max(0, math.floor(x)), max(0, math.floor(y))
+        cut = photo[top : max(top + 1, math.ceil(y + side)), left : max(left + 1, math.ceil(x + side))]
+        if not cut.size:
+            raise NoImageError("the window lies outside the photo")
+        image = Image.fromarray(cut)
+        image.thumbnail((ORIGINAL_SIDE, ORIGINAL_SIDE), Image.Resampling.LANCZOS)
+        return _webp(image, 95)
+
+    def _photo(self, place: _Place, max_side: int | None) -> np.ndarray:
+        """Pixels [h, w, 3] of the upright photo, no side above `max_side`."""
+        photo_id = place.photo_id
+        table = self._workspace.read_part("tables/photos", place.part, ["photo_id", "key"])
         keys = dict(zip(table["photo_id"].to_pylist(), table["key"].to_pylist(), strict=True))
         key = keys.get(photo_id)
         if key is None:
@@ -194,10 +214,9 @@ class PortraitImages:
             data = read_photo(self._workspace, key)
             if hashlib.sha256(data).hexdigest() != photo_id:
                 raise NoImageError(f"the file of photo {photo_id[:12]} has changed since the build")
-            photo = decode(data, max_pixels=limit, max_side=PHOTO_SIDE)
+            return decode(data, max_pixels=limit, max_side=max_side).pixels
         except (PhotoError, WorkspaceError, OSError) as error:
             raise NoImageError(f"the photo cannot be shown: {error}") from error
-        return _webp(Image.fromarray(photo.pixels), 82)
 
     # ---- rows --------------------------------------------------------------------------------------------
 

@@ -135,7 +135,8 @@ def _insert(connection: sa.Connection, fresh: Sequence[Item], policy: rules.Poli
 def _update(connection: sa.Connection, known: Sequence[Item]) -> None:
     if not known:
         return
-    rows = [{"key": item.portrait_id, **item.to_row()} for item in known]
+    # A correction that waited is applied, or its portrait is asked about again.
+    rows = [{"key": item.portrait_id, **item.to_row(), "corrected": 0} for item in known]
     statement = (
         sa.update(ITEMS)
         .where(ITEMS.c.portrait_id == sa.bindparam("key"))

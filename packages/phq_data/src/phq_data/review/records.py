@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from phq_data.records import Decision
+import numpy as np
+
+from phq_data.records import Correction, Decision
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -21,8 +23,11 @@ STORE_FILE = "review/review.sqlite"
 """The live store of a workspace that has no database of its own."""
 DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
 """Environment variable with the URL of the live store's database, if it is another one."""
-KEPT, SCREENED_OUT, DUPLICATE = 0, 1, 2
-"""Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept."""
+KEPT, SCREENED_OUT, DUPLICATE, CAN_BE_SAVED = 0, 1, 2, 3
+"""Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept, and what it
+rejected for the label alone: a corrected label saves it."""
+POOLS = ("kept", "screened_out", "duplicates", "can_be_saved")
+"""Their names, by number."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,78 @@ class LogEntry:
         when = round(decision.time.timestamp() * 1000)
         clocks = {"time": when, "client_time": when, "server_time": when}
         return cls(**{**vars(decision), **clocks, "rules": "", "queue": ""})
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """A label as the store and the service have it: the columns of `portraits`."""
+
+    camera: tuple[float, ...]  # [25]
+    pose: tuple[float, ...]  # [6]
+    window: tuple[float, ...]  # [3]
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads."""
+        return json.dumps(vars(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> StoredLabel:
+        """The label in a JSON text."""
+        return cls(**{name: tuple(map(float, values)) for name, values in json.loads(text).items()})
+
+
+@dataclass(frozen=True)
+class CorrectionEntry:
+    """A correction in the live store; what the columns mean is said in `tables`."""
+
+    correction_id: str
+    kind: str
+    portrait_id: str
+    photo_id: str
+    person_id: str
+    from_label: str
+    to_label: str | None
+    undoes: str | None
+    note: str | None
+    reviewer: str
+    time: int
+    client_time: int
+    server_time: int
+    seconds: float
+    client: str
+    seq: int = 0  # given by the database
+
+    def to_row(self) -> dict[str, Any]:
+        """The row to insert: without `seq`."""
+        return {name: value for name, value in vars(self).items() if name != "seq"}
+
+    def to_correction(self) -> Correction:
+        """This entry for the workspace's table."""
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(Correction)
+            if hasattr(self, field.name)
+        }
+        labels: dict[str, Any] = {}
+        for side, text in (("from", self.from_label), ("to", self.to_label)):
+            if text is not None:
+                found = vars(StoredLabel.from_json(text)).items()
+                labels |= {f"{side}_{name}": np.array(numbers) for name, numbers in found}
+        return Correction(**{**values, **labels, "time": datetime.fromtimestamp(self.time / 1000, UTC)})
+
+    @classmethod
+    def from_correction(cls, one: Correction) -> CorrectionEntry:
+        """An entry for a correction whose clocks are no longer known."""
+        when = round(one.time.timestamp() * 1000)
+        before = StoredLabel(*(tuple(v.tolist()) for v in (one.from_camera, one.from_pose, one.from_window)))
+        after = None
+        if one.to_camera is not None and one.to_pose is not None and one.to_window is not None:
+            after = StoredLabel(*(tuple(v.tolist()) for v in (one.to_camera, one.to_pose, one.to_window)))
+        return cls(
+            one.correction_id, one.kind, one.portrait_id, one.photo_id, one.person_id, before.to_json(),
+            after.to_json() if after else None, one.undoes, one.note, one.reviewer, when, when, when,
+            one.seconds, one.client,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,12 @@ REASONS: Mapping[str, str] = {
     "occluded": "Something covers the person",
     "truncated": "The person is cut off",
     "other": "Something else",
+    "sides": "Left and right are exchanged",
+    "front_back": "Front and back are exchanged",
 }
-"""Why a portrait is rejected: the word that is stored, and how it is said to people."""
+"""Why a portrait is rejected: the word that is stored, and how it is said to people.
+
+Their order is that of the digit keys, which fingers know: new ones come last."""
 
 YAW_BINS = 12
 """Bins of 30 degrees, the first centred on the front."""

@@ -259,7 +259,8 @@ def refresh_items(connection: sa.Connection, portraits: Iterable[str], policy: r
 
 
 def _open_case(votes: Any = ITEMS.c.votes) -> Any:
-    return sa.case((sa.and_(ITEMS.c.active == 1, votes < ITEMS.c.required), 1), else_=0)
+    asked = sa.and_(ITEMS.c.active == 1, ITEMS.c.corrected == 0, votes < ITEMS.c.required)
+    return sa.case((asked, 1), else_=0)
 
 
 # ---- recording -------------------------------------------------------------------------------------------

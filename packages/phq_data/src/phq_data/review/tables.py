@@ -47,6 +47,33 @@ DECISIONS = Table(
     sqlite_autoincrement=True,
 )
 
+CORRECTIONS = Table(
+    "corrections",
+    METADATA,
+    Column("seq", _COUNTER, primary_key=True, autoincrement=True),  # order of arrival
+    Column("correction_id", String(64), nullable=False),  # made by the client
+    Column("kind", String(8), nullable=False),  # correct, undo
+    Column("portrait_id", String(64), nullable=False),  # what the person saw
+    Column("photo_id", String(64), nullable=False),
+    Column("person_id", String(64), nullable=False),
+    Column("from_label", Text, nullable=False),  # JSON of `records.StoredLabel`
+    Column("to_label", Text),  # the same; null = an undo
+    Column("undoes", String(64)),
+    Column("note", Text),
+    Column("reviewer", String(80), nullable=False),
+    Column("time", BigInteger, nullable=False),  # rises along a reviewer's corrections of a person
+    Column("client_time", BigInteger, nullable=False),  # what the client's clock said
+    Column("server_time", BigInteger, nullable=False),  # when it was saved
+    Column("seconds", Float, nullable=False),
+    Column("client", String(120), nullable=False),
+    UniqueConstraint("correction_id", name="corrections_once"),
+    Index("corrections_of", "person_id", "time", "correction_id"),
+    Index("corrections_on", "portrait_id"),
+    Index("corrections_by", "reviewer", "seq"),
+    sqlite_autoincrement=True,
+)
+"""Append-only, as `decisions`."""
+
 STANDINGS = Table(
     "standings",
     METADATA,
@@ -68,7 +95,7 @@ ITEMS = Table(
     Column("part", Integer, nullable=False),  # where the image lies: part and row of `tables/portraits`
     Column("row", Integer, nullable=False),
     Column("active", SmallInteger, nullable=False),  # 0: the workspace no longer has it
-    Column("pool", SmallInteger, nullable=False),  # see `records`: kept, screened out, near-duplicate
+    Column("pool", SmallInteger, nullable=False),  # see `records.POOLS`
     Column("source", Text, nullable=False),
     Column("uri", Text, nullable=False),
     Column("yaw_bin", SmallInteger, nullable=False),
@@ -82,6 +109,8 @@ ITEMS = Table(
     Column("votes", SmallInteger, nullable=False),  # reviewers with a standing verdict
     Column("open", SmallInteger, nullable=False),  # 1: active and votes < required
     Column("state", String(12), nullable=False),  # consensus: accepted, rejected, disputed, undecided
+    # 1: a corrected label waits for the next build, and nobody is asked about this one
+    Column("corrected", SmallInteger, nullable=False, server_default="0"),
     Column("gold", String(8)),  # the verdict that a gold item should get: accept, reject
     Index("items_error_probability", "open", "pool", "error_probability", "portrait_id"),
     Index("items_source", "open", "pool", "source", "error_probability", "portrait_id"),

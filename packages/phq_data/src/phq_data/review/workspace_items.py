@@ -22,8 +22,9 @@ from phq_data.records import (
     from_table,
 )
 from phq_data.review import rules
-from phq_data.review.records import DUPLICATE, KEPT, SCREENED_OUT, Item, ItemFacts, PhotoFacts
+from phq_data.review.records import CAN_BE_SAVED, DUPLICATE, KEPT, SCREENED_OUT, Item, ItemFacts, PhotoFacts
 from phq_data.schema import make_id
+from phq_data.stages.screen import LABEL_REASONS
 from phq_data.workspace import Workspace
 
 _SHOULDERS = (COCO_KEYPOINTS.index("left_shoulder"), COCO_KEYPOINTS.index("right_shoulder"))
@@ -81,12 +82,18 @@ def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[It
         verdict, photo = screened.get(portrait.portrait_id), photos.get(portrait.photo_id)
         if verdict is None or photo is None:
             continue  # the build has not got so far
-        pool = SCREENED_OUT if not verdict.kept else KEPT
+        pool = KEPT if verdict.kept else pool_of(verdict.reasons)
         if pool == KEPT and portrait.portrait_id in duplicates:
             pool = DUPLICATE
         numbers = verdict.numbers() | _measured(evidence.get(portrait.portrait_id))
         found.append(_item(part, number, pool, portrait, photo, verdict, numbers))
     return found
+
+
+def pool_of(reasons: Iterable[str]) -> int:
+    """The pool of a portrait that the screening rejected for these reasons."""
+    listed = set(reasons)
+    return CAN_BE_SAVED if listed and listed <= set(LABEL_REASONS) else SCREENED_OUT
 
 
 def duplicates(workspace: Workspace) -> frozenset[str]:

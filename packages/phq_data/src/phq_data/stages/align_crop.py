@@ -23,6 +23,7 @@ from phq_data.records import EncodedImage, Fit, Person, Photo, Portrait
 from phq_data.rig import PortraitRig
 from phq_data.stages.align import AlignError, Alignment, Template, align
 from phq_data.stages.base import (
+    Corrections,
     Inputs,
     ModelSet,
     OpenPhoto,
@@ -46,6 +47,7 @@ from phq_data.stages.crop import (
 from phq_data.stages.ingest import may_pass
 from phq_data.stages.mask import MaskRequest, images_a_pass, person_masks
 from phq_data.stages.realign import Realignment, decode_vertex_map, nearest, realign
+from phq_data.stages.relabel import RelabelError, aligned_label, corrected_fit
 from phq_data.stages.resample import resample
 from phq_data.text import file_name
 
@@ -66,15 +68,17 @@ def align_crop(
     tick: Tick = no_tick,
     *,
     reference_inputs: ReferenceInputs = _NOTHING,
+    corrections: Corrections | None = None,
 ) -> StageResult[Portrait]:
     """Portraits, and one outcome a fit, in the order of `fits`.
 
     `people` and `photos` hold at least the persons and photos of the fits; the other people of a photo are
     its bystanders. `reference_inputs`: head boxes and vertex maps that the user brought for the reference's
-    crop. Rejected: no_camera, no_window, window_too_small, same_portrait. Failed: photos and vertex maps that
-    cannot be read, head boxes that are of other people.
+    crop. `corrections`: labels that people gave; they go before the fits'. Rejected: no_camera, no_window,
+    window_too_small, same_portrait. Failed: photos and vertex maps that cannot be read, head boxes of
+    other people.
     """
-    makers = _Makers(segmenter, rig, template, config, reference_inputs)
+    makers = _Makers(segmenter, rig, template, config, reference_inputs, corrections or {})
     portraits: dict[int, Portrait] = {}
     outcomes: dict[int, Outcome] = {}
     unmasked: dict[int, _Unmasked] = {}
@@ -121,6 +125,7 @@ class _Makers:
     template: Template
     config: PipelineConfig
     reference_inputs: ReferenceInputs
+    corrections: Corrections
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +178,10 @@ def _portrait(
     makers: _Makers,
 ) -> _Unmasked | Outcome:
     settings = makers.config.crop
+    corrected = makers.corrections.get(person.person_id)
     try:
+        if corrected is not None:
+            fit = corrected_fit(corrected.label, fit, person.keypoints, makers.rig, makers.template)
         crop, moved = _labelled_crop(fit, person, 1 + len(others), photo, makers)
         # As in the reference, the person must be large enough before the window is re-aligned.
         side = crop.window.side if moved is None else crop.window.side * moved.scale
@@ -182,7 +190,7 @@ def _portrait(
             evidence = {"side": side, "min_window": settings.min_window}
             return _rejected(fit, "window_too_small", message, evidence)
         image = resample(pixels, crop.window, crop.size)
-    except (AlignError, CameraError) as error:
+    except (AlignError, CameraError, RelabelError) as error:
         return _rejected(fit, "no_camera", str(error), {"residual": fit.residual})
     except CropError as error:
         return _rejected(fit, "no_window", str(error), {"residual": fit.residual})
@@ -206,7 +214,7 @@ def _portrait(
         size=crop.size,
         effective_resolution=image.effective_resolution,
         padding=image.padding,
-        crop_mode=settings.mode,
+        crop_mode=settings.mode if corrected is None else "fit",
         keypoints=keypoints,
         landmark_error=landmark_error,
         shoulder_error=shoulder_error,
@@ -214,6 +222,7 @@ def _portrait(
         models=_models(person, fit, makers),
         image=_encoded(image.pixels, settings.codec, name),
         mask=_LATER,
+        **({} if corrected is None else corrected.told()),
     )
     bystanders = [crop.keypoints(other.keypoints) for other in others]
     photo_size = (pixels.shape[1], pixels.shape[0])
@@ -230,6 +239,11 @@ def _labelled_crop(
     Raises `AlignError`, `CropError`, and `ModelError` for a map or a head box that cannot be used.
     """
     config = makers.config
+    if (corrected := makers.corrections.get(person.person_id)) is not None:
+        there = aligned_label(corrected.label)
+        exact = replace(fit, residuals=np.zeros_like(fit.residuals))  # the label's place, not the keypoints'
+        window = choose_window("fit", there, makers.rig, makers.template, person.keypoints, exact)
+        return LabelledCrop(there.camera, there.pose, window, config.crop.size), None
     aligned = align(fit, config.align, makers.template)
     moved: Realignment | None = None
     if config.crop.mode == "reference":
@@ -303,6 +317,7 @@ def _run(inputs: Inputs, context: StageContext) -> StageResult[Portrait]:
         context.config,
         context.tick,
         reference_inputs=models.reference_inputs,
+        corrections=context.corrections,
     )
 
 
@@ -315,4 +330,5 @@ STAGE = Stage(
     item="fit_id",
     made_with=_made_with,
     run=_run,
+    corrected=True,
 )

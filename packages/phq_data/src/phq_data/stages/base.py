@@ -20,6 +20,7 @@ from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 from phq_data.models.reference_inputs import ReferenceInputs
 from phq_data.records import LedgerEntry, Photo, Record
 from phq_data.rig import PortraitRig
+from phq_data.stages.relabel import AppliedCorrection
 
 R = TypeVar("R", bound=Record)
 
@@ -28,6 +29,9 @@ OpenPhoto = Callable[[Photo], NDArray[np.uint8]]
 
 ReadBytes = Callable[[str], bytes]
 """The `key` of a planned file or photo to its bytes. Raises `OSError`."""
+
+Corrections = Mapping[str, AppliedCorrection]
+"""person_id -> the label that people gave them."""
 
 Tick = Callable[[], None]
 """Called once for every item done, for progress."""
@@ -50,6 +54,7 @@ class Stage(Generic[R]):
     made_with: Callable[[PipelineConfig, ModelSet], list[object]]
     """The settings and models that its result depends on: they enter the fingerprint of its parts."""
     run: Callable[[Inputs, StageContext], StageResult[R]]
+    corrected: bool = False  # does it take labels that people corrected?
 
     @property
     def table(self) -> str:
@@ -115,6 +120,7 @@ class StageContext:
     read: ReadBytes
     open_photo: OpenPhoto
     tick: Tick = no_tick
+    corrections: Corrections = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

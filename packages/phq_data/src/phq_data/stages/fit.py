@@ -53,7 +53,7 @@ def fit(
     for index, person in enumerate(people):
         outcome = gated[index] or results[index]
         if isinstance(outcome, BodyFit):
-            made, outcome = _fit(person, fitter, outcome), _judge(person, fitter, outcome, config)
+            made, outcome = fit_record(person, fitter, outcome), _judge(person, fitter, outcome, config)
             if outcome.outcome == "kept":
                 fits.append(made)
         outcomes.append(outcome)
@@ -127,7 +127,8 @@ def _fit_id(person: Person, fitter: BodyFitter) -> str:
     return make_id(person.person_id, fitter.fingerprint)
 
 
-def _fit(person: Person, fitter: BodyFitter, result: BodyFit) -> Fit:
+def fit_record(person: Person, fitter: BodyFitter, result: BodyFit) -> Fit:
+    """What the table keeps of a person's fit."""
     prior = result.orientation_prior
     return Fit(
         fit_id=_fit_id(person, fitter),

@@ -22,7 +22,7 @@ from phq_data.stages.crop import TIGHTER, LabelledCrop
 from phq_data.stages.mask import inside_photo
 from phq_data.stages.quality import intrusion, laplacian_variance, pixel_scores, rig_evidence
 from phq_data.stages.realign import CANVAS
-from phq_data.stages.uncertainty import WRONG, UncertaintyModel, evidence, load_model
+from phq_data.stages.uncertainty import VOUCHED, WRONG, UncertaintyModel, evidence, load_model
 
 _OVERLAY_SIDE = 320  # pixels; enough to see what is wrong
 _SENTENCES = {
@@ -77,7 +77,7 @@ def screen(
         scores = _scores(portrait, crop, image, mask, group, fit, rig, uncertainty or load_model())
         if config.min_laplacian > 0:
             scores = replace(scores, laplacian=laplacian_variance(image, round(CANVAS * TIGHTER)))
-        reasons = judge(scores, config)
+        reasons = judge(scores, config, vouched=portrait.corrected_from is not None)
         drawn = _overlay(portrait.portrait_id, crop, image, rig) if reasons else None
         verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(image), drawn))
         outcomes.append(_outcome(portrait, scores, reasons, config))
@@ -99,8 +99,15 @@ class Scores(Measurements):
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def judge(scores: Scores, config: ScreenConfig) -> list[str]:
-    """The reasons to reject a portrait with these scores, most telling first; empty when it is good."""
+LABEL_REASONS = ("off_shoulders", "off_keypoints", "uncertain")
+"""Reasons that speak against the label alone: a corrected label takes them away."""
+
+
+def judge(scores: Scores, config: ScreenConfig, *, vouched: bool = False) -> list[str]:
+    """The reasons to reject a portrait with these scores, most telling first; empty when it is good.
+
+    `vouched`: a person gave the label, and nothing is held against it.
+    """
     laplacian = np.inf if scores.laplacian is None else scores.laplacian
     checks = [
         ("too_small", scores.effective_resolution < config.min_effective_resolution),
@@ -117,7 +124,8 @@ def judge(scores: Scores, config: ScreenConfig) -> list[str]:
         ("low_contrast", scores.contrast < config.min_contrast),
         ("uncertain", scores.error_probability > config.max_error_probability),
     ]
-    return list(dict.fromkeys(reason for reason, bad in checks if bad))
+    left_out = LABEL_REASONS if vouched else ()
+    return list(dict.fromkeys(reason for reason, bad in checks if bad and reason not in left_out))
 
 
 def _scores(
@@ -140,9 +148,14 @@ def _scores(
     others = [one.keypoints for one in group if one.person_id != portrait.person_id]
     pixels = pixel_scores(image, mask, inside, portrait.effective_resolution)
     on_rig = rig_evidence(rig, crop, mask, inside)
-    expected = uncertainty.assess(
-        evidence(portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit, portrait.padding)
-    )
+    if portrait.corrected_from is not None:
+        expected = VOUCHED
+    else:
+        expected = uncertainty.assess(
+            evidence(
+                portrait.keypoints, portrait.landmark_error, on_rig.coverage, crop, fit, portrait.padding
+            )
+        )
     return Scores(
         **asdict(pixels),
         effective_resolution=portrait.effective_resolution,
@@ -165,7 +178,7 @@ def _verdict(
         kept=not reasons,
         reasons=tuple(reasons),
         **scores.numbers(),
-        expected_yaw_error=scores.expected_yaw_error,
+        expected_yaw_error=scores.expected_yaw_error if np.isfinite(scores.expected_yaw_error) else None,
         phash=phash,
         overlay=overlay,
     )

@@ -58,6 +58,10 @@ class LabelUncertainty:
     expected_yaw_error: float  # radians: the median error of labels with this evidence
 
 
+VOUCHED = LabelUncertainty(wrong=0.0, expected_yaw_error=float("nan"))
+"""Of a label that a person corrected: by how much people are off is not known."""
+
+
 @dataclass(frozen=True)
 class UncertaintyModel:
     """Two linear models of standardised evidence."""

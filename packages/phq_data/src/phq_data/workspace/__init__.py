@@ -4,7 +4,7 @@
     plan/part-00000.parquet              the files that were found, in order
     photos/3f/3f9a...e1.jpg              photo bytes under their sha256
     tables/<table>/part-00000.parquet    rows; part i comes from part i of the plan (but not of
-                                         duplicates, one part for all, and decisions)
+                                         duplicates, one part for all, decisions, corrections)
     ledger/<stage>/part-00000.parquet    one row an item: kept, rejected or failed
     config.json, recipes.json            the settings that all parts carry, and what they made of the stages
     rig.safetensors                      the rig that the overlays and labels refer to
@@ -46,11 +46,22 @@ from phq_data.workspace import locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
 from phq_data.workspace.layout import former, part_key
 
-__all__ = ["FORMAT", "PartInfo", "Workspace", "WorkspaceBusyError", "WorkspaceError", "explained", "part_key"]
+__all__ = [
+    "FORMAT",
+    "LOGS",
+    "PartInfo",
+    "Workspace",
+    "WorkspaceBusyError",
+    "WorkspaceError",
+    "explained",
+    "part_key",
+]
 
 FORMAT = "phq-workspace/1"
 _MARKER = "workspace.json"
-_OF_ALL_PARTS = ("duplicates", "decisions")  # tables whose parts are not those of the plan
+LOGS = ("decisions", "corrections")
+"""Tables that grow while others read the workspace."""
+_OF_ALL_PARTS = ("duplicates", *LOGS)  # tables whose parts are not those of the plan
 _UNFINISHED = "carrying_over"  # in the marker: parts of an older schema are left
 
 
@@ -393,7 +404,7 @@ class Workspace:
     def _stamps(self) -> dict[str, tuple[Any, ...]]:
         """Size and time of every part of a table or of the plan."""
         found: dict[str, tuple[Any, ...]] = {}
-        for folder in ("plan", *(f"tables/{name}" for name in self._names("tables") if name != "decisions")):
+        for folder in ("plan", *(f"tables/{name}" for name in self._names("tables") if name not in LOGS)):
             if self.exists(folder):
                 for about in self._fs.ls(self.path(folder), detail=True):
                     time = about.get("mtime") or about.get("LastModified") or about.get("created")

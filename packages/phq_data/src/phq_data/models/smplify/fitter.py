@@ -18,13 +18,16 @@ from phq_data.models.orientation.image_prior import ImageOrientationPrior, image
 from phq_data.models.orientation.keypoint_prior import KeypointOrientationPrior, load_keypoint_prior
 from phq_data.models.protocols import COCO_KEYPOINTS, BodyFit, FitRequest
 from phq_data.models.smplify.initializations import image_tilt, initial_states, pixels_per_metre
-from phq_data.models.smplify.objective import Objective, Observations, State, observe
+from phq_data.models.smplify.objective import Objective, Observations, State, camera_direction, observe
 from phq_data.models.smplify.settings import Smplify2Config, SmplifyConfig
-from phq_data.models.smplify.skeleton import COCO_ROWS, EXCHANGE, Skeleton
+from phq_data.models.smplify.skeleton import ANGLES, COCO_ROWS, EXCHANGE, Skeleton
 from phq_data.models.smplify.solver import minimise
+from phq_data.rig import rotation_matrix
 
 CODE_VERSION = 2  # raise it when the same config would give other fits
 CHUNK = 256  # people solved together: bounds memory, not the result
+LOOSE = 0.35
+"""Standard deviations per coordinate of the directions that a start of `refit` has."""
 UNSEEN = 1.0
 """Residual of a person of whom no keypoint is usable."""
 
@@ -36,6 +39,16 @@ class Prepared:
     request: FitRequest  # without its image
     directions: FloatArray  # [2, 3] predicted directions to the camera in the frames of chest and head
     deviation: FloatArray  # [2] their standard deviations per coordinate; inf = no prediction
+
+
+@dataclass(frozen=True)
+class BodyStart:
+    """A body before the photo's camera to fit on from."""
+
+    root: FloatArray  # [3, 3] body to camera
+    neck: FloatArray  # [3] neck joint in the camera frame, metres
+    pose: FloatArray  # [6] axis-angle of neck and head, radians
+    prior: FloatArray | None = None  # [8] as `orientation_prior` of a fit; None = the start's own directions
 
 
 class SmplifyFitter:
@@ -96,6 +109,49 @@ class SmplifyFitter:
             fits.extend(self._fit_chunk(people[start : start + CHUNK]))
         return fits
 
+    def refit(self, person: FitRequest, starts: Sequence[BodyStart]) -> list[BodyFit]:
+        """A fit from each start, for somebody who looked: no other place is tried.
+
+        A start without a prior is its own: the directions to the camera that it has, loosely (`LOOSE`).
+        """
+        count = len(starts)
+        keypoints = np.repeat(found_keypoints(person.keypoints)[None], count, axis=0)
+        sizes = np.repeat(np.array([person.photo_size], np.float64), count, axis=0)
+        observed, _ = self._observed(keypoints, sizes)
+        state = self._started(starts)
+        towards, _, _ = camera_direction(state)
+        turns = [rotation_matrix(state.angles[:, 3 * i : 3 * i + 3]) for i in range(2)]
+        face = np.einsum("mji,mkj,mk->mi", turns[1], turns[0], towards)
+        own = np.concatenate([towards, face, np.full((count, 2), LOOSE)], axis=1)
+        prior = np.stack([own[i] if s.prior is None else s.prior for i, s in enumerate(starts)])
+        trust = 1.0 / np.hypot(prior[:, 6:], self.config.orientation_prior_floor)
+        observed = replace(observed, directions=prior[:, :6].reshape(-1, 2, 3), direction_trust=trust)
+        both = np.repeat(np.arange(count), 2)
+        objective = Objective.of(
+            self._skeleton, self.config, observed.take(both).exchanged(np.tile([False, True], count))
+        )
+        state, cost, converged = minimise(objective, state.take(both), self.config.iterations)
+        cost = (cost + np.tile([0.0, self.config.exchange_cost], count)).reshape(count, 2)
+        best = np.argmin(cost, axis=1)
+        rows = best + 2 * np.arange(count)
+        chosen, picked = state.take(rows), objective.take(rows)
+        return self._records(keypoints, sizes, picked, chosen, state, cost, converged[rows], best == 1)
+
+    def _started(self, starts: Sequence[BodyStart]) -> State:
+        values = np.zeros((len(starts), 3 + ANGLES + self._skeleton.directions))
+        for row, start in zip(values, starts, strict=True):
+            row[:3] = start.neck[0] / start.neck[2], start.neck[1] / start.neck[2], np.log(start.neck[2])
+            row[3:9] = start.pose
+        return State(np.stack([start.root for start in starts]), values)
+
+    def _observed(self, keypoints: FloatArray, sizes: FloatArray) -> tuple[Observations, FloatArray]:
+        """What is known of people [N, 17, 3] in photos [N, 2], and how sure their keypoints are [N, 9]."""
+        focal = self.config.focal_long_sides * sizes.max(1)
+        raw = observe(keypoints, sizes, focal, np.ones(len(keypoints)), self.config)
+        sure = raw.weights / (1.0 + (raw.deviation / 0.03) ** 2)
+        scale = pixels_per_metre(self._skeleton, raw.pixels, sure, fallback=sizes.max(1) / 2.0)
+        return replace(raw, scale=np.maximum(scale, 1.0)), sure
+
     def _prepared(self, person: FitRequest) -> Prepared:
         points = found_keypoints(person.keypoints)
         directions, deviation = np.zeros((1, 2, 3)), np.full((1, 2), np.inf)
@@ -112,12 +168,7 @@ class SmplifyFitter:
         config, count = self.config, len(people)
         keypoints = np.stack([found_keypoints(p.keypoints) for p in people])
         sizes = np.array([p.photo_size for p in people], np.float64)
-        focal = config.focal_long_sides * sizes.max(1)
-        raw = observe(keypoints, sizes, focal, np.ones(count), config)
-        sure = raw.weights / (1.0 + (raw.deviation / 0.03) ** 2)
-        scale = pixels_per_metre(self._skeleton, raw.pixels, sure, fallback=sizes.max(1) / 2.0)
-        observed = replace(raw, scale=np.maximum(scale, 1.0))
-
+        observed, sure = self._observed(keypoints, sizes)
         observed = self._with_prior(observed, prepared, sure)
 
         # Every person is tried as detected and with left and right of the torso exchanged.

@@ -1,0 +1,182 @@
+"""From a correction over HTTP to what a trainer reads: service, build, release, reader."""
+
+import shutil
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from annotator_app.service import ServiceSettings, create_app
+from phq_data import camera, config
+from phq_data.pipeline import corrections, engine, whole
+from phq_data.pipeline.local import run_inline
+from phq_data.records import Correction, Portrait, Screened
+from phq_data.release import reader
+from phq_data.release.build import ReleaseOptions, build
+from phq_data.sources.resolve import resolve
+from phq_data.stages.relabel import PlacedLabel
+from phq_data.workspace import Workspace
+from portraitgan.data.labels import read_labels
+
+from .conftest import HEADERS
+from .test_correct import correction, label_of, send
+
+SETTINGS = ("crop.size=64", "part_size=1", "screen.min_effective_resolution=0", "mask.model=selfie")
+
+
+def configured():
+    found = config.default()
+    for one in SETTINGS:
+        found = found.replace_setting(one)
+    return found
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """A workspace of three real parts of one photo each."""
+    folder = tmp_path_factory.mktemp("built") / "workspace"
+    opened = Workspace.open(folder, create=True)
+    assert run_inline(opened, configured(), [resolve("synthetic:3@3")]).errors == []
+    return folder
+
+
+@pytest.fixture
+def place(built, tmp_path):
+    shutil.copytree(built, tmp_path / "workspace")
+    return Workspace.open(tmp_path / "workspace")
+
+
+def service(place):
+    app = create_app(ServiceSettings(place.url, reviewer="ann"))
+    return TestClient(app, base_url="http://127.0.0.1:8765", headers=HEADERS)
+
+
+def portraits(place):
+    return {one.portrait_id: one for one in place.records(Portrait)}
+
+
+def turned(label, degrees, **more):
+    """The label as the page sends it after turning the rig and moving it a little."""
+    found = PlacedLabel.of(label["camera"], label["pose"], label["window"])
+    turn = np.eye(4)
+    turn[:3, :3] = camera.from_angles(np.radians(degrees), 0)[:3, :3] @ camera.from_angles(0, 0)[:3, :3].T
+    moved = turn @ found.camera
+    moved[:3, 3] += 0.02 * moved[:3, 0]
+    columns = PlacedLabel(moved, found.intrinsics, found.pose, found.window).columns()
+    return dict(zip(("camera", "pose", "window"), columns, strict=True)) | more
+
+
+def part_of(place, portrait):
+    """The part that a portrait lies in."""
+    return next(
+        part for part, _ in place.search("tables/portraits", "portrait_id", portrait, ["portrait_id"])
+    )
+
+
+def rebuilt(place):
+    """Build again; which stages of which parts ran."""
+    report = run_inline(place, configured(), [])
+    assert report.errors == [] and whole.behind(place) == []
+    return [(one.stage, one.part) for one in report.reports if not one.skipped]
+
+
+def test_a_corrected_label_reaches_the_trainer(place, tmp_path, monkeypatch):
+    before = portraits(place)
+    first = sorted(before)[0]
+    assert rebuilt(place) == []
+    with service(place) as client:
+        found = label_of(client, first)
+        assert found["correctable"] and 1 <= len(found["hypotheses"]) <= 6
+        label = turned(found["label"], 25.0)
+        one = correction(first, label)
+        assert send(client, one)["saved"] == [one["correction_id"]]
+        wanted = PlacedLabel.of(label["camera"], label["pose"], label["window"])
+        assert label_of(client, first)["waits"]
+    part = part_of(place, first)
+
+    # The build is killed between align_crop and screen, and goes on.
+    real = engine.run_part
+
+    def killed(url, settings, stage, *rest, **options):
+        if stage == "screen":
+            raise KeyboardInterrupt
+        return real(url, settings, stage, *rest, **options)
+
+    monkeypatch.setattr("phq_data.pipeline.local.run_part", killed)
+    report = run_inline(place, configured(), [])
+    assert report.errors and whole.behind(place)[0].stage == "screen"
+    monkeypatch.undo()
+    assert rebuilt(place) == [("screen", part)]
+
+    after = portraits(place)
+    (new,) = set(after) - set(before)
+    made = after[new]
+    assert set(before) - set(after) == {first}
+    assert all(after[key] == before[key] for key in set(after) - {new})
+    assert (made.corrected_from, made.corrected_by, made.correction) == (first, "ann", one["correction_id"])
+    assert np.allclose(made.camera[:16], wanted.on_sphere.ravel(), atol=1e-5)
+    verdict = next(one for one in place.records(Screened) if one.portrait_id == new)
+    assert verdict.error_probability == 0 and verdict.expected_yaw_error is None
+    assert not {"uncertain", "off_shoulders", "off_keypoints"} & set(verdict.reasons)
+
+    with service(place) as client:  # the page: the old one is replaced, the new one is asked about
+        old = label_of(client, first)
+        assert (old["label"], old["correctable"]) == (None, False) and "replaced" in old["why"]
+        assert send(client, correction(first, label))["refused"][0]["why"] == old["why"]
+        fresh = label_of(client, new)
+        assert fresh["correctable"] and not fresh["waits"] and fresh["state"] == "holds"
+        options = ReleaseOptions(unreviewed=True, name="corrected", created="2026-01-01", workers=1)
+        result = build(place, tmp_path / "releases", "1.0.0", options)
+        assert result.manifest.about["counts"]["corrected"] == int(verdict.kept)
+        text = (result.folder / "README.md").read_text()
+        assert ("1 portrait has a label corrected by people" in text) == verdict.kept
+        assert verdict.kept, verdict.reasons
+        labels = read_labels(reader.open(result.folder), "all", 64)  # as the trainer does
+        row = labels.portrait_ids.index(new)
+        assert np.array_equal(labels.cameras[row], made.camera.astype(np.float32))
+        assert np.allclose(labels.cameras[row][:16], wanted.on_sphere.ravel(), atol=1e-5)
+
+        undo = correction(new, None, "undo")  # taken back: the fit's label is there again, with its id
+        assert send(client, undo)["saved"] == [undo["correction_id"]]
+    assert rebuilt(place) == [("align_crop", part), ("screen", part)]
+    assert portraits(place) == before
+    assert [one.kind for one in place.records(Correction)] == ["correct", "undo"]
+    assert corrections.applied(place).ids() == set()
+
+
+def test_a_snap_fits_again_from_a_start(place):
+    before = portraits(place)
+    with service(place) as client:
+        for portrait in sorted(before):
+            label = label_of(client, portrait)["label"]
+            start = turned(label, 20.0)
+            answer = client.post(f"/api/portraits/{portrait}/snap", json={"label": start})
+            assert answer.status_code == 200, answer.text
+            found = answer.json()
+            assert found["label"]["window"] == start["window"] and 0 <= found["residual"] <= 1
+            assert np.degrees(found["yaw_moved"]) < 60
+            snapped, first = (
+                PlacedLabel.of(one["camera"], one["pose"], one["window"]) for one in (found["label"], label)
+            )
+            turn = snapped.on_sphere[:3, :3].T @ first.on_sphere[:3, :3]
+            assert np.degrees(np.arccos(min(1.0, (np.trace(turn) - 1) / 2))) < 19  # nearer than the start
+
+
+def test_a_portrait_that_was_taken_out_cannot_be_corrected(place):
+    from phq_data.pipeline.removal import remove
+
+    before = portraits(place)
+    first = sorted(before)[0]
+    with service(place) as client:
+        label = label_of(client, first)["label"]
+        one = correction(first, label)
+        send(client, one)
+    assert rebuilt(place)[-1][0] == "screen"
+    with place.lock():
+        remove(place, [before[first].photo_id[:12]])
+    assert whole.behind(place) == []
+    with service(place) as client:
+        found = label_of(client, first)
+        assert not found["correctable"] and "taken out" in found["why"]
+        assert "taken out" in send(client, correction(first, label))["refused"][0]["why"]
+    assert rebuilt(place) == []
