@@ -2,8 +2,8 @@
 
 Kills: `phq build` under three runners, `phq release push` and `pull`, the review service while it takes
 decisions, `portraitgan train`; each by SIGKILL at a random moment, then run again to its end. Flips: one
-random bit in every kind of file of a workspace, of a release and of a checkpoint, which is then read. Counted
-are rows lost and doubled, and silent faults: other values than without the fault, and no word of it.
+random bit in every kind of file of a workspace, its review, a release and a checkpoint, which is then read.
+Counted are rows lost and doubled, and silent faults: other values than without the fault, and no word of it.
 """
 
 from __future__ import annotations
@@ -131,6 +131,28 @@ def _workspace_flips(scene: kills.Scene, found: Found, _: int, flips: int, draw:
     _flip_all("workspace", scene.workspace, read, scene.scratch, found, flips, draw)
 
 
+def _review_flips(scene: kills.Scene, found: Found, _: int, flips: int, draw: random.Random) -> None:
+    """The review's database and its journal: verified, mended, and every row compared."""
+    from phq_data.pipeline import integrity
+    from phq_data.review import repair
+    from phq_data.workspace import Workspace
+
+    right = kills.review_rows(scene.reviewed)
+
+    def read(copy: Path) -> bool:
+        workspace = Workspace.open(str(copy))
+        assert not integrity.verify(workspace).faults
+        if faults := repair.faults(workspace):
+            repair.repair(workspace)
+            if repair.faults(workspace):
+                return False
+            raise PhqError(faults[0].problem)
+        return kills.review_rows(copy) == right
+
+    for kind in ("review.sqlite", "review.sqlite-wal"):
+        _flip_all("review", scene.reviewed, read, scene.scratch, found, flips, draw, f"review/{kind}")
+
+
 def _release_flips(scene: kills.Scene, found: Found, _: int, flips: int, draw: random.Random) -> None:
     """Every row is read, images too; `phq release verify` is asked about files that no reader reads."""
     from phq_data.release import reader
@@ -179,9 +201,10 @@ def _flip_all(
     found: Found,
     flips: int,
     draw: random.Random,
+    pattern: str = "*",
 ) -> None:
     kinds: dict[str, list[Path]] = {}
-    for path in sorted(one for one in whole.rglob("*") if one.is_file() and one.stat().st_size):
+    for path in sorted(one for one in whole.rglob(pattern) if one.is_file() and one.stat().st_size):
         kinds.setdefault(_kind_of(path.relative_to(whole)), []).append(path)
     for kind, paths in kinds.items():
         for _ in range(flips):
@@ -235,6 +258,7 @@ KINDS: dict[str, Callable[[kills.Scene, Found, int, int, random.Random], None]] 
     "review": _review,
     "training": _training,
     "workspace-flips": _workspace_flips,
+    "review-flips": _review_flips,
     "release-flips": _release_flips,
     "checkpoint-flips": _checkpoint_flips,
 }

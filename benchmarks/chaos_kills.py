@@ -63,6 +63,30 @@ class Scene:
         """How long a build takes under each runner; filled by the first whole one."""
         return {}
 
+    @functools.cached_property
+    def reviewed(self) -> Path:
+        """A copy of `workspace` with decisions: most in its tables, the last ones in the journal alone."""
+        from phq_data.review import decisions, items, reviewers
+        from phq_data.review.store import NewDecision, Store
+
+        live = self.folder / "live"
+        shutil.copytree(self.workspace, live)
+        workspace = Workspace.open(str(live))
+        store = Store.open(workspace)
+        items.sync(store, workspace)
+        reviewers.invite(store, "ann", "lead")
+        portraits = workspace.table("portraits", ["portrait_id"])["portrait_id"].to_pylist()
+        items.set_gold(store, {portraits[0]: "accept"})
+        for number in range(60):
+            one = NewDecision(decisions.ulid(), portraits[number % len(portraits)], "accept", client="chaos")
+            store.record([one], f"reviewer {number % 7}")
+            if number == 50:
+                decisions.synchronise(workspace, store)
+        place = self.folder / "reviewed"
+        shutil.copytree(live, place)  # as a killed service leaves it
+        store.close()
+        return place
+
     @property
     def releases(self) -> Path:
         """The folder of `release`."""
@@ -88,6 +112,25 @@ def make_release(workspace: Path, releases: Path) -> Path:
     options = ReleaseOptions(unreviewed=True, created="2026-01-01", workers=1)
     build(Workspace.open(str(workspace)), releases, VERSION, options)
     return releases / VERSION
+
+
+def review_rows(folder: Path) -> dict[str, list[str]]:
+    """Every row of the review's database by table, but what passes: logins and leases."""
+    import sqlalchemy as sa
+
+    from phq_data.review.store import Store
+    from phq_data.review.tables import METADATA
+
+    store = Store.open(Workspace.open(str(folder)))
+    try:
+        with store.database.read() as connection:
+            return {
+                table.name: sorted(map(repr, connection.execute(sa.select(table))))
+                for table in METADATA.sorted_tables
+                if table.name not in ("sessions", "leases", "parts")
+            }
+    finally:
+        store.close()
 
 
 def rows_of(folder: Path) -> dict[str, Counter[str]]:

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "Calib.toml",
     "config.json",
     "converted.json",
+    "corrections.json",
     "manifest.json",
     "models.json",
     "recipes.json",

@@ -1,6 +1,7 @@
 """What a reviewer sees, in a real browser: photo pixels, sizes, a page that does not move, the evidence."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -70,14 +71,16 @@ def _assert_photo_pixels(service, page, scale):
     portrait = wait_ready(page)
     served = page.context.request.get(f"{service.url}/img/{portrait}/original")
     photo = np.asarray(Image.open(io.BytesIO(served.body())).convert("RGB")).astype(float)
-    page.wait_for_timeout(500)  # the frame of the decision fades
     left, top, width, height = page.evaluate(BOX, "#stage .original")
     assert (width * scale, height * scale) == pytest.approx((photo.shape[1], photo.shape[0]), abs=0.1)
-    screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(float)
-    part = (slice(60, 140), slice(60, 200))
     begin_y, begin_x = round(top * scale), round(left * scale)
-    shown = screen[begin_y + 60 : begin_y + 140, begin_x + 60 : begin_x + 200]
-    assert np.abs(shown - photo[part]).max() <= 2
+    deadline, difference = time.monotonic() + 60, 255.0
+    while difference > 2 and time.monotonic() < deadline:  # a busy machine paints late
+        page.wait_for_timeout(200)
+        screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(float)
+        shown = screen[begin_y + 60 : begin_y + 140, begin_x + 60 : begin_x + 200]
+        difference = np.abs(shown - photo[60:140, 60:200]).max()
+    assert difference <= 2
 
 
 def test_zoom_and_place_stay_for_the_next_portrait_and_keys_move_them(service, opened):
@@ -125,6 +128,7 @@ def test_the_portrait_is_never_smaller_than_400_pixels(service, opened, width, h
 @pytest.mark.parametrize("viewport", [LAPTOP, PHONE, {"width": 683, "height": 384}])
 def test_nothing_moves_when_chips_and_banners_come(service, opened, viewport):
     page = opened(service, viewport)
+    until(page, "document.getElementById('photo-text').textContent")  # the panels are filled a moment later
     names = ["#stage", "#stage .frame", ".caption", ".decide .accept", "#look-zoom", "#panel-evidence"]
     names += [".evidence + details"]
     before = {name: page.evaluate(BOX, name) for name in names}
@@ -138,7 +142,8 @@ def test_nothing_moves_when_chips_and_banners_come(service, opened, viewport):
       document.getElementById("saving-text").textContent = "Offline · 9 kept in this browser";
     }""")
     assert page.is_visible("#banner") and page.is_visible("#verdict")
-    assert {name: page.evaluate(BOX, name) for name in names} == before
+    for name in names:
+        assert page.evaluate(BOX, name) == pytest.approx(before[name], abs=0.1), name
 
 
 def test_the_evidence_begins_with_what_is_beyond_or_near_its_limit(service, opened):

@@ -125,9 +125,10 @@ def status(
     json_out: Annotated[bool, JSON_OUT] = False,
 ) -> None:
     """Progress by yaw bin, throughput of the reviewers, agreement, verdicts on gold items."""
-    from phq_data.review import agreement, corrections, items, rules
+    from phq_data.review import agreement, corrections, integrity, items, rules
 
     with _opened(workspace, database) as (place, store):
+        integrity.ensure(store, place)
         items.sync(store, place)
         bins = agreement.progress(store)
         team = agreement.throughput(store)
@@ -162,7 +163,11 @@ def status(
     if corrected.made:
         typer.echo(
             f"{corrected.made:,} labels corrected, {corrected.undone:,} undone: {corrected.holding:,} hold, "
-            f"{corrected.disputed:,} disputed, {corrected.waiting:,} wait for the next phq build"
+            f"{len(corrected.disputed):,} disputed, {corrected.waiting:,} wait for the next phq build"
+        )
+    if corrected.disputed:
+        typer.echo(
+            f"corrections that do not agree, for a lead to settle: {', '.join(corrected.disputed[:10])}"
         )
     if corrected.can_be_saved:
         typer.echo(f"{corrected.can_be_saved:,} rejected portraits could be saved by a corrected label")

@@ -1,15 +1,19 @@
 """Who may do what, and what must not be possible."""
 
 import json
+import re
+import shutil
 import urllib.parse
 
 import pytest
+from fastapi.testclient import TestClient
 
 from annotator_app.service import AccessError, ServiceSettings, create_app
+from annotator_app.service import app as service_app
 from annotator_app.service.security import host_allowed
 from phq_data.review import reviewers
 
-from .conftest import decide, decision, queue
+from .conftest import HEADERS, decide, decision, queue
 
 PASSWORD = "correct horse battery"
 
@@ -125,6 +129,19 @@ def test_guessing_is_slowed_down(team):
     assert codes[:10] == [401] * 10 and codes[10:] == [429] * 2
     # Whoever was invited gets in all the same: the others may share his address.
     assert team.post("/api/login", json={"token": invited(team, "Ada")}).status_code == 200
+
+
+def test_guessing_one_name_from_many_addresses_is_slowed_down(start):
+    service = start(password=PASSWORD)
+    codes = []
+    for number in range(12):
+        client = (f"10.0.0.{number}", 1)
+        other = TestClient(service.app, base_url="http://127.0.0.1:8765", client=client, headers=HEADERS)
+        given = {"name": " bo" if number % 2 else "Bo ", "password": f"guess {number}"}
+        codes.append(other.post("/api/login", json=given).status_code)
+    assert codes == [401] * 10 + [429] * 2
+    given = {"name": "Cem", "password": "no guess"}
+    assert service.post("/api/login", json=given).status_code == 401  # other names are not kept out
 
 
 def test_tokens_and_cookies_are_not_stored_as_they_are(team, folder):
@@ -306,10 +323,22 @@ def test_static_files_are_only_the_pages(shared, path):
     assert shared.get(path).status_code == 404
 
 
-def test_browsers_ask_whether_the_pages_files_are_current(shared):
-    assert shared.get("/").text.count("/assets/") >= 3
-    answer = shared.get("/assets/review.js")
-    assert answer.status_code == 200 and answer.headers["cache-control"] == "no-cache"
+def test_the_pages_files_have_addresses_of_their_version(shared, start, monkeypatch, tmp_path):
+    page = shared.get("/")
+    assert page.headers["cache-control"] == "no-cache"  # it says which version is current
+    found = re.findall(r'"(/assets/[0-9a-f]{12}/[\w.]+)"', page.text)
+    assert len(found) >= 3 and any(path.endswith("/review.js") for path in found)
+    for path in found:
+        answer = shared.get(path)
+        assert answer.status_code == 200 and "immutable" in answer.headers["cache-control"]
+    assert shared.get("/assets/review.js").status_code == 404  # an address that an upgrade would change
+    changed = tmp_path / "static"
+    shutil.copytree(service_app._STATIC, changed)
+    (changed / "keys.js").write_text("// changed")
+    monkeypatch.setattr(service_app, "_STATIC", changed)
+    upgraded = start()
+    assert upgraded.get(found[0]).status_code == 404
+    assert not set(found) & set(re.findall(r'"(/assets/[^"]+)"', upgraded.get("/").text))
 
 
 def test_huge_bodies_are_refused_by_length_and_by_what_comes(client):

@@ -4,11 +4,18 @@ import json
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load
 
 from phq_data.review.decisions import ulid
 
 from .conftest import queue
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=20),
+    st.lists(st.floats(), max_size=26),
+)  # fmt: skip
 
 
 def correction(portrait, label, kind="correct", /, **more):
@@ -168,3 +175,39 @@ def test_a_reviewer_sees_own_corrections_and_cannot_adjudicate(start, folder):
     client.post("/api/login", json={"name": "Cy", "password": "together"})
     found = label_of(client, portrait)
     assert found["corrections"] == [] and found["state"] == "holds"
+
+
+NAMES = (
+    "correction_id", "kind", "portrait_id", "label", "undoes", "note", "seconds", "client_time", "client",
+    "over", "other",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def one_of_shared(shared):
+    """A portrait of the shared service, and its label."""
+    portrait = queue(shared, 1)[0]["portrait_id"]
+    return portrait, label_of(shared, portrait)["label"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    changes=st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3),
+    part=st.sampled_from(["camera", "pose", "window"]),
+    numbers=st.one_of(st.none(), st.lists(st.floats(), max_size=26)),
+)
+def test_whatever_is_sent_is_saved_or_told_and_never_breaks(shared, one_of_shared, changes, part, numbers):
+    portrait, label = one_of_shared
+    sent = correction(portrait, label) | changes
+    if isinstance(sent["label"], dict) and numbers is not None:
+        sent["label"] = {**label, part: numbers}
+    body = json.dumps({"corrections": [sent]})
+    headers = {"content-type": "application/json"}
+    answer = shared.post("/api/corrections", content=body, headers=headers)
+    assert answer.status_code in (200, 422), answer.text
+    found = label_of(shared, portrait)  # what was saved can be read
+    if answer.status_code == 200:
+        refused = answer.json()["refused"]
+        assert all(one["why"] for one in refused)
+        kept = [row["correction_id"] for row in found["corrections"]]
+        assert bool(refused) or sent["correction_id"] in kept or sent["portrait_id"] != portrait

@@ -1,6 +1,7 @@
 """From a correction over HTTP to what a trainer reads: service, build, release, reader."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -8,14 +9,19 @@ from fastapi.testclient import TestClient
 
 from annotator_app.service import ServiceSettings, create_app
 from phq_data import camera, config
+from phq_data.evaluation.corrected_people import corrected_people
+from phq_data.evaluation.known_people import known_people
+from phq_data.models.orientation.image_prior import load_image_prior
+from phq_data.models.smplify import Smplify2Config
 from phq_data.pipeline import corrections, engine, whole
+from phq_data.pipeline.correct import apply_corrections
 from phq_data.pipeline.local import run_inline
 from phq_data.records import Correction, Portrait, Screened
 from phq_data.release import reader
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.sources.resolve import resolve
 from phq_data.stages.relabel import PlacedLabel
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, WorkspaceError
 from portraitgan.data.labels import read_labels
 
 from .conftest import HEADERS
@@ -46,8 +52,8 @@ def place(built, tmp_path):
     return Workspace.open(tmp_path / "workspace")
 
 
-def service(place):
-    app = create_app(ServiceSettings(place.url, reviewer="ann"))
+def service(place, **settings):
+    app = create_app(ServiceSettings(place.url, reviewer="ann", **settings))
     return TestClient(app, base_url="http://127.0.0.1:8765", headers=HEADERS)
 
 
@@ -125,6 +131,8 @@ def test_a_corrected_label_reaches_the_trainer(place, tmp_path, monkeypatch):
         assert send(client, correction(first, label))["refused"][0]["why"] == old["why"]
         fresh = label_of(client, new)
         assert fresh["correctable"] and not fresh["waits"] and fresh["state"] == "holds"
+        item = client.get(f"/api/items/{new}").json()
+        assert item["corrected_from"] == first and item["earlier"]["portrait_id"] == first
         options = ReleaseOptions(unreviewed=True, name="corrected", created="2026-01-01", workers=1)
         result = build(place, tmp_path / "releases", "1.0.0", options)
         assert result.manifest.about["counts"]["corrected"] == int(verdict.kept)
@@ -180,3 +188,49 @@ def test_a_portrait_that_was_taken_out_cannot_be_corrected(place):
         assert not found["correctable"] and "taken out" in found["why"]
         assert "taken out" in send(client, correction(first, label))["refused"][0]["why"]
     assert rebuilt(place) == []
+
+
+def test_the_review_applies_a_correction_by_itself(place):
+    before = portraits(place)
+    first = sorted(before)[0]
+    with service(place, apply_seconds=0.2) as client:
+        label = turned(label_of(client, first)["label"], 30.0)
+        send(client, correction(first, label))
+        deadline = time.monotonic() + 120
+        while (found := label_of(client, first))["label"] is not None or whole.behind(place):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert "replaced" in found["why"]
+    (new,) = set(portraits(place)) - set(before)
+    assert portraits(place)[new].corrected_from == first
+    assert whole.behind(place) == [] and rebuilt(place) == []  # nothing is left for the build
+
+
+def test_nothing_is_applied_in_an_unfinished_workspace(place):
+    place.remove("ledger/fit/part-00001.parquet")
+    with pytest.raises(WorkspaceError, match="fit of part 1: missing"):
+        apply_corrections(place)
+
+
+def test_corrected_labels_are_a_truth_to_calibrate_by(place):
+    before = portraits(place)
+    first = sorted(before)[0]
+    with pytest.raises(WorkspaceError, match="no corrected label"):
+        corrected_people(place)
+    with service(place) as client:
+        label = turned(label_of(client, first)["label"], 20.0)
+        send(client, correction(first, label))
+    prior = load_image_prior(Smplify2Config.PRIOR)
+
+    def known():
+        (error,) = corrected_people(place)
+        (one,) = known_people(place, [error], prior)
+        return error, one
+
+    error, one = known()
+    wanted = PlacedLabel.of(label["camera"], label["pose"], label["window"]).on_sphere[:3, 3]
+    assert np.allclose(one.truth, wanted / np.linalg.norm(wanted), atol=1e-6)
+    assert 0 < error.error_probability < 1 and error.person_id == before[first].person_id
+    apply_corrections(place)  # the fit is still the fit: applied or not, the same is learned from
+    again, two = known()
+    assert again.true_yaw == error.true_yaw and np.array_equal(one.prior, two.prior)

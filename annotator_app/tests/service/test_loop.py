@@ -3,6 +3,7 @@
 import sqlite3
 import time
 
+from phq_data.review.records import POOLS
 from phq_data.review.rules import Policy
 from phq_data.workspace import Workspace
 
@@ -104,6 +105,38 @@ def test_the_dashboard_and_the_gallery(client):
     assert len({tile["portrait_id"] for page in pages for tile in page["items"]}) == 40
 
 
+def test_the_queue_tells_how_many_it_has_and_how_many_are_left(client):
+    answer = client.post("/api/queue/next", json={"count": 3, "filter": {"pool": "kept"}}).json()
+    assert answer["total"] == answer["remaining"] > 3
+    for item in answer["items"]:
+        decide(client, item["portrait_id"])
+    held = [item["portrait_id"] for item in queue(client, 2)]
+    given = [*held, answer["items"][0]["portrait_id"]]  # held, and decided: a page does not know what arrived
+    assert client.post("/api/queue/next", json={"count": 1, "exclude": given}).json()["excluded"] == 2
+    later = client.post("/api/queue/next", json={"count": 3}).json()
+    assert (later["total"], later["remaining"]) == (answer["total"], answer["remaining"] - 3)
+    rest = [
+        client.post("/api/queue/next", json={"count": 1, "filter": {"pool": pool}}).json()["total"]
+        for pool in POOLS
+    ]
+    assert sum(rest) == 40
+
+
+def test_gold_items_are_told_only_where_the_lead_says_so(client):
+    first, second, third = (item["portrait_id"] for item in queue(client, 3))
+    client.post("/api/gold", json={"verdicts": {first: "accept", second: "accept", third: "reject"}})
+    one = decision(first, "accept")
+    assert client.post("/api/decisions", json={"decisions": [one]}).json()["gold"] == []
+    assert client.post("/api/policy", json={"gold_feedback": True}).json()["gold_feedback"] is True
+    given = [decision(second, "reject"), decision(third, "reject")]
+    told = client.post("/api/decisions", json={"decisions": given}).json()["gold"]
+    assert [(one["portrait_id"], one["known"], one["right"]) for one in told] == [
+        (second, "accept", False),
+        (third, "reject", True),
+    ]
+    assert client.post("/api/decisions", json={"decisions": given}).json()["gold"] == []  # sent again
+
+
 def test_a_dispute_is_listed_and_adjudicated(client):
     portrait = queue(client, 1)[0]["portrait_id"]
     decide(client, portrait, "flag", note="whose shoulder is this?")
@@ -112,6 +145,10 @@ def test_a_dispute_is_listed_and_adjudicated(client):
     decide(client, portrait, "accept", client="adjudication")
     assert client.get("/api/adjudication").json()["total"] == 0
     assert client.get("/api/gallery?state=accepted").json()["total"] == 1
+    pools = {pool: client.get(f"/api/gallery?pool={pool}&limit=200").json() for pool in POOLS}
+    everything = client.get("/api/gallery").json()["total"]
+    assert sum(page["total"] for page in pools.values()) == everything
+    assert all(tile["pool"] == pool for pool, page in pools.items() for tile in page["items"])
 
 
 def test_settings_of_the_team_can_be_changed(client):

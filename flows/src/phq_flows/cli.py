@@ -182,9 +182,10 @@ def run_build(
     """Build with progress on the terminal and a summary at the end; exits 1 when parts broke."""
     from rich.console import Console
 
-    from phq_data.cli.build_progress import TerminalProgress, reasons, summary
+    from phq_data.cli.build_progress import TerminalProgress, reasons, summary, without_rights
     from phq_data.pipeline.local import run_inline
     from phq_data.sources.resolve import resolve
+    from phq_data.sources.rights import unstated
     from phq_data.workspace import Workspace, WorkspaceError
     from phq_flows.interrupt import stop_at_once_on_interrupt
 
@@ -198,6 +199,12 @@ def run_build(
     _take_corrections(opened, console)
     stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress:
+        for name in sources:
+            if unstated(Path(name).expanduser()):
+                progress.say(
+                    f"nobody has said what the photos in {name} may be used for, and a release will ask: "
+                    f"phq rights init {shlex.quote(name)}"
+                )
 
         def inline(progress: Progress, handover: Handover | None = None) -> BuildReport:
             with opened.lock(wait=wait, on_wait=progress.say):
@@ -217,7 +224,7 @@ def run_build(
         report = inline(progress) if runner == "inline" else _with_prefect(runner, inline, flow, progress)
     console.print()
     console.print(summary(report))
-    for line in reasons(opened):
+    for line in (*reasons(opened), *without_rights(opened)):
         console.print(line, highlight=False, markup=False)
     kept = report.count("screen", "kept")
     look = f"phq report --workspace {shlex.quote(workspace)}"

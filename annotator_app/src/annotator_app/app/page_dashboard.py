@@ -20,13 +20,24 @@ _KAPPA = (
     (0.2, "weak"),
     (-1.0, "at chance level"),
 )
+_ENOUGH = 50
+"""Portraits judged by two or more from which a kappa is called by a word: with fewer it is luck."""
 
 
 def show(service: Service) -> None:
-    """The state of the review."""
-    stats = service.get("/api/stats")
+    """The state of the review; it looks again every few seconds."""
     me = service.get("/api/me")
-    _numbers(stats)
+    _now(service, me["name"])
+    if me["role"] == "lead":
+        _agreement(service.get("/api/agreement"))
+        _disputes(service)
+
+
+@st.fragment(run_every=5.0)
+def _now(service: Service, name: str) -> None:
+    """What changes by itself: the workspace grows, others decide."""
+    stats = service.get("/api/stats")
+    _numbers(stats, name)
     st.subheader("Progress by yaw bin")
     if stats["total"]["total"]:
         rows = sorted(stats["yaw_bins"], key=lambda row: row["centre"])
@@ -48,19 +59,16 @@ def show(service: Service) -> None:
             st.caption("No decisions yet.")
     st.subheader("Reviewers")
     _reviewers(stats["reviewers"])
-    if me["role"] == "lead":
-        _agreement(service.get("/api/agreement"))
-        _disputes(service)
     if len(stats["sources"]) > 1:
         with st.expander(f"Progress by source ({len(stats['sources'])})"):
             st.dataframe(pd.DataFrame(stats["sources"]), hide_index=True, width="stretch")
 
 
-def _numbers(stats: Mapping[str, Any]) -> None:
+def _numbers(stats: Mapping[str, Any], name: str) -> None:
     total = stats["total"]
     decided = total["accepted"] + total["rejected"]
     columns = st.columns(5)
-    rates = [row["per_minute"] for row in stats["reviewers"] if row["per_minute"]]
+    own = next((row["per_minute"] for row in stats["reviewers"] if row["reviewer"] == name), None)
     for column, (name, value, note) in zip(
         columns,
         [
@@ -68,18 +76,22 @@ def _numbers(stats: Mapping[str, Any]) -> None:
             ("Accepted", f"{total['accepted']:,}", share(total["accepted"] / decided) if decided else None),
             ("Rejected", f"{total['rejected']:,}", share(total["rejected"] / decided) if decided else None),
             ("Disputed", f"{total['disputed']:,}", None),
-            ("Left for you", f"{stats['remaining']:,}", _time_left(stats["remaining"], rates)),
+            ("Left for you", f"{stats['remaining']:,}", _time_left(stats["remaining"], own)),
         ],
         strict=True,
     ):
         column.metric(name, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch")
 
 
-def _time_left(remaining: int, rates: list[float]) -> str | None:
-    if not remaining or not rates:
+def _time_left(remaining: int, per_minute: float | None) -> str | None:
+    """At one's own pace."""
+    if not remaining or not per_minute:
         return None
-    hours = remaining / max(rates) / 60
-    return f"about {hours:.1f} h at {max(rates):.0f} per minute" if hours < 100 else None
+    minutes = remaining / per_minute
+    if minutes >= 6000:
+        return None
+    told = f"{minutes:.0f} min" if minutes < 120 else f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
+    return f"about {told} at your {per_minute:.0f} per minute"
 
 
 def _reviewers(rows: list[Mapping[str, Any]]) -> None:
@@ -118,14 +130,14 @@ def _agreement(found: Mapping[str, Any]) -> None:
         columns[0].metric("Judged by two or more", f"{found['portraits']:,}", border=True, height="stretch")
         columns[1].metric("Observed agreement", share(found["agreed"]), border=True, height="stretch")
         columns[2].metric(
-            "Fleiss' kappa", number(found["kappa"]), _interpretation(found["kappa"]), delta_color="off",
-            delta_arrow="off", border=True, height="stretch",
+            "Fleiss' kappa", number(found["kappa"]), _interpretation(found["kappa"], found["portraits"]),
+            delta_color="off", delta_arrow="off", border=True, height="stretch",
         )  # fmt: skip
         pairs = [
             {
                 "pair": f"{pair['first']} and {pair['second']}", "portraits": pair["portraits"],
                 "agreed": share(pair["agreed"]), "Cohen's kappa": number(pair["kappa"]),
-                "": _interpretation(pair["kappa"]),
+                "": _interpretation(pair["kappa"], pair["portraits"]),
             }
             for pair in found["pairs"]
         ]  # fmt: skip
@@ -144,8 +156,12 @@ def _agreement(found: Mapping[str, Any]) -> None:
         st.dataframe(pd.DataFrame(gold), hide_index=True, width="stretch")
 
 
-def _interpretation(kappa: float | None) -> str | None:
-    return None if kappa is None else next(text for least, text in _KAPPA if kappa >= least)
+def _interpretation(kappa: float | None, portraits: int) -> str | None:
+    if kappa is None:
+        return None
+    if portraits < _ENOUGH:
+        return f"too early to say: {portraits} of {_ENOUGH} portraits"
+    return next(text for least, text in _KAPPA if kappa >= least)
 
 
 def _disputes(service: Service) -> None:

@@ -72,9 +72,9 @@ def _frame(service: Service, rows: list[dict[str, Any]], *, with_images: bool = 
     return pd.DataFrame(
         [
             {
-                "image": images.get(row["thumb"]), "when": pd.Timestamp(row["time"]),
-                "reviewer": row["reviewer"], "verdict": row["verdict"], "reason": row["reason"],
-                "note": row["note"] or "", "stands": row["stands"], "seconds": row["seconds"],
+                "image": images.get(row["thumb"]), "verdict": row["verdict"], "reason": row["reason"],
+                "note": row["note"] or "", "stands": row["stands"], "reviewer": row["reviewer"],
+                "when": pd.Timestamp(row["time"]), "seconds": row["seconds"],
                 "portrait": row["portrait_id"], "client": row["client"], "rules": row["rules"],
                 "decision": row["decision_id"],
             }

@@ -45,6 +45,10 @@ def _policy(service: Service, policy: dict[str, Any], lead: bool) -> None:
                 "Gold items: share of each reviewer's queue", 0.0, 0.5, float(policy["gold_share"]), 0.01,
                 help="Portraits become gold items by phq review gold.", disabled=not lead,
             ),
+            "gold_feedback": left.checkbox(
+                "Tell reviewers what is known of a gold item that they judged", policy["gold_feedback"],
+                help="They learn from it, and learn to know the gold items.", disabled=not lead,
+            ),
             "min_votes": right.number_input(
                 "Votes per portrait", 1, 20, policy["min_votes"], disabled=not lead
             ),
@@ -52,8 +56,8 @@ def _policy(service: Service, policy: dict[str, Any], lead: bool) -> None:
                 "Majority: share of votes a verdict must exceed", 0.5, 0.99, float(policy["min_share"]), 0.01,
                 help="Otherwise the portrait is disputed and a lead adjudicates.", disabled=not lead,
             ),
-            "lease_seconds": right.number_input(
-                "Lease in seconds", 10, 86_400, policy["lease_seconds"], 60,
+            "lease_seconds": 60 * right.number_input(
+                "Lease in minutes", 1, 1_440, max(1, round(policy["lease_seconds"] / 60)),
                 help="How long portraits are held for one reviewer.", disabled=not lead,
             ),
         }  # fmt: skip

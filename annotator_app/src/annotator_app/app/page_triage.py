@@ -77,11 +77,7 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
     batch = held["batch"]
     st.subheader(f"Proposed to {side}")
     if not batch:
-        st.caption(
-            sentence(held["why"])
-            if held["why"]
-            else "No portrait reaches the minimum precision. More decisions or a lower minimum may help."
-        )
+        st.caption(sentence(held["why"]) if held["why"] else _short_of(held, side))
         return
     st.caption(
         f"Clear the tick of every portrait that you would not {side}, then {side} the others together. "
@@ -105,6 +101,17 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
         st.rerun()
     if taken:
         _take(service, [key for key, ticked in chosen.items() if ticked], list(chosen), side)
+
+
+def _short_of(held: Mapping[str, Any], side: str) -> str:
+    """Why there is nothing to propose, with the best that was reached."""
+    best = next((one["best"] for one in held["sides"] if one["side"] == side), None)
+    if best is None:
+        return "Every portrait that is sure enough is decided already, or held by somebody."
+    return (
+        f"No threshold reaches the minimum precision of {share(held['target'])}: the best reached "
+        f"{share(best)} on held-out decisions. More decisions or a lower minimum may help."
+    )
 
 
 def _percent(probability: float) -> str:

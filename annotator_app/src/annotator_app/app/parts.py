@@ -14,6 +14,11 @@ from annotator_app.app.client import LoginError, Service, ServiceError
 
 STATES = ("accepted", "rejected", "disputed", "undecided")
 COLORS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES`; seen on light and dark
+POOLS = {
+    None: "all", "kept": "kept by the screening", "screened_out": "rejected by the screening",
+    "can_be_saved": "can be saved: only the label is doubted", "duplicates": "near-duplicates",
+}  # fmt: skip
+"""What the screening made of a portrait, in words."""
 _SIGNS = {"accepted": "✓", "rejected": "×", "disputed": "?", "undecided": ""}
 _PAST = {"accept": "accepted", "reject": "rejected", "flag": "flagged"}
 
@@ -83,6 +88,7 @@ def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) ->
     cells = [
         f"<div>{tile(shown, images)}<p>{shown['portrait_id'][:8]} · "
         f"error probability {shown['error_probability']:.2f}"
+        f"{'' if shown['pool'] == 'kept' else '<br>' + POOLS[shown['pool']]}"
         f"{_votes(shown['votes'])}</p></div>"
         for shown in tiles
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,15 @@ def _add_pages(app: FastAPI) -> None:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    version = _version()
+
     @app.get("/", include_in_schema=False)
     def page() -> Response:
         index = _STATIC / "index.html"
         if not index.is_file():
             return HTMLResponse("<p>The page is not installed; the API is described at /api/docs.</p>")
-        return FileResponse(index, headers={"cache-control": "no-cache"})
+        text = index.read_text("utf-8").replace("/assets/", f"/assets/{version}/")
+        return HTMLResponse(text, headers={"cache-control": "no-cache"})
 
     @app.get("/login", include_in_schema=False)
     def login() -> Response:
@@ -85,19 +89,24 @@ def _add_pages(app: FastAPI) -> None:
         return FileResponse(_PAGES / "login.js", media_type="text/javascript")
 
     if _STATIC.is_dir():
-        app.mount("/assets", _Assets(directory=_STATIC), name="assets")
+        app.mount(f"/assets/{version}", _Assets(directory=_STATIC), name="assets")
+
+
+def _version() -> str:
+    """A digest of the page's files, in their addresses: an upgrade never mixes old and new ones."""
+    found = hashlib.sha256()
+    for path in sorted(one for one in _STATIC.rglob("*") if one.is_file()):
+        found.update(path.relative_to(_STATIC).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 class _Assets(StaticFiles):
-    """The page's files. A browser asks each time whether its copy is current: they change with an upgrade.
-
-    Not at `/static`, where version 1 served them: browsers may keep those copies for days without asking.
-    """
+    """The page's files; those of a version never change."""
 
     def file_response(self, *given: Any, **named: Any) -> Response:
         """A file, or 304."""
         answer = super().file_response(*given, **named)
-        answer.headers["cache-control"] = "no-cache"
+        answer.headers["cache-control"] = "public, max-age=31536000, immutable"
         return answer
 
 

@@ -16,6 +16,8 @@ from phq_data.review.rules import Policy
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
 
+Pool = Literal["kept", "screened_out", "duplicates", "can_be_saved"]  # what the screening made of a portrait
+
 
 def current_order(given: object) -> object:
     """An order of the queue by its name today: clients of version 1 use its old name."""
@@ -80,7 +82,7 @@ class Filter(Model):
 
     source: str | None = Field(None, max_length=2000)
     yaw_bin: int | None = Field(None, ge=0, le=11)
-    pool: Literal["kept", "screened_out", "duplicates", "can_be_saved"] = "kept"
+    pool: Pool = "kept"
 
 
 class QueueRequest(Model):
@@ -116,7 +118,9 @@ class QueueAnswer(Model):
     """Leased portraits."""
 
     items: list[Item]
-    remaining: int
+    remaining: int  # that one could still be asked about
+    total: int  # of the queue, decided or not
+    excluded: int  # portraits of `remaining` that `exclude` names
     lease_seconds: int
 
 
@@ -162,12 +166,22 @@ class RefusedDecision(Model):
     elsewhere: bool = False  # another client of the reviewer decided the portrait meanwhile
 
 
+class GoldAnswer(Model):
+    """What is known of a gold item that was just judged."""
+
+    decision_id: str
+    portrait_id: str
+    known: str  # accept, reject
+    right: bool
+
+
 class DecisionsAnswer(Model):
     """What became of decisions: saved now, saved before, refused."""
 
     saved: list[str]
     known: list[str]
     refused: list[RefusedDecision]
+    gold: list[GoldAnswer] = []  # where the policy says that reviewers are told
 
 
 class LogRow(Model):
@@ -218,6 +232,7 @@ class Tile(Model):
     source: str
     yaw_bin: int
     error_probability: float
+    pool: Pool
     votes: list[Vote]  # leads only; otherwise one's own
 
 

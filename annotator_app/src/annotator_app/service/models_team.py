@@ -106,6 +106,7 @@ class PolicyChange(Model):
     overlap_share: float | None = None
     overlap_votes: int | None = None
     gold_share: float | None = None
+    gold_feedback: bool | None = None
     lease_seconds: int | None = None
     min_votes: int | None = None
     min_share: float | None = None

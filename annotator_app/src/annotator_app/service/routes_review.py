@@ -40,14 +40,14 @@ def login(request: Request, response: Response, given: models.Login) -> models.M
     state = State.of(request)
     address = request.client.host if request.client else ""
     if not given.token:
-        state.tries.check(address)
+        state.tries.check(address, given.name)
     try:
         found = _who(state, given, is_open(request, state.settings))
     except ReviewError as error:
         raise HTTPException(422, str(error)) from error
     if found is None:
         if not given.token:
-            state.tries.failed(address)
+            state.tries.failed(address, given.name)
         raise HTTPException(401, "that is not right: see the link of your invitation, or the password")
     response.set_cookie(
         COOKIE, reviewers.login(state.store, found.name), max_age=reviewers.SESSION_DAYS * 86_400,
@@ -108,6 +108,8 @@ def queue_next(request: Request, reviewer: AnyReviewer, wanted: models.QueueRequ
     return models.QueueAnswer(
         items=[item(one, state.images.rig_version) for one in found],
         remaining=leased.remaining,
+        total=leased.total,
+        excluded=leased.excluded,
         lease_seconds=state.store.policy().lease_seconds,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
@@ -28,6 +28,7 @@ _MOST_SOURCES = 500
 def stats(request: Request, reviewer: AnyReviewer) -> models_team.Stats:
     """Progress, throughput, reasons."""
     state = State.of(request)
+    state.follow(at_once=True)
     bins = agreement.progress(state.store, "yaw_bin")
     total = {
         name: sum(getattr(one, name) for one in bins.values())
@@ -80,14 +81,16 @@ def browse(
     state: Literal["accepted", "rejected", "disputed", "undecided"] | None = None,
     source: Annotated[str | None, Query(max_length=2000)] = None,
     yaw_bin: Annotated[int | None, Query(ge=0, le=11)] = None,
+    pool: models.Pool | None = None,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=200)] = 60,
 ) -> models.Gallery:
     """Portraits by what became of them, those with the highest error probability first."""
     held = State.of(request)
     rows, total = gallery.page(
-        held.store, state=state, source=source, yaw_bin=yaw_bin, offset=offset, limit=limit
-    )
+        held.store, state=state, source=source, yaw_bin=yaw_bin, offset=offset, limit=limit,
+        pool=None if pool is None else POOLS.index(pool),
+    )  # fmt: skip
     return models.Gallery(items=_tiles(held, rows, reviewer), total=total)
 
 
@@ -197,7 +200,7 @@ def _tiles(state: State, rows: Sequence[GalleryItem], reviewer: Reviewer) -> lis
             models.Tile(
                 portrait_id=row.portrait_id, thumb=urls.thumb, overlay=urls.overlay,
                 crop=urls.crop, state=row.state, source=row.source, yaw_bin=row.yaw_bin,
-                error_probability=row.error_probability, votes=votes,
+                error_probability=row.error_probability, pool=cast(models.Pool, POOLS[row.pool]), votes=votes,
             )
         )  # fmt: skip
     return found

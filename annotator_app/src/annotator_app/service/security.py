@@ -158,7 +158,8 @@ def _content_policy(settings: ServiceSettings) -> bytes:
 
 
 class Tries:
-    """Slows down guessing of the password: a few failures a minute from one address, then none.
+    """Slows down guessing of the password: a few failures a minute from one address, or for one name from
+    whatever addresses, then none.
 
     Tokens are too long to be guessed.
     """
@@ -167,22 +168,28 @@ class Tries:
         self._failed: dict[str, list[float]] = {}
         self._guard = threading.Lock()
 
-    def check(self, address: str) -> None:
+    def check(self, address: str, name: str | None) -> None:
         """Raises 429 after too many failures."""
         with self._guard:
-            if len(self._recent(address)) >= _TRIES:
+            if any(len(self._recent(key)) >= _TRIES for key in _counted(address, name)):
                 raise HTTPException(429, "too many failed logins: wait a minute")
 
-    def failed(self, address: str) -> None:
+    def failed(self, address: str, name: str | None) -> None:
         """Remember a failure."""
         with self._guard:
-            self._failed[address] = [*self._recent(address), time.monotonic()]
             if len(self._failed) > 10_000:
-                self._failed.clear()
+                self._failed = {key: self._recent(key) for key in self._failed if self._recent(key)}
+            for key in _counted(address, name):
+                self._failed[key] = [*self._recent(key), time.monotonic()]
 
     def _recent(self, address: str) -> list[float]:
         since = time.monotonic() - _MINUTE
         return [moment for moment in self._failed.get(address, []) if moment > since]
+
+
+def _counted(address: str, name: str | None) -> tuple[str, ...]:
+    """What failures are counted under: an address has no @ before it."""
+    return (address, f"@{name.strip().casefold()}") if name else (address,)
 
 
 def same_secret(given: str, wanted: str) -> bool:

@@ -32,6 +32,7 @@ class ServiceSettings:
     max_body: int = 1 << 20  # bytes of a request
     sync_seconds: float = 30.0  # how often the workspace is looked at for new portraits
     publish_seconds: float = 300.0  # how often the decisions are written to the workspace's tables
+    apply_seconds: float = 60.0  # without a correction, after which those that wait are applied; 0 = never
 
     @property
     def loopback(self) -> bool:

@@ -13,11 +13,12 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from annotator_app.service import models
+from annotator_app.service.applying import Applying
 from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
 from phq_data.config import ConfigError, ScreenConfig
 from phq_data.pipeline.engine import load_config
-from phq_data.review import corrections, decisions, items
+from phq_data.review import corrections, decisions, integrity, items
 from phq_data.review.correcting import Corrector
 from phq_data.review.corrections import NewCorrection
 from phq_data.review.database import StoreError
@@ -29,6 +30,9 @@ from phq_data.schema import make_id
 from phq_data.workspace import Workspace, WorkspaceError
 
 log = logging.getLogger(__name__)
+_FIRST_LOOK_SECONDS = 4.0
+"""A service that has seen a part of a large workspace can be asked; it reads the rest meanwhile."""
+_STEP_SECONDS = 2.0  # until the service may stop
 _OVERLAP = 10_000
 """Log numbers that are looked at again: PostgreSQL may show a decision after one with a higher number."""
 
@@ -41,19 +45,25 @@ class State:
         self.workspace = Workspace.open(settings.workspace)
         self.store = Store.open(self.workspace, settings.database)
         self.queue = Queue(self.store)
-        items.sync(self.store, self.workspace)
+        integrity.ensure(self.store, self.workspace)
+        begun = items.sync(self.store, self.workspace, seconds=_FIRST_LOOK_SECONDS)
         recovered = decisions.recover(self.workspace, self.store)
         if recovered:
-            log.warning("the database was empty: %d decisions of tables/decisions are taken over", recovered)
+            log.warning(
+                "the database lacked %d decisions of tables/decisions: they are taken over", recovered
+            )
         corrections.recover(self.workspace, self.store)
         self.images = PortraitImages(self.workspace, self.store)
         self.corrector = Corrector(self.workspace, self.store)
+        self.applying = Applying(self.workspace.url, settings.apply_seconds, self._applied)
         self.image_threads = CapacityLimiter(6)
         self.tries = Tries()
         self.screen = _screen(self.workspace)
         name = self.workspace.url.rstrip("/").rpartition("/")[2]
         self.workspace_name = f"{name}-{make_id(self.workspace.url)[:6]}"
+        self._incomplete = begun.waiting > 0
         self._followed = time.monotonic()
+        self._follow_seconds = 0.0  # that the last look took
         self._following = threading.Lock()
         self._unwritten = threading.Event()
         self._unwritten.set()  # what an earlier service may have left
@@ -70,12 +80,18 @@ class State:
     def start(self) -> None:
         """Begin what the service does by itself."""
         self._writer.start()
+        if self._incomplete and self._following.acquire(blocking=False):
+            threading.Thread(target=self._follow, daemon=True, name="phq-follow").start()
 
     def stop(self) -> None:
         """Write what is left and close everything."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
+        self.applying.stop()
         if self._writer.is_alive():
             self._writer.join(timeout=30)
+        self._following.acquire(timeout=30)  # the look at the workspace has ended
         self.images.close()
         self.publish(all_of_them=True)
         self.store.close()
@@ -88,7 +104,23 @@ class State:
             saved=list(done.saved),
             known=list(done.known),
             refused=[models.RefusedDecision(**vars(no)) for no in done.refused],
+            gold=self._gold([one for one in given if one.decision_id in done.saved]),
         )
+
+    def _gold(self, saved: Sequence[NewDecision]) -> list[models.GoldAnswer]:
+        """What is known of the portraits just judged, if reviewers are to be told."""
+        judged = [one for one in saved if one.verdict in ("accept", "reject")]
+        if not judged or not self.store.policy().gold_feedback:
+            return []
+        known = items.gold_of(self.store, [one.portrait_id for one in judged])
+        return [
+            models.GoldAnswer(
+                decision_id=one.decision_id, portrait_id=one.portrait_id, known=known[one.portrait_id],
+                right=one.verdict == known[one.portrait_id],
+            )
+            for one in judged
+            if one.portrait_id in known
+        ]  # fmt: skip
 
     def correct(self, given: Sequence[NewCorrection], reviewer: Reviewer) -> Recorded:
         """Save corrections; what became of each. Soon they are in the tables, where a build finds them."""
@@ -102,9 +134,9 @@ class State:
     def follow(self, *, at_once: bool = False) -> None:
         """Look for new portraits in the workspace now and then, beside the requests."""
         age = time.monotonic() - self._followed
-        if age < (2.0 if at_once else self.settings.sync_seconds) or not self._following.acquire(
-            blocking=False
-        ):
+        # At once, but not all the time: a look at a million portraits takes seconds.
+        least = max(2.0, 10 * self._follow_seconds) if at_once else self.settings.sync_seconds
+        if age < min(least, self.settings.sync_seconds) or not self._following.acquire(blocking=False):
             return
         self._followed = time.monotonic()
         threading.Thread(target=self._follow, daemon=True, name="phq-follow").start()
@@ -127,8 +159,14 @@ class State:
     def _publish_corrections(self) -> None:
         try:
             corrections.synchronise(self.workspace, self.store)
+            self.applying.wait()
         except (WorkspaceError, StoreError) as error:  # tried again with the decisions
             log.warning("corrections are safe in the store but not yet in the workspace's tables: %s", error)
+
+    def _applied(self) -> None:
+        """Show the portraits that corrected labels gave."""
+        self._following.acquire()
+        self._follow()  # which releases it
 
     def _publish_on(self) -> None:
         while not self._stopping.wait(self.settings.publish_seconds):
@@ -136,8 +174,12 @@ class State:
                 self.publish()
 
     def _follow(self) -> None:
+        began = time.monotonic()
         try:
-            items.sync(self.store, self.workspace)
+            while not self._stopping.is_set():
+                if not items.sync(self.store, self.workspace, seconds=_STEP_SECONDS).waiting:
+                    break
+            self._follow_seconds = time.monotonic() - began
             self.images.reload()
             self.screen = _screen(self.workspace)
         except (WorkspaceError, StoreError) as error:

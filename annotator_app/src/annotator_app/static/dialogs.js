@@ -42,7 +42,7 @@ export class Dialogs {
         this.at("other-text").focus();
         this.at("other-text").select();
       };
-      on(dialog, "keydown", (event) => {
+      on(document, "keydown", (event) => {
         if (event.target === this.at("other-text") || event.ctrlKey || event.metaKey || event.altKey) return;
         const again = actionOf(event) === "reject";
         const number = digit(event);
@@ -60,7 +60,12 @@ export class Dialogs {
         done({ reason: "other", note: this.at("other-text").value.trim(), event });
       });
       on(this.at("other-text"), "keydown", submitOnEnter);
-    }, this.at("reason-list").querySelector(".last"));
+      on(dialog, "keydown", (event) => {
+        if (event.key === "Escape") dialog.close();
+        if (event.key === "Tab") keepInside(dialog, event);
+      });
+      on(document, "pointerdown", (event) => dialog.contains(event.target) || dialog.close(), { capture: true });
+    }, { focus: this.at("reason-list").querySelector(".last"), modal: false });
   }
 
   /** The note's text, or null. */
@@ -127,11 +132,11 @@ export class Dialogs {
 }
 
 /** Open a dialog; `set(done, on)` connects it. Resolves with what `done` was given, or null when closed. */
-function ask(dialog, set, focus = null) {
+function ask(dialog, set, { focus = null, modal = true } = {}) {
   return new Promise((resolve) => {
     const over = new AbortController();
     let answer = null;
-    const on = (element, name, listener) => element.addEventListener(name, listener, { signal: over.signal });
+    const on = (element, name, listener, more) => element.addEventListener(name, listener, { ...more, signal: over.signal });
     on(dialog, "close", () => {
       over.abort();
       resolve(answer);
@@ -143,9 +148,20 @@ function ask(dialog, set, focus = null) {
       over.abort();
       resolve(answer);
     }, on);
-    dialog.showModal();
+    // A modal dialog makes the browser style the whole page anew, twice: too slow for one that opens at every reject.
+    if (modal) dialog.showModal();
+    else dialog.show();
     focus?.focus();
   });
+}
+
+/** Tab goes round within a dialog that is not modal. */
+function keepInside(dialog, event) {
+  const fields = [...dialog.querySelectorAll("button, textarea")].filter((one) => one.offsetParent);
+  const [edge, other] = event.shiftKey ? [fields[0], fields.at(-1)] : [fields.at(-1), fields[0]];
+  if (document.activeElement !== edge) return;
+  event.preventDefault();
+  other.focus();
 }
 
 function submitOnEnter(event) {

@@ -114,6 +114,7 @@ export class Feed extends EventTarget {
     this.order = "error_probability";
     this.filter = {};
     this.remaining = null; // portraits of this queue, those held here included
+    this.total = null; // portraits of this queue, decided or not
     this.ended = false;
     this.error = null;
     this.lease = 600; // seconds
@@ -140,7 +141,7 @@ export class Feed extends EventTarget {
     this.#entries = [];
     this.order = order;
     this.filter = filter;
-    this.remaining = null;
+    this.remaining = this.total = null;
     this.ended = false;
     await this.#asking?.catch(() => {});
     if (back.length) await this.release(back).catch(() => {});
@@ -241,7 +242,9 @@ export class Feed extends EventTarget {
       const held = new Set(this.#entries.map((entry) => entry.id));
       const fresh = answer.items.filter((item) => !held.has(item.portrait_id));
       this.#entries.push(...fresh.map((item) => new Entry(item)));
-      this.remaining = Math.max(answer.remaining, this.#entries.length);
+      // What is held, and what was neither held nor decided here: right whether decisions have arrived or not.
+      this.remaining = answer.remaining - answer.excluded + this.#entries.length - fresh.length;
+      this.total = Math.max(answer.total, this.remaining);
       this.lease = answer.lease_seconds ?? this.lease;
       this.ended = fresh.length === 0;
       this.error = null;

@@ -138,7 +138,7 @@ export class Outbox extends EventTarget {
       this.#unnote(decision.decision_id);
     }
     await this.#drop(batch.map((decision) => decision.decision_id));
-    this.dispatchEvent(new CustomEvent("delivered", { detail: { batch, refused } }));
+    this.dispatchEvent(new CustomEvent("delivered", { detail: { batch, refused, gold: answer.gold ?? [] } }));
     this.#tell(this.#waiting.size ? "sending" : "saved");
   }
 

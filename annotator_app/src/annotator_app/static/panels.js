@@ -170,5 +170,10 @@ function thumb(id) {
   image.loading = "lazy";
   image.decoding = "async";
   image.src = `/img/${id}/thumb`;
+  // Without network: an empty tile, no broken image; it comes when the network does.
+  image.addEventListener("error", () => {
+    image.removeAttribute("src");
+    addEventListener("online", () => (image.src = `/img/${id}/thumb`), { once: true });
+  });
   return image;
 }

@@ -257,13 +257,12 @@ class Loop {
     const decision = this.#send({ portrait_id: entry.id, verdict, reason, note, seconds, over });
     entry.item.own_verdict = verdict;
     this.#history.push(decision);
-    this.throughput.tick();
+    this.throughput.tick(seconds);
     this.#count();
     this.feed.advance();
     this.stage.flash(verdict);
     this.#advanceTo(event);
     this.status.say(`${{ accept: "Accepted", reject: "Rejected", flag: "Flagged" }[verdict]}. ${this.throughput.done} done`);
-    this.#showLatest();
   }
 
   #send({ portrait_id, verdict, reason, note, seconds, over }) {
@@ -375,7 +374,8 @@ class Loop {
     this.#away = 0;
     document.body.dataset.ready = "";
     this.#pressed = entry ? (event?.timeStamp ?? this.#pressed) : null; // kept while a portrait is on its way
-    this.stage.show(entry).then((time) => {
+    const shown = this.stage.show(entry);
+    shown.then((time) => {
       if (time === null || this.feed.current !== entry) return;
       this.#since = time;
       document.body.dataset.ready = entry.id;
@@ -383,8 +383,14 @@ class Loop {
       this.#pressed = null;
       if (this.stage.wantsOriginal) this.feed.sharpenNext();
     });
-    this.panels.show(entry);
-    this.status.show(entry);
+    shown.then(() => this.#around()); // the portrait first: the rest of the page follows in the next frame
+  }
+
+  /** What stands around the portrait. */
+  #around() {
+    this.panels.show(this.feed.current);
+    this.status.show(this.feed.current);
+    this.#showLatest();
   }
 
   #showLatest() {
@@ -433,6 +439,7 @@ class Loop {
     this.outbox.addEventListener("delivered", ({ detail }) => {
       this.#showLatest();
       this.#forget(detail.refused);
+      detail.gold.forEach((answer) => this.status.gold(answer));
       if (detail.batch.some((one) => one.verdict === "undo")) this.feed.reopen().catch(() => {});
     });
     this.channel?.addEventListener("message", ({ data }) => {

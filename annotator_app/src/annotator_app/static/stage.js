@@ -7,6 +7,7 @@ const LEAST = 400; // pixels: on a lower stage the portrait is cut at the top ra
 const ZOOM = 2.5;
 const SHOULDERS = { x: 0.5, y: 0.72 }; // shares of the portrait
 const STEP = 0.2; // of the stage, a key
+const FLASH = 300; // milliseconds
 const SHARPER = 1.05; // times enlarged from which the photo's own pixels are worth having
 
 /** Fires `swipe` (detail: "left" or "right"), `view` when what is seen changed, `scale`, and `trouble`. */
@@ -14,6 +15,8 @@ export class Stage extends EventTarget {
   #entry = null;
   #viewports = { crop: new Viewport(), photo: new Viewport() };
   #peeking = false;
+  #flashing = null;
+  #size = { width: 0, height: 0 }; // of the stage: asking the page for it would have it laid out at every key
   #sharpened = null; // the entry whose photo pixels were asked for
 
   constructor(root) {
@@ -32,7 +35,11 @@ export class Stage extends EventTarget {
       this.dispatchEvent(new CustomEvent("trouble", { detail: "The original photo is not available" }));
     });
     new Gestures(this);
-    new ResizeObserver(() => this.#arrange()).observe(root);
+    this.#measure();
+    new ResizeObserver(() => {
+      this.#measure();
+      this.#arrange();
+    }).observe(root);
   }
 
   get entry() {
@@ -114,7 +121,7 @@ export class Stage extends EventTarget {
 
   /** Look further to a side, by a key: `across` and `down` are -1, 0 or 1. */
   step(across, down) {
-    const { clientWidth: width, clientHeight: height } = this.root;
+    const { width, height } = this.#size;
     this.panBy(-across * STEP * width, -down * STEP * height);
   }
 
@@ -128,7 +135,7 @@ export class Stage extends EventTarget {
 
   /** Is the stage lower than the portrait at rest? */
   get overflows() {
-    return this.view !== "photo" && this.#side() > this.root.clientHeight;
+    return this.view !== "photo" && this.#side() > this.#size.height;
   }
 
   /** Device pixels a photo pixel; null without a portrait and in the photo's view. */
@@ -145,9 +152,9 @@ export class Stage extends EventTarget {
 
   /** A short colored frame: what was decided. */
   flash(verdict) {
+    clearTimeout(this.#flashing);
     this.root.dataset.flash = verdict;
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-    this.root.animate({ opacity: [1, 0] }, { duration: 320, pseudoElement: "::after" });
+    this.#flashing = setTimeout(() => delete this.root.dataset.flash, FLASH);
   }
 
   // ---- arranging ------------------------------------------------------------------------------------------
@@ -213,7 +220,7 @@ export class Stage extends EventTarget {
 
   /** What `Viewport` asks for. */
   #frame() {
-    const stage = { width: this.root.clientWidth, height: this.root.clientHeight };
+    const stage = this.#size;
     const { item } = this.#entry ?? {};
     if (item && this.view === "photo") {
       const { width, height } = photoBox(item);
@@ -225,8 +232,12 @@ export class Stage extends EventTarget {
     return { stage, rest: { width: side, height: side }, pixels };
   }
 
+  #measure() {
+    this.#size = { width: this.root.clientWidth, height: this.root.clientHeight };
+  }
+
   #side() {
-    const { clientWidth: width, clientHeight: height } = this.root;
+    const { width, height } = this.#size;
     return Math.max(Math.min(width, height), Math.min(width, LEAST));
   }
 

@@ -52,12 +52,16 @@ export class Status {
   #progress() {
     const { throughput, feed } = this.loop;
     const rate = throughput.perMinute;
+    const { remaining: left, total } = feed;
     this.at("done").textContent = number(throughput.done);
     this.at("throughput").textContent = rate ? rate.toFixed(rate < 10 ? 1 : 0) : "–";
-    this.at("left").textContent = feed.remaining === null ? "–" : number(feed.remaining);
-    const all = throughput.done + (feed.remaining ?? 0);
-    this.at("track").max = Math.max(1, all);
-    this.at("track").value = Math.max(0, throughput.done);
+    this.at("left").textContent = left === null ? "–" : number(left);
+    this.at("total").textContent = total === null ? "–" : number(total);
+    this.at("time-left").textContent = rate && left !== null ? minutes(left / rate) : "–";
+    this.at("track").max = Math.max(1, total ?? 1);
+    this.at("track").value = total === null ? 0 : total - left;
+    const word = throughput.word();
+    if (word) this.toast(word, 9000);
   }
 
   /** How the outbox is doing: the small sign, and a banner when something is wrong. */
@@ -124,12 +128,18 @@ export class Status {
     this.at("live").textContent = text;
   }
 
-  toast(text) {
+  toast(text, milliseconds = 2600) {
     const toast = this.at("toast");
     toast.textContent = text;
     toast.hidden = false;
     clearTimeout(this.#toastTimer);
-    this.#toastTimer = setTimeout(() => (toast.hidden = true), 2600);
+    this.#toastTimer = setTimeout(() => (toast.hidden = true), milliseconds);
+  }
+
+  /** What is known of a gold item, where the team tells it. */
+  gold({ known, right }) {
+    const verdict = { accept: "accepted", reject: "rejected" }[known];
+    this.toast(right ? `A gold item, and you were right: it is ${verdict}.` : `A gold item: it should be ${verdict}. Its image is among your latest decisions.`, right ? 2600 : 9000);
   }
 
   /** Within the app's frame, keys come here only when the frame has the focus. */
@@ -160,6 +170,14 @@ function described(item) {
   return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · error probability ${item.error_probability.toFixed(2)} · effective resolution ${resolution.toFixed(2)}`;
 }
 
+function minutes(count) {
+  if (count < 1) return "a minute";
+  if (count < 120) return `${Math.round(count)} min`;
+  return `${Math.floor(count / 60)} h ${Math.round(count % 60)} min`;
+}
+
+const numbers = new Intl.NumberFormat("en");
+
 function number(value) {
-  return new Intl.NumberFormat("en").format(value);
+  return numbers.format(value);
 }

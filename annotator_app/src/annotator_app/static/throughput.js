@@ -3,7 +3,17 @@
 const WINDOW = 3 * 60e3; // the rate is that of the last minutes
 const PAUSE = 45e3; // a longer gap is a pause, not slow work
 
+const FAST = 0.7; // seconds: a look that is hardly one
+const ROW = 20; // of so many looks
+const LONG = 50 * 60e3; // work without a break
+const BREAK = 5 * 60e3;
+const AGAIN = 15 * 60e3; // until the same is said once more
+
 export class Throughput {
+  #fast = 0; // decisions in a row that were very fast
+  #begun = null; // of the work since the last break
+  #last = null; // decision
+  #said = new Map(); // what was said when
   #times = [];
   #paints = [];
 
@@ -11,14 +21,34 @@ export class Throughput {
     this.done = 0; // today's standing decisions; the loop counts them
   }
 
-  /** A decision was made. */
-  tick(now = performance.now()) {
+  /** A decision was made, after `seconds` of looking. */
+  tick(seconds = Infinity, now = performance.now()) {
+    this.#fast = seconds < FAST ? this.#fast + 1 : 0;
+    if (this.#last === null || now - this.#last > BREAK) this.#begun = now;
+    this.#last = now;
     this.#times = [...this.#times.filter((time) => now - time < WINDOW), now];
   }
 
   /** A decision was taken back. */
   back() {
     this.#times.pop();
+  }
+
+  /** A gentle word, when there is a reason for one; else "". */
+  word(now = performance.now()) {
+    if (this.#fast >= ROW && this.#maySay("fast", now)) {
+      return `The last ${this.#fast} decisions took less than ${FAST} s each. A shoulder is easily missed at that pace; U shows them again.`;
+    }
+    if (this.#last !== null && this.#last - this.#begun > LONG && now - this.#last < BREAK && this.#maySay("long", now)) {
+      return `${Math.round((this.#last - this.#begun) / 60e3)} minutes without a break: eyes tire before one notices. Everything is saved.`;
+    }
+    return "";
+  }
+
+  #maySay(what, now) {
+    if (now - (this.#said.get(what) ?? -Infinity) < AGAIN) return false;
+    this.#said.set(what, now);
+    return true;
   }
 
   /** Decisions a minute, or null before there are enough to tell. */

@@ -76,6 +76,16 @@ def test_nothing_is_said_to_help_where_the_constants_are_right() -> None:
     assert found.probability_helped and found.calibration.odds_offset < 0  # nobody was off, 0.3 was said
 
 
+def test_people_who_correct_what_looks_wrong_say_nothing_about_how_often_it_is() -> None:
+    given = [replace(one, probability=0.02) for one in people(30, shoulders_up=0.03, nod=24.0)]
+    labels = np.roll(np.stack([one.truth for one in given]), 1, axis=0)
+    assert calibrate._scales(given, labels, True)[0] != (1.0, 0.0)
+    found = calibrate.learn(given, representative=False)
+    known = found.calibration
+    assert (known.odds_scale, known.odds_offset, known.error_scale) == (1.0, 0.0, 1.0)
+    assert not found.probability_helped
+
+
 def test_too_few_labels() -> None:
     with pytest.raises(calibrate.TooFewError, match="3 labels with a known truth are too few: 30"):
         calibrate.learn(people(3, 0.0, 24.0))

@@ -94,7 +94,7 @@ def test_taken_down_portraits_vanish_from_every_way_of_reading(made, hide):
         portraits=(row["portrait_id"],) if hide == "portrait" else (),
         photos=(row["photo_id"],) if hide == "photo" else (),
     )  # fmt: skip
-    tombstones.write(release.folder.fs, str(made.parent), Tombstones((entry,)))
+    tombstones.add(release.folder.fs, str(made.parent), Tombstones((entry,)))
     release.refresh()
     gone = 1 if hide == "portrait" else len(twin)
     for opened in (release, reader.open(made)):

@@ -71,6 +71,13 @@ def test_a_build_stops_at_unknown_rights_and_leaves_nothing_behind(maker, releas
     assert list(releases.glob("[!.]*")) == []
 
 
+def test_a_build_of_what_is_permitted_leaves_the_rest_out_and_counts_it(maker, releases):
+    maker.add(maker.photo(), maker.photo(provider="folder", license=None), maker.photo(provider="pexels"))
+    made = build(maker.workspace, releases, "1.0.0", options(only_permitted=True))
+    assert made.left_out["not_permitted"] == 2
+    assert len(reader.open(releases / "1.0.0").index) == 1
+
+
 def test_a_stated_permission_lets_it_run_and_is_recorded(maker, releases, tmp_path):
     maker.add(maker.photo(provider="folder", license=None))
     path = tmp_path / "permission.json"

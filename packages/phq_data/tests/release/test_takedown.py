@@ -10,10 +10,11 @@ from phq_data.release import reader
 from phq_data.release.build import build
 from phq_data.release.takedown import take_all_down, take_down
 from phq_data.release.tombstones import Tombstone, Tombstones, mark
+from phq_data.release.transfer import pull, push
 from phq_data.release.verify import verify
 from phq_data.release.version import VersionError
 
-from .conftest import options
+from .conftest import Maker, options
 
 
 @pytest.fixture
@@ -227,3 +228,70 @@ def test_a_list_of_the_first_version_is_read(made, releases):
     document = {"format": "phq-tombstones/1", "tombstones": [{**entry, "photos": []}]}
     (releases / "tombstones.json").write_text(json.dumps(document))
     assert left(releases) == set(made) - {made[0]}
+
+
+# ---- the list of other releases --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def others(tmp_path):
+    """A folder of releases of another workspace, with a list of its own."""
+    maker = Maker(tmp_path / "other workspace")
+    maker.seed = 100  # other photos
+    ids = maker.add(*(maker.photo() for _ in range(6)))
+    build(maker.workspace, tmp_path / "others", "1.0.0", options())
+    take_down(tmp_path / "others", portrait_id=ids[0])
+    return tmp_path / "others"
+
+
+@pytest.mark.parametrize("place", ["", "1.0.0"])
+def test_the_list_of_other_releases_hides_nothing_and_is_refused(made, releases, others, place, tmp_path):
+    take_down(releases, portrait_id=made[0])
+    shutil.copy(others / "tombstones.json", releases / place / "tombstones.json")
+    said = "is that of other releases"
+    with pytest.raises(ReleaseError, match=said):
+        reader.open(releases / "1.0.0")
+    assert said in str(verify(releases / "1.0.0")[0])
+    with pytest.raises(ReleaseError, match=said):
+        push(releases / "1.0.0", str(tmp_path / "far"))
+    with pytest.raises(ReleaseError, match=said):
+        pull(str(releases / "1.0.0"), tmp_path / "near")
+    with pytest.raises(ReleaseError, match=said):
+        take_down(releases, portrait_id=made[4])
+
+
+def test_a_release_copied_beside_other_releases_is_refused(made, releases, others):
+    shutil.copytree(releases / "1.0.0", others / "2.0.0")
+    with pytest.raises(ReleaseError, match="is that of other releases"):
+        reader.open(others / "2.0.0")
+
+
+def test_one_list_may_be_for_releases_of_several_workspaces(made, releases, others, tmp_path):
+    take_down(releases, portrait_id=made[0])
+    (others / "1.0.0").rename(others / "1.5.0")
+    pull(str(releases / "1.0.0"), others)
+    for version, hidden in (("1.0.0", 2), ("1.5.0", 1)):
+        release = reader.open(others / version)
+        assert (~release.alive()).sum() >= hidden and verify(others / version) == []
+
+
+def test_the_releases_that_follow_are_of_the_same_lineage(made, maker, releases):
+    take_down(releases, portrait_id=made[0])
+    build(maker.workspace, releases, "2.0.0", options())
+    first, second = (reader.open(releases / version).manifest for version in ("1.0.0", "2.0.0"))
+    assert first.about["lineage"] == second.about["lineage"] != ""
+    assert first.digest != second.digest
+    assert Tombstones.from_bytes((releases / "tombstones.json").read_bytes(), "").lineages == (
+        first.about["lineage"],
+    )
+
+
+def test_lists_of_the_first_version_are_read_with_a_note_until_they_are_written_anew(made, releases, caplog):
+    document = {"format": "phq-tombstones/1", "tombstones": []}
+    for place in (releases, releases / "1.0.0"):
+        (place / "tombstones.json").write_text(json.dumps(document))
+    assert left(releases) == set(made)
+    assert "does not say of which releases it is" in caplog.text
+    take_down(releases, portrait_id=made[0])
+    caplog.clear()
+    assert made[0] not in left(releases) and caplog.text == ""

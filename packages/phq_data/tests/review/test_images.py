@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from phq_data.review import items
-from phq_data.review.images import KINDS, NoImageError, PortraitImages
+from phq_data.review.images import KINDS, NoImageError, PortraitImages, edged
 from phq_data.review.store import Store
 
 
@@ -46,6 +46,15 @@ def test_the_mesh_lies_on_the_figure_it_was_drawn_from(made):
         figure = Image.open(io.BytesIO(row["mask"]["bytes"])).resize((side, side), Image.Resampling.BILINEAR)
         drawn, there = overlay[..., 3] > 127, np.asarray(figure) > 127
         assert (drawn & there).sum() / (drawn | there).sum() > 0.96
+
+
+def test_the_mesh_has_a_faint_edge_black_and_then_white():
+    drawn = np.zeros((9, 9, 4), np.uint8)
+    drawn[3:6, 3:6] = (10, 20, 30, 255)
+    found = edged(drawn)
+    assert (found[3:6, 3:6] == drawn[3:6, 3:6]).all()
+    assert found[4, 2].tolist()[:3] == [0, 0, 0] and found[4, 1].tolist()[:3] == [255, 255, 255]
+    assert 0 < found[4, 2, 3] < 128 and 0 < found[4, 1, 3] < 128 and found[4, 0, 3] == 0
 
 
 def test_the_photo_is_whole_and_small(made):

@@ -40,6 +40,17 @@ def test_the_index_knows_every_portrait_and_its_pool(made):
     assert sorted(pools) == sorted([KEPT] * 5 + [SCREENED_OUT] * 2 + [DUPLICATE])
 
 
+def test_a_large_workspace_is_read_bit_by_bit(made, monkeypatch):
+    monkeypatch.setattr(items, "_STEP", 1)
+    parts = len(made.workspace.parts("tables/portraits"))
+    first = items.sync(made.store, made.workspace, seconds=0)
+    assert parts > 1 and first.waiting == parts - 1 and 0 < first.total < 8
+    assert {row["part"] for row in index(made.store).values()} == {
+        made.workspace.parts("tables/portraits")[0]
+    }
+    assert items.sync(made.store, made.workspace) == items.Synced(8 - first.added, 0, 8)
+
+
 def test_following_again_changes_nothing(made):
     items.sync(made.store, made.workspace)
     before = index(made.store)

@@ -251,7 +251,7 @@ def test_records_have_the_columns_of_their_tables():
     def names(kind):
         return {field.name for field in dataclasses.fields(kind)}
 
-    assert names(LogEntry) == set(DECISIONS.columns.keys())
+    assert names(LogEntry) | {"digest"} == set(DECISIONS.columns.keys())
     assert names(Standing) == set(STANDINGS.columns.keys())
-    review_columns = {"required", "votes", "open", "state", "gold"}
+    review_columns = {"required", "votes", "open", "state", "gold", "digest"}
     assert names(Item) | review_columns == set(ITEMS.columns.keys())

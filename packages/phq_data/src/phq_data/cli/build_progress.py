@@ -126,3 +126,13 @@ def reasons(workspace: Workspace) -> list[str]:
         if counted:
             lines.append(f"{outcome}: " + ", ".join(f"{n} {reason}" for reason, n in counted.most_common()))
     return lines
+
+
+def without_rights(workspace: Workspace) -> list[str]:
+    """How many photos of folders nobody has said anything about; no line when there is none."""
+    rows = workspace.table("photos", ["provider", "license", "permission"]).to_pylist()
+    count = sum(row["provider"] == "folder" and not (row["license"] or row["permission"]) for row in rows)
+    if not count:
+        return []
+    whose = "a photo has" if count == 1 else f"{count:,} photos have"
+    return [f"{whose} no statement of rights: phq rights init FOLDER, then build again"]

@@ -27,6 +27,9 @@ def calibrate(
         Path | None,
         typer.Option(help="Calibrated cameras and photos, as for `phq accuracy --views`."),
     ] = None,
+    corrections: Annotated[
+        bool, typer.Option("--corrections", help="Labels that people corrected in `phq review`.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The calibration file to write; its page lies beside it.")] = Path(
         "calibration.json"
     ),
@@ -42,18 +45,22 @@ def calibrate(
     From 30 labels on: where keypoints lie on the body, how necks are carried, and the scale of the error
     probability. From 300 labels on also the last layer of the orientation prior. A third of them is held
     out in turn; the page shows their errors before and after. What did not help them is not in the file.
+    Corrected labels teach nothing about the error probability: people correct what looks wrong.
 
     Use it: phq build -w DIR --set fit.calibration=calibration.json ...
     """
     import json
     from dataclasses import asdict
 
-    if (truth is None) == (views is None):
-        raise typer.BadParameter("name the truth: --truth truth.parquet, or --views views.json")
+    if [truth is not None, views is not None, corrections].count(True) != 1:
+        raise typer.BadParameter(
+            "name one truth: --truth truth.parquet, --views views.json, or --corrections"
+        )
     from rich.progress import Progress
 
     from phq_data import files
     from phq_data.evaluation import calibrate as learning
+    from phq_data.evaluation.corrected_people import corrected_people
     from phq_data.evaluation.known_people import known_people
     from phq_data.evaluation.plots import calibration_page
     from phq_data.models import calibration as own
@@ -64,7 +71,7 @@ def calibrate(
 
     opened = Workspace.open(workspace)
     with finished(opened):
-        errors = _errors(opened, truth, views)
+        errors = corrected_people(opened) if corrections else _errors(opened, truth, views)
     prior = load_image_prior(Smplify2Config.PRIOR)
     with Progress(transient=True) as bars:
         photos = bars.add_task("looking at photos", total=None)
@@ -73,7 +80,9 @@ def calibrate(
         )
         bars.remove_task(photos)
         fits = bars.add_task(f"learning from {len(people)} labels", total=learning.FOLDS + 1)
-        found = learning.learn(people, prior.digest, lambda: bars.advance(fits))
+        found = learning.learn(
+            people, prior.digest, lambda: bars.advance(fits), representative=not corrections
+        )
     page = out.with_suffix(".png")
     with files.writing(page) as path:
         path.write_bytes(calibration_page(found))

@@ -55,7 +55,7 @@ def make_app() -> typer.Typer:
     import typer
 
     from phq_data import __version__
-    from phq_data.cli import calibrate, evaluation, interchange, models, release, report, workspace
+    from phq_data.cli import calibrate, evaluation, interchange, models, release, report, rights, workspace
     from phq_data.command_line import refuse_repeats
 
     app = typer.Typer(
@@ -90,6 +90,7 @@ def make_app() -> typer.Typer:
     models.register(app)
     interchange.register(app)
     workspace.register(app)
+    rights.register(app)
     return refuse_repeats(app)
 
 

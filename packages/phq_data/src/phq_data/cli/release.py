@@ -52,6 +52,12 @@ def build(
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Keep all members of near-duplicate clusters.")
     ] = False,
+    only_permitted: Annotated[
+        bool,
+        typer.Option(
+            "--only-permitted", help="Leave out photos that nobody has allowed, instead of stopping."
+        ),
+    ] = False,
     min_votes: Annotated[int, typer.Option(help="Reviewers that must have voted.")] = 1,
     min_share: Annotated[float, typer.Option(help="More than this share must have accepted.")] = 0.5,
     shares: Annotated[
@@ -94,8 +100,9 @@ def build(
     options = ReleaseOptions(
         name=name, created=date, unreviewed=unreviewed, images="none" if images == "none" else "all",
         rule=ConsensusRule(min_votes, min_share), shares=SplitShares(*parts), shard_bytes=shard_mb << 20,
-        parent=parent, repack=repack, keep_duplicates=keep_duplicates, permissions=_permissions(permission),
-        url=url, workers=workers, **({"creator": creator} if creator else {}),
+        parent=parent, repack=repack, keep_duplicates=keep_duplicates, only_permitted=only_permitted,
+        permissions=_permissions(permission), url=url, workers=workers,
+        **({"creator": creator} if creator else {}),
     )  # fmt: skip
     target = releases or _beside(workspace)
     opened = Workspace.open(workspace)

@@ -29,12 +29,14 @@ def verify(
         typer.Option(
             "--repair",
             help="Bring back what can be: plan parts from their copies, photos from their sources, tables "
-            "and ledgers from the plan, decisions and corrections from the review's database.",
+            "and ledgers from the plan, decisions and corrections from the review's database and the other "
+            "way round.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Read every byte of plan, tables, ledgers, logs and photos; name what is damaged, missing, behind.
+    """Read every byte of plan, tables, ledgers, logs and photos, and the review's database; name what is
+    damaged, missing, behind.
 
     Exit code 1 when something is.
 
@@ -42,15 +44,22 @@ def verify(
     """
     from phq_data.pipeline import integrity
     from phq_data.review import corrections, decisions
+    from phq_data.review import repair as review
     from phq_data.workspace import Workspace
 
     opened = Workspace.open(_named(workspace))
     done: list[str] = []
     if repair:
         with opened.lock(wait=False):
-            done = [*decisions.mend(opened), *corrections.mend(opened), *integrity.repair(opened)]
+            done = [
+                *integrity.repair(opened),
+                *review.repair(opened),
+                *decisions.mend(opened),
+                *corrections.mend(opened),
+            ]
     with opened.reading():
         report = integrity.verify(opened)
+        report = dataclasses.replace(report, faults=(*report.faults, *review.faults(opened)))
     if as_json:
         typer.echo(json.dumps({"repaired": done, **dataclasses.asdict(report)}, indent=2))
     else:

@@ -69,6 +69,7 @@ class Labelled(Record):
     pose: Pose
     window: Corner
     landmark_error: float
+    corrected_from: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,7 +118,7 @@ class PersonError:
     shoulder_floor: float = float("nan")  # the same with the true label: the rig is not the person
     head_floor: float = float("nan")
     mask_iou: float = float("nan")
-    error_probability: float = float("nan")  # what the screening thought
+    error_probability: float = float("nan")  # what the screening thought; nan: of a corrected label
     expected_yaw_error_deg: float = float("nan")  # that it expected at the median
     residual: float = float("nan")
 
@@ -255,7 +256,10 @@ def _error(
         confused=bool(facing and abs(turned) > CONFUSED),
         shoulder_share=shoulders,
         head_share=face,
-        error_probability=verdict.error_probability if verdict else float("nan"),
+        # Of a label that a person vouched for the screening thought nothing.
+        error_probability=(
+            verdict.error_probability if verdict and portrait.corrected_from is None else float("nan")
+        ),
         expected_yaw_error_deg=float(np.degrees(_or_nan(verdict.expected_yaw_error if verdict else None))),
         residual=portrait.landmark_error,
     )

@@ -80,9 +80,17 @@ _SHIPPED = _Constants(np.zeros(5), np.zeros((0, 3)), (1.0, 0.0), 1.0)
 
 
 def learn(
-    people: Sequence[Known], prior_digest: str = "", on_step: Callable[[], object] = lambda: None
+    people: Sequence[Known],
+    prior_digest: str = "",
+    on_step: Callable[[], object] = lambda: None,
+    *,
+    representative: bool = True,
 ) -> Learned:
-    """Learn from `people`; raises `TooFewError`. `on_step` is called `FOLDS` + 1 times."""
+    """Learn from `people`; raises `TooFewError`. `on_step` is called `FOLDS` + 1 times.
+
+    `representative`: whether as many of their labels are wrong as of others. Where not (people correct what
+    looks wrong), nothing is learned about the error probability.
+    """
     if len(people) < FEWEST:
         raise TooFewError(
             f"{len(people)} labels with a known truth are too few: {FEWEST} are needed to learn offsets, "
@@ -100,18 +108,19 @@ def learn(
     plain, better = np.zeros(len(people)), np.zeros(len(people))
     for k in range(FOLDS):
         held, others = ([int(i) for i in np.flatnonzero(rows)] for rows in (fold == k, fold != k))
-        found = _fit([people[i] for i in others])
+        found = _fit([people[i] for i in others], representative)
         after[held] = _labels([people[i] for i in held], found)
         better[held] = _rescaled(said[held], found.odds)
-        plain[held] = _rescaled(said[held], _scales([people[i] for i in others], before[others])[0])
+        scales = _scales([people[i] for i in others], before[others], representative)
+        plain[held] = _rescaled(said[held], scales[0])
         on_step()
     was = _score(truth, before, said)
     labels_helped = _helped(_apart(truth, before), _apart(truth, after))
     # Labels stay as they are where learning did not better those of others; their probabilities may gain.
     if labels_helped:
-        chosen, now = _fit(people), _score(truth, after, better)
+        chosen, now = _fit(people, representative), _score(truth, after, better)
     else:
-        odds, error = _scales(people, before)
+        odds, error = _scales(people, before, representative)
         chosen = replace(_SHIPPED, odds=odds, error=error)
         after, now = before, _score(truth, before, plain)
     on_step()
@@ -130,7 +139,8 @@ def learn(
         prior=tuple((float(a), float(b), float(c)) for a, b, c in chosen.prior.round(6)),
         prior_digest=prior_digest if len(chosen.prior) else "",
     )
-    return Learned(made, truth, before, after, labels_helped, now.brier < 0.97 * was.brier)
+    probability_helped = representative and now.brier < 0.97 * was.brier
+    return Learned(made, truth, before, after, labels_helped, probability_helped)
 
 
 def hidden_of(prior: ImageOrientationPrior, keypoints: FloatArray, maps: NDArray[np.float32]) -> FloatArray:
@@ -139,16 +149,20 @@ def hidden_of(prior: ImageOrientationPrior, keypoints: FloatArray, maps: NDArray
     return found
 
 
-def _fit(people: Sequence[Known]) -> _Constants:
+def _fit(people: Sequence[Known], representative: bool) -> _Constants:
     weights = _prior_weights(people)
     offsets = _offsets(people, weights)
     labels = _labels(people, _Constants(offsets, weights, (1.0, 0.0), 1.0))
-    odds, error = _scales(people, labels)
+    odds, error = _scales(people, labels, representative)
     return _Constants(offsets, weights, odds, error)
 
 
-def _scales(people: Sequence[Known], labels: FloatArray) -> tuple[tuple[float, float], float]:
+def _scales(
+    people: Sequence[Known], labels: FloatArray, representative: bool
+) -> tuple[tuple[float, float], float]:
     """Scale and offset of the log odds of the error probability, and the scale of the expected error."""
+    if not representative:
+        return _SHIPPED.odds, _SHIPPED.error
     yaw = np.abs(_yaw_error(np.stack([one.truth for one in people]), labels))
     odds = _odds(np.array([one.probability for one in people]), yaw > np.radians(WRONG))
     expected = np.maximum([one.expected for one in people], 1e-3)

@@ -61,6 +61,7 @@ class ReleaseOptions:
     parent: str = ""  # version; "" = the highest one there
     repack: bool = False  # pack all rows anew instead of keeping the parent's shards
     keep_duplicates: bool = False
+    only_permitted: bool = False  # leave out what the rights gate refuses
     permissions: tuple[Permission, ...] = ()
     creator: str = "the people who ran phq release build"
     url: str = ""  # where the release will be published
@@ -123,6 +124,7 @@ def build(
             permissions=options.permissions,
             duplicate_distance=config.dedup.max_distance,
             keep_duplicates=options.keep_duplicates,
+            only_permitted=options.only_permitted,
         )
         _check_selection(selection, options)
         before = _before(parent)
@@ -155,9 +157,13 @@ def build(
             shards=tuple(entries),
             files=(),
             parent={"version": parent.version, "digest": parent.manifest.digest} if parent else None,
-            about=_about(selection, options, changes if parent else None, summary, rig, workspace, gone),
+            about={
+                **_about(selection, options, changes if parent else None, summary, rig, workspace, gone),
+                tombstones.LINEAGE: _lineage(parent, partial),
+            },
         )
         manifest = _write_documents(manifest, partial, parent, summary)
+        gone = gone.known_to(manifest.about)
         tombstones.add(LocalFileSystem(), str(partial), gone, copy=True)
         tombstones.add(LocalFileSystem(), str(releases.resolve()), gone)
         (partial / manifests.NAME).write_bytes(manifest.to_bytes())
@@ -411,6 +417,12 @@ def _about(
         tombstones.RECORDED: True,
         "tombstones": sorted({portrait for entry in gone.entries for portrait in entry.portraits}),
     }
+
+
+def _lineage(parent: reader.Release | None, partial: Path) -> str:
+    """What a release and all that follow it have in common."""
+    inherited = parent.manifest.about.get(tombstones.LINEAGE) if parent is not None else None
+    return str(inherited or file_sha256(partial / manifests.INDEX)[:32])
 
 
 def _write_documents(

@@ -74,7 +74,15 @@ def explain(refused: Mapping[str, list[str]], use: Use) -> str:
             f"  {len(ids)}: {reason} (first: {ids[0][:12]})"
             for reason, ids in sorted(refused.items(), key=lambda item: (-len(item[1]), item[0]))
         ),
-        "State a permission that you have with --permission FILE (JSON: who, scope, date, reference, and "
-        f"perhaps provider; scope a list of {', '.join(USES)}); it is recorded with the release.",
     ]
+    if any("'folder'" in reason for reason in refused):
+        lines.append(
+            "Your own photos: say what they may be used for with `phq rights init FOLDER`, build again."
+        )
+    if use == "train":
+        lines.append("Without these: --only-permitted.")
+    lines.append(
+        "State a permission that you have with --permission FILE (JSON: who, scope, date, reference, and "
+        f"perhaps provider; scope a list of {', '.join(USES)}); it is recorded with the release."
+    )
     return "\n".join(lines)

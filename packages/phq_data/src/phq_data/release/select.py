@@ -77,12 +77,14 @@ def select(
     permissions: Sequence[Permission],
     duplicate_distance: int,
     keep_duplicates: bool = False,
+    only_permitted: bool = False,
 ) -> Selection:
     """Choose the portraits of a release.
 
     Reviewed: those that the reviewers accepted. Unreviewed: those that the screening kept and no consensus
     rejected or disputes. Then not those taken down (nor their near-duplicates), and one of every cluster of
-    near-duplicates. The rights gate comes last; what it refuses is in `refused`, for the caller to stop at.
+    near-duplicates. The rights gate comes last; what it refuses is in `refused`, for the caller to stop at,
+    or with `only_permitted` left out.
     """
     votes = decisions.current(workspace, rule)
     states = Counter(consensus.state for consensus in votes.values())
@@ -136,6 +138,10 @@ def select(
         "train",
         permissions,
     )
+    if only_permitted and refused:
+        barred = {name for names in refused.values() for name in names}
+        places = [place for place in places if place.portrait_id not in barred]
+        left_out["not_permitted"], refused = len(barred), {}
     replaced = sum(one.state != "undecided" for name, one in votes.items() if name not in present)
     return Selection(
         tuple(places), dict(sorted(left_out.items())), refused, dict(sorted(states.items())), replaced

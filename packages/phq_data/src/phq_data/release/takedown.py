@@ -74,6 +74,8 @@ def take_all_down(
         for kind, text in asked
     ]
     after = before.merged(Tombstones(tuple(one.entry for one in found)))
+    for release in opened.values():
+        after = after.known_to(release.manifest.about)
     fs = LocalFileSystem()
     tombstones.add(fs, str(releases.resolve()), after)
     for folder in folders:

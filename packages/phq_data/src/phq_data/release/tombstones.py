@@ -1,8 +1,10 @@
 """Tombstones: what was taken down. `tombstones.json` lies beside the releases, a copy of it in each of them.
 
 Every reader leaves out what it names, at once, without a new release; the next release drops it for good. The
-list holds its own count and digest. A release's manifest says that it has one: without any list nothing is
-read from it, and a release that lies without the list beside it says so.
+list holds its own count and digest, and names the lineages of the releases that it is for: a release has the
+lineage of its parent, the first one a digest of its index. A release's manifest says that it has a list, and
+its lineage: without any list, or with that of other releases, nothing is read from it, and a release that
+lies without the list beside it says so.
 
 An entry names portraits and photos by their ids. What the request itself said (a URL, an author) is kept
 only as a sha256, so that later builds recognise it and the public list does not advertise who asked. (A
@@ -32,8 +34,11 @@ NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
 RECORDED = "takedown_list"
 """What a manifest says is there; releases of 0.1.0 say nothing, and may have no list."""
+LINEAGE = "lineage"
+"""What a manifest says of which releases it is one; those of 0.1.0 say nothing."""
 _OF_A_LIST = {"format", "tombstones"}
-_CHECKED = {"count", "digest"}  # lists of 0.1.0 have neither
+_CHECKED = {"count", "digest", "copy"}  # lists of 0.1.0 have none of them, nor lineages
+_LINEAGES = "lineages"
 _LOG = logging.getLogger(__name__)
 _TRACKING = re.compile(
     r"(utm_\w+|fbclid|gclid|gclsrc|dclid|msclkid|yclid|igshid|mc_cid|mc_eid|_ga)(=|$)", re.IGNORECASE
@@ -59,6 +64,7 @@ class Tombstones:
 
     entries: tuple[Tombstone, ...] = ()
     is_copy: bool = field(default=False, compare=False)  # the list itself lies beside the release
+    lineages: tuple[str, ...] | None = ()  # of the releases that it is for; None = it does not say
 
     def __post_init__(self) -> None:
         portraits = frozenset(p for entry in self.entries for p in entry.portraits)
@@ -97,12 +103,21 @@ class Tombstones:
                 tuple(sorted({*old.portraits, *entry.portraits})),
                 tuple(sorted({*old.photos, *entry.photos})),
             )
-        return Tombstones(tuple(joined.values()))
+        lineages = {*(self.lineages or ()), *(other.lineages or ())}
+        return Tombstones(tuple(joined.values()), lineages=tuple(sorted(lineages)))
+
+    def known_to(self, about: Mapping[str, Any]) -> Tombstones:
+        """This list, as one of the releases of which a manifest says `about`."""
+        known = {*(self.lineages or ()), about[LINEAGE]} if about.get(LINEAGE) else self.lineages or ()
+        return replace(self, lineages=tuple(sorted(known)))
 
     def to_bytes(self) -> bytes:
         """The file."""
         entries = [asdict(entry) for entry in self.entries]
-        document = {"format": FORMAT, "count": len(entries), "tombstones": entries, "copy": self.is_copy}
+        document = {
+            "format": FORMAT, "count": len(entries), "tombstones": entries, "copy": self.is_copy,
+            _LINEAGES: list(self.lineages or ()),
+        }  # fmt: skip
         document["digest"] = _sealed(document)
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
@@ -114,14 +129,15 @@ class Tombstones:
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, this PHQ reads {FORMAT}")
             if set(document) != _OF_A_LIST:
-                if set(document) != {*_OF_A_LIST, *_CHECKED, "copy"}:
+                if set(document) - {_LINEAGES} != _OF_A_LIST | _CHECKED:
                     raise ValueError("its entries are not those of a list")
                 if document["count"] != len(document["tombstones"]):
                     raise ValueError(f"it has {len(document['tombstones'])} entries of {document['count']}")
                 if document["digest"] != _sealed(document):
                     raise ValueError("it was changed: its digest does not fit")
             entries = tuple(_entry(one) for one in document["tombstones"])
-            return cls(entries, bool(document.get("copy", False)))
+            lineages = tuple(map(str, document[_LINEAGES])) if _LINEAGES in document else None
+            return cls(entries, bool(document.get("copy", False)), lineages)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ReleaseError(
                 f"the list of taken-down portraits {where} cannot be read ({error}); nothing is read from "
@@ -213,8 +229,33 @@ def of_release(fs: fsspec.AbstractFileSystem, folder: str, about: Mapping[str, A
     for problem in problems:
         if problem.place != folder:
             _LOG.warning("%s %s", folder, problem.text)
-    places = (_parent(folder), folder)
-    return joined(read(fs, place) for place in places if place)
+    return joined(of_its_own(fs, folder, about)).known_to(about)
+
+
+def of_its_own(fs: fsspec.AbstractFileSystem, folder: str, about: Mapping[str, Any]) -> list[Tombstones]:
+    """The lists beside the release in `folder` and in it, as far as they are there.
+
+    Raises `ReleaseError` for the list of other releases: what it hides says nothing of this one.
+    """
+    found = []
+    for place in filter(None, (_parent(folder), folder)):
+        listed = find(fs, place)
+        if listed is None:
+            continue
+        if about.get(LINEAGE) and listed.lineages is None:
+            _LOG.warning("%s/%s %s", place, NAME, _SAYS_NOTHING)
+        elif about.get(LINEAGE) and about[LINEAGE] not in (listed.lineages or ()):
+            raise ReleaseError(
+                f"the list of taken-down portraits {place}/{NAME} is that of other releases than {folder}; "
+                "nothing is read from the release until its own is back (phq release pull brings it)"
+            )
+        found.append(listed)
+    return found
+
+
+_SAYS_NOTHING = (
+    "does not say of which releases it is, as lists of PHQ 0.1: any takedown, pull or build writes it anew"
+)
 
 
 @dataclass(frozen=True)
@@ -229,6 +270,7 @@ class Missing:
 def missing(fs: fsspec.AbstractFileSystem, folder: str, about: Mapping[str, Any]) -> list[Missing]:
     """Which lists the release in `folder` lacks. Raises `ReleaseError` for one that cannot be read."""
     parent = _parent(folder)
+    of_its_own(fs, folder, about)
     inside, beside = find(fs, folder), find(fs, parent) if parent else None
     if inside is None and beside is None and about.get(RECORDED):
         text = (

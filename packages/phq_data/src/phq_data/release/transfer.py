@@ -147,8 +147,8 @@ def pull(
         raise ReleaseError(
             f"{target.url} holds another release that calls itself {manifest.version}: move it away first"
         )
-    places = (source.root.rpartition("/")[0], source.root)
-    listed = tombstones.joined(tombstones.read(source.fs, place) for place in places if place)
+    listed = tombstones.joined(tombstones.of_its_own(source.fs, source.root, manifest.about))
+    listed = listed.known_to(manifest.about)
     target.fs.makedirs(target.root, exist_ok=True)
     releases.mkdir(parents=True, exist_ok=True)
     tombstones.add(target.fs, Folder(str(releases)).root, listed)

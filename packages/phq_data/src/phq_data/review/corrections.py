@@ -16,6 +16,7 @@ from phq_data.pipeline.corrections import ADJUDICATION, KINDS, applied, push_und
 from phq_data.records import Correction
 from phq_data.review import logs
 from phq_data.review.records import CAN_BE_SAVED, CorrectionEntry, StoredLabel
+from phq_data.review.sealed_log import sound
 from phq_data.review.store import (
     DECISION_ID,
     Recorded,
@@ -130,11 +131,10 @@ def of_person(store: Store, person_id: str) -> list[CorrectionEntry]:
 
 
 def entries(store: Store, after: int = 0) -> Iterator[CorrectionEntry]:
-    """The log from its beginning, or after a `seq`, in order of arrival."""
+    """The log from its beginning, or after a `seq`, in order of arrival. Raises `DamagedStoreError`."""
     with store.database.read() as connection:
         statement = sa.select(CORRECTIONS).where(CORRECTIONS.c.seq > after).order_by(CORRECTIONS.c.seq)
-        for row in connection.execution_options(yield_per=1000).execute(statement).mappings():
-            yield CorrectionEntry(**row)
+        yield from map(CorrectionEntry.from_row, sound(CORRECTIONS, connection.execute(statement).mappings()))
 
 
 def merge(store: Store, given: Iterable[CorrectionEntry]) -> int:
@@ -155,7 +155,7 @@ class Overview:
     made: int  # corrections in the log
     undone: int  # of them
     holding: int  # people whose label a correction holds for
-    disputed: int  # people whose corrections do not agree
+    disputed: tuple[str, ...]  # portraits of people whose corrections do not agree
     waiting: int  # people for whom the next build changes something
     can_be_saved: int  # portraits that were rejected for their label alone: what a dataset would gain
     by_reviewer: Mapping[str, int]
@@ -175,11 +175,18 @@ def overview(workspace: Workspace, store: Store) -> Overview:
         made=len(made),
         undone=len(log) - len(made),
         holding=len(holding),
-        disputed=sum(one.state == "disputed" for one in found.values()),
+        disputed=tuple(_portraits_of(store, [key for key, one in found.items() if one.state == "disputed"])),
         waiting=sum(holding.get(key) != taken.get(key) for key in {*holding, *taken}),
         can_be_saved=int(can_be_saved),
         by_reviewer=dict(Counter(one.reviewer for one in made).most_common()),
     )
+
+
+def _portraits_of(store: Store, persons: Iterable[str]) -> Iterator[str]:
+    with store.database.read() as connection:
+        for chunk in chunks(persons):
+            statement = sa.select(ITEMS.c.portrait_id).where(ITEMS.c.active == 1)
+            yield from connection.execute(statement.where(ITEMS.c.person_id.in_(chunk))).scalars()
 
 
 def synchronise(workspace: Workspace, store: Store) -> int:
@@ -189,10 +196,7 @@ def synchronise(workspace: Workspace, store: Store) -> int:
 
 
 def recover(workspace: Workspace, store: Store) -> int:
-    """Take the workspace's corrections over into a live store that has none; returns how many."""
-    with store.database.read() as connection:
-        if connection.execute(sa.select(CORRECTIONS.c.seq).limit(1)).first() is not None:
-            return 0
+    """Take the workspace's corrections that a live store lacks over into it; returns how many."""
     if not workspace.parts(FOLDER):
         return 0
     return merge(store, (CorrectionEntry.from_correction(one) for one in workspace.records(Correction)))
@@ -235,15 +239,14 @@ def _of_persons(connection: sa.Connection, persons: Iterable[str]) -> Iterator[C
     for chunk in chunks(persons):
         statement = sa.select(CORRECTIONS).where(CORRECTIONS.c.person_id.in_(chunk))
         ordered = statement.order_by(CORRECTIONS.c.time, CORRECTIONS.c.correction_id)
-        for row in connection.execute(ordered).mappings():
-            yield CorrectionEntry(**row)
+        yield from map(CorrectionEntry.from_row, sound(CORRECTIONS, connection.execute(ordered).mappings()))
 
 
 def _existing(connection: sa.Connection, ids: Iterable[str]) -> dict[str, CorrectionEntry]:
     found: dict[str, CorrectionEntry] = {}
     for chunk in chunks(ids):
         statement = sa.select(CORRECTIONS).where(CORRECTIONS.c.correction_id.in_(chunk))
-        rows = (CorrectionEntry(**row) for row in connection.execute(statement).mappings())
+        rows = map(CorrectionEntry.from_row, sound(CORRECTIONS, connection.execute(statement).mappings()))
         found |= {row.correction_id: row for row in rows}
     return found
 

@@ -7,6 +7,7 @@ is a `StoreError` that says what to do.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,11 +19,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, TimeoutError
 
 from phq_data.errors import PhqError
+from phq_data.review import journal
+from phq_data.review.digests import digest_of
+from phq_data.review.tables import SETTINGS
 
 BUSY_SECONDS = 5.0
 """How long a transaction waits for another process before it gives up."""
 _LOCK = 0x70687101  # of our PostgreSQL advisory locks
 _HEAD = "0004"
+SCHEMA = "schema"
+"""Name of the setting that holds the digest of a SQLite file's schema."""
 
 
 class StoreError(PhqError, RuntimeError):
@@ -39,6 +45,10 @@ class StoreFullError(StoreError):
 
 class StoreReadOnlyError(StoreError):
     """The database cannot be written."""
+
+
+class DamagedStoreError(StoreError):
+    """The database is not what was written to it; `repair` mends it."""
 
 
 class StoreUnreachableError(StoreError):
@@ -60,19 +70,30 @@ class Database:
     def open(cls, where: str | Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
         """Open, and bring to the newest version, a SQLite file or the database at a URL.
 
-        Raises `StoreError`.
+        Raises `StoreError`; `DamagedStoreError` before anything is read where the last changes are lost.
         """
+        database = cls.unread(where, busy_seconds=busy_seconds)
+        with _explaining(database.name):
+            if database.file is not None and not journal.is_whole(database.file):
+                raise _damaged(database.name, "its journal (-wal) is: changes saved last cannot be read")
+            _migrate(database)
+        if database.file is not None:
+            database._hold(database.file)
+        return database
+
+    @classmethod
+    def unread(cls, where: str | Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
+        """The database as it is, of any version. Raises `StoreError` for a URL of no database."""
         text = str(where)
         if "://" in text:
-            engine, name = _server(text)
-        else:
-            engine, name = _file(Path(text), busy_seconds), text
-        database = cls(engine, name)
-        with _explaining(name):
-            _migrate(database)
-        if database.embedded and engine.url.database:
-            database._hold(Path(engine.url.database))
-        return database
+            return cls(*_server(text))
+        return cls(_file(Path(text), busy_seconds), text)
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an embedded database."""
+        path = self.engine.url.database
+        return Path(path) if self.embedded and path else None
 
     def _hold(self, path: Path) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -221,6 +242,29 @@ def _migrate(database: Database) -> None:
             raise StoreError(
                 f"the database {database.name} was made by a newer PHQ ({_version(connection)}): use that one"
             ) from error
+        _note_schema(connection)
+
+
+def schema_changed(connection: sa.Connection) -> bool:
+    """Are tables, views or triggers of a SQLite file declared otherwise than after its last migration?"""
+    statement = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == SCHEMA)
+    return connection.execute(statement).scalar() != _schema_of(connection)
+
+
+def _note_schema(connection: sa.Connection) -> None:
+    sealed = {column["name"] for column in sa.inspect(connection).get_columns(SETTINGS.name)}
+    if connection.dialect.name == "sqlite" and SETTINGS.c.digest.name in sealed:
+        connection.execute(sa.delete(SETTINGS).where(SETTINGS.c.name == SCHEMA))
+        connection.execute(sa.insert(SETTINGS).values(name=SCHEMA, value=_schema_of(connection)))
+
+
+def _schema_of(connection: sa.Connection) -> str:
+    """JSON of the digest of what a SQLite file declares."""
+    found = connection.exec_driver_sql(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master "
+        "WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
+    )
+    return json.dumps(digest_of("schema", {"declared": [list(row) for row in found]}))
 
 
 def _version(connection: sa.Connection) -> str | None:
@@ -239,11 +283,21 @@ def _explaining(name: str) -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise StoreBusyError(f"the database {name} has no free connection: try again in a moment") from error
+    except UnicodeDecodeError as error:  # the driver cannot even say what SQLite said of a damaged schema
+        raise _damaged(name, error) from error
     except DBAPIError as error:
         explained = explain(error, name)
         if explained is None:
             raise
         raise explained from error
+
+
+def _damaged(name: str, cause: object) -> DamagedStoreError:
+    return DamagedStoreError(
+        f"the database {name} is damaged or its disk fails ({str(cause).splitlines()[0]}): end the review "
+        "where it runs, and run `phq workspace verify --repair`. It keeps what can be read, and takes the "
+        "rest from the workspace's tables/decisions"
+    )
 
 
 def explain(error: DBAPIError, name: str) -> StoreError | None:
@@ -261,11 +315,8 @@ def explain(error: DBAPIError, name: str) -> StoreError | None:
         return StoreReadOnlyError(f"the database {name} cannot be written: see to its permissions")
     if "unable to open" in text:
         return StoreReadOnlyError(f"the database {name} cannot be opened: see to its folder's permissions")
-    if "disk i/o error" in text or "malformed" in text or "not a database" in text:
-        return StoreError(
-            f"the database {name} is damaged or its disk fails ({cause}). Decisions that were exported are "
-            "in the workspace's tables/decisions: move the file away and run `phq review import`"
-        )
+    if isinstance(cause, sqlite3.OperationalError) or "malformed" in text or "not a database" in text:
+        return _damaged(name, cause)
     if isinstance(error, OperationalError) and not state:
         return StoreUnreachableError(f"the database {name} does not answer: {str(cause).splitlines()[0]}")
     if state[:2] in ("08", "28", "57", "53") or state == "3D000":

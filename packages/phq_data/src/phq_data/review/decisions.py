@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from phq_data.records import Decision
+from phq_data.records import Decision, from_table
 from phq_data.review import logs
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
-from phq_data.review.records import LogEntry
+from phq_data.review.records import REPAIR, LogEntry
 from phq_data.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -40,6 +40,18 @@ def published(workspace: Workspace) -> list[Decision]:
     return workspace.records(Decision)
 
 
+def readable(workspace: Workspace) -> list[Decision]:
+    """The decisions in those parts of the workspace's table that are whole."""
+    parts = [part for part in workspace.parts(FOLDER) if not workspace.damaged(FOLDER, part)]
+    return [one for part in parts for one in from_table(Decision, workspace.read_part(FOLDER, part))]
+
+
+def differing(entries: Iterable[LogEntry], written: Iterable[Decision]) -> list[LogEntry]:
+    """Entries of a log that the workspace's table has too, with other values."""
+    there = {one.decision_id: one for one in written}
+    return [one for one in entries if one.decision_id in there and not one.means(there[one.decision_id])]
+
+
 def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
     """Write the decisions of the live store that the parts lack as one more part; returns how many.
 
@@ -51,11 +63,11 @@ def synchronise(workspace: Workspace, store: Store, after: int = 0) -> int:
 
 
 def recover(workspace: Workspace, store: Store) -> int:
-    """Take the workspace's decisions over into a live store that is empty; returns how many.
+    """Take the workspace's decisions that a live store lacks over into it; returns how many.
 
-    For a database that was deleted, or is new: what was written to the tables is not lost.
+    For a database that was deleted, is new or lost its end: what was written to the tables is not lost.
     """
-    if store.last() or not workspace.parts(FOLDER):
+    if not workspace.parts(FOLDER):
         return 0
     return store.merge(LogEntry.from_decision(one) for one in published(workspace))
 
@@ -71,13 +83,14 @@ def current(
 ) -> dict[str, Consensus]:
     """portrait_id -> consensus over all decisions of the workspace, those of its live store included.
 
-    The live store is the one in the workspace, or that of the variable PHQ_REVIEW_DATABASE.
+    The live store is the one in the workspace, or that of the variable PHQ_REVIEW_DATABASE. Raises
+    `ReviewError` where the two contradict each other, `StoreError` for a store that is damaged.
     """
-    live = _live(workspace)
-    return consensus([*published(workspace), *live], rule)
+    written = published(workspace)
+    return consensus([*written, *_live(workspace, written)], rule)
 
 
-def _live(workspace: Workspace) -> list[Decision]:
+def _live(workspace: Workspace, written: Sequence[Decision]) -> list[Decision]:
     """The decisions of the live store; on the way the parts are brought up to date, if they may be."""
     if not logs.has_store(workspace):
         return []
@@ -85,9 +98,16 @@ def _live(workspace: Workspace) -> list[Decision]:
 
     store = Store.open(workspace)
     try:
-        found = [entry.to_decision() for entry in store.entries()]
+        entries = list(store.entries())
     finally:
         store.close()
+    other = differing(entries, written)
+    if other:
+        raise ReviewError(
+            f"{len(other)} decisions of {store.database.name} say something else in the workspace's "
+            f"tables/decisions ({other[0].told()}): `{REPAIR}` goes by the tables"
+        )
+    found = [entry.to_decision() for entry in entries]
     # Somebody who may only read can release as well.
     with contextlib.suppress(WorkspaceError), logs.alone(workspace):
         append(workspace, found)

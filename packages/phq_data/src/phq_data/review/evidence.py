@@ -93,6 +93,7 @@ class Evidence:
     own_verdict: str | None
     own_decision_id: str | None
     earlier: Earlier | None
+    corrected_from: str | None  # portrait whose label a person corrected to this one
     active: bool
 
 
@@ -155,6 +156,7 @@ def _evidence(
         own_verdict=own[0] if own else None,
         own_decision_id=own[1] if own else None,
         earlier=earlier,
+        corrected_from=facts.corrected_from,
         active=item.active,
     )
 

@@ -12,7 +12,10 @@ from phq_data.review.consensus import State
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
 
-_COLUMNS = (ITEMS.c.portrait_id, ITEMS.c.state, ITEMS.c.source, ITEMS.c.yaw_bin, ITEMS.c.error_probability)
+_COLUMNS = (
+    ITEMS.c.portrait_id, ITEMS.c.state, ITEMS.c.source, ITEMS.c.yaw_bin, ITEMS.c.error_probability,
+    ITEMS.c.pool,
+)  # fmt: skip
 STATES = ("accepted", "rejected", "disputed", "undecided")
 
 
@@ -37,6 +40,7 @@ class GalleryItem:
     source: str
     yaw_bin: int
     error_probability: float
+    pool: int
     votes: tuple[GalleryVote, ...]
 
 
@@ -94,7 +98,7 @@ def _items(connection: sa.Connection, statement: Any) -> list[GalleryItem]:
     votes = _votes(connection, [row.portrait_id for row in rows])
     return [
         GalleryItem(
-            row.portrait_id, row.state, row.source, row.yaw_bin, row.error_probability,
+            row.portrait_id, row.state, row.source, row.yaw_bin, row.error_probability, row.pool,
             tuple(votes.get(row.portrait_id, ())),
         )
         for row in rows

@@ -7,16 +7,22 @@ no more, and the table `replaced` says so; a portrait that did not change keeps 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from phq_data.review import rules, workspace_items
+from phq_data.review.digests import is_sound, row_digest
 from phq_data.review.records import Item
 from phq_data.review.store import Store, chunks, now_ms, read_policy, refresh_items, standing_of
 from phq_data.review.tables import ITEMS, LEASES, PARTS, REPLACED
 from phq_data.workspace import Workspace
+
+_STEP = 20  # parts
 
 
 @dataclass(frozen=True)
@@ -26,29 +32,42 @@ class Synced:
     added: int
     replaced: int
     total: int  # active items
+    waiting: int = 0  # parts that are not read yet
 
 
-def sync(store: Store, workspace: Workspace) -> Synced:
+def sync(store: Store, workspace: Workspace, *, seconds: float = math.inf) -> Synced:
     """Bring the index up to date with the workspace's tables.
 
-    Raises `WorkspaceError` for damaged tables, `StoreError`; then the index stays as it was.
+    Parts that are new are taken `_STEP` at a time, so that a large workspace can be reviewed, and decisions
+    be saved, before all of it is read; after `seconds` the others are left to the next call. Raises
+    `WorkspaceError` for damaged tables, `StoreError`; then the index has what was read before.
     """
+    deadline = time.monotonic() + seconds
     with store.database.read() as connection:
         seen = {row.part: row.content for row in connection.execute(sa.select(PARTS))}
     duplicates = workspace_items.duplicates(workspace)
-    present = {
-        part: workspace_items.content(workspace, part, duplicates)
-        for part in workspace.parts("tables/portraits")
-    }
-    changed = [part for part, content in present.items() if seen.get(part) != content]
-    gone = [part for part in seen if part not in present]
-    found = {part: workspace_items.read(workspace, part, duplicates) for part in changed}
-    with store.database.write() as connection:
-        store.database.only_one(connection, 2)
-        added, replaced = apply(connection, found, {part: present[part] for part in changed}, gone)
+    parts = workspace.parts("tables/portraits")
+    contents = {part: workspace_items.content(workspace, part, duplicates) for part in parts if part in seen}
+    changed = [part for part, content in contents.items() if seen[part] != content]
+    new = [part for part in parts if part not in seen]
+    gone = [part for part in seen if part not in contents]
+    # A portrait may have moved from a part that changed to a new one: those are taken together.
+    steps = [new[at : at + _STEP] for at in range(0, len(new), _STEP)]
+    if changed or gone:
+        steps = [[*changed, *new]]
+    added = replaced = 0
+    while steps and (not added or time.monotonic() < deadline):
+        step = steps.pop(0)
+        content = {part: workspace_items.content(workspace, part, duplicates) for part in step}
+        found = {part: workspace_items.read(workspace, part, duplicates) for part in step}
+        with store.database.write() as connection:
+            store.database.only_one(connection, 2)
+            more, less = apply(connection, found, content, gone)
+        added, replaced = added + more, replaced + less
+    with store.database.read() as connection:
         active = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
         total = int(connection.execute(active).scalar_one())
-    return Synced(added, replaced, total)
+    return Synced(added, replaced, total, sum(len(step) for step in steps))
 
 
 def yaw_counts(store: Store) -> dict[int, int]:
@@ -83,6 +102,18 @@ def set_gold(store: Store, verdicts: Mapping[str, str | None]) -> int:
             )
             count += done.rowcount
     return count
+
+
+def gold_of(store: Store, portrait_ids: Sequence[str]) -> dict[str, str]:
+    """The known verdicts of those portraits that are gold items."""
+    found: dict[str, str] = {}
+    with store.database.read() as connection:
+        for chunk in chunks(portrait_ids):
+            statement = sa.select(ITEMS.c.portrait_id, ITEMS.c.gold).where(
+                ITEMS.c.portrait_id.in_(chunk), ITEMS.c.gold.is_not(None)
+            )
+            found.update({row[0]: row[1] for row in connection.execute(statement)})
+    return found
 
 
 def apply(
@@ -136,13 +167,21 @@ def _update(connection: sa.Connection, known: Sequence[Item]) -> None:
     if not known:
         return
     # A correction that waited is applied, or its portrait is asked about again.
-    rows = [{"key": item.portrait_id, **item.to_row(), "corrected": 0} for item in known]
+    rows = [
+        {"key": item.portrait_id, "digest": row_digest(ITEMS, item.to_row()), **item.to_row(), "corrected": 0}
+        for item in known
+    ]
     statement = (
         sa.update(ITEMS)
         .where(ITEMS.c.portrait_id == sa.bindparam("key"))
         .values({name: sa.bindparam(name) for name in rows[0] if name not in ("key", "portrait_id")})
     )
     connection.execute(statement, rows)
+
+
+def _resealed(row: sa.RowMapping, **changes: Any) -> str:
+    """The digest of a changed row; none for one that is damaged, so that it stays known."""
+    return row_digest(ITEMS, {**row, **changes}) if is_sound(ITEMS, row) else ""
 
 
 def _retire(connection: sa.Connection, lost: Mapping[str, str], fresh: Iterable[Item]) -> None:
@@ -152,7 +191,14 @@ def _retire(connection: sa.Connection, lost: Mapping[str, str], fresh: Iterable[
     standing = standing_of(connection, lost)
     now = now_ms()
     for chunk in chunks(lost):
-        connection.execute(sa.update(ITEMS).where(ITEMS.c.portrait_id.in_(chunk)).values(active=0))
+        rows = connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))).mappings()
+        retired = [{"key": row["portrait_id"], "digest": _resealed(row, active=0)} for row in rows]
+        connection.execute(
+            sa.update(ITEMS)
+            .where(ITEMS.c.portrait_id == sa.bindparam("key"))
+            .values(active=0, digest=sa.bindparam("digest")),
+            retired,
+        )
         connection.execute(sa.delete(LEASES).where(LEASES.c.portrait_id.in_(chunk)))
     connection.execute(
         sa.insert(REPLACED),

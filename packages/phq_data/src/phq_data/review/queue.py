@@ -48,6 +48,8 @@ class Leased:
     portrait_ids: tuple[str, ...]
     remaining: int  # portraits that this reviewer could still be asked about
     expires: int
+    total: int  # portraits of this queue, decided or not
+    excluded: int  # portraits of `remaining` that the request excluded
 
 
 class Queue:
@@ -91,7 +93,8 @@ class Queue:
                     .where(LEASES.c.portrait_id.in_(request.exclude))
                     .values(expires=expires)
                 )
-        return Leased(tuple(chosen), self.remaining(reviewer, request), expires)
+        remaining, total = self.remaining(reviewer, request), self.total(request)
+        return Leased(tuple(chosen), remaining, expires, total, self._excluded(reviewer, request))
 
     def claim(self, reviewer: str, portrait_ids: Sequence[str], *, now: int | None = None) -> list[str]:
         """Lease these portraits, for a batch; returns those that nobody else has."""
@@ -130,19 +133,43 @@ class Queue:
 
     def remaining(self, reviewer: str, request: QueueRequest = QueueRequest()) -> int:
         """How many portraits the reviewer could still be asked about; exact when they are few."""
-        total = sa.select(sa.func.count()).select_from(ITEMS).where(*_wanted(request))
-        waiting = total.where(ITEMS.c.votes > 0, _decided_by(reviewer))  # open, but he has voted
-        key = (request.source, request.yaw_bin, request.pool)
+        wanted = sa.select(sa.func.count()).select_from(ITEMS).where(*_wanted(request))
+        waiting = wanted.where(ITEMS.c.votes > 0, _decided_by(reviewer))  # open, but he has voted
+        with self.store.database.read() as connection:
+            count = self._counted(connection, ("open", *_filters(request)), wanted)
+            return max(0, count - int(connection.execute(waiting).scalar_one()))
+
+    def total(self, request: QueueRequest = QueueRequest()) -> int:
+        """How many portraits the queue has, decided or not; exact when they are few."""
+        count = sa.select(sa.func.count()).select_from(ITEMS).where(*_wanted(request)[1:])
+        # By an index alone, which does not know those that another build replaced: they are few.
+        ever, replaced = count.where(ITEMS.c.open.in_((0, 1))), count.where(ITEMS.c.active == 0)
+        with self.store.database.read() as connection:
+            found = self._counted(connection, ("ever", *_filters(request)), ever)
+            return found - int(connection.execute(replaced).scalar_one())
+
+    def _excluded(self, reviewer: str, request: QueueRequest) -> int:
+        if not request.exclude:
+            return 0
+        terms = [*_wanted(request), ITEMS.c.portrait_id.in_(request.exclude), ~_decided_by(reviewer)]
+        with self.store.database.read() as connection:
+            statement = sa.select(sa.func.count()).select_from(ITEMS).where(*terms)
+            return int(connection.execute(statement).scalar_one())
+
+    def _counted(self, connection: sa.Connection, key: tuple[Any, ...], statement: Any) -> int:
         with self._guard:
             moment, count = self._counts.get(key, (-1e9, 0))
-        with self.store.database.read() as connection:
-            if count < _MANY or time.monotonic() - moment > _STALE_SECONDS:
-                count = int(connection.execute(total).scalar_one())
-                with self._guard:
-                    if len(self._counts) > 1000:
-                        self._counts.clear()
-                    self._counts[key] = (time.monotonic(), count)
-            return max(0, count - int(connection.execute(waiting).scalar_one()))
+        if count >= _MANY and time.monotonic() - moment <= _STALE_SECONDS:
+            return count
+        began = time.monotonic()
+        count = int(connection.execute(statement).scalar_one())
+        # A count that takes a second is not taken every ten.
+        until = time.monotonic() + 20 * (time.monotonic() - began)
+        with self._guard:
+            if len(self._counts) > 1000:
+                self._counts.clear()
+            self._counts[key] = (until, count)
+        return count
 
     def _open(
         self, connection: sa.Connection, reviewer: str, request: QueueRequest, count: int, taken: set[str]
@@ -195,6 +222,10 @@ class Queue:
             .limit(draws)
         )
         return [row[0] for row in connection.execute(statement)]
+
+
+def _filters(request: QueueRequest) -> tuple[Any, ...]:
+    return (request.source, request.yaw_bin, request.pool)
 
 
 def _wanted(request: QueueRequest) -> list[Any]:

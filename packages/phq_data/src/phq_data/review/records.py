@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ STORE_FILE = "review/review.sqlite"
 """The live store of a workspace that has no database of its own."""
 DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
 """Environment variable with the URL of the live store's database, if it is another one."""
+REPAIR = "phq workspace verify --repair"
+"""The command that mends a damaged store."""
 KEPT, SCREENED_OUT, DUPLICATE, CAN_BE_SAVED = 0, 1, 2, 3
 """Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept, and what it
 rejected for the label alone: a corrected label saves it."""
@@ -53,6 +56,21 @@ class LogEntry:
         """The row to insert: without `seq`."""
         return {name: value for name, value in vars(self).items() if name != "seq"}
 
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> LogEntry:
+        """An entry from a row that has at least these columns."""
+        return cls(**{name: row[name] for name in _LOG_FIELDS})
+
+    def told(self) -> str:
+        """This entry in a message."""
+        return f"{self.decision_id}: {self.verdict} of portrait {self.portrait_id!s:.12} by {self.reviewer}"
+
+    def means(self, decision: Decision) -> bool:
+        """Is it this decision? (The workspace's table keeps fewer digits of the seconds.)"""
+        own, other = vars(self.to_decision()), vars(decision)
+        close = abs(own["seconds"] - other["seconds"]) <= 1e-3 * max(1.0, other["seconds"])
+        return close and all(own[name] == other[name] for name in own if name != "seconds")
+
     def to_decision(self) -> Decision:
         """This entry for the workspace's table."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Decision)}
@@ -64,6 +82,9 @@ class LogEntry:
         when = round(decision.time.timestamp() * 1000)
         clocks = {"time": when, "client_time": when, "server_time": when}
         return cls(**{**vars(decision), **clocks, "rules": "", "queue": ""})
+
+
+_LOG_FIELDS = tuple(field.name for field in dataclasses.fields(LogEntry))
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,11 @@ class CorrectionEntry:
     def to_row(self) -> dict[str, Any]:
         """The row to insert: without `seq`."""
         return {name: value for name, value in vars(self).items() if name != "seq"}
+
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> CorrectionEntry:
+        """The entry in a row of the table."""
+        return cls(**{field.name: row[field.name] for field in dataclasses.fields(cls)})
 
     def to_correction(self) -> Correction:
         """This entry for the workspace's table."""
@@ -181,6 +207,7 @@ class ItemFacts:
     reasons: tuple[str, ...]  # of the screening, when it rejected
     numbers: dict[str, float | None]  # evidence by name; null = not measured
     photo: PhotoFacts
+    corrected_from: str | None = None  # portrait whose label a person corrected to this one
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads."""

@@ -10,12 +10,15 @@ import hashlib
 import json
 import secrets
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
 from phq_data.review.consensus import ReviewError
+from phq_data.review.digests import is_sound, row_digest
+from phq_data.review.sealed_log import sound
 from phq_data.review.store import Store, now_ms
 from phq_data.review.tables import REVIEWERS, SESSIONS, SETTINGS
 
@@ -77,14 +80,14 @@ def disable(store: Store, name: str) -> bool:
     """End a reviewer's access; his decisions stay. False: there is nobody of that name."""
     with store.database.write() as connection:
         connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.reviewer == name))
-        done = connection.execute(sa.update(REVIEWERS).where(REVIEWERS.c.name == name).values(disabled=1))
-        return bool(done.rowcount)
+        return _change(connection, REVIEWERS.c.name == name, disabled=1) > 0
 
 
 def everybody(store: Store) -> list[Reviewer]:
     """All reviewers, by name."""
     with store.database.read() as connection:
-        return [_reviewer(row) for row in connection.execute(sa.select(REVIEWERS).order_by(REVIEWERS.c.name))]
+        rows = connection.execute(sa.select(REVIEWERS).order_by(REVIEWERS.c.name)).mappings()
+        return [_reviewer(row) for row in sound(REVIEWERS, rows)]
 
 
 def by_name(store: Store, name: str) -> Reviewer | None:
@@ -137,7 +140,7 @@ def ask_logins(store: Store, asked: bool) -> None:
             by_name_alone = REVIEWERS.c.token_hash.is_(None)
             names = sa.select(REVIEWERS.c.name).where(by_name_alone)
             connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.reviewer.in_(names)))
-            connection.execute(sa.update(REVIEWERS).where(by_name_alone).values(role="reviewer"))
+            _change(connection, by_name_alone, role="reviewer")
         if before != json.dumps(asked):
             connection.execute(sa.delete(SETTINGS).where(key))
             connection.execute(sa.insert(SETTINGS).values(name=_LOGINS, value=json.dumps(asked)))
@@ -163,25 +166,37 @@ def logout(store: Store, cookie: str) -> None:
 
 def by_cookie(store: Store, cookie: str) -> Reviewer | None:
     """Who is logged in with a cookie."""
-    statement = (
-        sa.select(REVIEWERS)
-        .join(SESSIONS, SESSIONS.c.reviewer == REVIEWERS.c.name)
-        .where(SESSIONS.c.cookie_hash == _hash(cookie), SESSIONS.c.expires > now_ms())
-    )
+    statement = sa.select(SESSIONS).where(SESSIONS.c.cookie_hash == _hash(cookie))
     with store.database.read() as connection:
-        row = connection.execute(statement).first()
-    found = _reviewer(row) if row else None
+        row = connection.execute(statement).mappings().first()
+    if row is None or not is_sound(SESSIONS, row) or row["expires"] <= now_ms():
+        return None  # a damaged login is none: the person logs in again
+    found = by_name(store, row["reviewer"])
     return None if found is None or found.disabled else found
 
 
 def _one(store: Store, term: sa.ColumnElement[bool]) -> Reviewer | None:
     with store.database.read() as connection:
-        row = connection.execute(sa.select(REVIEWERS).where(term)).first()
-    return _reviewer(row) if row else None
+        rows = connection.execute(sa.select(REVIEWERS).where(term)).mappings()
+        found = [_reviewer(row) for row in sound(REVIEWERS, rows)]
+    return found[0] if found else None
 
 
-def _reviewer(row: sa.Row[Any]) -> Reviewer:
-    return Reviewer(row.name, row.role, row.created, bool(row.disabled), row.token_hash is not None)
+def _change(connection: sa.Connection, term: sa.ColumnElement[bool], **values: Any) -> int:
+    """Change columns of the reviewers for whom `term` holds; returns how many there are."""
+    rows = sound(REVIEWERS, connection.execute(sa.select(REVIEWERS).where(term)).mappings())
+    for row in rows:
+        digest = row_digest(REVIEWERS, {**row, **values})
+        connection.execute(
+            sa.update(REVIEWERS).where(REVIEWERS.c.name == row["name"]).values(**values, digest=digest)
+        )
+    return len(rows)
+
+
+def _reviewer(row: Mapping[Any, Any]) -> Reviewer:
+    return Reviewer(
+        row["name"], row["role"], row["created"], bool(row["disabled"]), row["token_hash"] is not None
+    )
 
 
 def _hash(secret: str) -> str:

@@ -43,6 +43,7 @@ class Policy:
     overlap_share: float = 0.08  # of the portraits that `overlap_votes` reviewers are asked about
     overlap_votes: int = 2
     gold_share: float = 0.03  # of a reviewer's queue that are gold items, once there are any
+    gold_feedback: bool = False  # whether reviewers are told what is known of a gold item they judged
     lease_seconds: int = 900
     min_votes: int = 1  # the consensus rule, as in `consensus.ConsensusRule`
     min_share: float = 0.5

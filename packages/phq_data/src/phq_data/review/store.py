@@ -19,16 +19,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phq_data.review import rules
+from phq_data.review import rules, sealed_log
 from phq_data.review.consensus import ADJUDICATION, VERDICTS, ConsensusRule, settle
 from phq_data.review.database import Database, StoreError
 from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry, Standing
+from phq_data.review.sealed_log import sound
 from phq_data.review.tables import DECISIONS, ITEMS, LEASES, SETTINGS, STANDINGS
 from phq_data.workspace import Workspace
 
 CHUNK = 400  # ids in one IN (...)
 _STANDING = [column.name for column in STANDINGS.columns]
-_VIEW = sa.table("standing_verdicts", *(sa.column(name) for name in _STANDING))
+STANDING_VERDICTS = sa.table("standing_verdicts", *(sa.column(name) for name in _STANDING))
 """What stands by the log alone; the table `standings` holds the same, ready to be searched."""
 EARLIEST = 946_684_800_000  # the year 2000, in milliseconds
 DAY = 86_400_000
@@ -95,13 +96,7 @@ class Store:
 
         Raises `StoreError`.
         """
-        url = url or os.environ.get(DATABASE_VARIABLE) or None
-        if url is None and not workspace.is_local:
-            raise StoreError(
-                f"{workspace.url} is no local folder, so its decisions need a database: give its URL "
-                f"(--database, or the variable {DATABASE_VARIABLE})"
-            )
-        return cls(Database.open(url or Path(workspace.path(STORE_FILE))))
+        return cls(Database.open(place(workspace, url)))
 
     def close(self) -> None:
         """Close the database."""
@@ -121,9 +116,7 @@ class Store:
             for name, value in dataclasses.asdict(policy).items():
                 connection.execute(sa.delete(SETTINGS).where(SETTINGS.c.name == name))
                 connection.execute(sa.insert(SETTINGS).values(name=name, value=json.dumps(value)))
-            overlap = ITEMS.c.overlap_draw < policy.overlap_share
-            required = sa.case((overlap, policy.required(0.0)), else_=policy.required(1.0))
-            connection.execute(sa.update(ITEMS).values(required=required))
+            connection.execute(sa.update(ITEMS).values(required=_required_case(policy)))
             connection.execute(sa.update(ITEMS).values(open=_open_case()))
             if (before.min_votes, before.min_share) != (policy.min_votes, policy.min_share):
                 decided = [
@@ -163,11 +156,11 @@ class Store:
         return len(fresh)
 
     def entries(self, after: int = 0) -> Iterator[LogEntry]:
-        """The log from its beginning, or after a `seq`, in order of arrival."""
-        with self.database.read() as connection:
-            statement = sa.select(DECISIONS).where(DECISIONS.c.seq > after).order_by(DECISIONS.c.seq)
-            for row in connection.execution_options(yield_per=5000).execute(statement).mappings():
-                yield LogEntry(**row)
+        """The log from its beginning, or after a `seq`, in order of arrival.
+
+        Raises `StoreError` for a log that is damaged.
+        """
+        return sealed_log.read(self.database, after)
 
     def last(self) -> int:
         """The highest `seq` of the log; 0 when it is empty."""
@@ -190,7 +183,7 @@ class Store:
             statement = statement.where(DECISIONS.c.reviewer == reviewer)
         with self.database.read() as connection:
             found = connection.execute(statement.limit(limit)).mappings()
-            return [HistoryEntry(**row) for row in found]
+            return [HistoryEntry(**vars(LogEntry.from_row(row)), stands=row["stands"]) for row in found]
 
     def standings(self, portrait_id: str) -> list[Standing]:
         """The standing verdicts on a portrait, one a reviewer."""
@@ -200,10 +193,23 @@ class Store:
     def rebuild(self) -> None:
         """Work out the standing verdicts and all counts anew from the log."""
         with self.database.write() as connection:
+            policy = read_policy(connection)
             connection.execute(sa.delete(STANDINGS))
-            connection.execute(sa.insert(STANDINGS).from_select(_STANDING, sa.select(*_VIEW.c)))
+            connection.execute(sa.insert(STANDINGS).from_select(_STANDING, sa.select(*STANDING_VERDICTS.c)))
             everything = [row[0] for row in connection.execute(sa.select(ITEMS.c.portrait_id))]
-            refresh_items(connection, everything, read_policy(connection))
+            connection.execute(sa.update(ITEMS).values(required=_required_case(policy)))
+            refresh_items(connection, everything, policy)
+
+
+def place(workspace: Workspace, url: str | None = None) -> str | Path:
+    """Where the store of a workspace is. Raises `StoreError`: nowhere."""
+    url = url or os.environ.get(DATABASE_VARIABLE) or None
+    if url is None and not workspace.is_local:
+        raise StoreError(
+            f"{workspace.url} is no local folder, so its decisions need a database: give its URL "
+            f"(--database, or the variable {DATABASE_VARIABLE})"
+        )
+    return url or Path(workspace.path(STORE_FILE))
 
 
 def now_ms() -> int:
@@ -213,7 +219,8 @@ def now_ms() -> int:
 
 def read_policy(connection: sa.Connection) -> rules.Policy:
     """The settings that the table holds, the others as they come."""
-    stored = {row.name: json.loads(row.value) for row in connection.execute(sa.select(SETTINGS))}
+    rows = sound(SETTINGS, connection.execute(sa.select(SETTINGS)).mappings())
+    stored = {row["name"]: json.loads(row["value"]) for row in rows}
     names = {field.name for field in dataclasses.fields(rules.Policy)}
     return rules.Policy(**{name: value for name, value in stored.items() if name in names})
 
@@ -256,6 +263,11 @@ def refresh_items(connection: sa.Connection, portraits: Iterable[str], policy: r
             ),
             changes,
         )
+
+
+def _required_case(policy: rules.Policy) -> Any:
+    overlap = ITEMS.c.overlap_draw < policy.overlap_share
+    return sa.case((overlap, policy.required(0.0)), else_=policy.required(1.0))
 
 
 def _open_case(votes: Any = ITEMS.c.votes) -> Any:
@@ -415,6 +427,8 @@ def _refresh_standings(connection: sa.Connection, pairs: Iterable[tuple[str, str
                 .where(STANDINGS.c.portrait_id.in_(chunk))
             )
             fresh = (
-                sa.select(*_VIEW.c).where(_VIEW.c.reviewer == reviewer).where(_VIEW.c.portrait_id.in_(chunk))
+                sa.select(*STANDING_VERDICTS.c)
+                .where(STANDING_VERDICTS.c.reviewer == reviewer)
+                .where(STANDING_VERDICTS.c.portrait_id.in_(chunk))
             )
             connection.execute(sa.insert(STANDINGS).from_select(_STANDING, fresh))

@@ -2,7 +2,7 @@
 
 Times are milliseconds since 1970 (UTC): the same number in SQLite and PostgreSQL. `decisions` is append-only
 (triggers refuse changes); `standings` and the counts in `items` are derived from it in the same transaction
-and can be made anew at any time.
+and can be made anew at any time. Rows that are not derived, and the index of the portraits, carry a `digest`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+
+from phq_data.review.digests import digest_column
 
 METADATA = MetaData()
 _COUNTER = BigInteger().with_variant(Integer, "sqlite")  # only an INTEGER counts up by itself in SQLite
@@ -41,6 +43,7 @@ DECISIONS = Table(
     Column("rules", String(64), nullable=False),  # `rules.VERSION` that the reviewer saw
     Column("client", String(120), nullable=False),
     Column("queue", String(64), nullable=False),  # order of the queue it came from
+    digest_column(without=["seq"]),
     UniqueConstraint("decision_id", name="decisions_once"),
     Index("decisions_of", "portrait_id", "reviewer", "time", "decision_id"),
     Index("decisions_by", "reviewer", "seq"),
@@ -66,6 +69,7 @@ CORRECTIONS = Table(
     Column("server_time", BigInteger, nullable=False),  # when it was saved
     Column("seconds", Float, nullable=False),
     Column("client", String(120), nullable=False),
+    digest_column(without=["seq"]),
     UniqueConstraint("correction_id", name="corrections_once"),
     Index("corrections_of", "person_id", "time", "correction_id"),
     Index("corrections_on", "portrait_id"),
@@ -112,6 +116,7 @@ ITEMS = Table(
     # 1: a corrected label waits for the next build, and nobody is asked about this one
     Column("corrected", SmallInteger, nullable=False, server_default="0"),
     Column("gold", String(8)),  # the verdict that a gold item should get: accept, reject
+    digest_column(without=["required", "votes", "open", "state", "corrected", "gold"]),
     Index("items_error_probability", "open", "pool", "error_probability", "portrait_id"),
     Index("items_source", "open", "pool", "source", "error_probability", "portrait_id"),
     Index("items_yaw", "open", "pool", "yaw_bin", "error_probability", "portrait_id"),
@@ -142,6 +147,7 @@ REVIEWERS = Table(
     Column("token_hash", String(64)),  # sha256 of the invitation's token
     Column("created", BigInteger, nullable=False),
     Column("disabled", SmallInteger, nullable=False),
+    digest_column(),
     UniqueConstraint("token_hash", name="reviewers_token"),
 )
 
@@ -151,6 +157,7 @@ SESSIONS = Table(
     Column("cookie_hash", String(64), primary_key=True),  # sha256 of the cookie's random value
     Column("reviewer", String(80), nullable=False),
     Column("expires", BigInteger, nullable=False),
+    digest_column(),
     Index("sessions_of", "reviewer"),
 )
 
@@ -159,6 +166,7 @@ SETTINGS = Table(
     METADATA,
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),  # JSON
+    digest_column(),
 )
 
 PARTS = Table(
@@ -176,6 +184,7 @@ REPLACED = Table(
     Column("by_portrait_id", String(64)),  # the same person's new portrait; null = none
     Column("decisions", Integer, nullable=False),  # standing verdicts that no longer count
     Column("time", BigInteger, nullable=False),
+    digest_column(without=["seq"]),
     Index("replaced_by", "by_portrait_id"),
     sqlite_autoincrement=True,
 )

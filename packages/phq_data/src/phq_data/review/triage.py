@@ -32,6 +32,7 @@ NAMES: tuple[str, ...] = (*FEATURES, "|yaw|", "sin² yaw")
 TARGET = 0.97
 MIN_DECISIONS = 100  # decisions, of which at least `MIN_PER_SIDE` of each side
 MIN_PER_SIDE = 15
+MIN_BEYOND = 10  # decisions that must lie beyond a threshold
 FOLDS = 5
 MAX_ROWS = 20_000
 """Decisions that are learned from (the last ones) and portraits that are considered for a batch (those whose
@@ -77,6 +78,7 @@ class Side:
     lower: float | None  # 95 % lower bound of it (Wilson)
     judged: int  # held-out decisions beyond the threshold
     covered: float  # share of held-out decisions that lie beyond the threshold
+    best: float | None = None  # the highest precision that any threshold reaches, where `threshold` is None
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def _side(
 ) -> Side:
     threshold = _threshold(probability[half], right[half], target)
     if threshold is None:
-        return Side(name, None, None, None, 0, 0.0)
+        return Side(name, None, None, None, 0, 0.0, _best(probability[half], right[half]))
     beyond = (probability >= threshold) & ~half
     judged, good = int(beyond.sum()), int((beyond & right).sum())
     covered = judged / max(1, int((~half).sum()))
@@ -222,17 +224,29 @@ def _side(
     precision = good / judged
     # The half that chose the threshold flatters it: the other half must bear it out.
     kept = threshold if precision >= target - 0.02 else None
-    return Side(name, kept, precision, wilson_lower(good, judged), judged, covered)
+    best = precision if kept is None else None
+    return Side(name, kept, precision, wilson_lower(good, judged), judged, covered, best)
 
 
 def _threshold(probability: FloatArray, right: NDArray[np.bool_], target: float) -> float | None:
     """The lowest threshold beyond which at least `target` of the verdicts agree; None if there is none."""
-    order = np.argsort(-probability, kind="stable")
-    shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    order, shares = _shares(probability, right)
     good = np.flatnonzero(shares >= target)
-    if not len(good) or good[-1] + 1 < 10:
+    if not len(good) or good[-1] + 1 < MIN_BEYOND:
         return None
     return float(probability[order[good[-1]]])
+
+
+def _best(probability: FloatArray, right: NDArray[np.bool_]) -> float | None:
+    """The highest share of agreeing verdicts beyond any threshold that has enough of them."""
+    shares = _shares(probability, right)[1][MIN_BEYOND - 1 :]
+    return float(shares.max()) if len(shares) else None
+
+
+def _shares(probability: FloatArray, right: NDArray[np.bool_]) -> tuple[NDArray[np.int64], FloatArray]:
+    """(order, the surest first; share of agreeing verdicts among the first 1, 2, ...)."""
+    order = np.argsort(-probability, kind="stable")
+    return order, np.cumsum(right[order]) / np.arange(1, len(order) + 1)
 
 
 def _dealt(photos: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -46,6 +46,7 @@ class _Portrait(Record):
     keypoints: Keypoints
     crop_mode: str
     models: str  # JSON
+    corrected_from: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,6 +135,7 @@ def _item(
             photo.key, photo.width, photo.height, photo.provider, photo.title, photo.author, photo.author_url,
             photo.license, photo.license_url, photo.page_url, photo.exif_time,
         ),
+        corrected_from=portrait.corrected_from,
     )  # fmt: skip
     probability = verdict.error_probability
     return Item(

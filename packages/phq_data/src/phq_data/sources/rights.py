@@ -135,6 +135,14 @@ def read_rights(folder: Path) -> FolderRights | None:
     )
 
 
+def unstated(folder: Path) -> bool:
+    """Does no rights file speak for `folder`, in it or right below it?"""
+    if not folder.is_dir():
+        return False
+    places = [folder, *(one for one in folder.iterdir() if one.is_dir())]
+    return not any((place / name).is_file() for place in places for name in RIGHTS_NAMES)
+
+
 def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     result: dict[str, str] = {}
     values = upgrade_provenance(stated)

@@ -142,6 +142,8 @@ def _portrait(inspection: Inspection, row: Row, console: Console, screen: Screen
         ],
         console,
     )
+    if row.get("corrected_from"):
+        _facts([("label", f"corrected by {row['corrected_by']} from {row['corrected_from'][:12]}")], console)
     verdict = next((v for v in inspection.verdicts if v["portrait_id"] == row["portrait_id"]), None)
     if verdict is None:
         _facts([("verdict", "not screened yet")], console)

@@ -7,8 +7,10 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
+from phq_data.review.digests import seal_rows
+
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -17,6 +19,11 @@ _REFUSAL = "corrections are append-only"
 _SCREENED_OUT, _CAN_BE_SAVED = 1, 3
 _LABEL_REASONS = {"off_shoulders", "off_keypoints", "uncertain"}
 _BATCH = 5000
+_SEALED = (
+    "portrait_id photo_id person_id part row active pool source uri yaw_bin yaw error_probability "
+    "overlap_draw facts"
+)
+"""The fields that the digest of an item covers."""
 
 
 def upgrade() -> None:
@@ -43,6 +50,7 @@ def upgrade() -> None:
         sa.Column("server_time", clock, nullable=False),
         sa.Column("seconds", sa.Float, nullable=False),
         sa.Column("client", sa.String(120), nullable=False),
+        sa.Column("digest", key, nullable=False, server_default=""),
         sa.UniqueConstraint("correction_id", name="corrections_once"),
         sqlite_autoincrement=True,
     )
@@ -75,12 +83,15 @@ def _tell_apart(connection: sa.Connection) -> None:
         .order_by(items.c.portrait_id)
         .limit(_BATCH)
     )
-    last = ""
+    last, changed = "", 0
     while rows := connection.execute(page.where(items.c.portrait_id > last)).all():
         saved = [row.portrait_id for row in rows if _of_the_label(row.facts)]
         if saved:
             connection.execute(change, [{"key": key} for key in saved])
+            changed += len(saved)
         last = rows[-1].portrait_id
+    if changed:
+        seal_rows(connection, "items", "portrait_id", _SEALED.split())
 
 
 def _of_the_label(facts: str) -> bool:

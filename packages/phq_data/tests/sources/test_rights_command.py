@@ -1,0 +1,71 @@
+"""`phq rights init`: what is stated early counts in a release."""
+
+import json
+
+import pytest
+from programs import phq_here
+
+from phq_data.release.rights import explain, refusal
+from phq_data.sources.folder import FolderSource
+from phq_data.sources.rights import unstated
+
+SAID = ("--owner", "Ada Example", "--consent", "yes", "--reference", "releases of 2026-03-01")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "my photos"
+    place.mkdir()
+    (place / "one.jpg").write_bytes(b"1")
+    return place
+
+
+def row(folder):
+    return vars(next(iter(FolderSource(folder).files())).provenance) | {"provider": "folder"}
+
+
+def test_what_is_stated_lets_a_release_train(folder):
+    assert unstated(folder) and "nothing is known" in refusal(row(folder), "train")
+    done = phq_here("rights", "init", str(folder), *SAID)
+    assert done.returncode == 0, done.stderr
+    assert not unstated(folder) and refusal(row(folder), "train") == ""
+    assert refusal(row(folder), "publish-images") != ""  # only what was allowed
+    assert row(folder)["author"] == "Ada Example"
+    assert "consent of the people shown: yes" in row(folder)["rights_evidence"]
+
+
+def test_a_free_license_needs_no_permission(folder):
+    done = phq_here("rights", "init", str(folder), *SAID, "--license", "cc by 4.0")
+    assert done.returncode == 0, done.stderr
+    assert row(folder)["license"] == "CC-BY-4.0" and row(folder)["permission"] is None
+    assert refusal(row(folder), "publish-images") == ""
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (SAID[2:], "--owner NAME"),
+        (SAID[:2] + SAID[4:], "--consent yes"),
+        (("--owner", "A", "--consent", "maybe", "--reference", "r"), "yes, no, unknown"),
+        ((*SAID, "--scope", "sell"), "--scope"),
+        ((*SAID, "--license", "CC0-1.0", "--scope", "train"), "leave --scope out"),
+    ],
+)
+def test_what_lacks_is_said_and_nothing_is_written(folder, arguments, words):
+    done = phq_here("rights", "init", str(folder), *arguments)
+    assert done.returncode == 2 and words in done.stderr
+    assert unstated(folder)
+
+
+def test_a_statement_is_never_overwritten(folder):
+    (folder / "rights.json").write_text(json.dumps({"license": "CC0-1.0"}))
+    done = phq_here("rights", "init", str(folder), *SAID)
+    assert done.returncode == 2 and "already" in done.stderr and "rights.json" in done.stderr
+    assert json.loads((folder / "rights.json").read_text()) == {"license": "CC0-1.0"}
+
+
+def test_a_refused_release_names_the_command():
+    reason = refusal({"provider": "folder"}, "train")
+    assert "phq rights init FOLDER" in explain({reason: ["a" * 32]}, "train")
+    assert "--only-permitted" in explain({reason: ["a" * 32]}, "train")
+    assert "--only-permitted" not in explain({reason: ["a" * 32]}, "publish-images")
