@@ -97,7 +97,7 @@ class Generator(nn.Module):
             return camera, None
         offset: Tensor = self.offset_mapping(z, camera)
         moved = torch.zeros_like(camera)
-        moved[:, [3, 7, 11]] = offset  # the last column of the camera-to-world matrix
+        moved[:, 3:12:4] = offset  # 3, 7, 11: the last column of the camera-to-world matrix
         return camera + moved, offset
 
     def mapping(
