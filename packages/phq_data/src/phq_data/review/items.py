@@ -195,7 +195,7 @@ def _retire(connection: sa.Connection, lost: Mapping[str, str], fresh: Iterable[
     now = now_ms()
     for chunk in chunks(lost):
         rows = connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))).mappings()
-        retired = [{"key": row["portrait_id"], "digest": _resealed(row, active=0)} for row in rows]
+        retired = [{"key": row[ITEMS.c.portrait_id], "digest": _resealed(row, active=0)} for row in rows]
         connection.execute(
             sa.update(ITEMS)
             .where(ITEMS.c.portrait_id == sa.bindparam("key"))

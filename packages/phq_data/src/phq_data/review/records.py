@@ -67,9 +67,9 @@ class LogEntry:
 
     def means(self, decision: Decision) -> bool:
         """Is it this decision? (The workspace's table keeps fewer digits of the seconds.)"""
-        own, other = vars(self.to_decision()), vars(decision)
-        close = abs(own["seconds"] - other["seconds"]) <= 1e-3 * max(1.0, other["seconds"])
-        return close and all(own[name] == other[name] for name in own if name != "seconds")
+        own = self.to_decision()
+        close = abs(own.seconds - decision.seconds) <= 1e-3 * max(1.0, decision.seconds)
+        return close and dataclasses.replace(own, seconds=decision.seconds) == decision
 
     def to_decision(self) -> Decision:
         """This entry for the workspace's table."""

@@ -171,7 +171,7 @@ def by_cookie(store: Store, cookie: str) -> Reviewer | None:
         row = connection.execute(statement).mappings().first()
     if row is None or not is_sound(SESSIONS, row) or row["expires"] <= now_ms():
         return None  # a damaged login is none: the person logs in again
-    found = by_name(store, row["reviewer"])
+    found = by_name(store, row[SESSIONS.c.reviewer])
     return None if found is None or found.disabled else found
 
 
