@@ -24,11 +24,9 @@ _OPEN = "document.querySelector('.correct-page:not([hidden]) b')?.textContent"
 _SETTLED = 60  # milliseconds until a key's frame is on the screen, and more where the machine is slow
 _COVERED = 14  # of 255: a pixel that changed by more is covered by the rig
 _BLUR = 1.6  # pixels of SIDE: edges that are near each other attract
-_AROUND = 6.0  # pixels of SIDE: the surroundings of a pixel
-_SHADING = 0.7  # what shading counts beside shape
 _STILL = 0.002  # mean change of the shape below which a snap has settled
 _PATIENCE = 14.0  # seconds: longer than the page waits for the service
-_ROUNDS = 2  # of learning what the keys do
+_ROUNDS = 1  # of learning what the keys do
 _STEPS_AGAIN = 2  # times that what was learned is used
 
 
@@ -39,20 +37,20 @@ class Lever:
     plus: str
     minus: str
     part: str = "KeyB"
-    trial: int = 1  # coarse presses
+    trial: int = 2  # coarse presses
     most: float = 10.0  # coarse steps a round
-    stiff: float = 0.02  # what a coarse step costs, so that a key that changes little is left alone
+    stiff: float = 0.04  # what a coarse step costs, so that a key that changes little is left alone
 
 
 LEVERS = (
-    Lever("ArrowLeft", "ArrowRight", stiff=0.03),
+    Lever("ArrowLeft", "ArrowRight", stiff=0.05),
     Lever("ArrowDown", "ArrowUp"),
-    Lever("KeyE", "KeyQ", trial=2),
+    Lever("KeyE", "KeyQ", trial=3),
     Lever("KeyD", "KeyA"),
     Lever("KeyS", "KeyW"),
     Lever("Equal", "Minus"),
-    Lever("ArrowDown", "ArrowUp", "KeyN", stiff=0.06),
-    Lever("KeyE", "KeyQ", "KeyN", trial=2, stiff=0.06),
+    Lever("ArrowDown", "ArrowUp", "KeyN", stiff=0.08),
+    Lever("KeyE", "KeyQ", "KeyN", trial=3, stiff=0.08),
 )
 
 
@@ -103,7 +101,7 @@ class Curator:
             self._press("KeyG")
             self._await("!document.querySelector('.correct-note').textContent.startsWith('Fitting')")
             moved = self._rig(bare)
-            if np.abs(moved[0] - rig[0]).mean() < _STILL:
+            if np.abs(moved - rig).mean() < _STILL:
                 break
             rig = moved
         return rig
@@ -149,7 +147,7 @@ class Curator:
         self._ready = True
 
     def _person(self) -> tuple[FloatArray, FloatArray]:
-        """The picture without the rig, and what is seen of the person [2, SIDE, SIDE]."""
+        """The picture without the rig, and what is seen of the person [SIDE, SIDE]."""
         self.page.keyboard.down("Space")
         bare = self._look()
         self._press("KeyM")
@@ -157,12 +155,11 @@ class Curator:
         self._press("KeyM")
         self.page.keyboard.up("Space")
         bright = bare.sum(axis=-1) + 1.0
-        return bare, _features(bare, (masked.sum(axis=-1) + 1.0) / bright > 0.6)
+        return bare, _shape((masked.sum(axis=-1) + 1.0) / bright > 0.6)
 
     def _rig(self, bare: FloatArray) -> FloatArray:
-        """What is seen of the rig [2, SIDE, SIDE]."""
-        shown = self._look()
-        return _features(shown, np.abs(shown - bare).max(axis=-1) > _COVERED)
+        """What is seen of the rig [SIDE, SIDE]."""
+        return _shape(np.abs(self._look() - bare).max(axis=-1) > _COVERED)
 
     def _look(self) -> FloatArray:
         """The picture as it is on the screen [h, w, 3]."""
@@ -215,11 +212,7 @@ class Curator:
             self.page.wait_for_timeout(10)
 
 
-def _features(shown: FloatArray, covered: np.ndarray) -> FloatArray:
-    """Shape [2, SIDE, SIDE] of what covers the picture, and its shading: light against its surroundings."""
-    mask = covered.reshape(SIDE, 4, SIDE, 4).mean(axis=(1, 3))
-    light = (shown.mean(axis=-1) * covered).reshape(SIDE, 4, SIDE, 4).mean(axis=(1, 3))
-    near = gaussian_filter(mask, _AROUND) + 1e-3
-    around = gaussian_filter(light, _AROUND) / near
-    shading = np.clip(light / (around + 8.0) - mask, -1, 1)
-    return np.stack([gaussian_filter(mask, _BLUR, mode="nearest"), _SHADING * gaussian_filter(shading, 1.0)])
+def _shape(covered: np.ndarray) -> FloatArray:
+    """What is covered of the picture [SIDE, SIDE], with soft edges."""
+    shares = covered.reshape(SIDE, 4, SIDE, 4).mean(axis=(1, 3))
+    return np.asarray(gaussian_filter(shares, _BLUR, mode="nearest"))

@@ -75,5 +75,5 @@ def test_the_curator_finds_the_key_that_helps_and_presses_it_far_enough():
     bare, person = curator._person()
     rig, better = curator._refine(bare, person, curator._rig(bare))
     rig, _ = curator._refine(bare, person, rig)
-    assert better and abs(page.right - 24) <= 4  # pixels of 256: a sixth of what was missing
+    assert better and abs(page.right - 24) <= 5  # pixels of 256: a fifth of what was missing
     assert {"KeyD", "KeyA"} <= {lever.plus for lever in LEVERS} | {lever.minus for lever in LEVERS}
