@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from phq_data.review import items
-from phq_data.review.images import KINDS, NoImageError, PortraitImages, edged
+from phq_data.review.images import KINDS, Kind, NoImageError, PortraitImages, edged
 from phq_data.review.store import Store
 
 
@@ -121,14 +121,15 @@ def test_a_photo_that_changed_on_disk_is_not_shown(made):
 )
 def test_a_damaged_image_of_the_cache_is_made_again(made, change):
     portrait = made.portraits[0]["portrait_id"]
-    right = {kind: made.images.get(portrait, kind).data for kind in ("thumb", "overlay")}
+    kinds: tuple[Kind, ...] = ("thumb", "overlay")
+    right = {kind: made.images.get(portrait, kind).data for kind in kinds}
     folder = Path(made.workspace.path("review/cache"))
     kept = sorted(folder.rglob("*.webp"))
     assert len(kept) >= 2
     for file in kept:
         file.write_bytes(change(file.read_bytes()))
     later = PortraitImages(made.workspace, made.store)
-    assert {kind: later.get(portrait, kind).data for kind in right} == right
+    assert {kind: later.get(portrait, kind).data for kind in kinds} == right
     later.close()
 
 
