@@ -343,3 +343,46 @@ def test_no_flipped_bit_of_the_file_is_silent(made, tmp_path):
         store.close()
         found["harmless"] += 1
     assert found["noticed"] > 60 and found["mended"] > 5, found
+
+
+def test_the_database_of_another_workspace_is_refused_and_put_aside(made, make_workspace, tmp_path):
+    other = make_workspace(tmp_path / "other", count=3)
+    store = Store.open(other.workspace)
+    items.sync(store, other.workspace)
+    vote(store, "eve", other.portraits[0]["portrait_id"], "reject", reason="blur")
+    store.close()
+    made.store.close()
+    for ending in ("", "-wal", "-shm"):
+        file = made.file.with_name(made.file.name + ending)
+        file.unlink(missing_ok=True)
+        theirs = Path(other.workspace.path("review/review.sqlite")).with_name(file.name)
+        if theirs.exists():
+            file.write_bytes(theirs.read_bytes())
+    with pytest.raises(DamagedStoreError, match="database of another workspace"):
+        decisions.current(made.workspace)
+    assert "another workspace" in repair.faults(made.workspace)[0].problem
+    repair.repair(made.workspace)
+    assert repair.faults(made.workspace) == []
+    assert set(decisions.current(made.workspace)) == set(made.ids[:3])  # what the tables have, and no more
+    assert made.file.with_name("review.sqlite.damaged-1").exists()
+    Store.open(other.workspace).close()  # theirs is as it was
+
+
+def test_corrections_that_are_gone_are_missed(made):
+    label = json.dumps({"camera": [0.5] * 25, "pose": [0.0] * 6, "window": [0.0, 0.0, 1.0]})
+    one, two = (
+        CorrectionEntry(
+            f"C{n}", "correct", made.ids[n], "f" * 64, f"p{n}", label, label, None, None,
+            "rosa", 10 + n, 10, 10, 1.0, "page",
+        )
+        for n in (1, 2)
+    )  # fmt: skip
+    corrections.merge(made.store, [one, two])
+    corrections.synchronise(made.workspace, made.store)
+    damage(made.store, "DELETE FROM corrections WHERE seq = 2")
+    assert ("review", "corrections") in kinds(made.workspace)
+    assert any("came back from tables/corrections" in line for line in repair.repair(made.workspace))
+    assert repair.faults(made.workspace) == []
+    store = Store.open(made.workspace)
+    assert {entry.correction_id for entry in corrections.entries(store)} == {"C1", "C2"}
+    store.close()

@@ -116,6 +116,8 @@ def _row_faults(connection: sa.Connection) -> Iterator[StoreFault]:
         bad = [str(row[key]) for row in rows if not is_sound(table, row)]
         if bad:
             yield StoreFault(table.name, f"not what was written: {', '.join(bad[:5])}")
+    if gone := sealed_log.missing(connection, CORRECTIONS):
+        yield StoreFault(CORRECTIONS.name, f"{gone} corrections are gone")
 
 
 def _derived_faults(connection: sa.Connection) -> Iterator[StoreFault]:

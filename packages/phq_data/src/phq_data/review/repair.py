@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from phq_data.files import TEMPORARY
 from phq_data.pipeline.integrity import Fault
-from phq_data.records import Decision
-from phq_data.review import corrections, decisions, integrity, items, logs
+from phq_data.records import Correction, Decision
+from phq_data.review import belonging, corrections, decisions, integrity, items, logs
 from phq_data.review.database import SCHEMA, DamagedStoreError, Database, StoreBusyError, StoreError
 from phq_data.review.digests import NAME as DIGEST
 from phq_data.review.digests import is_sound
@@ -52,19 +52,30 @@ def _faults(workspace: Workspace) -> list[integrity.StoreFault]:
         try:
             published = decisions.readable(workspace)
             found = integrity.check(store, published)
-            if not found:
-                with store.database.read() as connection:
-                    there = set(connection.scalars(sa.select(DECISIONS.c.decision_id)))
-                lacking = sum(one.decision_id not in there for one in published)
-                if lacking:
-                    found = [
-                        integrity.StoreFault("decisions", f"{lacking} of tables/decisions are not there")
-                    ]
-            return found
+            return found or list(_lacking(store, workspace, published))
         finally:
             store.close()
     except DamagedStoreError as error:
         return [integrity.StoreFault("file", str(error))]
+
+
+def _lacking(
+    store: Store, workspace: Workspace, published: Sequence[Decision]
+) -> Iterator[integrity.StoreFault]:
+    """Entries of the workspace's tables that the store has lost."""
+    corrected: list[Correction] = []
+    with contextlib.suppress(WorkspaceError):  # a damaged part is told of as that
+        corrected = workspace.records(Correction)
+    tables = {
+        DECISIONS.c.decision_id: [one.decision_id for one in published],
+        CORRECTIONS.c.correction_id: [one.correction_id for one in corrected],
+    }
+    with store.database.read() as connection:
+        for key, names in tables.items():
+            count = len(set(names) - set(connection.scalars(sa.select(key))))
+            if count:
+                kind = key.table.name
+                yield integrity.StoreFault(kind, f"{count} of tables/{kind} are not there")
 
 
 def repair(workspace: Workspace) -> list[str]:
@@ -84,7 +95,7 @@ def repair(workspace: Workspace) -> list[str]:
         old = Database.unread(place(workspace))
         try:
             with _alone(old):
-                read = _all_of(old)
+                read = _all_of(old, workspace)
                 entries = _agreeing(read, published)
                 done = _replaced(old.file, workspace, read, entries) if old.file else _cleared(old, read)
         finally:
@@ -194,8 +205,14 @@ def _alone(database: Database) -> Iterator[None]:
         yield
 
 
-def _all_of(database: Database) -> _Read:
+def _all_of(database: Database, workspace: Workspace) -> _Read:
+    """What a database still holds; nothing of one that belongs to another workspace."""
     found = _Read()
+    if database.file is not None:
+        with contextlib.suppress(StoreError, SQLAlchemyError), database.read() as connection:
+            if belonging.is_foreign(belonging.named(connection), workspace):
+                tables = (DECISIONS, *integrity.OF_THEIR_OWN)
+                return _Read({table.name: [] for table in tables}, {table.name: [] for table in tables})
     for table in (DECISIONS, *integrity.OF_THEIR_OWN):
         found.sound[table.name], found.damaged[table.name] = _readable(database, table)
     with contextlib.suppress(StoreError, SQLAlchemyError), database.read() as connection:

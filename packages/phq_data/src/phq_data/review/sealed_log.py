@@ -68,13 +68,15 @@ def sound(table: sa.Table, rows: Iterable[sa.RowMapping]) -> list[sa.RowMapping]
 
 def damage(connection: sa.Connection) -> LogDamage:
     """What is wrong with the whole log."""
-    changed, numbers = [], []
-    for row in _rows(connection, 0):
-        numbers.append(row["seq"])
-        if not is_sound(DECISIONS, row):
-            changed.append(LogEntry.from_row(row))
-    lost = (_last(connection) or 0) - len(numbers)
-    return LogDamage(tuple(changed), max(lost, 0))
+    rows = _rows(connection, 0)
+    changed = [LogEntry.from_row(row) for row in rows if not is_sound(DECISIONS, row)]
+    return LogDamage(tuple(changed), missing(connection, DECISIONS))
+
+
+def missing(connection: sa.Connection, table: sa.Table) -> int:
+    """How many entries of an append-only table are gone, where its numbers have no gaps."""
+    count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    return max((_last(connection, table) or 0) - int(count), 0)
 
 
 def sound_entries(connection: sa.Connection) -> list[LogEntry]:
@@ -84,7 +86,7 @@ def sound_entries(connection: sa.Connection) -> list[LogEntry]:
 
 def _sound(connection: sa.Connection, after: int) -> Iterator[LogEntry | None]:
     """The entries; None where one is damaged or missing, and nothing more then."""
-    last, number = _last(connection), after
+    last, number = _last(connection, DECISIONS), after
     for row in _rows(connection, after):
         number += 1
         if not is_sound(DECISIONS, row) or (last is not None and row["seq"] != number):
@@ -107,9 +109,9 @@ def plain_rows(connection: sa.Connection, statement: sa.Select[Any]) -> Iterator
     return (dict(zip(names, row, strict=True)) for row in found)
 
 
-def _last(connection: sa.Connection) -> int | None:
+def _last(connection: sa.Connection, table: sa.Table) -> int | None:
     """The last number that was given, where numbers have no gaps; None elsewhere (PostgreSQL)."""
     if connection.dialect.name != "sqlite":
         return None
-    text = "SELECT seq FROM sqlite_sequence WHERE name = 'decisions'"
-    return int(connection.execute(sa.text(text)).scalar() or 0)
+    text = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+    return int(connection.execute(text, {"name": table.name}).scalar() or 0)

@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phq_data.review import rules, sealed_log
+from phq_data.review import belonging, rules, sealed_log
 from phq_data.review.consensus import ADJUDICATION, VERDICTS, ConsensusRule, settle
 from phq_data.review.database import Database, StoreError
 from phq_data.review.records import DATABASE_VARIABLE, STORE_FILE, LogEntry, Standing
@@ -96,7 +96,15 @@ class Store:
 
         Raises `StoreError`.
         """
-        return cls(Database.open(place(workspace, url)))
+        where = place(workspace, url)
+        database = Database.open(where)
+        if isinstance(where, Path):
+            try:
+                belonging.settle(database, workspace)
+            except StoreError:
+                database.close()
+                raise
+        return cls(database)
 
     def close(self) -> None:
         """Close the database."""
