@@ -57,6 +57,7 @@ def team(start):
 
 
 EVERYTHING = [
+    ("GET", "/api/portraits/" + "0" * 32 + "/camera"),
     ("GET", "/api/me"), ("GET", "/api/settings"), ("GET", "/api/history"), ("GET", "/api/stats"),
     ("GET", "/api/agreement"), ("GET", "/api/adjudication"), ("GET", "/api/gallery"), ("GET", "/api/triage"),
     ("GET", "/api/reviewers"), ("GET", "/api/items/" + "0" * 32), ("GET", "/img/" + "0" * 32 + "/crop"),
@@ -313,7 +314,7 @@ def test_no_path_leads_out_of_the_workspace(shared, path, kind):
         assert b"root:" not in answer.content and b"phq-workspace" not in answer.content
 
 
-@pytest.mark.parametrize("kind", ["..%2f..%2fworkspace.json", "original", "%2e%2e", "crop%00", "CROP"])
+@pytest.mark.parametrize("kind", ["..%2f..%2fworkspace.json", "origin", "%2e%2e", "crop%00", "CROP"])
 def test_only_the_kinds_of_images(shared, kind):
     portrait = queue(shared, 1)[0]["portrait_id"]
     assert shared.get(f"/img/{portrait}/{kind}").status_code == 404

@@ -298,7 +298,7 @@ def mesh(rig: PortraitRig, camera: Any, pose: Any, side: int) -> np.ndarray:
 
 
 def edged(drawn: np.ndarray) -> np.ndarray:
-    """RGBA with a faint edge, black and then white, that is seen on clothes of any color.
+    """RGBA [H, W, 4] with a faint edge, black and then white, that is seen on clothes of any color.
 
     A filter of the page would draw the same, but again for every portrait that is shown: two thirds of the
     time that a browser without a GPU takes to paint it.

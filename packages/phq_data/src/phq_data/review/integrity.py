@@ -81,6 +81,7 @@ def make_anew(store: Store, workspace: Workspace) -> None:
             connection.execute(sa.delete(PARTS))  # the part that a damaged row names may be another
         waits = sa.exists().where(CORRECTIONS.c.portrait_id == ITEMS.c.portrait_id)
         connection.execute(sa.update(ITEMS).where(ITEMS.c.corrected != 0, ~waits).values(corrected=0))
+        connection.execute(sa.update(ITEMS).where(ITEMS.c.corrected.not_in((0, 1))).values(corrected=1))
     items.sync(store, workspace)
     items.set_gold(store, {name: gold for name, gold in bad.items() if gold in GOLD})
     store.rebuild()
@@ -139,10 +140,11 @@ def _derived_faults(connection: sa.Connection) -> Iterator[StoreFault]:
             continue
         mine = votes.get(row["portrait_id"], [])
         required = policy.required(row["overlap_draw"])
-        waits = row["corrected"] and row["portrait_id"] in corrected
+        waits = row["corrected"]
         is_open = int(bool(row["active"]) and not waits and len(mine) < required)
+        known = waits == 0 or (waits == 1 and row["portrait_id"] in corrected)
         right = (len(mine), required, is_open, settle(mine, rule).state)
-        miscounted += right != (row["votes"], row["required"], row["open"], row["state"])
+        miscounted += not known or right != (row["votes"], row["required"], row["open"], row["state"])
     if damaged:
         yield StoreFault("items", f"{damaged} portraits are not what the workspace says", derived=True)
     if miscounted:

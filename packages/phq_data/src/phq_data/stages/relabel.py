@@ -121,7 +121,7 @@ class PlacedLabel:
         return self.window.to_photo(camera.project(points, self.camera, self.intrinsics)[0])
 
     def seen_in(self, window: Window, intrinsics: FloatArray = INTRINSICS) -> PlacedLabel:
-        """The same view of the person by a camera whose `intrinsics` hold in another window."""
+        """The same view of the person by a camera whose `intrinsics` [3, 3] hold in another window."""
         focal = float(intrinsics[0, 0]) * window.side
         R, n = through(self, focal, window.to_photo(intrinsics[:2, 2]))
         cam2world = np.eye(4)
