@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial.transform import Rotation
 
 from phq_data import camera
 from phq_data.arrays import FloatArray
@@ -176,6 +175,8 @@ def corrected_fit(
     label: PlacedLabel, fit: Fit, keypoints: FloatArray, rig: PortraitRig, template: Template
 ) -> Fit:
     """`fit` with its body where the label has the rig; `residuals` are those of `keypoints` [17, 3]."""
+    from scipy.spatial.transform import Rotation  # takes long to import, and the review starts without
+
     joints = _joints(label.pose, rig, template) @ label.rotation.T + label.neck
     seen = label.focal * joints[:, :2] / joints[:, 2:] + label.principal
     left, right = (joints[JOINT_NAMES.index(name)] for name in ("left_shoulder", "right_shoulder"))

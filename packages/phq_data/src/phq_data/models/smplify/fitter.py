@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
@@ -282,4 +281,6 @@ def found_keypoints(keypoints: FloatArray) -> FloatArray:
 
 def axis_angles(rotations: FloatArray) -> FloatArray:
     """Axis-angles [M, 3] in radians, at most pi long, of rotation matrices [M, 3, 3]."""
+    from scipy.spatial.transform import Rotation  # takes long to import, and the review starts without
+
     return np.asarray(Rotation.from_matrix(rotations).as_rotvec())
