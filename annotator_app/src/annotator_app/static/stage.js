@@ -207,9 +207,11 @@ export class Stage extends EventTarget {
       const across = Math.min(item.photo_width, Math.ceil(x + side)) - first;
       const down = Math.min(item.photo_height, Math.ceil(y + side)) - upper;
       const [inLeft, inTop] = [(first - x) * scale, (upper - y) * scale];
-      // Photo pixels lie on device pixels, or they would be mixed.
-      left = snapped(left + inLeft) - inLeft;
-      top = snapped(top + inTop) - inTop;
+      // Photo pixels lie on device pixels, or they would be mixed; the stage itself may begin between two.
+      const stage = this.root.getBoundingClientRect();
+      const [fromLeft, fromTop] = [stage.left + this.root.clientLeft + inLeft, stage.top + this.root.clientTop + inTop];
+      left = snapped(left + fromLeft) - fromLeft;
+      top = snapped(top + fromTop) - fromTop;
       place(original, across * scale, down * scale, inLeft, inTop);
     }
     place(this.plane, width, width, left, top);
