@@ -130,8 +130,8 @@ def test_the_gallery_filters_by_state(app, page):
     page.goto(f"{app.url}/gallery")
     page.locator(".phq-tile").first.wait_for()
     page.get_by_role("radio", name="rejected").or_(page.get_by_role("button", name="rejected")).first.click()
-    rejected = app.query("SELECT COUNT(*) FROM items WHERE state = 'rejected'")[0][0]
-    page.get_by_text(re.compile(rf"of {rejected:,}, by error probability")).wait_for()
+    rejected = app.query("SELECT COUNT(*) FROM items WHERE state = 'rejected' AND pool = 0")[0][0]
+    page.get_by_text(re.compile(rf"of {rejected:,} portraits \(.*, rejected\), by error")).wait_for()
     titles = page.eval_on_selector_all(".phq-tile", "tiles => tiles.map(tile => tile.title)")
     assert titles and all(title.endswith("rejected") for title in titles)
     drawn = "Array.from(document.querySelectorAll('.phq-tile img')).every(i => i.naturalWidth > 0)"
@@ -146,7 +146,7 @@ def test_the_history_shows_the_log_and_exports_it(app, page):
         button.click()
     rows = download.value.path().read_text().splitlines()
     assert len(rows) == 1 + app.query("SELECT COUNT(*) FROM decisions")[0][0]
-    assert rows[0].startswith("when,reviewer,verdict,reason")
+    assert rows[0].startswith("verdict,reason,note,stands,reviewer,when")
 
 
 def test_settings_are_saved(app, page):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,23 +44,26 @@ def verify(
     Example: phq workspace verify --workspace portraits
     """
     from phq_data.pipeline import integrity
-    from phq_data.review import corrections, decisions
-    from phq_data.review import repair as review
-    from phq_data.workspace import Workspace
+    from phq_data.review import logs
+    from phq_data.workspace import Workspace, WorkspaceError
 
     opened = Workspace.open(_named(workspace))
+    reviewed = logs.has_store(opened)
+    if reviewed:
+        if find_spec("sqlalchemy") is None:  # it comes with an extra
+            raise WorkspaceError("the review's database needs its packages: pip install 'phq-data[review]'")
+        from phq_data.review import corrections, decisions
+        from phq_data.review import repair as review
     done: list[str] = []
     if repair:
         with opened.lock(wait=False):
-            done = [
-                *integrity.repair(opened),
-                *review.repair(opened),
-                *decisions.mend(opened),
-                *corrections.mend(opened),
-            ]
+            done = integrity.repair(opened)
+            if reviewed:
+                done += [*review.repair(opened), *decisions.mend(opened), *corrections.mend(opened)]
     with opened.reading():
         report = integrity.verify(opened)
-        report = dataclasses.replace(report, faults=(*report.faults, *review.faults(opened)))
+        if reviewed:
+            report = dataclasses.replace(report, faults=(*report.faults, *review.faults(opened)))
     if as_json:
         typer.echo(json.dumps({"repaired": done, **dataclasses.asdict(report)}, indent=2))
     else:

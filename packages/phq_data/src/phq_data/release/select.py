@@ -118,9 +118,9 @@ def select(
             if reason:
                 left_out[reason] += 1
                 continue
-            # Renders have no photographer whose sessions could tie them together.
-            author = None if photo["provider"] == "synthetic" else photo["author"]
-            place = Place(portrait, row["photo_id"], part, position, author, day(photo["exif_time"]), cluster)
+            place = Place(
+                portrait, row["photo_id"], part, position, _author(photo), day(photo["exif_time"]), cluster
+            )
             representative = bool(duplicate.get("representative", True))
             chosen.append(
                 _Candidate(place, verdict["phash"], representative, int(duplicate.get("distance", 0)))
@@ -128,6 +128,8 @@ def select(
             facts[row["photo_id"]] = photo
     chosen = _clustered(chosen, duplicate_distance, set(clusters))
     chosen = _without_likes(chosen, gone, duplicate_distance, left_out)
+    if only_permitted:
+        chosen = _permitted(chosen, facts, permissions, left_out)
     if not keep_duplicates:
         chosen = _one_a_cluster(chosen, left_out)
     series = series_of(taken)
@@ -138,10 +140,6 @@ def select(
         "train",
         permissions,
     )
-    if only_permitted and refused:
-        barred = {name for names in refused.values() for name in names}
-        places = [place for place in places if place.portrait_id not in barred]
-        left_out["not_permitted"], refused = len(barred), {}
     replaced = sum(one.state != "undecided" for name, one in votes.items() if name not in present)
     return Selection(
         tuple(places), dict(sorted(left_out.items())), refused, dict(sorted(states.items())), replaced
@@ -230,6 +228,28 @@ def _without_likes(
     if len(found) < len(chosen):
         left_out["like_taken_down"] += len(chosen) - len(found)
     return found
+
+
+def _author(photo: Mapping[str, Any]) -> str | None:
+    """Whose sessions tie a photo to others: renders have nobody's, and in a folder without dates the owner of
+    everything would tie all."""
+    if photo["provider"] == "synthetic" or (photo["provider"] == "folder" and not day(photo["exif_time"])):
+        return None
+    return str(photo["author"]) if photo["author"] else None
+
+
+def _permitted(
+    chosen: list[_Candidate],
+    facts: Mapping[str, Mapping[str, Any]],
+    permissions: Sequence[Permission],
+    left_out: Counter[str],
+) -> list[_Candidate]:
+    """Leave out what the rights gate refuses, before one of near-duplicates is chosen."""
+    rows = ({**facts[one.place.photo_id], "portrait_id": one.place.portrait_id} for one in chosen)
+    barred = {name for names in rights.check(rows, "train", permissions).values() for name in names}
+    if barred:
+        left_out["not_permitted"] += len(barred)
+    return [one for one in chosen if one.place.portrait_id not in barred]
 
 
 def _one_a_cluster(chosen: Iterable[_Candidate], left_out: Counter[str]) -> list[_Candidate]:

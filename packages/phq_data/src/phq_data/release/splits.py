@@ -1,10 +1,10 @@
 """Splits that do not leak: no photo, near-duplicate cluster, author-and-day or series lies in two of them.
 
 Photos are joined into groups by everything that makes images alike: the photo itself, near-duplicates, and
-one session, which mostly shows one person in many poses. A session is the same author on the same day, or
-where nobody is named as the author what a folder tells (`series`). A group falls into a split by a digest of
-its smallest photo id, so the result does not depend on the order of anything. Where an author's photo has no
-date it may be of any of his days: then all his photos are one group.
+one session, which mostly shows one person in many poses. A session is the same author on the same day, and of
+users' own folders what `series_of` says. A group falls into a split by a digest of its smallest photo id, so
+the result does not depend on the order of anything. Where the photo of an author on the web has no date it
+may be of any of his days: then all his photos are one group. (In folders he may own everything.)
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Grouped:
     author: str | None
     day: str | None  # ISO date
     cluster: str  # near-duplicates share it; its own id when it has none
-    series: tuple[str, ...] = ()  # sessions that it is of, where no author is known
+    series: tuple[str, ...] = ()  # sessions that a user's own photo is of
 
 
 def assign(
@@ -112,7 +112,7 @@ MOST_IN_A_FOLDER = 50
 
 
 def series_of(photos: Iterable[Mapping[str, str | None]]) -> dict[str, tuple[str, ...]]:
-    """Sessions by photo id, of photos without author in users' folders.
+    """Sessions by photo id, of photos in users' folders.
 
     `photos` are rows with `photo_id`, `provider`, `source`, `uri`, `author` and `day`. A session is all that
     was taken on one day of what the user named (`source`), and, where that is more than one folder, a folder
@@ -121,7 +121,7 @@ def series_of(photos: Iterable[Mapping[str, str | None]]) -> dict[str, tuple[str
     found: dict[str, list[str]] = {}
     folders: dict[str, dict[str, set[str]]] = {}  # source -> folder -> photos
     for photo in photos:
-        if photo["provider"] != "folder" or photo["author"]:
+        if photo["provider"] != "folder":
             continue
         name, source = str(photo["photo_id"]), str(photo["source"])
         sessions = found.setdefault(name, [])

@@ -33,9 +33,11 @@ def settle(database: Database, workspace: Workspace) -> None:
             "goes by this workspace's tables; phq review export and import carry decisions over"
         )
     if not own:
-        own = known or secrets.token_hex(16)
         with database.write() as connection:
-            connection.execute(sa.insert(SETTINGS).values(name=SETTING, value=json.dumps(own)))
+            own = named(connection)  # another program may have been first
+            if not own:
+                own = known or secrets.token_hex(16)
+                connection.execute(sa.insert(SETTINGS).values(name=SETTING, value=json.dumps(own)))
     if not known:
         with contextlib.suppress(WorkspaceError):  # somebody who may only read
             workspace.write_bytes(FILE, json.dumps({"store": own}).encode())

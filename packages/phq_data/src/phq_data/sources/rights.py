@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -136,11 +137,8 @@ def read_rights(folder: Path) -> FolderRights | None:
 
 
 def unstated(folder: Path) -> bool:
-    """Does no rights file speak for `folder`, in it or right below it?"""
-    if not folder.is_dir():
-        return False
-    places = [folder, *(one for one in folder.iterdir() if one.is_dir())]
-    return not any((place / name).is_file() for place in places for name in RIGHTS_NAMES)
+    """Is there no rights file in `folder` nor in any folder below it?"""
+    return folder.is_dir() and not any(set(RIGHTS_NAMES) & set(names) for _, _, names in os.walk(folder))
 
 
 def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
