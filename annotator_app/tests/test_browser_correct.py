@@ -3,6 +3,7 @@
 import base64
 import json
 
+import httpx
 import numpy as np
 import pytest
 from browser import LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
@@ -11,6 +12,7 @@ from served import Served, set_policy
 from benchmarks.review_fixtures import make_workspace
 from phq_data import camera
 from phq_data.bodies.anny import default_rig
+from phq_data.review.decisions import ulid
 from phq_data.review.images import mesh
 
 MODULES = """async data => {
@@ -361,3 +363,91 @@ def test_without_webgl_the_loop_shows_the_services_meshes_and_c_says_why(browser
     page.keyboard.press("c")
     until(page, "document.getElementById('toast').textContent.includes('no WebGL')")
     context.close()
+
+
+# ---- leads ----------------------------------------------------------------------------------------------
+
+
+def correct_as(service, name, portrait, yaw):
+    """Another reviewer corrects a label over the API, turning it by `yaw` radians."""
+    headers = {"X-PHQ": "2"}
+    with httpx.Client(base_url=service.url, headers=headers, trust_env=False, timeout=60) as client:
+        assert client.post("/api/login", json={"name": name, "password": ""}).status_code == 200
+        label = client.get(f"/api/portraits/{portrait}/label").json()["label"]
+        turn, flat = np.eye(4), np.array(label["camera"])
+        turn[:3, :3] = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
+        flat[:16] = (turn @ flat[:16].reshape(4, 4)).ravel()
+        one = {"correction_id": ulid(), "kind": "correct", "portrait_id": portrait, "client": "test"}
+        one["label"] = {**label, "camera": flat.tolist()}
+        answer = client.post("/api/corrections", json={"corrections": [one]}).json()
+        assert answer["saved"] == [one["correction_id"]], answer
+
+
+def rows_of(service, portrait):
+    statement = "SELECT reviewer, kind, client FROM corrections WHERE portrait_id = ? ORDER BY seq"
+    return service.query(statement, portrait)
+
+
+def save(page):
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#correct').hidden")
+    wait_saved(page)
+
+
+def test_a_lead_corrects_what_others_corrected_and_takes_the_own_back(page, service):
+    portrait = wait_ready(page)
+    correct_as(service, "bo", portrait, 0.02)
+    opened(page)
+    assert page.inner_text(".correct-note") == ""  # somebody else's correction is not one's own
+    assert page.is_hidden("text=Take back my correction")
+    save(page)
+    assert [row[:2] for row in rows_of(service, portrait)][-2:] == [("bo", "correct"), ("ann", "correct")]
+    page.evaluate("id => window.phqReview.recall(id)", portrait)
+    until(page, "id => document.body.dataset.ready === id", portrait)
+    opened(page)
+    assert "Your correction is shown" in page.inner_text(".correct-note")
+    page.click("text=Take back my correction")
+    wait_saved(page)
+    assert [row[:2] for row in rows_of(service, portrait)][-1] == ("ann", "undo")
+    assert page.is_hidden("#banner")
+    decide(page, "s")
+
+
+def test_a_draft_stays_until_the_correction_is_delivered(page, service):
+    portrait = opened(page)
+    stale = {"saved": [], "known": []}
+
+    def refuse(route):
+        sent = json.loads(route.request.post_data)["corrections"]
+        no = [{"correction_id": one["correction_id"], "why": "no", "elsewhere": True} for one in sent]
+        route.fulfill(json={**stale, "refused": no})
+
+    drafts = "Object.keys(localStorage).filter(name => name.includes('draft')).length"
+    page.route("**/api/corrections", refuse)
+    save(page)
+    until(page, "!document.getElementById('banner').hidden")
+    assert page.evaluate(drafts) == 1
+    page.unroute("**/api/corrections")
+    page.click("#banner-button")  # look at it
+    until(page, "id => document.body.dataset.ready === id", portrait)
+    opened(page)
+    assert "Your draft is shown" in page.inner_text(".correct-note")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#correct').hidden")
+    wait_saved(page)
+    until(page, f"{drafts} === 0")
+    assert rows_of(service, portrait)[-1][:2] == ("ann", "correct")
+
+
+def test_a_leads_correction_settles_a_dispute(page, service):
+    portrait = wait_ready(page)
+    correct_as(service, "bo", portrait, 0.5)
+    correct_as(service, "cy", portrait, -0.5)
+    opened(page)
+    assert "your correction settles the dispute" in page.inner_text(".correct-note")
+    save(page)
+    reviewer, kind, client = rows_of(service, portrait)[-1]
+    assert (reviewer, kind) == ("ann", "correct") and client.startswith("adjudication/phq-review-page")
+    found = httpx.get(f"{service.url}/api/portraits/{portrait}/label", trust_env=False).json()
+    assert (found["state"], found["waits"]) == ("holds", True)

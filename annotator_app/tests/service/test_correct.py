@@ -177,6 +177,27 @@ def test_a_reviewer_sees_own_corrections_and_cannot_adjudicate(start, folder):
     assert found["corrections"] == [] and found["state"] == "holds"
 
 
+def test_a_lead_is_told_which_corrections_are_own_and_what_settles(start):
+    client = start()
+    portrait = queue(client, 1)[0]["portrait_id"]
+    label = label_of(client, portrait)["label"]
+    client.post("/api/login", json={"name": "Bo", "password": ""})
+    send(client, correction(portrait, label))
+    client.cookies.clear()  # ann, a lead
+    assert [row["own"] for row in label_of(client, portrait)["corrections"]] == [False]
+    assert not label_of(client, portrait)["settles"]
+    x, y, side = label["window"]
+    moved = {**label, "window": [x, y, side / 1.3]}
+    send(client, correction(portrait, moved, over=""))
+    found = label_of(client, portrait)
+    assert [row["own"] for row in found["corrections"]] == [False, True]
+    assert (found["state"], found["settles"]) == ("disputed", True)
+    ruling = correction(portrait, moved, client="adjudication/page")
+    assert send(client, ruling)["saved"] == [ruling["correction_id"]]
+    found = label_of(client, portrait)
+    assert (found["state"], found["settles"]) == ("holds", True)  # what comes later must settle, too
+
+
 NAMES = (
     "correction_id", "kind", "portrait_id", "label", "undoes", "note", "seconds", "client_time", "client",
     "over", "other",

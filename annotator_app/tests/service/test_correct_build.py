@@ -187,6 +187,22 @@ def test_killed_while_it_applies_the_next_try_goes_on(place, tmp_path):
     assert place.records(Screened) == undisturbed.records(Screened)
 
 
+def test_a_settled_dispute_is_applied(place):
+    first = sorted(portraits(place))[0]
+    with service(place, apply_seconds=0) as client:
+        label = label_of(client, first)["label"]
+        for name, degrees in (("Bo", 30.0), ("Cy", -30.0)):
+            client.post("/api/login", json={"name": name, "password": ""})
+            send(client, correction(first, turned(label, degrees)))
+        client.cookies.clear()  # ann, a lead
+        assert label_of(client, first)["state"] == "disputed"
+        ruling = correction(first, turned(label, 20.0), client="adjudication/page")
+        assert send(client, ruling)["saved"] == [ruling["correction_id"]]
+    apply_corrections(place)
+    (made,) = (one for one in portraits(place).values() if one.correction)
+    assert (made.correction, made.corrected_by) == (ruling["correction_id"], "ann")
+
+
 def test_a_snap_fits_again_from_a_start(place):
     before = portraits(place)
     with service(place) as client:

@@ -23,6 +23,7 @@ class Applying:
         self._guard = threading.Lock()
         self._timer: threading.Timer | None = None
         self._child: subprocess.Popen[str] | None = None
+        self._again = False  # the quiet time of later corrections ended while the child ran
         self._stopped = False
 
     def wait(self) -> None:
@@ -47,15 +48,20 @@ class Applying:
 
     def _run(self) -> None:
         with self._guard:
-            if self._stopped or self._child is not None:
+            if self._stopped:
+                return
+            if self._child is not None:
+                self._again = True
                 return
             self._child = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
             child = self._child
         told = child.communicate()[1].strip()
         with self._guard:
             self._child = None
+            again, self._again = self._again, False
+        if child.returncode != 0 and not self._stopped:
+            log.warning("corrected labels are not applied yet: %s", told[-500:])
+        if again or child.returncode != 0:
+            self.wait()
         if child.returncode == 0:
             self._on_done()
-        elif not self._stopped:
-            log.warning("corrected labels are not applied yet: %s", told[-500:])
-            self.wait()

@@ -43,6 +43,7 @@ class CorrectionRow(Model):
     kind: Literal["correct", "undo"]
     portrait_id: str
     reviewer: str
+    own: bool  # by whoever asks
     time: datetime
     label: Label | None
     undoes: str | None
@@ -58,6 +59,7 @@ class PortraitLabel(Model):
     keypoints: list[float]  # 17 times x, y in portrait pixels, score
     corrections: list[CorrectionRow]  # of this person's label: one's own; leads see everybody's
     state: Literal["none", "holds", "disputed"]  # what they come to
+    settles: bool  # a lead asks, whose correction settles a dispute: its client begins with `adjudication/`
     waits: bool  # the next build changes the portrait
     correctable: bool
     why: str  # why not, or ""

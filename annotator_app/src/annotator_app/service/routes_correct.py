@@ -14,6 +14,7 @@ from phq_data.review.correcting import CorrectingError
 from phq_data.review.corrections import NewCorrection
 from phq_data.review.images import NoImageError
 from phq_data.review.records import CorrectionEntry, StoredLabel
+from phq_data.review.reviewers import Reviewer
 from phq_data.stages.relabel import RelabelError
 
 router = APIRouter()
@@ -75,8 +76,9 @@ def label(
             for one in found.hypotheses
         ],
         keypoints=list(found.keypoints),
-        corrections=[_row(one) for one in seen],
+        corrections=[_row(one, reviewer) for one in seen],
         state=found.state,
+        settles=reviewer.lead and (found.state == "disputed" or found.ruled),
         waits=found.waits,
         correctable=not found.why_not,
         why=found.why_not,
@@ -140,13 +142,14 @@ def _label(found: StoredLabel | None) -> models_correct.Label | None:
     return None if found is None else _known(found)
 
 
-def _row(one: CorrectionEntry) -> models_correct.CorrectionRow:
+def _row(one: CorrectionEntry, asking: Reviewer) -> models_correct.CorrectionRow:
     label = None if one.to_label is None else _known(StoredLabel.from_json(one.to_label))
     return models_correct.CorrectionRow(
         correction_id=one.correction_id,
         kind="undo" if one.kind == "undo" else "correct",
         portrait_id=one.portrait_id,
         reviewer=one.reviewer,
+        own=one.reviewer == asking.name,
         time=moment(one.time),
         label=label,
         undoes=one.undoes,

@@ -67,6 +67,8 @@ class State:
         self._following = threading.Lock()
         self._unwritten = threading.Event()
         self._unwritten.set()  # what an earlier service may have left
+        self._unapplied = threading.Event()
+        self._unapplied.set()  # whether corrections wait to be applied is to be looked at
         self._published = 0  # `seq` of the log up to which the tables have everything
         self._stopping = threading.Event()
         self._writer = threading.Thread(target=self._publish_on, daemon=True, name="phq-publish")
@@ -130,6 +132,7 @@ class State:
         done = corrections.record(self.store, given, reviewer.name, seen, lead=reviewer.lead)
         if done.saved:
             self._unwritten.set()
+            self._unapplied.set()
             threading.Thread(target=self._publish_corrections, daemon=True, name="phq-corrections").start()
         return done
 
@@ -150,7 +153,7 @@ class State:
             last = self.store.last()
             after = 0 if all_of_them else max(0, self._published - _OVERLAP)
             count = decisions.synchronise(self.workspace, self.store, after)
-            corrections.synchronise(self.workspace, self.store)
+            self._write_corrections()
             self._published = last
             return count
         except (WorkspaceError, StoreError) as error:
@@ -160,16 +163,30 @@ class State:
 
     def _publish_corrections(self) -> None:
         try:
-            corrections.synchronise(self.workspace, self.store)
-            if corrections.any_wait(self.workspace):
-                self.applying.wait()
-        except (WorkspaceError, StoreError) as error:  # tried again with the decisions
+            self._write_corrections()
+        except (WorkspaceError, StoreError) as error:
+            self._unwritten.set()  # tried again with the decisions
             log.warning("corrections are safe in the store but not yet in the workspace's tables: %s", error)
 
+    def _write_corrections(self) -> None:
+        """Bring corrections to the tables, and have those that wait applied; what failed is to do again."""
+        asked = self._unapplied.is_set()
+        self._unapplied.clear()  # before the log is read: a later correction asks anew
+        try:
+            corrections.synchronise(self.workspace, self.store)
+            if asked and corrections.any_wait(self.workspace):
+                self.applying.wait()
+        except BaseException:
+            if asked:
+                self._unapplied.set()
+            raise
+
     def _applied(self) -> None:
-        """Show the portraits that corrected labels gave."""
+        """Show the portraits that corrected labels gave; others may have been corrected meanwhile."""
         self._following.acquire()
         self._follow()  # which releases it
+        self._unapplied.set()
+        self._publish_corrections()
 
     def _publish_on(self) -> None:
         while not self._stopping.wait(self.settings.publish_seconds):

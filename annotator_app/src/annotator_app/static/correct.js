@@ -10,6 +10,8 @@ const TEXT = {
   noLabel: "This portrait is no longer in the workspace",
   draft: "Your draft is shown; R goes back to the old label",
   own: "Your correction is shown; R goes back to the old label",
+  settles: "The corrections of this label do not agree: your correction settles the dispute",
+  anew: "A lead settled a dispute about this label: your correction settles it anew",
   snapping: "Fitting …", settled: "The fit stays here",
   snapped: (moved, error) => `Snapped: yaw moved by ${moved}, points ${error} of a shoulder's breadth off`,
   hypothesis: (number, yaw) => `Hypothesis ${number}: yaw ${yaw}`,
@@ -40,8 +42,8 @@ export class Correction {
   }
 
   /**
-   * Correct the portrait of a feed's entry. Resolves with {label, seconds, over}, {takeBack: id}, or null when
-   * the person left; calls `opened` when it is to be seen. Throws an Error for people when it cannot be corrected.
+   * Correct the portrait of a feed's entry. Resolves with {label, seconds, over, settles}, {takeBack: id}, or null
+   * when the person left; calls `opened` when it is to be seen. Throws an Error for people when it cannot be corrected.
    */
   async correct({ item, crop }, opened = () => {}) {
     const [answer, rig] = await Promise.all([get(`/api/portraits/${item.portrait_id}/label`), loadRig(item.rig_version)]);
@@ -66,8 +68,9 @@ export class Correction {
       listenToCorrectKeys(this, over.signal);
       listenToGestures(this.#view.picture, this, over.signal);
       this.#view.picture.focus({ preventScroll: true });
-      if (this.#draft(item.portrait_id)) this.#view.say(TEXT.draft);
-      else if (own) this.#view.say(TEXT.own);
+      const ruling = !answer.settles ? "" : answer.state === "disputed" ? TEXT.settles : TEXT.anew;
+      const shown = this.#draft(item.portrait_id) ? TEXT.draft : own ? TEXT.own : "";
+      if (ruling || shown) this.#view.say([ruling, shown].filter(Boolean).join(". "));
       this.#show();
     });
   }
@@ -178,23 +181,34 @@ export class Correction {
   // ---- ending -----------------------------------------------------------------------------------------------
 
   save() {
-    const { own, since, id } = this.#session;
+    const { own, since, id, answer } = this.#session;
     const seconds = (performance.now() - since) / 1000;
-    this.#forgetDraft(id);
-    this.#end({ label: this.#label, seconds, over: own?.correction_id ?? "" });
+    this.#keepDraft(id); // until it is delivered: the service may refuse it
+    this.#end({ label: this.#label, seconds, over: own?.correction_id ?? "", settles: answer.settles });
   }
 
   takeBack() {
-    this.#forgetDraft(this.#session.id);
-    this.#end({ takeBack: this.#session.own.correction_id });
+    const { correction_id: takeBack } = this.#session.own;
+    this.#putAside();
+    this.#end({ takeBack });
   }
 
   leave() {
-    const { id, old, own } = this.#session;
-    const from = own?.label ?? old;
-    if (same(this.#label, from)) this.#forgetDraft(id);
-    else this.#keepDraft(id);
+    this.#putAside();
     this.#end(null);
+  }
+
+  /** The service has this label: it is no draft any more, unless it was moved since. */
+  delivered(portrait, label) {
+    const draft = this.#draft(portrait);
+    if (draft && same(draft, label)) this.#forgetDraft(portrait);
+  }
+
+  /** What was moved stays as a draft. */
+  #putAside() {
+    const { id, old, own } = this.#session;
+    if (same(this.#label, own?.label ?? old)) this.#forgetDraft(id);
+    else this.#keepDraft(id);
   }
 
   #end(answer) {
@@ -264,8 +278,9 @@ export class Correction {
   }
 }
 
-/** The own correction that stands, of rows oldest first. */
-function standing(rows) {
+/** The own correction that stands, of rows oldest first; leads see those of others, too. */
+function standing(all) {
+  const rows = all.filter((row) => row.own);
   const taken = new Set(rows.filter((row) => row.kind === "undo").map((row) => row.undoes));
   return rows.findLast((row) => row.kind === "correct" && !taken.has(row.correction_id)) ?? null;
 }

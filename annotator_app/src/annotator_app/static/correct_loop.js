@@ -4,10 +4,11 @@ import { Correction } from "./correct.js";
 import { correctionOf, keepCorrection, undoOf } from "./correct_outbox.js";
 
 const TEXT = {
-  opening: "Opening the correction …", corrected: "Corrected", back: "Your correction is taken back",
+  opening: "Opening the correction …", corrected: "Corrected", settled: "Corrected; the dispute is settled", back: "Your correction is taken back",
   refused: (why) => `The label cannot be corrected: ${why}`,
 };
 
+const ADJUDICATION = "adjudication/"; // so begins the client of what settles a dispute
 const SLOW = 400; // milliseconds
 
 export class Correcting {
@@ -18,6 +19,10 @@ export class Correcting {
     this.outbox = outbox;
     this.client = client;
     this.#correction = new Correction(outbox.owner);
+    outbox.addEventListener("delivered", ({ detail: { batch, refused } }) => {
+      const there = batch.filter((one) => one.verdict === "correct" && !refused.has(one.decision_id));
+      there.forEach((one) => this.#correction.delivered(one.portrait_id, one.label));
+    });
   }
 
   /** Frames that the correction drew, for measurements. */
@@ -37,8 +42,9 @@ export class Correcting {
         status.toast(TEXT.back);
       } else if (answer) {
         entry.item.own_verdict = "correct";
-        this.#send(correctionOf(entry.id, answer, this.client), entry);
-        status.say(TEXT.corrected);
+        const client = answer.settles ? ADJUDICATION + this.client : this.client;
+        this.#send(correctionOf(entry.id, answer, client), entry);
+        status.say(answer.settles ? TEXT.settled : TEXT.corrected);
       }
     } catch (error) {
       clearTimeout(slow);

@@ -59,6 +59,7 @@ class LabelFacts:
     keypoints: tuple[float, ...]  # [51] portrait pixels, score
     corrections: tuple[CorrectionEntry, ...]  # of this person's label, by anybody
     state: Literal["none", "holds", "disputed"]  # of these corrections
+    ruled: bool  # by a lead: only another lead's correction that settles counts from then on
     waits: bool  # a correction holds, or one was taken back, that the last build did not know
     why_not: str  # why the label cannot be corrected, or ""
 
@@ -136,6 +137,7 @@ class Corrector:
             keypoints=() if portrait is None else tuple(portrait.keypoints.ravel().tolist()),
             corrections=tuple(log),
             state=settled.state if settled else "none",
+            ruled=holds is not None and holds.client.startswith(applied_corrections.ADJUDICATION),
             waits=taken.get(item.person_id) != (holds.correction_id if holds else None),
             why_not=self._objection(item, portrait),
         )
