@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,6 +133,20 @@ def test_the_translation_regulariser_holds_the_mean_of_a_micro_batch() -> None:
     assert offset.grad is not None
     assert offset.grad.tolist() == [[0, 0, 0], [0, 0, 0], [0, 4, 0], [0, 4, 0]]
     assert losses.squared_mean(offset).tolist() == [1] * 4  # mean (0, 1, 0)
+
+
+def test_the_prior_on_the_mean_pose_asks_nothing_of_the_spread() -> None:
+    """Unbiased: its mean over all micro-batches of independent draws is the square of their mean."""
+    one = torch.tensor([[3.0, 1.0]], requires_grad=True)
+    alone = losses.squared_mean_alone(one)
+    alone.sum().backward()
+    assert alone.tolist() == [0] and one.grad.tolist() == [[0, 0]]
+    pair = torch.tensor([[1.0, 2], [3, 1], [1, 0], [-1, 0]])  # two micro-batches: products of their two
+    assert losses.squared_mean_alone(pair, 2).tolist() == [5, 5, -1, -1]
+    values = [torch.tensor(one) for one in ((2.0, 0.0), (-1.0, 0.0), (-1.0, 3.0))]  # mean (0, 1)
+    draws = torch.stack([value for four in itertools.product(values, repeat=4) for value in four])
+    assert float(losses.squared_mean_alone(draws, 4).mean()) == pytest.approx(1, abs=1e-5)
+    assert float(losses.squared_mean(draws, 4).mean()) == pytest.approx(1 + 4 / 4, abs=1e-5)
 
 
 def trained(release: Path, out: Path, config: TrainConfig, *more: str) -> int:
