@@ -121,8 +121,8 @@ def pose_loss(predicted: Tensor, target: Tensor) -> Tensor:
 def squared_mean(values: Tensor, micro: int | None = None) -> Tensor:
     """Squared length of a micro-batch's mean of values [B, K], the same for all its samples [B].
 
-    Of camera offsets it is PanoHead's translation regulariser. Of n samples it is on average the squared length
-    of the true mean and, besides, an n-th of their spread, which it holds down, too.
+    Of camera offsets it is PanoHead's translation regulariser. Of n samples it is on average the squared
+    length of the true mean and, besides, an n-th of their spread, which it holds down, too.
     """
     groups = values.reshape(-1, micro or len(values), values.shape[1])
     return groups.mean(dim=1).square().sum(dim=1).repeat_interleave(groups.shape[1])
