@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from phq_data import camera as labels
+from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints.weights import make_generator
 from portraitgan.commands.main import main
 from portraitgan.config import ModelConfig
@@ -162,6 +163,24 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     ),
     **{name: lambda base, name=name: ablated(base, name) for name in ABLATIONS},  # type: ignore[misc]
 }
+
+
+@pytest.mark.parametrize(("preset", "names"), [
+    (eg3d, ["tri-plane", "no-mask", "coarse-poses", "no-deformation", "rignerf"]),
+    (panohead, ["coarse-poses", "no-deformation", "rignerf"]),
+])  # fmt: skip
+def test_an_ablation_in_vain_is_refused(
+    preset: Callable[[ModelConfig], ModelConfig], names: list[str], make_toy: Callable[[], TrainConfig]
+) -> None:
+    base = make_toy()
+    config = replace(base, name=preset.__name__, model=preset(base.model))
+    for name in ABLATIONS:
+        ablated(base, name)
+        if name not in names:
+            assert ablated(config, name).model != config.model
+            continue
+        with pytest.raises(ConfigError, match=f"'{name}' changes nothing of '{preset.__name__}'"):
+            ablated(config, name)
 
 
 @pytest.mark.training
