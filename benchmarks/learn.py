@@ -244,15 +244,24 @@ def _held_out(plan: Plan, data: PortraitData, held_out: PortraitData) -> dict[st
         if name in arms:
             seen = poses.canonicality(model, judge, alone, count=min(samples, 400), batch=BATCH[device])
             found[f"off_neutral_{key_of(name)}_deg"] = seen["off_neutral_deg"]
-    labels, asked = (one.labels(range(one.portraits))[1].numpy() for one in (data, held_out))
-    guessed = blind(labels, _truth(data), asked)
-    found["pose_error_blind_deg"] = poses.summary(guessed, _truth(held_out))["mean_deg"]
+    found["pose_error_blind_deg"] = blind_error(data, held_out)
     return found
 
 
-def _truth(data: PortraitData) -> NDArray[np.float32]:
-    """True poses [N, 6] of all portraits, radians."""
-    truth = data.truth(range(data.portraits))
+def blind_error(data: PortraitData, held_out: PortraitData) -> float:
+    """Mean angle of `blind`'s poses of held-out portraits from the truth, degrees.
+
+    It knows what trained arms see: the labels of mirrored twins, too, in which half of a bias cancels.
+    """
+    seen = range(len(data))
+    asked = held_out.labels(range(held_out.portraits))[1].numpy()
+    guessed = blind(data.labels(seen)[1].numpy(), _truth(data, seen), asked)
+    return poses.summary(guessed, _truth(held_out, range(held_out.portraits)))["mean_deg"]
+
+
+def _truth(data: PortraitData, portraits: range) -> NDArray[np.float32]:
+    """True poses [N, 6], radians."""
+    truth = data.truth(portraits)
     assert truth is not None
     return truth[1].numpy()
 

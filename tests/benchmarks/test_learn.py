@@ -6,17 +6,22 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from benchmarks import learn_arms, learn_study, synthetic
+from benchmarks import learn, learn_arms, learn_study, synthetic
 from benchmarks.learn import learn_config, learn_gpu_config, main
-from phq_data.camera import from_label
+from phq_data.camera import from_label, mirror_pose
 from phq_data.release import reader
 from phq_data.rendering.renderer import render_mesh
 from portraitgan.checkpoints.checkpoint import checkpoints
+from portraitgan.data.dataset import PortraitData
+from portraitgan.metrics import poses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.schedule import at
 
@@ -85,6 +90,42 @@ def test_shrunk_labels_are_the_best_linear_guess() -> None:
     np.testing.assert_allclose(guess, [[0.5, 0.5], [0.5 + 9, 0.5], [0.5, 0.5 + 5]], atol=0.15)
     found = learn_arms.blind(labels, truth, labels) - truth
     assert found.std() < (labels - truth).std()
+
+
+def test_whoever_sees_no_image_knows_the_mirrored_twins_labels() -> None:
+    """Biases to one side cancel in them, as for all that is trained; the guess is the better for it."""
+    random = np.random.default_rng(0)
+    parts = []
+    for count in (500, 100):
+        truth = np.radians(random.normal(0, 10, (count, 6))).astype(np.float32)
+        labels = truth + np.radians(random.normal(8, 6, truth.shape)).astype(np.float32)
+        parts.append(Portraits(torch.from_numpy(labels), torch.from_numpy(truth)))
+    data, held_out = parts
+    with_twins = learn.blind_error(cast(PortraitData, data), cast(PortraitData, held_out))
+    guess = learn_arms.blind(data.everyone(data.poses), data.everyone(data.true), held_out.poses.numpy())
+    known = held_out.true.numpy()
+    assert with_twins == pytest.approx(poses.summary(guess, known)["mean_deg"])
+    alone = learn_arms.blind(data.poses.numpy(), data.true.numpy(), held_out.poses.numpy())
+    assert with_twins < poses.summary(alone, known)["mean_deg"] - 1
+
+
+class Portraits:
+    """Labels and truth as `PortraitData` gives them: mirrored twins come after all portraits."""
+
+    def __init__(self, poses: Tensor, true: Tensor) -> None:
+        self.poses, self.true, self.portraits = poses, true, len(poses)
+
+    def __len__(self) -> int:
+        return 2 * self.portraits
+
+    def everyone(self, poses: Tensor) -> NDArray[np.float32]:
+        return np.concatenate([poses.numpy(), mirror_pose(poses.numpy())])
+
+    def labels(self, indices: range) -> tuple[None, Tensor]:
+        return None, torch.from_numpy(self.everyone(self.poses)[indices])
+
+    def truth(self, indices: range) -> tuple[None, Tensor]:
+        return None, torch.from_numpy(self.everyone(self.true)[indices])
 
 
 def test_structured_errors_stay_when_portraits_are_averaged() -> None:

@@ -207,7 +207,7 @@ class LossConfig:
     pose_regulariser: float = 0.5  # lambda_preg
     pose_regulariser_images: int = 200_000  # constant this long, then fades out over the same length
     pose_regulariser_floor: float = 0.0  # share of it that stays for good
-    mean_pose: float = 0.0  # pulls the mean pose of a micro-batch to the mean of its labels, for good
+    mean_pose: float = 0.0  # pulls the mean of the poses to that of the labels, for good
     background_swap: float = 0.2  # probability that a sample's background comes from another w
     density: float = 0.0  # EG3D's density regulariser, 0.25 there
     density_distance: float = 0.004  # standard deviation of the step between its points, metres

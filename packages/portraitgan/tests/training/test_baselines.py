@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from phq_data import camera as labels
+from phq_data.typed_json import ConfigError
 from portraitgan.checkpoints.weights import make_generator
 from portraitgan.commands.main import main
 from portraitgan.config import ModelConfig
@@ -134,6 +136,20 @@ def test_the_translation_regulariser_holds_the_mean_of_a_micro_batch() -> None:
     assert losses.squared_mean(offset).tolist() == [1] * 4  # mean (0, 1, 0)
 
 
+def test_the_prior_on_the_mean_pose_asks_nothing_of_the_spread() -> None:
+    """Unbiased: its mean over all micro-batches of independent draws is the square of their mean."""
+    one = torch.tensor([[3.0, 1.0]], requires_grad=True)
+    alone = losses.squared_mean_alone(one)
+    alone.sum().backward()
+    assert alone.tolist() == [0] and one.grad.tolist() == [[0, 0]]
+    pair = torch.tensor([[1.0, 2], [3, 1], [1, 0], [-1, 0]])  # two micro-batches: products of their two
+    assert losses.squared_mean_alone(pair, 2).tolist() == [5, 5, -1, -1]
+    values = [torch.tensor(one) for one in ((2.0, 0.0), (-1.0, 0.0), (-1.0, 3.0))]  # mean (0, 1)
+    draws = torch.stack([value for four in itertools.product(values, repeat=4) for value in four])
+    assert float(losses.squared_mean_alone(draws, 4).mean()) == pytest.approx(1, abs=1e-5)
+    assert float(losses.squared_mean(draws, 4).mean()) == pytest.approx(1 + 4 / 4, abs=1e-5)
+
+
 def trained(release: Path, out: Path, config: TrainConfig, *more: str) -> int:
     out.mkdir()
     (out / "config.json").write_text(config.to_json())
@@ -147,6 +163,24 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     ),
     **{name: lambda base, name=name: ablated(base, name) for name in ABLATIONS},  # type: ignore[misc]
 }
+
+
+@pytest.mark.parametrize(("preset", "names"), [
+    (eg3d, ["tri-plane", "no-mask", "coarse-poses", "no-deformation", "rignerf"]),
+    (panohead, ["coarse-poses", "no-deformation", "rignerf"]),
+])  # fmt: skip
+def test_an_ablation_in_vain_is_refused(
+    preset: Callable[[ModelConfig], ModelConfig], names: list[str], make_toy: Callable[[], TrainConfig]
+) -> None:
+    base = make_toy()
+    config = replace(base, name=preset.__name__, model=preset(base.model))
+    for name in ABLATIONS:
+        ablated(base, name)
+        if name not in names:
+            assert ablated(config, name).model != config.model
+            continue
+        with pytest.raises(ConfigError, match=f"'{name}' changes nothing of '{preset.__name__}'"):
+            ablated(config, name)
 
 
 @pytest.mark.training

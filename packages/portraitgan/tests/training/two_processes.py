@@ -1,7 +1,7 @@
-"""One of the processes of test_distributed: the first iterations of three runs, and what came of them.
+"""One of the processes of test_distributed: the first iterations of some runs, and what came of them.
 
-Arguments: a folder with `adam.json`, `sgd.json` and `static.json` (run configs), a release. The last one's
-passes run in memory that stays in place.
+Arguments: a folder with the run configs named in `ITERATIONS`, a release. Passes of `static` run in memory
+that stays in place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from portraitgan.training.run import Run, open_run
 from portraitgan.training.schedule import at
 from portraitgan.training.static_passes import as_written
 
-ITERATIONS = {"adam": 3, "sgd": 1, "static": 2}
+ITERATIONS = {"adam": 3, "sgd": 1, "static": 2, "density": 2}
 
 
 def linear_optimisers(run: Run, gradients: dict[str, Tensor]) -> None:

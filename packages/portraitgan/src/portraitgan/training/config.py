@@ -266,10 +266,18 @@ def panohead() -> TrainConfig:
 
 
 def ablated(config: TrainConfig, name: str) -> TrainConfig:
-    """`config` with one of the paper's ablations. Raises `ConfigError` for an unknown name."""
+    """`config` with one of the paper's ablations. Raises `ConfigError` for an unknown one or one in vain."""
     if name not in presets.ABLATIONS:
         raise ConfigError(f"no ablation {name!r}; there are {', '.join(presets.ABLATIONS)}")
-    return replace(config, name=f"{config.name}-{name}", model=presets.ABLATIONS[name](config.model))
+    model = presets.ABLATIONS[name](config.model)
+    # Without poses nothing is deformed, whatever the field.
+    idle = name == "rignerf" and not config.model.generator.pose_conditioning
+    if idle or replace(model, name=config.model.name) == config.model:
+        raise ConfigError(
+            f"the ablation {name!r} changes nothing of {config.name!r}: it would be the same run by another "
+            "name"
+        )
+    return replace(config, name=f"{config.name}-{name}", model=model)
 
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {

@@ -121,12 +121,24 @@ def pose_loss(predicted: Tensor, target: Tensor) -> Tensor:
 def squared_mean(values: Tensor, micro: int | None = None) -> Tensor:
     """Squared length of a micro-batch's mean of values [B, K], the same for all its samples [B].
 
-    Values may differ from each other, but not move together. Of camera offsets it is PanoHead's translation
-    regulariser; of poses less the labels' it keeps the canonical body where the labels have it: neck and head
-    cannot lean against each other in all portraits, while each portrait's pose is free.
+    Of camera offsets it is PanoHead's translation regulariser. Of n samples it is on average the squared
+    length of the true mean and, besides, an n-th of their spread, which it holds down, too.
     """
     groups = values.reshape(-1, micro or len(values), values.shape[1])
     return groups.mean(dim=1).square().sum(dim=1).repeat_interleave(groups.shape[1])
+
+
+def squared_mean_alone(values: Tensor, micro: int | None = None) -> Tensor:
+    """`squared_mean` without the spread: on average the squared length of the true mean; below 0 by chance.
+
+    (|sum|^2 - sum of |value|^2) / (n (n - 1)) of a micro-batch of n values; 0 where n is 1. Of poses less the
+    labels' it keeps the canonical body where the labels have it: neck and head cannot lean against each other
+    in all portraits, while it asks nothing of how poses differ from their labels otherwise.
+    """
+    groups = values.reshape(-1, micro or len(values), values.shape[1])
+    count = groups.shape[1]
+    products = groups.sum(dim=1).square().sum(dim=1) - groups.square().sum(dim=(1, 2))
+    return (products / max(count * (count - 1), 1)).repeat_interleave(count) * (count > 1)
 
 
 def density_loss(
@@ -188,7 +200,7 @@ def generator_loss(
     if pose is not None:
         weight = config.pose_regulariser * schedule.pose_regulariser
         regulariser = weight * pose_loss(pose, conditions.coarse_pose)
-        mean_pose = config.mean_pose * squared_mean(pose - conditions.coarse_pose, micro)
+        mean_pose = config.mean_pose * squared_mean_alone(pose - conditions.coarse_pose, micro)
     if made.camera_offset is not None:
         offset = config.camera_offset * squared_mean(made.camera_offset, micro)
     shown = conditions.coarse_pose if pose is None else pose

@@ -37,10 +37,15 @@ class PassInputs:
     given: Conditions | None = None  # none: the R1 penalty
     draws: PassRandomness = _ALL_DRAWN
     real: RealPass | None = None  # of the discriminator's phases
+    density: bool = False  # of the generator's phase: the density regulariser instead of equation 14
 
 
 class GeneratorPhase(nn.Module):
-    """Equation 14."""
+    """Equation 14, or EG3D's density regulariser.
+
+    One module for both: several processes average by one `DistributedDataParallel`, which a second one of the
+    same weights would disturb.
+    """
 
     def __init__(self, generator: Generator, discriminator: Discriminator, config: ModelConfig) -> None:
         super().__init__()
@@ -51,6 +56,12 @@ class GeneratorPhase(nn.Module):
     def forward(self, inputs: PassInputs, seen: dict[str, Tensor]) -> Tensor:
         """The loss []; what a status line shows goes into `seen`."""
         assert inputs.given is not None
+        if inputs.density:
+            density = losses.density_loss(
+                self.generator, inputs.given, inputs.schedule, self.config.loss, inputs.draws
+            )
+            seen["density_regulariser"] = density
+            return density.mean()
         loss = losses.generator_loss(
             self.generator, self._others[0], inputs.given, inputs.schedule, self.config.loss, inputs.draws
         )
@@ -64,24 +75,6 @@ class GeneratorPhase(nn.Module):
         seen["pose_size"] = loss.pose.norm(dim=1)
         seen["mask_share"] = loss.generated.mask.mean(dim=(1, 2, 3))
         return loss.total
-
-
-class DensityPhase(nn.Module):
-    """EG3D's density regulariser."""
-
-    def __init__(self, generator: Generator, config: ModelConfig) -> None:
-        super().__init__()
-        self.generator = generator
-        self.config = config
-
-    def forward(self, inputs: PassInputs, seen: dict[str, Tensor]) -> Tensor:
-        """The loss []; what a status line shows goes into `seen`."""
-        assert inputs.given is not None
-        loss = losses.density_loss(
-            self.generator, inputs.given, inputs.schedule, self.config.loss, inputs.draws
-        )
-        seen["density_regulariser"] = loss
-        return loss.mean()
 
 
 class DiscriminatorPhase(nn.Module):

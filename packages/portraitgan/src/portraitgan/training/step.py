@@ -39,7 +39,7 @@ from portraitgan.training.config import OptimiserConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
 from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
 from portraitgan.training.passes import EagerPasses, Passes
-from portraitgan.training.phases import DensityPhase, DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
+from portraitgan.training.phases import DiscriminatorPhase, GeneratorPhase, PassInputs, RealPass
 from portraitgan.training.schedule import ScheduleState
 from portraitgan.training.static_passes import Repeater, StaticPasses
 
@@ -258,14 +258,12 @@ class Stepper:
         make = GeneratorPhase(networks.generator, networks.discriminator, config)
         judge = DiscriminatorPhase(networks.discriminator, networks.generator, config)
         self._r1_passes: Passes = EagerPasses(judge, networks.discriminator, self.world)
-        if config.loss.density:
-            self._density_passes = EagerPasses(
-                DensityPhase(networks.generator, config), networks.generator, self.world
-            )
+        if config.loss.density or self._repeater is None:
+            self._density_passes: Passes = EagerPasses(make, networks.generator, self.world)
         self._generator_passes: Passes
         self._discriminator_passes: Passes
         if self._repeater is None:
-            self._generator_passes = EagerPasses(make, networks.generator, self.world)
+            self._generator_passes = self._density_passes
             self._discriminator_passes = self._r1_passes
             return
         styles = [networks.generator.backbone.mapping.w_avg]
@@ -297,7 +295,7 @@ class Stepper:
         for numbers, last in self._numbers():
             given = self.conditions(iteration, "density", numbers)
             draws = self.draws(iteration, "density", numbers, state)
-            _collect(seen, passes.add(PassInputs(state.schedule, given, draws), gain, last))
+            _collect(seen, passes.add(PassInputs(state.schedule, given, draws, density=True), gain, last))
         bad = passes.finish()
         self.generator_optimiser.step()
         return bad
