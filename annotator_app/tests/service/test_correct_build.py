@@ -238,7 +238,8 @@ def test_a_stopped_build_with_other_settings_is_not_taken_for_corrections(place)
     apply_corrections(place)
     assert not review.any_wait(place)
     part = part_of(place, other)
-    engine.run_part(place.url, configured().replace_setting("screen.min_effective_resolution=0.1"), "screen", part)
+    other_settings = configured().replace_setting("screen.min_effective_resolution=0.1")
+    engine.run_part(place.url, other_settings, "screen", part)
     assert {one.part for one in whole.behind(place)} == {part} and not review.any_wait(place)
 
 

@@ -171,6 +171,28 @@ def test_who_corrected_is_asked_no_more_until_it_is_built_or_undone(made, store,
     assert asked()
 
 
+def test_a_portrait_of_a_part_that_is_read_anew_still_waits_for_its_correction(made, store, send, labels):
+    first = min(labels)
+
+    def flagged():
+        with store.database.read() as on:
+            rows = on.execute(sa.text("SELECT portrait_id FROM items WHERE corrected = 1 AND open = 0"))
+            return set(rows.scalars())
+
+    def read_anew():
+        with store.database.write() as on:
+            on.execute(sa.text("UPDATE parts SET content = 'of another build'"))
+        items.sync(store, made.workspace)
+
+    send(0), send(1), send(1, kind="undo")
+    assert flagged() == {first}
+    read_anew()
+    assert flagged() == {first}
+    send(0, kind="undo")
+    read_anew()
+    assert flagged() == set()
+
+
 def test_a_queue_of_what_a_corrected_label_would_save(made, store):
     queue = Queue(store)
     saved = queue.lease("ann", QueueRequest(pool=CAN_BE_SAVED)).portrait_ids
