@@ -22,6 +22,8 @@ from phq_data.pipeline.local import run_inline
 from phq_data.records import Correction, Portrait, Screened
 from phq_data.release import reader
 from phq_data.release.build import ReleaseOptions, build
+from phq_data.review import corrections as review
+from phq_data.review.store import Store
 from phq_data.sources.resolve import resolve
 from phq_data.stages.relabel import PlacedLabel
 from phq_data.workspace import Workspace, WorkspaceError
@@ -201,6 +203,44 @@ def test_a_settled_dispute_is_applied(place):
     apply_corrections(place)
     (made,) = (one for one in portraits(place).values() if one.correction)
     assert (made.correction, made.corrected_by) == (ruling["correction_id"], "ann")
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_killed_after_it_took_the_corrections_they_still_wait(place, taken_back):
+    first, other = sorted(portraits(place))[:2]
+    with service(place, apply_seconds=0) as client:
+        send(client, correction(first, turned(label_of(client, first)["label"], 25.0)))
+        if taken_back:
+            client.app.state.phq.publish()
+            apply_corrections(place)
+            first = next(key for key, one in portraits(place).items() if one.correction)
+            client.app.state.phq._applied()
+            send(client, correction(first, None, "undo"))
+    assert review.any_wait(place)
+    corrections.take(place)  # and killed: no part is made yet
+    before = portraits(place)
+    store = Store.open(place)
+    assert review.any_wait(place) and review.overview(place, store).waiting == 1
+    store.close()
+    with service(place, apply_seconds=0.2) as client:
+        assert label_of(client, first)["waits"] and not label_of(client, other)["waits"]
+        deadline = time.monotonic() + 120
+        while whole.behind(place):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert portraits(place) != before and not review.any_wait(place)
+
+
+def test_a_stopped_build_with_other_settings_is_not_taken_for_corrections(place):
+    first, other = sorted(portraits(place))[:2]
+    with service(place, apply_seconds=0) as client:
+        send(client, correction(first, turned(label_of(client, first)["label"], 25.0)))
+    apply_corrections(place)
+    assert not review.any_wait(place)
+    part = part_of(place, other)
+    other_settings = configured().replace_setting("screen.min_effective_resolution=0.1")
+    engine.run_part(place.url, other_settings, "screen", part)
+    assert {one.part for one in whole.behind(place)} == {part} and not review.any_wait(place)
 
 
 def test_a_snap_fits_again_from_a_start(place):

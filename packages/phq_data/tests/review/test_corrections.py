@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from phq_data import camera, records
 from phq_data.pipeline import corrections as holding
+from phq_data.pipeline import whole
 from phq_data.records import Correction, Portrait
 from phq_data.review import corrections, exchange_corrections, items
 from phq_data.review.consensus import ReviewError
@@ -118,12 +119,14 @@ def test_a_lost_database_is_filled_from_the_table(made, store, send, tmp_path):
     other.close()
 
 
-def test_a_build_sees_what_only_the_database_has(made, store, send):
+def test_a_build_sees_what_only_the_database_has(made, store, send, monkeypatch):
     send(0)
     assert not corrections.any_wait(made.workspace)
     assert corrections.bring_up_to_date(made.workspace) == 1
     assert corrections.any_wait(made.workspace)
     holding.take(made.workspace)
+    assert corrections.any_wait(made.workspace)  # taken is not worked in: a build may be killed here
+    monkeypatch.setattr(whole, "behind", lambda workspace: [])
     assert not corrections.any_wait(made.workspace)
     send(0, kind="undo")
     assert corrections.bring_up_to_date(made.workspace) == 1 and corrections.any_wait(made.workspace)
@@ -168,6 +171,28 @@ def test_who_corrected_is_asked_no_more_until_it_is_built_or_undone(made, store,
     assert asked()
 
 
+def test_a_portrait_of_a_part_that_is_read_anew_still_waits_for_its_correction(made, store, send, labels):
+    first = min(labels)
+
+    def flagged():
+        with store.database.read() as on:
+            rows = on.execute(sa.text("SELECT portrait_id FROM items WHERE corrected = 1 AND open = 0"))
+            return set(rows.scalars())
+
+    def read_anew():
+        with store.database.write() as on:
+            on.execute(sa.text("UPDATE parts SET content = 'of another build'"))
+        items.sync(store, made.workspace)
+
+    send(0), send(1), send(1, kind="undo")
+    assert flagged() == {first}
+    read_anew()
+    assert flagged() == {first}
+    send(0, kind="undo")
+    read_anew()
+    assert flagged() == set()
+
+
 def test_a_queue_of_what_a_corrected_label_would_save(made, store):
     queue = Queue(store)
     saved = queue.lease("ann", QueueRequest(pool=CAN_BE_SAVED)).portrait_ids
@@ -177,13 +202,15 @@ def test_a_queue_of_what_a_corrected_label_would_save(made, store):
     assert corrections.overview(made.workspace, store).can_be_saved == 2
 
 
-def test_the_numbers_of_the_status(made, store, send, labels):
+def test_the_numbers_of_the_status(made, store, send, labels, monkeypatch):
     send(0), send(1), send(1, "bo", degrees=40.0), send(2), send(2, kind="undo")
     corrections.synchronise(made.workspace, store)
     found = corrections.overview(made.workspace, store)
     numbers = (found.made, found.undone, found.holding, found.disputed, found.waiting)
     assert numbers == (4, 1, 1, (sorted(labels)[1],), 1) and found.by_reviewer == {"ann": 3, "bo": 1}
     holding.take(made.workspace)
+    assert corrections.overview(made.workspace, store).waiting > 0  # no part is made yet
+    monkeypatch.setattr(whole, "behind", lambda workspace: [])
     assert corrections.overview(made.workspace, store).waiting == 0
     send(0, kind="undo")
     assert corrections.overview(made.workspace, store).waiting == 1

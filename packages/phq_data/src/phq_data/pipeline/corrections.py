@@ -53,7 +53,7 @@ class Applied:
         """Those of the photos of a part, in the order of the persons' ids."""
         if not self.holding:
             return ()
-        photos = _photos(workspace, part)
+        photos = photos_of(workspace, part)
         return tuple(one for _, one in sorted(self.holding.items()) if one.photo_id in photos)
 
     def digest(self, workspace: Workspace, part: int) -> str:
@@ -116,6 +116,11 @@ def applied(workspace: Workspace) -> Applied:
     return Applied({one.person_id: one for one in found})
 
 
+def photos_of(workspace: Workspace, part: int) -> set[str]:
+    """The photos of a part of the plan."""
+    return set(workspace.read_part("plan", part, ["sha256"])["sha256"].to_pylist())
+
+
 def told(workspace: Workspace) -> list[str]:
     """What became of the corrections, in lines for people."""
     if not workspace.parts("tables/corrections"):
@@ -169,10 +174,6 @@ def _settle(person: str, standing: Mapping[str, Correction]) -> Settled:
 
 def _order(one: Correction) -> tuple[Any, str]:
     return one.time, one.correction_id
-
-
-def _photos(workspace: Workspace, part: int) -> set[str]:
-    return set(workspace.read_part("plan", part, ["sha256"])["sha256"].to_pylist())
 
 
 def _read(values: Mapping[str, Any]) -> AppliedCorrection:

@@ -26,7 +26,7 @@ from phq_data.models.registry import check_files
 from phq_data.pipeline import corrections, engine
 from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config, recipe
 from phq_data.pipeline.model_set import TERMS, model_terms, models_for
-from phq_data.records import Duplicate
+from phq_data.records import Correction, Duplicate
 from phq_data.stages.dedup import Candidate, duplicates
 from phq_data.workspace import LOGS, PartInfo, Workspace, WorkspaceError
 
@@ -115,6 +115,29 @@ def behind(workspace: Workspace, recipes: Mapping[str, Recipe] | None = None) ->
     if not found and (twins is None or twins.fingerprint != expected):
         found.append(Behind("near-duplicates", 0, OTHER if twins else MISSING))
     return found
+
+
+def uncorrected(workspace: Workspace, log: Iterable[Correction], part: int | None = None) -> list[Behind]:
+    """What is behind (of one part) and may be for corrections of this log: taken, and not yet worked in.
+
+    An apply or a build that was stopped after `corrections.take` leaves it.
+    """
+    photos = {one.photo_id for one in log}
+    if not photos or not (planned := workspace.parts("plan")) or (part is not None and part not in planned):
+        return []
+    first = [stage.corrected for stage in engine.STAGES].index(True)
+    names = {*engine.STAGE_NAMES[first:], "near-duplicates"}
+    if part is None:
+        faults = behind(workspace)
+    else:
+        faults = list(_behind(workspace, recorded(workspace), part, corrections.applied(workspace)))
+    found = [one for one in faults if one.why == OTHER and one.stage in names]
+    concerned = {
+        number
+        for number in {one.part for one in found if one.stage in engine.STAGE_NAMES}
+        if not photos.isdisjoint(corrections.photos_of(workspace, number))
+    }
+    return [one for one in found if one.part in concerned or one.stage not in engine.STAGE_NAMES]
 
 
 def damaged(workspace: Workspace) -> list[Behind]:

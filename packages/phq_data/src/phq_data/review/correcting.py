@@ -16,6 +16,7 @@ from phq_data.errors import ModelError, PhqError
 from phq_data.models.protocols import BodyFit, FitRequest
 from phq_data.models.smplify.fitter import BodyStart, SmplifyFitter
 from phq_data.pipeline import corrections as applied_corrections
+from phq_data.pipeline import whole
 from phq_data.pipeline.engine import load_config
 from phq_data.pipeline.model_set import Models, models_for
 from phq_data.pipeline.photos import read_photo
@@ -138,7 +139,8 @@ class Corrector:
             corrections=tuple(log),
             state=settled.state if settled else "none",
             ruled=holds is not None and holds.client.startswith(applied_corrections.ADJUDICATION),
-            waits=taken.get(item.person_id) != (holds.correction_id if holds else None),
+            waits=taken.get(item.person_id) != (holds.correction_id if holds else None)
+            or bool(whole.uncorrected(self._workspace, [one.to_correction() for one in log], item.part)),
             why_not=self._objection(item, portrait),
         )
 

@@ -7,11 +7,12 @@ correction holds for the person in the photo, so it outlives the portrait that w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from phq_data.pipeline import whole
 from phq_data.pipeline.corrections import ADJUDICATION, KINDS, applied, push_undo, settled
 from phq_data.records import Correction
 from phq_data.review import logs
@@ -172,6 +173,9 @@ def overview(workspace: Workspace, store: Store) -> Overview:
     with store.database.read() as connection:
         saved = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
         can_be_saved = connection.execute(saved.where(ITEMS.c.pool == CAN_BE_SAVED)).scalar_one()
+    waiting = {key for key in {*holding, *taken} if holding.get(key) != taken.get(key)}
+    late = {one.part for one in whole.uncorrected(workspace, log) if one.stage != "near-duplicates"}
+    waiting |= _within(store, {one.person_id for one in log} - waiting, late)  # taken, not worked in
     made = [one for one in log if one.kind == "correct"]
     disputed = [key for key, one in found.items() if one.state == "disputed"]
     return Overview(
@@ -179,7 +183,7 @@ def overview(workspace: Workspace, store: Store) -> Overview:
         undone=len(log) - len(made),
         holding=len(holding),
         disputed=tuple(_present(store, disputed).values()),
-        waiting=sum(holding.get(key) != taken.get(key) for key in _present(store, {*holding, *taken})),
+        waiting=len(_present(store, waiting)),
         can_be_saved=int(can_be_saved),
         by_reviewer=dict(Counter(one.reviewer for one in made).most_common()),
     )
@@ -196,6 +200,17 @@ def _present(store: Store, persons: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def _within(store: Store, persons: Iterable[str], parts: Set[int]) -> set[str]:
+    """Those persons whose portraits lie in these parts."""
+    found: set[str] = set()
+    with store.database.read() as connection:
+        for chunk in chunks(persons if parts else ()):
+            statement = sa.select(ITEMS.c.person_id, ITEMS.c.part).where(ITEMS.c.active == 1)
+            rows = connection.execute(statement.where(ITEMS.c.person_id.in_(chunk)))
+            found |= {person for person, part in rows if part in parts}
+    return found
+
+
 def synchronise(workspace: Workspace, store: Store) -> int:
     """Write the corrections of the live store that the workspace's table lacks as one more part."""
     log = [entry.to_correction() for entry in entries(store)]
@@ -209,9 +224,9 @@ def any_wait(workspace: Workspace) -> bool:
     """Would a build change anything for the corrections of the workspace's table?"""
     if not workspace.parts(FOLDER):
         return False
-    found = settled(workspace.records(Correction))
-    holding = {key: one.correction.correction_id for key, one in found.items() if one.correction}
-    return holding != applied(workspace).ids()
+    log = workspace.records(Correction)
+    holding = {key: one.correction.correction_id for key, one in settled(log).items() if one.correction}
+    return holding != applied(workspace).ids() or bool(whole.uncorrected(workspace, log))
 
 
 def recover(workspace: Workspace, store: Store) -> int:

@@ -14,11 +14,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from phq_data.pipeline.corrections import settled
 from phq_data.review import rules, workspace_items
 from phq_data.review.digests import is_sound, row_digest
-from phq_data.review.records import Item
+from phq_data.review.records import CorrectionEntry, Item
 from phq_data.review.store import Store, chunks, now_ms, read_policy, refresh_items, standing_of
-from phq_data.review.tables import ITEMS, LEASES, PARTS, REPLACED
+from phq_data.review.tables import CORRECTIONS, ITEMS, LEASES, PARTS, REPLACED
 from phq_data.workspace import Workspace
 
 _STEP = 4  # parts: decisions wait that long
@@ -61,9 +62,10 @@ def sync(
         began, step = time.monotonic(), steps.pop(0)
         content = {part: workspace_items.content(workspace, part, duplicates) for part in step}
         found = {part: workspace_items.read(workspace, part, duplicates) for part in step}
+        made_with = workspace_items.corrected_with(workspace, step if seen else ())
         with store.database.write() as connection:
             store.database.only_one(connection, 2)
-            more, less = apply(connection, found, content, gone)
+            more, less = apply(connection, found, content, gone, made_with)
         added, replaced = added + more, replaced + less
         if steps and not go_on(time.monotonic() - began):
             break
@@ -124,8 +126,10 @@ def apply(
     found: Mapping[int, Sequence[Item]],
     contents: Mapping[int, str],
     gone: Sequence[int],
+    made_with: Mapping[str, str | None] | None = None,
 ) -> tuple[int, int]:
     """Write what changed: the items of each changed part, the digests of those parts, parts that are gone.
+    `made_with`: the correction that each portrait of these parts was made with.
 
     Returns how many items are new and how many are no longer in the workspace.
     """
@@ -144,7 +148,7 @@ def apply(
         for row in connection.execute(sa.select(ITEMS.c.portrait_id).where(ITEMS.c.portrait_id.in_(chunk)))
     }
     _insert(connection, [item for key, item in fresh.items() if key not in known], policy)
-    _update(connection, [item for key, item in fresh.items() if key in known])
+    _update(connection, [item for key, item in fresh.items() if key in known], made_with or {})
     lost = {portrait: person for portrait, person in before.items() if portrait not in fresh}
     _retire(connection, lost, fresh.values())
     # New items that nobody ever judged are right as they were inserted.
@@ -166,20 +170,53 @@ def _insert(connection: sa.Connection, fresh: Sequence[Item], policy: rules.Poli
         connection.execute(sa.insert(ITEMS), rows)
 
 
-def _update(connection: sa.Connection, known: Sequence[Item]) -> None:
+def _update(connection: sa.Connection, known: Sequence[Item], made_with: Mapping[str, str | None]) -> None:
     if not known:
         return
-    # A correction that waited is applied, or its portrait is asked about again.
+    waiting = _waiting(connection, known, made_with)
     rows = [
-        {"key": item.portrait_id, "digest": row_digest(ITEMS, item.to_row()), **item.to_row(), "corrected": 0}
+        {
+            "key": item.portrait_id, "digest": row_digest(ITEMS, item.to_row()), **item.to_row(),
+            "corrected": int(item.portrait_id in waiting),
+        }
         for item in known
-    ]
+    ]  # fmt: skip
     statement = (
         sa.update(ITEMS)
         .where(ITEMS.c.portrait_id == sa.bindparam("key"))
         .values({name: sa.bindparam(name) for name in rows[0] if name not in ("key", "portrait_id")})
     )
     connection.execute(statement, rows)
+
+
+def _waiting(
+    connection: sa.Connection, known: Sequence[Item], made_with: Mapping[str, str | None]
+) -> set[str]:
+    """Portraits whose label was corrected, and that are not made with what the corrections come to."""
+    undo = CORRECTIONS.alias()
+    undone = sa.exists().where(undo.c.undoes == CORRECTIONS.c.correction_id)
+    stands = sa.select(CORRECTIONS.c.portrait_id).where(CORRECTIONS.c.kind == "correct", ~undone)
+    corrected = {
+        row[0]
+        for chunk in chunks(item.portrait_id for item in known)
+        for row in connection.execute(stands.where(CORRECTIONS.c.portrait_id.in_(chunk)))
+    }
+    persons = {item.portrait_id: item.person_id for item in known if item.portrait_id in corrected}
+    log = [
+        CorrectionEntry.from_row(row).to_correction()
+        for chunk in chunks(persons.values())
+        for row in connection.execute(
+            sa.select(CORRECTIONS).where(CORRECTIONS.c.person_id.in_(chunk))
+        ).mappings()
+        if is_sound(CORRECTIONS, row)
+    ]
+    found = settled(log)
+    holding = {key: one.correction.correction_id for key, one in found.items() if one.correction}
+    return {
+        portrait
+        for portrait, person in persons.items()
+        if (by := made_with.get(portrait)) is None or by != holding.get(person)
+    }
 
 
 def _resealed(row: sa.RowMapping, **changes: Any) -> str:

@@ -91,6 +91,15 @@ def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[It
     return found
 
 
+def corrected_with(workspace: Workspace, parts: Iterable[int]) -> dict[str, str | None]:
+    """portrait_id -> the correction that it was made with, or None."""
+    found: dict[str, str | None] = {}
+    for part in parts:
+        table = workspace.read_part("tables/portraits", part, ["portrait_id", "correction"])
+        found.update(zip(table["portrait_id"].to_pylist(), table["correction"].to_pylist(), strict=True))
+    return found
+
+
 def pool_of(reasons: Iterable[str]) -> int:
     """The pool of a portrait that the screening rejected for these reasons."""
     listed = set(reasons)
