@@ -9,7 +9,7 @@ from portraitgan.inference.model import Model
 from portraitgan.metrics import quality
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.features import open_features
-from portraitgan.metrics.generate import Setting, settings_of
+from portraitgan.metrics.generate import Poses, Setting, settings_of
 from portraitgan.metrics.statistics import frechet_distance
 from portraitgan.training.run import Run
 from portraitgan.training.schedule import model_at
@@ -30,8 +30,8 @@ def fid_of(features: str | Path | None = None, seed: int = 0) -> Callable[[Run],
         config = model_at(run.config, run.images)
         generator = run.networks.generator_ema
         model = Model(run.folder, config, generator, run.world.device, run.data.rig, ())
-        own = (one.poses for one in settings_of(model) if one.poses != "discriminator")
-        poses = next(own, "labels")  # where the discriminator alone predicts them
+        own = [one.poses for one in settings_of(model) if one.poses != "discriminator"]
+        poses: Poses = own[0] if own else "labels"  # where the discriminator alone predicts them
         network = open_features(features, run.world.device)
         real = quality.real_features(run.data, network, run.world, cache=run.folder / "metrics" / "features")
         made = quality.made_features(
