@@ -96,14 +96,56 @@ def test_people_folded_in_half_score_nothing():
     random = np.random.default_rng(0)
     left = random.random((50, 1, 3, 8, 8)).astype(np.float32)
     folded = np.concatenate([left, left[..., ::-1]], axis=1)
-    assert artifacts.mirror_score(folded) == 0
+    whole = np.ones_like(folded[:, :, :1])
+    assert artifacts.mirror_score(folded, whole) == 0
     # A mole on one side: a little; sides of two unrelated people: as much as two people.
     mole = folded.copy()
     mole[:, 1, :, 2, 2] += 1
-    assert 0 < artifacts.mirror_score(mole) < 0.1
+    assert 0 < artifacts.mirror_score(mole, whole) < 0.1
     strangers = np.concatenate([left, random.random(left.shape).astype(np.float32)], axis=1)
-    assert artifacts.mirror_score(strangers) == pytest.approx(1, abs=0.05)
-    assert artifacts.mirror_score(folded[:1]) is None
+    assert artifacts.mirror_score(strangers, whole) == pytest.approx(1, abs=0.05)
+    assert artifacts.mirror_score(folded[:1], whole[:1]) is None
+    assert artifacts.mirror_score(strangers, 0 * whole) is None  # nobody is seen
+
+
+def test_the_background_is_no_side_of_a_person():
+    """Symmetric people in front of backgrounds that differ from view to view score nothing."""
+    random = np.random.default_rng(0)
+    left = random.random((20, 2, 3, 8, 8)).astype(np.float32)
+    views = np.empty((20, 4, 3, 8, 8), np.float32)
+    views[:, 0::2], views[:, 1::2] = left, left[..., ::-1]
+    masks = np.zeros((20, 4, 1, 8, 8), np.float32)
+    masks[:, 0::2, :, 2:, 1:5], masks[:, 1::2, :, 2:, 3:7] = 1, 1
+    masks[:5, :, :, 2:4] = 0  # other people are smaller
+    behind = random.random(views.shape).astype(np.float32)
+    assert artifacts.mirror_score(np.where(masks > 0, views, behind), masks) == 0
+    strangers = np.where(masks > 0, behind, 0)
+    assert artifacts.mirror_score(strangers, masks) == pytest.approx(1, abs=0.1)
+
+
+def test_a_generator_of_symmetric_people_scores_nothing_and_views_are_small(
+    model, network, alone, monkeypatch
+):
+    """Also where its backgrounds are anything: rendered at 32 pixels, kept at 16."""
+    render = type(model).render
+    random = torch.Generator().manual_seed(0)
+
+    def drawn(self, ws, camera, *all, **named):
+        """People of an own colour, brighter in the middle; the background is noise."""
+        made = render(self, ws, camera, *all, **named)
+        across = torch.linspace(-1, 1, made.image.shape[-1]).abs()
+        person = torch.tanh(ws[:, 0, :3, None, None]) * (1 - across)
+        rays = made.mask.shape[-1]
+        made.mask[:] = (torch.linspace(-1, 1, rays).abs() < 0.5).float()
+        made.image[:] = torch.where(across < 0.75, person, torch.rand(made.image.shape, generator=random))
+        return made
+
+    monkeypatch.setattr(type(model), "render", drawn)
+    monkeypatch.setattr(artifacts, "PIXELS", 16)
+    _, sides, covers = artifacts.people(model, alone, 3, 2, 0, network, lambda count: None)
+    assert sides.shape == (3, 4, 3, 16, 16) and covers.shape == (3, 4, 1, 16, 16)
+    assert artifacts.mirror_score(sides, covers) == pytest.approx(0, abs=0.01)
+    assert artifacts.mirror_score(sides, np.ones_like(covers)) > 0.1
 
 
 def figure(rays, head, neck, shoulders):

@@ -5,10 +5,14 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from scipy import stats
 
+from portraitgan.checkpoints import checkpoint
+from portraitgan.checkpoints.checkpoint import NETWORKS, Checkpoint, State
 from portraitgan.commands.main import main
 from portraitgan.metrics import compare
+from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.poses import COMPONENTS
 from portraitgan.metrics.quality import headline
 from portraitgan.metrics.report import MetricOptions
@@ -72,20 +76,53 @@ def test_the_gap_is_what_knowing_the_view_is_worth():
     }  # fmt: skip
 
 
+def started(place, config, data="a" * 64, images=0):
+    """(checkpoint, run) of a run with one checkpoint that was trained on a release of that digest."""
+    place.mkdir(exist_ok=True)
+    (place / "config.json").write_text(config.to_json())
+    state = State(images, images // 8, "1", data, {}, 0)
+    nothing = {name: {"weight": torch.zeros(1)} for name in NETWORKS}
+    made = Checkpoint(config.model, state, nothing, {"step": torch.zeros(1)})
+    return checkpoint.save(place, made), place
+
+
 def test_runs_that_differ_in_their_seed_alone_are_one_row(tmp_path, run):
-    folder = run / "checkpoints" / "kimg-000004"
-
-    def with_config(name, config):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(config.to_json())
-        return compare.same_but_seed(folder, tmp_path / name)
-
     tiny = training.tiny()
-    first = with_config("a", tiny)
-    assert first[0] == "tiny"
-    assert with_config("b", replace(tiny, seed=7, output=replace(tiny.output, status_kimg=9.0))) == first
-    assert with_config("c", replace(tiny, batch=replace(tiny.batch, size=16))) != first
-    assert compare.same_but_seed(folder, None)[0] == "tiny"  # of a converted checkpoint its model
+
+    def equality(name, config, data="a" * 64):
+        found = compare.identity_of(*started(tmp_path / name, config, data))
+        assert (found.name, found.seed) == (config.name, config.seed)
+        return found.equality
+
+    first = equality("a", tiny)
+    assert equality("b", replace(tiny, seed=7, output=replace(tiny.output, status_kimg=9.0))) == first
+    assert equality("c", replace(tiny, batch=replace(tiny.batch, size=16))) != first
+    assert equality("d", replace(tiny, seed=2), "b" * 64) != first  # trained on another release
+    alone = compare.identity_of(run / "checkpoints" / "kimg-000004", None)
+    assert (alone.name, alone.seed) == ("tiny", None)  # of a converted checkpoint its model
+
+
+def test_a_seed_counts_once(tmp_path):
+    tiny = training.tiny()
+    first, second = (
+        started(tmp_path / name, replace(tiny, seed=seed)) for name, seed in (("a", 0), ("b", 1))
+    )
+    later = started(tmp_path / "a", tiny, images=8000)
+    other = started(tmp_path / "c", tiny, "b" * 64)
+
+    def check(*runs):
+        compare.check_seeds([compare.identity_of(*one) for one in runs])
+
+    check(first, second, other)
+    with pytest.raises(MetricError, match="named twice"):
+        check(first, second, first)
+    with pytest.raises(MetricError, match=r"the same seed \(0\)"):
+        check(first, later)
+    with pytest.raises(MetricError, match=r"the same seed \(0\)"):
+        check(second, first, started(tmp_path / "copy", tiny))
+    with pytest.raises(MetricError, match="named twice"):
+        check((first[0], None), (first[0], None))
+    check((first[0], None), (second[0], None))
 
 
 @pytest.mark.slow
@@ -117,6 +154,7 @@ def test_the_command_measures_what_is_not_known_and_writes_three_files(
     assert compare.is_current(result, wanted)
     assert not compare.is_current(result, replace(wanted, count=7))
     assert not compare.is_current(result, replace(wanted, seed=1))
+    assert main(["compare", str(run), *asked[1:]]) == 1 and "named twice" in capsys.readouterr().err
     # What is known is not measured again.
     monkeypatch.setattr("portraitgan.metrics.report.run", None)
     assert main([*asked[:2], *asked[3:]]) == 0

@@ -91,6 +91,33 @@ def test_it_is_the_fid_random_of_the_checkpoint(
     assert found == pytest.approx(frechet_distance(real.all, made.all), rel=1e-4)
 
 
+def test_poses_that_the_discriminator_alone_predicts_are_the_labels(
+    make_toy: Callable[[], TrainConfig], data: PortraitData, tmp_path: Path
+) -> None:
+    """As of the arm `coarse` of make learn: generated portraits are rendered in the labels' poses."""
+    base = make_toy()
+    model = replace(base.model, generator=replace(base.model.generator, pose_predictor=None))
+    config = replace(base, model=model, output=replace(base.output, fid_images=12))
+    run = open_run(tmp_path, config, data, ALONE, lambda _: None)
+    found = fid_of()(run)
+    network = open_features(None)
+    real = quality.real_features(data, network, ALONE)
+    opened = open_model(run.save(), device="cpu")
+    made = quality.made_features(opened, data, network, Setting("labels", "independent"), 12, ALONE)
+    assert found == pytest.approx(frechet_distance(real.all, made.all), rel=1e-4)
+
+
+def test_weights_for_it_are_looked_at_before_training(
+    release: Path, tmp_path: Path, make_toy: Callable[[], TrainConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(six_iterations(make_toy()).to_json())
+    asked = ["train", "--data", str(release), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert main([*asked, "--features", str(tmp_path / "none.pth")]) == 1
+    assert "none.pth" in capsys.readouterr().err
+    assert not checkpoint.checkpoints(tmp_path / "run")
+
+
 def test_the_command_measures_it(
     release: Path, tmp_path: Path, make_toy: Callable[[], TrainConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from portraitgan.networks.discriminator import Arrangement, Discriminator, Portr
 from portraitgan.networks.mapping import normalise
 from portraitgan.presets import tiny, without_deformation, without_pose
 from portraitgan.rendering import rays
-from portraitgan.training import losses
+from portraitgan.training import estimate, losses
 from portraitgan.training.config import BatchConfig, StageConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
 from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps, run_generator
@@ -167,6 +167,17 @@ def test_views_are_dealt_to_micro_batches_of_their_own(small: TrainConfig, data:
 def test_a_pass_has_all_views_of_a_person() -> None:
     found = [together(wanted, 12, views) for wanted, views in ((1, 3), (5, 2), (99, 3), (4, 4), (1, 1))]
     assert found == [3, 4, 12, 4, 1]
+    with pytest.raises(DistributedError, match="2 micro-batches a process cannot show 4 views"):
+        together(1, 2, 4)
+
+
+def test_views_that_processes_cannot_show_are_refused_before_anything_is_measured(
+    small: TrainConfig, data: PortraitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "measure", None)
+    config = replace(small, batch=BatchConfig(16, 4, views_per_person=4))
+    with pytest.raises(DistributedError, match="2 micro-batches a process cannot show 4 views"):
+        estimate.describe(config, data, World(0, 2, ALONE.device), tmp_path, print)
 
 
 def test_without_the_camera_styles_know_pose_or_nothing() -> None:

@@ -43,8 +43,9 @@ def compare(
 ) -> None:
     """The paper's tables 2 and 3 of several runs, with intervals over seeds.
 
-    Runs whose settings differ in their seed alone are one row. What RUN/metrics says already of the same
-    checkpoint, release and sizes is not measured again, unless a network is named.
+    Runs whose settings differ in their seed alone, trained on the same release, are one row; none of their
+    seeds may come twice. What RUN/metrics says already of the same checkpoint, release and sizes is not
+    measured again, unless a network is named.
     """
     import os
 
@@ -61,16 +62,18 @@ def compare(
     )  # fmt: skip
     own_networks = features is None and face is None and pose_discriminator is None
     found = [find_checkpoint(Path(one)) for one in runs]
+    identities = [comparison.identity_of(folder, run) for folder, run in found]
+    comparison.check_seeds(identities)
     named = []
     with join(None if device == "auto" else device) as world, shared.progress("compare") as bar:
-        for folder, run in found:
+        for who, (folder, run) in zip(identities, found, strict=True):
             result = known_result(target_of(folder, run), folder, data, split) if own_networks else None
             if result is None or not comparison.is_current(result, wanted):
                 result = measured(
                     folder, run, data, wanted, world, bar, split=split,
                     pose_discriminator=pose_discriminator,
                 )  # fmt: skip
-            named.append((*comparison.same_but_seed(folder, run), result))
+            named.append((who.name, who.equality, result))
         if not world.first:
             return
     made = comparison.tables(named)

@@ -303,6 +303,7 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
     if start.stage is not None and not 1 <= start.stage <= len(config.stages):
         raise TrainingError(f"there are stages 1 to {len(config.stages)}, no stage {start.stage}")
     until = stage_end(config, (start.stage or len(config.stages)) - 1)
+    fid = fid_of(start.features) if config.output.fid_kimg > 0 else None
     repeater = cuda_graphs.repeater(start.graphs, world.device)
     graphs = repeater is not None
     data = _data(start, config, world, say)
@@ -327,7 +328,6 @@ def _run(start: _Start, config: TrainConfig, world: World) -> bool:
         say(f"{start.out} is at {run.images / 1000:g} kimg: there is nothing left to train")
         return True
     stop = _on_signals(say)
-    fid = fid_of(start.features) if config.output.fid_kimg > 0 else None
     outcome = train_run(run, until, say, stop.is_set, fid)
     if outcome.finished:
         say(f"finished at {outcome.images / 1000:g} kimg: {outcome.folder}")

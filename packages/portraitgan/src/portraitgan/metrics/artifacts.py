@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 from torch import Tensor
+from torch.nn import functional
 
 from phq_data import camera as cameras
 from portraitgan.data.dataset import PortraitData
@@ -29,12 +30,15 @@ from portraitgan.metrics.generate import (
     shares,
     to_pixels,
 )
+from portraitgan.networks import filters
 from portraitgan.training.distributed import World
 
 FRONT, REAR = 45.0, 150.0
 """Degrees of yaw up to which a portrait shows the face, and from which on the back of the head."""
 SIDES = (45.0, 90.0)
 """Degrees of yaw whose left and right views are compared."""
+PIXELS = 64
+"""Width and height of views that sides are compared in, at most: all of them are kept."""
 BANDS = {"head": (0.10, 0.27), "hair at the neck": (-0.03, 0.06), "shoulders": (-0.14, -0.05)}
 """Heights over the neck joint, metres, between which a mask's width is taken."""
 VIEWS = {"front": (0.0, 60.0), "side": (60.0, 120.0), "back": (120.0, 181.0)}
@@ -53,7 +57,7 @@ def measure(
     done: Advance = lambda number: None,
 ) -> dict[str, Any]:
     """All three of `count` generated people; every process must call this."""
-    rear, sides = people(model, world, count, batch, seed, network, done)
+    rear, sides, covers = people(model, world, count, batch, seed, network, done)
     # The independent condition: people must not be made for the view.
     setting = Setting(settings_of(model)[0].poses, "independent")
     masks, labels = [], []
@@ -65,7 +69,7 @@ def measure(
     real = real_faces(model, data, network, count, batch, seed)
     return {
         "faces_behind": None if real is None else faces_behind(rear, *real),
-        "mirror_score": mirror_score(sides),
+        "mirror_score": mirror_score(sides, covers),
         "extents": compared(real_extents(model, data, count, batch, seed), made),
         "samples": count,
         "network": network.name,
@@ -75,11 +79,14 @@ def measure(
 
 def people(
     model: Model, world: World, count: int, batch: int, seed: int, network: FaceNetwork, done: Advance
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(embeddings [N, D] of the places where faces would be on the back of heads, views [N, 2 S, 3, H, W] of
-    both sides at every yaw of `SIDES`, -1..1) of neutral people conditioned on the front camera."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """What is seen of neutral people conditioned on the front camera.
+
+    (embeddings [N, D] of the places where faces would be on the back of heads; views [N, 2 S, 3, H, W] of
+    both sides at every yaw of `SIDES`, -1..1, and their masks [N, 2 S, 1, H, W], 0..1; H at most `PIXELS`).
+    """
     points = behind(face_points(model.rig))
-    found, sides = [], []
+    found, sides, covers = [], [], []
     for number in shares(count, batch, world):
         size = min(batch, count - number * batch)
         random = np.random.default_rng([seed, 4, number])
@@ -90,16 +97,25 @@ def people(
         seen = cameras.to_label(cameras.from_angles(yaw, np.zeros(size)))
         shown = model.render(ws, torch.from_numpy(seen).to(model.device), planes=planes)
         found.append(network.embed(aligned(to_pixels(shown.image), seen, points)))
-        views = []
+        views, masks = [], []
         for degrees in SIDES:
             for sign in (1, -1):
                 angle = np.full(size, np.radians(sign * degrees))
                 label = cameras.to_label(cameras.from_angles(angle, np.zeros(size)))
                 one = model.render(ws, torch.from_numpy(label).to(model.device), planes=planes)
-                views.append(one.image.float().cpu().numpy())
+                image = _small(one.image)
+                mask = filters.resize(one.mask.float().clamp(0, 1), image.shape[-1])
+                views.append(image.cpu().numpy())
+                masks.append(mask.cpu().numpy())
         sides.append(np.stack(views, axis=1))
+        covers.append(np.stack(masks, axis=1))
         done(size)
-    return gathered(found, world), gathered(sides, world)
+    return gathered(found, world), gathered(sides, world), gathered(covers, world)
+
+
+def _small(images: Tensor) -> Tensor:
+    """[B, C, H, H] averaged to `PIXELS`; as it is where it has no more of them."""
+    return functional.adaptive_avg_pool2d(images.float(), min(PIXELS, images.shape[-1]))
 
 
 def behind(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -147,18 +163,28 @@ def faces_behind(
     return {"rate": share(made), "real_rear": share(backs[1::2]), "real_front": share(fronts[1::2])}
 
 
-def mirror_score(views: NDArray[np.float32]) -> float | None:
+def mirror_score(views: NDArray[np.float32], masks: NDArray[np.float32]) -> float | None:
     """How different the sides of a person are, as a share of how different two people are.
 
-    views [N, 2 S, 3, H, W]: left and right of each yaw. 0: every right side is the left one mirrored, as of a
-    generator that folds people in half; None for fewer than two people, or people who are all the same.
+    views [N, 2 S, 3, H, W], masks [N, 2 S, 1, H, W] in 0..1: left and right of each yaw. A pixel counts as
+    far as both views that are compared show the person there, so the background says nothing. 0: every right
+    side is the left one mirrored, as of a generator that folds people in half; None for fewer than two
+    people, or people who are all the same or not to be seen.
     """
-    left, right = views[:, 0::2], views[:, 1::2, :, :, ::-1]
     if len(views) < 2:
         return None
-    own = np.abs(left - right).mean()
-    others = np.abs(left - np.roll(left, 1, axis=0)).mean()
-    return None if others == 0 else round(float(own / others), 4)
+    left, right = views[:, 0::2], views[:, 1::2, :, :, ::-1]
+    shown, mirrored = masks[:, 0::2], masks[:, 1::2, :, :, ::-1]
+    own = _apart(left, right, shown * mirrored)
+    others = _apart(left, np.roll(left, 1, axis=0), shown * np.roll(shown, 1, axis=0))
+    return None if own is None or not others else round(own / others, 4)
+
+
+def _apart(one: NDArray[np.float32], other: NDArray[np.float32], weight: NDArray[np.float32]) -> float | None:
+    """Weighted mean of absolute differences; None where nothing has any weight."""
+    whole = float(weight.sum(dtype=np.float64))
+    total = float((np.abs(one - other).mean(axis=2, keepdims=True) * weight).sum(dtype=np.float64))
+    return total / whole if whole else None
 
 
 def real_extents(

@@ -1,7 +1,8 @@
 """Tables 2 and 3 of the paper from the results of several runs, with intervals over seeds.
 
-Runs whose configs differ in their seed alone are one row. Table 2: FID with the mapping network told the
-rendered view (FID-view) and another one (FID-random), for each source of poses, their gap, and identity.
+Runs whose configs differ in their seed alone, trained on the same release, are one row.
+Table 2: FID with the mapping network told the rendered view (FID-view) and another one (FID-random), for each
+source of poses, their gap, and identity.
 Table 3: poses seen in frontal neutral samples, absolute and signed.
 """
 
@@ -17,7 +18,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from phq_data.foreign import parse_json
+from portraitgan.checkpoints.checkpoint import STATE_FILE
 from portraitgan.checkpoints.weights import read_config
+from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.faces import EMBEDDED_NAME
 from portraitgan.metrics.features import RANDOM
 from portraitgan.metrics.poses import COMPONENTS
@@ -62,15 +66,54 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def same_but_seed(folder: Path, run: Path | None) -> tuple[str, str]:
-    """(name, what must be equal for two runs to be one row) of a checkpoint, in its run's folder if any."""
+@dataclass(frozen=True)
+class Identity:
+    """Who a compared checkpoint is."""
+
+    folder: Path  # of the checkpoint
+    name: str
+    equality: str  # equal for two runs that are one row
+    seed: int | None  # none: nobody knows
+
+
+def identity_of(folder: Path, run: Path | None) -> Identity:
+    """Of a checkpoint, in its run's folder if any.
+
+    Runs are one row if their settings differ in their seed alone and they were trained on the same release.
+    A checkpoint without its run is a row of its own.
+    """
     config = None if run is None else read_run_config(run)
     if config is None:
-        model = read_config(folder)
-        return model.name, model.to_json()
+        return Identity(folder, read_config(folder).name, str(folder.resolve()), None)
     # What is written when, and how much goes through a GPU at once, changes no number.
     batch = replace(config.batch, per_pass=BatchConfig().per_pass)
-    return config.name, replace(config, seed=0, output=OutputConfig(), batch=batch).to_json()
+    same = replace(config, seed=0, output=OutputConfig(), batch=batch).to_json()
+    return Identity(folder, config.name, f"{same}\ntrained on {_release_of(folder)}", config.seed)
+
+
+def _release_of(folder: Path) -> str | None:
+    """Digest of the release that a checkpoint was trained on; none where it does not say."""
+    try:  # not `read_state`: a comparison needs neither the optimiser nor the sums of all files
+        found = parse_json((folder / STATE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    digest = found.get("data") if isinstance(found, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
+def check_seeds(identities: Sequence[Identity]) -> None:
+    """Raise `MetricError` where a row would count a seed twice: intervals are over different seeds."""
+    known: dict[tuple[str, int | None], Identity] = {}
+    for one in identities:
+        other = known.setdefault((one.equality, one.seed), one)
+        if other is one:
+            continue
+        if other.folder.resolve() == one.folder.resolve():
+            raise MetricError(f"{one.folder} is named twice: a run counts once")
+        raise MetricError(
+            f"{other.folder} and {one.folder} have the same settings and the same seed ({one.seed}), so they "
+            "are no two seeds of one row: compare one checkpoint of each run"
+        )
 
 
 def is_current(result: Mapping[str, Any], options: MetricOptions) -> bool:
@@ -96,7 +139,7 @@ def is_current(result: Mapping[str, Any], options: MetricOptions) -> bool:
 
 
 def tables(named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> tuple[Table, Table]:
-    """Tables 2 and 3 of (name, equality, result) of every run; see `same_but_seed` and `report.run`."""
+    """Tables 2 and 3 of (name, equality, result) of every run; see `Identity` and `report.run`."""
     groups: dict[str, tuple[str, list[Mapping[str, Any]]]] = {}
     for name, equality, result in named:
         groups.setdefault(equality, (name, []))[1].append(result)

@@ -9,7 +9,7 @@ from portraitgan.inference.model import Model
 from portraitgan.metrics import quality
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.features import open_features
-from portraitgan.metrics.generate import Setting, settings_of
+from portraitgan.metrics.generate import Poses, Setting, settings_of
 from portraitgan.metrics.statistics import frechet_distance
 from portraitgan.training.run import Run
 from portraitgan.training.schedule import model_at
@@ -21,14 +21,17 @@ def fid_of(features: str | Path | None = None, seed: int = 0) -> Callable[[Run],
     """A function that measures a run's FID-random at this moment; every process must call it.
 
     Poses are the generator's own (or the labels', or none), conditions those of another portrait: what a view
-    leaks counts for nothing. Features of the real portraits are kept in the run's folder.
+    leaks counts for nothing. Features of the real portraits are kept in the run's folder. Raises
+    `MetricError` for a file of weights that cannot be used: before training, not hours later.
     """
+    open_features(features)
 
     def measure(run: Run) -> float:
         config = model_at(run.config, run.images)
         generator = run.networks.generator_ema
         model = Model(run.folder, config, generator, run.world.device, run.data.rig, ())
-        poses = next(one.poses for one in settings_of(model) if one.poses != "discriminator")
+        own = [one.poses for one in settings_of(model) if one.poses != "discriminator"]
+        poses: Poses = own[0] if own else "labels"  # where the discriminator alone predicts them
         network = open_features(features, run.world.device)
         real = quality.real_features(run.data, network, run.world, cache=run.folder / "metrics" / "features")
         made = quality.made_features(

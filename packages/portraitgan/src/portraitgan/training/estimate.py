@@ -28,7 +28,7 @@ from portraitgan.training.generator_pass import Conditions, PassRandomness, Sche
 from portraitgan.training.run import Run, make_deformation
 from portraitgan.training.schedule import at, stage_end, stage_start
 from portraitgan.training.statistics import duration
-from portraitgan.training.step import Networks, make_networks, together
+from portraitgan.training.step import Networks, dealt, make_networks, together
 
 _SHORT, _PATIENCE = 10.0, 60.0
 """Seconds for one portrait beyond which a CPU measures no more than one; seconds after which it has measured
@@ -74,8 +74,11 @@ def describe(
 
     With CUDA `graphs` passes take more memory: what these hold is not free for R1. Time is measured without.
     `say` hears what is being measured. Where it is quick, the rays of the last stage are measured too: they
-    decide whether the memory suffices.
+    decide whether the memory suffices. Raises `DistributedError`, before anything is measured, for a batch
+    that cannot be dealt out.
     """
+    batch = config.batch
+    rounds = dealt(batch, world.size)
     load = os.getloadavg()[0] / (os.cpu_count() or 1)  # before this process adds to it
     images = 0 if run is None else run.images
     state = at(config, images)
@@ -92,8 +95,6 @@ def describe(
         + ("" if s.train_pose_predictor else " (poses frozen)")
         for s in config.stages
     )
-    batch = config.batch
-    rounds = batch.size // batch.micro // world.size
     per_pass = world.least(batch.per_pass or _fitting(costs, counts, world.device))
     per_pass = together(per_pass, rounds, batch.views_per_person)
     static, checkpoint = static_gib(counts), 16 * sum(counts) / 2**30

@@ -35,7 +35,7 @@ from portraitgan.networks.generator import Generator
 from portraitgan.networks.placing import place
 from portraitgan.networks.pose import mirrored_rows, padded_rows
 from portraitgan.training import ema, losses, rng
-from portraitgan.training.config import OptimiserConfig, TrainConfig
+from portraitgan.training.config import BatchConfig, OptimiserConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
 from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
 from portraitgan.training.passes import EagerPasses, Passes
@@ -104,19 +104,8 @@ class Stepper:
         self.networks = networks
         self.data = data
         self.world = world
-        micro_batches = config.batch.size // config.batch.micro
-        if micro_batches % world.size:
-            raise DistributedError(
-                f"{micro_batches} micro-batches of {config.batch.micro} cannot be dealt to {world.size} "
-                "processes evenly: change batch.size or the number of processes"
-            )
-        self.micro_batches = micro_batches // world.size  # of this process
         self.views = config.batch.views_per_person
-        if self.micro_batches % self.views:
-            raise DistributedError(
-                f"{self.micro_batches} micro-batches a process cannot show {self.views} views of each "
-                "person: change batch.size, batch.views_per_person or the number of processes"
-            )
+        self.micro_batches = dealt(config.batch, world.size)  # of this process
         self.go_together(config.batch.per_pass or 1)
         chosen = config.optimiser
         lazy = chosen.r1_interval / (chosen.r1_interval + 1)
@@ -352,8 +341,29 @@ class Stepper:
         return state.schedule.resolution or self.config.model.generator.render.resolution
 
 
+def dealt(batch: BatchConfig, processes: int) -> int:
+    """Micro-batches of each process. Raises `DistributedError` where they cannot be dealt out so."""
+    whole = batch.size // batch.micro
+    if whole % processes:
+        raise DistributedError(
+            f"{whole} micro-batches of {batch.micro} cannot be dealt to {processes} processes evenly: change "
+            "batch.size or the number of processes"
+        )
+    own = whole // processes
+    together(1, own, batch.views_per_person)
+    return own
+
+
 def together(wanted: int, count: int, views: int = 1) -> int:
-    """Micro-batches a pass: at most `wanted`, at least the `views` of a person; `count` in equal passes."""
+    """Micro-batches a pass: at most `wanted`, at least the `views` of a person; `count` in equal passes.
+
+    Raises `DistributedError` where the views do not divide them.
+    """
+    if count % views:
+        raise DistributedError(
+            f"{count} micro-batches a process cannot show {views} views of each person: change batch.size, "
+            "batch.views_per_person or the number of processes"
+        )
     return next(n for n in range(max(views, min(wanted, count)), 0, -1) if count % n == 0 and n % views == 0)
 
 
