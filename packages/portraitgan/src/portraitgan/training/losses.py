@@ -129,7 +129,9 @@ def squared_mean(values: Tensor, micro: int | None = None) -> Tensor:
 
 
 def squared_mean_alone(values: Tensor, micro: int | None = None) -> Tensor:
-    """`squared_mean` without the spread: on average the squared length of the true mean; below 0 by chance.
+    """`squared_mean` of `values` [N, D] without the spread: on average the squared length of the true mean.
+
+    Below 0 by chance.
 
     (|sum|^2 - sum of |value|^2) / (n (n - 1)) of a micro-batch of n values; 0 where n is 1. Of poses less the
     labels' it keeps the canonical body where the labels have it: neck and head cannot lean against each other
