@@ -112,4 +112,4 @@ def test_a_service_that_ends_tells_the_user_why_in_a_sentence(folder):
         env={**os.environ, **serve.environment(ServiceSettings(str(folder)))}, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "review.sqlite is damaged" in done.stderr and "phq review import" in done.stderr
+    assert "review.sqlite is damaged" in done.stderr and "phq workspace verify --repair" in done.stderr
