@@ -68,6 +68,19 @@ def test_the_review_service_starts_without_what_only_other_commands_need():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("name, package", [("review", "annotator-app"), ("build", "phq-flows")])
+def test_a_command_whose_package_is_missing_says_which(name, package):
+    code = (
+        "import importlib.metadata as metadata, sys\n"
+        "every = metadata.entry_points\n"
+        f"metadata.entry_points = lambda **group: [one for one in every(**group) if one.name != {name!r}]\n"
+        f"sys.argv = ['phq', {name!r}, '-w', 'somewhere', '--help']\n"
+        "from phq_data.cli.main import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"needs the package {package}: make setup" in done.stderr
+
+
 def test_help_is_quick_to_load_and_lists_the_jobs():
     code = (
         "import sys; sys.argv = ['phq', '--help']\n"

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from browser import LAPTOP, chromium, until
+from browser import LAPTOP, until
 from ports import quiet_port
 from served import Served, phq_review, set_policy
 
@@ -59,12 +59,6 @@ def app(tmp_path_factory):
     yield service
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

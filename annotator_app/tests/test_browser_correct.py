@@ -6,7 +6,7 @@ import json
 import httpx
 import numpy as np
 import pytest
-from browser import LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
+from browser import LAPTOP, PHONE, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
 from benchmarks.review_fixtures import make_workspace
@@ -34,12 +34,6 @@ def service(tmp_path_factory):
     make_workspace(folder, 48, size=256)
     set_policy(folder, overlap_share=0.0, gold_share=0.0)
     with Served(folder) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
         yield started
 
 

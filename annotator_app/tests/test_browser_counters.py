@@ -1,7 +1,7 @@
 """What the review page counts and says, in a real browser."""
 
 import pytest
-from browser import LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
+from browser import LAPTOP, PHONE, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
 from benchmarks.review_fixtures import make_workspace
@@ -26,12 +26,6 @@ def service(tmp_path_factory):
     make_workspace(folder, 60, size=128, faces=300, photos=False)
     set_policy(folder, overlap_share=0.0, gold_share=0.0, gold_feedback=True)
     with Served(folder) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
         yield started
 
 

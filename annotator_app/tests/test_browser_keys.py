@@ -1,7 +1,7 @@
 """The keys of the review page in a real browser: places, notes, reasons, and keys of one's own."""
 
 import pytest
-from browser import LAPTOP, chromium, decide, until, wait_ready, wait_saved
+from browser import LAPTOP, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
 from benchmarks.review_fixtures import make_workspace
@@ -23,12 +23,6 @@ def running(tmp_path_factory):
 def service(running):
     running.mark()
     return running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

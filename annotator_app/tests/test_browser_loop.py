@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from browser import CHROMIUM, FLAGS, LAPTOP, PHONE, chromium, decide, until, wait_ready, wait_saved
+from browser import CHROMIUM, FLAGS, LAPTOP, PHONE, decide, until, wait_ready, wait_saved
 from served import Served, set_policy
 
 from benchmarks.review_fixtures import make_workspace
@@ -46,12 +46,6 @@ def running(template, tmp_path_factory):
 def service(running):
     running.mark()  # its log begins here
     return running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from browser import LAPTOP, PHONE, chromium, decide, until, wait_ready
+from browser import LAPTOP, PHONE, decide, until, wait_ready
 from PIL import Image
 from served import Served, set_policy
 
@@ -25,12 +25,6 @@ def service(tmp_path_factory):
     make_workspace(folder, PORTRAITS, size=256, faces=300, photos=True)
     set_policy(folder, overlap_share=0.0, gold_share=0.0)
     with Served(folder) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
         yield started
 
 

@@ -162,8 +162,9 @@ def status(
         typer.echo(f"{replaced:,} verdicts are on portraits that a newer build replaced; they do not count")
     if corrected.made:
         typer.echo(
-            f"{corrected.made:,} labels corrected, {corrected.undone:,} undone: {corrected.holding:,} hold, "
-            f"{len(corrected.disputed):,} disputed, {corrected.waiting:,} wait for the next phq build"
+            f"labels corrected: {corrected.made:,}, undone: {corrected.undone:,}, in force: "
+            f"{corrected.holding:,}, disputed: {len(corrected.disputed):,}, waiting for the next phq build: "
+            f"{corrected.waiting:,}"
         )
     if corrected.disputed:
         typer.echo(

@@ -77,7 +77,9 @@ def test_corrections_move_as_decisions_do(decided, folder, phq, tmp_path, ending
     file = tmp_path / f"log.{ending}"
     assert "3 corrections in" in phq("export", file, "--corrections")
     text = phq("status")
-    assert "2 labels corrected, 1 undone: 1 hold, 0 disputed, 1 wait for the next phq build" in text
+    assert (
+        "labels corrected: 2, undone: 1, in force: 1, disputed: 0, waiting for the next phq build: 1" in text
+    )
     assert json.loads(phq("status", "--json"))["corrections"]["by_reviewer"] == {"=rosa": 2}
     for path in [*(folder / "review").glob("review.sqlite*"), *(folder / "tables/corrections").glob("*")]:
         path.unlink()

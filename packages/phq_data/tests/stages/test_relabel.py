@@ -37,6 +37,10 @@ def _label(cam2world, near, right, down, pose, window) -> PlacedLabel:
     return PlacedLabel.of([*moved.ravel(), *camera.INTRINSICS.ravel()], pose, window)
 
 
+def label_of(portrait):
+    return PlacedLabel.of(portrait.camera, portrait.pose, portrait.window.tolist())
+
+
 @settings(deadline=None, max_examples=100)
 @given(labels, st.floats(200, 8000), st.floats(-1000, 5000), st.floats(-1000, 5000))
 def test_the_same_view_through_another_camera(label: PlacedLabel, focal: float, cx: float, cy: float) -> None:
@@ -112,7 +116,7 @@ def corrected(portrait: Portrait, label: PlacedLabel) -> AppliedCorrection:
 def test_a_corrected_portrait_has_the_corrected_label_and_the_others_stay() -> None:
     bench = Bench()
     before = bench.run().records
-    old = PlacedLabel.of_portrait(before[0])
+    old = label_of(before[0])
     turned = np.eye(4)
     turned[:3, :3] = camera.from_angles(0.5, 0.1)[:3, :3] @ camera.from_angles(0.0, 0.0)[:3, :3].T
     moved = turned @ old.camera
@@ -127,14 +131,14 @@ def test_a_corrected_portrait_has_the_corrected_label_and_the_others_stay() -> N
     assert np.allclose(made.pose, label.pose)
     # The rig lies in the photo where the person put it; the normal camera stands elsewhere by a little.
     points = RIG.posed_landmarks(label.pose)
-    apart = PlacedLabel.of_portrait(made).to_photo(points) - label.to_photo(points)
+    apart = label_of(made).to_photo(points) - label.to_photo(points)
     assert np.abs(apart).max() < 0.01 * made.window[2]
 
 
 def test_a_label_that_was_right_is_the_same_portrait_vouched_for() -> None:
     bench = Bench()
     before = bench.run().records[2]
-    label = PlacedLabel.of_portrait(before)
+    label = label_of(before)
     made = bench.run(corrections={"p2": corrected(before, label)}).records[2]
     assert made.portrait_id == before.portrait_id and made.image == before.image
     assert made.corrected_from == before.portrait_id
@@ -155,7 +159,7 @@ def test_the_window_follows_the_label_in_every_mode(mode: str) -> None:
     bench = Bench()
     config = CONFIG.replace_setting(f"crop.mode={mode}")
     before = bench.run(config=config).records[0]
-    label = PlacedLabel.of_portrait(bench.run().records[0])
+    label = label_of(bench.run().records[0])
     far = PlacedLabel(label.camera, label.intrinsics, label.pose, Window(9.0, 8.0, label.window.side))
     made = bench.run(config=config, corrections={"p0": corrected(before, far)}).records[0]
     assert made.crop_mode == "fit" and made.window[:2] == pytest.approx([9.0, 8.0], abs=0.05)

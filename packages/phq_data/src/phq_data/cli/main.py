@@ -48,6 +48,20 @@ def _say_stopped() -> None:
     sys.stderr.write(f"\nphq: stopped.{kept}\n")
 
 
+_ELSEWHERE = {"build": "phq-flows", "review": "annotator-app"}
+"""Commands of other packages, by the name of their entry point."""
+
+
+def _say_what_is_missing(app: typer.Typer, name: str, package: str) -> None:
+    """A command in the place of one whose package is not installed."""
+
+    def absent() -> None:
+        raise PhqError(f"phq {name} needs the package {package}: make setup, or pip install {package}")
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command(name, hidden=True, context_settings=settings)(absent)
+
+
 def make_app() -> typer.Typer:
     """The Typer application with our own commands and those of installed packages."""
     from importlib.metadata import entry_points
@@ -83,6 +97,9 @@ def make_app() -> typer.Typer:
     found = {point.name: point for point in entry_points(group="phq.commands")}
     for name in sorted(found):
         found[name].load()(app)
+    for name, package in _ELSEWHERE.items():
+        if name not in found:
+            _say_what_is_missing(app, name, package)
     report.register(app)
     release.register(app)
     evaluation.register(app)

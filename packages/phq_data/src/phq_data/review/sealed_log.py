@@ -1,4 +1,7 @@
-"""Reading the log of decisions: every entry is compared with its digest, and none may be missing."""
+"""Reading the log of decisions: every entry is compared with its digest, and none may be missing.
+
+Other sealed tables, the corrections among them, are read through `sound`; `missing` counts for either log.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from phq_data.arrays import FloatArray
 from phq_data.bodies import JOINT_NAMES
 from phq_data.errors import PhqError
 from phq_data.models.protocols import COCO_KEYPOINTS
-from phq_data.records import Correction, Fit, Portrait
+from phq_data.records import Correction, Fit
 from phq_data.rig import PortraitRig
 from phq_data.stages.align import Alignment, Template, camera_on_sphere, posed_template
 from phq_data.stages.crop import Window
@@ -60,11 +60,6 @@ class PlacedLabel:
         found = cls(cam2world, intrinsics, numbers[1], Window(*numbers[2].tolist()))
         _check(found)
         return found
-
-    @classmethod
-    def of_portrait(cls, portrait: Portrait) -> PlacedLabel:
-        """The label that a portrait has."""
-        return cls.of(portrait.camera, portrait.pose, portrait.window.tolist())
 
     @property
     def rotation(self) -> FloatArray:
