@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     found["load"] = round(os.getloadavg()[0], 1)  # of the machine: others slow this down
     for name, value in found.items():
-        print(f"{name:<28}{value}")
+        print(f"{name:<34}{value}")
     if given.json:
         print(json.dumps(found))
 
