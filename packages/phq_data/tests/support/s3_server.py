@@ -51,6 +51,7 @@ class Service:
     endpoint: str = ""
     fault: Callable[[Request], Fault | None] | None = None
     requests: list[Request] = field(default_factory=list)
+    fs: Any = None  # an fsspec file system that sees what is there, past all caches
 
     @property
     def environment(self) -> dict[str, str]:
@@ -125,7 +126,6 @@ class Bucket:
 
     service: Service
     name: str
-    fs: Any = None  # an fsspec file system that sees what is there, past all caches
 
     @property
     def url(self) -> str:
@@ -133,20 +133,21 @@ class Bucket:
 
     def keys(self, below: str = "") -> list[str]:
         """The keys of all objects, or of those below a folder, ascending."""
-        found = self.fs.find(f"{self.name}/{below}".rstrip("/"))
+        found = self.service.fs.find(f"{self.name}/{below}".rstrip("/"))
         return sorted(str(path).removeprefix(f"{self.name}/") for path in found)
 
 
 @contextmanager
 def bucket_of(service: Service) -> Iterator[Bucket]:
     """A new bucket, and an environment in which `s3://` means its service."""
-    import s3fs
+    from phq_data.object_store import S3
 
     with patch.dict(os.environ, service.environment):
-        s3fs.S3FileSystem.clear_instance_cache()
-        fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
-        bucket = Bucket(service, f"bucket-{os.getpid()}-{next(_NUMBERS)}", fs)
-        fs.mkdir(bucket.name)
+        if service.fs is None:
+            S3.clear_instance_cache()  # it knows the service that the environment named before
+            service.fs = S3()
+        bucket = Bucket(service, f"bucket-{os.getpid()}-{next(_NUMBERS)}")
+        service.fs.call_s3("create_bucket", Bucket=bucket.name)
         try:
             yield bucket
         finally:
