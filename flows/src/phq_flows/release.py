@@ -6,8 +6,6 @@ is for deployments: its steps show in Prefect's pages, a failed push is tried ag
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from phq_flows import environment
 
 environment.prepare()
@@ -19,7 +17,9 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from phq_data.errors import ReleaseError  # noqa: E402
 from phq_data.release.build import ReleaseOptions  # noqa: E402
 from phq_data.release.build import build as build_release  # noqa: E402
+from phq_data.release.manifest import NAME  # noqa: E402
 from phq_data.release.rights import Permission  # noqa: E402
+from phq_data.release.shelf import Shelf  # noqa: E402
 from phq_data.release.transfer import push as push_release  # noqa: E402
 from phq_data.release.verify import verify as verify_release  # noqa: E402
 from phq_data.workspace import Workspace  # noqa: E402
@@ -37,7 +37,7 @@ def build_version(
         images="none" if images == "none" else "all",
         permissions=(Permission.load(permission),) if permission else (),
     )
-    return str(build_release(Workspace.open(workspace), Path(releases), version, options).folder)
+    return build_release(Workspace.open(workspace), releases, version, options).folder
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -65,14 +65,15 @@ def release(
     images: str = "all",
     permission: str = "",
 ) -> str:
-    """Build `version` of the workspace into the folder `releases`, verify it, push it if `push_to` is given.
+    """Build `version` of the workspace into `releases` (a folder or fsspec URL), verify it, and
+    push it if `push_to` is given.
 
     `permission` is the path of a statement, "" for none. A version that is there already (a run that failed
     after building) is verified and pushed, not built again. Returns the release's folder.
     """
-    there = Path(releases) / version
-    if there.exists():
-        folder = str(there)
+    there = Shelf(releases).release(version)
+    if there.exists(NAME):
+        folder = there.url
     else:
         folder = build_version(workspace, releases, version, unreviewed, images, permission)
     verify_version(folder)
