@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import environment, leftovers, watch
+from phq_flows import attempts, environment, leftovers, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -20,6 +21,7 @@ from prefect.artifacts import (  # noqa: E402
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.concurrency.sync import concurrency  # noqa: E402
 from prefect.futures import PrefectFuture, as_completed  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
@@ -33,17 +35,26 @@ from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
 
 Runner = Literal["threads", "processes", "ray", "dask"]
+MODEL_STAGES = ("detect", "fit", "align_crop")
+"""The stages that run networks: those that a concurrency limit holds for."""
 
 
 @task(task_run_name="{stage}-part-{part:05d}", cache_policy=NO_CACHE, persist_result=False, log_prints=False)
 def stage_part(
-    workspace: str, settings: str, stage: str, part: int, retry_failed: bool, before: PartReport | None
+    workspace: str,
+    settings: str,
+    stage: str,
+    part: int,
+    retry_failed: bool,
+    before: PartReport | None,
+    limit: str = "",
 ) -> PartReport:
     """One part of one stage; `before` is the same part's report of the stage before, to wait for it."""
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
     _end_with_build()
-    return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
+    with _slot(limit if stage in MODEL_STAGES else ""):
+        return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
 
 
 @flow(name="phq-build", flow_run_name="build-{workspace}", validate_parameters=False, persist_result=False)
@@ -53,11 +64,21 @@ def build(
     settings: str = "",
     retry_failed: bool = False,
     wait: bool = True,
+    concurrency_limit: str = "",
+    report: bool = False,
 ) -> BuildReport:
-    """Photos of `sources` into aligned portraits in `workspace` (a folder or fsspec URL).
+    """Photos into aligned portraits; resumes by itself.
 
-    `settings` is JSON of `phq_data.config.PipelineConfig`, "" for the default. Resumes by itself.
+    Args:
+        workspace: The folder (or fsspec URL) that holds the dataset.
+        sources: Folders, files, samples or synthetic:COUNT; none goes on with what is planned.
+        settings: JSON of `phq_data.config.PipelineConfig`, "" for the default.
+        retry_failed: Try again what failed for a reason that may have passed.
+        wait: Wait while somebody else works on the workspace; else fail at once.
+        concurrency_limit: A limit of the server for parts that run networks, as `phq serve` sets one up.
+        report: Write the report at the end and show it on the run's page.
     """
+    attempts.check()
     config = _config(settings)
     opened = Workspace.open(workspace, create=True)
     progress = watch.builds.current()
@@ -67,16 +88,22 @@ def build(
         for part in parts:
             before: Any = None
             for stage in STAGE_NAMES:
-                before = stage_part.submit(workspace, settings, stage, part, retry_failed, before)
+                before = stage_part.submit(
+                    workspace, settings, stage, part, retry_failed, before, concurrency_limit
+                )
                 futures[before] = part
         return _as_they_end(futures)
 
     with opened.lock(wait=wait, on_wait=progress.say):
-        report = drive(opened, config, [resolve(spec) for spec in sources or []], submit, progress)
+        built = drive(opened, config, [resolve(spec) for spec in sources or []], submit, progress)
     create_table_artifact(
-        key="phq-build", table=list(_artifact_rows(report)), description=f"Build of {workspace}"
+        key="phq-build", table=list(_artifact_rows(built)), description=f"Build of {workspace}"
     )
-    return report
+    if report:
+        from phq_flows.report import show
+
+        show(opened)
+    return built
 
 
 def run(
@@ -131,6 +158,14 @@ def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
     cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     dask: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=cluster)
     return dask
+
+
+def _slot(limit: str) -> contextlib.AbstractContextManager[None]:
+    """A slot of a concurrency limit of the server, without waiting where it has none of that name.
+
+    A lease, not a limit by the task's tag: the slot of a worker that was killed is free a minute later.
+    """
+    return concurrency(limit, lease_duration=60, strict=False) if limit else contextlib.nullcontext()
 
 
 def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[PartReport | PartError]:
