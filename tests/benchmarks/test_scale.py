@@ -22,7 +22,7 @@ def test_figures_are_of_processes_of_their_own(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     dedup, diff = (found["steps"]["100"][name] for name in ("near-duplicates", "diff"))
     assert dedup["wall_s"] > 0 and found["peak_mib"] == dedup["peak_mib"] > 10
-    assert "there is no release" in diff["ended"] and found["ended"] == 1  # there is no release: said, not passed over
+    assert "there is no release" in diff["ended"] and found["ended"] == 1  # said, not passed over
 
 
 def test_exponents_are_of_the_two_largest_sizes_that_took_a_second():
