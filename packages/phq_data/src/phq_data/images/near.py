@@ -32,7 +32,7 @@ class Groups:
         self._bounds = np.searchsorted(self.of[self._rows], np.arange(len(self.distinct) + 1))
 
     def rows(self, group: int) -> NDArray[np.int64]:
-        """The rows of a group, ascending."""
+        """The rows [K] of a group, ascending."""
         return np.asarray(self._rows[self._bounds[group] : self._bounds[group + 1]], np.int64)
 
     def sizes(self) -> NDArray[np.int64]:
