@@ -90,6 +90,20 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_at(place: str | Path, data: bytes) -> None:
+    """Write a file at a path or fsspec URL whole or not at all. Raises `OutputError`."""
+    try:
+        fs, path = file_system(place)
+        if not isinstance(fs, LocalFileSystem):
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            fs.pipe_file(path, data)
+            return
+    except (OSError, ValueError, ImportError) as error:
+        raise OutputError(f"cannot write {place}: {error}") from error
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def read_tensors(
     path: str | Path, refuse: type[Exception], missing: str, framework: str = "numpy"
 ) -> tuple[dict[str, str], dict[str, Any]]:

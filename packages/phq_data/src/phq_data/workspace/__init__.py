@@ -126,6 +126,10 @@ class Workspace:
         """The full path of `key` in the workspace's file system."""
         return f"{self._root}/{key}"
 
+    def shown(self, key: str) -> str:
+        """The full path or URL of `key`, for people."""
+        return self.path(key) if self.is_local else f"{self.url.rstrip('/')}/{key}"
+
     def exists(self, key: str) -> bool:
         """Is there a file or folder `key`?"""
         return bool(self._fs.exists(self.path(key)))
