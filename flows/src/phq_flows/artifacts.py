@@ -23,6 +23,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from phq_data.files import file_system
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.typed_json import ConfigError
 from phq_data.workspace import Workspace
@@ -60,8 +61,9 @@ def of_report(workspace: Workspace, page: Path | str, *, overlays: bool = True) 
         )  # fmt: skip
     create_table_artifact(key="phq-counts", table=counts(workspace), description=f"Counts of {workspace.url}")
     sheet = place.rpartition("/")[0] + "/overlays.png"
-    if overlays and Path(sheet).is_file():
-        image = public_url(sheet) or _embedded(Path(sheet))
+    fs, path = file_system(sheet)
+    if overlays and fs.isfile(path):
+        image = public_url(sheet) or _embedded(fs.cat_file(path))
         create_image_artifact(image, key="phq-overlays", description="The posed rig over portraits")
 
 
@@ -79,9 +81,9 @@ def counts(workspace: Workspace) -> list[dict[str, Any]]:
 _COUNTED = ("items", "kept", "rejected", "failed")
 
 
-def _embedded(sheet: Path) -> str:
+def _embedded(sheet: bytes) -> str:
     """A sheet as a data URI of at most `_BYTES` characters."""
-    with Image.open(sheet) as opened:
+    with Image.open(io.BytesIO(sheet)) as opened:
         image = opened.convert("RGB")
     side, text = _SIDE, ""
     while not text or len(text) > _BYTES:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import multiprocessing
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import attempts, environment, leftovers, watch
+from phq_flows import attempts, environment, groups, leftovers, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -21,13 +21,12 @@ from prefect.artifacts import (  # noqa: E402
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.concurrency.sync import concurrency  # noqa: E402
 from prefect.futures import PrefectFuture, as_completed  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
 from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
-from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
+from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
 from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
@@ -35,8 +34,6 @@ from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
 
 Runner = Literal["threads", "processes", "ray", "dask"]
-MODEL_STAGES = ("detect", "fit", "align_crop")
-"""The stages that run networks: those that a concurrency limit holds for."""
 
 
 @task(task_run_name="{stage}-part-{part:05d}", cache_policy=NO_CACHE, persist_result=False, log_prints=False)
@@ -53,11 +50,17 @@ def stage_part(
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
     _end_with_build()
-    with _slot(limit if stage in MODEL_STAGES else ""):
+    with groups.slot(limit, stage):
         return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
 
 
-@flow(name="phq-build", flow_run_name="build-{workspace}", validate_parameters=False, persist_result=False)
+_HERE: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+
+
+@flow(
+    name="phq-build", flow_run_name="build-{workspace}", task_runner=_HERE, validate_parameters=False,
+    persist_result=False,
+)  # fmt: skip
 def build(
     workspace: str,
     sources: list[str] | None = None,
@@ -72,26 +75,32 @@ def build(
     Args:
         workspace: The folder (or fsspec URL) that holds the dataset.
         sources: Folders, files, samples or synthetic:COUNT; none goes on with what is planned.
-        settings: JSON of `phq_data.config.PipelineConfig`, "" for the default.
+        settings: JSON of `phq_data.config.PipelineConfig`; "" for those that the workspace was built with.
         retry_failed: Try again what failed for a reason that may have passed.
         wait: Wait while somebody else works on the workspace; else fail at once.
         concurrency_limit: A limit of the server for parts that run networks, as `phq serve` sets one up.
         report: Write the report at the end and show it on the run's page.
     """
     attempts.check()
-    config = _config(settings)
     opened = Workspace.open(workspace, create=True)
+    config = _config(settings) if settings else load_config(opened)
+    settings = config.to_json()
     progress = watch.builds.current()
 
     def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
+        planned = list(parts)
+        if many := groups.grouped(planned):
+            ended = groups.run_groups(many, workspace, settings, retry_failed, concurrency_limit)
+            return _groups_as_they_end(ended, len(many))
         futures: dict[PrefectFuture[PartReport], int] = {}
-        for part in parts:
-            before: Any = None
-            for stage in STAGE_NAMES:
-                before = stage_part.submit(
-                    workspace, settings, stage, part, retry_failed, before, concurrency_limit
+        before: dict[int, Any] = {}
+        # Stage by stage: a thread that has a task waits inside it for the one before, idle.
+        for stage in STAGE_NAMES:
+            for part in planned:
+                before[part] = stage_part.submit(
+                    workspace, settings, stage, part, retry_failed, before.get(part), concurrency_limit
                 )
-                futures[before] = part
+                futures[before[part]] = part
         return _as_they_end(futures)
 
     with opened.lock(wait=wait, on_wait=progress.say):
@@ -160,22 +169,12 @@ def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
     return dask
 
 
-def _slot(limit: str) -> contextlib.AbstractContextManager[None]:
-    """A slot of a concurrency limit of the server, without waiting where it has none of that name.
-
-    A lease, not a limit by the task's tag: the slot of a worker that was killed is free a minute later.
-    """
-    return concurrency(limit, lease_duration=60, strict=False) if limit else contextlib.nullcontext()
-
-
 def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[PartReport | PartError]:
     """What came of every task. A workspace that cannot be written is told last: the others go on until then.
 
     `futures` are the tasks with their parts. Those that only waited for a broken one are passed over.
     """
-    progress_id = cast(
-        UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
-    )
+    progress_id = _progress_artifact()
     stopped: list[PartError] = []
     for count, future in enumerate(as_completed(list(futures)), start=1):
         result = future.result(raise_on_failure=False)
@@ -192,6 +191,29 @@ def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[P
     yield from stopped
 
 
+def _groups_as_they_end(
+    ended: Iterator[list[PartReport | PartError]], count: int
+) -> Iterator[PartReport | PartError]:
+    """The same of tasks that each took several parts through all stages."""
+    progress_id = _progress_artifact()
+    stopped: list[PartError] = []
+    for number, results in enumerate(ended, start=1):
+        for result in results:
+            if isinstance(result, PartError) and isinstance(result.error, WorkspaceError):
+                stopped.append(result)
+            else:
+                yield result
+        if number % 20 == 0 or number == count:
+            update_progress_artifact(artifact_id=progress_id, progress=100.0 * number / count)
+    yield from stopped
+
+
+def _progress_artifact() -> UUID:
+    return cast(
+        UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
+    )
+
+
 def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
     for stage in STAGE_NAMES:
         counts = {kind: report.count(stage, kind) for kind in ("items", "kept", "rejected", "failed")}
@@ -200,4 +222,4 @@ def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
 
 
 def _config(settings: str) -> PipelineConfig:
-    return PipelineConfig.from_dict(parse_json(settings)) if settings else PipelineConfig()
+    return PipelineConfig.from_dict(parse_json(settings))

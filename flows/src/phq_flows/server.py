@@ -48,9 +48,9 @@ def start(say: Callable[[str], None]) -> None:
 
     Call before the first import of prefect. Raises `ServerError`.
     """
+    _settle(say)
     if configured():
         return
-    _settle(say)
     with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         messages = tempfile.TemporaryFile()  # noqa: SIM115 (the server writes to it for as long as it runs)
@@ -83,12 +83,15 @@ def lost_server_told() -> Iterator[None]:
 
 def _settle(say: Callable[[str], None]) -> None:
     """Let Prefect keep its files in a folder of ours when it cannot keep them at home."""
+    home = None
     try:
         home = Path(os.environ.get(_PLACE) or Path.home() / ".prefect")
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             return
     except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
+        if home and os.access(home / "profiles.toml", os.R_OK):  # it may name the server
+            os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
         scratch = tempfile.mkdtemp(prefix="phq-prefect-")
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         say(f"there is no home to write to: Prefect uses a temporary folder ({_PLACE} names another)")
