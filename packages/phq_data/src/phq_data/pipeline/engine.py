@@ -84,6 +84,7 @@ def run_part(
     """
     chosen = STAGES[STAGE_NAMES.index(stage)]
     workspace = Workspace.open(url)
+    workspace.follow()
     inputs = [_input(workspace, kind, part) for kind in chosen.reads]
     taken = applied(workspace) if chosen.corrected else Applied()
     told = corrections_of(chosen, taken, workspace, part)

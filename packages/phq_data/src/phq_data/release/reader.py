@@ -58,6 +58,15 @@ class Folder:
         """The full path of file `name`."""
         return f"{self.root}/{name}"
 
+    @property
+    def name(self) -> str:
+        """Its last part: the version, of a release's folder."""
+        return self.root.rpartition("/")[2]
+
+    def exists(self, name: str) -> bool:
+        """Is there a file `name`?"""
+        return bool(self.fs.exists(self.path(name)))
+
     def read(self, name: str) -> bytes:
         """The bytes of a small file. `FileNotFoundError` or `ReleaseError`."""
         try:

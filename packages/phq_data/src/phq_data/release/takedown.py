@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from fsspec.implementations.local import LocalFileSystem
-
 from phq_data.errors import ReleaseError
-from phq_data.release import manifest as manifests
 from phq_data.release import reader, tombstones
+from phq_data.release.shelf import Shelf
 from phq_data.release.tombstones import Tombstone, Tombstones
 
 _COLUMNS = ["portrait_id", "photo_id", "page_url", "file_url", "author", "author_url"]
@@ -29,7 +27,7 @@ class Takedown:
 
 
 def take_down(
-    releases: Path,
+    releases: str | Path,
     *,
     portrait_id: str = "",
     url: str = "",
@@ -46,9 +44,9 @@ def take_down(
 
 
 def take_all_down(
-    releases: Path, requests: Sequence[tuple[str, str]], *, reason: str = "", on: str = ""
+    releases: str | Path, requests: Sequence[tuple[str, str]], *, reason: str = "", on: str = ""
 ) -> list[Takedown]:
-    """Put what was asked for on the list beside the releases in `releases`: all of it, or none.
+    """Put what was asked for on the list beside the releases in `releases`, a folder or URL: all or nothing.
 
     A request is of a kind: "id", a portrait's or photo's id (or its first digits); "url", of the photo or its
     page; "author", a name or page. Whole photos are taken down: with one person of a photo go the others, and
@@ -61,31 +59,26 @@ def take_all_down(
     for kind, text in asked:
         if kind == "id" and len(text) < 8:
             raise ReleaseError(f"{text!r} is too short an id: give at least 8 digits of it")
-    if not releases.is_dir():
-        raise ReleaseError(
-            f"there is no folder of releases at {releases}: name it with --releases DIR "
-            "(`phq release build` writes to WORKSPACE/releases)"
-        )
-    folders = [path.parent for path in sorted(releases.glob(f"*/{manifests.NAME}"))]
-    opened = {folder.name: reader.open(folder) for folder in folders}
-    before = tombstones.of_shelf(releases)
+    shelf = Shelf(releases)
+    folders = shelf.releases()
+    opened = {folder.name: reader.open(folder.url) for folder in folders}
+    before = shelf.tombstones()
     found = [
-        _granted(releases, opened, before, kind, text, reason, on or date.today().isoformat())
+        _granted(shelf.url, opened, before, kind, text, reason, on or date.today().isoformat())
         for kind, text in asked
     ]
     after = before.merged(Tombstones(tuple(one.entry for one in found)))
     for release in opened.values():
         after = after.known_to(release.manifest.about)
-    fs = LocalFileSystem()
-    tombstones.add(fs, str(releases.resolve()), after)
+    tombstones.add(shelf.fs, shelf.root, after)
     for folder in folders:
-        tombstones.add(fs, str(folder.resolve()), after, copy=True)
+        tombstones.add(folder.fs, folder.root, after, copy=True)
     kept = {(entry.kind, entry.match): entry for entry in after.entries}
     return [replace(one, entry=kept[one.entry.kind, one.entry.match]) for one in found]
 
 
 def _granted(
-    releases: Path,
+    releases: str,
     opened: Mapping[str, reader.Release],
     before: Tombstones,
     kind: str,

@@ -18,9 +18,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -291,34 +290,51 @@ def missing(fs: fsspec.AbstractFileSystem, folder: str, about: Mapping[str, Any]
     return []
 
 
-def write(fs: fsspec.AbstractFileSystem, folder: str, tombstones: Tombstones) -> None:
-    """Write the list into `folder`, whole or not at all where the file system can rename."""
-    path = f"{folder}/{NAME}"
-    if isinstance(fs, LocalFileSystem):
-        with writing(path) as temporary:
-            temporary.write_bytes(tombstones.to_bytes())
-        return
-    with contextlib.suppress(FileExistsError):
-        fs.makedirs(folder, exist_ok=True)
-    fs.pipe_file(path, tombstones.to_bytes())
-
-
 def add(fs: fsspec.AbstractFileSystem, folder: str, listed: Tombstones, *, copy: bool = False) -> Tombstones:
     """Add to the list in `folder` what it lacks of `listed`, and return it; it is there then, be it empty.
 
-    `copy`: the folder is a release's, the list itself lies beside it.
+    `copy`: the folder is a release's, the list itself lies beside it. Of two that add at once both are on the
+    list: on this machine one waits, at S3 the later one reads it anew. Raises `ReleaseError`, `OSError`.
     """
-    there = find(fs, folder)
-    merged = replace((there or Tombstones()).merged(listed), is_copy=copy)
-    if there is None or merged != there or there.is_copy != copy:
-        write(fs, folder, merged)
-    return merged
+    path = f"{folder}/{NAME}"
+    fs.makedirs(folder, exist_ok=True)
+    with _alone(fs, folder) if not copy else contextlib.nullcontext():
+        while True:
+            version = _version(fs, path)
+            there = find(fs, folder)
+            merged = replace((there or Tombstones()).merged(listed), is_copy=copy)
+            if there is not None and merged == there and there.is_copy == copy:
+                return merged
+            if isinstance(fs, LocalFileSystem):
+                with writing(path) as temporary:
+                    temporary.write_bytes(merged.to_bytes())
+            elif hasattr(fs, "put_if"):
+                if fs.put_if(path, merged.to_bytes(), version) is None:
+                    continue
+            else:
+                fs.pipe_file(path, merged.to_bytes())
+            return merged
 
 
-def of_shelf(releases: Path) -> Tombstones:
-    """All that the list of a folder of releases hides, and its copies in them: a lost list comes back so."""
-    places = [releases, *sorted(path.parent for path in releases.glob(f"*/{NAME}"))]
-    return joined(read(LocalFileSystem(), str(place.resolve())) for place in places)
+def _version(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
+    """The version of the list at S3; None where there is none, or no such thing."""
+    if not hasattr(fs, "put_if"):
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        return str(fs.info(path)["ETag"])
+    return None
+
+
+@contextlib.contextmanager
+def _alone(fs: fsspec.AbstractFileSystem, folder: str) -> Iterator[None]:
+    """One at a time in a folder of this machine."""
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    from filelock import FileLock
+
+    with FileLock(f"{folder}/.tombstones.lock"):
+        yield
 
 
 def _parent(folder: str) -> str:

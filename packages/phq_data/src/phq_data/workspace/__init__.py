@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +35,12 @@ import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import compatibility, old_schema, parquet, schema
-from phq_data.files import TEMPORARY, file_system
+from phq_data.files import TEMPORARY, OutputError, file_system, writing
 from phq_data.foreign import first_line, parse_json
 from phq_data.old_schema import FOOTER
 from phq_data.records import R, from_table
 from phq_data.records import columns as columns_of
-from phq_data.workspace import locking
+from phq_data.workspace import lease, locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
 from phq_data.workspace.layout import former, part_key
 
@@ -84,6 +82,8 @@ class Workspace:
         self._fs = fs
         self._root = root.rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)
+        self._lease = None if self.is_local else lease.of_this_process(fs, self._root)
+        self._holder: str | None = None  # who was in when a worker of another process began
 
     @classmethod
     def open(cls, url: str | Path, *, create: bool = False) -> Workspace:
@@ -126,6 +126,10 @@ class Workspace:
         """The full path of `key` in the workspace's file system."""
         return f"{self._root}/{key}"
 
+    def shown(self, key: str) -> str:
+        """The full path or URL of `key`, for people."""
+        return self.path(key) if self.is_local else f"{self.url.rstrip('/')}/{key}"
+
     def exists(self, key: str) -> bool:
         """Is there a file or folder `key`?"""
         return bool(self._fs.exists(self.path(key)))
@@ -144,35 +148,25 @@ class Workspace:
         return file
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Write file `key` whole or not at all."""
-        with self.writing(key) as path, self._fs.open(path, "wb") as file:
-            file.write(data)
+        """Write file `key` whole or not at all.
 
-    @contextlib.contextmanager
-    def writing(self, key: str) -> Iterator[str]:
-        """A temporary path to write; on success it is renamed to `key`, on any error it is removed.
-
-        Raises `WorkspaceError` with advice when the disk is full or the folder cannot be written.
+        Raises `WorkspaceError` with advice when the disk is full or the folder cannot be written, and when
+        somebody else has taken over a workspace at an object store.
         """
         target = self.path(key)
-        folder, _, name = target.rpartition("/")
-        temporary = f"{folder}/{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{name}"
+        self._check_lease()
         try:
-            self._fs.makedirs(folder, exist_ok=True)
-            yield temporary
             if self.is_local:
-                with open(temporary, "rb") as file:  # noqa: PTH123 (a string path of fsspec)
-                    os.fsync(file.fileno())
-                os.replace(temporary, target)  # noqa: PTH105
+                with writing(target) as temporary:
+                    temporary.write_bytes(data)
             else:
-                self._fs.mv(temporary, target)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                if self._fs.exists(temporary):
-                    self._fs.rm_file(temporary)
-            if isinstance(error, OSError):
-                raise explained(error, target) from error
-            raise
+                self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+                self._fs.pipe_file(target, data)  # a put is whole or absent
+        except OutputError as error:
+            assert isinstance(error.__cause__, OSError)
+            raise explained(error.__cause__, target) from error
+        except OSError as error:
+            raise explained(error, target) from error
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Size in bytes of every file below `folder`, by its key."""
@@ -183,11 +177,13 @@ class Workspace:
 
     def remove(self, key: str) -> None:
         """Remove file `key` if it is there."""
+        self._check_lease()
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self.path(key))
 
     def remove_folder(self, key: str) -> None:
         """Remove folder `key` and all in it if it is there."""
+        self._check_lease()
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm(self.path(key), recursive=True)
 
@@ -368,31 +364,52 @@ class Workspace:
         `wait=False`, gets a `WorkspaceBusyError`. On entry leftover temporary files are cleared, and a
         workspace of an older schema is carried over (`on_wait` is told).
 
-        Only local workspaces are locked: object stores have no lock to offer.
+        At an object store that is a lease (`workspace.lease`).
         """
-        if not self.is_local:
-            self._carry_over(on_wait)
-            yield
-            return
-        with locking.held(Path(self._root), self.url, wait=wait, on_wait=on_wait):
-            self._sweep()
-            self._carry_over(on_wait)
-            yield
+        with self.alone(wait=wait, on_wait=on_wait) as self._lease:
+            try:
+                self._sweep()
+                self._carry_over(on_wait)
+                yield
+            finally:
+                self._lease = None
+
+    def alone(
+        self, folder: str = "", *, wait: bool = True, on_wait: Callable[[str], None] = lambda text: None
+    ) -> contextlib.AbstractContextManager[lease.Lease | None]:
+        """Hold the workspace, or a folder of it at an object store; nothing is cleared or carried over."""
+        if self.is_local:
+            return locking.held(Path(self._root), self.url, wait=wait, on_wait=on_wait)
+        place = f"{self._root}/{folder}".rstrip("/")
+        return lease.held(self._fs, place, f"the workspace {self.url}", wait=wait, on_wait=on_wait)
+
+    def follow(self) -> None:
+        """In a worker's process: write only while whoever is in now holds the workspace.
+
+        Of this process's own lock, and of local workspaces, nothing need be asked.
+        """
+        if not self.is_local and self._lease is None:
+            self._holder = lease.holder(self._fs, self._root)
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
+        elif self._holder and lease.holder(self._fs, self._root) != self._holder:
+            raise lease.LeaseLostError(
+                f"whoever built the workspace {self.url} has let go of it: this worker writes nothing more"
+            )
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the workspace as it is while all of it is read.
 
-        Raises `WorkspaceBusyError` when somebody is working on it. Where no lock can be had (an object store,
-        a folder that may only be read), that is noticed at the end.
+        Raises `WorkspaceBusyError` when somebody is working on it. Where no lock can be had, because it may
+        only be read, that is noticed at the end.
         """
         with contextlib.ExitStack() as stack:
             before = None
             try:
-                if not self.is_local:
-                    before = self._stamps()
-                else:
-                    stack.enter_context(locking.held(Path(self._root), self.url, wait=False))
+                stack.enter_context(self.alone(wait=False))
             except WorkspaceBusyError:
                 raise
             except WorkspaceError:
@@ -412,6 +429,8 @@ class Workspace:
         return found
 
     def _sweep(self) -> None:
+        if not self.is_local:  # puts leave nothing behind
+            return
         for path in Path(self._root).rglob(f"{TEMPORARY}*"):
             with contextlib.suppress(OSError):
                 path.unlink()
