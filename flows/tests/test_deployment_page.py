@@ -10,6 +10,7 @@ import pytest
 import yaml
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_settings_fields
+from programs import phq_here
 
 from phq_flows import environment, serve_file, team
 
@@ -148,3 +149,16 @@ def test_the_compose_files_deployments_are_ones_that_the_flows_take():
     for one in file.deployments:
         assert one.parameters["workspace"] == workspace.partition("=")[2]
         assert set(one.parameters.get("sources", [])) <= set(mounted)
+
+
+def test_the_containers_steps_meet_an_object_store(s3):
+    """What `bucket`, a worker and the report do in containers, with S3 on loopback."""
+    make = COMPOSE["bucket"]["entrypoint"][-1].replace("'phq'", "'phq-team'")
+    for _ in range(2):  # also when it is there
+        subprocess.run([sys.executable, "-c", make], check=True)
+    file = serve_file.read(ROOT / "docker/phq-serve.toml")
+    workspace, out = (file.deployments[2].parameters[name] for name in ("workspace", "out"))
+    workspace, out = (url.replace("s3://phq/", "s3://phq-team/") for url in (workspace, out))
+    assert phq_here("build", "-w", workspace, "--runner", "inline", "synthetic:1@3").returncode == 0
+    assert phq_here("report", "-w", workspace, "--out", out).returncode == 0
+    assert s3.service.fs.exists("phq-team/reports/workspace/index.html")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phq_flows.serve_file import DEFAULT_FILE
-
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
     from phq_flows.serve_file import ServeFile
+
+DEFAULT_FILE = "phq-serve.toml"
 
 HELP = f"""Serve deployments of scrape, build, report and release on a Prefect server.
 
