@@ -35,7 +35,7 @@ from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
-from phq_flows.clusters import LOST, Backend, ClusterError, check_server, watched  # noqa: E402
+from phq_flows.clusters import Backend, ClusterError, check_server, lost, watched  # noqa: E402
 
 Runner = Literal["threads", "processes"]
 
@@ -166,9 +166,11 @@ def _result(future: PrefectFuture[PartReport]) -> PartReport | BaseException:
     try:
         return cast("PartReport | BaseException", future.result(raise_on_failure=False))
     except (ConnectionError, CancelledError) as error:  # of Ray's client, of Dask's
-        raise ClusterError(LOST.format("", error or type(error).__name__)) from error
-    except Exception as error:  # a part whose worker died again and again
-        return error
+        raise lost("", error) from error
+    except Exception as error:
+        if type(error).__name__ == "RaySystemError":  # what Ray says without a connection
+            raise lost("", error) from error
+        return error  # of a part whose worker died again and again
 
 
 def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
