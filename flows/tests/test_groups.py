@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from phq_data import __version__
 from phq_data.config import default
 from phq_data.pipeline.local import PartError, SilentProgress, drive
 from phq_data.sources.plan import Plan
@@ -61,7 +62,8 @@ def test_groups_end_with_the_same_tables_and_a_broken_part_stops_no_other(small,
     config = default().replace_setting("part_size=2")
 
     def submit(parts):
-        ended = groups.part_group.fn(str(workspace.url), config.to_json(), 0, 1, [*parts, 7], False, "")
+        given = (str(workspace.url), config.to_json(), 0, 1, [*parts, 7], False, __version__, "")
+        ended = groups.part_group.fn(*given)
         broken = [one for one in ended if isinstance(one, PartError)]
         assert [one.part for one in broken] == [7] and "part 7 of plan is missing" in str(broken[0].error)
         return iter([one for one in ended if one not in broken])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import attempts, environment, groups, leftovers, watch
+from phq_flows import attempts, environment, groups, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -22,8 +24,10 @@ from prefect.artifacts import (  # noqa: E402
 )
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.futures import PrefectFuture, as_completed  # noqa: E402
+from prefect.settings import PREFECT_API_URL  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
 
+import phq_data  # noqa: E402
 from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
@@ -32,8 +36,9 @@ from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
+from phq_flows.clusters import Backend, check_server, lost, watched  # noqa: E402
 
-Runner = Literal["threads", "processes", "ray", "dask"]
+Runner = Literal["threads", "processes"]
 
 
 @task(task_run_name="{stage}-part-{part:05d}", cache_policy=NO_CACHE, persist_result=False, log_prints=False)
@@ -44,11 +49,16 @@ def stage_part(
     part: int,
     retry_failed: bool,
     before: PartReport | None,
+    version: str,
     limit: str = "",
 ) -> PartReport:
-    """One part of one stage; `before` is the same part's report of the stage before, to wait for it."""
+    """One part of one stage; `before` is the same part's report of the stage before, to wait for it.
+
+    Raises `ClusterError` on a worker of another PHQ than `version` (one that has joined the cluster later).
+    """
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
+    groups.check_version(version)
     _end_with_build()
     with groups.slot(limit, stage):
         return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
@@ -90,7 +100,7 @@ def build(
     def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
         planned = list(parts)
         if many := groups.grouped(planned):
-            ended = groups.run_groups(many, workspace, settings, retry_failed, concurrency_limit)
+            ended = groups.run_groups(many, workspace, settings, retry_failed, concurrency_limit, _result)
             return _groups_as_they_end(ended, len(many))
         futures: dict[PrefectFuture[PartReport], int] = {}
         before: dict[int, Any] = {}
@@ -98,7 +108,14 @@ def build(
         for stage in STAGE_NAMES:
             for part in planned:
                 before[part] = stage_part.submit(
-                    workspace, settings, stage, part, retry_failed, before.get(part), concurrency_limit
+                    workspace,
+                    settings,
+                    stage,
+                    part,
+                    retry_failed,
+                    before.get(part),
+                    phq_data.__version__,
+                    concurrency_limit,
                 )
                 futures[before[part]] = part
         return _as_they_end(futures)
@@ -120,20 +137,30 @@ def run(
     sources: list[str],
     config: PipelineConfig,
     *,
-    runner: Runner = "threads",
+    runner: Runner | Backend = "threads",
     workers: int = 2,
     retry_failed: bool = False,
     wait: bool = True,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Run the flow in this process with the chosen task runner.
+    """Run the flow in this process: its parts in threads or processes, or on a cluster.
 
-    Raises `WorkspaceError` for a workspace that cannot be used, and for a runner whose package is missing;
+    Raises `WorkspaceError` for a workspace that cannot be used, `ClusterError` for a cluster that is lost,
     `ServerError` when Prefect's server is lost meanwhile.
     """
-    chosen = build.with_options(task_runner=task_runner(runner, workers))
-    with watch.builds.watching(progress), lost_server_told():
-        return chosen(workspace, sources, config.to_json(), retry_failed, wait)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(watch.builds.watching(progress))
+        stack.enter_context(lost_server_told())
+        if runner == "threads":
+            parts: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers)
+        elif runner == "processes":
+            parts = ProcessPoolTaskRunner(max_workers=workers)
+        else:
+            check_server(runner, PREFECT_API_URL.value())
+            parts = runner.task_runner()
+            stack.enter_context(runner.taking())
+            stack.enter_context(watched(runner, watch.builds.current().say))
+        return build.with_options(task_runner=parts)(workspace, sources, config.to_json(), retry_failed, wait)
 
 
 @functools.cache
@@ -143,32 +170,6 @@ def _end_with_build() -> None:
         end_with_parent()
 
 
-def task_runner(name: Runner, workers: int) -> TaskRunner[Any]:
-    """Prefect's task runner of that name with so many workers on this machine."""
-    if name == "threads":
-        return ThreadPoolTaskRunner(max_workers=workers)
-    if name == "processes":
-        return ProcessPoolTaskRunner(max_workers=workers)
-    leftovers.watch()
-    try:
-        if name == "ray":
-            from prefect_ray import RayTaskRunner
-
-            ray: TaskRunner[Any] = RayTaskRunner(
-                init_kwargs={"num_cpus": workers, "include_dashboard": False}
-            )
-            return ray
-        from prefect_dask.task_runners import DaskTaskRunner
-    except ImportError as error:
-        raise WorkspaceError(
-            f"the runner '{name}' needs the package prefect-{name}: "
-            f"make setup, or pip install 'phq-flows[{name}]'"
-        ) from error
-    cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-    dask: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=cluster)
-    return dask
-
-
 def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[PartReport | PartError]:
     """What came of every task. A workspace that cannot be written is told last: the others go on until then.
 
@@ -176,12 +177,14 @@ def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[P
     """
     progress_id = _progress_artifact()
     stopped: list[PartError] = []
+    broken: set[int] = set()
     for count, future in enumerate(as_completed(list(futures)), start=1):
-        result = future.result(raise_on_failure=False)
+        part, result = futures[future], _result(future)
         if isinstance(result, PartReport):
             yield result
-        elif isinstance(result, BaseException) and "UpstreamTaskError" not in type(result).__name__:
-            failed = PartError(futures[future], result)
+        elif "UpstreamTaskError" not in type(result).__name__ and part not in broken:
+            broken.add(part)  # a cluster tells the same of all tasks that waited for a lost one
+            failed = PartError(part, result)
             if isinstance(result, WorkspaceError):
                 stopped.append(failed)
             else:
@@ -212,6 +215,18 @@ def _progress_artifact() -> UUID:
     return cast(
         UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
     )
+
+
+def _result(future: PrefectFuture[PartReport]) -> PartReport | BaseException:
+    """The report of a task, or why there is none. Raises `ClusterError` when the cluster itself is lost."""
+    try:
+        return cast("PartReport | BaseException", future.result(raise_on_failure=False))
+    except (ConnectionError, CancelledError) as error:  # of Ray's client, of Dask's
+        raise lost("", error) from error
+    except Exception as error:
+        if type(error).__name__ == "RaySystemError":  # what Ray says without a connection
+            raise lost("", error) from error
+        return error  # of a part whose worker died again and again
 
 
 def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:

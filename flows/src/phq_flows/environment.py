@@ -17,6 +17,7 @@ _DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else it starts one Ray after another when a cluster is lost
 }
 
 

@@ -7,7 +7,8 @@ through all stages. Parts stay the unit of resume: a task that is run again skip
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from phq_flows import environment
 
@@ -18,11 +19,13 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.concurrency.sync import concurrency  # noqa: E402
 from prefect.futures import as_completed  # noqa: E402
 
+from phq_data import __version__  # noqa: E402
 from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
 from phq_data.pipeline.local import PartError  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
+from phq_flows.clusters import ClusterError  # noqa: E402
 
 MOST_TASKS = 2000
 MODEL_STAGES = ("detect", "fit", "align_crop")
@@ -49,11 +52,22 @@ def slot(limit: str, stage: str) -> contextlib.AbstractContextManager[None]:
 
 @task(task_run_name="parts-{first:05d}-{last:05d}", cache_policy=NO_CACHE, persist_result=False)
 def part_group(
-    workspace: str, settings: str, first: int, last: int, parts: list[int], retry_failed: bool, limit: str
+    workspace: str,
+    settings: str,
+    first: int,
+    last: int,
+    parts: list[int],
+    retry_failed: bool,
+    version: str,
+    limit: str,
 ) -> list[PartReport | PartError]:
-    """Several parts through all stages. A part that breaks is told, and the next one is taken."""
+    """Several parts through all stages. A part that breaks is told, and the next one is taken.
+
+    Raises `ClusterError` on a worker of another PHQ than `version`.
+    """
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
+    check_version(version)
     config = PipelineConfig.from_dict(parse_json(settings))
     told: list[PartReport | PartError] = []
     for part in parts:
@@ -66,17 +80,30 @@ def part_group(
     return told
 
 
+def check_version(version: str) -> None:
+    """Raises `ClusterError` on a worker of another PHQ (one that has joined the cluster later)."""
+    if __version__ != version:
+        raise ClusterError(f"a worker has PHQ {__version__}, this build is of {version}")
+
+
 def run_groups(
-    groups: Sequence[list[int]], workspace: str, settings: str, retry_failed: bool, limit: str
+    groups: Sequence[list[int]],
+    workspace: str,
+    settings: str,
+    retry_failed: bool,
+    limit: str,
+    result: Callable[[Any], Any],
 ) -> Iterator[list[PartReport | PartError]]:
-    """Submit a task a group to the flow's task runner; what came of each, as it ends."""
+    """Submit a task a group to the flow's task runner; what came of each, as it ends.
+
+    `result` gives what a future came to, or the error that there is instead.
+    """
     futures = {
-        part_group.submit(workspace, settings, group[0], group[-1], group, retry_failed, limit): group
+        part_group.submit(
+            workspace, settings, group[0], group[-1], group, retry_failed, __version__, limit
+        ): group
         for group in groups
     }
     for future in as_completed(list(futures)):
-        result = future.result(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            yield [PartError(futures[future][0], result)]
-        else:
-            yield result
+        ended = result(future)
+        yield [PartError(futures[future][0], ended)] if isinstance(ended, BaseException) else ended
