@@ -24,7 +24,7 @@ RUN = .venv/bin
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))(0))))")
 PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
+.PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
     bench-build bench-crowdnet bench-release bench-scale bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
     learn learn-gpu learn-study
@@ -47,6 +47,9 @@ setup: uv.lock ## Install everything, for development
 
 setup-review: uv.lock ## Install the review with PostgreSQL (no torch)
 	$(SYNC) --package annotator-app --extra postgres --inexact
+
+setup-team: uv.lock ## Install the flows, an object store's client and the review with PostgreSQL (no torch)
+	$(SYNC) --package phq-flows --package annotator-app --extra s3 --extra postgres --inexact
 
 demo: setup-demo ## Build a small dataset from real and synthetic photos and show where to look
 	$(RUN)/phq build --workspace $(DEMO) --runner inline --set part_size=6 samples synthetic:24

@@ -34,12 +34,14 @@ def test_a_setting_that_no_browser_understands_is_refused(monkeypatch, setting):
 def test_a_sheet_of_any_size_is_embedded_small(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (4000, 3000, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "sheet.png")  # the worst to compress
-    text = artifacts._embedded(tmp_path / "sheet.png")
+    text = artifacts._embedded((tmp_path / "sheet.png").read_bytes())
     assert text.startswith("data:image/jpeg;base64,") and len(text) <= 400_000
     with Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))) as image:
         assert image.width / image.height == pytest.approx(0.75, abs=0.01) and image.width > 400
     Image.new("RGB", (1200, 900)).save(tmp_path / "flat.png")
-    with Image.open(io.BytesIO(base64.b64decode(artifacts._embedded(tmp_path / "flat.png")[23:]))) as image:
+    with Image.open(
+        io.BytesIO(base64.b64decode(artifacts._embedded((tmp_path / "flat.png").read_bytes())[23:]))
+    ) as image:
         assert image.size == (1200, 900)
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -237,6 +238,27 @@ def test_an_address_of_no_cluster_is_one_sentence(runner, address, words, tmp_pa
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr
     assert words in " ".join(done.stderr.split())
     assert time.monotonic() - began < 60
+
+
+class Ended:
+    """A future whose result is an error of the cluster's own."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def result(self, raise_on_failure):
+        raise self.error
+
+
+def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
+    from phq_flows.build import _result
+    from phq_flows.clusters import ClusterError
+
+    for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
+        with pytest.raises(ClusterError, match=r"does not answer any more .*finished parts are kept"):
+            _result(Ended(error))
+    deadly = RuntimeError("4 workers died of it")
+    assert _result(Ended(deadly)) is deadly
 
 
 def test_a_ray_node_killed_in_the_middle_costs_time_only(told, small, tmp_path, monkeypatch):

@@ -11,7 +11,6 @@ import base64
 import io
 import os
 import socket
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +22,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from phq_data.files import file_system
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.typed_json import ConfigError
 from phq_data.workspace import Workspace
@@ -46,22 +46,22 @@ def public_url(place: str) -> str:
     return ""
 
 
-def of_report(workspace: Workspace, page: Path | str, *, overlays: bool = True) -> None:
+def of_report(workspace: Workspace, page: str, *, overlays: bool = True) -> None:
     """A link to the page (or where it lies), the counts of all stages, and the overlay sheet."""
-    place = str(page)
     about = f"Report of {workspace.url}"
-    if address := public_url(place):
+    if address := public_url(page):
         create_link_artifact(address, link_text="Report", key="phq-report", description=about)
     else:
         create_markdown_artifact(
-            f"The page is `{place}` on `{socket.gethostname()}`. For a link here, let a web server show the "
+            f"The page is `{page}` on `{socket.gethostname()}`. For a link here, let a web server show the "
             f"folder and set {VARIABLE}=FOLDER=ADDRESS where the flows run.",
             key="phq-report", description=about,
         )  # fmt: skip
     create_table_artifact(key="phq-counts", table=counts(workspace), description=f"Counts of {workspace.url}")
-    sheet = place.rpartition("/")[0] + "/overlays.png"
-    if overlays and Path(sheet).is_file():
-        image = public_url(sheet) or _embedded(Path(sheet))
+    sheet = page.rpartition("/")[0] + "/overlays.png"
+    fs, path = file_system(sheet)
+    if overlays and fs.isfile(path):
+        image = public_url(sheet) or _embedded(fs.cat_file(path))
         create_image_artifact(image, key="phq-overlays", description="The posed rig over portraits")
 
 
@@ -79,9 +79,9 @@ def counts(workspace: Workspace) -> list[dict[str, Any]]:
 _COUNTED = ("items", "kept", "rejected", "failed")
 
 
-def _embedded(sheet: Path) -> str:
+def _embedded(sheet: bytes) -> str:
     """A sheet as a data URI of at most `_BYTES` characters."""
-    with Image.open(sheet) as opened:
+    with Image.open(io.BytesIO(sheet)) as opened:
         image = opened.convert("RGB")
     side, text = _SIDE, ""
     while not text or len(text) > _BYTES:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import attempts, environment, watch
+from phq_flows import attempts, environment, groups, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -22,7 +23,6 @@ from prefect.artifacts import (  # noqa: E402
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE  # noqa: E402
-from prefect.concurrency.sync import concurrency  # noqa: E402
 from prefect.futures import PrefectFuture, as_completed  # noqa: E402
 from prefect.settings import PREFECT_API_URL  # noqa: E402
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner  # noqa: E402
@@ -30,17 +30,15 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 import phq_data  # noqa: E402
 from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
-from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
+from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
 from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
-from phq_flows.clusters import LOST, Backend, ClusterError, check_server, watched  # noqa: E402
+from phq_flows.clusters import Backend, check_server, lost, watched  # noqa: E402
 
 Runner = Literal["threads", "processes"]
-MODEL_STAGES = ("detect", "fit", "align_crop")
-"""The stages that run networks: those that a concurrency limit holds for."""
 
 
 @task(task_run_name="{stage}-part-{part:05d}", cache_policy=NO_CACHE, persist_result=False, log_prints=False)
@@ -60,14 +58,19 @@ def stage_part(
     """
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
-    if phq_data.__version__ != version:
-        raise ClusterError(f"a worker has PHQ {phq_data.__version__}, this build is of {version}")
+    groups.check_version(version)
     _end_with_build()
-    with _slot(limit if stage in MODEL_STAGES else ""):
+    with groups.slot(limit, stage):
         return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
 
 
-@flow(name="phq-build", flow_run_name="build-{workspace}", validate_parameters=False, persist_result=False)
+_HERE: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+
+
+@flow(
+    name="phq-build", flow_run_name="build-{workspace}", task_runner=_HERE, validate_parameters=False,
+    persist_result=False,
+)  # fmt: skip
 def build(
     workspace: str,
     sources: list[str] | None = None,
@@ -82,33 +85,39 @@ def build(
     Args:
         workspace: The folder (or fsspec URL) that holds the dataset.
         sources: Folders, files, samples or synthetic:COUNT; none goes on with what is planned.
-        settings: JSON of `phq_data.config.PipelineConfig`, "" for the default.
+        settings: JSON of `phq_data.config.PipelineConfig`; "" for those that the workspace was built with.
         retry_failed: Try again what failed for a reason that may have passed.
         wait: Wait while somebody else works on the workspace; else fail at once.
         concurrency_limit: A limit of the server for parts that run networks, as `phq serve` sets one up.
         report: Write the report at the end and show it on the run's page.
     """
     attempts.check()
-    config = _config(settings)
     opened = Workspace.open(workspace, create=True)
+    config = _config(settings) if settings else load_config(opened)
+    settings = config.to_json()
     progress = watch.builds.current()
 
     def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
+        planned = list(parts)
+        if many := groups.grouped(planned):
+            ended = groups.run_groups(many, workspace, settings, retry_failed, concurrency_limit, _result)
+            return _groups_as_they_end(ended, len(many))
         futures: dict[PrefectFuture[PartReport], int] = {}
-        for part in parts:
-            before: Any = None
-            for stage in STAGE_NAMES:
-                before = stage_part.submit(
+        before: dict[int, Any] = {}
+        # Stage by stage: a thread that has a task waits inside it for the one before, idle.
+        for stage in STAGE_NAMES:
+            for part in planned:
+                before[part] = stage_part.submit(
                     workspace,
                     settings,
                     stage,
                     part,
                     retry_failed,
-                    before,
+                    before.get(part),
                     phq_data.__version__,
                     concurrency_limit,
                 )
-                futures[before] = part
+                futures[before[part]] = part
         return _as_they_end(futures)
 
     with opened.lock(wait=wait, on_wait=progress.say):
@@ -161,22 +170,12 @@ def _end_with_build() -> None:
         end_with_parent()
 
 
-def _slot(limit: str) -> contextlib.AbstractContextManager[None]:
-    """A slot of a concurrency limit of the server, without waiting where it has none of that name.
-
-    A lease, not a limit by the task's tag: the slot of a worker that was killed is free a minute later.
-    """
-    return concurrency(limit, lease_duration=60, strict=False) if limit else contextlib.nullcontext()
-
-
 def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[PartReport | PartError]:
     """What came of every task. A workspace that cannot be written is told last: the others go on until then.
 
     `futures` are the tasks with their parts. Those that only waited for a broken one are passed over.
     """
-    progress_id = cast(
-        UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
-    )
+    progress_id = _progress_artifact()
     stopped: list[PartError] = []
     broken: set[int] = set()
     for count, future in enumerate(as_completed(list(futures)), start=1):
@@ -195,14 +194,39 @@ def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[P
     yield from stopped
 
 
+def _groups_as_they_end(
+    ended: Iterator[list[PartReport | PartError]], count: int
+) -> Iterator[PartReport | PartError]:
+    """The same of tasks that each took several parts through all stages."""
+    progress_id = _progress_artifact()
+    stopped: list[PartError] = []
+    for number, results in enumerate(ended, start=1):
+        for result in results:
+            if isinstance(result, PartError) and isinstance(result.error, WorkspaceError):
+                stopped.append(result)
+            else:
+                yield result
+        if number % 20 == 0 or number == count:
+            update_progress_artifact(artifact_id=progress_id, progress=100.0 * number / count)
+    yield from stopped
+
+
+def _progress_artifact() -> UUID:
+    return cast(
+        UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
+    )
+
+
 def _result(future: PrefectFuture[PartReport]) -> PartReport | BaseException:
     """The report of a task, or why there is none. Raises `ClusterError` when the cluster itself is lost."""
     try:
         return cast("PartReport | BaseException", future.result(raise_on_failure=False))
     except (ConnectionError, CancelledError) as error:  # of Ray's client, of Dask's
-        raise ClusterError(LOST.format("", error or type(error).__name__)) from error
-    except Exception as error:  # a part whose worker died again and again
-        return error
+        raise lost("", error) from error
+    except Exception as error:
+        if type(error).__name__ == "RaySystemError":  # what Ray says without a connection
+            raise lost("", error) from error
+        return error  # of a part whose worker died again and again
 
 
 def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
@@ -213,4 +237,4 @@ def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
 
 
 def _config(settings: str) -> PipelineConfig:
-    return PipelineConfig.from_dict(parse_json(settings)) if settings else PipelineConfig()
+    return PipelineConfig.from_dict(parse_json(settings))

@@ -25,7 +25,6 @@ from phq_flows.worker_check import Answer, question, reaches, recipes
 ADDRESSES = {"ray": "RAY_ADDRESS", "dask": "DASK_SCHEDULER_ADDRESS"}
 """Where the address of a cluster comes from when the command names none."""
 PACKAGES = {"ray": ("ray", "prefect_ray"), "dask": ("distributed", "prefect_dask")}
-LOST = "the cluster{} does not answer any more ({}): finished parts are kept, the same command goes on"
 CONNECT_SECONDS = 15.0
 ANSWER_SECONDS = 300.0  # a busy worker imports everything first
 _LOOK_SECONDS = 5.0
@@ -49,7 +48,7 @@ class Cluster:
     @property
     def part(self) -> str:
         """What a part takes, for people."""
-        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+        return f"CPU={self.cpus:g}" + (f" GPU={self.gpus:g}" if self.gpus else "")
 
 
 class Backend(Protocol):
@@ -154,10 +153,10 @@ def check_server(backend: Backend, api: str) -> None:
 @contextlib.contextmanager
 def watched(backend: Backend, say: Say) -> Iterator[None]:
     """Within it, workers that go and come are told."""
-    ended = threading.Event()
+    ended, known = threading.Event(), set(backend.workers())
 
     def watch() -> None:
-        known = set(backend.workers())
+        nonlocal known
         while not ended.wait(_LOOK_SECONDS):
             try:
                 now = set(backend.workers())
@@ -206,6 +205,14 @@ def _reach(cluster: Cluster) -> str:
             return str(connection.getsockname()[0])
     except OSError as error:
         raise unreachable(cluster, error) from error
+
+
+def lost(address: str, error: BaseException | str) -> ClusterError:
+    """The sentence for a cluster that has gone while it was used."""
+    return ClusterError(
+        f"the cluster{address and f' at {address}'} does not answer any more ({_first_line(str(error))}): "
+        "finished parts are kept, the same command goes on"
+    )
 
 
 def unreachable(cluster: Cluster, error: BaseException | str) -> ClusterError:

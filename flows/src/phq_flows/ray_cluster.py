@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phq_flows import leftovers
-from phq_flows.clusters import ANSWER_SECONDS, LOST, Cluster, ClusterError, unreachable
+from phq_flows.clusters import ANSWER_SECONDS, Cluster, ClusterError, lost, unreachable
 from phq_flows.worker_check import Answer
 
 _TRIES = 2  # the first driver that a cluster's client server starts may come too late on a busy head
@@ -39,7 +39,8 @@ class RayCluster:
             for name, node in self._nodes().items()
         }
         answers: dict[str, Answer | BaseException] = {}
-        ray.wait(list(pending.values()), num_returns=len(pending), timeout=ANSWER_SECONDS)
+        if pending:
+            ray.wait(list(pending.values()), num_returns=len(pending), timeout=ANSWER_SECONDS)
         for name, reference in pending.items():
             try:
                 answers[name] = ray.get(reference, timeout=1.0)
@@ -72,7 +73,7 @@ class RayCluster:
         try:
             nodes = ray.nodes()
         except Exception as error:
-            raise ClusterError(LOST.format(f" at {self.cluster.address}", error)) from error
+            raise lost(self.cluster.address, error) from error
         living = [node for node in nodes if node["Alive"]]
         wanted = {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
         return {
@@ -98,8 +99,8 @@ def connect(cluster: Cluster, workers: int, here: str) -> RayCluster:
         most = {kind: max((one.get(kind, 0) for one in totals), default=0) for kind in ("CPU", "GPU")}
         ray.shutdown()
         raise ClusterError(
-            f"no node of the Ray cluster has the {cluster.part} that a part takes (the largest have "
-            f"{most['CPU']:g} CPUs, {most['GPU']:g} GPUs): --cpus-per-part and --gpus-per-part say less"
+            f"no node of the Ray cluster has the {cluster.part} that a part takes (the most that one has: "
+            f"CPU={most['CPU']:g} GPU={most['GPU']:g}): ask for less (--cpus-per-part, --gpus-per-part)"
         )
     return connected
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from phq_flows import environment
 
 environment.prepare()
@@ -21,7 +19,8 @@ def report(workspace: str, out: str = "", overlays: bool = True) -> str:
 
     Args:
         workspace: The folder (or fsspec URL) that holds the dataset.
-        out: Where the page goes: a folder, or the name of an .html file; "" for report/ in the workspace.
+        out: Where the page goes: a folder or the name of an .html file, also an fsspec URL; "" for report/
+            in the workspace.
         overlays: Show the overlay sheet on the run's page.
     """
     attempts.check()
@@ -30,6 +29,6 @@ def report(workspace: str, out: str = "", overlays: bool = True) -> str:
 
 def show(workspace: Workspace, out: str = "", overlays: bool = True) -> str:
     """Inside a flow: write the report and show it on the run's page. Returns the page."""
-    page = write_report(workspace, Path(out) if out else None)
+    page = write_report(workspace, out or None)
     artifacts.of_report(workspace, page, overlays=overlays)
-    return str(page)
+    return page

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phq_flows.serve_file import DEFAULT_FILE
-
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
     from phq_flows.serve_file import ServeFile
+
+DEFAULT_FILE = "phq-serve.toml"
 
 HELP = f"""Serve deployments of scrape, build, report and release on a Prefect server.
 
@@ -74,7 +73,6 @@ def _run(file: ServeFile, work_pool: str, prepare: bool) -> None:
     environment.prepare()
     from phq_flows import team
 
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(team.HEARTBEAT_SECONDS))
     made = team.deployments(file)
     team.check_answers()
     if work_pool or prepare:

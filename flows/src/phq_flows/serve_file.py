@@ -19,7 +19,6 @@ from phq_data.foreign import parse_toml
 from phq_data.text import suggestion
 from phq_data.typed_json import ConfigError
 
-DEFAULT_FILE = "phq-serve.toml"
 _PERIOD = re.compile(r"(\d+) ?(s|min|h|d)")
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 Count = Annotated[int, Field(gt=0)]

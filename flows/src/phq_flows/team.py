@@ -1,9 +1,9 @@
 """What a team's Prefect server keeps for PHQ: deployments, concurrency limits, and that lost runs go on.
 
 A run whose process ends without a word is marked Crashed by its worker; one whose machine is lost stops
-sending heartbeats. Two automations of the server schedule either again, the same run with the same
-parameters, and the flow resumes: parts that are done are skipped, and the workspace's lock keeps a process
-that was only cut off apart from its successor.
+sending heartbeats, and an automation of the server marks it. Another one schedules crashed runs again, with
+the same parameters, and the flow resumes: parts that are done are skipped, and the workspace's lock keeps a
+process that was only cut off apart from its successor.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate 
 from pydantic import ValidationError as InvalidError  # noqa: E402
 
 FLOW_NAMES = ("phq-scrape", "phq-build", "phq-report", "phq-release")
-CRASHED, SILENT = "phq: crashed runs go on", "phq: runs of a lost machine go on"
-HEARTBEAT_SECONDS = 30
-"""Between two signs of life of a run; the least that Prefect allows."""
+SILENT, CRASHED = "phq: silent runs have crashed", "phq: crashed runs go on"
 SETTLE_SECONDS = 20
 """A worker reports one crash several times, over some ten seconds; a run that was taken up before the last of
 them would be called crashed, too."""
@@ -64,7 +62,7 @@ async def register(made: Iterable[RunnerDeployment], pool: str, say: Callable[[s
             await client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
             say(f"made the work pool {pool}, of processes")
     for one in made:
-        one.job_variables = {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
+        one.job_variables = {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(environment.HEARTBEAT_SECONDS)}}
         await one.aapply(work_pool_name=pool)
         say(f"{one.flow_name}/{one.name}")
 
@@ -95,23 +93,27 @@ def automations(lost_after_seconds: int) -> list[AutomationCore]:
     runs = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
     ours = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOW_NAMES)})
 
-    def quiet(after: str, seconds: int) -> EventTrigger:
-        """So long after such an event nothing more was heard of the run."""
-        return EventTrigger(
+    def when(after: str, seconds: int, state: StateType, name: str, why: str) -> AutomationCore:
+        """So long after such an event nothing more was heard of the run: it gets another state."""
+        trigger = EventTrigger(
             after={after}, expect={"prefect.flow-run.*"}, match=runs, match_related=ours, threshold=1,
             posture=Posture.Proactive, for_each={"prefect.resource.id"}, within=timedelta(seconds=seconds),
         )  # fmt: skip
+        # Not by force: the server keeps a run that ended as it is, should a sign of life come after its end.
+        action = ChangeFlowRunState(state=state, name=name, message=why, force=False)
+        title = {StateType.CRASHED: SILENT, StateType.SCHEDULED: CRASHED}[state]
+        return AutomationCore(name=title, description=why, trigger=trigger, actions=[action])
 
-    crashed = quiet("prefect.flow-run.Crashed", SETTLE_SECONDS)
-    silent = quiet("prefect.flow-run.heartbeat", lost_after_seconds)
     return [
-        _again(
-            CRASHED,
-            f"Its process ended without a word {SETTLE_SECONDS} s ago: the run is taken up again.",
-            crashed,
+        when(
+            "prefect.flow-run.heartbeat", lost_after_seconds, StateType.CRASHED, "Crashed",
+            f"No sign of life for {lost_after_seconds} s: its machine is lost.",
         ),
-        _again(SILENT, f"No sign of life for {lost_after_seconds} s: the run is taken up again.", silent),
-    ]
+        when(
+            "prefect.flow-run.Crashed", SETTLE_SECONDS, StateType.SCHEDULED, "AwaitingRetry",
+            f"It crashed {SETTLE_SECONDS} s ago: it is taken up again.",
+        ),
+    ]  # fmt: skip
 
 
 def check_answers() -> None:
@@ -184,11 +186,6 @@ def _check_parameters(one: Deployment, schema: Mapping[str, Any]) -> None:
         validate(dict(one.parameters), dict(schema), raise_on_error=True, ignore_required=True)
     except ValidationError as error:
         raise ConfigError(f"{one.called}: parameters: {error}") from error
-
-
-def _again(name: str, message: str, trigger: EventTrigger) -> AutomationCore:
-    action = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=message, force=False)
-    return AutomationCore(name=name, description=message, trigger=trigger, actions=[action])
 
 
 def _address() -> str:

@@ -87,11 +87,14 @@ def _workspace_problem(url: str, key: str, token: str) -> str:
 
     try:
         workspace = Workspace.open(url)
-        there = workspace.exists(key) and workspace.read_bytes(key) == token.encode()
     except WorkspaceError as error:
         return f"does not reach the workspace ({error})"
+    try:
+        there = workspace.read_bytes(key) == token.encode()
+    except WorkspaceError:
+        there = False
     if not there:
-        return f"sees another workspace at {url} than this machine does"
+        return f"sees another workspace at {url} than the machine that builds"
     try:
         mine = f"{key}-{socket.gethostname()}-{os.getpid()}"
         workspace.write_bytes(mine, token.encode())
