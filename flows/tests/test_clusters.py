@@ -252,10 +252,11 @@ class Ended:
 
 def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
     from phq_flows.build import _result
-    from phq_flows.clusters import ClusterError
+    from phq_flows.clusters import Cluster, ClusterError, loss_told
 
     for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
-        with pytest.raises(ClusterError, match=r"does not answer any more .*finished parts are kept"):
+        words = r"dask cluster at tcp://a:1 does not answer any more .*finished parts are kept"
+        with pytest.raises(ClusterError, match=words), loss_told(Cluster("dask", "tcp://a:1")):
             _result(Ended(error))
     deadly = RuntimeError("4 workers died of it")
     assert _result(Ended(deadly)) is deadly

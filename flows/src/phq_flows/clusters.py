@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol
@@ -53,6 +54,11 @@ class Cluster:
 
 class Backend(Protocol):
     """A connection to a cluster, as `ray_cluster` and `dask_cluster` make it."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """What it was asked for."""
+        ...
 
     @property
     def here(self) -> str:
@@ -183,6 +189,22 @@ def watched(backend: Backend, say: Say) -> Iterator[None]:
         thread.join(_LOOK_SECONDS)
 
 
+def is_loss(error: BaseException) -> bool:
+    """Whether this is what Ray or Dask raise when the cluster itself is lost."""
+    return isinstance(error, ConnectionError | CancelledError) or type(error).__name__ == "RaySystemError"
+
+
+@contextlib.contextmanager
+def loss_told(cluster: Cluster) -> Iterator[None]:
+    """A cluster that is lost within it is a `ClusterError`."""
+    try:
+        yield
+    except Exception as error:
+        if is_loss(error):
+            raise lost(cluster, error) from error
+        raise
+
+
 def _reach(cluster: Cluster) -> str:
     """This machine's address on the way to the cluster.
 
@@ -207,11 +229,11 @@ def _reach(cluster: Cluster) -> str:
         raise unreachable(cluster, error) from error
 
 
-def lost(address: str, error: BaseException | str) -> ClusterError:
+def lost(cluster: Cluster, error: BaseException | str) -> ClusterError:
     """The sentence for a cluster that has gone while it was used."""
     return ClusterError(
-        f"the cluster{address and f' at {address}'} does not answer any more ({_first_line(str(error))}): "
-        "finished parts are kept, the same command goes on"
+        f"the {cluster.runner} cluster{cluster.address and f' at {cluster.address}'} does not answer any "
+        f"more ({_first_line(str(error))}): finished parts are kept, the same command goes on"
     )
 
 

@@ -68,7 +68,7 @@ class DaskCluster:
 
     def _all(self) -> dict[str, Any]:
         if self.client.status != "running":
-            raise lost(self.cluster.address, self.client.status)
+            raise lost(self.cluster, self.client.status)
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         return workers
 

@@ -73,7 +73,7 @@ class RayCluster:
         try:
             nodes = ray.nodes()
         except Exception as error:
-            raise lost(self.cluster.address, error) from error
+            raise lost(self.cluster, error) from error
         living = [node for node in nodes if node["Alive"]]
         wanted = {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
         return {
