@@ -252,7 +252,7 @@ class Ended:
 
 def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
     from phq_flows.build import _result
-    from phq_flows.clusters import Cluster, ClusterError, loss_told
+    from phq_flows.cluster import Cluster, ClusterError, loss_told
 
     for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
         words = r"dask cluster at tcp://a:1 does not answer any more .*finished parts are kept"

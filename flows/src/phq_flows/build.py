@@ -34,7 +34,8 @@ from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
-from phq_flows.clusters import Backend, ClusterError, check_server, is_loss, loss_told, watched  # noqa: E402
+from phq_flows.cluster import Backend, ClusterError, is_loss, loss_told  # noqa: E402
+from phq_flows.clusters import check_server, watched  # noqa: E402
 
 Runner = Literal["threads", "processes"]
 

@@ -12,7 +12,7 @@ from dask.base import annotate
 from distributed import Client, LocalCluster
 
 from phq_flows import leftovers
-from phq_flows.clusters import CONNECT_SECONDS, Cluster, ClusterError, lost, unreachable
+from phq_flows.cluster import CONNECT_SECONDS, Cluster, ClusterError, lost, unreachable
 from phq_flows.worker_check import Answer
 
 

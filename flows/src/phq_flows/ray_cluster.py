@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phq_flows import leftovers
-from phq_flows.clusters import ANSWER_SECONDS, Cluster, ClusterError, lost, unreachable
+from phq_flows.cluster import ANSWER_SECONDS, Cluster, ClusterError, lost, unreachable
 from phq_flows.worker_check import Answer
 
 _TRIES = 2  # the first driver that a cluster's client server starts may come too late on a busy head
