@@ -26,7 +26,7 @@ PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
+    bench-build bench-crowdnet bench-release bench-scale bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
     learn learn-gpu learn-study
 
 help: ## List the targets
@@ -106,6 +106,9 @@ bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by o
 
 bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.release $(if $(JSON),--json)
+
+bench-scale: setup ## How steps over a whole workspace grow with its rows (ROWS="10000 100000 1000000"; FOLDER=where to keep what is made; JSON=1 for one JSON line)
+	$(RUN)/python -m benchmarks.scale --rows $(or $(ROWS),10000 100000) $(if $(FOLDER),--folder "$(FOLDER)") $(if $(JSON),--json)
 
 bench-review: setup ## From key to next picture in a real browser, 5,000 and 100,000 portraits (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.review $(if $(JSON),--json)

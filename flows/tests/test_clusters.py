@@ -14,6 +14,8 @@ from collections import Counter
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ports import quiet_port
@@ -240,25 +242,25 @@ def test_an_address_of_no_cluster_is_one_sentence(runner, address, words, tmp_pa
     assert time.monotonic() - began < 60
 
 
-class Ended:
+def ended(error) -> Any:
     """A future whose result is an error of the cluster's own."""
 
-    def __init__(self, error):
-        self.error = error
+    def result(raise_on_failure):
+        raise error
 
-    def result(self, raise_on_failure):
-        raise self.error
+    return SimpleNamespace(result=result)
 
 
 def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
     from phq_flows.build import _result
-    from phq_flows.clusters import ClusterError
+    from phq_flows.cluster import Cluster, ClusterError, loss_told
 
     for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
-        with pytest.raises(ClusterError, match=r"does not answer any more .*finished parts are kept"):
-            _result(Ended(error))
+        words = r"dask cluster at tcp://a:1 does not answer any more .*finished parts are kept"
+        with pytest.raises(ClusterError, match=words), loss_told(Cluster("dask", "tcp://a:1")):
+            _result(ended(error))
     deadly = RuntimeError("4 workers died of it")
-    assert _result(Ended(deadly)) is deadly
+    assert _result(ended(deadly)) is deadly
 
 
 def test_a_ray_node_killed_in_the_middle_costs_time_only(told, small, tmp_path, monkeypatch):

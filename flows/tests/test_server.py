@@ -85,7 +85,7 @@ def test_a_configured_server_needs_no_home_either_and_stays_configured(monkeypat
     def full(**_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(server.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr("phq_flows.server.tempfile.TemporaryFile", full)
     said = []
     server.start(said.append)
     assert len(said) == 1 and "there is no home to write to" in said[0]

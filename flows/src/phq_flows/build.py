@@ -7,7 +7,6 @@ import functools
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -36,7 +35,8 @@ from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
-from phq_flows.clusters import Backend, check_server, lost, watched  # noqa: E402
+from phq_flows.cluster import Backend, is_loss, loss_told  # noqa: E402
+from phq_flows.clusters import check_server, watched  # noqa: E402
 
 Runner = Literal["threads", "processes"]
 
@@ -158,6 +158,7 @@ def run(
         elif runner == "processes":
             parts = ProcessPoolTaskRunner(max_workers=workers)
         else:
+            stack.enter_context(loss_told(runner.cluster))
             check_server(runner, PREFECT_API_URL.value())
             parts = runner.task_runner()
             stack.enter_context(runner.taking())
@@ -220,15 +221,13 @@ def _progress_artifact() -> UUID:
 
 
 def _result(future: PrefectFuture[PartReport]) -> PartReport | BaseException:
-    """The report of a task, or why there is none. Raises `ClusterError` when the cluster itself is lost."""
+    """The report of a task, or why there is none. Raises what is raised when the cluster itself is lost."""
     try:
         return cast("PartReport | BaseException", future.result(raise_on_failure=False))
-    except (ConnectionError, CancelledError) as error:  # of Ray's client, of Dask's
-        raise lost("", error) from error
-    except Exception as error:
-        if type(error).__name__ == "RaySystemError":  # what Ray says without a connection
-            raise lost("", error) from error
-        return error  # of a part whose worker died again and again
+    except Exception as error:  # of a part whose worker died again and again
+        if is_loss(error):
+            raise
+        return error
 
 
 def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from phq_data.config import PipelineConfig
     from phq_data.pipeline.local import BuildReport, Handover, Progress
     from phq_data.workspace import Workspace
-    from phq_flows.clusters import Cluster
+    from phq_flows.cluster import Cluster
 
 ON_CLUSTERS = "On a Ray or Dask cluster"
 

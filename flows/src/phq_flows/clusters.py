@@ -9,75 +9,30 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol
+from typing import Literal
 from urllib.parse import urlsplit
 
 import phq_data
 from phq_data.config import PipelineConfig
-from phq_data.errors import PhqError
 from phq_data.workspace import Workspace
 from phq_flows import environment
+from phq_flows.cluster import (
+    ADDRESSES,
+    CONNECT_SECONDS,
+    Backend,
+    Cluster,
+    ClusterError,
+    first_line,
+    unreachable,
+)
 from phq_flows.worker_check import Answer, question, reaches, recipes
 
-ADDRESSES = {"ray": "RAY_ADDRESS", "dask": "DASK_SCHEDULER_ADDRESS"}
-"""Where the address of a cluster comes from when the command names none."""
 PACKAGES = {"ray": ("ray", "prefect_ray"), "dask": ("distributed", "prefect_dask")}
-CONNECT_SECONDS = 15.0
-ANSWER_SECONDS = 300.0  # a busy worker imports everything first
 _LOOK_SECONDS = 5.0
 
 Say = Callable[[str], None]
-
-
-class ClusterError(PhqError, RuntimeError):
-    """A cluster that cannot run the parts; the message names the worker and says what to do."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Which cluster, and what a part takes of it."""
-
-    runner: Literal["ray", "dask"]
-    address: str = ""  # "": one of this machine, for this build
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-    @property
-    def part(self) -> str:
-        """What a part takes, for people."""
-        return f"CPU={self.cpus:g}" + (f" GPU={self.gpus:g}" if self.gpus else "")
-
-
-class Backend(Protocol):
-    """A connection to a cluster, as `ray_cluster` and `dask_cluster` make it."""
-
-    @property
-    def here(self) -> str:
-        """The address of this machine that the cluster sees."""
-        ...
-
-    def workers(self) -> list[str]:
-        """Names of the workers that have room for a part. Raises `ClusterError` when the cluster is lost."""
-        ...
-
-    def ask(self, asked: Callable[[], Answer]) -> Mapping[str, Answer | BaseException]:
-        """What every worker answers, or why it does not."""
-        ...
-
-    def task_runner(self) -> Any:
-        """Prefect's task runner on it."""
-        ...
-
-    def taking(self) -> contextlib.AbstractContextManager[Any]:
-        """Within it, tasks that are submitted take what a part takes."""
-        ...
-
-    def close(self) -> None:
-        """Let go of it."""
-        ...
 
 
 def chosen(runner: Literal["ray", "dask"], address: str, cpus: float, gpus: float) -> Cluster:
@@ -144,7 +99,7 @@ def check_server(backend: Backend, api: str) -> None:
         problem = str(answer) if isinstance(answer, BaseException) else answer["problem"]
         if problem:
             raise ClusterError(
-                f"the worker {name} does not reach Prefect's server at {api} ({_first_line(problem)}): start "
+                f"the worker {name} does not reach Prefect's server at {api} ({first_line(problem)}): start "
                 "one that this machine and all workers reach (prefect server start --host 0.0.0.0), and set "
                 "PREFECT_API_URL to it here"
             )
@@ -207,27 +162,10 @@ def _reach(cluster: Cluster) -> str:
         raise unreachable(cluster, error) from error
 
 
-def lost(address: str, error: BaseException | str) -> ClusterError:
-    """The sentence for a cluster that has gone while it was used."""
-    return ClusterError(
-        f"the cluster{address and f' at {address}'} does not answer any more ({_first_line(str(error))}): "
-        "finished parts are kept, the same command goes on"
-    )
-
-
-def unreachable(cluster: Cluster, error: BaseException | str) -> ClusterError:
-    """The sentence for a cluster that does not answer."""
-    variable = ADDRESSES[cluster.runner]
-    return ClusterError(
-        f"no {cluster.runner} cluster answers at {cluster.address} ({_first_line(str(error))}): start it, or "
-        f"mend the address (--address, or {variable}; without both, a cluster of this machine is used)"
-    )
-
-
 def _problem(answer: Answer | BaseException, own: Answer, url: str, config: PipelineConfig) -> str:
     """What is wrong with a worker that answers this, with the remedy; "" where nothing is."""
     if isinstance(answer, BaseException):
-        return f"does not answer ({type(answer).__name__}: {_first_line(str(answer))}): start it again"
+        return f"does not answer ({type(answer).__name__}: {first_line(str(answer))}): start it again"
     where, version = f"on {answer['host']}", phq_data.__version__
     python = ".".join(map(str, sys.version_info[:2]))
     if answer["Python"] != python:
@@ -252,7 +190,3 @@ def _problem(answer: Answer | BaseException, own: Answer, url: str, config: Pipe
         )
         return f"{where} {problem}: {remedy}"
     return ""
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[0][:300].rstrip(".")

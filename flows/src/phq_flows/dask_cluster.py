@@ -12,7 +12,7 @@ from dask.base import annotate
 from distributed import Client, LocalCluster
 
 from phq_flows import leftovers
-from phq_flows.clusters import CONNECT_SECONDS, Cluster, ClusterError, lost, unreachable
+from phq_flows.cluster import CONNECT_SECONDS, Cluster, ClusterError, lost, unreachable
 from phq_flows.worker_check import Answer
 
 
@@ -68,7 +68,7 @@ class DaskCluster:
 
     def _all(self) -> dict[str, Any]:
         if self.client.status != "running":
-            raise lost(self.cluster.address, self.client.status)
+            raise lost(self.cluster, self.client.status)
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         return workers
 

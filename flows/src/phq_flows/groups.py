@@ -25,7 +25,7 @@ from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
 from phq_data.pipeline.local import PartError  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
-from phq_flows.clusters import ClusterError  # noqa: E402
+from phq_flows.cluster import ClusterError  # noqa: E402
 
 MOST_TASKS = 2000
 MODEL_STAGES = ("detect", "fit", "align_crop")

@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phq_flows import leftovers
-from phq_flows.clusters import ANSWER_SECONDS, Cluster, ClusterError, lost, unreachable
+from phq_flows.cluster import ANSWER_SECONDS, Cluster, ClusterError, lost, unreachable
 from phq_flows.worker_check import Answer
 
 _TRIES = 2  # the first driver that a cluster's client server starts may come too late on a busy head
@@ -73,7 +73,7 @@ class RayCluster:
         try:
             nodes = ray.nodes()
         except Exception as error:
-            raise lost(self.cluster.address, error) from error
+            raise lost(self.cluster, error) from error
         living = [node for node in nodes if node["Alive"]]
         wanted = {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
         return {

@@ -17,17 +17,9 @@ from fsspec.asyn import sync_wrapper
 from fsspec.spec import AbstractBufferedFile
 from s3fs import S3FileSystem
 
-from phq_data.errors import PhqError
+from phq_data.errors import ForbiddenError, ObjectStoreError
 
 Answer = TypeVar("Answer")
-
-
-class ObjectStoreError(PhqError, OSError):
-    """A request that the object store did not grant; the message says which and what to do."""
-
-
-class ForbiddenError(ObjectStoreError, PermissionError):
-    """A request for which the credentials have no rights."""
 
 
 class S3(S3FileSystem):

@@ -7,7 +7,7 @@ from phq_data.cli import build_progress
 
 def test_the_bars_say_how_long_the_build_has_run_from_its_start(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(build_progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("phq_data.cli.build_progress.time.monotonic", lambda: clock[0])
     drawn = io.StringIO()
     console = Console(file=drawn, force_terminal=True, width=100)
     with build_progress.TerminalProgress(console) as progress:

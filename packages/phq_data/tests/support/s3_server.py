@@ -21,8 +21,12 @@ from unittest.mock import patch
 import pytest
 
 _NUMBERS = itertools.count(1)
-_CODES = {403: ("403 Forbidden", "AccessDenied"), 500: ("500 Internal Server Error", "InternalError"),
-          503: ("503 Slow Down", "SlowDown")}  # fmt: skip
+_CODES = {
+    403: ("403 Forbidden", "AccessDenied"),
+    404: ("404 Not Found", "NoSuchBucket"),
+    500: ("500 Internal Server Error", "InternalError"),
+    503: ("503 Slow Down", "SlowDown"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,11 @@ class Request:
 class Fault:
     """What becomes of a request."""
 
-    status: int = 0  # 403, 500 or 503 instead of an answer
+    status: int = 0  # 403, 404 (the bucket is gone), 500 or 503 instead of an answer
     pause: float = 0.0  # seconds before it is worked on
     reset: bool = False  # the connection breaks, the request was not worked on
     lost: bool = False  # the request was worked on, and the connection breaks before the answer
+    cut: bool = False  # the connection breaks within the answer
 
 
 @dataclass
@@ -75,16 +80,25 @@ class Service:
                 return _broken(environ)
             if fault.status:
                 line, code = _CODES[fault.status]
-                body = f"<Error><Code>{code}</Code><Message>{code} as told</Message></Error>".encode()
+                text = f"<Error><Code>{code}</Code><Message>{code} as told</Message></Error>"
+                body = text.encode() if request.method != "HEAD" else b""
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start(line, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
                 return [body]
             if fault.lost:
                 b"".join(application(environ, lambda *unused: None))
                 return _broken(environ)
+            if fault.cut:
+                return _half(application(environ, start), environ)
             return application(environ, start)
 
         return answer
+
+
+def _half(answer: Any, environ: dict[str, Any]) -> Iterator[bytes]:
+    whole = b"".join(answer)
+    yield whole[: len(whole) // 2]
+    _broken(environ)
 
 
 def _broken(environ: dict[str, Any]) -> list[bytes]:

@@ -27,7 +27,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from phq_data import old_schema, parquet, parquet_limits, schema
-from phq_data.errors import ReleaseError
+from phq_data.errors import ObjectStoreError, ReleaseError
 from phq_data.files import file_system
 from phq_data.foreign import first_line
 from phq_data.release import manifest as manifests
@@ -417,6 +417,8 @@ class _Shards:
             try:
                 found = old_schema.read(file, "release", columns or None, use_threads=True)
                 return found.replace_schema_metadata(None)
+            except ObjectStoreError:
+                raise
             except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
 
@@ -443,6 +445,8 @@ class _Shards:
             file = self._file(shard)
             try:
                 table = old_schema.read(file, "release", columns, group=group)
+            except ObjectStoreError:
+                raise
             except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
             self._groups[key] = table
@@ -464,6 +468,8 @@ class _Shards:
                 file = parquet.opened(source, pre_buffer=True, page_checksum_verification=self._check_pages)
         except FileNotFoundError:
             raise ReleaseError(f"the shard {path} is missing: get it again (phq release pull)") from None
+        except ObjectStoreError:
+            raise
         except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             raise self._broken(shard, error) from error
         if file.metadata.num_rows != entry.rows:

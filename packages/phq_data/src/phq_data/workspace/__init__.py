@@ -27,22 +27,21 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import compatibility, old_schema, parquet, schema
-from phq_data.files import TEMPORARY, OutputError, file_system, writing
+from phq_data.errors import ObjectStoreError
+from phq_data.files import TEMPORARY, file_system
 from phq_data.foreign import first_line, parse_json
 from phq_data.old_schema import FOOTER
 from phq_data.records import R, from_table
 from phq_data.records import columns as columns_of
-from phq_data.workspace import lease, locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
 from phq_data.workspace.layout import former, part_key
+from phq_data.workspace.stored import WorkspaceFiles, version_of
 
 __all__ = [
     "FORMAT",
@@ -74,16 +73,8 @@ class PartInfo:
     extra: Mapping[str, Any]  # e.g. seconds that the work took
 
 
-class Workspace:
+class Workspace(WorkspaceFiles):
     """A folder (any fsspec URL) that holds one dataset in the making. Open it with `Workspace.open`."""
-
-    def __init__(self, url: str, fs: fsspec.AbstractFileSystem, root: str) -> None:
-        self.url = url
-        self._fs = fs
-        self._root = root.rstrip("/")
-        self.is_local = isinstance(fs, LocalFileSystem)
-        self._lease = None if self.is_local else lease.of_this_process(fs, self._root)
-        self._holder: str | None = None  # who was in when a worker of another process began
 
     @classmethod
     def open(cls, url: str | Path, *, create: bool = False) -> Workspace:
@@ -120,73 +111,6 @@ class Workspace:
             )
         return workspace
 
-    # ---- files -------------------------------------------------------------------------------------------
-
-    def path(self, key: str) -> str:
-        """The full path of `key` in the workspace's file system."""
-        return f"{self._root}/{key}"
-
-    def shown(self, key: str) -> str:
-        """The full path or URL of `key`, for people."""
-        return self.path(key) if self.is_local else f"{self.url.rstrip('/')}/{key}"
-
-    def exists(self, key: str) -> bool:
-        """Is there a file or folder `key`?"""
-        return bool(self._fs.exists(self.path(key)))
-
-    def read_bytes(self, key: str) -> bytes:
-        """The bytes of file `key`; `WorkspaceError` if it cannot be read."""
-        try:
-            data = self._fs.cat_file(self.path(key))
-        except OSError as error:
-            raise WorkspaceError(f"cannot read {self.path(key)}: {error}") from error
-        return bytes(data)
-
-    def reading_file(self, key: str) -> BinaryIO:
-        """File `key`, to read from. Raises `OSError`."""
-        file: BinaryIO = self._fs.open(self.path(key), "rb")
-        return file
-
-    def write_bytes(self, key: str, data: bytes) -> None:
-        """Write file `key` whole or not at all.
-
-        Raises `WorkspaceError` with advice when the disk is full or the folder cannot be written, and when
-        somebody else has taken over a workspace at an object store.
-        """
-        target = self.path(key)
-        self._check_lease()
-        try:
-            if self.is_local:
-                with writing(target) as temporary:
-                    temporary.write_bytes(data)
-            else:
-                self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-                self._fs.pipe_file(target, data)  # a put is whole or absent
-        except OutputError as error:
-            assert isinstance(error.__cause__, OSError)
-            raise explained(error.__cause__, target) from error
-        except OSError as error:
-            raise explained(error, target) from error
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Size in bytes of every file below `folder`, by its key."""
-        if not self.exists(folder):
-            return {}
-        found = self._fs.find(self.path(folder), detail=True)
-        return {str(path)[len(self._root) + 1 :]: about["size"] for path, about in found.items()}
-
-    def remove(self, key: str) -> None:
-        """Remove file `key` if it is there."""
-        self._check_lease()
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self.path(key))
-
-    def remove_folder(self, key: str) -> None:
-        """Remove folder `key` and all in it if it is there."""
-        self._check_lease()
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(self.path(key), recursive=True)
-
     # ---- parts -------------------------------------------------------------------------------------------
 
     def write_part(
@@ -209,7 +133,10 @@ class Workspace:
             "content": content,
             "extra": dict(extra or {}),
         }
-        has_images = any(name in table.column_names for name in ("image", "overlay"))
+        has_images = any(
+            name in table.column_names and table[name].null_count < table.num_rows
+            for name in ("image", "overlay")
+        )
         data = parquet.sealed(
             table, {FOOTER: json.dumps(footer)}, row_group_size=16 if has_images else 65_536
         )
@@ -217,7 +144,10 @@ class Workspace:
         return PartInfo(index, table.num_rows, fingerprint, content, footer["extra"])
 
     def part_info(self, folder: str, index: int) -> PartInfo | None:
-        """The footer of a part; None when it is missing or damaged (then it is simply made again)."""
+        """The footer of a part; None when it is missing or damaged (then it is simply made again).
+
+        Raises `ObjectStoreError` where an object store does not say.
+        """
         try:
             with self._parquet(self._place(folder, index)) as file:
                 metadata = file.metadata
@@ -227,6 +157,8 @@ class Workspace:
             return PartInfo(
                 index, metadata.num_rows, footer["fingerprint"], footer["content"], footer["extra"]
             )
+        except ObjectStoreError:
+            raise
         except (*parquet.DAMAGE, KeyError, ValueError, TypeError, AttributeError):
             return None
 
@@ -238,6 +170,8 @@ class Workspace:
         try:
             with self._parquet(path) as file:
                 table = old_schema.read(file, table_name, columns or None, stage=stage)
+        except ObjectStoreError:
+            raise
         except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             why = f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
             raise WorkspaceError(why) from error
@@ -254,6 +188,8 @@ class Workspace:
                 self.read_part(folder, index)
         except FileNotFoundError:
             return False
+        except ObjectStoreError:
+            raise
         except (OSError, WorkspaceError):
             return True
         return bool(found)
@@ -374,31 +310,6 @@ class Workspace:
             finally:
                 self._lease = None
 
-    def alone(
-        self, folder: str = "", *, wait: bool = True, on_wait: Callable[[str], None] = lambda text: None
-    ) -> contextlib.AbstractContextManager[lease.Lease | None]:
-        """Hold the workspace, or a folder of it at an object store; nothing is cleared or carried over."""
-        if self.is_local:
-            return locking.held(Path(self._root), self.url, wait=wait, on_wait=on_wait)
-        place = f"{self._root}/{folder}".rstrip("/")
-        return lease.held(self._fs, place, f"the workspace {self.url}", wait=wait, on_wait=on_wait)
-
-    def follow(self) -> None:
-        """In a worker's process: write only while whoever is in now holds the workspace.
-
-        Of this process's own lock, and of local workspaces, nothing need be asked.
-        """
-        if not self.is_local and self._lease is None:
-            self._holder = lease.holder(self._fs, self._root)
-
-    def _check_lease(self) -> None:
-        if self._lease is not None:
-            self._lease.check()
-        elif self._holder and lease.holder(self._fs, self._root) != self._holder:
-            raise lease.LeaseLostError(
-                f"whoever built the workspace {self.url} has let go of it: this worker writes nothing more"
-            )
-
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the workspace as it is while all of it is read.
@@ -418,14 +329,13 @@ class Workspace:
             if before is not None and self._stamps() != before:
                 raise WorkspaceBusyError(f"the workspace {self.url} was changed meanwhile: try again")
 
-    def _stamps(self) -> dict[str, tuple[Any, ...]]:
-        """Size and time of every part of a table or of the plan."""
-        found: dict[str, tuple[Any, ...]] = {}
+    def _stamps(self) -> dict[str, str]:
+        """The version of every part of a table or of the plan."""
+        found: dict[str, str] = {}
         for folder in ("plan", *(f"tables/{name}" for name in self._names("tables") if name not in LOGS)):
             if self.exists(folder):
                 for about in self._fs.ls(self.path(folder), detail=True):
-                    time = about.get("mtime") or about.get("LastModified") or about.get("created")
-                    found[about["name"]] = (about["size"], time)
+                    found[about["name"]] = version_of(about)
         return found
 
     def _sweep(self) -> None:
