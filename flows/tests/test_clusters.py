@@ -1,5 +1,6 @@
 """Builds on clusters that exist: Ray of two nodes, Dask of two workers, one of each killed in the middle."""
 
+import logging
 import os
 import resource
 import secrets
@@ -14,6 +15,7 @@ from collections import Counter
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from ports import quiet_port
@@ -240,26 +242,18 @@ def test_an_address_of_no_cluster_is_one_sentence(runner, address, words, tmp_pa
     assert time.monotonic() - began < 60
 
 
-class Ended:
-    """A future whose result is an error of the cluster's own."""
-
-    def __init__(self, error):
-        self.error = error
-
-    def result(self, raise_on_failure):
-        raise self.error
-
-
 def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
-    from phq_flows.build import _result
+    from phq_flows.build import _result, _unexpected
     from phq_flows.cluster import Cluster, ClusterError, loss_told
 
     for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
         words = r"dask cluster at tcp://a:1 does not answer any more .*finished parts are kept"
         with pytest.raises(ClusterError, match=words), loss_told(Cluster("dask", "tcp://a:1")):
-            _result(Ended(error))
+            _result(Mock(**{"result.side_effect": error}))
+        record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
+        assert not _unexpected(record)  # no traceback of Prefect's beside the sentence
     deadly = RuntimeError("4 workers died of it")
-    assert _result(Ended(deadly)) is deadly
+    assert _result(Mock(**{"result.side_effect": deadly})) is deadly
 
 
 def test_a_ray_node_killed_in_the_middle_costs_time_only(told, small, tmp_path, monkeypatch):
