@@ -10,6 +10,8 @@ import pytest
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+pytest_plugins = ["s3_server"]  # the fixtures of an S3 service on this machine
+
 LONG = ("slow", "browser", "training")
 
 

@@ -66,3 +66,17 @@ def test_those_that_are_called_repeatable_are() -> None:
         assert not said or option.values[1].multiple, f"{option.id} says that it repeats"
         alone = option.id in ONE_OF_A_KIND or option.values[1].opts[0] not in REPEATABLE
         assert alone or option.values[1].multiple, f"{option.id} repeats elsewhere"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["export", "-w", "w", "s3://bucket/out"], ["release", "diff", "a", "b", "--out", "s3://b/c"]],
+)
+def test_a_url_where_a_file_of_this_machine_is_meant_makes_no_folder_of_that_name(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        PROGRAMS["phq"](arguments)
+    assert f"{arguments[-1]} is a URL" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())

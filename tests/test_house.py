@@ -24,7 +24,7 @@ FLOORS = {
     # From the ground up. A room imports rooms of lower floors and itself, never one of its own floor.
     "phq_data": (
         {"errors", "arrays", "text", "process_pool"},
-        {"foreign", "parquet_footer"},
+        {"foreign", "object_store", "parquet_footer"},
         {"command_line", "files", "parquet", "restricted_pickle", "typed_json"},
         {"compatibility", "parquet_limits"},
         {"camera", "config", "schema", "views"},
@@ -61,7 +61,7 @@ LIGHT_CORE = {
     "",  # the package itself: `__version__`
     "errors", "arrays", "text", "process_pool", "command_line", "compatibility", "camera", "files", "schema",
     "typed_json", "old_schema", "parquet", "records", "rig", "workspace", "restricted_pickle", "foreign",
-    "parquet_footer", "parquet_limits",
+    "parquet_footer", "parquet_limits", "object_store",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once
 }  # fmt: skip
 """What `portraitgan` may import of `phq_data`, beside `release.reader`."""

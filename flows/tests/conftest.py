@@ -16,7 +16,7 @@ from phq_data.workspace import Workspace
 PHQ = Path(sys.executable).with_name("phq")
 
 
-def rows_of(folder: Path) -> dict[str, list]:
+def rows_of(folder: str | Path) -> dict[str, list]:
     """Every table of a workspace as lists of rows, in their order; nan as "nan", which equals itself."""
     workspace = Workspace.open(folder)
     names = ["plan", *schema.KEYS, "ledger"]

@@ -15,7 +15,8 @@ from collections import Counter
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from unittest.mock import Mock
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ports import quiet_port
@@ -242,6 +243,15 @@ def test_an_address_of_no_cluster_is_one_sentence(runner, address, words, tmp_pa
     assert time.monotonic() - began < 60
 
 
+def ended(error) -> Any:
+    """A future whose result is an error of the cluster's own."""
+
+    def result(raise_on_failure):
+        raise error
+
+    return SimpleNamespace(result=result)
+
+
 def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
     from phq_flows.build import _result, _unexpected
     from phq_flows.cluster import Cluster, ClusterError, loss_told
@@ -249,11 +259,11 @@ def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
     for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
         words = r"dask cluster at tcp://a:1 does not answer any more .*finished parts are kept"
         with pytest.raises(ClusterError, match=words), loss_told(Cluster("dask", "tcp://a:1")):
-            _result(Mock(**{"result.side_effect": error}))
+            _result(ended(error))
         record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
         assert not _unexpected(record)  # no traceback of Prefect's beside the sentence
     deadly = RuntimeError("4 workers died of it")
-    assert _result(Mock(**{"result.side_effect": deadly})) is deadly
+    assert _result(ended(deadly)) is deadly
 
 
 def test_a_ray_node_killed_in_the_middle_costs_time_only(told, small, tmp_path, monkeypatch):

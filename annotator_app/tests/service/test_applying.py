@@ -42,28 +42,46 @@ def test_corrections_that_come_while_a_long_apply_runs_are_applied_after_it(tmp_
     applying.stop()
 
 
-def test_what_waits_after_an_apply_is_applied_too(client, monkeypatch):
-    state = client.app.state.phq
-    waits, asked = [True], []
-    monkeypatch.setattr(corrections, "any_wait", lambda workspace: waits[0])
-    monkeypatch.setattr(state.applying, "wait", lambda: asked.append(1))
-    state._applied()
-    assert asked == [1]
+@pytest.fixture
+def looks(start, monkeypatch):
+    """A service whose look for corrections that wait finds what a test says (None: what is there).
+
+    Its first look is over.
+    """
+    waits, looked, asked, real = [False], [], [], corrections.any_wait
+
+    def any_wait(workspace):
+        looked.append(1)
+        return real(workspace) if waits[0] is None else waits[0]
+
+    monkeypatch.setattr(corrections, "any_wait", any_wait)
+    client = start()
+    until(lambda: looked)
+    monkeypatch.setattr(client.app.state.phq.applying, "wait", lambda: asked.append(1))
+    return client, waits, looked, asked
+
+
+def test_what_waits_after_an_apply_is_applied_too(looks):
+    client, waits, looked, asked = looks
+    waits[0] = True
+    client.app.state.phq._applied()
+    until(lambda: asked == [1])
     waits[0] = False
-    state._applied()
+    client.app.state.phq._applied()
+    until(lambda: len(looked) == 3)
     assert asked == [1]
 
 
-def test_corrections_that_a_busy_workspace_took_late_are_applied(client, monkeypatch):
-    state = client.app.state.phq
-    asked, tried, real = [], [], corrections.synchronise
+def test_corrections_that_a_busy_workspace_took_late_are_applied(looks, monkeypatch):
+    client, waits, _, asked = looks
+    state, waits[0] = client.app.state.phq, None
+    tried, real = [], corrections.synchronise
 
     def busy(*_):
         tried.append(1)
         raise WorkspaceBusyError("a build is at work")
 
     monkeypatch.setattr(corrections, "synchronise", busy)
-    monkeypatch.setattr(state.applying, "wait", lambda: asked.append(1))
     portrait = queue(client, 1)[0]["portrait_id"]
     one = correction(portrait, label_of(client, portrait)["label"])
     assert send(client, one)["saved"] == [one["correction_id"]]

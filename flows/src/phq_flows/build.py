@@ -6,11 +6,12 @@ import contextlib
 import functools
 import logging
 import multiprocessing
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import environment, watch
+from phq_flows import attempts, environment, groups, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -30,13 +31,13 @@ import phq_data  # noqa: E402
 from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.errors import PhqError  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
-from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
+from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
 from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
-from phq_flows.cluster import Backend, ClusterError, is_loss, loss_told  # noqa: E402
+from phq_flows.cluster import Backend, is_loss, loss_told  # noqa: E402
 from phq_flows.clusters import check_server, watched  # noqa: E402
 
 Runner = Literal["threads", "processes"]
@@ -51,6 +52,7 @@ def stage_part(
     retry_failed: bool,
     before: PartReport | None,
     version: str,
+    limit: str = "",
 ) -> PartReport:
     """One part of one stage; `before` is the same part's report of the stage before, to wait for it.
 
@@ -58,45 +60,78 @@ def stage_part(
     """
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
-    if phq_data.__version__ != version:
-        raise ClusterError(f"a worker has PHQ {phq_data.__version__}, this build is of {version}")
+    groups.check_version(version)
     _end_with_build()
-    return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
+    with groups.slot(limit, stage):
+        return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
 
 
-@flow(name="phq-build", flow_run_name="build-{workspace}", validate_parameters=False, persist_result=False)
+_HERE: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+
+
+@flow(
+    name="phq-build", flow_run_name="build-{workspace}", task_runner=_HERE, validate_parameters=False,
+    persist_result=False,
+)  # fmt: skip
 def build(
     workspace: str,
     sources: list[str] | None = None,
     settings: str = "",
     retry_failed: bool = False,
     wait: bool = True,
+    concurrency_limit: str = "",
+    report: bool = False,
 ) -> BuildReport:
-    """Photos of `sources` into aligned portraits in `workspace` (a folder or fsspec URL).
+    """Photos into aligned portraits; resumes by itself.
 
-    `settings` is JSON of `phq_data.config.PipelineConfig`, "" for the default. Resumes by itself.
+    Args:
+        workspace: The folder (or fsspec URL) that holds the dataset.
+        sources: Folders, files, samples or synthetic:COUNT; none goes on with what is planned.
+        settings: JSON of `phq_data.config.PipelineConfig`; "" for those that the workspace was built with.
+        retry_failed: Try again what failed for a reason that may have passed.
+        wait: Wait while somebody else works on the workspace; else fail at once.
+        concurrency_limit: A limit of the server for parts that run networks, as `phq serve` sets one up.
+        report: Write the report at the end and show it on the run's page.
     """
-    config = _config(settings)
+    attempts.check()
     opened = Workspace.open(workspace, create=True)
+    config = _config(settings) if settings else load_config(opened)
+    settings = config.to_json()
     progress = watch.builds.current()
 
     def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
+        planned = list(parts)
+        if many := groups.grouped(planned):
+            ended = groups.run_groups(many, workspace, settings, retry_failed, concurrency_limit, _result)
+            return _groups_as_they_end(ended, len(many))
         futures: dict[PrefectFuture[PartReport], int] = {}
-        for part in parts:
-            before: Any = None
-            for stage in STAGE_NAMES:
-                before = stage_part.submit(
-                    workspace, settings, stage, part, retry_failed, before, phq_data.__version__
+        before: dict[int, Any] = {}
+        # Stage by stage: a thread that has a task waits inside it for the one before, idle.
+        for stage in STAGE_NAMES:
+            for part in planned:
+                before[part] = stage_part.submit(
+                    workspace,
+                    settings,
+                    stage,
+                    part,
+                    retry_failed,
+                    before.get(part),
+                    phq_data.__version__,
+                    concurrency_limit,
                 )
-                futures[before] = part
+                futures[before[part]] = part
         return _as_they_end(futures)
 
     with opened.lock(wait=wait, on_wait=progress.say):
-        report = drive(opened, config, [resolve(spec) for spec in sources or []], submit, progress)
+        built = drive(opened, config, [resolve(spec) for spec in sources or []], submit, progress)
     create_table_artifact(
-        key="phq-build", table=list(_artifact_rows(report)), description=f"Build of {workspace}"
+        key="phq-build", table=list(_artifact_rows(built)), description=f"Build of {workspace}"
     )
-    return report
+    if report:
+        from phq_flows.report import show
+
+        show(opened)
+    return built
 
 
 def run(
@@ -152,9 +187,7 @@ def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[P
 
     `futures` are the tasks with their parts. Those that only waited for a broken one are passed over.
     """
-    progress_id = cast(
-        UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
-    )
+    progress_id = _progress_artifact()
     stopped: list[PartError] = []
     broken: set[int] = set()
     for count, future in enumerate(as_completed(list(futures)), start=1):
@@ -171,6 +204,29 @@ def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[P
         if count % 20 == 0 or count == len(futures):
             update_progress_artifact(artifact_id=progress_id, progress=100.0 * count / len(futures))
     yield from stopped
+
+
+def _groups_as_they_end(
+    ended: Iterator[list[PartReport | PartError]], count: int
+) -> Iterator[PartReport | PartError]:
+    """The same of tasks that each took several parts through all stages."""
+    progress_id = _progress_artifact()
+    stopped: list[PartError] = []
+    for number, results in enumerate(ended, start=1):
+        for result in results:
+            if isinstance(result, PartError) and isinstance(result.error, WorkspaceError):
+                stopped.append(result)
+            else:
+                yield result
+        if number % 20 == 0 or number == count:
+            update_progress_artifact(artifact_id=progress_id, progress=100.0 * number / count)
+    yield from stopped
+
+
+def _progress_artifact() -> UUID:
+    return cast(
+        UUID, create_progress_artifact(progress=0.0, key="phq-build-progress", description="Parts done")
+    )
 
 
 def _result(future: PrefectFuture[PartReport]) -> PartReport | BaseException:
@@ -191,4 +247,4 @@ def _artifact_rows(report: BuildReport) -> Iterator[dict[str, Any]]:
 
 
 def _config(settings: str) -> PipelineConfig:
-    return PipelineConfig.from_dict(parse_json(settings)) if settings else PipelineConfig()
+    return PipelineConfig.from_dict(parse_json(settings))

@@ -26,11 +26,12 @@ ON_CLUSTERS = "On a Ray or Dask cluster"
 
 
 def register(app: typer.Typer) -> None:
-    """Add `build` and `scrape` to the phq program."""
-    from phq_flows import scrape_cli
+    """Add `build`, `scrape` and `serve` to the phq program."""
+    from phq_flows import scrape_cli, serve
 
     app.command("build")(build)
     scrape_cli.register(app)
+    serve.register(app)
 
 
 def build(

@@ -51,9 +51,9 @@ def start(say: Callable[[str], None], host: str = "127.0.0.1") -> None:
     The private one listens on `host`, an address of this machine, and answers those who know its secret: this
     program and the tasks of its flows. Call before the first import of prefect. Raises `ServerError`.
     """
+    _settle(say)
     if configured():
         return
-    _settle(say)
     secret = f"phq:{secrets.token_hex(32)}"
     with contextlib.closing(_listening(host)) as listening:
         named = f"[{host}]" if ":" in host else host
@@ -96,12 +96,15 @@ def _listening(host: str) -> socket.socket:
 
 def _settle(say: Callable[[str], None]) -> None:
     """Let Prefect keep its files in a folder of ours when it cannot keep them at home."""
+    home = None
     try:
         home = Path(os.environ.get(_PLACE) or Path.home() / ".prefect")
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             return
     except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
+        if home and os.access(home / "profiles.toml", os.R_OK):  # it may name the server
+            os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
         scratch = tempfile.mkdtemp(prefix="phq-prefect-")
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         say(f"there is no home to write to: Prefect uses a temporary folder ({_PLACE} names another)")

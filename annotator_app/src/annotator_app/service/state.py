@@ -71,7 +71,13 @@ class State:
         self._unapplied.set()  # whether corrections wait to be applied is to be looked at
         self._published = 0  # `seq` of the log up to which the tables have everything
         self._stopping = threading.Event()
-        self._writer = threading.Thread(target=self._publish_on, daemon=True, name="phq-publish")
+        self._correcting = threading.Lock()  # one of the two writers brings corrections to the tables
+        self._corrected = threading.Event()
+        self._corrected.set()  # what waited when an earlier service ended is applied by this one
+        self._writers = (
+            threading.Thread(target=self._publish_on, daemon=True, name="phq-publish"),
+            threading.Thread(target=self._publish_corrections_on, daemon=True, name="phq-corrections"),
+        )
 
     @classmethod
     def of(cls, request: Request) -> State:
@@ -81,9 +87,8 @@ class State:
 
     def start(self) -> None:
         """Begin what the service does by itself."""
-        self._writer.start()
-        # What waited when an earlier service ended is applied by this one.
-        threading.Thread(target=self._publish_corrections, daemon=True, name="phq-corrections").start()
+        for writer in self._writers:
+            writer.start()
         if self._incomplete and self._following.acquire(blocking=False):
             threading.Thread(target=self._follow, daemon=True, name="phq-follow").start()
 
@@ -92,9 +97,11 @@ class State:
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._corrected.set()
         self.applying.stop()
-        if self._writer.is_alive():
-            self._writer.join(timeout=30)
+        for writer in self._writers:
+            if writer.is_alive():
+                writer.join(timeout=30)
         self._following.acquire(timeout=30)  # the look at the workspace has ended
         self.images.close()
         self.publish(all_of_them=True)
@@ -133,7 +140,7 @@ class State:
         if done.saved:
             self._unwritten.set()
             self._unapplied.set()
-            threading.Thread(target=self._publish_corrections, daemon=True, name="phq-corrections").start()
+            self._corrected.set()
         return done
 
     def follow(self, *, at_once: bool = False) -> None:
@@ -161,32 +168,37 @@ class State:
             log.warning("decisions are safe in the store but not yet in the workspace's tables: %s", error)
             return 0
 
-    def _publish_corrections(self) -> None:
-        try:
-            self._write_corrections()
-        except (WorkspaceError, StoreError) as error:
-            self._unwritten.set()  # tried again with the decisions
-            log.warning("corrections are safe in the store but not yet in the workspace's tables: %s", error)
+    def _publish_corrections_on(self) -> None:
+        while self._corrected.wait():
+            self._corrected.clear()  # before the look at `_stopping`, which is set before this is
+            if self._stopping.is_set():
+                return
+            try:
+                self._write_corrections()
+            except (WorkspaceError, StoreError) as error:
+                self._unwritten.set()  # tried again with the decisions
+                log.warning("corrections are in the store but not yet in the workspace's tables: %s", error)
 
     def _write_corrections(self) -> None:
         """Bring corrections to the tables, and have those that wait applied; what failed is to do again."""
-        asked = self._unapplied.is_set()
-        self._unapplied.clear()  # before the log is read: a later correction asks anew
-        try:
-            corrections.synchronise(self.workspace, self.store)
-            if asked and corrections.any_wait(self.workspace):
-                self.applying.wait()
-        except BaseException:
-            if asked:
-                self._unapplied.set()
-            raise
+        with self._correcting:
+            asked = self._unapplied.is_set()
+            self._unapplied.clear()  # before the log is read: a later correction asks anew
+            try:
+                corrections.synchronise(self.workspace, self.store)
+                if asked and corrections.any_wait(self.workspace):
+                    self.applying.wait()
+            except BaseException:
+                if asked:
+                    self._unapplied.set()
+                raise
 
     def _applied(self) -> None:
         """Show the portraits that corrected labels gave; others may have been corrected meanwhile."""
         self._following.acquire()
         self._follow()  # which releases it
         self._unapplied.set()
-        self._publish_corrections()
+        self._corrected.set()
 
     def _publish_on(self) -> None:
         while not self._stopping.wait(self.settings.publish_seconds):

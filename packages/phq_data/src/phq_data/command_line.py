@@ -1,8 +1,12 @@
-"""What both programs' command lines have in common: an option that holds one value is given once."""
+"""What both programs' command lines have in common: an option that holds one value is given once, and a file
+of this machine is no URL.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -29,6 +33,10 @@ def refuse_repeats(app: typer.Typer) -> typer.Typer:
 class _Command(TyperCommand):
     def make_parser(self, ctx: Any) -> Any:
         return _strict(super().make_parser(ctx), ctx)
+
+    def invoke(self, ctx: Any) -> Any:
+        _refuse_urls(ctx)
+        return super().invoke(ctx)
 
 
 class _Group(TyperGroup):
@@ -58,3 +66,15 @@ def _check(order: Sequence[Any], ctx: Any) -> None:
                 f"{parameter.opts[0]} was given twice, and only one can count: give it once", ctx=ctx
             )
         seen.add(parameter.name)
+
+
+def _refuse_urls(ctx: Any) -> None:
+    """What is a file or folder of this machine is no URL: of `s3://b` a path makes a folder `s3:`."""
+    for value in ctx.params.values():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, Path) and re.match(r"[a-z][a-z0-9+.-]+:/", str(one)):
+                raise typer.BadParameter(
+                    f"{str(one).replace(':/', '://', 1)} is a URL; here a file or folder of this machine is "
+                    "asked for",
+                    ctx=ctx,
+                )

@@ -11,3 +11,14 @@ class ModelError(PhqError, RuntimeError):
 
 class ReleaseError(PhqError, RuntimeError):
     """A release that cannot be made, read or trusted; the message says why and what to do."""
+
+
+class ObjectStoreError(PhqError, OSError):
+    """A request that an object store did not grant; the message says which and what to do.
+
+    Of what it was about nothing is known: it is neither missing nor damaged.
+    """
+
+
+class ForbiddenError(ObjectStoreError, PermissionError):
+    """A request for which the credentials have no rights."""

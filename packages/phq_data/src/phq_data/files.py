@@ -29,12 +29,19 @@ def file_system(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a folder or fsspec URL, and the path in it.
 
     What is no URL is a path of this machine, also `2024::01`, which fsspec would take for a chain of URLs.
-    Raises `ValueError` or `ImportError` for a URL of no file system that is installed.
+    Of a file system far away no listing is remembered: others write there, too. Raises `ValueError` or
+    `ImportError` for a URL of no file system that is installed.
     """
     text = str(url)
     if "://" not in text or text.startswith("file://"):
         return LocalFileSystem(), str(LocalFileSystem._strip_protocol(text))
-    fs, root = fsspec.core.url_to_fs(text)
+    if text.startswith(("s3://", "s3a://")):
+        try:
+            from phq_data.object_store import S3
+        except ImportError as error:
+            raise ImportError(f"{text} needs s3fs: pip install 'phq-data[s3]' ({error})") from error
+        return S3(), str(S3._strip_protocol(text)).rstrip("/")
+    fs, root = fsspec.core.url_to_fs(text, use_listings_cache=False)
     return fs, str(root)
 
 
@@ -81,6 +88,20 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` whole or not at all, as `writing` does."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_at(place: str | Path, data: bytes) -> None:
+    """Write a file at a path or fsspec URL whole or not at all. Raises `OutputError`."""
+    try:
+        fs, path = file_system(place)
+        if not isinstance(fs, LocalFileSystem):
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            fs.pipe_file(path, data)
+            return
+    except (OSError, ValueError, ImportError) as error:
+        raise OutputError(f"cannot write {place}: {error}") from error
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_tensors(

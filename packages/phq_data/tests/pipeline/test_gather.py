@@ -67,6 +67,29 @@ def test_files_are_cut_into_parts_copied_under_their_hash_and_planned_once(works
     assert shelf.opened == []
 
 
+def test_parts_of_a_large_plan_hold_more_photos_also_of_one_that_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("phq_data.sources.plan.STEP", 4)
+    shelf = Shelf({f"{n:03}.jpg": b"" for n in range(80)})  # files without content are planned, too
+
+    def sizes(workspace):
+        return [workspace.part_info("plan", part).rows for part in workspace.parts("plan")]
+
+    whole = Workspace.open(tmp_path / "whole", create=True)
+    take(whole, shelf, part_size=3)
+    assert sizes(whole) == [3] * 4 + [6] * 4 + [12] * 3 + [8]
+
+    stopped = Workspace.open(tmp_path / "stopped", create=True)
+    shelf.content["050.jpg"] = RuntimeError("stopped")
+    shelf.files = lambda: (dataclasses.replace(file, size=1) for file in Shelf.files(shelf))
+    with pytest.raises(RuntimeError, match="stopped"):
+        take(stopped, shelf, part_size=3)
+    before = sizes(stopped)
+    assert before == [3] * 4 + [6] * 4 + [12]
+    shelf.content["050.jpg"] = b""
+    take(stopped, shelf, part_size=3)
+    assert sizes(stopped) == sizes(whole)
+
+
 def test_a_grown_source_adds_parts_and_touches_no_old_one(workspace):
     shelf = Shelf({f"{n}.jpg": photo(n) for n in (1, 3, 5)})
     take(workspace, shelf)
@@ -129,7 +152,7 @@ def test_gathering_that_is_killed_between_parts_goes_on_to_the_same_plan(workspa
             return super().open(file)
 
     other = Workspace.open(tmp_path / "other", create=True)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="stopped"):
         take(other, Dies(files))
     assert other.parts("plan") == [0, 1]
     take(other, Shelf(files))

@@ -149,9 +149,13 @@ def test_while_a_build_runs_nobody_reads_the_workspace_as_finished(built):
         pass
 
 
-def test_without_a_lock_a_change_while_reading_is_noticed(toys):
+def test_without_a_lock_a_change_while_reading_is_noticed(toys, monkeypatch):
+    def refused(*unused, **given):
+        raise WorkspaceError("it may only be read")
+
     workspace = Workspace.open("memory://phq-test-finished", create=True)
     write_plan(workspace, 0, ["a"])
+    monkeypatch.setattr(workspace, "alone", refused)
     with workspace.reading():
         pass
     with pytest.raises(WorkspaceBusyError, match="changed meanwhile"), workspace.reading():

@@ -1,5 +1,6 @@
 import hashlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_filling_gives_back_the_very_pixels(maker, releases, photos):
     whole = {r["portrait_id"]: r for r in reader.open(releases / "full/1.0.0").all().stream()}
     for row in filled.all().stream():
         assert row["image"]["bytes"] and row["pixels"] == whole[row["portrait_id"]]["pixels"]
-    assert not list(done.folder.rglob(".*"))
+    assert not list(Path(done.folder).rglob(".*"))
 
 
 def test_what_cannot_be_had_or_is_another_photo_stays_empty_and_is_counted(maker, releases, photos):

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -201,6 +202,6 @@ def test_a_corrected_label_is_told_and_a_row_of_its_own(maker, releases):
     assert result.manifest.about["counts"]["corrected"] == 1
     rows_of = {row["portrait_id"]: row for row in reader.open(result.folder).all().stream()}
     assert rows_of["c" * 32]["corrected_from"] == ids[0]
-    assert "1 portrait has a label corrected by people" in (result.folder / "README.md").read_text()
-    assert "1 labels were corrected by people" in (result.folder / "DATASHEET.md").read_text()
-    assert not any(b"Ada" in path.read_bytes() for path in result.folder.rglob("*.*"))  # nobody's name
+    assert "1 portrait has a label corrected by people" in (Path(result.folder) / "README.md").read_text()
+    assert "1 labels were corrected by people" in (Path(result.folder) / "DATASHEET.md").read_text()
+    assert not any(b"Ada" in path.read_bytes() for path in Path(result.folder).rglob("*.*"))  # nobody's name

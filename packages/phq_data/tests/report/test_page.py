@@ -2,6 +2,7 @@
 
 import html.parser
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ class Page(html.parser.HTMLParser):
 
 
 def read(path) -> Page:
-    page = Page(path.read_text(encoding="utf-8"))
+    page = Page(Path(path).read_text(encoding="utf-8"))
     assert page.open == []
     return page
 
@@ -131,7 +132,7 @@ def test_kept_portraits_come_in_order_of_yaw_with_three_pictures_each(made):
 
 
 def test_the_sheets_lie_beside_the_page(made):
-    page = write_report(made.workspace)
+    page = Path(write_report(made.workspace))
     assert page.name == "index.html" and page.parent.name == "report"
     for name in ("portraits", "overlays", "masks", "rejected", "cameras"):
         with Image.open(page.parent / f"{name}.png") as picture:
@@ -143,7 +144,7 @@ def test_a_sheet_of_nothing_is_taken_away(make_workspace, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "rejected.png").write_bytes(b"of an earlier build")
-    page = write_report(made.workspace, out)
+    page = Path(write_report(made.workspace, out))
     assert page == out / "index.html"
     assert not (out / "rejected.png").exists() and (out / "portraits.png").exists()
     assert "screen rejected none" in read(page).text
@@ -151,7 +152,7 @@ def test_a_sheet_of_nothing_is_taken_away(make_workspace, tmp_path):
 
 def test_hostile_names_stay_text(make_workspace):
     made = make_workspace(count=3, rejected=1, name="{number}" + HOSTILE, author=HOSTILE)
-    text = write_report(made.workspace).read_text()
+    text = Path(write_report(made.workspace)).read_text()
     assert "<script" not in text and "<img src=x" not in text and "49" not in Page(text).attributes("title")
     page = Page(text)
     assert page.open == []
@@ -218,7 +219,7 @@ def test_the_budget_bounds_the_page_whatever_the_photos_look_like(make_workspace
     noise = np.random.default_rng(0).integers(0, 256, (4, sheets.SIDE, sheets.SIDE, 3), np.uint8)
     largest = 3 * len(sheets.data_uri(noise[0]))
     monkeypatch.setattr("phq_data.report.page.KEPT_BYTES", 3 * 8_000)
-    few = write_report(made.workspace)
+    few = Path(write_report(made.workspace))
     cards = read(few).text.count("8, chosen by id")
     assert cards == 1 and few.stat().st_size < 100_000
     assert 96 * largest > 8_000_000  # so without the budget, noisy photos would pass 15 MB

@@ -112,12 +112,11 @@ def calibrate(
 def _errors(workspace: Workspace, truth: Path | None, views: Path | None) -> Sequence[PersonError]:
     """Labels against their truth; of calibrated cameras only where that can be trusted."""
     from phq_data.evaluation import accuracy, multiview
-    from phq_data.rig import PortraitRig
+    from phq_data.pipeline.model_set import rig_of
     from phq_data.synthesis.truth import read_truth
     from phq_data.views import read_views
 
     if views is not None:
         return [one for one in multiview.measure(workspace, read_views(views)).errors if one.trusted]
     assert truth is not None
-    rig = PortraitRig.load(workspace.path("rig.safetensors"))
-    return accuracy.measure(workspace, read_truth(truth), rig)
+    return accuracy.measure(workspace, read_truth(truth), rig_of(workspace))

@@ -107,12 +107,12 @@ def accuracy(
         )
     import json
 
+    from phq_data.pipeline.model_set import rig_of
     from phq_data.pipeline.whole import finished
-    from phq_data.rig import PortraitRig
     from phq_data.workspace import Workspace
 
     opened = Workspace.open(workspace)
-    rig = PortraitRig.load(opened.path("rig.safetensors"))
+    rig = rig_of(opened)
     numbers: dict[str, Any] = {}
     with finished(opened):
         if truth is not None:
@@ -149,7 +149,7 @@ def _against_truth(workspace: Workspace, truth: Path, rig: PortraitRig, *, quiet
                 f"  photo {e.index:5d} person {e.order}: yaw {e.yaw:6.1f}, true {e.true_yaw:6.1f}; pitch off "
                 f"{e.pitch_deg:4.1f}; {'kept' if e.kept else e.reasons}; {e.portrait_id[:12]}"
             )
-        typer.echo("\nWritten: " + ", ".join(workspace.path(key) for key in written))
+        typer.echo("\nWritten: " + ", ".join(workspace.shown(key) for key in written))
     return measures.summary(errors)
 
 
@@ -181,7 +181,7 @@ def _against_views(
         typer.echo(multiview_report.table(result))
         if truth is not None:
             typer.echo(f"\nTriangulated against exact truth: {json.dumps(numbers['agreement'])}")
-        typer.echo("\nWritten: " + ", ".join(workspace.path(key) for key in written))
+        typer.echo("\nWritten: " + ", ".join(workspace.shown(key) for key in written))
     return numbers
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from phq_data.release.build import ReleaseResult
     from phq_data.release.rights import Permission
 
-RELEASES = typer.Option("--releases", "-r", help="The folder of releases.")
+RELEASES = typer.Option("--releases", "-r", help="The folder (or fsspec URL) of releases.")
 PERMISSION = typer.Option(
     "--permission", help="A permission that you have: JSON with who, scope, date, reference. Repeatable."
 )
@@ -36,9 +36,14 @@ def build(
     version: Annotated[str, typer.Option(help="MAJOR.MINOR.PATCH, for example 1.2.0.")],
     workspace: Annotated[str, typer.Option("--workspace", "-w", help="The workspace to release.")],
     releases: Annotated[
-        Path | None,
-        typer.Option("--releases", "-r", help="The folder of releases.", show_default="WORKSPACE/releases"),
-    ] = None,
+        str,
+        typer.Option(
+            "--releases",
+            "-r",
+            help="The folder (or fsspec URL) of releases.",
+            show_default="WORKSPACE/releases",
+        ),
+    ] = "",
     unreviewed: Annotated[
         bool, typer.Option("--unreviewed", help="Release what the screening kept, marked as not reviewed.")
     ] = False,
@@ -104,7 +109,7 @@ def build(
         permissions=_permissions(permission), url=url, workers=workers,
         **({"creator": creator} if creator else {}),
     )  # fmt: skip
-    target = releases or _beside(workspace)
+    target = releases or f"{workspace.rstrip('/')}/releases"
     opened = Workspace.open(workspace)
     known = None
     if truth is not None:
@@ -117,7 +122,7 @@ def build(
 
 
 def list_(
-    releases: Annotated[Path, RELEASES] = Path("releases"), json_out: Annotated[bool, JSON_OUT] = False
+    releases: Annotated[str, RELEASES] = "releases", json_out: Annotated[bool, JSON_OUT] = False
 ) -> None:
     """The releases in a folder, oldest first."""
     from phq_data.release.catalogue import catalogue
@@ -223,7 +228,7 @@ def diff(
 
 
 def takedown(
-    releases: Annotated[Path, RELEASES] = Path("releases"),
+    releases: Annotated[str, RELEASES] = "releases",
     id_: Annotated[
         list[str] | None, typer.Option("--id", help="Portrait or photo id, or its first digits. Repeatable.")
     ] = None,
@@ -262,7 +267,7 @@ def takedown(
 
 
 def push(
-    release: Annotated[Path, typer.Argument(help="Folder of a release.")],
+    release: Annotated[str, typer.Argument(help="Folder or URL of a release.")],
     url: Annotated[str, typer.Argument(help="Where to: a folder, s3://…, gs://…, hf://datasets/…")],
     flat: Annotated[bool, typer.Option("--flat", help="To URL itself instead of URL/VERSION.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Read everything back and compare.")] = False,
@@ -288,7 +293,7 @@ def push(
 
 def pull(
     url: Annotated[str, typer.Argument(help="URL of a release, or of a folder of releases with --version.")],
-    releases: Annotated[Path, RELEASES] = Path("releases"),
+    releases: Annotated[str, RELEASES] = "releases",
     version: Annotated[str, typer.Option(help="Which version below URL.")] = "",
 ) -> None:
     """Bring a release here, or repair one. Files are checked as they arrive; half a file is continued."""
@@ -300,8 +305,8 @@ def pull(
 
 
 def fill(
-    release: Annotated[Path, typer.Argument(help="Folder of a release without images.")],
-    releases: Annotated[Path | None, RELEASES] = None,
+    release: Annotated[str, typer.Argument(help="Folder or URL of a release without images.")],
+    releases: Annotated[str, RELEASES] = "",
     photos: Annotated[list[Path] | None, typer.Option(help="Folder with photo files. Repeatable.")] = None,
     web: Annotated[bool, typer.Option("--web", help="Fetch photos from their recorded URLs.")] = False,
     contact: Annotated[str, typer.Option(help="Your mail address or page, sent to the servers.")] = "",
@@ -316,9 +321,10 @@ def fill(
         raise typer.BadParameter("--web asks for --contact: servers want to know who comes")
     fetchers = [filling.from_folders(photos)] if photos else []
     fetchers += [filling.from_web(contact)] if web else []
+    beside = release.rstrip("/").rpartition("/")[0] or "."
     with _Progress() as progress:
         done = filling.fill(
-            release, releases or release.parent, fetchers, permissions=_permissions(permission),
+            release, releases or beside, fetchers, permissions=_permissions(permission),
             on_rows=lambda count, total: progress.rows("filling", count, total),
         )  # fmt: skip
     typer.echo(f"{done.folder}: {done.filled:,} images filled")
@@ -330,12 +336,6 @@ def _permissions(paths: list[Path] | None) -> tuple[Permission, ...]:
     from phq_data.release.rights import Permission
 
     return tuple(Permission.load(path) for path in paths or [])
-
-
-def _beside(workspace: str) -> Path:
-    if "://" in workspace:
-        raise typer.BadParameter("the workspace is not a folder here: say where to with --releases DIR")
-    return Path(workspace) / "releases"
 
 
 def _say_built(result: ReleaseResult) -> None:
@@ -352,7 +352,7 @@ def _say_built(result: ReleaseResult) -> None:
         )
     for reason, count in result.left_out.items():
         typer.echo(f"  {count:,} left out: {reason.replace('_', ' ')}")
-    typer.echo(f"digest {manifest.digest}\nLook at it: {result.folder / 'report.html'}")
+    typer.echo(f"digest {manifest.digest}\nLook at it: {result.folder}/report.html")
 
 
 class _Progress:

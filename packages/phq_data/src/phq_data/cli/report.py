@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,9 +26,12 @@ def register(app: typer.Typer) -> None:
 def report(
     workspace: WorkspaceOption = "",
     out: Annotated[
-        Path | None,
-        typer.Option(help="A folder, or the name of an .html file. Default: report/ in the workspace."),
-    ] = None,
+        str,
+        typer.Option(
+            help="A folder or the name of an .html file, also an fsspec URL. Default: report/ in the "
+            "workspace."
+        ),
+    ] = "",
 ) -> None:
     """Write one HTML page about a workspace: what was kept and why not, cameras, images, speed, rights.
 
@@ -46,7 +48,7 @@ def report(
         if faults:
             typer.echo(f"phq: this workspace is not finished: {'; '.join(faults)}", err=True)
 
-    page = write_report(Workspace.open(_named(workspace)), out, unfinished)
+    page = write_report(Workspace.open(_named(workspace)), out or None, unfinished)
     typer.echo(f"report    {page}")
     for image in report_images(page):
         typer.echo(f"images    {image}")

@@ -25,7 +25,7 @@ from phq_data.evaluation.accuracy import PersonError
 from phq_data.evaluation.matching import wrapped
 from phq_data.files import file_sha256
 from phq_data.pipeline.local import Progress, SilentProgress, run_inline
-from phq_data.rig import PortraitRig
+from phq_data.pipeline.model_set import rig_of
 from phq_data.sources.resolve import resolve
 from phq_data.stages.uncertainty import WRONG
 from phq_data.synthesis.truth import read_truth
@@ -97,7 +97,7 @@ def compare(
             report = run_inline(opened, config, [resolve(str(photos))], workers=workers, progress=shown)
         if report.errors:
             raise WorkspaceError(f"variant '{name}': {report.errors[0]}")
-        rig = PortraitRig.load(opened.path("rig.safetensors"))
+        rig = rig_of(opened)
         try:
             errors = accuracy.measure(opened, known, rig)
         except WorkspaceError as error:

@@ -19,6 +19,7 @@ from phq_data import config as settings
 from phq_data import records
 from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
+from phq_data.errors import ObjectStoreError
 from phq_data.foreign import parse_json
 from phq_data.pipeline.corrections import Applied, applied
 from phq_data.pipeline.model_set import models_for
@@ -29,6 +30,7 @@ from phq_data.stages.ingest import open_photo
 from phq_data.stages.sequence import STAGE_NAMES as STAGE_NAMES
 from phq_data.stages.sequence import STAGES as STAGES
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
+from phq_data.workspace.lease import LeaseLostError
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def run_part(
     """
     chosen = STAGES[STAGE_NAMES.index(stage)]
     workspace = Workspace.open(url)
+    workspace.follow()
     inputs = [_input(workspace, kind, part) for kind in chosen.reads]
     taken = applied(workspace) if chosen.corrected else Applied()
     told = corrections_of(chosen, taken, workspace, part)
@@ -154,6 +157,10 @@ def _context(
     def read(key: str) -> bytes:
         try:
             return sound_photo(workspace, key, uris(key))
+        except ObjectStoreError as error:  # says nothing of the photo
+            raise WorkspaceError(str(error)) from error
+        except LeaseLostError:
+            raise
         except WorkspaceError as error:  # one photo that is gone is no reason to stop the others
             raise FileNotFoundError(str(error)) from error
 

@@ -73,7 +73,7 @@ def gather(
                 _fetch_lost(workspace, file, plan, copies)
                 if source.provider == "folder" and (claimed := plan.claimed(file)):
                     amended.setdefault(claimed[0], {})[claimed[1]] = file.provenance
-            if len(fresh) == part_size:
+            if len(fresh) == plan.room(part_size):
                 added.append(plan.append(fresh))
                 fresh = []
         if fresh:

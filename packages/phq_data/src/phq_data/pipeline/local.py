@@ -12,6 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from phq_data.config import PipelineConfig
+from phq_data.errors import ObjectStoreError
 from phq_data.pipeline import corrections
 from phq_data.pipeline.engine import PartReport, run_part
 from phq_data.pipeline.gather import gather
@@ -149,7 +150,7 @@ def drive(
         if isinstance(result, PartReport):
             report.reports.append(result)
             progress.part_done(result)
-        elif isinstance(result.error, WorkspaceError):
+        elif isinstance(result.error, WorkspaceError | ObjectStoreError):
             raise result.error
         else:
             report.errors.append(f"part {result.part}: {type(result.error).__name__}: {result.error}")

@@ -160,3 +160,13 @@ def load_rig(workspace: Workspace) -> PortraitRig | None:
         path = Path(folder) / "rig.safetensors"
         path.write_bytes(workspace.read_bytes("rig.safetensors"))
         return PortraitRig.load(path)
+
+
+def rig_of(workspace: Workspace) -> PortraitRig:
+    """The rig of the last build. Raises `WorkspaceError` before any."""
+    rig = load_rig(workspace)
+    if rig is None:
+        raise WorkspaceError(
+            f"the workspace {workspace.url} has no rig.safetensors yet: run `phq build` first"
+        )
+    return rig

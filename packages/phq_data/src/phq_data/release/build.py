@@ -1,7 +1,8 @@
 """Making a release: choose, split, compare with the parent, write, and only then give it its name.
 
 Everything is written into a hidden folder beside the releases, the manifest last, and the folder is renamed.
-A build that is stopped leaves nothing that looks like a release; the next one clears it away.
+A build that is stopped leaves nothing that looks like a release; the next one clears it away. For releases at
+an object store it is written here and then sent, the manifest last (`release.transfer`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -30,11 +30,14 @@ from phq_data.pipeline.whole import finished
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, shards, splits, stats, tombstones
 from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry, encoded_digest
+from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import Facts, Joined, Truth, joined, pixel_digests
 from phq_data.release.select import Place, Selection, select
 from phq_data.release.shards import Before, ShardPlan
+from phq_data.release.shelf import Shelf, record_shelf, taken_down_elsewhere
 from phq_data.release.splits import SplitShares
+from phq_data.release.transfer import complete, send
 from phq_data.release.version import Version, VersionError, check_step
 from phq_data.review.consensus import ConsensusRule
 from phq_data.rig import PortraitRig, RigError
@@ -84,7 +87,7 @@ class Changes:
 class ReleaseResult:
     """A release that was made."""
 
-    folder: Path
+    folder: str  # or URL
     manifest: Manifest
     changes: Changes | None  # None: the first release
     left_out: Mapping[str, int]
@@ -92,14 +95,14 @@ class ReleaseResult:
 
 def build(
     workspace: Workspace,
-    releases: Path,
+    releases: str | Path,
     version: str,
     options: ReleaseOptions = ReleaseOptions(),
     *,
     truth: Truth | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> ReleaseResult:
-    """Make `releases`/`version` from the accepted portraits of `workspace`.
+    """Make `releases`/`version` from the accepted portraits of `workspace`; `releases` is a folder or URL.
 
     Raises `VersionError` for a number that says the wrong thing about the rows, `RightsError` for rows that
     may not be used, `ReleaseError` for a workspace or parent that no release can be made from,
@@ -109,12 +112,13 @@ def build(
     number = Version.parse(version)
     if number.build:
         raise VersionError(f"a release has no build mark: {version}")
-    target = releases / version
-    if target.exists():
-        raise VersionError(f"{target} exists already; a version never changes: choose the next number")
-    with finished(workspace), _alone(releases) as partial:
-        parent = _parent(releases, options.parent, number)
-        gone = tombstones.of_shelf(releases)
+    shelf = Shelf(releases)
+    target = shelf.release(version)
+    if target.fs.exists(target.root) if target.is_local else target.exists(manifests.NAME):
+        raise VersionError(f"{target.url} exists already; a version never changes: choose the next number")
+    with finished(workspace), shelf.building() as (partial, check):
+        parent = _parent(shelf, options.parent, number)
+        gone = tombstones.joined([shelf.tombstones(), *taken_down_elsewhere(workspace, shelf)])
         config = load_config(workspace)
         selection = select(
             workspace,
@@ -165,54 +169,25 @@ def build(
         manifest = _write_documents(manifest, partial, parent, summary)
         gone = gone.known_to(manifest.about)
         tombstones.add(LocalFileSystem(), str(partial), gone, copy=True)
-        tombstones.add(LocalFileSystem(), str(releases.resolve()), gone)
-        (partial / manifests.NAME).write_bytes(manifest.to_bytes())
-        partial.rename(target)
-    return ReleaseResult(target, manifest, changes if parent else None, selection.left_out)
+        tombstones.add(shelf.fs, shelf.root, gone)
+        record_shelf(workspace, shelf)
+        if target.is_local:
+            (partial / manifests.NAME).write_bytes(manifest.to_bytes())
+            partial.rename(target.root)
+        else:
+            known = (parent.folder, parent.manifest) if parent is not None else None
+            send(Folder(str(partial)), manifest, target, parent=known, check=check)
+            tombstones.add(target.fs, target.root, gone, copy=True)
+            complete(target, manifest, check)
+    return ReleaseResult(target.url, manifest, changes if parent else None, selection.left_out)
 
 
-def latest(releases: Path) -> str:
-    """The highest version in a folder of releases; "" when there is none."""
-    found = []
-    for path in releases.glob(f"*/{manifests.NAME}"):
-        with contextlib.suppress(VersionError):
-            version = Version.parse(path.parent.name)
-            if not version.build:
-                found.append(version)
-    return str(max(found)) if found else ""
-
-
-@contextlib.contextmanager
-def _alone(releases: Path) -> Iterator[Path]:
-    """A clean hidden folder to build in, for one build at a time; removed unless it was renamed."""
-    from filelock import FileLock, Timeout
-
-    try:
-        releases.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(releases / ".building.lock")
-        with lock.acquire(timeout=0):
-            partial = releases / ".building"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            try:
-                yield partial
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    except Timeout:
-        raise ReleaseError(f"another release is being built in {releases}: wait for it") from None
-    except OSError as error:
-        raise ReleaseError(
-            f"cannot write the release below {releases}: {error.strerror or error}. It needs twice the "
-            "room of its images while it is built"
-        ) from error
-
-
-def _parent(releases: Path, wanted: str, number: Version) -> reader.Release | None:
-    name = wanted or latest(releases)
+def _parent(shelf: Shelf, wanted: str, number: Version) -> reader.Release | None:
+    name = wanted or shelf.latest()
     if not name:
         return None
     try:
-        return reader.open(releases / name)
+        return reader.open(shelf.release(name).url)
     except ReleaseError as error:
         raise ReleaseError(f"the parent of {number} cannot be used: {error}") from error
 
@@ -335,7 +310,7 @@ def _write_shards(
 
     def copy(entry: ShardEntry, path: Path) -> None:
         assert parent is not None
-        shutil.copyfile(parent.folder.path(entry.path), path)
+        parent.folder.fs.get_file(parent.folder.path(entry.path), str(path))
         if file_sha256(path) != entry.sha256:
             raise ReleaseError(
                 f"{parent.folder.path(entry.path)} is not what {parent.version} was released with: get it "

@@ -8,6 +8,8 @@ from pathlib import Path
 from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader
+from phq_data.release.reader import Folder
+from phq_data.release.shelf import Shelf
 from phq_data.release.version import Version, VersionError
 
 _INCOMPLETE = ".incomplete.json"
@@ -27,31 +29,26 @@ class Listed:
     note: str
 
 
-def catalogue(releases: Path) -> list[Listed]:
-    """The releases in a folder, oldest version first; broken and half ones too, with a note."""
+def catalogue(releases: str | Path) -> list[Listed]:
+    """The releases in a folder or at a URL, oldest version first; broken and half ones too, with a note."""
     found: list[tuple[Version, Listed]] = []
-    if not releases.is_dir():
-        raise ReleaseError(
-            f"there is no folder of releases at {releases}: name it with --releases DIR "
-            "(`phq release build` writes to WORKSPACE/releases)"
-        )
-    for folder in releases.iterdir():
+    for folder in Shelf(releases).children():
         try:
             version = Version.parse(folder.name)
         except VersionError:
             continue
-        if (folder / manifests.NAME).exists() or (folder / _INCOMPLETE).exists():
+        if folder.exists(manifests.NAME) or folder.exists(_INCOMPLETE):
             found.append((version, _listed(folder)))
     return [listed for _, listed in sorted(found, key=lambda pair: pair[0])]
 
 
-def _listed(folder: Path) -> Listed:
+def _listed(folder: Folder) -> Listed:
     try:
-        release = reader.open(folder)
+        release = reader.open(folder.url)
         manifest = release.manifest
         down = int((~release.alive()).sum())
     except ReleaseError as error:
-        incomplete = (folder / _INCOMPLETE).exists()
+        incomplete = folder.exists(_INCOMPLETE)
         return Listed(folder.name, "", 0, 0, 0.0, "", "", "incomplete" if incomplete else str(error))
     notes = [] if manifest.reviewed else ["not reviewed"]
     notes += ["without images"] if manifest.images == "none" else []

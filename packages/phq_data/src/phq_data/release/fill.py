@@ -30,6 +30,8 @@ from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_d
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import pixel_digest
 from phq_data.release.shards import write_rows
+from phq_data.release.shelf import Shelf
+from phq_data.release.transfer import complete, send
 from phq_data.sources import RefusedFileError
 
 MARK = "filled"
@@ -41,14 +43,14 @@ Fetch = Callable[[Mapping[str, Any]], bytes | None]
 class Filled:
     """What filling came to."""
 
-    folder: Path
+    folder: str  # or URL
     filled: int
     missing: Mapping[str, int]  # reason -> portraits that stay empty
 
 
 def fill(
     release_folder: str | Path,
-    releases: Path,
+    releases: str | Path,
     fetchers: Sequence[Fetch],
     *,
     permissions: Sequence[Permission] = (),
@@ -56,9 +58,34 @@ def fill(
 ) -> Filled:
     """Write `releases`/VERSION+filled: the release with its images, as far as `fetchers` find them.
 
-    Fetchers are asked in order. Finished shards are kept when it is stopped and run again. Raises
+    Fetchers are asked in order. Finished shards are kept when it is stopped and run again, but not where
+    `releases` is at an object store: they are made among the temporary files, and sent at the end. Raises
     `RightsError` for rows that may not be used, `ReleaseError` when there is nothing to fill.
     """
+    shelf = Shelf(releases)
+    if shelf.is_local:
+        return _fill(release_folder, Path(shelf.root), fetchers, permissions, on_rows)
+    with shelf.building() as (scratch, check):
+        made = _fill(release_folder, scratch, fetchers, permissions, on_rows)
+        here = reader.open(made.folder)
+        target = shelf.release(Path(made.folder).name)
+        if target.exists(manifests.NAME):
+            raise ReleaseError(f"{target.url} is there already")
+        send(here.folder, here.manifest, target, check=check)
+        tombstones.add(shelf.fs, shelf.root, here.tombstones)
+        tombstones.add(target.fs, target.root, here.tombstones, copy=True)
+        complete(target, here.manifest, check)
+    return replace(made, folder=target.url)
+
+
+def _fill(
+    release_folder: str | Path,
+    releases: Path,
+    fetchers: Sequence[Fetch],
+    permissions: Sequence[Permission],
+    on_rows: Callable[[int, int], None],
+) -> Filled:
+    """`fill` into a folder of this machine."""
     release = reader.open(release_folder)
     manifest = release.manifest
     if manifest.images != "none":
@@ -95,7 +122,7 @@ def fill(
         index_rows += _index_rows(path, len(entries) - 1, shard.split)
         on_rows(rows_done, manifest.rows)
     _finish(target, release, entries, index_rows, {"filled": filled, "missing": dict(missing)})
-    return Filled(target, filled, dict(missing))
+    return Filled(str(target), filled, dict(missing))
 
 
 def from_folders(folders: Iterable[Path]) -> Fetch:

@@ -27,7 +27,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from phq_data import old_schema, parquet, parquet_limits, schema
-from phq_data.errors import ReleaseError
+from phq_data.errors import ObjectStoreError, ReleaseError
 from phq_data.files import file_system
 from phq_data.foreign import first_line
 from phq_data.release import manifest as manifests
@@ -57,6 +57,15 @@ class Folder:
     def path(self, name: str) -> str:
         """The full path of file `name`."""
         return f"{self.root}/{name}"
+
+    @property
+    def name(self) -> str:
+        """Its last part: the version, of a release's folder."""
+        return self.root.rpartition("/")[2]
+
+    def exists(self, name: str) -> bool:
+        """Is there a file `name`?"""
+        return bool(self.fs.exists(self.path(name)))
 
     def read(self, name: str) -> bytes:
         """The bytes of a small file. `FileNotFoundError` or `ReleaseError`."""
@@ -408,6 +417,8 @@ class _Shards:
             try:
                 found = old_schema.read(file, "release", columns or None, use_threads=True)
                 return found.replace_schema_metadata(None)
+            except ObjectStoreError:
+                raise
             except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
 
@@ -434,6 +445,8 @@ class _Shards:
             file = self._file(shard)
             try:
                 table = old_schema.read(file, "release", columns, group=group)
+            except ObjectStoreError:
+                raise
             except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
                 raise self._broken(shard, error) from error
             self._groups[key] = table
@@ -455,6 +468,8 @@ class _Shards:
                 file = parquet.opened(source, pre_buffer=True, page_checksum_verification=self._check_pages)
         except FileNotFoundError:
             raise ReleaseError(f"the shard {path} is missing: get it again (phq release pull)") from None
+        except ObjectStoreError:
+            raise
         except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             raise self._broken(shard, error) from error
         if file.metadata.num_rows != entry.rows:

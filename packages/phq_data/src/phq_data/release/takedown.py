@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from fsspec.implementations.local import LocalFileSystem
-
 from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, tombstones
+from phq_data.release.marks import mark, marks
+from phq_data.release.shelf import Shelf
 from phq_data.release.tombstones import Tombstone, Tombstones
 
 _COLUMNS = ["portrait_id", "photo_id", "page_url", "file_url", "author", "author_url"]
@@ -29,7 +29,7 @@ class Takedown:
 
 
 def take_down(
-    releases: Path,
+    releases: str | Path,
     *,
     portrait_id: str = "",
     url: str = "",
@@ -46,9 +46,9 @@ def take_down(
 
 
 def take_all_down(
-    releases: Path, requests: Sequence[tuple[str, str]], *, reason: str = "", on: str = ""
+    releases: str | Path, requests: Sequence[tuple[str, str]], *, reason: str = "", on: str = ""
 ) -> list[Takedown]:
-    """Put what was asked for on the list beside the releases in `releases`: all of it, or none.
+    """Put what was asked for on the list beside the releases in `releases`, a folder or URL: all or nothing.
 
     A request is of a kind: "id", a portrait's or photo's id (or its first digits); "url", of the photo or its
     page; "author", a name or page. Whole photos are taken down: with one person of a photo go the others, and
@@ -61,31 +61,32 @@ def take_all_down(
     for kind, text in asked:
         if kind == "id" and len(text) < 8:
             raise ReleaseError(f"{text!r} is too short an id: give at least 8 digits of it")
-    if not releases.is_dir():
+    shelf = Shelf(releases)
+    if shelf.exists(manifests.NAME):
+        above = shelf.url.rstrip("/").rpartition("/")[0] or "."
         raise ReleaseError(
-            f"there is no folder of releases at {releases}: name it with --releases DIR "
-            "(`phq release build` writes to WORKSPACE/releases)"
+            f"{shelf.url} is one release: name the folder of all releases, --releases {above}, so that the "
+            "list holds for those to come"
         )
-    folders = [path.parent for path in sorted(releases.glob(f"*/{manifests.NAME}"))]
-    opened = {folder.name: reader.open(folder) for folder in folders}
-    before = tombstones.of_shelf(releases)
+    folders = shelf.releases()
+    opened = {folder.name: reader.open(folder.url) for folder in folders}
+    before = shelf.tombstones()
     found = [
-        _granted(releases, opened, before, kind, text, reason, on or date.today().isoformat())
+        _granted(shelf.url, opened, before, kind, text, reason, on or date.today().isoformat())
         for kind, text in asked
     ]
     after = before.merged(Tombstones(tuple(one.entry for one in found)))
     for release in opened.values():
-        after = after.known_to(release.manifest.about)
-    fs = LocalFileSystem()
-    tombstones.add(fs, str(releases.resolve()), after)
+        after = resolved(after, release).known_to(release.manifest.about)
+    tombstones.add(shelf.fs, shelf.root, after)
     for folder in folders:
-        tombstones.add(fs, str(folder.resolve()), after, copy=True)
+        tombstones.add(folder.fs, folder.root, after, copy=True)
     kept = {(entry.kind, entry.match): entry for entry in after.entries}
     return [replace(one, entry=kept[one.entry.kind, one.entry.match]) for one in found]
 
 
 def _granted(
-    releases: Path,
+    releases: str,
     opened: Mapping[str, reader.Release],
     before: Tombstones,
     kind: str,
@@ -112,10 +113,8 @@ def _granted(
         if len(ids) > 1:
             raise ReleaseError(f"{len(ids)} portraits or photos start with {text}: give more of the id")
         match = ids.pop()
-    entry = Tombstone(
-        kind, tombstones.mark(kind, match), on, reason, tuple(sorted(portraits)), tuple(sorted(photos))
-    )
-    known = any(e.kind == kind and e.match in tombstones.marks(kind, match) for e in before.entries)
+    entry = Tombstone(kind, mark(kind, match), on, reason, tuple(sorted(portraits)), tuple(sorted(photos)))
+    known = any(e.kind == kind and e.match in marks(kind, match) for e in before.entries)
     return Takedown(kind, text, entry, tuple(versions), known)
 
 
@@ -126,11 +125,49 @@ def _find(release: reader.Release, kind: str, text: str) -> tuple[list[tuple[str
         ids = {one for one in (*portraits, *photos) if one.startswith(text)}
         meant = {photo for portrait, photo in zip(portraits, photos, strict=True) if {portrait, photo} & ids}
         return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in meant], ids
-    wanted = tombstones.mark(kind, text)
-    names: Sequence[str] = ("page_url", "file_url") if kind == "url" else ("author", "author_url")
-    hits: set[str] = set()
+    wanted = {(kind, mark(kind, text))}
+    hits = {photo for photo, found in _marked(release) if found & wanted}
+    return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in hits], set()
+
+
+def resolved(listed: Tombstones, release: reader.Release) -> Tombstones:
+    """The list with the ids of all portraits of `release` that its requests mean, by URL, author or photo.
+
+    A release may come to a list (pulled, pushed, copied) that was written before it was there.
+    """
+    asked = {(entry.kind, entry.match): entry for entry in listed.entries if entry.kind in ("url", "author")}
+    if not asked:
+        return listed
+    meant: dict[tuple[str, str], set[str]] = {}
+    for photo, found in _marked(release):
+        for one in found & set(asked):
+            meant.setdefault(one, set()).add(photo)
+    portraits, photos = (release.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
+    more = [
+        replace(
+            asked[one],
+            portraits=tuple(sorted(a for a, b in zip(portraits, photos, strict=True) if b in hits)),
+            photos=tuple(sorted(hits)),
+        )
+        for one, hits in meant.items()
+    ]
+    return replace(listed.merged(Tombstones(tuple(more))), is_copy=listed.is_copy, lineages=listed.lineages)
+
+
+def _marked(release: reader.Release) -> Iterator[tuple[str, set[tuple[str, str]]]]:
+    """(photo, what requests would say that mean it) of every row that says where it is from."""
     for number in range(len(release.manifest.shards)):
         for row in release.read_shard(number, _COLUMNS).to_pylist():
-            if any(row[name] and tombstones.mark(kind, row[name]) == wanted for name in names):
-                hits.add(row["photo_id"])
-    return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in hits], set()
+            yield (
+                row["photo_id"],
+                {
+                    (kind, one)
+                    for kind, names in (
+                        ("url", ("page_url", "file_url")),
+                        ("author", ("author", "author_url")),
+                    )
+                    for name in names
+                    if row[name]
+                    for one in marks(kind, row[name])
+                },
+            )

@@ -17,10 +17,8 @@ import contextlib
 import hashlib
 import json
 import logging
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -29,6 +27,7 @@ from fsspec.implementations.local import LocalFileSystem
 from phq_data.errors import ReleaseError
 from phq_data.files import writing
 from phq_data.foreign import parse_json
+from phq_data.release.marks import marks
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
@@ -40,10 +39,6 @@ _OF_A_LIST = {"format", "tombstones"}
 _CHECKED = {"count", "digest", "copy"}  # lists of 0.1.0 have none of them, nor lineages
 _LINEAGES = "lineages"
 _LOG = logging.getLogger(__name__)
-_TRACKING = re.compile(
-    r"(utm_\w+|fbclid|gclid|gclsrc|dclid|msclkid|yclid|igshid|mc_cid|mc_eid|_ga)(=|$)", re.IGNORECASE
-)
-"""Parameters that say where a reader came from, never which photo it is."""
 
 
 @dataclass(frozen=True)
@@ -163,44 +158,6 @@ def _entry(given: Mapping[str, Any]) -> Tombstone:
     return found
 
 
-def mark(kind: str, text: str) -> str:
-    """What stands in a tombstone for a request: an id itself, or the sha256 of a normalised URL or name.
-
-    A URL keeps its query, in the order of its names: many sites tell photos apart by nothing else. What only
-    says where a reader came from (utm_source, fbclid) is dropped.
-    """
-    if kind == "id":
-        return text
-    plain = " ".join(text.split())
-    if kind == "url":
-        path, _, query = plain.partition("#")[0].partition("?")
-        kept = sorted(part for part in query.split("&") if part and not _TRACKING.match(part))
-        plain = _bare(path) + (f"?{'&'.join(kept)}" if kept else "")
-    return _digest("url2" if kind == "url" else kind, plain.casefold())
-
-
-def marks(kind: str, text: str) -> tuple[str, ...]:
-    """All marks that mean `text`, a URL or author of a row: its own, and that of earlier versions of PHQ.
-
-    Those dropped the whole query of a URL. Their marks are still on lists and mean what they meant then; the
-    two kinds have other prefixes under the digest, so that one of now never means all queries of an address.
-    """
-    own = mark(kind, text)
-    if kind != "url":
-        return (own,)
-    plain = " ".join(text.split())
-    return own, _digest("url", _bare(plain.partition("#")[0].partition("?")[0]))
-
-
-def _bare(address: str) -> str:
-    plain = address.casefold().rstrip("/")
-    return plain.removeprefix("https://").removeprefix("http://").removeprefix("www.")
-
-
-def _digest(kind: str, plain: str) -> str:
-    return hashlib.sha256(f"{kind}:{plain}".encode()).hexdigest()
-
-
 def read(fs: fsspec.AbstractFileSystem, folder: str) -> Tombstones:
     """The list that lies in `folder`; an empty one if there is none."""
     return find(fs, folder) or Tombstones()
@@ -291,34 +248,51 @@ def missing(fs: fsspec.AbstractFileSystem, folder: str, about: Mapping[str, Any]
     return []
 
 
-def write(fs: fsspec.AbstractFileSystem, folder: str, tombstones: Tombstones) -> None:
-    """Write the list into `folder`, whole or not at all where the file system can rename."""
-    path = f"{folder}/{NAME}"
-    if isinstance(fs, LocalFileSystem):
-        with writing(path) as temporary:
-            temporary.write_bytes(tombstones.to_bytes())
-        return
-    with contextlib.suppress(FileExistsError):
-        fs.makedirs(folder, exist_ok=True)
-    fs.pipe_file(path, tombstones.to_bytes())
-
-
 def add(fs: fsspec.AbstractFileSystem, folder: str, listed: Tombstones, *, copy: bool = False) -> Tombstones:
     """Add to the list in `folder` what it lacks of `listed`, and return it; it is there then, be it empty.
 
-    `copy`: the folder is a release's, the list itself lies beside it.
+    `copy`: the folder is a release's, the list itself lies beside it. Of two that add at once both are on the
+    list: on this machine one waits, at S3 the later one reads it anew. Raises `ReleaseError`, `OSError`.
     """
-    there = find(fs, folder)
-    merged = replace((there or Tombstones()).merged(listed), is_copy=copy)
-    if there is None or merged != there or there.is_copy != copy:
-        write(fs, folder, merged)
-    return merged
+    path = f"{folder}/{NAME}"
+    fs.makedirs(folder, exist_ok=True)
+    with _alone(fs, folder) if not copy else contextlib.nullcontext():
+        while True:
+            version = _version(fs, path)
+            there = find(fs, folder)
+            merged = replace((there or Tombstones()).merged(listed), is_copy=copy)
+            if there is not None and merged == there and there.is_copy == copy:
+                return merged
+            if isinstance(fs, LocalFileSystem):
+                with writing(path) as temporary:
+                    temporary.write_bytes(merged.to_bytes())
+            elif hasattr(fs, "put_if"):
+                if fs.put_if(path, merged.to_bytes(), version) is None:
+                    continue
+            else:
+                fs.pipe_file(path, merged.to_bytes())
+            return merged
 
 
-def of_shelf(releases: Path) -> Tombstones:
-    """All that the list of a folder of releases hides, and its copies in them: a lost list comes back so."""
-    places = [releases, *sorted(path.parent for path in releases.glob(f"*/{NAME}"))]
-    return joined(read(LocalFileSystem(), str(place.resolve())) for place in places)
+def _version(fs: fsspec.AbstractFileSystem, path: str) -> str | None:
+    """The version of the list at S3; None where there is none, or no such thing."""
+    if not hasattr(fs, "put_if"):
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        return str(fs.info(path)["ETag"])
+    return None
+
+
+@contextlib.contextmanager
+def _alone(fs: fsspec.AbstractFileSystem, folder: str) -> Iterator[None]:
+    """One at a time in a folder of this machine."""
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    from filelock import FileLock
+
+    with FileLock(f"{folder}/.tombstones.lock"):
+        yield
 
 
 def _parent(folder: str) -> str:

@@ -27,6 +27,7 @@ from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
 from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError, Use
 from phq_data.release.select import PROVENANCE
+from phq_data.release.takedown import resolved
 
 INCOMPLETE = ".incomplete.json"
 _CHUNK = 4 << 20
@@ -72,9 +73,9 @@ def push(
     shelf = Folder(url)
     target = shelf if flat else Folder(f"{shelf.url}/{manifest.version}")
     _check_rights(release, permissions)
-    total = sum(entry.bytes for entry in manifest.entries)
     there = _remote_manifest(target)
     if there is not None and there.digest == manifest.digest:
+        total = sum(entry.bytes for entry in manifest.entries)
         _push_tombstones(release, shelf, target)
         sent = _withhold(release, target)
         on_bytes(total, total)
@@ -86,6 +87,8 @@ def push(
             f"{there.digest[:12]}, yours {manifest.digest[:12]}); a published version never changes: build "
             "the next one"
         )
+    _take_over(release, shelf, target)
+    release = reader.open(release_folder)
     hidden = int((~release.alive()).sum())
     if hidden:
         raise ReleaseError(
@@ -94,43 +97,66 @@ def push(
         )
     if there is not None:  # flat: the old release stops being one before its files change
         target.fs.rm_file(target.path(manifests.NAME))
-    journal = _Journal(target, manifest)
     parent = None if flat else _remote_parent(shelf, manifest)
+    done = send(release.folder, manifest, target, parent=parent, flat=flat, on_bytes=on_bytes)
+    if check:
+        for entry in manifest.entries:
+            if _remote_sha256(target, entry.path) != entry.sha256:
+                _Journal(target, manifest).forget(entry)
+                raise TransferError(f"{target.url}/{entry.path} did not arrive whole: push again")
+    _retrying(lambda: _push_tombstones(release, shelf, target), shelf.url)
+    complete(target, manifest)
+    return done
+
+
+def send(
+    source: Folder,
+    manifest: Manifest,
+    target: Folder,
+    *,
+    parent: tuple[Folder, Manifest] | None = None,
+    flat: bool = False,
+    check: Callable[[], None] = lambda: None,
+    on_bytes: OnBytes = lambda done, total: None,
+) -> Transfer:
+    """Bring all files of a release from `source` to `target` but the manifest and the list: see `complete`.
+
+    What an earlier try brought stays; shards that `parent`, beside `target`, has are copied there. `check` is
+    asked before every file. Raises `TransferError`.
+    """
+    journal = _Journal(target, manifest)
     counts = {"sent": 0, "kept": 0, "copied": 0, "bytes": 0}
-    done = 0
+    done, total = 0, sum(entry.bytes for entry in manifest.entries)
     for entry in manifest.entries:
+        check()
         if journal.has(entry):
             counts["kept"] += 1
         elif parent is not None and _copy_from(parent, target, entry):
             journal.add(entry)
             counts["copied"] += 1
         else:
-            source = Path(release.folder.path(entry.path))
             _retrying(partial(_upload, source, target, entry), f"{target.url}/{entry.path}")
             journal.add(entry)
             counts["sent"] += 1
             counts["bytes"] += entry.bytes
         done += entry.bytes
         on_bytes(done, total)
-    if check:
-        for entry in manifest.entries:
-            if _remote_sha256(target, entry.path) != entry.sha256:
-                journal.forget(entry)
-                raise TransferError(f"{target.url}/{entry.path} did not arrive whole: push again")
-    if flat:
-        _remove_strangers(target, manifest)
-    with contextlib.suppress(FileNotFoundError):
-        target.fs.rm_file(target.path(withheld.NAME))  # of the release that was there
-    _retrying(lambda: _push_tombstones(release, shelf, target), shelf.url)
-    _retrying(lambda: _put(target, manifests.NAME, manifest.to_bytes()), target.url)
-    journal.close()
+    _remove_strangers(target, manifest, "data/" if flat else "")
     return Transfer(target.url, **counts)
 
 
+def complete(target: Folder, manifest: Manifest, check: Callable[[], None] = lambda: None) -> None:
+    """Make what was sent to `target` a release: its manifest goes last, and the journal of the transfer."""
+    check()
+    _retrying(lambda: _put(target, manifests.NAME, manifest.to_bytes()), target.url)
+    with contextlib.suppress(FileNotFoundError):
+        target.fs.rm_file(target.path(INCOMPLETE))
+
+
 def pull(
-    url: str, releases: Path, *, version: str = "", on_bytes: OnBytes = lambda done, total: None
+    url: str, releases: str | Path, *, version: str = "", on_bytes: OnBytes = lambda done, total: None
 ) -> Transfer:
-    """Bring a release at `url` (or the `version` below it) into `releases`/VERSION.
+    """Bring a release at `url` (or the `version` below it) into `releases`/VERSION, a folder or URL.
 
     Files are checked by sha256 as they arrive and half a file is continued. Raises `ReleaseError` when there
     is no release, `TransferError` when it cannot be brought whole.
@@ -141,7 +167,8 @@ def pull(
     except FileNotFoundError:
         # `open` knows how to say what is there instead.
         manifest = reader.open(source.url).manifest
-    target = Folder(str(releases / manifest.version))
+    shelf = Folder(str(releases))
+    target = Folder(f"{shelf.url}/{manifest.version}")
     here = _remote_manifest(target)
     if here is not None and here.digest != manifest.digest:
         raise ReleaseError(
@@ -149,32 +176,34 @@ def pull(
         )
     listed = tombstones.joined(tombstones.of_its_own(source.fs, source.root, manifest.about))
     listed = listed.known_to(manifest.about)
-    target.fs.makedirs(target.root, exist_ok=True)
-    releases.mkdir(parents=True, exist_ok=True)
-    tombstones.add(target.fs, Folder(str(releases)).root, listed)
+    tombstones.add(shelf.fs, shelf.root, listed)
     tombstones.add(target.fs, target.root, listed, copy=True)
     today = withheld.read(source.fs, source.root)
     counts = {"sent": 0, "kept": 0, "copied": 0, "bytes": 0}
     total = sum(entry.bytes for entry in manifest.entries)
     journal = _Journal(target, manifest) if here is None else None
-    done = 0
+    done, sizes = 0, target.sizes()
     for entry in map(today.now, manifest.entries):
-        path = Path(target.path(entry.path))
-        if path.is_file() and path.stat().st_size == entry.bytes and file_sha256(path) == entry.sha256:
+        if sizes.get(entry.path) == entry.bytes and _remote_sha256(target, entry.path) == entry.sha256:
             counts["kept"] += 1
         else:
-            got = _download(source, entry, path)
             counts["sent"] += 1
-            counts["bytes"] += got
+            if target.is_local:
+                counts["bytes"] += _download(source, entry, Path(target.path(entry.path)))
+            else:
+                _retrying(partial(_upload, source, target, entry), f"{target.url}/{entry.path}")
+                counts["bytes"] += entry.bytes
         if journal is not None:
             journal.add(entry)
         done += entry.bytes
         on_bytes(done, total)
     if today.files:
         _put(target, withheld.NAME, today.to_bytes())
+    meant = resolved(tombstones.read(shelf.fs, shelf.root), reader.Release(target, manifest))
+    tombstones.add(shelf.fs, shelf.root, meant)
+    tombstones.add(target.fs, target.root, meant, copy=True)
     if journal is not None:
-        _put(target, manifests.NAME, manifest.to_bytes())
-        journal.close()
+        complete(target, manifest)
     return Transfer(target.url, **counts)
 
 
@@ -205,10 +234,6 @@ class _Journal:
     def forget(self, entry: ShardEntry | FileEntry) -> None:
         self._files.pop(entry.path, None)
         self._write()
-
-    def close(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._folder.fs.rm_file(self._folder.path(INCOMPLETE))
 
     def _write(self) -> None:
         text = json.dumps({"digest": self._digest, "files": self._files}, sort_keys=True)
@@ -261,17 +286,18 @@ def _copy_from(parent: tuple[Folder, Manifest], target: Folder, entry: ShardEntr
         return False
 
 
-def _upload(source: Path, target: Folder, entry: ShardEntry | FileEntry) -> None:
+def _upload(source: Folder, target: Folder, entry: ShardEntry | FileEntry) -> None:
     state = hashlib.sha256()
     path = target.path(entry.path)
     target.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     writing = f"{path}.part" if target.is_local else path
-    with source.open("rb") as file, target.fs.open(writing, "wb") as out:
+    with source.fs.open(source.path(entry.path), "rb") as file, target.fs.open(writing, "wb") as out:
         while chunk := file.read(_CHUNK):
             state.update(chunk)
             out.write(chunk)
     if state.hexdigest() != entry.sha256:
-        raise ReleaseError(f"{source} is damaged: its sha256 differs from the manifest's; verify the release")
+        where = source.path(entry.path)
+        raise ReleaseError(f"{where} is damaged: its sha256 differs from the manifest's; verify the release")
     if target.is_local:
         target.fs.mv(writing, path)
     target.fs.invalidate_cache()
@@ -309,6 +335,23 @@ def _download(source: Folder, entry: ShardEntry | FileEntry, path: Path) -> int:
     return moved
 
 
+def _take_over(release: reader.Release, shelf: Folder, target: Folder) -> None:
+    """Put what the lists at the far side mean of this release on its own list, which readers and the next
+    build go by: what was taken down there, perhaps from somewhere else, may not come back with it.
+    """
+    places = dict.fromkeys([target.root, target.root.rpartition("/")[0], shelf.root])
+    theirs = tombstones.joined(tombstones.read(shelf.fs, place) for place in places if place)
+    new = resolved(theirs, release)
+    rows = release.index.select(["portrait_id", "photo_id"]).to_pylist()
+    if not any(new.hides(**row) and not release.tombstones.hides(**row) for row in rows):
+        return
+    new = new.known_to(release.manifest.about)
+    home = release.folder
+    tombstones.add(home.fs, home.root, new, copy=True)
+    if tombstones.find(home.fs, home.root.rpartition("/")[0]) is not None:
+        tombstones.add(home.fs, home.root.rpartition("/")[0], new)
+
+
 def _push_tombstones(release: reader.Release, shelf: Folder, target: Folder) -> None:
     tombstones.add(shelf.fs, shelf.root, release.tombstones)
     if target.root != shelf.root:
@@ -319,6 +362,7 @@ def _withhold(release: reader.Release, target: Folder) -> list[FileEntry]:
     """Replace the published files that show what was taken down since; returns what was sent."""
     before = withheld.read(target.fs, target.root)
     listed = tombstones.of_release(target.fs, target.root, release.manifest.about)
+    listed = resolved(listed, release)
     hidden: dict[int, list[str]] = {}
     for row in release.index.select(["portrait_id", "photo_id", "shard"]).to_pylist():
         if listed.hides(row["portrait_id"], row["photo_id"]) and row["portrait_id"] not in before.portraits:
@@ -326,19 +370,24 @@ def _withhold(release: reader.Release, target: Folder) -> list[FileEntry]:
     if not hidden:
         return []
 
-    def upload(made: Path, entry: FileEntry) -> None:
-        _retrying(partial(_upload, made, target, entry), f"{target.url}/{entry.path}")
+    def fetch(path: str, to: Path) -> None:
+        release.folder.fs.get_file(release.folder.path(path), str(to))
 
-    after = withheld.make(Path(release.folder.root), release.manifest, before, hidden, upload)
+    def upload(made: Path, entry: FileEntry) -> None:
+        _retrying(partial(_upload, Folder(str(made)), target, entry), f"{target.url}/{entry.path}")
+
+    after = withheld.make(fetch, release.manifest, before, hidden, upload)
     _retrying(lambda: _put(target, withheld.NAME, after.to_bytes()), target.url)
     return [file for file in after.files if file not in before.files]
 
 
-def _remove_strangers(target: Folder, manifest: Manifest) -> None:
-    """Old shards must not stay where a glob would find them, least of all those with taken-down rows."""
-    known = {entry.path for entry in manifest.entries}
+def _remove_strangers(target: Folder, manifest: Manifest, below: str) -> None:
+    """Old shards must not stay where a glob would find them, least of all those with taken-down rows; nor
+    what says which rows the release had to lose that was there before.
+    """
+    known = {*(entry.path for entry in manifest.entries), INCOMPLETE, tombstones.NAME}
     for name in target.sizes():
-        if name.startswith("data/") and name not in known:
+        if name not in known and (name.startswith(below) or name == withheld.NAME):
             target.fs.rm_file(target.path(name))
 
 

@@ -16,7 +16,6 @@ import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +33,8 @@ _KEPT = {"portrait_id", "photo_id", "split"}
 """Columns of a hidden row that stay: the list of takedowns names the ids, too."""
 _REPORT = "<!doctype html><title>Withheld</title><p>Portraits of this release were taken down."
 Entry = TypeVar("Entry", bound=FileEntry | ShardEntry)
+Fetch = Callable[[str, Path], None]
+"""Brings a file of the release to this machine: (its path in the release, where to)."""
 Upload = Callable[[Path, FileEntry], None]
 
 
@@ -75,34 +76,37 @@ def read(fs: fsspec.AbstractFileSystem, folder: str) -> Withheld:
 
 
 def make(
-    folder: Path, manifest: Manifest, before: Withheld, hidden: Mapping[int, Collection[str]], upload: Upload
+    fetch: Fetch, manifest: Manifest, before: Withheld, hidden: Mapping[int, Collection[str]], upload: Upload
 ) -> Withheld:
     """Make and `upload` the files of a release without the portraits `hidden` (by shard); what they are.
 
-    `folder` holds the release. What was withheld `before` stays so.
+    `fetch` brings files of the release. What was withheld `before` stays so.
     """
     gone = {*before.portraits, *(one for ids in hidden.values() for one in ids)}
     done = {file.path: file for file in before.files}
     with tempfile.TemporaryDirectory(prefix="phq-withheld-") as scratch:
-        for path, writer in _writers(folder, manifest, hidden, gone):
-            made = Path(scratch) / Path(path).name
-            writer(made)
+        for path, writer in _writers(manifest, hidden):
+            source, made = Path(scratch, "source"), Path(scratch, path)
+            made.parent.mkdir(exist_ok=True)
+            fetch(path, source)
+            writer(source, gone, made)
             done[path] = FileEntry(path, made.stat().st_size, file_sha256(made))
-            upload(made, done[path])
+            upload(Path(scratch), done[path])
             made.unlink()
     return Withheld(tuple(sorted(gone)), tuple(done[path] for path in sorted(done)))
 
 
-def _writers(
-    folder: Path, manifest: Manifest, hidden: Mapping[int, Collection[str]], gone: Collection[str]
-) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """Every file that shows one of those `gone`, and what writes it anew."""
+Writer = Callable[[Path, Collection[str], Path], None]
+"""Writes a file without what is gone: (the file as released, the portraits that are gone, the new file)."""
+
+
+def _writers(manifest: Manifest, hidden: Mapping[int, Collection[str]]) -> Iterator[tuple[str, Writer]]:
+    """Every file that shows one of the `hidden`, and what writes it anew."""
     for number in sorted(hidden):
-        path = manifest.shards[number].path
-        yield path, partial(_write_shard, folder / path, gone)
+        yield manifest.shards[number].path, _write_shard
     for path, write in (("attribution.csv", _write_attribution), ("report.html", _write_report)):
         if any(file.path == path for file in manifest.files):
-            yield path, partial(write, folder / path, gone)
+            yield path, write
 
 
 def _write_shard(source: Path, gone: Collection[str], made: Path) -> None:

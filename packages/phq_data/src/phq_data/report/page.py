@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
@@ -13,7 +14,7 @@ import numpy as np
 
 from phq_data import __version__
 from phq_data.arrays import ImageArray
-from phq_data.files import OutputError, writing
+from phq_data.files import OutputError, file_system, write_at
 from phq_data.models.protocols import ModelTerms
 from phq_data.pipeline.model_set import load_rig, load_terms
 from phq_data.pipeline.whole import behind, told
@@ -34,14 +35,14 @@ KEPT_BYTES, REJECTED_BYTES, CLUSTER_BYTES = 8_000_000, 2_500_000, 1_500_000
 
 
 def write_report(
-    workspace: Workspace, out: Path | None = None, on_faults: Callable[[list[str]], object] = list
-) -> Path:
-    """Write the page and its sheets; returns the page.
+    workspace: Workspace, out: str | Path | None = None, on_faults: Callable[[list[str]], object] = list
+) -> str:
+    """Write the page and its sheets; returns where the page is.
 
-    `out` is a folder (the page becomes `index.html` in it) or the name of an `.html` file; default: the
-    folder `report` in the workspace. `on_faults` is told which parts are not what the settings make of the
-    photos (`pipeline.whole`), none where the workspace is finished; the page says it, too. Raises
-    `WorkspaceError` for damaged parts or an unwritable place.
+    `out` is a folder (the page becomes `index.html` in it) or the name of an `.html` file, here or at an
+    fsspec URL; default: the folder `report` in the workspace. `on_faults` is told which parts are not what
+    the settings make of the photos (`pipeline.whole`), none where the workspace is finished; the page says
+    it, too. Raises `WorkspaceError` for damaged parts or an unwritable place.
     """
     page = _place(workspace, out)
     faults = told(behind(workspace))
@@ -60,20 +61,24 @@ def write_report(
     kept.sort(key=lambda card: yaw[card.portrait_id])
     evidence = sheets.evidence(workspace, data.portraits, {card.portrait_id for card in rejected})
 
-    folder = page.parent
+    folder = page.rpartition("/")[0]
     html = _html(data, faults, rig, load_terms(workspace), kept, rejected, small, evidence)
-    _write(folder, page.name, html.encode())
+    _write(page, html.encode())
     for name, content in _sheets(data, kept, rejected).items():
         if content is None:
-            (folder / name).unlink(missing_ok=True)
+            fs, path = file_system(f"{folder}/{name}")
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm_file(path)
         else:
-            _write(folder, name, content)
+            _write(f"{folder}/{name}", content)
     return page
 
 
-def report_images(page: Path) -> list[Path]:
+def report_images(page: str) -> list[str]:
     """The sheets that lie beside a page."""
-    return [page.parent / name for name in SHEETS if (page.parent / name).is_file()]
+    fs, path = file_system(page)
+    folder, inside = page.rpartition("/")[0], path.rpartition("/")[0]
+    return [f"{folder}/{name}" for name in SHEETS if fs.isfile(f"{inside}/{name}")]
 
 
 # ---- the page --------------------------------------------------------------------------------------------
@@ -170,19 +175,15 @@ def _sheets(
     }
 
 
-def _place(workspace: Workspace, out: Path | None) -> Path:
-    if out is None:
-        if not workspace.is_local:
-            raise WorkspaceError(
-                f"the workspace {workspace.url} is not on this machine: name a place with --out"
-            )
-        out = Path(workspace.path("report"))
-    return out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
+def _place(workspace: Workspace, out: str | Path | None) -> str:
+    place = workspace.shown("report") if out is None else str(out)
+    if "://" not in place:
+        place = str(Path(place).absolute())
+    return place if place.lower().endswith((".html", ".htm")) else f"{place.rstrip('/')}/index.html"
 
 
-def _write(folder: Path, name: str, content: bytes) -> None:
+def _write(place: str, content: bytes) -> None:
     try:
-        with writing(folder / name) as temporary:
-            temporary.write_bytes(content)
+        write_at(place, content)
     except OutputError as error:
         raise WorkspaceError(f"the report is not written: {error}") from error

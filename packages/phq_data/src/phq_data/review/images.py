@@ -1,7 +1,8 @@
 """The images of the page: a portrait, its mesh, its mask, its photo, its window in the photo, a thumbnail.
 
 Only portraits of the store's index are served, by their id; no name of a file ever comes from outside. What
-takes time to make is kept in `review/cache` of the workspace, written whole or not at all.
+takes time to make is kept in `review/cache` of the workspace, written whole or not at all; of a workspace at
+an object store that, and the parts of its tables, in a temporary folder of this machine (`local_copies`).
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ from phq_data.pipeline.photos import read_photo
 from phq_data.records import Corner, EncodedImage, Label, Pose, Record, columns, from_table
 from phq_data.rendering import renderer
 from phq_data.rendering.rasterizer import rasterise
+from phq_data.review.local_copies import LocalCopies
 from phq_data.review.records import StoredLabel
 from phq_data.review.store import Store
 from phq_data.review.tables import ITEMS
 from phq_data.rig import PortraitRig
-from phq_data.workspace import Workspace, WorkspaceError
+from phq_data.workspace import Workspace, WorkspaceError, part_key
 
 Kind = Literal["crop", "overlay", "mask", "photo", "original", "thumb"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -102,6 +104,7 @@ class PortraitImages:
         self._guard = threading.Lock()
         self._planned: dict[str, Future[ServedImage]] = {}
         self._at_once = threading.BoundedSemaphore(2)
+        self._copies = None if workspace.is_local else LocalCopies()
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="phq-images")
 
     def reload(self) -> None:
@@ -156,6 +159,8 @@ class PortraitImages:
     def close(self) -> None:
         """Stop making images."""
         self._workers.shutdown(wait=True, cancel_futures=True)
+        if self._copies is not None:
+            self._copies.close()
 
     # ---- what takes time ---------------------------------------------------------------------------------
 
@@ -174,9 +179,7 @@ class PortraitImages:
         data = self._kept(key)
         if data is None:
             data = self._make(portrait_id, kind, place)
-            # On a full or read-only disk the image is made again next time; nothing else is lost.
-            with contextlib.suppress(WorkspaceError):
-                self._workspace.write_bytes(key, data + hashlib.sha256(data).digest())
+            self._keep(key, data + hashlib.sha256(data).digest())
         image = ServedImage(data, "image/webp")
         if kind not in ("photo", "original"):  # too large to be kept in memory
             self._made.put(name, image)
@@ -184,11 +187,26 @@ class PortraitImages:
 
     def _kept(self, key: str) -> bytes | None:
         """An image of the cache, if it is there and what was written: its SHA-256 follows it in the file."""
-        if not self._workspace.exists(key):
+        if self._copies is not None:
+            file = self._copies.opened(_flat(key))
+            if file is None:
+                return None
+            with file:
+                found = file.read()
+        elif not self._workspace.exists(key):
             return None
-        found = self._workspace.read_bytes(key)
+        else:
+            found = self._workspace.read_bytes(key)
         data, digest = found[:-_DIGEST], found[-_DIGEST:]
         return data if hashlib.sha256(data).digest() == digest else None
+
+    def _keep(self, key: str, data: bytes) -> None:
+        if self._copies is not None:
+            self._copies.put(_flat(key), data)
+            return
+        # On a full or read-only disk the image is made again next time; nothing else is lost.
+        with contextlib.suppress(WorkspaceError):
+            self._workspace.write_bytes(key, data)
 
     def _make(self, portrait_id: str, kind: Kind, place: _Place) -> bytes:
         if kind == "photo":
@@ -254,15 +272,10 @@ class PortraitImages:
 
     def _read(self, portrait_id: str, part: int, row: int) -> _Portrait:
         """Camera, pose, image and mask of one row, reading only the row group that it lies in."""
-        path = self._workspace.path(f"tables/portraits/part-{part:05d}.parquet")
+        key = part_key("tables/portraits", part)
+        path = self._workspace.shown(key)
         try:
-            if self._workspace.is_local:
-                source: Any = pa.OSFile(path)
-            else:
-                source = pa.BufferReader(
-                    self._workspace.read_bytes(f"tables/portraits/part-{part:05d}.parquet")
-                )
-            with parquet.opened(source) as file:
+            with parquet.opened(self._part(key)) as file:
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
                     if row < rows:
@@ -277,6 +290,22 @@ class PortraitImages:
         if found.portrait_id != portrait_id:
             raise NoImageError(f"portrait {portrait_id[:12]} moved: the index is being renewed")
         return found
+
+    def _part(self, key: str) -> Any:
+        """A part of a table, to read from: as it is now, whatever was copied before. Raises `OSError`."""
+        if self._copies is None:
+            return pa.OSFile(self._workspace.path(key))
+        name = _flat(f"{key}-{self._workspace.version(key)}")
+        found = self._copies.opened(name)
+        if found is None:
+            data = self._workspace.read_bytes(key)
+            self._copies.put(name, data)
+            found = pa.BufferReader(data)
+        return found
+
+
+def _flat(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def mesh(rig: PortraitRig, camera: Any, pose: Any, side: int) -> np.ndarray:

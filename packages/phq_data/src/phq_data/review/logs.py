@@ -76,7 +76,8 @@ def has_store(workspace: Workspace) -> bool:
 def alone(workspace: Workspace) -> Iterator[None]:
     """One writer of decisions and corrections at a time; a build that runs meanwhile is not waited for."""
     if not workspace.is_local:
-        yield
+        with workspace.alone("review"):
+            yield
         return
     from filelock import FileLock
 

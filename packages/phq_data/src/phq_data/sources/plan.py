@@ -31,6 +31,9 @@ REMOVED = "removed"
 PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes", REMOVED})
 """Reading errors that another try cannot mend."""
 COPY = "plan-copy"
+LARGEST, STEP = 4, 200
+"""Parts of a large plan hold more photos: twice as many from part `STEP` on, then `LARGEST` times as many. A
+stage holds a part in memory, which limits it: at 512 pixels some 300 kB a portrait."""
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "TIFF": "tif", "HEIC": "heic", "AVIF": "avif"}
 
 Change = PlanItem | Provenance | Callable[[PlanItem], PlanItem]
@@ -182,6 +185,14 @@ class Plan:
         self._write(part, items)
         self.parts.append(part)
         return part
+
+    def room(self, part_size: int) -> int:
+        """How many photos the next part has: `part_size`, and up to `LARGEST` times that in a large plan.
+
+        It follows from the number of parts alone, so an interrupted gathering plans the same parts. Parts
+        that are planned stay as they are.
+        """
+        return part_size * min(LARGEST, 1 << len(self.parts) // STEP)
 
     def amend(self, part: int, changes: Mapping[int, Change]) -> None:
         """Change a part: position -> its `Change`. A recorded permission stays unless another one is stated.

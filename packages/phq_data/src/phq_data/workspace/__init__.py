@@ -23,28 +23,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.implementations.local import LocalFileSystem
 
 from phq_data import compatibility, old_schema, parquet, schema
+from phq_data.errors import ObjectStoreError
 from phq_data.files import TEMPORARY, file_system
 from phq_data.foreign import first_line, parse_json
 from phq_data.old_schema import FOOTER
 from phq_data.records import R, from_table
 from phq_data.records import columns as columns_of
-from phq_data.workspace import locking
 from phq_data.workspace.errors import WorkspaceBusyError, WorkspaceError, explained
 from phq_data.workspace.layout import former, part_key
+from phq_data.workspace.stored import WorkspaceFiles, version_of
 
 __all__ = [
     "FORMAT",
@@ -76,14 +73,8 @@ class PartInfo:
     extra: Mapping[str, Any]  # e.g. seconds that the work took
 
 
-class Workspace:
+class Workspace(WorkspaceFiles):
     """A folder (any fsspec URL) that holds one dataset in the making. Open it with `Workspace.open`."""
-
-    def __init__(self, url: str, fs: fsspec.AbstractFileSystem, root: str) -> None:
-        self.url = url
-        self._fs = fs
-        self._root = root.rstrip("/")
-        self.is_local = isinstance(fs, LocalFileSystem)
 
     @classmethod
     def open(cls, url: str | Path, *, create: bool = False) -> Workspace:
@@ -120,77 +111,6 @@ class Workspace:
             )
         return workspace
 
-    # ---- files -------------------------------------------------------------------------------------------
-
-    def path(self, key: str) -> str:
-        """The full path of `key` in the workspace's file system."""
-        return f"{self._root}/{key}"
-
-    def exists(self, key: str) -> bool:
-        """Is there a file or folder `key`?"""
-        return bool(self._fs.exists(self.path(key)))
-
-    def read_bytes(self, key: str) -> bytes:
-        """The bytes of file `key`; `WorkspaceError` if it cannot be read."""
-        try:
-            data = self._fs.cat_file(self.path(key))
-        except OSError as error:
-            raise WorkspaceError(f"cannot read {self.path(key)}: {error}") from error
-        return bytes(data)
-
-    def reading_file(self, key: str) -> BinaryIO:
-        """File `key`, to read from. Raises `OSError`."""
-        file: BinaryIO = self._fs.open(self.path(key), "rb")
-        return file
-
-    def write_bytes(self, key: str, data: bytes) -> None:
-        """Write file `key` whole or not at all."""
-        with self.writing(key) as path, self._fs.open(path, "wb") as file:
-            file.write(data)
-
-    @contextlib.contextmanager
-    def writing(self, key: str) -> Iterator[str]:
-        """A temporary path to write; on success it is renamed to `key`, on any error it is removed.
-
-        Raises `WorkspaceError` with advice when the disk is full or the folder cannot be written.
-        """
-        target = self.path(key)
-        folder, _, name = target.rpartition("/")
-        temporary = f"{folder}/{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{name}"
-        try:
-            self._fs.makedirs(folder, exist_ok=True)
-            yield temporary
-            if self.is_local:
-                with open(temporary, "rb") as file:  # noqa: PTH123 (a string path of fsspec)
-                    os.fsync(file.fileno())
-                os.replace(temporary, target)  # noqa: PTH105
-            else:
-                self._fs.mv(temporary, target)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                if self._fs.exists(temporary):
-                    self._fs.rm_file(temporary)
-            if isinstance(error, OSError):
-                raise explained(error, target) from error
-            raise
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Size in bytes of every file below `folder`, by its key."""
-        if not self.exists(folder):
-            return {}
-        found = self._fs.find(self.path(folder), detail=True)
-        return {str(path)[len(self._root) + 1 :]: about["size"] for path, about in found.items()}
-
-    def remove(self, key: str) -> None:
-        """Remove file `key` if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self.path(key))
-
-    def remove_folder(self, key: str) -> None:
-        """Remove folder `key` and all in it if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(self.path(key), recursive=True)
-
     # ---- parts -------------------------------------------------------------------------------------------
 
     def write_part(
@@ -213,7 +133,10 @@ class Workspace:
             "content": content,
             "extra": dict(extra or {}),
         }
-        has_images = any(name in table.column_names for name in ("image", "overlay"))
+        has_images = any(
+            name in table.column_names and table[name].null_count < table.num_rows
+            for name in ("image", "overlay")
+        )
         data = parquet.sealed(
             table, {FOOTER: json.dumps(footer)}, row_group_size=16 if has_images else 65_536
         )
@@ -221,7 +144,10 @@ class Workspace:
         return PartInfo(index, table.num_rows, fingerprint, content, footer["extra"])
 
     def part_info(self, folder: str, index: int) -> PartInfo | None:
-        """The footer of a part; None when it is missing or damaged (then it is simply made again)."""
+        """The footer of a part; None when it is missing or damaged (then it is simply made again).
+
+        Raises `ObjectStoreError` where an object store does not say.
+        """
         try:
             with self._parquet(self._place(folder, index)) as file:
                 metadata = file.metadata
@@ -231,6 +157,8 @@ class Workspace:
             return PartInfo(
                 index, metadata.num_rows, footer["fingerprint"], footer["content"], footer["extra"]
             )
+        except ObjectStoreError:
+            raise
         except (*parquet.DAMAGE, KeyError, ValueError, TypeError, AttributeError):
             return None
 
@@ -242,6 +170,8 @@ class Workspace:
         try:
             with self._parquet(path) as file:
                 table = old_schema.read(file, table_name, columns or None, stage=stage)
+        except ObjectStoreError:
+            raise
         except (*parquet.DAMAGE, ValueError, KeyError, TypeError) as error:
             why = f"cannot read {path}: {first_line(error)}; run `phq build` again to make it anew"
             raise WorkspaceError(why) from error
@@ -258,6 +188,8 @@ class Workspace:
                 self.read_part(folder, index)
         except FileNotFoundError:
             return False
+        except ObjectStoreError:
+            raise
         except (OSError, WorkspaceError):
             return True
         return bool(found)
@@ -368,31 +300,27 @@ class Workspace:
         `wait=False`, gets a `WorkspaceBusyError`. On entry leftover temporary files are cleared, and a
         workspace of an older schema is carried over (`on_wait` is told).
 
-        Only local workspaces are locked: object stores have no lock to offer.
+        At an object store that is a lease (`workspace.lease`).
         """
-        if not self.is_local:
-            self._carry_over(on_wait)
-            yield
-            return
-        with locking.held(Path(self._root), self.url, wait=wait, on_wait=on_wait):
-            self._sweep()
-            self._carry_over(on_wait)
-            yield
+        with self.alone(wait=wait, on_wait=on_wait) as self._lease:
+            try:
+                self._sweep()
+                self._carry_over(on_wait)
+                yield
+            finally:
+                self._lease = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the workspace as it is while all of it is read.
 
-        Raises `WorkspaceBusyError` when somebody is working on it. Where no lock can be had (an object store,
-        a folder that may only be read), that is noticed at the end.
+        Raises `WorkspaceBusyError` when somebody is working on it. Where no lock can be had, because it may
+        only be read, that is noticed at the end.
         """
         with contextlib.ExitStack() as stack:
             before = None
             try:
-                if not self.is_local:
-                    before = self._stamps()
-                else:
-                    stack.enter_context(locking.held(Path(self._root), self.url, wait=False))
+                stack.enter_context(self.alone(wait=False))
             except WorkspaceBusyError:
                 raise
             except WorkspaceError:
@@ -401,17 +329,18 @@ class Workspace:
             if before is not None and self._stamps() != before:
                 raise WorkspaceBusyError(f"the workspace {self.url} was changed meanwhile: try again")
 
-    def _stamps(self) -> dict[str, tuple[Any, ...]]:
-        """Size and time of every part of a table or of the plan."""
-        found: dict[str, tuple[Any, ...]] = {}
+    def _stamps(self) -> dict[str, str]:
+        """The version of every part of a table or of the plan."""
+        found: dict[str, str] = {}
         for folder in ("plan", *(f"tables/{name}" for name in self._names("tables") if name not in LOGS)):
             if self.exists(folder):
                 for about in self._fs.ls(self.path(folder), detail=True):
-                    time = about.get("mtime") or about.get("LastModified") or about.get("created")
-                    found[about["name"]] = (about["size"], time)
+                    found[about["name"]] = version_of(about)
         return found
 
     def _sweep(self) -> None:
+        if not self.is_local:  # puts leave nothing behind
+            return
         for path in Path(self._root).rglob(f"{TEMPORARY}*"):
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pose_networks as made
@@ -160,7 +161,7 @@ def test_a_build_labels_people_by_the_network_and_names_it(tmp_path, keypoints):
     run_inline(workspace, POSE, source)
     assert workspace.part_info("tables/people", 0).fingerprint == before
     assert load_terms(workspace)[detector] == ModelTerms("net", "CC-BY-NC-4.0", "")
-    assert "CC-BY-NC-4.0" in write_report(workspace).read_text()
+    assert "CC-BY-NC-4.0" in Path(write_report(workspace)).read_text()
 
     # What keypoints depend on is another detector.
     beside(path).write_text(json.dumps({"padding": 1.4}))

@@ -49,7 +49,7 @@ def write_image(workspace: Workspace, inspection: Inspection) -> str:
     """
     key = f"{FOLDER}/{inspection.id[:16]}.png"
     workspace.write_bytes(key, draw(workspace, inspection))
-    return workspace.path(key)
+    return workspace.shown(key)
 
 
 def draw(workspace: Workspace, inspection: Inspection) -> bytes:
