@@ -1,5 +1,6 @@
 """Builds on clusters that exist: Ray of two nodes, Dask of two workers, one of each killed in the middle."""
 
+import logging
 import os
 import resource
 import secrets
@@ -252,13 +253,15 @@ def ended(error) -> Any:
 
 
 def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
-    from phq_flows.build import _result
+    from phq_flows.build import _result, _unexpected
     from phq_flows.cluster import Cluster, ClusterError, loss_told
 
     for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
         words = r"dask cluster at tcp://a:1 does not answer any more .*finished parts are kept"
         with pytest.raises(ClusterError, match=words), loss_told(Cluster("dask", "tcp://a:1")):
             _result(ended(error))
+        record = logging.makeLogRecord({"exc_info": (type(error), error, None)})
+        assert not _unexpected(record)  # no traceback of Prefect's beside the sentence
     deadly = RuntimeError("4 workers died of it")
     assert _result(ended(deadly)) is deadly
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +29,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 import phq_data  # noqa: E402
 from phq_data.config import PipelineConfig  # noqa: E402
+from phq_data.errors import PhqError  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
@@ -153,6 +155,9 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch.builds.watching(progress))
         stack.enter_context(lost_server_told())
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(name).addFilter(_unexpected)
+            stack.callback(logging.getLogger(name).removeFilter, _unexpected)
         if runner == "threads":
             parts: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers)
         elif runner == "processes":
@@ -164,6 +169,12 @@ def run(
             stack.enter_context(runner.taking())
             stack.enter_context(watched(runner, watch.builds.current().say))
         return build.with_options(task_runner=parts)(workspace, sources, config.to_json(), retry_failed, wait)
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Whether Prefect may show the traceback of this record: not of an error that we tell in a sentence."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not (isinstance(error, PhqError) or is_loss(error))
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -35,20 +35,23 @@ def release_url(release: Path) -> str:
     return release.as_uri()
 
 
-def trainer_of(agent: int) -> int:
-    """The one process that an agent of torchrun has started."""
+def trainers_of(agent: int) -> list[int]:
+    """The processes that an agent of torchrun has started."""
     found: list[int] = []
-    while len(found) != 1:
-        time.sleep(0.05)
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended meanwhile
-                continue
-            if int(fields[1]) == agent and b"portraitgan" in stat.with_name("cmdline").read_bytes():
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == agent and b"portraitgan" in stat.with_name("cmdline").read_bytes():
                 found.append(int(stat.parent.name))
-    return found[0]
+    return found
+
+
+def end(agent: subprocess.Popen[bytes]) -> None:
+    """An agent that is killed leaves its processes."""
+    for process in (*trainers_of(agent.pid), agent.pid):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    agent.wait()
 
 
 def test_a_process_killed_on_one_of_two_machines_costs_time_only(
@@ -64,11 +67,12 @@ def test_a_process_killed_on_one_of_two_machines_costs_time_only(
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
         "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{quiet_port()}", "--rdzv-id", "a-run",
-        "--local-addr", "127.0.0.1", "--max-restarts", "2", "-m", "portraitgan", "train",
+        "--local-addr", "127.0.0.1", "--max-restarts", "3", "-m", "portraitgan", "train",
         "--data", release_url, "--out", str(run), "--device", "cpu",
     ]  # fmt: skip
     environment = {
         **os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "GLOO_SOCKET_IFNAME": "lo",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
     with ExitStack() as stack:
@@ -76,17 +80,16 @@ def test_a_process_killed_on_one_of_two_machines_costs_time_only(
         for number in (0, 1):
             log = stack.enter_context((tmp_path / f"agent-{number}").open("wb"))
             agents.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-            stack.callback(agents[-1].kill)
+            stack.callback(end, agents[-1])
         said = tmp_path / "agent-0", tmp_path / "agent-1"
 
         def both() -> str:
             return "".join(path.read_text() for path in said)
 
-        trainers = [trainer_of(agent.pid) for agent in agents]
         while not any(line.startswith("wrote ") for line in both().splitlines()):
             assert all(agent.poll() is None for agent in agents), both()[-3000:]
             time.sleep(0.01)
-        os.kill(trainers[1], signal.SIGKILL)
+        os.kill(trainers_of(agents[1].pid)[0], signal.SIGKILL)
         assert [agent.wait() for agent in agents] == [0, 0], both()[-3000:]
     assert "continuing at 0." in both()
     first, second = (checkpoint.load(checkpoint.latest(folder)) for folder in (whole, run))
