@@ -22,6 +22,8 @@ from phq_data.weights import tensor_file
         ('{"a": NaN}', "NaN, which is no number"),
         ("[-Infinity]", "-Infinity"),
         ("[1e999]", "beyond all numbers"),
+        ("[" + "9" * 400 + "]", "beyond all numbers"),
+        ("[-" + "9" * 400 + "]", "beyond all numbers"),
         ("[" * 100 + "]" * 100, "nested deeper than 64 levels"),
         ("[" * 200_000, "nested deeper than 64 levels"),
         ('{"a": ' + "9" * 10_000 + "}", "digits"),
@@ -44,6 +46,9 @@ def test_toml_that_is_nested_too_deeply_is_a_sentence():
 def test_json_that_is_fine_comes_as_it_is():
     assert parse_json(b'\xef\xbb\xbf{"a": [1, 2.5, null, "x"]}') == {"a": [1, 2.5, None, "x"]}
     assert parse_json("[NaN]", finite=False) != [0]
+    assert parse_json("[-1e3, 1" + "0" * 300 + "]") == [-1000.0, 10**300]
+    with pytest.raises(JsonError, match="beyond all numbers"):
+        parse_json("1" + "0" * 400, finite=False)
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def gather(
                     amended.setdefault(planned.part, {})[planned.position] = change
                 else:
                     fresh.append(item)
-            elif (planned := plan.files.get(file.uri)) is not None:  # else listed a second time by this build
-                _fetch_lost(workspace, file, planned, copies)
+            elif (former := plan.files.get(file.uri)) is not None:  # else listed a second time by this build
+                _fetch_lost(workspace, file, former, copies)
                 if source.provider == "folder" and (claimed := plan.claimed(file)):
                     amended.setdefault(claimed[0], {})[claimed[1]] = file.provenance
             if len(fresh) == part_size:
@@ -116,7 +116,8 @@ def _take_in(
     try:
         data, kind = _read(source, file, config.max_bytes)
         sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 in plan.removed and sha256 not in plan.owners:
+        whole = plan.removed.has_photo(sha256) and sha256 not in plan.owners
+        if whole or plan.removed.has_file(file.uri, sha256):
             raise RefusedFileError(REMOVED, "its photo was taken out of the workspace")
         key = photo_key(sha256, kind) if copy else file.uri
         if copy and not workspace.exists(key):
