@@ -25,6 +25,7 @@ def tables(folder: Path) -> list[Target]:
 
     from benchmarks.release import make_workspace
     from phq_data import parquet as as_parquet
+    from phq_data.pipeline import corrections as holding
     from phq_data.release import reader
     from phq_data.release.build import ReleaseOptions, build
     from phq_data.release.manifest import Manifest
@@ -53,6 +54,11 @@ def tables(folder: Path) -> list[Target]:
             return file_reader("part-00000.parquet", read)(data, place / "tables" / table)
 
         return Target(f"part of {table}", (path.read_bytes(),), from_bytes)
+
+    def corrected(data: bytes, place: Path) -> object:
+        (place / "workspace.json").write_bytes((workspace / "workspace.json").read_bytes())
+        (place / holding.FILE).write_bytes(data)
+        return holding.applied(Workspace.open(place)).ids()
 
     def opened(data: bytes, place: Path, path: Path) -> object:
         """The release with one file changed and a manifest that fits it, as somebody would who means harm."""
@@ -106,6 +112,7 @@ def tables(folder: Path) -> list[Target]:
         **{name: portrait[name] for name in label[:3]},
         **{f"{side}_{name}": portrait[name] for side in ("from", "to") for name in label[3:]},
     }  # fmt: skip
+    held = {"correction_id": "c1", "reviewer": "rosa", **portrait}
     known = [{
         "portrait_id": portrait["portrait_id"],
         "truth_camera": portrait["camera"], "truth_pose": portrait["pose"],
@@ -146,6 +153,7 @@ def tables(folder: Path) -> list[Target]:
         Target("decisions.parquet", (parquet([log]),), file_reader("d.parquet", decisions)),
         Target("corrections.csv", (_csv(correction),), file_reader("c.csv", corrections)),
         Target("corrections.parquet", (parquet([correction]),), file_reader("c.parquet", corrections)),
+        Target("corrections.json", (json.dumps([held]).encode(),), corrected, json_or_bytes),
         Target(
             "list.parquet",
             (parquet([{"url": "https://a.example/1.jpg", "license": "CC0"}] * 3),),

@@ -101,6 +101,19 @@ def test_a_grown_source_adds_parts_and_touches_no_old_one(workspace):
     assert [workspace.part_info("plan", part) for part in (0, 1)] == before
 
 
+def test_sources_that_overlap_give_each_file_once(workspace, tmp_path):
+    inner = tmp_path / "pictures" / "inner"
+    inner.mkdir(parents=True)
+    for name, number in (("a", 1), ("b", 2), ("inner/c", 3)):
+        (tmp_path / "pictures" / f"{name}.jpg").write_bytes(photo(number))
+    sources = [FolderSource(inner.parent), FolderSource(inner), FolderSource(inner.parent)]
+    told = []
+    for part_size in (2, 5):  # the second build knows all of them
+        list(gather(workspace, sources, IngestConfig(), part_size, told.append))
+        assert sorted(row["uri"].rpartition("/")[2] for row in plan(workspace)) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert told.count(True) == 3, told
+
+
 def test_the_same_bytes_twice_are_planned_as_the_same(workspace):
     take(workspace, Shelf({"a.jpg": photo(1), "b.jpg": photo(1)}))
     first, second = plan(workspace)
@@ -137,7 +150,7 @@ def test_an_unreadable_file_is_tried_again_and_takes_its_old_place(workspace):
 def test_photos_can_stay_where_they_are(workspace, tmp_path):
     take(workspace, Shelf({"a.jpg": photo(1)}), store="reference")
     assert plan(workspace)[0]["key"] == "memory://a.jpg"
-    assert not (tmp_path / "photos").exists()
+    assert not (tmp_path / "pictures").exists()
 
 
 def test_gathering_that_is_killed_between_parts_goes_on_to_the_same_plan(workspace, tmp_path):
