@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from ports import quiet_port
 from programs import environment
 
 from .conftest import PHQ, _answers, rows_of
-from .test_server import descendants
+from .test_server import descendants, zombie
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -66,6 +67,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("phq-report/report", {"out": []}, "[] is not of type 'string'"),
     ("phq-release/release", {"images": "some"}, "'some' is not one of ['all', 'none']"),
 ]
+
+
+def alive(pid):
+    return Path(f"/proc/{pid}").exists() and not zombie(pid)
 
 
 class Team:
@@ -333,7 +338,13 @@ def test_served_runs_end_and_ctrl_c_ends_the_server_of_runs(deployed, small):
     assert shown["phq-overlays"]["data"].startswith("data:image/jpeg;base64,")
     # A build without settings keeps those of the workspace.
     assert (copy / "config.json").read_bytes() == (small / "config.json").read_bytes()
+    more = {"workspace": str(deployed.folder / "more"), "sources": ["synthetic:200@3"]}
+    at_work = deployed.run("phq-build/here", **more).json()["id"]
+    wait_for((deployed.folder / "more/.lock").exists)
+    children = descendants(serving.pid)
     serving.send_signal(signal.SIGINT)
     assert serving.wait(120) == 0
     assert "no longer serving" in deployed.log("serve") and "Traceback" not in deployed.log("serve")
-    assert not descendants(serving.pid)
+    wait_for(lambda: not any(alive(pid) for pid in children))
+    # What was at work waits for the next `phq serve`.
+    wait_for(lambda: deployed.state(at_work)[0] in ("AwaitingRetry", "Late"))

@@ -14,18 +14,22 @@ import socket
 from typing import Any
 from urllib.parse import quote
 
-from PIL import Image
-from prefect.artifacts import (
+from phq_flows import environment
+
+environment.prepare()
+
+from PIL import Image  # noqa: E402
+from prefect.artifacts import (  # noqa: E402
     create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
 
-from phq_data.files import file_system
-from phq_data.stages.sequence import STAGE_NAMES
-from phq_data.typed_json import ConfigError
-from phq_data.workspace import Workspace
+from phq_data.files import file_system  # noqa: E402
+from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
+from phq_data.typed_json import ConfigError  # noqa: E402
+from phq_data.workspace import Workspace  # noqa: E402
 
 VARIABLE = "PHQ_ARTIFACTS_URL"
 _SIDE, _BYTES = 1400, 400_000
@@ -44,6 +48,11 @@ def public_url(place: str) -> str:
         if place.startswith(root):
             return f"{address.rstrip('/')}/{quote(place[len(root) :])}"
     return ""
+
+
+def check() -> None:
+    """Before anything is done. Raises `ConfigError` for a bad setting."""
+    public_url("")
 
 
 def of_report(workspace: Workspace, page: str, *, overlays: bool = True) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import attempts, environment, groups, watch
+from phq_flows import artifacts, attempts, environment, groups, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -94,6 +94,8 @@ def build(
         report: Write the report at the end and show it on the run's page.
     """
     attempts.check()
+    if report:
+        artifacts.check()
     opened = Workspace.open(workspace, create=True)
     config = _config(settings) if settings else load_config(opened)
     settings = config.to_json()

@@ -24,6 +24,7 @@ def report(workspace: str, out: str = "", overlays: bool = True) -> str:
         overlays: Show the overlay sheet on the run's page.
     """
     attempts.check()
+    artifacts.check()
     return show(Workspace.open(workspace), out, overlays)
 
 

@@ -139,12 +139,14 @@ def told() -> Iterator[None]:
             f"the Prefect server at {_address()} refused ({error.response.status_code}): "
             f"{error.response.text[:300]}"
         ) from error
-    except (httpx.HTTPError, RuntimeError) as error:
-        if isinstance(error, ServerError):
-            raise
+    except httpx.HTTPError as error:
         raise ServerError(
             f"the Prefect server at {_address()} does not answer ({_reason(error)}): {_ADVICE}"
         ) from error
+    except RuntimeError as error:  # of another version, for example
+        if isinstance(error, ServerError):
+            raise
+        raise ServerError(f"the Prefect server at {_address()} cannot be used: {_reason(error)}") from error
 
 
 _ADVICE = "is it running (`prefect server start`), and is PREFECT_API_URL its address with /api?"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from s3_server import Fault
 
 from phq_data import camera
 from phq_data.release import reader, takedown
@@ -423,6 +425,17 @@ def test_a_release_on_another_file_system_is_read_too(made):
     near, far = (PortraitData.open(url, SIZE) for url in (str(made / "1.0.0"), "memory://far/releases/1.0.0"))
     assert torch.equal(near.batch([0, 5]).images, far.batch([0, 5]).images)
     memory.rm("/far", recursive=True)
+
+
+def test_a_release_at_an_object_store_is_read_amid_faults(made, s3):
+    near = PortraitData.open(str(made / "1.0.0"), SIZE)
+    s3.service.fs.put(str(made), f"{s3.name}/releases", recursive=True)
+    faults = cycle([None] * 4 + [Fault(status=503), Fault(reset=True), Fault(cut=True)])
+    s3.service.fault = lambda request: next(faults)
+    far = PortraitData.open(f"{s3.url}/releases/1.0.0", SIZE)
+    for indices in ([0, 5], [3]):
+        assert torch.equal(near.batch(indices).images, far.batch(indices).images)
+    assert torch.equal(near.batch([1]).cameras, far.batch([1]).cameras)
 
 
 @pytest.mark.slow

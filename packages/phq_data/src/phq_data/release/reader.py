@@ -464,7 +464,8 @@ class _Shards:
             if self._folder.is_local:
                 file = parquet.opened(path, memory_map=True, page_checksum_verification=self._check_pages)
             else:
-                source = self._folder.fs.open(path, "rb")
+                # Arrow asks for what it needs in few ranges: reading ahead would bring twice as much.
+                source = self._folder.fs.open(path, "rb", cache_type="none")
                 file = parquet.opened(source, pre_buffer=True, page_checksum_verification=self._check_pages)
         except FileNotFoundError:
             raise ReleaseError(f"the shard {path} is missing: get it again (phq release pull)") from None
