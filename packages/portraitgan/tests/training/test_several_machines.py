@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from ports import quiet_port
+from s3_server import Bucket
 
 from portraitgan.checkpoints import checkpoint
 from portraitgan.data.dataset import PortraitData
@@ -30,9 +31,11 @@ pytestmark = [
 
 
 @pytest.fixture
-def release_url(release: Path) -> str:
-    """Where both machines read the release."""
-    return release.as_uri()
+def release_url(release: Path, s3: Bucket) -> str:
+    """The release in an object store, from which both machines read it."""
+    for path in filter(Path.is_file, release.rglob("*")):
+        s3.service.fs.put_file(str(path), f"{s3.name}/release/{path.relative_to(release)}")
+    return f"{s3.url}/release"
 
 
 def trainers_of(agent: int) -> list[int]:
