@@ -190,4 +190,4 @@ def test_what_networks_and_their_optimizers_save_is_read(tmp_path, zipped):
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     found = tensor_file.read(tmp_path / "w.pth")
     assert found.keys() == content.keys() and found["optimizer"]["param_groups"][0]["params"] == [0, 1]
-    assert torch.equal(found["state_dict"]["0.weight"], network[0].weight)
+    assert torch.equal(found["state_dict"]["0.weight"], network.state_dict()["0.weight"])
