@@ -24,9 +24,9 @@ RUN = .venv/bin
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))(0))))")
 PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup-demo setup-review setup demo accuracy accuracy-compare lint types lock schema-page clean \
+.PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
-    bench-build bench-crowdnet bench-release bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
+    bench-build bench-crowdnet bench-release bench-scale bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
     learn learn-gpu learn-study
 
 help: ## List the targets
@@ -47,6 +47,9 @@ setup: uv.lock ## Install everything, for development
 
 setup-review: uv.lock ## Install the review with PostgreSQL (no torch)
 	$(SYNC) --package annotator-app --extra postgres --inexact
+
+setup-team: uv.lock ## Install the flows, an object store's client and the review with PostgreSQL (no torch)
+	$(SYNC) --package phq-flows --package annotator-app --extra s3 --extra postgres --inexact
 
 demo: setup-demo ## Build a small dataset from real and synthetic photos and show where to look
 	$(RUN)/phq build --workspace $(DEMO) --runner inline --set part_size=6 samples synthetic:24
@@ -103,6 +106,9 @@ bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by o
 
 bench-release: setup-demo ## Build, verify and diff 54,000 synthetic portraits (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.release $(if $(JSON),--json)
+
+bench-scale: setup ## How steps over a whole workspace grow with its rows (ROWS="10000 100000 1000000"; FOLDER=where to keep what is made; JSON=1 for one JSON line)
+	$(RUN)/python -m benchmarks.scale --rows $(or $(ROWS),10000 100000) $(if $(FOLDER),--folder "$(FOLDER)") $(if $(JSON),--json)
 
 bench-review: setup ## From key to next picture in a real browser, 5,000 and 100,000 portraits (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.review $(if $(JSON),--json)

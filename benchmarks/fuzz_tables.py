@@ -25,11 +25,12 @@ def tables(folder: Path) -> list[Target]:
 
     from benchmarks.release import make_workspace
     from phq_data import parquet as as_parquet
+    from phq_data.pipeline import corrections as holding
     from phq_data.release import reader
     from phq_data.release.build import ReleaseOptions, build
     from phq_data.release.manifest import Manifest
     from phq_data.release.truth import read as read_truth
-    from phq_data.review import exchange
+    from phq_data.review import exchange, exchange_corrections
     from phq_data.rig import PortraitRig
     from phq_data.sources.urls import UrlList
     from phq_data.workspace import Workspace
@@ -53,6 +54,11 @@ def tables(folder: Path) -> list[Target]:
             return file_reader("part-00000.parquet", read)(data, place / "tables" / table)
 
         return Target(f"part of {table}", (path.read_bytes(),), from_bytes)
+
+    def corrected(data: bytes, place: Path) -> object:
+        (place / "workspace.json").write_bytes((workspace / "workspace.json").read_bytes())
+        (place / holding.FILE).write_bytes(data)
+        return holding.applied(Workspace.open(place)).ids()
 
     def opened(data: bytes, place: Path, path: Path) -> object:
         """The release with one file changed and a manifest that fits it, as somebody would who means harm."""
@@ -86,10 +92,6 @@ def tables(folder: Path) -> list[Target]:
         "time": "2026-01-01T00:00:00+00:00", "client_time": "2026-01-01T00:00:00+00:00",
         "server_time": "2026-01-01T00:00:00+00:00", "seconds": "1.5", "rules": "", "client": "", "queue": "",
     }  # fmt: skip
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(log))
-    writer.writeheader()
-    writer.writerow(log)
 
     def parquet(rows: list[dict[str, Any]]) -> bytes:
         sink = io.BytesIO()
@@ -99,7 +101,18 @@ def tables(folder: Path) -> list[Target]:
     def decisions(path: Path) -> object:
         return exchange.load(Taken(), path)  # type: ignore[arg-type]
 
-    portrait = Workspace.open(workspace).table("portraits", ["portrait_id", "camera", "pose"]).to_pylist()[0]
+    def corrections(path: Path) -> object:
+        return exchange_corrections.are_corrections(path), exchange_corrections.read(path)
+
+    label = ["portrait_id", "person_id", "photo_id", "camera", "pose", "window"]
+    portrait = Workspace.open(workspace).table("portraits", label).to_pylist()[0]
+    correction = {
+        "correction_id": "c1", "kind": "correct", "time": "2026-01-01T00:00:00+00:00", "seconds": 1.5,
+        "reviewer": "rosa", "client": "", "note": None, "undoes": None,
+        **{name: portrait[name] for name in label[:3]},
+        **{f"{side}_{name}": portrait[name] for side in ("from", "to") for name in label[3:]},
+    }  # fmt: skip
+    held = {"correction_id": "c1", "reviewer": "rosa", **portrait}
     known = [{
         "portrait_id": portrait["portrait_id"],
         "truth_camera": portrait["camera"], "truth_pose": portrait["pose"],
@@ -136,14 +149,25 @@ def tables(folder: Path) -> list[Target]:
         Target("truth.parquet", (parquet(known),), file_reader("t.parquet", truth)),
         Target("rig", ((workspace / "rig.safetensors").read_bytes(),), file_reader("rig.safetensors", rigs)),
         *(part(table) for table in ("photos", "portraits", "screened")),
-        Target("decisions.csv", (text.getvalue().encode(),), file_reader("d.csv", decisions)),
+        Target("decisions.csv", (_csv(log),), file_reader("d.csv", decisions)),
         Target("decisions.parquet", (parquet([log]),), file_reader("d.parquet", decisions)),
+        Target("corrections.csv", (_csv(correction),), file_reader("c.csv", corrections)),
+        Target("corrections.parquet", (parquet([correction]),), file_reader("c.parquet", corrections)),
+        Target("corrections.json", (json.dumps([held]).encode(),), corrected, json_or_bytes),
         Target(
             "list.parquet",
             (parquet([{"url": "https://a.example/1.jpg", "license": "CC0"}] * 3),),
             file_reader("l.parquet", addresses),
         ),
     ]
+
+
+def _csv(row: dict[str, Any]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(row))
+    writer.writeheader()
+    writer.writerow({name: json.dumps(it) if isinstance(it, list) else it for name, it in row.items()})
+    return text.getvalue().encode()
 
 
 def imports() -> list[Target]:

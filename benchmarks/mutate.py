@@ -13,11 +13,12 @@ from typing import Any
 
 _NUMBERS = (
     b"NaN", b"Infinity", b"-1", b"0", b"1e999", b"1e308", b"99999999999999999999", b"2147483648", b"true",
-    b"null", b'"x"', b"[]", b"{}", b"0.5", b"-0.0",
+    b"9" * 400, b"null", b'"x"', b"[]", b"{}", b"0.5", b"-0.0",
 )  # fmt: skip
 _VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**40, 0.5, -0.0, 1e308, float("nan"), float("inf"),
-    "", "x", "\x00", "\ud800", "../..", "é" * 300, [], {}, [None], {"": None}, [1, "a"], {"a": {"b": []}},
+    None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**40, 10**400, 0.5, -0.0, 1e308, float("nan"),
+    float("inf"), "", "x", "\x00",
+    "\ud800", "../..", "é" * 300, [], {}, [None], {"": None}, [1, "a"], {"a": {"b": []}},
 )  # fmt: skip
 _SIZES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 

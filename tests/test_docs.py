@@ -22,6 +22,7 @@ ELSEWHERE = {
     "corrections.json",
     "manifest.json",
     "models.json",
+    "shelves.json",
     "recipes.json",
     "rights.json",
     "rights.toml",

@@ -73,7 +73,9 @@ def test_a_command_whose_package_is_missing_says_which(name, package):
     code = (
         "import importlib.metadata as metadata, sys\n"
         "every = metadata.entry_points\n"
-        f"metadata.entry_points = lambda **group: [one for one in every(**group) if one.name != {name!r}]\n"
+        "def rest(**group):\n"
+        f"    return [one for one in every(**group) if one.name != {name!r}] if group else every()\n"
+        "metadata.entry_points = rest\n"
         f"sys.argv = ['phq', {name!r}, '-w', 'somewhere', '--help']\n"
         "from phq_data.cli.main import main\nmain()"
     )

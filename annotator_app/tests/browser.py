@@ -1,32 +1,12 @@
-"""A real Chromium for tests, and helpers that drive the review page as a person would."""
+"""Helpers that drive the review page in a real Chromium as a person would."""
 
-import shutil
 import time
-from contextlib import contextmanager
 
-import pytest
+from chromium import CHROMIUM as CHROMIUM
+from chromium import FLAGS as FLAGS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
 LAPTOP = {"width": 1366, "height": 768}
 PHONE = {"width": 390, "height": 844}
-
-
-@contextmanager
-def chromium():
-    """A started browser; the test is skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 def until(page, condition, argument=None, timeout=90.0):

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, once a module."""
-    from browser import chromium
+    from chromium import chromium
 
     with chromium() as started:
         yield started

@@ -112,7 +112,7 @@ def test_a_lost_server_is_told_and_the_build_in_this_process_goes_on(monkeypatch
         raise server.ServerError("gone")
 
     monkeypatch.setattr(server, "start", lost)
-    assert cli._with_prefect("threads", inline, flow, Saying()).whole
+    assert cli._with_prefect(None, inline, flow, Saying()).whole
     assert said[-1] == "gone: going on without Prefect, as --runner inline does"
     assert "no room: going on without Prefect, as --runner inline does" in said
     assert handovers[0] is not None and handovers[1] is None

@@ -1,7 +1,9 @@
 """`phq scrape` as a person runs it: the program, killed and run again, and the flow."""
 
+import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -108,14 +110,15 @@ def test_help_shows_the_sources_and_queries_the_default_searches():
 def test_every_deployment_names_a_flow_and_parameters_that_it_has():
     folder = Path(__file__).parents[1]
     content = yaml.safe_load((folder / "prefect.yaml").read_text())
-    assert [entry["name"] for entry in content["deployments"]] == ["scrape", "build", "release"]
+    assert [entry["name"] for entry in content["deployments"]] == ["scrape", "build", "report", "release"]
     for entry in content["deployments"]:
-        path, name = entry["entrypoint"].split(":")
-        source = (folder / path).read_text()
-        signature = source[source.index(f"def {name}(") :].partition(") ->")[0]
-        assert "@flow(" in source
-        for parameter in entry["parameters"]:
-            assert f"    {parameter}:" in signature
+        module, _, name = entry["entrypoint"].rpartition(".")
+        tree = ast.parse((folder / "src" / f"{module.replace('.', '/')}.py").read_text())
+        (found,) = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == name]
+        assert any(ast.unparse(one).startswith("flow(") for one in found.decorator_list)
+        assert set(entry["parameters"]) <= {one.arg for one in found.args.args}
+    locked = re.search(r'name = "prefect"\nversion = "([\d.]+)"', (folder.parent / "uv.lock.in").read_text())
+    assert content["prefect-version"] == locked[1]
 
 
 @pytest.mark.slow

@@ -70,6 +70,28 @@ def test_a_configured_server_is_left_alone(monkeypatch, unconfigured):
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
 
 
+def test_a_configured_server_needs_no_home_either_and_stays_configured(monkeypatch, unconfigured, tmp_path):
+    """The profile that names it can be read where nothing can be written."""
+    home = tmp_path / "readonly"
+    home.mkdir()
+    (home / "profiles.toml").write_text(
+        'active = "team"\n[profiles.team]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n'
+    )
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", "")  # so that what is set is undone
+    monkeypatch.delenv("PREFECT_PROFILES_PATH")
+    monkeypatch.setattr(subprocess, "Popen", None)
+
+    def full(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("phq_flows.server.tempfile.TemporaryFile", full)
+    said = []
+    server.start(said.append)
+    assert len(said) == 1 and "there is no home to write to" in said[0]
+    assert os.environ["PREFECT_HOME"] != str(home) and server.configured()
+
+
 def children_of(pid):
     found = set()
     for status in Path("/proc").glob("[0-9]*/stat"):

@@ -289,7 +289,7 @@ def test_reading_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
 
     before = {path: path.read_bytes() for path in files(workspace)}
     header = workspace.read_bytes("workspace.json")
-    page = write_report(workspace, tmp_path / "report.html").read_text()
+    page = Path(write_report(workspace, tmp_path / "report.html")).read_text()
     assert "align_crop" in page or "align, crop, mask" in page
     row = workspace.table("screened").to_pylist()[0]
     found = inspection.inspect(workspace, row["portrait_id"])

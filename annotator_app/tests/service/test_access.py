@@ -282,12 +282,40 @@ def test_hosts_of_a_team_service():
 
 
 PROXIES = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Original-Forwarded-For", "Forwarded", "Via",
-           "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "CDN-Loop"]  # fmt: skip
+           "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "CDN-Loop",
+           "Tailscale-User-Login", "Cf-Ray", "X-Original-URI", "X-Original-Host", "X-Scheme",
+           "X-Real-Port", "X-Forward-For", "X_Forwarded_For", "Front-End-Https", "Max-Forwards",
+           "X-Varnish", "X-Amzn-Trace-Id", "Ngrok-Auth-User-Email", "X-Arr-Log-Id",
+           "X-Remote-User"]  # fmt: skip
 
 
 @pytest.mark.parametrize("header", PROXIES)
 def test_a_proxy_on_this_computer_does_not_open_it_to_the_world(shared, header):
     assert shared.get("/api/me", headers={header: "1.2.3.4"}).status_code == 401
+
+
+def test_a_proxy_that_adds_nothing_is_known_by_its_old_http(start):
+    service = start()
+    status = []
+
+    async def older(scope, receive, send):
+        if scope["type"] == "http":
+            scope = {**scope, "http_version": "1.0"}
+        await service.app(scope, receive, send)
+
+    for app in (older, service.app):
+        asker = TestClient(app, base_url="http://127.0.0.1:8765", headers=HEADERS)
+        status.append(
+            (asker.get("/api/me").status_code, asker.post("/api/login", json={"name": "Bo"}).status_code)
+        )
+    assert status == [(401, 401), (200, 200)]
+
+
+@pytest.mark.parametrize(
+    "header", ["Accept", "Sec-Fetch-Site", "X-Requested-With", "Referer", "DNT", "Priority"]
+)
+def test_what_browsers_send_does_not_close_it(shared, header):
+    assert shared.get("/api/me", headers={header: "none"}).status_code == 200
 
 
 def test_pages_cannot_be_framed_or_sniffed_by_others(client):

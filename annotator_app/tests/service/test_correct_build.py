@@ -141,7 +141,7 @@ def test_a_corrected_label_reaches_the_trainer(place, tmp_path, monkeypatch):
         options = ReleaseOptions(unreviewed=True, name="corrected", created="2026-01-01", workers=1)
         result = build(place, tmp_path / "releases", "1.0.0", options)
         assert result.manifest.about["counts"]["corrected"] == int(verdict.kept)
-        text = (result.folder / "README.md").read_text()
+        text = (Path(result.folder) / "README.md").read_text()
         assert ("1 portrait has a label corrected by people" in text) == verdict.kept
         assert verdict.kept, verdict.reasons
         labels = read_labels(reader.open(result.folder), "all", 64)  # as the trainer does

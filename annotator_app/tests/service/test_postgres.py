@@ -1,10 +1,9 @@
 """The service on a real PostgreSQL: the same contract, and kills."""
 
-import importlib.util
 import os
-from pathlib import Path
 
 import httpx
+import postgres_server as postgres
 import pytest
 from served import Served
 
@@ -13,18 +12,8 @@ from phq_data.workspace import Workspace
 from .conftest import HEADERS, decide, decision, queue
 
 
-def helper():
-    """The server that the tests of phq_data start."""
-    path = Path(__file__).parents[3] / "packages" / "phq_data" / "tests" / "review" / "postgres.py"
-    spec = importlib.util.spec_from_file_location("review_postgres", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def url():
-    postgres = helper()
     if postgres.binaries() is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     if postgres.unprivileged() is None and os.getuid() == 0:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
     from phq_data.config import PipelineConfig
     from phq_data.pipeline.local import BuildReport, Handover, Progress
     from phq_data.workspace import Workspace
+    from phq_flows.cluster import Cluster
+
+ON_CLUSTERS = "On a Ray or Dask cluster"
 
 
 def register(app: typer.Typer) -> None:
-    """Add `build` and `scrape` to the phq program."""
-    from phq_flows import scrape_cli
+    """Add `build`, `scrape` and `serve` to the phq program."""
+    from phq_flows import scrape_cli, serve
 
     app.command("build")(build)
     scrape_cli.register(app)
+    serve.register(app)
 
 
 def build(
@@ -48,7 +53,30 @@ def build(
             "process without Prefect's start of some 15 seconds."
         ),
     ] = "threads",
-    workers: Annotated[int, typer.Option(min=0, help="How many parts at once. 0 = one a core.")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0, help="How many parts at once on this machine. 0 = one a core. A cluster knows by itself."
+        ),
+    ] = 0,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="A cluster that exists: ray://HOST:10001, HOST:6379 or auto (on one of its nodes) for Ray, "
+            "tcp://HOST:8786 for Dask. Its workers are looked at first. Without it: RAY_ADDRESS or "
+            "DASK_SCHEDULER_ADDRESS, else a cluster of this machine.",
+            rich_help_panel=ON_CLUSTERS,
+        ),
+    ] = "",
+    cpus_per_part: Annotated[
+        float, typer.Option(min=0.1, help="Processors that a part takes.", rich_help_panel=ON_CLUSTERS)
+    ] = 1.0,
+    gpus_per_part: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="GPUs that a part takes; 0.5: two parts share one.", rich_help_panel=ON_CLUSTERS
+        ),
+    ] = 0.0,
     preset: Annotated[
         str,
         typer.Option(
@@ -82,6 +110,8 @@ def build(
     Run the same command again after a stop, a crash or with more photos: only what is new or changed is done.
 
     Example: phq build --workspace portraits ~/photos samples
+
+    On a cluster: phq build -w /shared/portraits --runner ray --address ray://head:10001 ~/photos
     """
     from phq_data import config as settings
 
@@ -102,15 +132,30 @@ def build(
         raise typer.BadParameter(f"--runner is one of {', '.join(runners)}, not {runner!r}")
     if preset and preset not in settings.PRESETS:
         raise typer.BadParameter(f"--preset is one of {', '.join(settings.PRESETS)}, not {preset!r}")
+    cluster = _cluster(runner, address, cpus_per_part, gpus_per_part)
+    if cluster is not None and cluster.address and "://" not in workspace:
+        workspace = str(Path(workspace).expanduser().absolute())  # workers have other working directories
     run_build(
         workspace,
         list(sources or []),
         _settings(workspace, preset, config, set_ or []),
-        runner=runner,
+        runner=runner if cluster is None else cluster,
         workers=workers or os.cpu_count() or 1,
         retry_failed=retry_failed,
         wait=not no_wait,
     )
+
+
+def _cluster(runner: str, address: str, cpus: float, gpus: float) -> Cluster | None:
+    """The cluster that the options name; None for runners of this machine."""
+    from phq_flows import clusters
+
+    if runner in ("ray", "dask"):
+        named: Literal["ray", "dask"] = "ray" if runner == "ray" else "dask"
+        return clusters.chosen(named, address, cpus, gpus)
+    if address or cpus != 1 or gpus:
+        raise typer.BadParameter("--address, --cpus-per-part, --gpus-per-part go with --runner ray or dask")
+    return None
 
 
 def _settings(workspace: str, preset: str, file: Path | None, assignments: list[str]) -> PipelineConfig:
@@ -140,18 +185,21 @@ def _settings(workspace: str, preset: str, file: Path | None, assignments: list[
 
 
 def _with_prefect(
-    runner: str,
+    host: str | None,
     inline: Callable[[Progress, Handover | None], BuildReport],
     flow: Callable[[Progress], BuildReport],
     progress: Progress,
 ) -> BuildReport:
-    """A build under Prefect, which begins in this process where only the private server is waited for."""
+    """A build under Prefect, which begins in this process where only the private server is waited for.
+
+    `host`: this machine's address for a cluster that the parts are for; such a build does not begin here.
+    """
     from phq_flows import head_start, server
 
-    if runner in ("ray", "dask") or server.configured():
+    if host or server.configured():
         progress.say("starting Prefect (some 15 seconds; --runner inline goes without)")
         try:
-            server.start(progress.say)
+            server.start(progress.say, host or "127.0.0.1")
             return flow(progress)
         except server.ServerError as lost:
             progress.say(f"{lost}: going on without Prefect, as --runner inline does")
@@ -174,7 +222,7 @@ def run_build(
     sources: list[str],
     chosen: PipelineConfig,
     *,
-    runner: str,
+    runner: str | Cluster,
     workers: int,
     retry_failed: bool,
     wait: bool,
@@ -198,7 +246,7 @@ def run_build(
     opened = Workspace.open(workspace, create=True)
     _take_corrections(opened, console)
     stop_at_once_on_interrupt()
-    with TerminalProgress(console) as progress:
+    with TerminalProgress(console) as progress, contextlib.ExitStack() as stack:
         for name in sources:
             if unstated(Path(name).expanduser()):
                 progress.say(
@@ -213,15 +261,22 @@ def run_build(
                     handover=handover,
                 )  # fmt: skip
 
+        parts: Any = runner
+        if not isinstance(runner, str):
+            from phq_flows import clusters
+
+            parts = stack.enter_context(clusters.ready(runner, opened, chosen, workers, progress.say))
+
         def flow(progress: Progress) -> BuildReport:
             from phq_flows.build import run
 
             return run(
-                workspace, sources, chosen, runner=runner, workers=workers,  # type: ignore[arg-type]
-                retry_failed=retry_failed, wait=wait, progress=progress,
+                workspace, sources, chosen, runner=parts, workers=workers, retry_failed=retry_failed,
+                wait=wait, progress=progress,
             )  # fmt: skip
 
-        report = inline(progress) if runner == "inline" else _with_prefect(runner, inline, flow, progress)
+        host = None if isinstance(runner, str) else parts.here
+        report = inline(progress) if runner == "inline" else _with_prefect(host, inline, flow, progress)
     console.print()
     console.print(summary(report))
     for line in (*reasons(opened), *without_rights(opened)):

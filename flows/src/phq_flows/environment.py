@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
+HEARTBEAT_SECONDS = 30
+"""Between two signs of life of a flow; the least that Prefect allows."""
+
 _DEFAULTS = {
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),  # of 180 a team's server takes notice late
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is too short on a busy laptop
@@ -13,6 +17,7 @@ _DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else it starts one Ray after another when a cluster is lost
 }
 
 

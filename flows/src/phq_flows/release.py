@@ -6,7 +6,9 @@ is for deployments: its steps show in Prefect's pages, a failed push is tried ag
 
 from __future__ import annotations
 
-from phq_flows import environment
+from typing import Literal
+
+from phq_flows import attempts, environment
 
 environment.prepare()
 
@@ -62,15 +64,23 @@ def release(
     version: str,
     push_to: str = "",
     unreviewed: bool = False,
-    images: str = "all",
+    images: Literal["all", "none"] = "all",
     permission: str = "",
 ) -> str:
-    """Build `version` of the workspace into `releases` (a folder or fsspec URL), verify it, and
-    push it if `push_to` is given.
+    """Build one version, verify it, and push it if `push_to` is given. Returns the release's folder.
 
-    `permission` is the path of a statement, "" for none. A version that is there already (a run that failed
-    after building) is verified and pushed, not built again. Returns the release's folder.
+    A version that is there already (of a run that failed after building) is not built again.
+
+    Args:
+        workspace: The folder (or fsspec URL) that holds the dataset.
+        releases: The folder (or fsspec URL) of all versions.
+        version: MAJOR.MINOR.PATCH; what a number promises: docs/releases.md.
+        push_to: The URL to publish at; "" for nowhere.
+        unreviewed: Release what the screening kept, before a review.
+        images: none leaves the images out.
+        permission: The path of a statement that rows are used by; "" for none.
     """
+    attempts.check()
     there = Shelf(releases).release(version)
     if there.exists(NAME):
         folder = there.url

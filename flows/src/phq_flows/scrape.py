@@ -6,9 +6,9 @@ tasks: they are bound by what hosts allow, and resume by themselves at the page 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, cast
 
-from phq_flows import environment, watch
+from phq_flows import attempts, environment, watch
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -43,6 +43,8 @@ class _Pending:
         return self._future.result()
 
 
+SourceName = Literal["wikimedia", "openverse", "urls", "folder", "unsplash-lite", "pexels", "unsplash"]
+"""`phq_data.pipeline.scrape.SOURCES`, for the schema of a deployment."""
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
 
 
@@ -55,7 +57,7 @@ _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=2)
 )
 def scrape(
     workspace: str,
-    source: str = "wikimedia",
+    source: SourceName = "wikimedia",
     path: str = "",
     queries: list[str] | None = None,
     limit: int = 1000,
@@ -65,10 +67,23 @@ def scrape(
     connections: int = 8,
     wait: bool = True,
 ) -> ScrapeOutcome:
-    """Photos of `source` into `workspace`; the parameters are those of `phq scrape`. Resumes by itself.
+    """Photos from the web with their provenance; resumes by itself.
 
     Keys and contact come from the environment or the settings file of the machine that runs it.
+
+    Args:
+        workspace: The folder (or fsspec URL) that holds the dataset.
+        source: Where photos come from.
+        path: The list of urls, or the folder of folder and unsplash-lite.
+        queries: What to search for; none: what `phq scrape --queries` shows.
+        limit: How many photos of these queries to have in all; 0 = all there are.
+        permission: Paths of statements that let a use run that the terms stand against.
+        retry_failed: Only try again what failed for a reason that may have passed.
+        refresh: Search from the first page again.
+        connections: Downloads at once, over all hosts.
+        wait: Wait while somebody else works on the workspace; else fail at once.
     """
+    attempts.check()
     permissions = tuple([permission] if isinstance(permission, str) else permission) if permission else ()
     request = ScrapeRequest(
         source, path, tuple(queries or ()), limit, permissions, retry_failed, refresh, connections
@@ -96,6 +111,6 @@ def run(workspace: str, request: ScrapeRequest, *, progress: Progress, wait: boo
     """Run the flow in this process."""
     with watch.scrapes.watching(progress), lost_server_told():
         return scrape(
-            workspace, request.source, request.path, list(request.queries), request.limit,
+            workspace, cast(SourceName, request.source), request.path, list(request.queries), request.limit,
             list(request.permissions), request.retry_failed, request.refresh, request.connections, wait,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -30,6 +31,7 @@ START_SECONDS = 900.0
 PATIENCE_SECONDS = 60.0
 _PLACE = "PREFECT_HOME"
 _ADDRESS = "PREFECT_API_URL"
+_SECRET, _ASKED_SECRET = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 
 
 class ServerError(PhqError, RuntimeError):
@@ -43,21 +45,24 @@ def configured() -> bool:
     return bool(prefect_server()[0])
 
 
-def start(say: Callable[[str], None]) -> None:
+def start(say: Callable[[str], None], host: str = "127.0.0.1") -> None:
     """Make sure that flows find a server: the configured one, or a private one until this program ends.
 
-    Call before the first import of prefect. Raises `ServerError`.
+    The private one listens on `host`, an address of this machine, and answers those who know its secret: this
+    program and the tasks of its flows. Call before the first import of prefect. Raises `ServerError`.
     """
+    _settle(say)
     if configured():
         return
-    _settle(say)
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listening:
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+    secret = f"phq:{secrets.token_hex(32)}"
+    with contextlib.closing(_listening(host)) as listening:
+        named = f"[{host}]" if ":" in host else host
+        address = f"http://{named}:{listening.getsockname()[1]}/api"
         messages = tempfile.TemporaryFile()  # noqa: SIM115 (the server writes to it for as long as it runs)
         server = subprocess.Popen(
             [sys.executable, "-m", "phq_flows.server", str(listening.fileno()), str(os.getpid())],
             pass_fds=[listening.fileno()], start_new_session=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=messages,
+            stdout=subprocess.DEVNULL, stderr=messages, env={**os.environ, _ASKED_SECRET: secret},
         )  # fmt: skip
     atexit.register(_stop, server)
     try:
@@ -65,7 +70,7 @@ def start(say: Callable[[str], None]) -> None:
     except BaseException:
         _stop(server)
         raise
-    os.environ[_ADDRESS] = address
+    os.environ |= {_ADDRESS: address, _SECRET: secret}
 
 
 @contextlib.contextmanager
@@ -81,14 +86,25 @@ def lost_server_told() -> Iterator[None]:
         ) from error
 
 
+def _listening(host: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, 0), family=family, backlog=64)
+    except OSError as error:
+        raise ServerError(f"Prefect's server cannot listen on {host} ({error})") from error
+
+
 def _settle(say: Callable[[str], None]) -> None:
     """Let Prefect keep its files in a folder of ours when it cannot keep them at home."""
+    home = None
     try:
         home = Path(os.environ.get(_PLACE) or Path.home() / ".prefect")
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             return
     except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
+        if home and os.access(home / "profiles.toml", os.R_OK):  # it may name the server
+            os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
         scratch = tempfile.mkdtemp(prefix="phq-prefect-")
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         say(f"there is no home to write to: Prefect uses a temporary folder ({_PLACE} names another)")

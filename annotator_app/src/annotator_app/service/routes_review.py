@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
@@ -14,7 +14,7 @@ from annotator_app.service.security import COOKIE, AnyReviewer, is_open, same_se
 from annotator_app.service.state import State
 from phq_data.review import evidence, items, reviewers, rules
 from phq_data.review.consensus import ReviewError
-from phq_data.review.images import KINDS, Kind, NoImageError
+from phq_data.review.images import KINDS, NoImageError
 from phq_data.review.queue import ORDERS, QueueRequest
 from phq_data.review.records import POOLS
 from phq_data.review.store import NewDecision
@@ -200,7 +200,7 @@ def _image(state: State, portrait_id: str, kind: str, version: str, known: str |
         if known == tag:
             state.images.check(portrait_id)
             return Response(status_code=304, headers=headers)
-        found = state.images.get(portrait_id, cast(Kind, kind))
+        found = state.images.get(portrait_id, kind)
     except NoImageError as error:
         state.follow(at_once=True)
         return JSONResponse({"detail": str(error)}, 404, headers={"cache-control": "no-store"})

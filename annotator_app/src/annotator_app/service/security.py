@@ -36,8 +36,16 @@ _UNCHANGED = ("/api/decisions", "/api/queue/release", "/api/login", "/api/logout
 """What version 1 of the API may still ask: these requests mean the same today."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _TRIES, _MINUTE = 10, 60.0
-_PROXIED = re.compile(r"via|cdn-loop|(.*-)?forwarded(-.*)?|(.*-)?(client|connecting|real)-ip|x-envoy-.*")
+_PROXIED = re.compile(
+    r"via|cdn-loop|forwarded|max-forwards|front-end-https|(.*[-_])?forwarded([-_].*)?"
+    r"|(.*[-_])?(client|connecting|real)[-_]ip"
+    r"|x-(original|real|forward|envoy|varnish|amzn|arr|remote|scheme|proxy|cluster|proto|host|url|rewrite|appengine"
+    r"|azure|ms|amz)([-_].*)?"
+    r"|(tailscale|cf|ngrok|fly|fastly|akamai|x-vercel|x-nf|remote)[-_].*"
+)
 """Headers that reverse proxies, tunnels and delivery networks add; no browser sends one."""
+_BROWSERS_HTTP = ("1.1", "2", "3")
+"""What browsers speak. nginx asks by HTTP/1.0 unless it is told otherwise."""
 
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by POST /api/login")
 _bearer = HTTPBearer(auto_error=False, description="The token of an invitation")
@@ -229,6 +237,11 @@ def is_open(request: Request, settings: ServiceSettings) -> bool:
 
 
 def _local(request: Request) -> bool:
+    """Does this computer itself ask? A proxy on it that adds no header and speaks HTTP/1.1, or what passes a
+    connection on as it is, cannot be told from a browser: docs/review.md says so.
+    """
+    if request.scope.get("http_version", "1.1") not in _BROWSERS_HTTP:
+        return False
     if any(_PROXIED.fullmatch(name.lower()) for name in request.headers):
         return False
     return request.client is None or request.client.host == "testclient" or is_loopback(request.client.host)

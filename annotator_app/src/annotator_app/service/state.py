@@ -169,8 +169,10 @@ class State:
             return 0
 
     def _publish_corrections_on(self) -> None:
-        while self._corrected.wait() and not self._stopping.is_set():
-            self._corrected.clear()
+        while self._corrected.wait():
+            self._corrected.clear()  # before the look at `_stopping`, which is set before this is
+            if self._stopping.is_set():
+                return
             try:
                 self._write_corrections()
             except (WorkspaceError, StoreError) as error:

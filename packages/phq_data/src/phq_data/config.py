@@ -134,7 +134,7 @@ class DedupConfig:
 class PipelineConfig:
     """All settings of `phq build`."""
 
-    part_size: Positive = 64  # photos a part: the unit of work and of resume
+    part_size: Positive = 64  # photos a part: the unit of work and of resume; more in a large plan
     ingest: IngestConfig = field(default_factory=IngestConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     fit: FitConfig = field(default_factory=FitConfig)

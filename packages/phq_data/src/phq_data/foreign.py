@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ DEEPEST = 64
 """Levels of lists and objects within each other; our deepest file has nine."""
 LARGEST_MEMBER = 1 << 28
 """Bytes of one file in a zip: a picture, or the labels of a million portraits."""
+_DIGITS = sys.float_info.max_10_exp  # of a whole number; its sign counts as one
 
 
 class JsonError(PhqError, ValueError):
@@ -66,7 +68,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
         if isinstance(text, bytes):
             text = text.decode(json.detect_encoding(text))
         strict: Any = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
-        found = json.loads(text, **strict)
+        found = json.loads(text, parse_int=_whole, **strict)
         _check_depth(found)
     except JsonError:
         raise
@@ -123,6 +125,14 @@ def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise JsonError(f"it holds {text[:20]}, which is beyond all numbers")
+    return value
+
+
+def _whole(text: str) -> int:
+    """A whole number that `float` can hold."""
+    value = int(text)
+    if len(text) > _DIGITS:
+        raise JsonError(f"it holds {text[:20]}..., which is beyond all numbers")
     return value
 
 

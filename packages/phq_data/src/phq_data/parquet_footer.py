@@ -166,18 +166,27 @@ def _struct(data: bytes, place: int, depth: int = 0) -> tuple[dict[int, Any], in
         key = number << 4 | kind
         if key in fields:
             raise ValueError
-        fields[key], place = _value(data, place, kind, depth)
+        if _SHORT <= kind <= _LONG and (byte := data[place]) < 128:  # most numbers: no call for these
+            fields[key] = (byte >> 1) ^ -(byte & 1)
+            place += 1
+        else:
+            fields[key], place = _value(data, place, kind, depth)
     return fields, place + 1
 
 
 def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
+    if kind == _BYTES:
+        length = data[place]
+        if length < 128:
+            place += 1
+        else:
+            length, place = _unsigned(data, place)
+        end = place + length
+        if end > len(data):
+            raise IndexError
+        return data[place:end], end
     if kind in (_INT, _LONG, _SHORT):
         return _integer(data, place)
-    if kind == _BYTES:
-        length, place = _unsigned(data, place)
-        if place + length > len(data):
-            raise IndexError
-        return data[place : place + length], place + length
     if kind == _STRUCT:
         return _struct(data, place, depth + 1)
     if kind == _LIST:
@@ -195,19 +204,22 @@ def _list(data: bytes, place: int, depth: int) -> tuple[list[Any], int]:
         count, place = _unsigned(data, place)
     if count > len(data) - place:  # each takes a byte at least
         raise IndexError
+    if kind in _BOOLS:
+        kind = _BYTE
     found = []
-    for _ in range(count):
-        value, place = _value(data, place, _BYTE if kind in _BOOLS else kind, depth)
-        found.append(value)
+    if kind == _STRUCT:
+        for _ in range(count):
+            value, place = _struct(data, place, depth + 1)
+            found.append(value)
+    else:
+        for _ in range(count):
+            value, place = _value(data, place, kind, depth)
+            found.append(value)
     return found, place
 
 
 def _integer(data: bytes, place: int) -> tuple[int, int]:
-    value, place = _unsigned(data, place)
-    return (value >> 1) ^ -(value & 1), place
-
-
-def _unsigned(data: bytes, place: int) -> tuple[int, int]:
+    """A whole number in zigzag form."""
     byte = data[place]
     place += 1
     value, shift = byte & 127, 7
@@ -218,4 +230,9 @@ def _unsigned(data: bytes, place: int) -> tuple[int, int]:
         place += 1
         value |= (byte & 127) << shift
         shift += 7
-    return value, place
+    return (value >> 1) ^ -(value & 1), place
+
+
+def _unsigned(data: bytes, place: int) -> tuple[int, int]:
+    value, place = _integer(data, place)
+    return value << 1 if value >= 0 else (-value << 1) - 1, place

@@ -4,7 +4,8 @@ A pickle is a program that may call whatever it names. Here the caller says what
 every other name ends the reading; objects become `StandIn`s that keep what was put into them. The bytes are
 interpreted by the standard library's `Unpickler` in its Python form, because its C form believes a file's
 claims (a gap in its memory of objects, a table's key whose hash takes for ever). Here operations are counted,
-keys of tables are texts and numbers, and only stand-ins take a state.
+keys of tables are texts and small whole numbers (a table of large ones that are chosen to have one hash takes
+time by the square of its size), and only stand-ins take a state.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import io
 import pickle
 import struct
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from phq_data.errors import PhqError
 
+MOST_KEY = 2**32
+"""Of whole numbers that are keys: a number below 2**61 - 1 is its own hash."""
 MOST_STEPS = 1_000_000
 """Operations of a pickle; SMPL's file has a few thousand, a checkpoint of a generator some ten thousand."""
 
@@ -76,15 +79,26 @@ def stand_in(origin: str) -> type[StandIn]:
     return type("StandIn", (StandIn,), {"origin": origin})
 
 
-def read(data: bytes, find: Find, most_steps: int = MOST_STEPS) -> Any:
+def _nothing_outside(pid: Any) -> Any:
+    raise RefusedError("it refers to data outside the file; was it saved with torch.save?")
+
+
+def read(
+    data: bytes | BinaryIO,
+    find: Find,
+    most_steps: int = MOST_STEPS,
+    outside: Callable[[Any], Any] = _nothing_outside,
+) -> Any:
     """What the pickle holds, with `find`'s objects in the place of all others; texts of Python 2 as Latin-1.
 
-    A set becomes a list, a bytearray bytes. Raises `RefusedError` or `DamagedError`.
+    A set becomes a list, a bytearray bytes. Of a stream the next pickle is read. `outside` says what a
+    reference to data outside the pickle stands for. Raises `RefusedError` or `DamagedError`.
     """
-    if data[:2] == b"PK":
+    if isinstance(data, bytes) and data[:2] == b"PK":
         raise DamagedError("it is a zip archive, as PyTorch's checkpoints are")
     try:
-        return _Reader(data, find, most_steps).load()
+        stream = io.BytesIO(data) if isinstance(data, bytes) else data
+        return _Reader(stream, find, most_steps, outside).load()
     except PhqError:
         raise
     except RecursionError:
@@ -94,9 +108,10 @@ def read(data: bytes, find: Find, most_steps: int = MOST_STEPS) -> Any:
 
 
 class _Reader(pickle._Unpickler):
-    def __init__(self, data: bytes, find: Find, most_steps: int) -> None:
-        super().__init__(io.BytesIO(data), encoding="latin1")
+    def __init__(self, stream: BinaryIO, find: Find, most_steps: int, outside: Callable[[Any], Any]) -> None:
+        super().__init__(stream, encoding="latin1")
         self._find = find
+        self._outside = outside
         self.dispatch = _Steps(_OPERATIONS, most_steps)  # type: ignore[misc] # one count a pickle
 
     def find_class(self, module: str, name: str) -> Any:
@@ -104,8 +119,8 @@ class _Reader(pickle._Unpickler):
         return self._find(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        """Nothing lies outside."""
-        raise RefusedError("it refers to data outside the file; was it saved with torch.save?")
+        """What lies outside the pickle."""
+        return self._outside(pid)
 
 
 class _Steps(dict[int, Callable[[Any], None]]):
@@ -126,8 +141,13 @@ class _Steps(dict[int, Callable[[Any], None]]):
 
 
 def _check_keys(keys: list[Any]) -> None:
-    if not all(isinstance(key, str | bytes | int | float | None) for key in keys):
-        raise RefusedError("it has a table whose keys are neither texts nor numbers")
+    if not all(is_key(key) for key in keys):
+        raise RefusedError(f"it has a table whose keys are neither texts nor numbers below {MOST_KEY:,}")
+
+
+def is_key(value: Any) -> bool:
+    """May this be the key of a table: a text, nothing, or a whole number that is its own hash?"""
+    return isinstance(value, str | bytes | None) or (isinstance(value, int) and -MOST_KEY < value < MOST_KEY)
 
 
 def _set_item(reader: Any) -> None:
@@ -143,6 +163,14 @@ def _set_items(reader: Any) -> None:
 def _table(reader: Any) -> None:
     _check_keys(reader.stack[::2])
     _STANDARD[pickle.DICT[0]](reader)
+
+
+def _put(reader: Any) -> None:
+    """An object is remembered under a number in decimal digits: a table's key like others."""
+    line = reader.readline()
+    if not (line[:-1].isdigit() and len(line) <= 11):
+        raise DamagedError("it remembers an object under no number")
+    reader.memo[int(line)] = reader.stack[-1]
 
 
 def _build(reader: Any) -> None:
@@ -174,6 +202,7 @@ _OPERATIONS: dict[int, Callable[[Any], None]] = {
     pickle.SETITEM[0]: _set_item,
     pickle.SETITEMS[0]: _set_items,
     pickle.DICT[0]: _table,
+    pickle.PUT[0]: _put,
     pickle.BUILD[0]: _build,
     pickle.BYTEARRAY8[0]: _bytes,
     # Sets hash what they hold: lists do.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import unquote, urlsplit
 
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
@@ -33,6 +33,15 @@ def from_spreadsheet_cell(cell: str) -> str:
     """The text that `spreadsheet_cell` made a cell of."""
     within = cell[1:] if cell[:1] == "'" and _LEADING.match(cell[1:]) else cell
     return _WRITTEN.sub(r"\1\2", within)
+
+
+def some_of(names: Iterable[object], most: int = 5) -> str:
+    """The first of `names`, each at most 80 letters long, and how many more there are; "nothing" of none."""
+    listed = list(names)
+    shown = ", ".join(
+        printable(f"{name:.80}" if isinstance(name, str) else f"{name!r:.80}") for name in listed[:most]
+    )
+    return f"{shown} and {len(listed) - most:,} more" if len(listed) > most else shown or "nothing"
 
 
 def wildcard(pieces: Sequence[str]) -> re.Pattern[str]:

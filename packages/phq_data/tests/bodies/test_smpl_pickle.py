@@ -135,6 +135,11 @@ def test_a_file_saved_again_by_a_newer_python_is_read(values, write, protocol):
     np.testing.assert_array_equal(body.posedirs, values["posedirs"].astype(np.float32))
 
 
+def one_hash(count):
+    numbers = (pickle.encode_long(k * sys.hash_info.modulus) for k in range(1, count + 1))
+    return b"\x80\x02}(" + b"".join(b"\x8a" + bytes([len(one)]) + one + b"N" for one in numbers) + b"u."
+
+
 def test_a_pickle_cannot_make_its_reader_keep_or_do_more_than_its_size(write):
     end = (2**40).to_bytes(8, "little")
     bombs = {
@@ -144,6 +149,7 @@ def test_a_pickle_cannot_make_its_reader_keep_or_do_more_than_its_size(write):
         "a frame of a terabyte": b"\x80\x04\x95" + end + b"}.",
         "a number of a gigabyte": b"\x80\x02\x8b\xff\xff\xff\x7fabc.",
         "a key whose hash takes 2**60 steps": b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.",
+        "keys that have one hash": one_hash(60_000),
         "too many objects": b"\x80\x02" + b"]" * (restricted_pickle.MOST_STEPS + 1) + b".",
         "a table inside itself": b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",
         "another protocol": b"\x80\x09}.",

@@ -1,12 +1,14 @@
 """Which corrections hold, what a build takes of them, and that only the parts concerned are made anew."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from phq_data import camera, config, records
+from phq_data.foreign import parse_json
 from phq_data.pipeline import corrections, engine, whole
 from phq_data.pipeline.corrections import ADJUDICATION, applied, settled, take
 from phq_data.pipeline.local import run_inline
@@ -90,11 +92,19 @@ def test_a_build_takes_what_holds_by_part(workspace):
     assert corrections.told(workspace)[0].startswith("1 labels have corrections that do not agree")
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"{}", b"[{}]", b"[1]", b'[{"camera": [NaN]}]'])
+@pytest.mark.parametrize(
+    "spoilt", [b"", b"{}", b"[{}]", b"[1]", b'[{"camera": [NaN]}]', b"person", b"photo", b"digits"]
+)
 def test_a_damaged_snapshot_is_told_and_written_anew(workspace, spoilt):
     write_plan(workspace, 0, ["a"])
     publish(workspace, correction(0))
     taken = take(workspace)
+    (written,) = parse_json(workspace.read_bytes(corrections.FILE))
+    changed = {
+        b"person": {"person_id": ["p"]}, b"photo": {"photo_id": {}}, b"digits": {"pose": [10**400] * 6}
+    }  # fmt: skip
+    if spoilt in changed:
+        spoilt = json.dumps([written | changed[spoilt]]).encode()
     workspace.write_bytes(corrections.FILE, spoilt)
     with pytest.raises(WorkspaceError, match=r"corrections\.json is damaged"):
         applied(workspace)

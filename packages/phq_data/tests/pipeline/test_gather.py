@@ -67,6 +67,29 @@ def test_files_are_cut_into_parts_copied_under_their_hash_and_planned_once(works
     assert shelf.opened == []
 
 
+def test_parts_of_a_large_plan_hold_more_photos_also_of_one_that_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("phq_data.sources.plan.STEP", 4)
+    shelf = Shelf({f"{n:03}.jpg": b"" for n in range(80)})  # files without content are planned, too
+
+    def sizes(workspace):
+        return [workspace.part_info("plan", part).rows for part in workspace.parts("plan")]
+
+    whole = Workspace.open(tmp_path / "whole", create=True)
+    take(whole, shelf, part_size=3)
+    assert sizes(whole) == [3] * 4 + [6] * 4 + [12] * 3 + [8]
+
+    stopped = Workspace.open(tmp_path / "stopped", create=True)
+    shelf.content["050.jpg"] = RuntimeError("stopped")
+    shelf.files = lambda: (dataclasses.replace(file, size=1) for file in Shelf.files(shelf))
+    with pytest.raises(RuntimeError, match="stopped"):
+        take(stopped, shelf, part_size=3)
+    before = sizes(stopped)
+    assert before == [3] * 4 + [6] * 4 + [12]
+    shelf.content["050.jpg"] = b""
+    take(stopped, shelf, part_size=3)
+    assert sizes(stopped) == sizes(whole)
+
+
 def test_a_grown_source_adds_parts_and_touches_no_old_one(workspace):
     shelf = Shelf({f"{n}.jpg": photo(n) for n in (1, 3, 5)})
     take(workspace, shelf)
@@ -76,6 +99,19 @@ def test_a_grown_source_adds_parts_and_touches_no_old_one(workspace):
     assert take(workspace, shelf) == [0, 1, 2]
     assert shelf.opened == ["memory://0.jpg", "memory://4.jpg"]
     assert [workspace.part_info("plan", part) for part in (0, 1)] == before
+
+
+def test_sources_that_overlap_give_each_file_once(workspace, tmp_path):
+    inner = tmp_path / "pictures" / "inner"
+    inner.mkdir(parents=True)
+    for name, number in (("a", 1), ("b", 2), ("inner/c", 3)):
+        (tmp_path / "pictures" / f"{name}.jpg").write_bytes(photo(number))
+    sources = [FolderSource(inner.parent), FolderSource(inner), FolderSource(inner.parent)]
+    told = []
+    for part_size in (2, 5):  # the second build knows all of them
+        list(gather(workspace, sources, IngestConfig(), part_size, told.append))
+        assert sorted(row["uri"].rpartition("/")[2] for row in plan(workspace)) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert told.count(True) == 3, told
 
 
 def test_the_same_bytes_twice_are_planned_as_the_same(workspace):
@@ -114,7 +150,7 @@ def test_an_unreadable_file_is_tried_again_and_takes_its_old_place(workspace):
 def test_photos_can_stay_where_they_are(workspace, tmp_path):
     take(workspace, Shelf({"a.jpg": photo(1)}), store="reference")
     assert plan(workspace)[0]["key"] == "memory://a.jpg"
-    assert not (tmp_path / "photos").exists()
+    assert not (tmp_path / "pictures").exists()
 
 
 def test_gathering_that_is_killed_between_parts_goes_on_to_the_same_plan(workspace, tmp_path):
@@ -129,7 +165,7 @@ def test_gathering_that_is_killed_between_parts_goes_on_to_the_same_plan(workspa
             return super().open(file)
 
     other = Workspace.open(tmp_path / "other", create=True)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="stopped"):
         take(other, Dies(files))
     assert other.parts("plan") == [0, 1]
     take(other, Shelf(files))

@@ -6,6 +6,7 @@ from phq_data.config import IngestConfig
 from phq_data.pipeline.gather import gather
 from phq_data.pipeline.removal import remove
 from phq_data.pipeline.whole import behind
+from phq_data.sources import removed
 from phq_data.sources.folder import FolderSource
 from phq_data.workspace import WorkspaceError
 
@@ -82,6 +83,54 @@ def test_a_whole_source_is_taken_out(workspace, folder):
     with workspace.lock():
         assert remove(workspace, [str(folder)]).photos == 2
     assert {row["error"] for row in rows(workspace, folder).values()} == {"removed"}
+
+
+def lose_the_plan(workspace, *parts):
+    for part in parts or workspace.parts("plan"):
+        for place in ("plan", "plan-copy"):
+            workspace.remove(f"{place}/part-{part:05d}.parquet")
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_what_was_taken_out_stays_out_when_the_plan_is_lost(workspace, folder, former):
+    before = rows(workspace, folder)
+    with workspace.lock():
+        remove(workspace, [before["a.jpg"]["sha256"]])
+    if former:  # a workspace of a former version: the next plan writes the list
+        workspace.remove(removed.FILE)
+        list(gather(workspace, [], IngestConfig(), 2))
+    lose_the_plan(workspace)
+    after = rows(workspace, folder)
+    assert {name: row["error"] for name, row in after.items()} == {
+        "a.jpg": "removed", "b.jpg": "", "z.jpg": "removed"
+    }  # fmt: skip
+    assert not workspace.exists(before["a.jpg"]["key"]) and rows(workspace, folder) == after
+
+
+@pytest.mark.parametrize("parts", [(0, 1), (1,)])
+def test_a_twin_that_stays_comes_back_when_the_plan_is_lost(workspace, folder, parts):
+    rows(workspace, folder)
+    with workspace.lock():
+        remove(workspace, [str(folder / "a.jpg")])
+    rows(workspace)
+    lose_the_plan(workspace, *parts)
+    after = rows(workspace, folder)
+    errors = {name: row["error"] for name, row in after.items()}
+    assert errors == {"a.jpg": "removed", "b.jpg": "", "z.jpg": ""}
+    (folder / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF another")
+    lose_the_plan(workspace)
+    assert rows(workspace, folder)["a.jpg"]["error"] == ""
+
+
+def test_a_damaged_list_of_what_was_taken_out_stops_a_build(workspace, folder):
+    rows(workspace, folder)
+    with workspace.lock():
+        remove(workspace, [str(folder)])
+    listed = workspace.read_bytes(removed.FILE)
+    for spoilt in (b"", b"{}", listed.replace(b"a.jpg", b"c.jpg"), listed[:-9]):
+        workspace.write_bytes(removed.FILE, spoilt)
+        with pytest.raises(WorkspaceError, match=r"removed\.json.* is damaged"):
+            rows(workspace, folder)
 
 
 @pytest.mark.parametrize("target", ["0123456789", "nothing.jpg", "file:///nowhere.jpg"])

@@ -1,6 +1,5 @@
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from phq_data.release.splits import (
     SplitShares,
     assign,
     groups,
-    near_duplicates,
     series_of,
 )
 
@@ -104,16 +102,6 @@ def test_groups_that_were_joined_across_splits_go_to_train():
 def test_shares_must_sum_to_one():
     with pytest.raises(ReleaseError, match=r"sum to 1, not 0\.9"):
         SplitShares(0.8, 0.05, 0.05)
-
-
-def test_near_duplicates_are_those_of_a_brute_force():
-    rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 2**64, 40, np.uint64)
-    hashes[20:] = hashes[:20] ^ np.array([(1 << int(k)) - 1 for k in rng.integers(0, 12, 20)], np.uint64)
-    expected = {
-        (i, j) for i in range(40) for j in range(40) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= 6
-    }
-    assert set(near_duplicates(hashes, hashes, 6, block=7)) == expected
 
 
 def photo(name, folder, day=None, author=None, provider="folder"):

@@ -8,8 +8,9 @@ from phq_data.cli.main import make_app
 from phq_data.errors import ReleaseError
 from phq_data.release import reader
 from phq_data.release.build import build
+from phq_data.release.marks import mark
 from phq_data.release.takedown import take_all_down, take_down
-from phq_data.release.tombstones import Tombstone, Tombstones, mark
+from phq_data.release.tombstones import Tombstone, Tombstones
 from phq_data.release.transfer import pull, push
 from phq_data.release.verify import verify
 from phq_data.release.version import VersionError

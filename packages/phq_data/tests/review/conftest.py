@@ -3,6 +3,7 @@ import itertools
 import os
 
 import numpy as np
+import postgres_server as postgres
 import pytest
 
 from phq_data import schema
@@ -11,8 +12,6 @@ from phq_data.review.database import Database
 from phq_data.review.records import Item, ItemFacts, PhotoFacts
 from phq_data.review.store import NewDecision, Store
 from phq_data.review.workspace_items import overlap_draw
-
-from . import postgres
 
 _COUNTER = itertools.count()
 

@@ -1,5 +1,6 @@
 """The log of corrected labels: saved once, copied to the workspace, exchanged, counted."""
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -255,6 +256,19 @@ def test_a_row_that_cannot_be_used_is_named_and_nothing_taken(
         exchange_corrections.load(other, file)
     assert list(corrections.entries(other)) == []
     other.close()
+
+
+def test_a_number_of_hundreds_of_digits_in_a_csv_is_told(made, store, send, tmp_path):
+    send(0)
+    file = tmp_path / "some.csv"
+    exchange_corrections.export(store, file)
+    (row,) = csv.DictReader(file.open())
+    with file.open("w") as out:
+        writer = csv.DictWriter(out, row)
+        writer.writeheader()
+        writer.writerow({**row, "from_pose": json.dumps([10**400] + [0] * 5)})
+    with pytest.raises(ReviewError, match="row 1: 'from_pose' is no list of numbers"):
+        exchange_corrections.load(store, file)
 
 
 def test_old_stores_learn_what_can_be_saved(tmp_path):

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import struct
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -183,10 +185,28 @@ def test_hostile_memory_of_a_tensor(tmp_path: Path) -> None:
     assert RAN == []
 
 
+def one_hash(count: int) -> bytes:
+    """A pickle of a table whose keys are different numbers with the hash 0."""
+    numbers = (pickle.encode_long(k * sys.hash_info.modulus) for k in range(1, count + 1))
+    return b"\x80\x02}(" + b"".join(b"\x8a" + bytes([len(one)]) + one + b"N" for one in numbers) + b"u."
+
+
+def test_a_checkpoint_of_something_else_is_told_in_few_words(tmp_path: Path) -> None:
+    """However many things are in it."""
+    path = tmp_path / "other.pkl"
+    path.write_bytes(pickle.dumps({f"{k} " + "long " * 100: None for k in range(1000)}))
+    with pytest.raises(ConvertError, match="and 995 more") as caught:
+        convert(path, tmp_path / "out")
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.", "keys are neither texts nor numbers"),
+        (one_hash(60_000), "keys are neither texts nor numbers"),
+        (b"\x80\x02}(G" + struct.pack(">d", 0.5) + b"Nu.", "keys are neither texts nor numbers"),
+        (b"\x80\x02]p99999999999\n.", "under no number"),
         (b"\x80\x02}K\x01b.", "tries to change what reads it"),
         (b"\x80\x02Q.", "not a readable pickle"),
         (b"\x80\x02K\x01Q.", "outside the file"),

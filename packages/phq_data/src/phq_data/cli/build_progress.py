@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from phq_data.pipeline.engine import PartReport
 from phq_data.pipeline.local import BuildReport
@@ -18,13 +22,29 @@ from phq_data.workspace import Workspace
 _WORDS = {"gather": "files found", **{stage.name: stage.title for stage in STAGES}}
 
 
+class _Bars(Progress):
+    """Bars below a line that says for how long they are shown."""
+
+    _began = 0.0
+
+    def start(self) -> None:
+        """Draw, and begin to count."""
+        self._began = time.monotonic()
+        super().start()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The line, and the bars."""
+        yield Text(f"elapsed {datetime.timedelta(seconds=int(time.monotonic() - self._began))}", style="dim")
+        yield from super().get_renderables()
+
+
 class TerminalProgress:
     """A `runner.Progress` that draws bars on a terminal and plain lines into a file or pipe."""
 
     def __init__(self, console: Console | None = None, *, transient: bool = False) -> None:
         """`transient` bars go away when they are done."""
         self.console = console or Console(stderr=True)
-        self._bars = Progress(
+        self._bars = _Bars(
             TextColumn("{task.description:<18}"),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),

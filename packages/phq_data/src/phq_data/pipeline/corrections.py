@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from phq_data import config as settings
+from phq_data import typed_json
 from phq_data.foreign import parse_json
 from phq_data.records import Correction
 from phq_data.stages.relabel import AppliedCorrection, PlacedLabel, RelabelError
@@ -176,8 +177,7 @@ def _order(one: Correction) -> tuple[Any, str]:
     return one.time, one.correction_id
 
 
-def _read(values: Mapping[str, Any]) -> AppliedCorrection:
-    lists = {name: tuple(float(number) for number in values[name]) for name in ("camera", "pose", "window")}
-    found = AppliedCorrection(**{**values, **lists})
+def _read(values: object) -> AppliedCorrection:
+    found = typed_json.read(AppliedCorrection, values)
     PlacedLabel.of(found.camera, found.pose, found.window)
     return found

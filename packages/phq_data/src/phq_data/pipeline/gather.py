@@ -16,7 +16,7 @@ from phq_data.images.codecs import sniff
 from phq_data.pipeline.photos import sound_photo
 from phq_data.records import LedgerEntry, PlanItem
 from phq_data.sources import RefusedFileError, Source, SourceFile
-from phq_data.sources.plan import REMOVED, Change, Plan, photo_key
+from phq_data.sources.plan import REMOVED, Change, Plan, Planned, photo_key
 from phq_data.stages.ingest import CHANGED
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace, WorkspaceError
@@ -69,11 +69,11 @@ def gather(
                     amended.setdefault(planned.part, {})[planned.position] = change
                 else:
                     fresh.append(item)
-            else:
-                _fetch_lost(workspace, file, plan, copies)
+            elif (former := plan.files.get(file.uri)) is not None:  # else listed a second time by this build
+                _fetch_lost(workspace, file, former, copies)
                 if source.provider == "folder" and (claimed := plan.claimed(file)):
                     amended.setdefault(claimed[0], {})[claimed[1]] = file.provenance
-            if len(fresh) == part_size:
+            if len(fresh) == plan.room(part_size):
                 added.append(plan.append(fresh))
                 fresh = []
         if fresh:
@@ -98,9 +98,8 @@ def _changed(workspace: Workspace, parts: Sequence[int]) -> set[str]:
     return found
 
 
-def _fetch_lost(workspace: Workspace, file: SourceFile, plan: Plan, copies: Mapping[str, int]) -> None:
+def _fetch_lost(workspace: Workspace, file: SourceFile, planned: Planned, copies: Mapping[str, int]) -> None:
     """Fetch a photo again whose copy is missing, or of another size than it had."""
-    planned = plan.files[file.uri]
     size = copies.get(planned.key, -1)
     if planned.key.startswith("photos/") and (size < 0 or (planned.size >= 0 and size != planned.size)):
         with contextlib.suppress(WorkspaceError):  # the stage that wants it, and `workspace verify`, say so
@@ -117,7 +116,8 @@ def _take_in(
     try:
         data, kind = _read(source, file, config.max_bytes)
         sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 in plan.removed and sha256 not in plan.owners:
+        whole = plan.removed.has_photo(sha256) and sha256 not in plan.owners
+        if whole or plan.removed.has_file(file.uri, sha256):
             raise RefusedFileError(REMOVED, "its photo was taken out of the workspace")
         key = photo_key(sha256, kind) if copy else file.uri
         if copy and not workspace.exists(key):

@@ -55,12 +55,13 @@ def remove(workspace: Workspace, targets: Sequence[str]) -> Removal:
     by_part: dict[int, list[Planned]] = defaultdict(list)
     for item in chosen.values():
         by_part[item.part].append(item)
+    left = {item.sha256: item for item in items if (item.part, item.position) not in chosen}
+    lost = {item.sha256: item.key for item in chosen.values() if item.sha256 and item.sha256 not in left}
+    plan.take_out({item.uri: item.sha256 for item in chosen.values()}, set(lost))
     portraits = 0
     for part, gone in by_part.items():
         plan.amend(part, {item.position: _taken_out for item in gone})
         portraits += _filter(workspace, part, gone, recipes if part not in stale else None)
-    left = {item.sha256: item for item in items if (item.part, item.position) not in chosen}
-    lost = {item.sha256: item.key for item in chosen.values() if item.sha256 and item.sha256 not in left}
     for key in lost.values():
         if key.startswith("photos/"):
             workspace.remove(key)

@@ -18,6 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from phq_data import config as settings
 from phq_data import records
 from phq_data.config import PipelineConfig
@@ -27,7 +30,7 @@ from phq_data.pipeline import corrections, engine
 from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config, recipe
 from phq_data.pipeline.model_set import TERMS, model_terms, models_for
 from phq_data.records import Correction, Duplicate
-from phq_data.stages.dedup import Candidate, duplicates
+from phq_data.stages.dedup import Candidate, crowded, duplicates
 from phq_data.workspace import LOGS, PartInfo, Workspace, WorkspaceError
 
 _RECIPES = "recipes.json"
@@ -74,9 +77,25 @@ def deduplicate(workspace: Workspace, config: PipelineConfig, recipes: Mapping[s
     expected = fingerprint(recipes[_DEDUP], _screened(workspace))
     done = workspace.part_info("tables/duplicates", 0)
     if done is None or done.fingerprint != expected or workspace.damaged("tables/duplicates", 0):
-        screened = workspace.records(Candidate)
-        found = duplicates([one for one in screened if one.kept], config.dedup)
+        found = duplicates(_candidates(workspace, config), config.dedup)
         workspace.write_part("tables/duplicates", 0, records.to_table(Duplicate, found), expected)
+
+
+def _candidates(workspace: Workspace, config: PipelineConfig) -> list[Candidate]:
+    """The kept portraits that are near another one. Of all others only hashes are held at a time."""
+    hashes = workspace.table("screened", ["phash", "kept"])
+    kept = hashes["kept"].to_numpy()
+    near = np.zeros(len(kept), bool)
+    near[kept] = crowded(hashes["phash"].to_numpy()[kept], config.dedup)
+    found: list[Candidate] = []
+    start = 0
+    for part in workspace.parts("tables/screened"):
+        table = workspace.read_part("tables/screened", part, records.columns(Candidate))
+        here = near[start : start + table.num_rows]
+        start += table.num_rows
+        if here.any():
+            found += records.from_table(Candidate, table.filter(pa.array(here)))
+    return found
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import Facts, Joined, Truth, joined, pixel_digests
 from phq_data.release.select import Place, Selection, select
 from phq_data.release.shards import Before, ShardPlan
-from phq_data.release.shelf import Shelf
+from phq_data.release.shelf import Shelf, record_shelf, taken_down_elsewhere
 from phq_data.release.splits import SplitShares
 from phq_data.release.transfer import complete, send
 from phq_data.release.version import Version, VersionError, check_step
@@ -118,7 +118,7 @@ def build(
         raise VersionError(f"{target.url} exists already; a version never changes: choose the next number")
     with finished(workspace), shelf.building() as (partial, check):
         parent = _parent(shelf, options.parent, number)
-        gone = shelf.tombstones()
+        gone = tombstones.joined([shelf.tombstones(), *taken_down_elsewhere(workspace, shelf)])
         config = load_config(workspace)
         selection = select(
             workspace,
@@ -170,6 +170,7 @@ def build(
         gone = gone.known_to(manifest.about)
         tombstones.add(LocalFileSystem(), str(partial), gone, copy=True)
         tombstones.add(shelf.fs, shelf.root, gone)
+        record_shelf(workspace, shelf)
         if target.is_local:
             (partial / manifests.NAME).write_bytes(manifest.to_bytes())
             partial.rename(target.root)

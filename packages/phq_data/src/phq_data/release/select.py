@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from phq_data.errors import ReleaseError
+from phq_data.images.near import Groups, pairs_between
 from phq_data.release import rights
 from phq_data.release.rights import Permission
-from phq_data.release.splits import Grouped, near_duplicates, series_of
+from phq_data.release.splits import Grouped, series_of
 from phq_data.release.tombstones import Tombstones
 from phq_data.review import decisions
 from phq_data.review.consensus import Consensus, ConsensusRule
@@ -30,7 +31,7 @@ PROVENANCE: tuple[str, ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """A portrait that enters the release, and where it lies in the workspace."""
 
@@ -60,7 +61,7 @@ class Selection:
     replaced: int = 0  # portraits with a verdict that the workspace no longer has
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Candidate:
     place: Place
     phash: int
@@ -90,16 +91,17 @@ def select(
     states = Counter(consensus.state for consensus in votes.values())
     left_out: Counter[str] = Counter()
     clusters = {row["portrait_id"]: row for row in workspace.table("duplicates").to_pylist()}
-    present: set[str] = set()
+    present: set[str] = set()  # of those with votes
     chosen: list[_Candidate] = []
     gone: list[tuple[int, str]] = []  # hash and cluster of taken-down portraits, whatever became of them
-    facts: dict[str, Mapping[str, Any]] = {}  # photo_id -> provenance
-    taken: list[Mapping[str, str | None]] = []
+    barred: dict[str, str] = {}  # photo_id -> why the rights gate refuses it
+    taken: list[Mapping[str, str | None]] = []  # of users' own folders
     for part, rows, photos, screened in _parts(workspace):
-        taken += [{**photo, "day": day(photo["exif_time"])} for photo in photos.values()]
+        taken += [_taken(photo) for photo in photos.values() if photo["provider"] == "folder"]
         for position, row in enumerate(rows):
             portrait, photo = row["portrait_id"], photos[row["photo_id"]]
-            present.add(portrait)
+            if portrait in votes:
+                present.add(portrait)
             verdict = screened.get(portrait)
             if verdict is None:
                 raise ReleaseError(
@@ -125,21 +127,21 @@ def select(
             chosen.append(
                 _Candidate(place, verdict["phash"], representative, int(duplicate.get("distance", 0)))
             )
-            facts[row["photo_id"]] = photo
+            if reason := rights.refusal(photo, "train", permissions):
+                barred[row["photo_id"]] = reason
     chosen = _clustered(chosen, duplicate_distance, set(clusters))
     chosen = _without_likes(chosen, gone, duplicate_distance, left_out)
     if only_permitted:
-        chosen = _permitted(chosen, facts, permissions, left_out)
+        chosen = _permitted(chosen, barred, left_out)
     if not keep_duplicates:
         chosen = _one_a_cluster(chosen, left_out)
     series = series_of(taken)
     found = (replace(one.place, series=series.get(one.place.photo_id, ())) for one in chosen)
     places = sorted(found, key=lambda place: place.portrait_id)
-    refused = rights.check(
-        ({**facts[place.photo_id], "portrait_id": place.portrait_id} for place in places),
-        "train",
-        permissions,
-    )
+    refused: dict[str, list[str]] = {}
+    for place in places:
+        if place.photo_id in barred:
+            refused.setdefault(barred[place.photo_id], []).append(place.portrait_id)
     replaced = sum(one.state != "undecided" for name, one in votes.items() if name not in present)
     return Selection(
         tuple(places), dict(sorted(left_out.items())), refused, dict(sorted(states.items())), replaced
@@ -175,6 +177,11 @@ def _parts(
         yield part, rows, by_photo, {verdict["portrait_id"]: verdict for verdict in verdicts}
 
 
+def _taken(photo: Mapping[str, Any]) -> dict[str, str | None]:
+    kept = {name: photo[name] for name in ("photo_id", "provider", "source", "uri", "author")}
+    return {**kept, "day": day(photo["exif_time"])}
+
+
 def _left_out(vote: Consensus | None, kept: bool, reviewed: bool) -> str:
     state = vote.state if vote else "undecided"
     if reviewed:
@@ -192,9 +199,12 @@ def _clustered(chosen: list[_Candidate], distance: int, known: set[str]) -> list
     """
     if not chosen:
         return chosen
-    hashes = np.array([one.phash for one in chosen], np.uint64)
-    loose = [i for i, one in enumerate(chosen) if one.place.portrait_id not in known]
+    groups = Groups(np.array([one.phash for one in chosen], np.uint64))
     cluster = [one.place.cluster for one in chosen]
+    loose: dict[int, int] = {}  # group -> its first row that the table knows nothing of
+    for row, (one, group) in enumerate(zip(chosen, groups.of.tolist(), strict=True)):
+        if one.place.portrait_id not in known:
+            loose.setdefault(group, row)
     names: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -202,9 +212,12 @@ def _clustered(chosen: list[_Candidate], distance: int, known: set[str]) -> list
             name = names[name]
         return name
 
-    for row, other in near_duplicates(hashes[loose], hashes, distance):
-        low, high = sorted((root(cluster[loose[row]]), root(cluster[other])))
-        names[high] = low
+    asked = np.fromiter(loose, np.int64, len(loose))
+    for number, other in zip(*pairs_between(groups.distinct[asked], groups.distinct, distance), strict=True):
+        first = loose[int(asked[number])]
+        for row in groups.rows(other).tolist():
+            low, high = sorted((root(cluster[first]), root(cluster[row])))
+            names[high] = low
     found = []
     for one in chosen:
         name = root(one.place.cluster)
@@ -220,11 +233,15 @@ def _without_likes(
     if not gone or not chosen:
         return chosen
     clusters = {cluster for _, cluster in gone}
-    hashes = np.array([one.phash for one in chosen], np.uint64)
-    alike = {
-        row for row, _ in near_duplicates(hashes, np.array([phash for phash, _ in gone], np.uint64), distance)
-    }
-    found = [one for row, one in enumerate(chosen) if row not in alike and one.place.cluster not in clusters]
+    groups = Groups(np.array([one.phash for one in chosen], np.uint64))
+    hidden = np.unique(np.array([phash for phash, _ in gone], np.uint64))
+    alike = np.zeros(len(groups.distinct), bool)
+    alike[pairs_between(groups.distinct, hidden, distance)[0]] = True
+    found = [
+        one
+        for one, like in zip(chosen, alike[groups.of].tolist(), strict=True)
+        if not like and one.place.cluster not in clusters
+    ]
     if len(found) < len(chosen):
         left_out["like_taken_down"] += len(chosen) - len(found)
     return found
@@ -239,17 +256,13 @@ def _author(photo: Mapping[str, Any]) -> str | None:
 
 
 def _permitted(
-    chosen: list[_Candidate],
-    facts: Mapping[str, Mapping[str, Any]],
-    permissions: Sequence[Permission],
-    left_out: Counter[str],
+    chosen: list[_Candidate], barred: Mapping[str, str], left_out: Counter[str]
 ) -> list[_Candidate]:
     """Leave out what the rights gate refuses, before one of near-duplicates is chosen."""
-    rows = ({**facts[one.place.photo_id], "portrait_id": one.place.portrait_id} for one in chosen)
-    barred = {name for names in rights.check(rows, "train", permissions).values() for name in names}
-    if barred:
-        left_out["not_permitted"] += len(barred)
-    return [one for one in chosen if one.place.portrait_id not in barred]
+    found = [one for one in chosen if one.place.photo_id not in barred]
+    if len(found) < len(chosen):
+        left_out["not_permitted"] += len(chosen) - len(found)
+    return found
 
 
 def _one_a_cluster(chosen: Iterable[_Candidate], left_out: Counter[str]) -> list[_Candidate]:

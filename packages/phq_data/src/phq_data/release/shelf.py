@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from phq_data.errors import PhqError, ReleaseError
+from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones
 from phq_data.release.reader import Folder
 from phq_data.release.tombstones import Tombstones
 from phq_data.release.version import Version, VersionError
-from phq_data.workspace import WorkspaceBusyError, lease
+from phq_data.workspace import Workspace, WorkspaceBusyError, lease
+
+_LOG = logging.getLogger(__name__)
+_RECORD = "shelves.json"
 
 
 class Shelf(Folder):
@@ -111,3 +118,49 @@ class Shelf(Folder):
             tempfile.TemporaryDirectory(prefix="phq-release-") as scratch,
         ):
             yield Path(scratch), held.check
+
+
+def taken_down_elsewhere(workspace: Workspace, shelf: Shelf) -> list[Tombstones]:
+    """What the lists of the other folders hide into which releases of this workspace were built.
+
+    Says so where one of them cannot be found. Raises `ReleaseError` for a list that is damaged.
+    """
+    found = []
+    for place in [*_recorded(workspace), f"{workspace.url}/releases"]:
+        other = Shelf(place)
+        if _place(other) == _place(shelf):
+            continue
+        if other.fs.exists(other.root):
+            found.append(replace(other.tombstones(), lineages=()))
+        elif place in _recorded(workspace):
+            _LOG.warning(
+                "releases of this workspace were built into %s, which is not there: what was taken down "
+                "there is not known here", place,
+            )  # fmt: skip
+    return found
+
+
+def record_shelf(workspace: Workspace, shelf: Shelf) -> None:
+    """Note in the workspace that a release of it was built into `shelf`."""
+    known = _recorded(workspace)
+    if _place(shelf) not in known:
+        workspace.write_bytes(_RECORD, json.dumps([*known, _place(shelf)], indent=1).encode())
+
+
+def _recorded(workspace: Workspace) -> list[str]:
+    if not workspace.exists(_RECORD):
+        return []
+    try:
+        found = parse_json(workspace.read_bytes(_RECORD))
+        if not all(isinstance(one, str) for one in found):
+            raise ValueError("it is no list of folders")
+        return list(found)
+    except (ValueError, TypeError) as error:
+        raise ReleaseError(
+            f"{workspace.path(_RECORD)}, the folders that releases of this workspace were built into, cannot "
+            f"be read ({error}): mend it, a JSON list of their names, or delete it"
+        ) from error
+
+
+def _place(shelf: Shelf) -> str:
+    return shelf.root if shelf.is_local else shelf.url

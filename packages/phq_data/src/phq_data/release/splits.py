@@ -14,9 +14,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from phq_data.errors import ReleaseError
 from phq_data.release.manifest import SPLITS
 
@@ -135,21 +132,6 @@ def series_of(photos: Iterable[Mapping[str, str | None]]) -> dict[str, tuple[str
                 for name in names:
                     found[name].append(folder)
     return {name: tuple(sessions) for name, sessions in found.items()}
-
-
-def near_duplicates(
-    hashes: NDArray[np.uint64],  # [N]
-    others: NDArray[np.uint64],  # [M]
-    distance: int,
-    block: int = 4096,
-) -> Iterable[tuple[int, int]]:
-    """Pairs (row of `hashes`, row of `others`) whose hashes differ in at most `distance` of 64 bits."""
-    for start in range(0, len(hashes), block):
-        some = hashes[start : start + block]
-        for low in range(0, len(others), block):
-            bits = np.bitwise_count(some[:, None] ^ others[None, low : low + block])
-            for row, column in np.argwhere(bits <= distance).tolist():
-                yield start + row, low + column
 
 
 def _by_digest(key: str, shares: SplitShares) -> str:

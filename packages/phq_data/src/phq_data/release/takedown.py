@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 from phq_data.errors import ReleaseError
+from phq_data.release import manifest as manifests
 from phq_data.release import reader, tombstones
+from phq_data.release.marks import mark, marks
 from phq_data.release.shelf import Shelf
 from phq_data.release.tombstones import Tombstone, Tombstones
 
@@ -60,6 +62,12 @@ def take_all_down(
         if kind == "id" and len(text) < 8:
             raise ReleaseError(f"{text!r} is too short an id: give at least 8 digits of it")
     shelf = Shelf(releases)
+    if shelf.exists(manifests.NAME):
+        above = shelf.url.rstrip("/").rpartition("/")[0] or "."
+        raise ReleaseError(
+            f"{shelf.url} is one release: name the folder of all releases, --releases {above}, so that the "
+            "list holds for those to come"
+        )
     folders = shelf.releases()
     opened = {folder.name: reader.open(folder.url) for folder in folders}
     before = shelf.tombstones()
@@ -69,7 +77,7 @@ def take_all_down(
     ]
     after = before.merged(Tombstones(tuple(one.entry for one in found)))
     for release in opened.values():
-        after = after.known_to(release.manifest.about)
+        after = resolved(after, release).known_to(release.manifest.about)
     tombstones.add(shelf.fs, shelf.root, after)
     for folder in folders:
         tombstones.add(folder.fs, folder.root, after, copy=True)
@@ -105,10 +113,8 @@ def _granted(
         if len(ids) > 1:
             raise ReleaseError(f"{len(ids)} portraits or photos start with {text}: give more of the id")
         match = ids.pop()
-    entry = Tombstone(
-        kind, tombstones.mark(kind, match), on, reason, tuple(sorted(portraits)), tuple(sorted(photos))
-    )
-    known = any(e.kind == kind and e.match in tombstones.marks(kind, match) for e in before.entries)
+    entry = Tombstone(kind, mark(kind, match), on, reason, tuple(sorted(portraits)), tuple(sorted(photos)))
+    known = any(e.kind == kind and e.match in marks(kind, match) for e in before.entries)
     return Takedown(kind, text, entry, tuple(versions), known)
 
 
@@ -119,11 +125,49 @@ def _find(release: reader.Release, kind: str, text: str) -> tuple[list[tuple[str
         ids = {one for one in (*portraits, *photos) if one.startswith(text)}
         meant = {photo for portrait, photo in zip(portraits, photos, strict=True) if {portrait, photo} & ids}
         return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in meant], ids
-    wanted = tombstones.mark(kind, text)
-    names: Sequence[str] = ("page_url", "file_url") if kind == "url" else ("author", "author_url")
-    hits: set[str] = set()
+    wanted = {(kind, mark(kind, text))}
+    hits = {photo for photo, found in _marked(release) if found & wanted}
+    return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in hits], set()
+
+
+def resolved(listed: Tombstones, release: reader.Release) -> Tombstones:
+    """The list with the ids of all portraits of `release` that its requests mean, by URL, author or photo.
+
+    A release may come to a list (pulled, pushed, copied) that was written before it was there.
+    """
+    asked = {(entry.kind, entry.match): entry for entry in listed.entries if entry.kind in ("url", "author")}
+    if not asked:
+        return listed
+    meant: dict[tuple[str, str], set[str]] = {}
+    for photo, found in _marked(release):
+        for one in found & set(asked):
+            meant.setdefault(one, set()).add(photo)
+    portraits, photos = (release.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
+    more = [
+        replace(
+            asked[one],
+            portraits=tuple(sorted(a for a, b in zip(portraits, photos, strict=True) if b in hits)),
+            photos=tuple(sorted(hits)),
+        )
+        for one, hits in meant.items()
+    ]
+    return replace(listed.merged(Tombstones(tuple(more))), is_copy=listed.is_copy, lineages=listed.lineages)
+
+
+def _marked(release: reader.Release) -> Iterator[tuple[str, set[tuple[str, str]]]]:
+    """(photo, what requests would say that mean it) of every row that says where it is from."""
     for number in range(len(release.manifest.shards)):
         for row in release.read_shard(number, _COLUMNS).to_pylist():
-            if any(row[name] and tombstones.mark(kind, row[name]) == wanted for name in names):
-                hits.add(row["photo_id"])
-    return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in hits], set()
+            yield (
+                row["photo_id"],
+                {
+                    (kind, one)
+                    for kind, names in (
+                        ("url", ("page_url", "file_url")),
+                        ("author", ("author", "author_url")),
+                    )
+                    for name in names
+                    if row[name]
+                    for one in marks(kind, row[name])
+                },
+            )

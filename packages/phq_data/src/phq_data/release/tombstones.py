@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -28,6 +27,7 @@ from fsspec.implementations.local import LocalFileSystem
 from phq_data.errors import ReleaseError
 from phq_data.files import writing
 from phq_data.foreign import parse_json
+from phq_data.release.marks import marks
 
 NAME = "tombstones.json"
 FORMAT = "phq-tombstones/1"
@@ -39,10 +39,6 @@ _OF_A_LIST = {"format", "tombstones"}
 _CHECKED = {"count", "digest", "copy"}  # lists of 0.1.0 have none of them, nor lineages
 _LINEAGES = "lineages"
 _LOG = logging.getLogger(__name__)
-_TRACKING = re.compile(
-    r"(utm_\w+|fbclid|gclid|gclsrc|dclid|msclkid|yclid|igshid|mc_cid|mc_eid|_ga)(=|$)", re.IGNORECASE
-)
-"""Parameters that say where a reader came from, never which photo it is."""
 
 
 @dataclass(frozen=True)
@@ -160,44 +156,6 @@ def _entry(given: Mapping[str, Any]) -> Tombstone:
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("an entry holds something else than texts")
     return found
-
-
-def mark(kind: str, text: str) -> str:
-    """What stands in a tombstone for a request: an id itself, or the sha256 of a normalised URL or name.
-
-    A URL keeps its query, in the order of its names: many sites tell photos apart by nothing else. What only
-    says where a reader came from (utm_source, fbclid) is dropped.
-    """
-    if kind == "id":
-        return text
-    plain = " ".join(text.split())
-    if kind == "url":
-        path, _, query = plain.partition("#")[0].partition("?")
-        kept = sorted(part for part in query.split("&") if part and not _TRACKING.match(part))
-        plain = _bare(path) + (f"?{'&'.join(kept)}" if kept else "")
-    return _digest("url2" if kind == "url" else kind, plain.casefold())
-
-
-def marks(kind: str, text: str) -> tuple[str, ...]:
-    """All marks that mean `text`, a URL or author of a row: its own, and that of earlier versions of PHQ.
-
-    Those dropped the whole query of a URL. Their marks are still on lists and mean what they meant then; the
-    two kinds have other prefixes under the digest, so that one of now never means all queries of an address.
-    """
-    own = mark(kind, text)
-    if kind != "url":
-        return (own,)
-    plain = " ".join(text.split())
-    return own, _digest("url", _bare(plain.partition("#")[0].partition("?")[0]))
-
-
-def _bare(address: str) -> str:
-    plain = address.casefold().rstrip("/")
-    return plain.removeprefix("https://").removeprefix("http://").removeprefix("www.")
-
-
-def _digest(kind: str, plain: str) -> str:
-    return hashlib.sha256(f"{kind}:{plain}".encode()).hexdigest()
 
 
 def read(fs: fsspec.AbstractFileSystem, folder: str) -> Tombstones:

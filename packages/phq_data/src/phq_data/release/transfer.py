@@ -27,6 +27,7 @@ from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
 from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError, Use
 from phq_data.release.select import PROVENANCE
+from phq_data.release.takedown import resolved
 
 INCOMPLETE = ".incomplete.json"
 _CHUNK = 4 << 20
@@ -86,6 +87,8 @@ def push(
             f"{there.digest[:12]}, yours {manifest.digest[:12]}); a published version never changes: build "
             "the next one"
         )
+    _take_over(release, shelf, target)
+    release = reader.open(release_folder)
     hidden = int((~release.alive()).sum())
     if hidden:
         raise ReleaseError(
@@ -196,6 +199,9 @@ def pull(
         on_bytes(done, total)
     if today.files:
         _put(target, withheld.NAME, today.to_bytes())
+    meant = resolved(tombstones.read(shelf.fs, shelf.root), reader.Release(target, manifest))
+    tombstones.add(shelf.fs, shelf.root, meant)
+    tombstones.add(target.fs, target.root, meant, copy=True)
     if journal is not None:
         complete(target, manifest)
     return Transfer(target.url, **counts)
@@ -329,6 +335,23 @@ def _download(source: Folder, entry: ShardEntry | FileEntry, path: Path) -> int:
     return moved
 
 
+def _take_over(release: reader.Release, shelf: Folder, target: Folder) -> None:
+    """Put what the lists at the far side mean of this release on its own list, which readers and the next
+    build go by: what was taken down there, perhaps from somewhere else, may not come back with it.
+    """
+    places = dict.fromkeys([target.root, target.root.rpartition("/")[0], shelf.root])
+    theirs = tombstones.joined(tombstones.read(shelf.fs, place) for place in places if place)
+    new = resolved(theirs, release)
+    rows = release.index.select(["portrait_id", "photo_id"]).to_pylist()
+    if not any(new.hides(**row) and not release.tombstones.hides(**row) for row in rows):
+        return
+    new = new.known_to(release.manifest.about)
+    home = release.folder
+    tombstones.add(home.fs, home.root, new, copy=True)
+    if tombstones.find(home.fs, home.root.rpartition("/")[0]) is not None:
+        tombstones.add(home.fs, home.root.rpartition("/")[0], new)
+
+
 def _push_tombstones(release: reader.Release, shelf: Folder, target: Folder) -> None:
     tombstones.add(shelf.fs, shelf.root, release.tombstones)
     if target.root != shelf.root:
@@ -339,6 +362,7 @@ def _withhold(release: reader.Release, target: Folder) -> list[FileEntry]:
     """Replace the published files that show what was taken down since; returns what was sent."""
     before = withheld.read(target.fs, target.root)
     listed = tombstones.of_release(target.fs, target.root, release.manifest.about)
+    listed = resolved(listed, release)
     hidden: dict[int, list[str]] = {}
     for row in release.index.select(["portrait_id", "photo_id", "shard"]).to_pylist():
         if listed.hides(row["portrait_id"], row["photo_id"]) and row["portrait_id"] not in before.portraits:

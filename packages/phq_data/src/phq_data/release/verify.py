@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from phq_data import camera, parquet, parquet_limits, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import stream_sha256
 from phq_data.foreign import first_line
+from phq_data.images.near import Groups, pairs_between
 from phq_data.old_schema import upgrade_schema
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones, withheld
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
 from phq_data.release.reader import IMAGE_COLUMNS, Folder, Release
-from phq_data.release.splits import near_duplicates
 from phq_data.rig import RigError
 
 _CHUNK = 4 << 20
@@ -261,18 +262,17 @@ def _check_leaks(release: Release, distance: int) -> Iterator[Problem]:
                     f"the {tie[0]} of this portrait is in '{split}' too (portrait {first[:12]})",
                     portrait_id=row["portrait_id"],
                 )
-    splits = np.array(table["split"].to_pylist())
-    hashes = np.asarray(table["phash"].to_numpy(), np.uint64)
-    ids = table["portrait_id"].to_pylist()
-    rest = np.flatnonzero(splits != "train")
-    for small, other in near_duplicates(hashes[rest], hashes, distance):
-        one = int(rest[small])
-        if splits[one] != splits[other]:
-            yield Problem(
-                manifests.INDEX,
-                f"it looks like portrait {ids[other][:12]} of the split '{splits[other]}'",
-                portrait_id=ids[one],
-            )
+    splits, ids = table["split"].to_pylist(), table["portrait_id"].to_pylist()
+    groups = Groups(np.asarray(table["phash"].to_numpy(), np.uint64))
+    few = np.unique(groups.of[[split != "train" for split in splits]])
+    for number, group in zip(*pairs_between(groups.distinct[few], groups.distinct, distance), strict=True):
+        for one, other in itertools.product(groups.rows(few[number]), groups.rows(group)):
+            if splits[one] not in ("train", splits[other]):
+                yield Problem(
+                    manifests.INDEX,
+                    f"it looks like portrait {ids[other][:12]} of the split '{splits[other]}'",
+                    portrait_id=ids[one],
+                )
 
 
 def _check_rig(release: Release) -> Iterator[Problem]:

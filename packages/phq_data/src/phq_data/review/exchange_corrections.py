@@ -66,6 +66,12 @@ def load(store: Store, file: Path) -> tuple[int, int]:
 
     Raises `ReviewError` naming the row that cannot be used; then nothing was taken over.
     """
+    found = read(file)
+    return len(found), corrections.merge(store, found)
+
+
+def read(file: Path) -> list[CorrectionEntry]:
+    """The corrections of an exported file. Raises `ReviewError` naming the row that cannot be used."""
     try:
         rows = read_rows(file)
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
@@ -73,7 +79,7 @@ def load(store: Store, file: Path) -> tuple[int, int]:
     checked = [_checked(number, row) for number, row in enumerate(rows, 1)]
     if not checked:
         raise ReviewError(f"{file} holds no corrections")
-    return len(checked), corrections.merge(store, checked)
+    return checked
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:

@@ -42,7 +42,7 @@ from phq_data.rig import PortraitRig
 from phq_data.workspace import Workspace, WorkspaceError, part_key
 
 Kind = Literal["crop", "overlay", "mask", "photo", "original", "thumb"]
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PHOTO_SIDE = 1600
 ORIGINAL_SIDE = 4096  # a window that is larger is reduced; some 5 MB, whatever the photo
 THUMB_SIDE = 192

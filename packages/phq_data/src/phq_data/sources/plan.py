@@ -6,6 +6,8 @@ planned are passed over, new ones form new parts, and a plan part is never cut d
 Every part has a copy in `plan-copy`: one that is deleted or damaged comes back from there, as it was. Where
 the copy is lost too, what was made of the part is dropped, and its files are new ones to the next build.
 
+What was taken out stands in a list of its own (`sources.removed`), and stays out when its part is lost.
+
 Of files with the same bytes one is the owner (`same_as` null), whose photo is taken; the others name it.
 """
 
@@ -22,7 +24,7 @@ from typing import Any
 from phq_data import records
 from phq_data.files import file_sha256
 from phq_data.records import PlanItem, Provenance, Record
-from phq_data.sources import SourceFile
+from phq_data.sources import SourceFile, removed
 from phq_data.sources.folder import path_of
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError, part_key
 
@@ -31,6 +33,9 @@ REMOVED = "removed"
 PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes", REMOVED})
 """Reading errors that another try cannot mend."""
 COPY = "plan-copy"
+LARGEST, STEP = 4, 200
+"""Parts of a large plan hold more photos: twice as many from part `STEP` on, then `LARGEST` times as many. A
+stage holds a part in memory, which limits it: at 512 pixels some 300 kB a portrait."""
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "TIFF": "tif", "HEIC": "heic", "AVIF": "avif"}
 
 Change = PlanItem | Provenance | Callable[[PlanItem], PlanItem]
@@ -102,20 +107,29 @@ class Plan:
         self.files: dict[str, Planned] = {}  # uri -> its latest item
         self.owners: dict[str, str] = {}  # sha256 -> uri of the file whose photo is taken
         self.gone: dict[str, list[Planned]] = {}  # sha256 -> items whose file is gone, the owner first
-        self.removed: set[str] = set()  # sha256 of photos that were taken out
+        self.removed = removed.read(workspace)
         self.unread: dict[str, tuple[int, int]] = {}  # uri -> (part, position) of files worth another try
         self._claims: dict[tuple[str, int, int], _Claim] | None = None
         alike: dict[str, list[Planned]] = defaultdict(list)
+        taken_out: dict[str, str] = {}  # that the list does not have: uri -> sha256
         for item in self.items():
             self.known.add((item.uri, item.size, item.mtime_ns))
             self.files[item.uri] = item
             if item.error == REMOVED:
-                self.removed |= {item.sha256} - {""}
+                if item.uri not in self.removed.files:
+                    taken_out[item.uri] = item.sha256
             elif item.error and item.error not in PERMANENT:
                 self.unread[item.uri] = (item.part, item.position)
             elif item.sha256:
                 alike[item.sha256].append(item)
         self._settle(alike)
+        if taken_out:  # by a former version
+            self.take_out(taken_out, set(taken_out.values()) - self.owners.keys())
+
+    def take_out(self, files: Mapping[str, str], photos: set[str]) -> None:
+        """Write down files (uri -> sha256) and whole photos that are not to come back, first of all."""
+        self.removed = self.removed.with_more(files, photos)
+        removed.write(self.workspace, self.removed)
 
     def items(self) -> Iterator[Planned]:
         """Every item, in order."""
@@ -182,6 +196,14 @@ class Plan:
         self._write(part, items)
         self.parts.append(part)
         return part
+
+    def room(self, part_size: int) -> int:
+        """How many photos the next part has: `part_size`, and up to `LARGEST` times that in a large plan.
+
+        It follows from the number of parts alone, so an interrupted gathering plans the same parts. Parts
+        that are planned stay as they are.
+        """
+        return part_size * min(LARGEST, 1 << len(self.parts) // STEP)
 
     def amend(self, part: int, changes: Mapping[int, Change]) -> None:
         """Change a part: position -> its `Change`. A recorded permission stays unless another one is stated.

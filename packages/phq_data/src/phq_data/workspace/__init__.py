@@ -133,7 +133,10 @@ class Workspace(WorkspaceFiles):
             "content": content,
             "extra": dict(extra or {}),
         }
-        has_images = any(name in table.column_names for name in ("image", "overlay"))
+        has_images = any(
+            name in table.column_names and table[name].null_count < table.num_rows
+            for name in ("image", "overlay")
+        )
         data = parquet.sealed(
             table, {FOOTER: json.dumps(footer)}, row_group_size=16 if has_images else 65_536
         )

@@ -21,6 +21,7 @@ from phq_data.errors import PhqError
 from phq_data.files import file_sha256
 from phq_data.foreign import reading
 from phq_data.rig import PortraitRig
+from phq_data.text import some_of
 from portraitgan.checkpoints import weights
 from portraitgan.checkpoints.official_pickle import (
     PickleRefusedError,
@@ -108,7 +109,7 @@ def convert(source: str | Path, folder: str | Path, rig: PortraitRig | None = No
     modules = {name: content[name] for name in NETWORKS if content.get(name) is not None}
     if "G_ema" not in modules:
         raise ConvertError(
-            f"{source} has no generator 'G_ema' (found {', '.join(map(str, content)) or 'nothing'}): "
+            f"{source} has no generator 'G_ema' (found {some_of(content)}): "
             "it is not a checkpoint of this family"
         )
     try:

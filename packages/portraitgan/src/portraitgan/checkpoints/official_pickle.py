@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from phq_data import restricted_pickle
-from phq_data.foreign import check_stored
 from phq_data.restricted_pickle import DamagedError, RefusedError, StandIn, stand_in
+from phq_data.weights import tensor_file
 
 STAND_IN_MODULES = ("torch", "torch_utils", "training", "dnnlib", "smplx", "numpy", "legacy", "camera_utils")
 """Libraries whose names may occur; what they name becomes a stand-in."""
 STAND_IN_BUILTINS = ("object", "set", "frozenset", "slice", "range", "complex", "bytearray", "int", "float")
-MOST_STEPS = 10_000_000
+MOST_STEPS = 4_000_000
 """Operations of a pickle: a checkpoint of four networks with their sources has some hundred thousand."""
 DEEPEST_MODULE, MOST_MODULES, MOST_NUMBERS = 32, 20_000, 2**27
 """Of one network: the official ones have 6 levels, some 400 modules and 60 million weights."""
@@ -101,9 +101,10 @@ def state_of(module: Any) -> dict[str, Tensor]:
     return found
 
 
-def _names(values: Any) -> list[str]:
+def _names(values: Any) -> frozenset[str]:
     """The texts of a pickled set, which comes as a list."""
-    return [name for name in values if isinstance(name, str)] if isinstance(values, list) else []
+    listed = values if isinstance(values, list) else []
+    return frozenset(name for name in listed if isinstance(name, str))
 
 
 class _Names:
@@ -146,8 +147,7 @@ class _Names:
         self._left -= len(content)
         if self._left < 0:
             raise RefusedError("its tensors take more memory than the file has bytes")
-        check_stored(io.BytesIO(content))
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return tensor_file.load(io.BytesIO(content))
 
     def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
         """A tensor over a storage; torch checks that it stays inside.

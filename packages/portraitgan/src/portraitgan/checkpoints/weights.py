@@ -95,7 +95,7 @@ def check(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     """
     own = network.state_dict()
     problems = [f"missing {key}" for key in sorted(set(own) - set(state))]
-    problems += [f"unknown {key}" for key in sorted(set(state) - set(own))]
+    problems += [f"unknown {key:.80}" for key in sorted(set(state) - set(own))]
     problems += [
         f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
         for key in sorted(set(own) & set(state))

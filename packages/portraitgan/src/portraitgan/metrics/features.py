@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phq_data.files import file_sha256
-from phq_data.foreign import check_stored, reading
+from phq_data.foreign import reading
+from phq_data.weights import tensor_file
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.inception import FEATURES, Inception
 
@@ -79,8 +80,7 @@ def open_features(path: str | Path | None, device: torch.device | str = "cpu") -
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            check_stored(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = tensor_file.load(path)
         inception = Inception(state).to(device)
     usual = digest.startswith(USUAL_SHA256)
     name = USUAL if usual else f"inception:{digest[:12]}"

@@ -105,6 +105,12 @@ def join(device: str | None = None) -> Iterator[World]:
     before = log.level
     if rank > 0:  # what the first process warns of holds for all
         log.setLevel(logging.ERROR)
+    agents, shared = os.environ.get("GROUP_WORLD_SIZE", "1"), os.environ.get("TORCHELASTIC_USE_AGENT_STORE")
+    if agents != "1" and shared == "True":
+        log.warning(
+            "agents of torchrun that share their store find addresses of dead processes there after a "
+            "restart and may hang: start them with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 (docs/training.md)"
+        )
     try:
         yield World(rank, size, where)
     finally:

@@ -86,7 +86,7 @@ def checked(tensors: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor], t
     if missing or foreign:
         kind, keys = ("lacks", missing) if missing else ("has the unknown key", foreign)
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-        raise ModelError(f"{name} is a checkpoint of another network: it {kind} {keys[0]!r}{more}")
+        raise ModelError(f"{name} is a checkpoint of another network: it {kind} {keys[0]!r:.80}{more}")
     state = {key: tensor_file.fitting(tensors[key], wanted, key, name) for key, wanted in expected.items()}
     return state, unused
 

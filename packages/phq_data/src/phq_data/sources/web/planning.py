@@ -59,6 +59,10 @@ class Planner:
         self._permission = record_of(permissions)
         self._today = datetime.now(UTC).date().isoformat()
 
+    def room(self, part_size: int) -> int:
+        """How many files the next part has."""
+        return self._plan.room(part_size)
+
     def append(self, files: Sequence[File]) -> int:
         """A new plan part of these files; its number."""
         part = self._plan.append([self._item(file, new=True) for file in files])

@@ -199,7 +199,8 @@ class Run:
     def _room(self) -> bool:
         return (
             len(self._pending) < 2 * self._options.connections
-            and len(self._order) < 4 * self._options.part_size + 2 * self._options.connections
+            and len(self._order)
+            < 4 * self._planner.room(self._options.part_size) + 2 * self._options.connections
         )
 
     def _take(self, pool: ThreadPoolExecutor, file: File) -> None:
@@ -354,9 +355,8 @@ class Run:
 
     def _flush(self, *, last_one: bool) -> None:
         """Write the plan parts whose files all have their outcome; with `last_one` a smaller last part."""
-        size = self._options.part_size
         while self._order:
-            head: list[File] = []
+            size, head = self._planner.room(self._options.part_size), list[File]()
             for seq in self._order:
                 if seq not in self._ready or len(head) == size:
                     break

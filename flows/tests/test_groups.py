@@ -1,0 +1,72 @@
+"""Some thousand tasks a run, whatever the number of photos."""
+
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phq_data import __version__
+from phq_data.config import default
+from phq_data.pipeline.local import PartError, SilentProgress, drive
+from phq_data.sources.plan import Plan
+from phq_data.sources.resolve import resolve
+from phq_data.workspace import Workspace
+from phq_flows import groups
+
+from .conftest import rows_of
+
+STAGES = 5
+
+
+def parts_of(photos: int, part_size: int = 64) -> list[int]:
+    """Sizes of the parts that so many photos are planned as."""
+    sizes: list[int] = []
+    plan: Any = types.SimpleNamespace(parts=[])
+    while photos > 0:
+        sizes.append(min(photos, Plan.room(plan, part_size)))
+        plan.parts.append(len(sizes))
+        photos -= sizes[-1]
+    return sizes
+
+
+@pytest.mark.parametrize("photos", [1, 64, 25_600, 40_000, 100_000, 1_000_000, 10_000_000])
+def test_a_run_has_at_most_two_thousand_tasks(photos):
+    sizes = parts_of(photos)
+    assert sum(sizes) == photos and max(sizes) <= 256
+    made = groups.grouped(range(len(sizes)))
+    assert [part for group in made for part in group] == (list(range(len(sizes))) if made else [])
+    tasks = len(made) or STAGES * len(sizes)
+    assert tasks <= groups.MOST_TASKS and tasks >= min(len(sizes), 1000)
+
+
+def test_the_pages_table_is_computed():
+    page = (Path(__file__).parents[2] / "docs/deployment.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", page, flags=re.MULTILINE)
+    assert len(rows) == 4
+    for photos, parts, tasks in (map(int, (cell.replace(",", "") for cell in row)) for row in rows):
+        sizes = parts_of(photos)
+        assert (len(sizes), len(groups.grouped(range(len(sizes)))) or STAGES * len(sizes)) == (parts, tasks)
+
+
+def test_small_plans_and_existing_ones_keep_their_parts():
+    assert parts_of(640) == [64] * 10
+    assert not groups.grouped(range(400)) and len(groups.grouped(range(401))) == 401
+    assert len(groups.grouped(range(15_625))) == 1954  # a million photos in parts of 64, from before
+
+
+def test_groups_end_with_the_same_tables_and_a_broken_part_stops_no_other(small, tmp_path):
+    """The task's own function, without a server."""
+    workspace = Workspace.open(tmp_path / "ws", create=True)
+    config = default().replace_setting("part_size=2")
+
+    def submit(parts):
+        given = (str(workspace.url), config.to_json(), 0, 1, [*parts, 7], False, __version__, "")
+        ended = groups.part_group.fn(*given)
+        broken = [one for one in ended if isinstance(one, PartError)]
+        assert [one.part for one in broken] == [7] and "part 7 of plan is missing" in str(broken[0].error)
+        return iter([one for one in ended if one not in broken])
+
+    report = drive(workspace, config, [resolve("synthetic:3@3")], submit, SilentProgress())
+    assert not report.errors and rows_of(tmp_path / "ws") == rows_of(small)
