@@ -256,7 +256,8 @@ def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
     from phq_flows.build import _result, _unexpected
     from phq_flows.cluster import Cluster, ClusterError, loss_told
 
-    for error in (CancelledError("connection lost.\nPlease"), ConnectionError("client is shut down")):
+    said_by_ray = Exception("Ray Client is not connected. Please connect by calling `ray.init`.")
+    for error in (CancelledError("connection lost.\nPlease"), ConnectionError("shut down"), said_by_ray):
         words = r"dask cluster at tcp://a:1 does not answer any more .*finished parts are kept"
         with pytest.raises(ClusterError, match=words), loss_told(Cluster("dask", "tcp://a:1")):
             _result(ended(error))
