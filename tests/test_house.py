@@ -26,7 +26,7 @@ FLOORS = {
         {"errors", "arrays", "text", "process_pool"},
         {"foreign", "object_store", "parquet_footer"},
         {"command_line", "files", "parquet", "restricted_pickle", "typed_json"},
-        {"compatibility", "parquet_limits"},
+        {"compatibility", "parquet_limits", "tensor_pickle"},
         {"camera", "config", "schema", "views"},
         {"old_schema"},
         {"records", "rig"},
@@ -61,7 +61,7 @@ LIGHT_CORE = {
     "",  # the package itself: `__version__`
     "errors", "arrays", "text", "process_pool", "command_line", "compatibility", "camera", "files", "schema",
     "typed_json", "old_schema", "parquet", "records", "rig", "workspace", "restricted_pickle", "foreign",
-    "parquet_footer", "parquet_limits", "object_store",
+    "parquet_footer", "parquet_limits", "object_store", "tensor_pickle",
     "rendering",  # draws a mesh with numpy alone; both packages need it, and it is written once
 }  # fmt: skip
 """What `portraitgan` may import of `phq_data`, beside `READERS`."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from phq_data import restricted_pickle
 from phq_data.restricted_pickle import DamagedError, RefusedError, StandIn, stand_in
-from phq_data.weights import tensor_file
+from phq_data.tensor_pickle import load
 
 STAND_IN_MODULES = ("torch", "torch_utils", "training", "dnnlib", "smplx", "numpy", "legacy", "camera_utils")
 """Libraries whose names may occur; what they name becomes a stand-in."""
@@ -147,7 +147,7 @@ class _Names:
         self._left -= len(content)
         if self._left < 0:
             raise RefusedError("its tensors take more memory than the file has bytes")
-        return tensor_file.load(io.BytesIO(content))
+        return load(io.BytesIO(content))
 
     def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
         """A tensor over a storage; torch checks that it stays inside.

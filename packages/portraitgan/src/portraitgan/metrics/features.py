@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from phq_data.files import file_sha256
 from phq_data.foreign import reading
-from phq_data.weights import tensor_file
+from phq_data.tensor_pickle import load
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.inception import FEATURES, Inception
 
@@ -80,7 +80,7 @@ def open_features(path: str | Path | None, device: torch.device | str = "cpu") -
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = tensor_file.load(path)
+            state = load(path)
         inception = Inception(state).to(device)
     usual = digest.startswith(USUAL_SHA256)
     name = USUAL if usual else f"inception:{digest[:12]}"
