@@ -339,7 +339,7 @@ def test_served_runs_end_and_ctrl_c_ends_the_server_of_runs(deployed, small):
     # A build without settings keeps those of the workspace.
     assert (copy / "config.json").read_bytes() == (small / "config.json").read_bytes()
     more = {"workspace": str(deployed.folder / "more"), "sources": ["synthetic:200@3"]}
-    assert deployed.run("phq-build/here", **more).status_code == 201
+    deployed.run("phq-build/here", **more).raise_for_status()
     wait_for((deployed.folder / "more/.lock").exists)
     children = descendants(serving.pid)
     serving.send_signal(signal.SIGINT)
