@@ -76,7 +76,7 @@ async def prepare(file: ServeFile) -> None:
             known = await client.read_automations_by_name(automation.name)
             if not known:
                 await client.create_automation(automation)
-            elif known[0].description != automation.description:
+            elif _said(known[0]) != _said(automation):
                 # Only then: a changed automation begins to listen anew, and forgets who is silent already.
                 await client.update_automation(known[0].id, automation)
         ours = FlowFilter(name=FlowFilterName(any_=list(FLOW_NAMES)))
@@ -93,10 +93,10 @@ def automations(lost_after_seconds: int) -> list[AutomationCore]:
     runs = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
     ours = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOW_NAMES)})
 
-    def when(after: str, seconds: int, state: StateType, name: str, why: str) -> AutomationCore:
-        """So long after such an event nothing more was heard of the run: it gets another state."""
+    def when(after: set[str], seconds: int, state: StateType, name: str, why: str) -> AutomationCore:
+        """So long after one of these events nothing more was heard of the run: it gets another state."""
         trigger = EventTrigger(
-            after={after}, expect={"prefect.flow-run.*"}, match=runs, match_related=ours, threshold=1,
+            after=after, expect={"prefect.flow-run.*"}, match=runs, match_related=ours, threshold=1,
             posture=Posture.Proactive, for_each={"prefect.resource.id"}, within=timedelta(seconds=seconds),
         )  # fmt: skip
         # Not by force: the server keeps a run that ended as it is, should a sign of life come after its end.
@@ -106,11 +106,13 @@ def automations(lost_after_seconds: int) -> list[AutomationCore]:
 
     return [
         when(
-            "prefect.flow-run.heartbeat", lost_after_seconds, StateType.CRASHED, "Crashed",
+            # Running, too: a run may lose its machine before the first heartbeat.
+            {"prefect.flow-run.heartbeat", "prefect.flow-run.Running"}, lost_after_seconds,
+            StateType.CRASHED, "Crashed",
             f"No sign of life for {lost_after_seconds} s: its machine is lost.",
         ),
         when(
-            "prefect.flow-run.Crashed", SETTLE_SECONDS, StateType.SCHEDULED, "AwaitingRetry",
+            {"prefect.flow-run.Crashed"}, SETTLE_SECONDS, StateType.SCHEDULED, "AwaitingRetry",
             f"It crashed {SETTLE_SECONDS} s ago: it is taken up again.",
         ),
     ]  # fmt: skip
@@ -188,6 +190,11 @@ def _check_parameters(one: Deployment, schema: Mapping[str, Any]) -> None:
         validate(dict(one.parameters), dict(schema), raise_on_error=True, ignore_required=True)
     except ValidationError as error:
         raise ConfigError(f"{one.called}: parameters: {error}") from error
+
+
+def _said(automation: AutomationCore) -> tuple[str, set[str]]:
+    """What tells two versions of an automation of ours apart."""
+    return automation.description, set(getattr(automation.trigger, "after", ()))
 
 
 def _address() -> str:
