@@ -72,7 +72,7 @@ def test_the_official_format_loads_and_names_what_it_does_not_use(write, officia
         ),
         (
             lambda s: s.update({"module.position_net.conv.0.bias": torch.zeros(120).to_sparse()}),
-            "numbers of another kind",
+            "_rebuild_sparse_tensor",
         ),
         (lambda s: s["module.backbone.bn1.running_var"].neg_(), "negative variances"),
         (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from phq_data.files import file_sha256
 from phq_data.foreign import reading
+from phq_data.restricted_pickle import DamagedError, RefusedError
 from phq_data.tensor_pickle import load
 from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.inception import FEATURES, Inception
@@ -80,11 +81,18 @@ def open_features(path: str | Path | None, device: torch.device | str = "cpu") -
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = load(path)
+            state = _tensors(path)
         inception = Inception(state).to(device)
     usual = digest.startswith(USUAL_SHA256)
     name = USUAL if usual else f"inception:{digest[:12]}"
     return FeatureNetwork(name, digest, FEATURES, usual, inception)
+
+
+def _tensors(path: Path) -> Any:
+    try:
+        return load(path)
+    except (RefusedError, DamagedError) as error:
+        raise MetricError(f"{path} is refused ({error}): give a state dict of the 2015 Inception") from error
 
 
 class RandomConvolutions(nn.Module):
