@@ -22,6 +22,7 @@ ELSEWHERE = {
     "corrections.json",
     "manifest.json",
     "models.json",
+    "removed.json",
     "shelves.json",
     "recipes.json",
     "rights.json",
