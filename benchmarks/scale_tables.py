@@ -49,12 +49,12 @@ def rows_a_part(rows: int) -> int:
 
 
 def drop_some(workspace: Workspace, share: int) -> int:
-    """Let the screening reject every `share`-th portrait of a tenth of the parts; returns how many."""
+    """Let the screening reject every `share`-th portrait (0: none) of a tenth of the parts; returns how many."""
     gone = 0
     parts = workspace.parts("tables/screened")
     for part in parts[: max(1, len(parts) // 10)]:
         table = workspace.read_part("tables/screened", part)
-        kept = np.arange(table.num_rows) % share != 0
+        kept = np.arange(table.num_rows) % share != 0 if share else np.ones(table.num_rows, bool)
         gone += int((~kept).sum())
         column = table.column_names.index("kept")
         changed = table.set_column(column, schema.SCHEMAS["screened"].field("kept"), pa.array(kept))

@@ -17,17 +17,17 @@ from annotator_app.service.applying import Applying
 from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
 from phq_data.config import ConfigError, ScreenConfig
+from phq_data.errors import PhqError
 from phq_data.pipeline.engine import load_config
 from phq_data.review import corrections, decisions, integrity, items
 from phq_data.review.correcting import Corrector
 from phq_data.review.corrections import NewCorrection
-from phq_data.review.database import StoreError
 from phq_data.review.images import PortraitImages
 from phq_data.review.queue import Queue
 from phq_data.review.reviewers import Reviewer
 from phq_data.review.store import NewDecision, Recorded, Store
 from phq_data.schema import make_id
-from phq_data.workspace import Workspace, WorkspaceError
+from phq_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
 _FIRST_LOOK_SECONDS = 4.0
@@ -104,8 +104,10 @@ class State:
                 writer.join(timeout=30)
         self._following.acquire(timeout=30)  # the look at the workspace has ended
         self.images.close()
-        self.publish(all_of_them=True)
-        self.store.close()
+        try:
+            self.publish(all_of_them=True)
+        finally:
+            self.store.close()
 
     def record(self, given: Sequence[NewDecision], reviewer: Reviewer) -> models.DecisionsAnswer:
         """Save decisions; what became of each."""
@@ -163,7 +165,7 @@ class State:
             self._write_corrections()
             self._published = last
             return count
-        except (WorkspaceError, StoreError) as error:
+        except PhqError as error:
             self._unwritten.set()
             log.warning("decisions are safe in the store but not yet in the workspace's tables: %s", error)
             return 0
@@ -175,7 +177,7 @@ class State:
                 return
             try:
                 self._write_corrections()
-            except (WorkspaceError, StoreError) as error:
+            except PhqError as error:
                 self._unwritten.set()  # tried again with the decisions
                 log.warning("corrections are in the store but not yet in the workspace's tables: %s", error)
 
@@ -213,7 +215,7 @@ class State:
             self._follow_seconds = time.monotonic() - began
             self.images.reload()
             self.screen = _screen(self.workspace)
-        except (WorkspaceError, StoreError) as error:
+        except PhqError as error:
             log.warning("new portraits are not looked for: %s", error)
         finally:
             self._following.release()

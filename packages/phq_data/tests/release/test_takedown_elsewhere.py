@@ -7,12 +7,14 @@ import pytest
 
 from phq_data.errors import ReleaseError
 from phq_data.parquet_limits import read_all
-from phq_data.release import reader, tombstones
+from phq_data.release import build as release_build
+from phq_data.release import reader, tombstones, transfer
 from phq_data.release.build import build
 from phq_data.release.marks import mark, marks
 from phq_data.release.takedown import take_down
 from phq_data.release.transfer import pull, push
 from phq_data.release.verify import verify
+from phq_data.workspace import WorkspaceError
 
 from .conftest import options
 
@@ -95,6 +97,67 @@ def test_a_takedown_looks_at_what_was_copied_there(made, maker, tmp_path):
     tombstones.add(reader.Folder(str(shelf)).fs, str(shelf), listed.known_to(about))
     take_down(shelf, portrait_id=made[0])
     assert seen(shelf / "1.0.0") == set(made) - {made[0], made[2]}
+
+
+def test_a_request_granted_while_a_release_is_built_or_sent_holds_for_it(made, maker, tmp_path, monkeypatch):
+    shelf, far = tmp_path / "a", tmp_path / "far"
+    documents = release_build._write_documents
+
+    def meanwhile(*given):
+        take_down(shelf, author=NAME)
+        return documents(*given)
+
+    shelf.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(release_build, "_write_documents", meanwhile)
+        build(maker.workspace, shelf, "1.0.0", options())
+    assert seen(shelf / "1.0.0") == set(made) - {made[2]} and verify(shelf / "1.0.0") == []
+
+    build(maker.workspace, shelf, "2.0.0", options())
+    far.mkdir()
+    sent = transfer.send
+
+    def send(*given, **more):
+        take_down(far, url=PAGE)
+        return sent(*given, **more)
+
+    monkeypatch.setattr(transfer, "send", send)
+    push(shelf / "2.0.0", str(far))
+    assert seen(far / "2.0.0") == raw(far / "2.0.0") == set(made) - {made[2], made[4]}
+
+
+def test_new_requests_of_a_push_hold_for_what_is_there(made, maker, tmp_path):
+    far = tmp_path / "far"
+    build(maker.workspace, tmp_path / "a", "1.0.0", options())
+    push(tmp_path / "a/1.0.0", str(far))
+    (tmp_path / "b").mkdir()
+    take_down(tmp_path / "b", author=NAME)
+    build(maker.workspace, tmp_path / "b", "2.0.0", options())
+    push(tmp_path / "b/2.0.0", str(far))
+    assert seen(far / "1.0.0") == set(made) - {made[2]}
+    push(tmp_path / "a/1.0.0", str(far))  # withholds what its own list did not know
+    assert raw(far / "1.0.0") == seen(far / "1.0.0") and verify(far / "1.0.0") == []
+
+
+def test_a_pull_does_not_bring_back_what_is_withheld(made, maker, tmp_path):
+    far, home = tmp_path / "far", tmp_path / "a/1.0.0"
+    build(maker.workspace, tmp_path / "a", "1.0.0", options())
+    copy = tmp_path / "mirror"
+    pull(str(home), copy)
+    push(home, str(far))
+    take_down(far, portrait_id=made[0])
+    push(home, str(far))
+    assert raw(far / "1.0.0") == set(made[1:])
+    pull(str(copy / "1.0.0"), far)
+    assert raw(far / "1.0.0") == seen(far / "1.0.0") == set(made[1:]) and verify(far / "1.0.0") == []
+
+
+def test_who_may_only_read_the_workspace_can_release(made, maker, tmp_path, monkeypatch):
+    def refused(key, data):
+        raise WorkspaceError(f"{key} cannot be written")
+
+    monkeypatch.setattr(maker.workspace, "write_bytes", refused)
+    assert seen(build(maker.workspace, tmp_path / "a", "1.0.0", options()).folder) == set(made)
 
 
 def test_one_release_is_not_a_folder_of_releases(made, maker, tmp_path):

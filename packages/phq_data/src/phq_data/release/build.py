@@ -37,11 +37,12 @@ from phq_data.release.select import Place, Selection, select
 from phq_data.release.shards import Before, ShardPlan
 from phq_data.release.shelf import Shelf, record_shelf, taken_down_elsewhere
 from phq_data.release.splits import SplitShares
+from phq_data.release.takedown import settle
 from phq_data.release.transfer import complete, send
 from phq_data.release.version import Version, VersionError, check_step
 from phq_data.review.consensus import ConsensusRule
 from phq_data.rig import PortraitRig, RigError
-from phq_data.workspace import Workspace
+from phq_data.workspace import Workspace, WorkspaceError
 
 Progress = Callable[[str, int, int], None]
 """Told of (what is being done, rows done, rows in all)."""
@@ -118,6 +119,10 @@ def build(
         raise VersionError(f"{target.url} exists already; a version never changes: choose the next number")
     with finished(workspace), shelf.building() as (partial, check):
         parent = _parent(shelf, options.parent, number)
+        if target.exists(manifests.NAME):
+            raise VersionError(f"{target.url} was built by somebody else meanwhile: choose the next number")
+        with contextlib.suppress(WorkspaceError):  # who may only read can release as well
+            record_shelf(workspace, shelf)
         gone = tombstones.joined([shelf.tombstones(), *taken_down_elsewhere(workspace, shelf)])
         config = load_config(workspace)
         selection = select(
@@ -170,7 +175,6 @@ def build(
         gone = gone.known_to(manifest.about)
         tombstones.add(LocalFileSystem(), str(partial), gone, copy=True)
         tombstones.add(shelf.fs, shelf.root, gone)
-        record_shelf(workspace, shelf)
         if target.is_local:
             (partial / manifests.NAME).write_bytes(manifest.to_bytes())
             partial.rename(target.root)
@@ -179,6 +183,7 @@ def build(
             send(Folder(str(partial)), manifest, target, parent=known, check=check)
             tombstones.add(target.fs, target.root, gone, copy=True)
             complete(target, manifest, check)
+        settle(shelf, target, manifest)  # what was taken down while it was built
     return ReleaseResult(target.url, manifest, changes if parent else None, selection.left_out)
 
 

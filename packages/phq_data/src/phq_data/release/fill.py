@@ -27,10 +27,12 @@ from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, rights, tombstones
 from phq_data.release.manifest import FileEntry, Manifest, ShardEntry, encoded_digest, row_digest
+from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError
 from phq_data.release.rows import pixel_digest
 from phq_data.release.shards import write_rows
 from phq_data.release.shelf import Shelf
+from phq_data.release.takedown import settle
 from phq_data.release.transfer import complete, send
 from phq_data.sources import RefusedFileError
 
@@ -64,7 +66,9 @@ def fill(
     """
     shelf = Shelf(releases)
     if shelf.is_local:
-        return _fill(release_folder, Path(shelf.root), fetchers, permissions, on_rows)
+        made = _fill(release_folder, Path(shelf.root), fetchers, permissions, on_rows)
+        settle(shelf, Folder(made.folder), reader.open(made.folder).manifest)
+        return made
     with shelf.building() as (scratch, check):
         made = _fill(release_folder, scratch, fetchers, permissions, on_rows)
         here = reader.open(made.folder)
@@ -75,6 +79,7 @@ def fill(
         tombstones.add(shelf.fs, shelf.root, here.tombstones)
         tombstones.add(target.fs, target.root, here.tombstones, copy=True)
         complete(target, here.manifest, check)
+        settle(shelf, target, here.manifest)
     return replace(made, folder=target.url)
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phq_data.errors import ReleaseError
 from phq_data.images.near import Groups, pairs_between
@@ -129,8 +130,13 @@ def select(
             )
             if reason := rights.refusal(photo, "train", permissions):
                 barred[row["photo_id"]] = reason
-    chosen = _clustered(chosen, duplicate_distance, set(clusters))
-    chosen = _without_likes(chosen, gone, duplicate_distance, left_out)
+    joined = _clustered(chosen, duplicate_distance, set(clusters))
+    names = {cluster for _, cluster in gone}  # and what clusters with their members are called now
+    names |= {
+        new.place.cluster for old, new in zip(chosen, joined, strict=True) if old.place.cluster in names
+    }
+    hashes = np.array([phash for phash, _ in gone], np.uint64)
+    chosen = _without_likes(joined, hashes, names, duplicate_distance, left_out)
     if only_permitted:
         chosen = _permitted(chosen, barred, left_out)
     if not keep_duplicates:
@@ -227,16 +233,20 @@ def _clustered(chosen: list[_Candidate], distance: int, known: set[str]) -> list
 
 
 def _without_likes(
-    chosen: list[_Candidate], gone: Sequence[tuple[int, str]], distance: int, left_out: Counter[str]
+    chosen: list[_Candidate],
+    gone: NDArray[np.uint64],  # [G] hashes of portraits that were taken down
+    clusters: Set[str],
+    distance: int,
+    left_out: Counter[str],
 ) -> list[_Candidate]:
-    """Leave out what looks like a portrait that was taken down: the same image from another file."""
-    if not gone or not chosen:
+    """Leave out what looks like a portrait that was taken down, or is of its cluster: the same image from
+    another file.
+    """
+    if not len(gone) or not chosen:
         return chosen
-    clusters = {cluster for _, cluster in gone}
     groups = Groups(np.array([one.phash for one in chosen], np.uint64))
-    hidden = np.unique(np.array([phash for phash, _ in gone], np.uint64))
     alike = np.zeros(len(groups.distinct), bool)
-    alike[pairs_between(groups.distinct, hidden, distance)[0]] = True
+    alike[pairs_between(groups.distinct, np.unique(gone), distance)[0]] = True
     found = [
         one
         for one, like in zip(chosen, alike[groups.of].tolist(), strict=True)

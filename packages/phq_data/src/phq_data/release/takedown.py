@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, tombstones
 from phq_data.release.marks import mark, marks
+from phq_data.release.reader import Folder
 from phq_data.release.shelf import Shelf
 from phq_data.release.tombstones import Tombstone, Tombstones
 
+Mark = tuple[str, str]
+"""A request as the list holds it: its kind and mark."""
+_NAMES = (("url", ("page_url", "file_url")), ("author", ("author", "author_url")))
+_NONE = Tombstones()
 _COLUMNS = ["portrait_id", "photo_id", "page_url", "file_url", "author", "author_url"]
 
 
@@ -71,13 +77,15 @@ def take_all_down(
     folders = shelf.releases()
     opened = {folder.name: reader.open(folder.url) for folder in folders}
     before = shelf.tombstones()
+    wanted = {(kind, mark(kind, text)) for kind, text in asked if kind != "id"} | _standing(before)
+    meant = {version: _meant(release, wanted) for version, release in opened.items()}
     found = [
-        _granted(shelf.url, opened, before, kind, text, reason, on or date.today().isoformat())
+        _granted(shelf.url, opened, meant, before, kind, text, reason, on or date.today().isoformat())
         for kind, text in asked
     ]
     after = before.merged(Tombstones(tuple(one.entry for one in found)))
-    for release in opened.values():
-        after = resolved(after, release).known_to(release.manifest.about)
+    for version, release in opened.items():
+        after = _with(after, release, meant[version]).known_to(release.manifest.about)
     tombstones.add(shelf.fs, shelf.root, after)
     for folder in folders:
         tombstones.add(folder.fs, folder.root, after, copy=True)
@@ -85,9 +93,34 @@ def take_all_down(
     return [replace(one, entry=kept[one.entry.kind, one.entry.match]) for one in found]
 
 
+def settle(
+    shelf: Folder, target: Folder, manifest: manifests.Manifest, more: Tombstones = _NONE
+) -> Tombstones:
+    """Put on the list in `shelf`, and on its copy in the release `target`, what is asked for in it or in
+    `more` and means portraits of this release; the list as it is then.
+
+    A release may come (built, filled, pulled, pushed, copied) when the request is there already.
+    """
+    listed = tombstones.add(shelf.fs, shelf.root, more.known_to(manifest.about))
+    if target.root != shelf.root:
+        tombstones.add(target.fs, target.root, listed, copy=True)
+    meant = resolved(listed, reader.Release(target, manifest))
+    if meant != listed:
+        listed = tombstones.add(shelf.fs, shelf.root, meant)
+        if target.root != shelf.root:
+            tombstones.add(target.fs, target.root, listed, copy=True)
+    return listed
+
+
+def resolved(listed: Tombstones, release: reader.Release) -> Tombstones:
+    """The list with the ids of all portraits of `release` that its requests mean by URL or author."""
+    return _with(listed, release, _meant(release, _standing(listed)))
+
+
 def _granted(
     releases: str,
     opened: Mapping[str, reader.Release],
+    meant: Mapping[str, Mapping[Mark, set[str]]],
     before: Tombstones,
     kind: str,
     text: str,
@@ -100,7 +133,7 @@ def _granted(
     ids: set[str] = set()  # that start with what was given
     versions = []
     for version, release in opened.items():
-        hits, there = _find(release, kind, text)
+        hits, there = _find(release, meant[version], kind, text)
         ids |= there
         if hits:
             versions.append(version)
@@ -118,56 +151,53 @@ def _granted(
     return Takedown(kind, text, entry, tuple(versions), known)
 
 
-def _find(release: reader.Release, kind: str, text: str) -> tuple[list[tuple[str, str]], set[str]]:
+def _find(
+    release: reader.Release, meant: Mapping[Mark, set[str]], kind: str, text: str
+) -> tuple[list[tuple[str, str]], set[str]]:
     """((portrait, photo) that the request means, full ids that start with it) in one release."""
     portraits, photos = (release.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
+    ids: set[str] = set()
+    hits = meant.get((kind, mark(kind, text)), set())
     if kind == "id":
         ids = {one for one in (*portraits, *photos) if one.startswith(text)}
-        meant = {photo for portrait, photo in zip(portraits, photos, strict=True) if {portrait, photo} & ids}
-        return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in meant], ids
-    wanted = {(kind, mark(kind, text))}
-    hits = {photo for photo, found in _marked(release) if found & wanted}
-    return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in hits], set()
+        hits = {photo for portrait, photo in zip(portraits, photos, strict=True) if {portrait, photo} & ids}
+    return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in hits], ids
 
 
-def resolved(listed: Tombstones, release: reader.Release) -> Tombstones:
-    """The list with the ids of all portraits of `release` that its requests mean, by URL, author or photo.
+def _standing(listed: Tombstones) -> set[Mark]:
+    """The requests of a list that say more than ids."""
+    return {(entry.kind, entry.match) for entry in listed.entries if entry.kind in ("url", "author")}
 
-    A release may come to a list (pulled, pushed, copied) that was written before it was there.
-    """
-    asked = {(entry.kind, entry.match): entry for entry in listed.entries if entry.kind in ("url", "author")}
-    if not asked:
+
+def _with(listed: Tombstones, release: reader.Release, meant: Mapping[Mark, set[str]]) -> Tombstones:
+    """The list with the portraits of `release` whose photos its entries mean."""
+    asked = {(entry.kind, entry.match): entry for entry in listed.entries}
+    told = {one: hits for one, hits in meant.items() if hits and one in asked}
+    if not told:
         return listed
-    meant: dict[tuple[str, str], set[str]] = {}
-    for photo, found in _marked(release):
-        for one in found & set(asked):
-            meant.setdefault(one, set()).add(photo)
     portraits, photos = (release.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
     more = [
         replace(
             asked[one],
-            portraits=tuple(sorted(a for a, b in zip(portraits, photos, strict=True) if b in hits)),
+            portraits=tuple(a for a, b in zip(portraits, photos, strict=True) if b in hits),
             photos=tuple(sorted(hits)),
         )
-        for one, hits in meant.items()
+        for one, hits in told.items()
     ]
     return replace(listed.merged(Tombstones(tuple(more))), is_copy=listed.is_copy, lineages=listed.lineages)
 
 
-def _marked(release: reader.Release) -> Iterator[tuple[str, set[tuple[str, str]]]]:
-    """(photo, what requests would say that mean it) of every row that says where it is from."""
+def _meant(release: reader.Release, wanted: Set[Mark]) -> dict[Mark, set[str]]:
+    """The photos that each of the `wanted` requests means, in one pass over the release."""
+    found: dict[Mark, set[str]] = {one: set() for one in wanted}
+    if not wanted:
+        return found
+    marks_of = lru_cache(maxsize=4096)(marks)  # authors come again and again
     for number in range(len(release.manifest.shards)):
         for row in release.read_shard(number, _COLUMNS).to_pylist():
-            yield (
-                row["photo_id"],
-                {
-                    (kind, one)
-                    for kind, names in (
-                        ("url", ("page_url", "file_url")),
-                        ("author", ("author", "author_url")),
-                    )
-                    for name in names
-                    if row[name]
-                    for one in marks(kind, row[name])
-                },
-            )
+            for kind, names in _NAMES:
+                for name in names:
+                    for one in marks_of(kind, row[name]) if row[name] else ():
+                        if (kind, one) in wanted:
+                            found[kind, one].add(row["photo_id"])
+    return found

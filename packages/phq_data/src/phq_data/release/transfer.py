@@ -27,7 +27,8 @@ from phq_data.release.manifest import FileEntry, Manifest, ShardEntry
 from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError, Use
 from phq_data.release.select import PROVENANCE
-from phq_data.release.takedown import resolved
+from phq_data.release.shelf import Shelf
+from phq_data.release.takedown import resolved, settle
 
 INCOMPLETE = ".incomplete.json"
 _CHUNK = 4 << 20
@@ -78,6 +79,8 @@ def push(
         total = sum(entry.bytes for entry in manifest.entries)
         _push_tombstones(release, shelf, target)
         sent = _withhold(release, target)
+        if sent:
+            _take_over(release, shelf, target)
         on_bytes(total, total)
         size = sum(file.bytes for file in sent)
         return Transfer(target.url, len(sent), len(manifest.entries) - len(sent), 0, size)
@@ -105,6 +108,7 @@ def push(
                 _Journal(target, manifest).forget(entry)
                 raise TransferError(f"{target.url}/{entry.path} did not arrive whole: push again")
     _retrying(lambda: _push_tombstones(release, shelf, target), shelf.url)
+    _withhold(release, target)  # what was taken down at the far side while this was sent
     complete(target, manifest)
     return done
 
@@ -148,9 +152,23 @@ def send(
 def complete(target: Folder, manifest: Manifest, check: Callable[[], None] = lambda: None) -> None:
     """Make what was sent to `target` a release: its manifest goes last, and the journal of the transfer."""
     check()
-    _retrying(lambda: _put(target, manifests.NAME, manifest.to_bytes()), target.url)
+    if hasattr(target.fs, "put_if"):
+        _retrying(lambda: _publish(target, manifest), target.url)
+    else:
+        _retrying(lambda: _put(target, manifests.NAME, manifest.to_bytes()), target.url)
     with contextlib.suppress(FileNotFoundError):
         target.fs.rm_file(target.path(INCOMPLETE))
+
+
+def _publish(target: Folder, manifest: Manifest) -> None:
+    """Write the manifest, if nobody else has published the version meanwhile."""
+    path = target.path(manifests.NAME)
+    if target.fs.put_if(path, manifest.to_bytes(), None) is None:
+        there = _remote_manifest(target)
+        if there is None or there.digest != manifest.digest:  # else the answer to an earlier try was lost
+            raise ReleaseError(
+                f"{target.url} was published by somebody else meanwhile: build the next version"
+            )
 
 
 def pull(
@@ -178,7 +196,9 @@ def pull(
     listed = listed.known_to(manifest.about)
     tombstones.add(shelf.fs, shelf.root, listed)
     tombstones.add(target.fs, target.root, listed, copy=True)
-    today = withheld.read(source.fs, source.root)
+    today, ours = withheld.read(source.fs, source.root), withheld.read(target.fs, target.root)
+    if emptied := set(ours.portraits) > set(today.portraits):
+        today = ours  # what is withheld here does not come back
     counts = {"sent": 0, "kept": 0, "copied": 0, "bytes": 0}
     total = sum(entry.bytes for entry in manifest.entries)
     journal = _Journal(target, manifest) if here is None else None
@@ -197,11 +217,11 @@ def pull(
             journal.add(entry)
         done += entry.bytes
         on_bytes(done, total)
-    if today.files:
+    if today.files or ours.files:
         _put(target, withheld.NAME, today.to_bytes())
-    meant = resolved(tombstones.read(shelf.fs, shelf.root), reader.Release(target, manifest))
-    tombstones.add(shelf.fs, shelf.root, meant)
-    tombstones.add(target.fs, target.root, meant, copy=True)
+    settle(shelf, target, manifest)
+    if ours.portraits and not emptied:
+        _withhold(reader.Release(target, manifest), target)
     if journal is not None:
         complete(target, manifest)
     return Transfer(target.url, **counts)
@@ -353,16 +373,19 @@ def _take_over(release: reader.Release, shelf: Folder, target: Folder) -> None:
 
 
 def _push_tombstones(release: reader.Release, shelf: Folder, target: Folder) -> None:
-    tombstones.add(shelf.fs, shelf.root, release.tombstones)
-    if target.root != shelf.root:
-        tombstones.add(target.fs, target.root, release.tombstones, copy=True)
+    """Merge the lists, and let what is new on the far one hold for all releases there."""
+    before = {(entry.kind, entry.match) for entry in tombstones.read(shelf.fs, shelf.root).entries}
+    listed = settle(shelf, target, release.manifest, release.tombstones)
+    if target.root != shelf.root and {(entry.kind, entry.match) for entry in listed.entries} - before:
+        for other in Shelf(shelf.url).releases():
+            if other.root != target.root:
+                settle(shelf, other, reader.open(other.url).manifest)
 
 
 def _withhold(release: reader.Release, target: Folder) -> list[FileEntry]:
     """Replace the published files that show what was taken down since; returns what was sent."""
     before = withheld.read(target.fs, target.root)
     listed = tombstones.of_release(target.fs, target.root, release.manifest.about)
-    listed = resolved(listed, release)
     hidden: dict[int, list[str]] = {}
     for row in release.index.select(["portrait_id", "photo_id", "shard"]).to_pylist():
         if listed.hides(row["portrait_id"], row["photo_id"]) and row["portrait_id"] not in before.portraits:

@@ -264,10 +264,12 @@ def _check_leaks(release: Release, distance: int) -> Iterator[Problem]:
                 )
     splits, ids = table["split"].to_pylist(), table["portrait_id"].to_pylist()
     groups = Groups(np.asarray(table["phash"].to_numpy(), np.uint64))
-    few = np.unique(groups.of[[split != "train" for split in splits]])
+    outside = np.array([split != "train" for split in splits], bool)
+    few = np.unique(groups.of[outside])
     for number, group in zip(*pairs_between(groups.distinct[few], groups.distinct, distance), strict=True):
-        for one, other in itertools.product(groups.rows(few[number]), groups.rows(group)):
-            if splits[one] not in ("train", splits[other]):
+        rows = groups.rows(few[number])
+        for one, other in itertools.product(rows[outside[rows]], groups.rows(group)):
+            if splits[one] != splits[other]:
                 yield Problem(
                     manifests.INDEX,
                     f"it looks like portrait {ids[other][:12]} of the split '{splits[other]}'",
