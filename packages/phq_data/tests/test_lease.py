@@ -1,5 +1,6 @@
 """Two writers at an object store are kept apart: an S3 service on loopback."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -153,9 +154,119 @@ def test_who_may_only_read_reads_and_is_told_when_writing(place, s3):
         pass
 
 
-def test_stores_without_conditional_puts_have_a_lease_too(monkeypatch):
+@pytest.fixture
+def plain(monkeypatch, request):
+    """A workspace at a store without conditional puts."""
     monkeypatch.setattr(lease, "_SETTLE", 0.05)
-    place = Workspace.open("memory://phq-test-lease", create=True)
+    monkeypatch.setattr(lease, "_POLL", 0.1)
+    return Workspace.open(f"memory://phq-{request.node.name}", create=True)
+
+
+def of(workspace):
+    return lease.of_this_process(workspace._fs, workspace._root)
+
+
+def stand_still(held, seconds=100):
+    """As if the process of a lease had been stopped so long."""
+    held._renewed -= seconds
+
+
+def test_at_a_plain_store_two_that_begin_at_once_come_one_after_the_other(plain, monkeypatch):
+    with plain.lock():  # and given back
+        pass
+    both, take, inside, most = threading.Barrier(2), lease.Lease.take, [], []
+
+    def take_at_once(self, found):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(2)  # both have seen that nobody is in
+        both.abort()
+        return take(self, found)
+
+    def work():
+        with again(plain).lock():
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.3)
+            inside.pop()
+
+    monkeypatch.setattr(lease.Lease, "take", take_at_once)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert most == [1, 1]
+
+
+def test_at_a_plain_store_a_holder_that_was_replaced_takes_nothing_back(plain):
+    with pytest.raises(lease.LeaseLostError, match="has taken over"), plain.lock():
+        first = of(plain)
+        plain._fs.pipe_file(f"{plain._root}/{lease.NAME}", first._text(""))  # it ran out: another may go in
+        with again(plain).lock(wait=False):
+            second = of(plain)
+            stand_still(first)
+            first._renew()
+            assert lease.holder(plain._fs, plain._root) == second.token
+            plain.write_bytes("late", b"late")
+    assert not plain.exists("late")
+
+
+@pytest.fixture
+def unconditional(place, monkeypatch):
+    """A workspace at an S3 service that has no conditional puts."""
+    from phq_data import object_store
+
+    original = object_store.S3.call_s3
+
+    def call(self, method, *arguments, **asked):
+        if asked.keys() & {"IfMatch", "IfNoneMatch"}:
+            error = OSError("a header you provided implies functionality that is not implemented")
+            vars(error)["response"] = {"Error": {"Code": "NotImplemented"}}
+            raise error
+        return original(self, method, *arguments, **asked)
+
+    monkeypatch.setattr(object_store.S3, "call_s3", call)
+    monkeypatch.setattr(object_store, "SETTLE", 0.3)
+    return place
+
+
+def test_a_service_without_conditional_puts_keeps_writers_apart(unconditional):
+    fs, path = unconditional._fs, unconditional.path("one")
+    first = fs.put_if(path, b"1", None)
+    assert first and fs.put_if(path, b"2", None) is None and fs.put_if(path, b"2", '"other"') is None
+    results = []
+    threads = [
+        threading.Thread(target=lambda data=data: results.append(fs.put_if(path, data, first)))
+        for data in (b"3", b"4")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.count(None) == 1
+    with pytest.raises(lease.LeaseLostError), unconditional.lock():
+        held = of(unconditional)
+        fs.pipe_file(unconditional.path(lease.NAME), b'{"token": "other"}')
+        stand_still(held)
+        held.check()
+    assert lease.holder(fs, unconditional._root) == "other"
+
+
+@pytest.mark.parametrize("ask", [True, False])
+def test_who_reads_is_told_that_another_took_over_meanwhile(plain, ask):
+    done = []
+    with pytest.raises(lease.LeaseLostError, match="has taken over"), plain.reading() as check:
+        check()
+        plain._fs.pipe_file(f"{plain._root}/{lease.NAME}", b'{"token": "other"}')
+        stand_still(of(plain))
+        if ask:
+            check()
+        done.append(1)
+    assert bool(done) != ask
+
+
+def test_stores_without_conditional_puts_have_a_lease_too(plain):
+    place = plain
     with place.lock(), pytest.raises(WorkspaceBusyError, match="in use by process"):
         again(place).alone(wait=False).__enter__()
     with again(place).lock(wait=False):

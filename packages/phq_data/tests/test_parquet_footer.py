@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phq_data import parquet, parquet_limits
-from phq_data.parquet_footer import SizeError, read_footer, read_pages
+from phq_data.parquet_footer import Chunk, SizeError, read_footer, read_pages
 
 TABLE = pa.table({
     "text": [f"row {n % 7}" for n in range(900)],
@@ -107,3 +107,10 @@ def test_damaged_files_end_in_one_error():
             read_footer(source.read_at, len(cut))
         with pytest.raises(parquet.DAMAGE):
             parquet_limits.read(parquet.opened(source))
+
+
+@pytest.mark.parametrize("data", [b"\x19" * 6000, b"\x1c" * 6000])
+def test_lists_and_structures_that_never_end_are_a_damaged_header(data):
+    chunk = Chunk(rows=1, values=1, unpacked=1, start=0, packed=len(data), texts=False, width=8)
+    with pytest.raises(SizeError, match="page header is damaged"):
+        read_pages(pa.BufferReader(data).read_at, chunk)

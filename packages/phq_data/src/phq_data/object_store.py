@@ -8,6 +8,7 @@ botocore and s3fs, some 25 times within a minute.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from s3fs import S3FileSystem
 from phq_data.errors import ForbiddenError, ObjectStoreError
 
 Answer = TypeVar("Answer")
+SETTLE = 1.0
+"""Seconds in which another's put may follow, where a service has no conditional ones."""
 
 
 class S3(S3FileSystem):
@@ -49,7 +52,8 @@ class S3(S3FileSystem):
     def put_if(self, path: str, data: bytes, version: str | None) -> str | None:
         """Write an object if it is still of `version`, an ETag (None: if there is none); its new version.
 
-        None when it is of another version. A service without conditional puts writes it in any case.
+        None when it is of another version. At a service without conditional puts its version is looked at
+        before and, `SETTLE` seconds later, after.
         """
         bucket, key, _ = self.split_path(path)
         asked = {"Bucket": bucket, "Key": key, "Body": data}
@@ -59,10 +63,23 @@ class S3(S3FileSystem):
         except OSError as error:
             code = _code(error)
             if code == "NotImplemented":
-                return str(self.call_s3("put_object", **asked)["ETag"])
+                return self._put_seen(path, asked, version)
             if code in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"):
                 return None
             raise
+
+    def _put_seen(self, path: str, asked: dict[str, Any], version: str | None) -> str | None:
+        if self._version(path) != version:
+            return None
+        written = str(self.call_s3("put_object", **asked)["ETag"])
+        time.sleep(SETTLE)
+        return written if self._version(path) == written else None
+
+    def _version(self, path: str) -> str | None:
+        try:
+            return str(self.info(path).get("ETag", ""))
+        except FileNotFoundError:
+            return None
 
     def _open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
         if mode != "rb":

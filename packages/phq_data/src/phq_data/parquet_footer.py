@@ -27,7 +27,7 @@ _DICTIONARY = 2  # type of a page
 _BOOLS, _BYTE, _DOUBLE, _BYTES, _LIST, _STRUCT, _UUID = (1, 2), 3, 7, 8, 9, 12, 13
 _SHORT, _INT, _LONG = 4, 5, 6
 _WIDTHS = {_BYTE: 1, _DOUBLE: 8, _UUID: 16}
-_DEEPEST = 16  # structures in structures; Parquet's have up to six levels
+_DEEPEST = 16  # structures and lists in one another; Parquet's have up to eight levels
 
 Read = Callable[[int, int], bytes]
 """(bytes, place) -> so many bytes of the file from there, fewer at its end."""
@@ -190,13 +190,15 @@ def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind == _STRUCT:
         return _struct(data, place, depth + 1)
     if kind == _LIST:
-        return _list(data, place, depth)
+        return _list(data, place, depth + 1)
     if kind in _BOOLS:
         return kind == 1, place
     return None, place + _WIDTHS[kind]  # no structure of Parquet has sets or maps
 
 
 def _list(data: bytes, place: int, depth: int) -> tuple[list[Any], int]:
+    if depth > _DEEPEST:
+        raise ValueError
     head = data[place]
     place += 1
     count, kind = head >> 4, head & 15

@@ -3,11 +3,13 @@
 import pytest
 
 from phq_data.config import IngestConfig
+from phq_data.pipeline import removal
 from phq_data.pipeline.gather import gather
 from phq_data.pipeline.removal import remove
 from phq_data.pipeline.whole import behind
 from phq_data.sources import removed
 from phq_data.sources.folder import FolderSource
+from phq_data.sources.plan import Plan
 from phq_data.workspace import WorkspaceError
 
 TABLES = ("photos", "people", "fits", "portraits", "screened")
@@ -26,8 +28,8 @@ def test_a_photo_goes_with_everything_that_was_made_of_it_and_the_rest_stays_up_
         for name in TABLES
     }
     with workspace.lock():
-        removal = remove(workspace, [photo["photo_id"][:10] if by == "id" else photo["uri"]])
-    assert (removal.files, removal.photos, removal.portraits, removal.stay) == (1, 1, 1, ())
+        done = remove(workspace, [photo["photo_id"][:10] if by == "id" else photo["uri"]])
+    assert (done.files, done.photos, done.portraits, done.stay) == (1, 1, 1, ())
     assert content(workspace) == rest
     assert not workspace.exists(photo["key"]) and behind(workspace) == []
     (row,) = [row for row in workspace.table("plan").to_pylist() if row["uri"] == photo["uri"]]
@@ -38,6 +40,26 @@ def test_a_photo_goes_with_everything_that_was_made_of_it_and_the_rest_stays_up_
     ]
     info = workspace.part_info("ledger/ingest", 1)
     assert (info.extra["items"], info.extra["kept"], info.extra["rejected"]) == (3, 2, 1)
+
+
+@pytest.mark.parametrize("moment", ["amend", "_filter"])
+def test_a_removal_that_was_stopped_is_done_by_the_same_command(make_workspace, monkeypatch, moment):
+    made = make_workspace(count=6, part_size=3, twins=False)
+    workspace, photo = made.workspace, made.photos[3]
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan if moment == "amend" else removal, moment, stopped)
+        with workspace.lock(), pytest.raises(KeyboardInterrupt):
+            remove(workspace, [photo["photo_id"]])
+    assert not workspace.exists(photo["key"])
+    with workspace.lock():
+        assert remove(workspace, [photo["photo_id"]]).photos == 1
+    assert not any(row["photo_id"] == photo["photo_id"] for row in workspace.table("portraits").to_pylist())
+    (row,) = [row for row in workspace.table("plan").to_pylist() if row["uri"] == photo["uri"]]
+    assert (row["error"], row["key"]) == ("removed", "")
 
 
 @pytest.fixture
@@ -72,8 +94,8 @@ def test_what_was_taken_out_is_not_taken_again_wherever_its_bytes_are(workspace,
 def test_a_file_that_is_taken_out_leaves_the_photo_to_its_twin(workspace, folder):
     key = rows(workspace, folder)["a.jpg"]["key"]
     with workspace.lock():
-        removal = remove(workspace, [str(folder / "a.jpg")])
-    assert (removal.files, removal.photos, removal.stay) == (1, 0, ((folder / "z.jpg").as_uri(),))
+        done = remove(workspace, [str(folder / "a.jpg")])
+    assert (done.files, done.photos, done.stay) == (1, 0, ((folder / "z.jpg").as_uri(),))
     after = rows(workspace)
     assert (after["z.jpg"]["same_as"], after["z.jpg"]["key"]) == (None, key) and workspace.exists(key)
 
@@ -139,3 +161,13 @@ def test_a_target_that_names_nothing_is_told_and_nothing_changes(workspace, fold
     with workspace.lock(), pytest.raises(WorkspaceError, match="has no photo"):
         remove(workspace, [str(folder / "b.jpg"), target])
     assert rows(workspace) == before
+
+
+def test_a_build_after_a_stopped_removal_does_not_fetch_the_bytes_again(workspace, folder, monkeypatch):
+    key = rows(workspace, folder)["b.jpg"]["key"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "amend", lambda *arguments: 1 / 0)
+        with workspace.lock(), pytest.raises(ZeroDivisionError):
+            remove(workspace, [str(folder / "b.jpg")])
+    rows(workspace, folder)
+    assert not workspace.exists(key)

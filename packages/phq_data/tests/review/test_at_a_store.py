@@ -1,5 +1,7 @@
 """The review of a workspace at an object store: its database elsewhere, its images by this machine."""
 
+from pathlib import Path
+
 import pytest
 from s3_server import Fault
 from workspace_fixtures import small_workspace
@@ -54,6 +56,20 @@ def test_of_the_copies_those_not_asked_for_the_longest_are_dropped():
     assert copies.opened("b") is None and copies.opened("a") and copies.opened("c")
     copies.put("d", b"d" * 26)
     assert copies.opened("d") is None
+    copies.close()
+
+
+def test_a_copy_that_is_read_is_not_changed_and_one_that_was_cleared_away_is_forgotten():
+    copies = LocalCopies()
+    copies.put("a", b"former" * 1000)
+    reader = copies.opened("a")
+    copies.put("a", b"new")
+    assert reader.read() == b"former" * 1000 and copies.opened("a").read() == b"new"
+    for path in Path(copies._folder.name).iterdir():
+        path.unlink()
+    assert copies.opened("a") is None
+    copies.put("a", b"again")
+    assert copies.opened("a").read() == b"again"
     copies.close()
 
 

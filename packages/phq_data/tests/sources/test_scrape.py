@@ -9,6 +9,7 @@ import pytest
 from web_server import Answer, Commons, FakeClock, jpeg, serving
 
 from phq_data.cli.scrape_progress import summary
+from phq_data.pipeline.removal import remove
 from phq_data.pipeline.scrape import ScrapeRequest, preview_lines, scrape_into
 from phq_data.sources import SourceError
 from phq_data.sources.terms import TermsError, recorded
@@ -417,6 +418,29 @@ def test_photos_of_a_lost_part_of_the_plan_are_planned_again_without_a_download(
     run()
     assert plan(run.workspace()) == before and len(commons.site.requests) == requests
     assert run.workspace().table("photos").num_rows == 13
+
+
+def test_what_was_taken_out_does_not_come_back_under_another_name(commons, run):
+    commons.photos[8] = commons.site.pages["/photos/8.jpg"] = commons.photos[9]
+    run(limit=9)
+    workspace = run.workspace()
+    gone = next(row for row in plan(workspace)[0] if row["uri"] == "wikimedia:8")
+    with workspace.lock():
+        remove(workspace, [gone["sha256"]])
+    outcome = run()
+    found = {row["uri"]: row for row in workspace.table("plan").to_pylist()}
+    for uri in ("wikimedia:8", "wikimedia:9"):
+        row = found[uri]
+        assert (row["error"], row["key"], row["sha256"]) == ("removed", "", gone["sha256"])
+    assert not workspace.exists(gone["key"]) and outcome.scrape.refused["removed"] == 1
+    assert outcomes(workspace)["wikimedia:9"] == ("rejected", "removed")
+    assert workspace.table("photos").num_rows == 11
+    for place in ("plan", "plan-copy"):
+        workspace.remove(f"{place}/part-00000.parquet")
+    run()
+    errors = {row["uri"]: row["error"] for row in workspace.table("plan").to_pylist()}
+    assert [uri for uri, error in sorted(errors.items()) if error] == ["wikimedia:8", "wikimedia:9"]
+    assert not workspace.exists(gone["key"]) and workspace.table("photos").num_rows == 11
 
 
 def test_an_address_that_is_none_or_an_error_nobody_foresaw_costs_one_file(

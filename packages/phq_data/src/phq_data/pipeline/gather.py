@@ -16,7 +16,7 @@ from phq_data.images.codecs import sniff
 from phq_data.pipeline.photos import sound_photo
 from phq_data.records import LedgerEntry, PlanItem
 from phq_data.sources import RefusedFileError, Source, SourceFile
-from phq_data.sources.plan import REMOVED, Change, Plan, Planned, photo_key
+from phq_data.sources.plan import REMOVED, TAKEN_OUT, Change, Plan, Planned, photo_key
 from phq_data.stages.ingest import CHANGED
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace, WorkspaceError
@@ -70,7 +70,8 @@ def gather(
                 else:
                     fresh.append(item)
             elif (former := plan.files.get(file.uri)) is not None:  # else listed a second time by this build
-                _fetch_lost(workspace, file, former, copies)
+                if not plan.taken_out(file.uri, former.sha256):  # else its removal was stopped half way
+                    _fetch_lost(workspace, file, former, copies)
                 if source.provider == "folder" and (claimed := plan.claimed(file)):
                     amended.setdefault(claimed[0], {})[claimed[1]] = file.provenance
             if len(fresh) == plan.room(part_size):
@@ -116,9 +117,8 @@ def _take_in(
     try:
         data, kind = _read(source, file, config.max_bytes)
         sha256 = hashlib.sha256(data).hexdigest()
-        whole = plan.removed.has_photo(sha256) and sha256 not in plan.owners
-        if whole or plan.removed.has_file(file.uri, sha256):
-            raise RefusedFileError(REMOVED, "its photo was taken out of the workspace")
+        if plan.taken_out(file.uri, sha256):
+            raise RefusedFileError(REMOVED, TAKEN_OUT)
         key = photo_key(sha256, kind) if copy else file.uri
         if copy and not workspace.exists(key):
             workspace.write_bytes(key, data)

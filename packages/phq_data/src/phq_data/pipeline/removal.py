@@ -21,10 +21,9 @@ from phq_data.pipeline import engine, whole
 from phq_data.pipeline.corrections import applied
 from phq_data.pipeline.engine import Recipe, fingerprint, folder_of, load_config
 from phq_data.records import LedgerEntry, PlanItem, Portrait
-from phq_data.sources.plan import REMOVED, Plan, Planned
+from phq_data.sources.plan import REMOVED, TAKEN_OUT, Plan, Planned
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
 
-_MESSAGE = "its photo was taken out of the workspace"
 _VIEWS = ("report", "inspect", "accuracy")  # pages and pictures of portraits, each written by one command
 _OUTCOMES = ("kept", "rejected", "failed")
 
@@ -43,30 +42,37 @@ def remove(workspace: Workspace, targets: Sequence[str]) -> Removal:
     """Take out the photos that `targets` name: the start of a photo's id (all files with these bytes), a uri
     or a path (this file), a source as it was built with (all of its files). The caller holds the lock.
 
+    The bytes and the pages that show them go first. What was stopped half way is done by the same call again:
+    until a part is up to date once more, what is taken out of it can be named.
+
     Raises `WorkspaceError` for a target that names nothing, or the start of several ids.
     """
     plan = Plan(workspace)
-    items = [item for item in plan.items() if item.error != REMOVED]
+    recipes = whole.recorded(workspace)
+    stale = {one.part for one in whole.behind(workspace, recipes)}
+    items = [item for item in plan.items() if item.error != REMOVED or item.part in stale]
     chosen = {
         (item.part, item.position): item for target in targets for item in _named(target, items, workspace)
     }
-    recipes = whole.recorded(workspace)
-    stale = {one.part for one in whole.behind(workspace, recipes)}
     by_part: dict[int, list[Planned]] = defaultdict(list)
     for item in chosen.values():
         by_part[item.part].append(item)
-    left = {item.sha256: item for item in items if (item.part, item.position) not in chosen}
-    lost = {item.sha256: item.key for item in chosen.values() if item.sha256 and item.sha256 not in left}
-    plan.take_out({item.uri: item.sha256 for item in chosen.values()}, set(lost))
-    portraits = 0
-    for part, gone in by_part.items():
-        plan.amend(part, {item.position: _taken_out for item in gone})
-        portraits += _filter(workspace, part, gone, recipes if part not in stale else None)
-    for key in lost.values():
+    left = {
+        item.sha256: item
+        for item in items
+        if item.error != REMOVED and (item.part, item.position) not in chosen
+    }
+    lost = {item.sha256 for item in chosen.values()} - left.keys() - {""}
+    plan.take_out({item.uri: item.sha256 for item in chosen.values()}, lost)
+    for key in {item.key for item in chosen.values() if item.sha256 in lost}:
         if key.startswith("photos/"):
             workspace.remove(key)
     for folder in _VIEWS:
         workspace.remove_folder(folder)
+    portraits = 0
+    for part, gone in by_part.items():
+        plan.amend(part, {item.position: _taken_out for item in gone})
+        portraits += _filter(workspace, part, gone, recipes if part not in stale else None)
     Plan(workspace)  # another file with the same bytes becomes the one whose photo is taken
     if not any(one.stage != "near-duplicates" for one in whole.behind(workspace, recipes)):
         whole.deduplicate(workspace, load_config(workspace), recipes)
@@ -91,7 +97,7 @@ def _named(target: str, items: Sequence[Planned], workspace: Workspace) -> list[
 
 
 def _taken_out(item: PlanItem) -> PlanItem:
-    return dataclasses.replace(item, error=REMOVED, message=_MESSAGE, key="", same_as=None)
+    return dataclasses.replace(item, error=REMOVED, message=TAKEN_OUT, key="", same_as=None)
 
 
 def _filter(
@@ -135,7 +141,7 @@ def _as_removed(entry: LedgerEntry) -> LedgerEntry:
         entry,
         outcome="rejected",
         reason=REMOVED,
-        message=_MESSAGE,
+        message=TAKEN_OUT,
         retryable=False,
         evidence="{}",
         outputs=(),

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,13 +99,14 @@ def _candidates(workspace: Workspace, config: PipelineConfig) -> list[Candidate]
 
 
 @contextlib.contextmanager
-def finished(workspace: Workspace) -> Iterator[None]:
-    """Hold a workspace whose every part carries the settings on record, while all of it is read.
+def finished(workspace: Workspace) -> Iterator[Callable[[], None]]:
+    """Hold a workspace whose every part carries the settings on record, while all of it is read; yields the
+    check of `Workspace.reading`, to be asked before what was made of it is published.
 
     Raises `WorkspaceBusyError` while a build runs, and `WorkspaceError` naming the parts that are behind, or
     are no longer what was written (all their bytes are read).
     """
-    with workspace.reading():
+    with workspace.reading() as check:
         faults = told([*behind(workspace), *damaged(workspace)])
         if faults := [*faults, *(f"{key}: {DAMAGED}" for key in changed_records(workspace))]:
             raise WorkspaceError(
@@ -113,7 +114,7 @@ def finished(workspace: Workspace) -> Iterator[None]:
                 f"--workspace {workspace.url}` makes them with the settings of the last finished build; a "
                 "build that was stopped goes on with its own command; `phq workspace verify` says more"
             )
-        yield
+        yield check
 
 
 def behind(workspace: Workspace, recipes: Mapping[str, Recipe] | None = None) -> list[Behind]:

@@ -5,6 +5,7 @@ For a workspace at an object store, where every look costs a request and a part 
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 from collections import OrderedDict
@@ -29,16 +30,25 @@ class LocalCopies:
         with self._guard:
             if name not in self._sizes:
                 return None
+            try:
+                file = pa.OSFile(str(self._path(name)))
+            except OSError:  # somebody has cleared the folder of temporary files
+                del self._sizes[name]
+                return None
             self._sizes.move_to_end(name)
-            return pa.OSFile(str(self._path(name)))
+            return file
 
     def put(self, name: str, data: bytes) -> None:
         """Keep a file, and drop those that were not asked for the longest. A full disk keeps nothing."""
         with self._guard:
+            beside = self._path(f"{name}.new")  # whoever reads the former file reads it to its end
             try:
-                self._path(name).write_bytes(data)
+                beside.write_bytes(data)
+                beside.replace(self._path(name))
             except OSError:
-                self._path(name).unlink(missing_ok=True)
+                for path in (beside, self._path(name)):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
                 self._sizes.pop(name, None)
                 return
             self._sizes[name] = len(data)

@@ -28,8 +28,8 @@ from phq_data.sources import SourceFile, removed
 from phq_data.sources.folder import path_of
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError, part_key
 
-REMOVED = "removed"
-"""The error of items whose photo was taken out: their file is known, and not taken again."""
+REMOVED, TAKEN_OUT = "removed", "its photo was taken out of the workspace"
+"""The error of items whose photo was taken out, and its message: their file is known, and not taken again."""
 PERMANENT = frozenset({"empty", "not_an_image", "too_many_bytes", REMOVED})
 """Reading errors that another try cannot mend."""
 COPY = "plan-copy"
@@ -130,6 +130,11 @@ class Plan:
         """Write down files (uri -> sha256) and whole photos that are not to come back, first of all."""
         self.removed = self.removed.with_more(files, photos)
         removed.write(self.workspace, self.removed)
+
+    def taken_out(self, uri: str, sha256: str) -> bool:
+        """Is a file with these bytes not to come back?"""
+        whole = self.removed.has_photo(sha256) and sha256 not in self.owners
+        return whole or self.removed.has_file(uri, sha256)
 
     def items(self) -> Iterator[Planned]:
         """Every item, in order."""

@@ -311,23 +311,30 @@ class Workspace(WorkspaceFiles):
                 self._lease = None
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Hold the workspace as it is while all of it is read.
+    def reading(self) -> Iterator[Callable[[], None]]:
+        """Hold the workspace as it is while all of it is read; yields a check that it still is.
 
-        Raises `WorkspaceBusyError` when somebody is working on it. Where no lock can be had, because it may
-        only be read, that is noticed at the end.
+        It is asked at the end, too. It raises `LeaseLostError` when this process stood still and another took
+        over, and `WorkspaceBusyError` where no lock can be had, because the workspace may only be read, and
+        it has changed: then every part is listed. `reading` raises that, too, while somebody works on it.
         """
         with contextlib.ExitStack() as stack:
-            before = None
+            held = before = None
             try:
-                stack.enter_context(self.alone(wait=False))
+                held = stack.enter_context(self.alone(wait=False))
             except WorkspaceBusyError:
                 raise
             except WorkspaceError:
                 before = self._stamps()
-            yield
-            if before is not None and self._stamps() != before:
-                raise WorkspaceBusyError(f"the workspace {self.url} was changed meanwhile: try again")
+
+            def check() -> None:
+                if held is not None:
+                    held.check()
+                if before is not None and self._stamps() != before:
+                    raise WorkspaceBusyError(f"the workspace {self.url} was changed meanwhile: try again")
+
+            yield check
+            check()
 
     def _stamps(self) -> dict[str, str]:
         """The version of every part of a table or of the plan."""

@@ -5,14 +5,15 @@ S3, so that of two that try at once one wins. It counts until it has not been re
 names, by the store's own clock: the age is that of the object beside one that was written just now. The
 clocks of the machines are never compared.
 
-Stores other than S3 take the object too; there, two that begin within the same second are told apart by
-reading it once more.
+At a store without conditional puts every put first reads who is in. Where another may have put at the same
+time, it is read once more a second later: of two the later one is in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import json
 import os
 import secrets
@@ -72,7 +73,8 @@ class Lease:
     def take(self, found: str | None) -> bool:
         """Write the object, if its version is `found` still (None: there is none); whether it was."""
         began = _now()
-        etag = _put(self._fs, self._path, self._text(self.token), found)
+        contested = not self._etag or began - self._renewed > self.seconds / 2
+        etag = _put(self._fs, self._path, self._text(self.token), found, contested=contested)
         if etag is None:
             now, etag = _read(self._fs, self._path)
             if now.get("token") != self.token:  # else the first try came off, and its answer was lost
@@ -201,8 +203,11 @@ def _read(fs: fsspec.AbstractFileSystem, path: str) -> tuple[dict[str, Any], str
     """(what the lease says, which version that is or an older one); both empty where there is none."""
     etag = ""
     try:
-        etag = str(fs.info(path).get("ETag") or "unknown")
-        found = parse_json(bytes(fs.cat_file(path)))
+        if hasattr(fs, "put_if"):
+            etag = str(fs.info(path).get("ETag", ""))
+        data = bytes(fs.cat_file(path))
+        etag = etag or _digest(data)
+        found = parse_json(data)
         return (dict(found), etag) if isinstance(found, dict) else ({}, etag)
     except FileNotFoundError:
         return {}, ""
@@ -210,17 +215,28 @@ def _read(fs: fsspec.AbstractFileSystem, path: str) -> tuple[dict[str, Any], str
         return {}, etag
 
 
-def _put(fs: fsspec.AbstractFileSystem, path: str, data: bytes, found: str | None) -> str | None:
-    """Write the object if its version is `found` still (None: if there is none); the new version, or None."""
+def _put(
+    fs: fsspec.AbstractFileSystem, path: str, data: bytes, found: str | None, *, contested: bool = False
+) -> str | None:
+    """Write the object if its version is `found` still (None: if there is none); the new version, or None.
+
+    `contested`: another may be about to write it, too.
+    """
     if hasattr(fs, "put_if"):
         version: str | None = fs.put_if(path, data, found)
         return version
+    if (_read(fs, path)[1] or None) != found:
+        return None
     fs.pipe_file(path, data)
-    if found is None:
+    if contested:
         time.sleep(_SETTLE)
-        if fs.cat_file(path) != data:
+        if _read(fs, path)[1] != _digest(data):
             return None
-    return "unknown"
+    return _digest(data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _now() -> float:

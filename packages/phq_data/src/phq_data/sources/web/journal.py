@@ -262,7 +262,7 @@ class Journal:
         """The sha256 of the photos of these queries that are here."""
         marks = ",".join("?" * len(queries))
         rows = self._db.execute(
-            f"select sha256 from files where provider = ? and query in ({marks}) and sha256 != ''",
+            f"select sha256 from files where provider = ? and query in ({marks}) and key != ''",
             (provider, *queries),
         )
         return {row["sha256"] for row in rows}

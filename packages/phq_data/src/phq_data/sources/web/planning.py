@@ -12,7 +12,7 @@ from pathlib import Path
 
 from phq_data import schema
 from phq_data.records import PlanItem, Provenance
-from phq_data.sources.plan import Plan, photo_key
+from phq_data.sources.plan import REMOVED, TAKEN_OUT, Plan, photo_key
 from phq_data.sources.terms import TERMS, Permission, record_of
 from phq_data.sources.web.fetch import Fetched
 from phq_data.sources.web.journal import File, Journal
@@ -58,6 +58,10 @@ class Planner:
         self._plan, self._journal, self._provider = plan, journal, provider
         self._permission = record_of(permissions)
         self._today = datetime.now(UTC).date().isoformat()
+
+    def taken_out(self, uri: str, sha256: str) -> bool:
+        """Is a file with these bytes not to come back into the workspace?"""
+        return bool(sha256) and self._plan.taken_out(uri, sha256)
 
     def room(self, part_size: int) -> int:
         """How many files the next part has."""
@@ -117,7 +121,9 @@ class Planner:
         """The plan's item of a file; `new` when the plan has none of it yet that this one replaces."""
         candidate = file.candidate
         same_as: str | None = None
-        if file.sha256:
+        if self.taken_out(candidate.uri, file.sha256):  # after it was downloaded, before it was planned
+            file = replace(file, key="", reason=REMOVED, message=TAKEN_OUT)
+        elif file.sha256:
             same_as = self._plan.owners.get(file.sha256)
             if same_as == candidate.uri and not new:
                 same_as = None

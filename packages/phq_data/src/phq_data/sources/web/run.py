@@ -20,7 +20,7 @@ from typing import Any
 from phq_data.config import IngestConfig
 from phq_data.sources import SourceError
 from phq_data.sources.licenses import normalise
-from phq_data.sources.plan import Plan
+from phq_data.sources.plan import REMOVED, TAKEN_OUT, Plan
 from phq_data.sources.terms import COLLECTING, Permission, cover, objections
 from phq_data.sources.web import Candidate, FetchError, Page, PermanentError, TransientError, WebSource
 from phq_data.sources.web.fetch import Fetched, Fetcher
@@ -181,7 +181,7 @@ class Run:
                         searching = None
                     for file in self._finished():
                         self._record(file)
-                        if file.sha256:
+                        if file.key:
                             had.add(file.sha256)
             finally:
                 if searching is not None:  # it may be waiting for an hour to pass
@@ -293,6 +293,11 @@ class Run:
             done = replace(file, state="done", part=-1, etag=fetched.etag, modified=fetched.modified)
             self._progress.file(done, fetched.bytes)
             return done
+        if self._planner.taken_out(file.candidate.uri, fetched.sha256):
+            fetched.path.unlink(missing_ok=True)
+            if not file.again:  # else it is what it was
+                file = replace(file, sha256=fetched.sha256, bytes=fetched.bytes, seen=seen)
+            return self._lost(file, PermanentError(REMOVED, TAKEN_OUT))
         key = self._store.keep(fetched)
         self._report.downloaded += 1
         self._report.bytes += fetched.bytes
@@ -315,7 +320,7 @@ class Run:
         if file.again:  # the photo that is here stays
             self._report.failed[error.reason] += 1
             return replace(file, state="done", part=-1, message=str(error))
-        refused = error.reason in ("robots", "opt_out", "terms")
+        refused = error.reason in ("robots", "opt_out", "terms", REMOVED)
         lost = replace(
             file, state="refused" if refused else "failed", transient=error.transient, reason=error.reason,
             message=str(error), attempts=file.attempts + 1,
