@@ -117,7 +117,7 @@ def build(
     target = shelf.release(version)
     if target.fs.exists(target.root) if target.is_local else target.exists(manifests.NAME):
         raise VersionError(f"{target.url} exists already; a version never changes: choose the next number")
-    with finished(workspace), shelf.building() as (partial, check):
+    with finished(workspace) as unchanged, shelf.building() as (partial, check):
         parent = _parent(shelf, options.parent, number)
         if target.exists(manifests.NAME):
             raise VersionError(f"{target.url} was built by somebody else meanwhile: choose the next number")
@@ -173,6 +173,7 @@ def build(
         )
         manifest = _write_documents(manifest, partial, parent, summary)
         gone = gone.known_to(manifest.about)
+        unchanged()
         tombstones.add(LocalFileSystem(), str(partial), gone, copy=True)
         tombstones.add(shelf.fs, shelf.root, gone)
         if target.is_local:
@@ -182,6 +183,7 @@ def build(
             known = (parent.folder, parent.manifest) if parent is not None else None
             send(Folder(str(partial)), manifest, target, parent=known, check=check)
             tombstones.add(target.fs, target.root, gone, copy=True)
+            unchanged()
             complete(target, manifest, check)
         settle(shelf, target, manifest)  # what was taken down while it was built
     return ReleaseResult(target.url, manifest, changes if parent else None, selection.left_out)
