@@ -18,7 +18,7 @@ from typing import Any
 from phq_data import __version__
 from phq_data.text import suggestion
 from phq_data.typed_json import ConfigError
-from phq_flows import environment
+from phq_flows import environment, worker_paths
 from phq_flows.serve_file import Deployment, ServeFile
 from phq_flows.server import ServerError
 
@@ -46,9 +46,12 @@ SETTLE_SECONDS = 20
 them would be called crashed, too."""
 
 
-def deployments(file: ServeFile) -> list[RunnerDeployment]:
-    """The file's deployments as Prefect has them. Raises `ConfigError` for what no flow takes."""
-    return [_deployment(one) for one in file.deployments]
+def deployments(file: ServeFile, *, on_workers: bool = False) -> list[RunnerDeployment]:
+    """The file's deployments as Prefect has them.
+
+    Raises `ConfigError` for what no flow takes, and for relative paths of flows that run `on_workers`.
+    """
+    return [_deployment(one, on_workers) for one in file.deployments]
 
 
 async def register(made: Iterable[RunnerDeployment], pool: str, say: Callable[[str], None]) -> None:
@@ -154,9 +157,9 @@ def told() -> Iterator[None]:
 _ADVICE = "is it running (`prefect server start`), and is PREFECT_API_URL its address with /api?"
 
 
-def _deployment(one: Deployment) -> RunnerDeployment:
+def _deployment(one: Deployment, on_workers: bool) -> RunnerDeployment:
     function: Flow[..., Any] = getattr(import_module(f"phq_flows.{one.flow}"), one.flow)
-    _check_parameters(one, parameter_schema(function).model_dump_for_openapi())
+    _check_parameters(one, parameter_schema(function).model_dump_for_openapi(), on_workers)
     made: RunnerDeployment = function.to_deployment(  # type: ignore[assignment]
         one.called, schedule=_schedule(one), parameters=dict(one.parameters), tags=list(one.tags),  # type: ignore[arg-type]
         description=one.description or None, version=__version__, concurrency_limit=one.concurrency_limit,
@@ -179,7 +182,7 @@ def _schedule(one: Deployment) -> CronSchedule | IntervalSchedule | None:
         ) from error
 
 
-def _check_parameters(one: Deployment, schema: Mapping[str, Any]) -> None:
+def _check_parameters(one: Deployment, schema: Mapping[str, Any], on_workers: bool) -> None:
     """Raises `ConfigError` for a name or a type that the flow does not have. A run may give what lacks."""
     names = list(schema["properties"])
     for name in one.parameters:
@@ -188,7 +191,9 @@ def _check_parameters(one: Deployment, schema: Mapping[str, Any]) -> None:
             raise ConfigError(f"{one.called}: {one.flow} has no parameter '{name}'; {hint}")
     try:
         validate(dict(one.parameters), dict(schema), raise_on_error=True, ignore_required=True)
-    except ValidationError as error:
+        if on_workers:
+            worker_paths.check(one.parameters)
+    except (ValidationError, ConfigError) as error:
         raise ConfigError(f"{one.called}: parameters: {error}") from error
 
 
