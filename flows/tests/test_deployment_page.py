@@ -85,6 +85,7 @@ def test_every_option_of_the_page_is_one_of_its_command():
     seconds = (team.SETTLE_SECONDS, environment.HEARTBEAT_SECONDS, 120)
     assert "{} s later".format(*seconds) in PAGE and "(every {1} s)".format(*seconds) in PAGE
     assert serve_file.ServeFile(()).lost_after_seconds == 120
+    assert f"the {team.MOST_CRASHES}th time in {team.CRASH_HOURS} h" in PAGE
 
 
 def environment_of(service):

@@ -22,6 +22,8 @@ from chromium import chromium
 from ports import quiet_port
 from programs import environment
 
+from phq_flows.team import CRASH_HOURS, MOST_CRASHES, SETTLE_SECONDS
+
 from .conftest import PHQ, _answers, rows_of
 from .test_server import descendants, zombie
 
@@ -276,6 +278,27 @@ def test_prefect_deploy_does_the_same_from_prefect_yaml(deployed):
         assert refused.status_code == 409 and "'versoin' was unexpected" in refused.json()["detail"]
 
 
+def test_a_run_that_crashes_before_it_begins_fails_at_last(deployed):
+    """As on a worker that cannot import the flow: no attempt is counted, since none is ever Running."""
+    run = deployed.run("phq-report/report").json()["id"]
+
+    def become(kind):
+        answer = deployed.ask("POST", f"/flow_runs/{run}/set_state", json={"state": {"type": kind}}).json()
+        assert answer["status"] == "ACCEPT", answer
+
+    for _ in range(MOST_CRASHES - 1):
+        become("CRASHED")
+        become("SCHEDULED")
+    become("CRASHED")
+    wait_for(lambda: deployed.state(run)[0] == "Failed")
+    time.sleep(SETTLE_SECONDS + 10)
+    assert deployed.state(run) == ("Failed", 0)  # nobody has taken it up again
+    assert (
+        f"{MOST_CRASHES} times in {CRASH_HOURS} h"
+        in deployed.ask("GET", f"/flow_runs/{run}").json()["state"]["message"]
+    )
+
+
 def test_a_run_that_lost_its_machine_goes_on_elsewhere(lost_run, deployed, small):
     deployed.worker("second")
     wait_for(lambda: deployed.state(lost_run)[0] in ("Completed", "Failed"))
@@ -289,6 +312,15 @@ def test_a_run_that_lost_its_machine_goes_on_elsewhere(lost_run, deployed, small
         one["name"]: one["message"] for one in states
     }.items()  # fmt: skip
     assert rows_of(deployed.folder / "served/ws") == rows_of(small)
+
+
+def test_a_worker_refuses_a_relative_path(lost_run, deployed):
+    """It would open, and delete, a folder of that name in the run's own working directory."""
+    wait_for(lambda: deployed.state(lost_run)[0] == "Completed")
+    run = deployed.run("phq-build/nightly", workspace="portraits").json()["id"]
+    wait_for(lambda: deployed.state(run)[0] in ("Completed", "Failed"))
+    about = deployed.ask("GET", f"/flow_runs/{run}").json()["state"]
+    assert about["name"] == "Failed" and "workspace 'portraits' is a relative path" in about["message"]
 
 
 def test_the_runs_page_shows_counts_a_link_and_the_overlay_sheet(lost_run, deployed, browser):

@@ -3,7 +3,9 @@
 A run whose process ends without a word is marked Crashed by its worker; one whose machine is lost stops
 sending heartbeats, and an automation of the server marks it. Another one schedules crashed runs again, with
 the same parameters, and the flow resumes: parts that are done are skipped, and the workspace's lock keeps a
-process that was only cut off apart from its successor.
+process that was only cut off apart from its successor. A flow that begins looks at how often it did
+(`attempts.check`); a run that crashes before, as on a worker that cannot import the flow, is ended by a third
+automation.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ from pydantic import ValidationError as InvalidError  # noqa: E402
 
 FLOW_NAMES = ("phq-scrape", "phq-build", "phq-report", "phq-release")
 SILENT, CRASHED = "phq: silent runs have crashed", "phq: crashed runs go on"
+HOPELESS = "phq: runs that crash again and again fail"
+MOST_CRASHES, CRASH_HOURS = 20, 24
+"""More than `attempts.MOST`, so that a flow that begins says itself what to look at."""
 SETTLE_SECONDS = 20
 """A worker reports one crash several times, over some ten seconds; a run that was taken up before the last of
 them would be called crashed, too."""
@@ -96,6 +101,11 @@ def automations(lost_after_seconds: int) -> list[AutomationCore]:
     runs = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
     ours = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOW_NAMES)})
 
+    hopeless = (
+        f"It crashed {MOST_CRASHES} times in {CRASH_HOURS} h and is not taken up any more. Look at the "
+        "worker's log: can it import the flow? What is done is kept."
+    )
+
     def when(after: set[str], seconds: int, state: StateType, name: str, why: str) -> AutomationCore:
         """So long after one of these events nothing more was heard of the run: it gets another state."""
         trigger = EventTrigger(
@@ -117,6 +127,17 @@ def automations(lost_after_seconds: int) -> list[AutomationCore]:
         when(
             {"prefect.flow-run.Crashed"}, SETTLE_SECONDS, StateType.SCHEDULED, "AwaitingRetry",
             f"It crashed {SETTLE_SECONDS} s ago: it is taken up again.",
+        ),
+        AutomationCore(
+            name=HOPELESS, description=hopeless,
+            trigger=EventTrigger(
+                expect={"prefect.flow-run.Crashed"}, match=runs, match_related=ours, threshold=MOST_CRASHES,
+                posture=Posture.Reactive, for_each={"prefect.resource.id"},
+                within=timedelta(hours=CRASH_HOURS),
+            ),
+            actions=[
+                ChangeFlowRunState(state=StateType.FAILED, name="Failed", message=hopeless, force=False)
+            ],
         ),
     ]  # fmt: skip
 
