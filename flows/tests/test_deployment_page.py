@@ -1,6 +1,8 @@
 """docs/deployment.md and docker/compose.yaml: the page's commands run, the file names what there is."""
 
+import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,22 +48,32 @@ def test_the_pages_commands_do_what_it_says(small, tmp_path):
     photo = next((small / "photos").rglob("*.*"))
     (tmp_path / "photos" / photo.name).write_bytes(photo.read_bytes())
     exports = ""
+    begun: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for block in blocks:
             text = block.replace("~/photos", "photos").replace("http://127.0.0.1:4200", here.url)
             text = text.replace("prefect server start", f"prefect server start --port {here.url[-5:]}")
             if found := re.match(r"# (terminal \d)\n", text):
-                here.start_shell(found[1], f"{exports}\nexec {text.partition(chr(10))[2]}")
+                begun[found[1]] = here.start_shell(found[1], f"{exports}\nexec {text.partition(chr(10))[2]}")
                 if "server start" in text:
                     wait_for(here.answers)
                 if "phq serve" in text:
                     wait_for(lambda name=found[1]: "Ctrl-C ends it" in here.log(name))
                 continue
+            if "--work-pool" in text:
+                begun["terminal 2"].send_signal(signal.SIGINT)  # Ctrl-C, as the page says
+                assert begun["terminal 2"].wait(120) == 0
             done = here.shell(f"set -e\n{exports}\n{text}")
             assert done.returncode == 0, (text, done.stdout, done.stderr)
             exports += "".join(f"{line}\n" for line in text.splitlines() if line.startswith("export "))
-        states = [one["state_name"] for one in here.ask("POST", "/flow_runs/filter", json={}).json()]
-        assert states.count("Completed") == 2 and (tmp_path / "portraits/report/index.html").exists()
+        runs = here.ask("POST", "/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_ASC"}).json()
+        report, build = [one for one in runs if not one["auto_scheduled"]]  # the others are those of the cron
+        assert report["state_name"] == build["state_name"] == "Completed"
+        rows = json.loads(here.artifacts(build["id"])["phq-build"]["data"])
+        assert rows[0]["stage"] == "ingest" and rows[0]["items"] >= 1
+        assert (tmp_path / "portraits/report/index.html").exists()
+        nightly = here.deployment("phq-build/nightly")
+        assert not nightly["paused"] and [one["active"] for one in nightly["schedules"]] == [True]
     finally:
         here.close()
 
@@ -73,6 +85,7 @@ def test_every_option_of_the_page_is_one_of_its_command():
     seconds = (team.SETTLE_SECONDS, environment.HEARTBEAT_SECONDS, 120)
     assert "{} s later".format(*seconds) in PAGE and "(every {1} s)".format(*seconds) in PAGE
     assert serve_file.ServeFile(()).lost_after_seconds == 120
+    assert f"the {team.MOST_CRASHES}th time in {team.CRASH_HOURS} h" in PAGE
 
 
 def environment_of(service):

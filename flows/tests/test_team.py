@@ -22,6 +22,8 @@ from chromium import chromium
 from ports import quiet_port
 from programs import environment
 
+from phq_flows.team import CRASH_HOURS, MOST_CRASHES, SETTLE_SECONDS
+
 from .conftest import PHQ, _answers, rows_of
 from .test_server import descendants, zombie
 
@@ -30,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PHOTOS = "synthetic:3@3"  # those of the fixture `small`
 SETTINGS = '{"part_size": 1}'
 FILE = """
-lost_after_seconds = 35
+lost_after_seconds = 75
 [limits]
 gpu = 1
 [[deployments]]
@@ -201,7 +203,7 @@ def lost_run(deployed):
     run = deployed.run("phq-build/nightly", concurrency_limit="").json()["id"]
     ledger = deployed.folder / "served/ws/ledger/detect"
     wait_for(lambda: len(list(ledger.glob("part-*"))) >= 1)
-    for pid in (*descendants(first.pid), first.pid):
+    for pid in (first.pid, *descendants(first.pid)):  # a worker that sees its run's process end reports it
         os.kill(pid, signal.SIGKILL)
     assert deployed.state(run) == ("Running", 1)  # nobody has noticed
     return run
@@ -276,16 +278,49 @@ def test_prefect_deploy_does_the_same_from_prefect_yaml(deployed):
         assert refused.status_code == 409 and "'versoin' was unexpected" in refused.json()["detail"]
 
 
+def test_a_run_that_crashes_before_it_begins_fails_at_last(deployed):
+    """As on a worker that cannot import the flow: no attempt is counted, since none is ever Running."""
+    run = deployed.run("phq-report/report").json()["id"]
+
+    def become(kind):
+        answer = deployed.ask("POST", f"/flow_runs/{run}/set_state", json={"state": {"type": kind}}).json()
+        assert answer["status"] == "ACCEPT", answer
+
+    for _ in range(MOST_CRASHES - 1):
+        become("CRASHED")
+        become("SCHEDULED")
+    become("CRASHED")
+    wait_for(lambda: deployed.state(run)[0] == "Failed")
+    time.sleep(SETTLE_SECONDS + 10)
+    assert deployed.state(run) == ("Failed", 0)  # nobody has taken it up again
+    assert (
+        f"{MOST_CRASHES} times in {CRASH_HOURS} h"
+        in deployed.ask("GET", f"/flow_runs/{run}").json()["state"]["message"]
+    )
+
+
 def test_a_run_that_lost_its_machine_goes_on_elsewhere(lost_run, deployed, small):
     deployed.worker("second")
     wait_for(lambda: deployed.state(lost_run)[0] in ("Completed", "Failed"))
-    assert deployed.state(lost_run) == ("Completed", 2), deployed.log("second")[-3000:]
+    state, attempts = deployed.state(lost_run)
+    assert state == "Completed" and attempts >= 2, deployed.log("second")[
+        -3000:
+    ]  # slow ones: a late heartbeat
     states = deployed.ask("GET", f"/flow_run_states/?flow_run_id={lost_run}").json()
-    assert {"Crashed": "No sign of life for 35 s: its machine is lost.",
+    assert {"Crashed": "No sign of life for 75 s: its machine is lost.",
             "AwaitingRetry": "It crashed 20 s ago: it is taken up again."}.items() <= {
         one["name"]: one["message"] for one in states
     }.items()  # fmt: skip
     assert rows_of(deployed.folder / "served/ws") == rows_of(small)
+
+
+def test_a_worker_refuses_a_relative_path(lost_run, deployed):
+    """It would open, and delete, a folder of that name in the run's own working directory."""
+    wait_for(lambda: deployed.state(lost_run)[0] == "Completed")
+    run = deployed.run("phq-build/nightly", workspace="portraits").json()["id"]
+    wait_for(lambda: deployed.state(run)[0] in ("Completed", "Failed"))
+    about = deployed.ask("GET", f"/flow_runs/{run}").json()["state"]
+    assert about["name"] == "Failed" and "workspace 'portraits' is a relative path" in about["message"]
 
 
 def test_the_runs_page_shows_counts_a_link_and_the_overlay_sheet(lost_run, deployed, browser):

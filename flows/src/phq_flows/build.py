@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from phq_flows import artifacts, attempts, environment, groups, watch
+from phq_flows import artifacts, attempts, environment, groups, watch, worker_paths
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -32,11 +32,11 @@ from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.errors import PhqError  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
-from phq_data.pipeline.local import BuildReport, PartError, Progress, drive  # noqa: E402
+from phq_data.pipeline.local import BuildReport, PartError, Progress, drive, open_to_build  # noqa: E402
 from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
-from phq_data.workspace import Workspace, WorkspaceError  # noqa: E402
+from phq_data.workspace import WorkspaceError  # noqa: E402
 from phq_flows.cluster import Backend, is_loss, loss_told  # noqa: E402
 from phq_flows.clusters import check_server, watched  # noqa: E402
 
@@ -94,9 +94,11 @@ def build(
         report: Write the report at the end and show it on the run's page.
     """
     attempts.check()
+    worker_paths.check_run()
     if report:
         artifacts.check()
-    opened = Workspace.open(workspace, create=True)
+    found = [resolve(spec) for spec in sources or []]
+    opened = open_to_build(workspace, found)
     config = _config(settings) if settings else load_config(opened)
     settings = config.to_json()
     progress = watch.builds.current()
@@ -125,7 +127,7 @@ def build(
         return _as_they_end(futures)
 
     with opened.lock(wait=wait, on_wait=progress.say):
-        built = drive(opened, config, [resolve(spec) for spec in sources or []], submit, progress)
+        built = drive(opened, config, found, submit, progress)
     create_table_artifact(
         key="phq-build", table=list(_artifact_rows(built)), description=f"Build of {workspace}"
     )

@@ -231,19 +231,14 @@ def run_build(
     from rich.console import Console
 
     from phq_data.cli.build_progress import TerminalProgress, reasons, summary, without_rights
-    from phq_data.pipeline.local import run_inline
+    from phq_data.pipeline.local import open_to_build, run_inline
     from phq_data.sources.resolve import resolve
     from phq_data.sources.rights import unstated
-    from phq_data.workspace import Workspace, WorkspaceError
     from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
     found = [resolve(spec) for spec in sources]  # a misspelt source is told before anything starts
-    if not sources:
-        opened = Workspace.open(workspace)
-        if not opened.parts("plan"):
-            raise WorkspaceError(f"{workspace} has no photos yet: name a source, for example a folder")
-    opened = Workspace.open(workspace, create=True)
+    opened = open_to_build(workspace, found)
     _take_corrections(opened, console)
     stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress, contextlib.ExitStack() as stack:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from phq_flows import attempts, environment
+from phq_flows import attempts, environment, worker_paths
 
 environment.prepare()
 
@@ -81,6 +81,7 @@ def release(
         permission: The path of a statement that rows are used by; "" for none.
     """
     attempts.check()
+    worker_paths.check_run()
     there = Shelf(releases).release(version)
     if there.exists(NAME):
         folder = there.url

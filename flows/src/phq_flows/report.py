@@ -10,7 +10,7 @@ from prefect import flow  # noqa: E402
 
 from phq_data.report.page import write_report  # noqa: E402
 from phq_data.workspace import Workspace  # noqa: E402
-from phq_flows import artifacts, attempts  # noqa: E402
+from phq_flows import artifacts, attempts, worker_paths  # noqa: E402
 
 
 @flow(name="phq-report", flow_run_name="report-{workspace}", validate_parameters=False, persist_result=False)
@@ -24,6 +24,7 @@ def report(workspace: str, out: str = "", overlays: bool = True) -> str:
         overlays: Show the overlay sheet on the run's page.
     """
     attempts.check()
+    worker_paths.check_run()
     artifacts.check()
     return show(Workspace.open(workspace), out, overlays)
 

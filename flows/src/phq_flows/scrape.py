@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
-from phq_flows import attempts, environment, watch
+from phq_flows import attempts, environment, watch, worker_paths
 from phq_flows.server import lost_server_told
 
 environment.prepare()
@@ -84,6 +84,7 @@ def scrape(
         wait: Wait while somebody else works on the workspace; else fail at once.
     """
     attempts.check()
+    worker_paths.check_run()
     permissions = tuple([permission] if isinstance(permission, str) else permission) if permission else ()
     request = ScrapeRequest(
         source, path, tuple(queries or ()), limit, permissions, retry_failed, refresh, connections

@@ -73,7 +73,7 @@ def _run(file: ServeFile, work_pool: str, prepare: bool) -> None:
     environment.prepare()
     from phq_flows import team
 
-    made = team.deployments(file)
+    made = team.deployments(file, on_workers=bool(work_pool or prepare))
     team.check_answers()
     if work_pool or prepare:
         with team.told():

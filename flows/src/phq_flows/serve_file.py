@@ -18,10 +18,13 @@ from phq_data.files import read_written_text, writing
 from phq_data.foreign import parse_toml
 from phq_data.text import suggestion
 from phq_data.typed_json import ConfigError
+from phq_flows.environment import HEARTBEAT_SECONDS
 
-_PERIOD = re.compile(r"(\d+) ?(s|min|h|d)")
+_PERIOD = re.compile(r"(\d{1,9}) ?(s|min|h|d)")
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
-Count = Annotated[int, Field(gt=0)]
+_LONGEST = timedelta(days=3660)  # dates have an end
+_LOST = (2 * HEARTBEAT_SECONDS, 86_400)  # one heartbeat may come late
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
 
 EXAMPLE = """\
 # Deployments of PHQ on a Prefect server: `phq serve` runs them on this machine, `phq serve --work-pool NAME`
@@ -86,10 +89,13 @@ class Deployment:
     def period(self) -> timedelta | None:
         """The time between two runs; None without one. Raises `ConfigError`."""
         found = _PERIOD.fullmatch(self.every)
-        if found and int(found[1]):
-            return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        if found and timedelta() < (period := timedelta(**{_UNITS[found[2]]: int(found[1])})) <= _LONGEST:
+            return period
         if self.every:
-            raise ConfigError(f"every is a number with s, min, h or d, for example '6 h', not {self.every!r}")
+            raise ConfigError(
+                f"every is a number with s, min, h or d, at most '{_LONGEST.days} d', for example '6 h', "
+                f"not {self.every!r}"
+            )
         return None
 
 
@@ -99,7 +105,7 @@ class ServeFile:
 
     deployments: tuple[Deployment, ...]
     limit: Count | None = None
-    lost_after_seconds: Annotated[int, Field(ge=10)] = 120
+    lost_after_seconds: int = 120
     limits: Mapping[str, Count] = field(default_factory=dict)
 
 
@@ -131,6 +137,11 @@ def _checked(file: ServeFile) -> ServeFile:
     """What types do not say."""
     if not file.deployments:
         raise ConfigError("there is no [[deployments]]: `phq serve --init` writes an example")
+    if not _LOST[0] <= file.lost_after_seconds <= _LOST[1]:
+        raise ConfigError(
+            f"lost_after_seconds is {_LOST[0]} to {_LOST[1]}, not {file.lost_after_seconds}: a healthy run "
+            f"gives a sign of life every {HEARTBEAT_SECONDS} s, and one may come late"
+        )
     seen = set[str]()
     for number, one in enumerate(file.deployments):
         try:
@@ -141,7 +152,7 @@ def _checked(file: ServeFile) -> ServeFile:
             raise ConfigError(f"deployments.{number}: another {one.flow} has the name {one.called!r}, too")
         seen.add(f"{one.flow}/{one.called}")
         asked = one.parameters.get("concurrency_limit")
-        if asked and asked not in file.limits:
+        if asked and asked not in list(file.limits):  # a list: also of what cannot be a name
             raise ConfigError(
                 f"deployments.{number} ({one.called}): [limits] has no {asked!r}, which its parameters name"
             )

@@ -3,7 +3,9 @@
 A run whose process ends without a word is marked Crashed by its worker; one whose machine is lost stops
 sending heartbeats, and an automation of the server marks it. Another one schedules crashed runs again, with
 the same parameters, and the flow resumes: parts that are done are skipped, and the workspace's lock keeps a
-process that was only cut off apart from its successor.
+process that was only cut off apart from its successor. A flow that begins looks at how often it did
+(`attempts.check`); a run that crashes before, as on a worker that cannot import the flow, is ended by a third
+automation.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 from phq_data import __version__
 from phq_data.text import suggestion
 from phq_data.typed_json import ConfigError
-from phq_flows import environment
+from phq_flows import environment, worker_paths
 from phq_flows.serve_file import Deployment, ServeFile
 from phq_flows.server import ServerError
 
@@ -41,14 +43,20 @@ from pydantic import ValidationError as InvalidError  # noqa: E402
 
 FLOW_NAMES = ("phq-scrape", "phq-build", "phq-report", "phq-release")
 SILENT, CRASHED = "phq: silent runs have crashed", "phq: crashed runs go on"
+HOPELESS = "phq: runs that crash again and again fail"
+MOST_CRASHES, CRASH_HOURS = 20, 24
+"""More than `attempts.MOST`, so that a flow that begins says itself what to look at."""
 SETTLE_SECONDS = 20
 """A worker reports one crash several times, over some ten seconds; a run that was taken up before the last of
 them would be called crashed, too."""
 
 
-def deployments(file: ServeFile) -> list[RunnerDeployment]:
-    """The file's deployments as Prefect has them. Raises `ConfigError` for what no flow takes."""
-    return [_deployment(one) for one in file.deployments]
+def deployments(file: ServeFile, *, on_workers: bool = False) -> list[RunnerDeployment]:
+    """The file's deployments as Prefect has them.
+
+    Raises `ConfigError` for what no flow takes, and for relative paths of flows that run `on_workers`.
+    """
+    return [_deployment(one, on_workers) for one in file.deployments]
 
 
 async def register(made: Iterable[RunnerDeployment], pool: str, say: Callable[[str], None]) -> None:
@@ -93,6 +101,11 @@ def automations(lost_after_seconds: int) -> list[AutomationCore]:
     runs = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
     ours = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOW_NAMES)})
 
+    hopeless = (
+        f"It crashed {MOST_CRASHES} times in {CRASH_HOURS} h and is not taken up any more. Look at the "
+        "worker's log: can it import the flow? What is done is kept."
+    )
+
     def when(after: set[str], seconds: int, state: StateType, name: str, why: str) -> AutomationCore:
         """So long after one of these events nothing more was heard of the run: it gets another state."""
         trigger = EventTrigger(
@@ -114,6 +127,17 @@ def automations(lost_after_seconds: int) -> list[AutomationCore]:
         when(
             {"prefect.flow-run.Crashed"}, SETTLE_SECONDS, StateType.SCHEDULED, "AwaitingRetry",
             f"It crashed {SETTLE_SECONDS} s ago: it is taken up again.",
+        ),
+        AutomationCore(
+            name=HOPELESS, description=hopeless,
+            trigger=EventTrigger(
+                expect={"prefect.flow-run.Crashed"}, match=runs, match_related=ours, threshold=MOST_CRASHES,
+                posture=Posture.Reactive, for_each={"prefect.resource.id"},
+                within=timedelta(hours=CRASH_HOURS),
+            ),
+            actions=[
+                ChangeFlowRunState(state=StateType.FAILED, name="Failed", message=hopeless, force=False)
+            ],
         ),
     ]  # fmt: skip
 
@@ -154,9 +178,9 @@ def told() -> Iterator[None]:
 _ADVICE = "is it running (`prefect server start`), and is PREFECT_API_URL its address with /api?"
 
 
-def _deployment(one: Deployment) -> RunnerDeployment:
+def _deployment(one: Deployment, on_workers: bool) -> RunnerDeployment:
     function: Flow[..., Any] = getattr(import_module(f"phq_flows.{one.flow}"), one.flow)
-    _check_parameters(one, parameter_schema(function).model_dump_for_openapi())
+    _check_parameters(one, parameter_schema(function).model_dump_for_openapi(), on_workers)
     made: RunnerDeployment = function.to_deployment(  # type: ignore[assignment]
         one.called, schedule=_schedule(one), parameters=dict(one.parameters), tags=list(one.tags),  # type: ignore[arg-type]
         description=one.description or None, version=__version__, concurrency_limit=one.concurrency_limit,
@@ -179,7 +203,7 @@ def _schedule(one: Deployment) -> CronSchedule | IntervalSchedule | None:
         ) from error
 
 
-def _check_parameters(one: Deployment, schema: Mapping[str, Any]) -> None:
+def _check_parameters(one: Deployment, schema: Mapping[str, Any], on_workers: bool) -> None:
     """Raises `ConfigError` for a name or a type that the flow does not have. A run may give what lacks."""
     names = list(schema["properties"])
     for name in one.parameters:
@@ -188,7 +212,9 @@ def _check_parameters(one: Deployment, schema: Mapping[str, Any]) -> None:
             raise ConfigError(f"{one.called}: {one.flow} has no parameter '{name}'; {hint}")
     try:
         validate(dict(one.parameters), dict(schema), raise_on_error=True, ignore_required=True)
-    except ValidationError as error:
+        if on_workers:
+            worker_paths.check(one.parameters)
+    except (ValidationError, ConfigError) as error:
         raise ConfigError(f"{one.called}: parameters: {error}") from error
 
 

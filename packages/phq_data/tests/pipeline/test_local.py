@@ -103,3 +103,13 @@ def test_any_submit_function_can_run_the_parts(build, workspace):
     report = drive(workspace, CONFIG, [], submit, SilentProgress())
     assert seen == [0, 1, 2] and report.errors == ["part 2: RuntimeError: lost"]
     assert report.seconds >= 0 and build.finished == []
+
+
+def test_a_build_without_sources_needs_photos_that_are_planned(tmp_path, workspace):
+    url = workspace.path("")
+    with pytest.raises(WorkspaceError, match="has no photos yet: name a source"):
+        local.open_to_build(url, [])
+    write_plan(workspace, 0, ["a"])
+    assert local.open_to_build(url, []).parts("plan")
+    with pytest.raises(WorkspaceError, match="there is no workspace at"):
+        local.open_to_build(str(tmp_path / "other"), [])

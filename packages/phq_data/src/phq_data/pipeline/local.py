@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,6 +107,16 @@ class SilentProgress:
 
     def say(self, text: str) -> None:
         """Ignore."""
+
+
+def open_to_build(workspace: str, sources: Sequence[Source]) -> Workspace:
+    """The workspace that a build writes to, made where there is none.
+
+    Raises `WorkspaceError`, also for no sources where there are no photos to go on with.
+    """
+    if not sources and not Workspace.open(workspace).parts("plan"):
+        raise WorkspaceError(f"{workspace} has no photos yet: name a source, for example a folder")
+    return Workspace.open(workspace, create=True)
 
 
 def drive(
