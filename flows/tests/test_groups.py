@@ -1,6 +1,7 @@
 """Some thousand tasks a run, whatever the number of photos."""
 
 import re
+import shutil
 import types
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from phq_data.pipeline.local import PartError, SilentProgress, drive
 from phq_data.sources.plan import Plan
 from phq_data.sources.resolve import resolve
 from phq_data.workspace import Workspace
-from phq_flows import groups
+from phq_data.workspace.lease import LeaseLostError
+from phq_flows import build, groups
 
 from .conftest import rows_of
 
@@ -70,3 +72,40 @@ def test_groups_end_with_the_same_tables_and_a_broken_part_stops_no_other(small,
 
     report = drive(workspace, config, [resolve("synthetic:3@3")], submit, SilentProgress())
     assert not report.errors and rows_of(tmp_path / "ws") == rows_of(small)
+
+
+def test_a_group_stops_once_its_build_does_not_hold_the_workspace(small, tmp_path):
+    workspace = Workspace.open(shutil.copytree(small, tmp_path / "ws"))
+    with workspace.lock():
+        worker = Workspace.open(workspace.url)
+        worker.follow(workspace.holder())
+        parts = workspace.parts("plan")
+        settings = (workspace.read_bytes("config.json")).decode()
+        given = (workspace.url, settings, 0, 1, parts, False, __version__, "", workspace.holder())
+        assert [one.skipped for one in groups.part_group.fn(*given)] == [True] * STAGES * len(parts)
+        worker.write_bytes("written", b"")
+    shutil.rmtree(tmp_path / "ws" / "ledger")
+    with pytest.raises(LeaseLostError, match="has let go of it: this worker writes nothing more"):
+        groups.part_group.fn(*given)
+    with workspace.lock(), pytest.raises(LeaseLostError):  # of another one
+        groups.part_group.fn(*given)
+    assert not workspace.parts("ledger/ingest")
+    with pytest.raises(LeaseLostError):  # in the middle of a stage
+        worker.write_bytes("written", b"too late")
+
+
+@pytest.mark.parametrize("task", [groups.part_group, build.stage_part], ids=lambda task: task.name)
+def test_the_process_of_a_task_ends_with_its_build(task, small, monkeypatch):
+    ended = []
+    monkeypatch.setattr(groups.multiprocessing, "parent_process", lambda: "a build")
+    monkeypatch.setattr(groups, "end_with_parent", lambda: ended.append(True))
+    groups.end_with_build.cache_clear()
+    settings = (small / "config.json").read_text()
+    if task is build.stage_part:
+        task.fn(
+            str(small), settings, "ingest", Workspace.open(small).parts("plan")[0], False, None, __version__
+        )
+    else:
+        task.fn(str(small), settings, 0, 0, [], False, __version__, "")
+    groups.end_with_build.cache_clear()
+    assert ended
