@@ -125,4 +125,5 @@ def run_groups(
     }
     for future in as_completed(list(futures)):
         ended = result(future)
-        yield [PartError(futures[future][0], ended)] if isinstance(ended, BaseException) else ended
+        broken = isinstance(ended, BaseException)
+        yield [PartError(part, ended) for part in futures[future]] if broken else ended
