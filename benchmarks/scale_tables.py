@@ -49,7 +49,7 @@ def rows_a_part(rows: int) -> int:
 
 
 def drop_some(workspace: Workspace, share: int) -> int:
-    """Let the screening reject every `share`-th portrait (0: none) of a tenth of the parts; how many it was."""
+    """Let the screening reject every `share`-th portrait (0: none) of a tenth of the parts; how many."""
     gone = 0
     parts = workspace.parts("tables/screened")
     for part in parts[: max(1, len(parts) // 10)]:

@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,10 @@ import pytest
 from ports import quiet_port
 from programs import environment, phq_here
 
-from phq_flows import leftovers
+from phq_data.pipeline.engine import load_config
+from phq_data.workspace import Workspace
+from phq_flows import clusters, leftovers
+from phq_flows.cluster import Cluster, ClusterError, loss_told
 
 from .conftest import PHQ, rows_of
 from .test_server import bare_environment
@@ -254,7 +259,6 @@ def ended(error) -> Any:
 
 def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
     from phq_flows.build import _result, _unexpected
-    from phq_flows.cluster import Cluster, ClusterError, loss_told
 
     said_by_ray = Exception("Ray Client is not connected. Please connect by calling `ray.init`.")
     for error in (CancelledError("connection lost.\nPlease"), ConnectionError("shut down"), said_by_ray):
@@ -265,6 +269,72 @@ def test_a_lost_cluster_ends_the_build_and_a_deadly_part_is_only_broken():
         assert not _unexpected(record)  # no traceback of Prefect's beside the sentence
     deadly = RuntimeError("4 workers died of it")
     assert _result(ended(deadly)) is deadly
+
+
+def test_a_dask_cluster_lost_while_its_workers_are_looked_at_is_one_sentence(small, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="the package distributed is not installed")
+    pytest.importorskip("prefect_dask", reason="the package prefect-dask is not installed")
+    from phq_flows import dask_cluster
+
+    closed = []
+
+    def lost(asked):
+        raise distributed.comm.CommClosedError("in <TCP (closed)>: Stream is closed")
+
+    backend = SimpleNamespace(ask=lost, close=lambda: closed.append(True))
+    monkeypatch.setattr(dask_cluster, "connect", lambda *given: backend)
+    workspace = Workspace.open(small)
+    with socket.create_server(("127.0.0.1", 0)) as scheduler:
+        cluster = Cluster("dask", f"tcp://127.0.0.1:{scheduler.getsockname()[1]}")
+        ready = clusters.ready(cluster, workspace, load_config(workspace), 1, lambda text: None)
+        with pytest.raises(ClusterError, match=r"does not answer any more .*Stream is closed"), ready:
+            pass
+    assert closed and not list(small.glob("cluster-check*"))
+
+
+def test_a_ray_cluster_lost_while_its_workers_answer_is_no_workers_fault(monkeypatch):
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    from phq_flows import ray_cluster
+
+    def lost(reference, timeout):
+        raise ConnectionError("the client has gone")
+
+    handle = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: None))
+    node = {"NodeID": "ab" * 28, "NodeManagerAddress": "a", "Alive": True, "Resources": {"CPU": 1}}
+    fake = SimpleNamespace(
+        nodes=lambda: [node], remote=lambda **_: lambda asked: handle, wait=lambda *_, **more: None, get=lost
+    )
+    monkeypatch.setattr(ray_cluster, "ray", fake)
+    cluster = Cluster("ray", "ray://a:1")
+    with pytest.raises(ClusterError, match="ray://a:1 does not answer any more"), loss_told(cluster):
+        ray_cluster.RayCluster(cluster, "127.0.0.1").ask(dict)
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_what_a_worker_says_of_prefects_server_has_no_password(answering):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+    service = HTTPServer(("127.0.0.1", 0), Refusing)
+    if answering:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+    else:
+        service.server_close()
+    backend: Any = SimpleNamespace(ask=lambda asked: {"w": asked()})
+    place = f"127.0.0.1:{service.server_port}/api"
+    with pytest.raises(
+        ClusterError, match=f"worker w does not reach Prefect's server at http://{place} "
+    ) as told:
+        clusters.check_server(backend, f"http://me:wordofmine@{place}")
+    if answering:
+        service.shutdown()
+        service.server_close()
+        assert "it answers 503" in str(told.value)
+    assert "wordofmine" not in str(told.value) and "0.0.0.0" not in str(told.value)
+    assert "PREFECT_SERVER_API_AUTH_STRING" in str(told.value) and "PREFECT_API_AUTH_STRING" in str(
+        told.value
+    )
 
 
 def test_a_ray_node_killed_in_the_middle_costs_time_only(told, small, tmp_path, monkeypatch):

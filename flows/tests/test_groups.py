@@ -1,21 +1,29 @@
 """Some thousand tasks a run, whatever the number of photos."""
 
 import re
+import shutil
+import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import environment
 
 from phq_data import __version__
 from phq_data.config import default
+from phq_data.pipeline.engine import PartReport
 from phq_data.pipeline.local import PartError, SilentProgress, drive
 from phq_data.sources.plan import Plan
 from phq_data.sources.resolve import resolve
 from phq_data.workspace import Workspace
-from phq_flows import groups
+from phq_data.workspace.lease import LeaseLostError
+from phq_flows import build, groups
 
 from .conftest import rows_of
+
+IN_GROUPS = "from phq_flows import groups; groups.MOST_TASKS = 1; from phq_data.cli.main import main; main()"
 
 STAGES = 5
 
@@ -70,3 +78,66 @@ def test_groups_end_with_the_same_tables_and_a_broken_part_stops_no_other(small,
 
     report = drive(workspace, config, [resolve("synthetic:3@3")], submit, SilentProgress())
     assert not report.errors and rows_of(tmp_path / "ws") == rows_of(small)
+
+
+def test_a_group_stops_once_its_build_does_not_hold_the_workspace(small, tmp_path):
+    workspace = Workspace.open(shutil.copytree(small, tmp_path / "ws"))
+    with workspace.lock():
+        worker = Workspace.open(workspace.url)
+        worker.follow(workspace.holder())
+        parts = workspace.parts("plan")
+        settings = (workspace.read_bytes("config.json")).decode()
+        given = (workspace.url, settings, 0, 1, parts, False, __version__, "", workspace.holder())
+        told = groups.part_group.fn(*given)
+        assert len(told) == STAGES * len(parts)
+        assert all(isinstance(one, PartReport) and one.skipped for one in told)
+        worker.write_bytes("written", b"")
+    shutil.rmtree(tmp_path / "ws" / "ledger")
+    with pytest.raises(LeaseLostError, match="has let go of it: this worker writes nothing more"):
+        groups.part_group.fn(*given)
+    with workspace.lock(), pytest.raises(LeaseLostError):  # of another one
+        groups.part_group.fn(*given)
+    assert not workspace.parts("ledger/ingest")
+    with pytest.raises(LeaseLostError):  # in the middle of a stage
+        worker.write_bytes("written", b"too late")
+
+
+@pytest.mark.parametrize("task", [groups.part_group, build.stage_part], ids=lambda task: task.name)
+def test_the_process_of_a_task_ends_with_its_build(task, small, monkeypatch):
+    ended = []
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: "a build")
+    monkeypatch.setattr(groups, "end_with_parent", lambda: ended.append(True))
+    groups.end_with_build.cache_clear()
+    settings = (small / "config.json").read_text()
+    if task is build.stage_part:
+        task.fn(
+            str(small), settings, "ingest", Workspace.open(small).parts("plan")[0], False, None, __version__
+        )
+    else:
+        task.fn(str(small), settings, 0, 0, [], False, __version__, "")
+    groups.end_with_build.cache_clear()
+    assert ended
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_flow_of_groups_ends_with_the_same_tables(small, tmp_path, prefect_api):
+    command = ["build", "-w", str(tmp_path / "ws"), "--workers", "2", "--set", "part_size=2", "synthetic:3@3"]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_GROUPS, *command], env=environment() | {"PREFECT_API_URL": prefect_api},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "going on without Prefect" not in done.stderr, done.stderr[-3000:]
+    assert rows_of(tmp_path / "ws") == rows_of(small)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("part ")]
+    assert len(lines) == len(set(lines)) == 2 * STAGES
+
+
+def test_a_lost_group_names_all_its_parts(monkeypatch):
+    died = RuntimeError("its worker died")
+    monkeypatch.setattr(groups, "part_group", types.SimpleNamespace(submit=lambda *given: given[2]))
+    monkeypatch.setattr(groups, "as_completed", list)
+    ended = groups.run_groups(
+        [[1, 2], [3, 4]], "", "", False, "", "", lambda first: died if first == 3 else []
+    )
+    assert list(ended) == [[], [PartError(3, died), PartError(4, died)]]

@@ -112,10 +112,17 @@ def test_a_lost_server_is_told_and_the_build_in_this_process_goes_on(monkeypatch
         raise server.ServerError("gone")
 
     monkeypatch.setattr(server, "start", lost)
-    assert cli._with_prefect(None, inline, flow, Saying()).whole
+    assert cli._with_prefect(None, False, inline, flow, Saying()).whole
     assert said[-1] == "gone: going on without Prefect, as --runner inline does"
     assert "no room: going on without Prefect, as --runner inline does" in said
     assert handovers[0] is not None and handovers[1] is None
+    monkeypatch.setattr(server, "start", lambda say, host: None)
+    assert cli._with_prefect("127.0.0.1", False, inline, flow, Saying()).whole  # a cluster of this machine
+    with pytest.raises(
+        server.ServerError, match=r"^gone: finished parts are kept, the same command goes on$"
+    ):
+        cli._with_prefect("10.0.0.1", True, inline, flow, Saying())
+    assert len(handovers) == 3
 
 
 @pytest.mark.slow

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
+import httpx
 import pytest
 from programs import environment, phq_here
 
@@ -90,6 +93,40 @@ def test_a_configured_server_needs_no_home_either_and_stays_configured(monkeypat
     server.start(said.append)
     assert len(said) == 1 and "there is no home to write to" in said[0]
     assert os.environ["PREFECT_HOME"] != str(home) and server.configured()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_private_server_answers_those_who_know_its_secret_and_no_proxy_hears_it(
+    monkeypatch, unconfigured
+):
+    started, running = subprocess.Popen, []
+
+    def noted(*command, **more):
+        running.append(started(*command, **more))
+        return running[0]
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    with socket.create_server(("127.0.0.1", 0)) as proxy, patch.dict(os.environ):
+        proxy.setblocking(False)
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        os.environ |= {"http_proxy": address, "HTTP_PROXY": address, "no_proxy": "", "NO_PROXY": "a.example"}
+        server.start(lambda text: None, "127.0.0.1")
+        try:
+            assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "a.example,127.0.0.1"
+            url, secret = (
+                f"{os.environ['PREFECT_API_URL']}/admin/version",
+                os.environ["PREFECT_API_AUTH_STRING"],
+            )
+            wrong, right = httpx.BasicAuth("phq", "0" * 64), httpx.BasicAuth(*secret.split(":"))
+            answers = [httpx.get(url, auth=auth, timeout=60).status_code for auth in (None, wrong, right)]
+            assert answers == [401, 401, 200]
+            command = Path(f"/proc/{running[0].pid}/cmdline")
+            assert not command.exists() or secret.partition(":")[2] not in command.read_text()
+            with pytest.raises(BlockingIOError):
+                proxy.accept()
+        finally:
+            server._stop(running[0])
 
 
 def children_of(pid):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, cast
@@ -33,7 +31,6 @@ from phq_data.errors import PhqError  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, load_config, run_part  # noqa: E402
 from phq_data.pipeline.local import BuildReport, PartError, Progress, drive, open_to_build  # noqa: E402
-from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.sources.resolve import resolve  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
 from phq_data.workspace import WorkspaceError  # noqa: E402
@@ -53,6 +50,7 @@ def stage_part(
     before: PartReport | None,
     version: str,
     limit: str = "",
+    holder: str = "",
 ) -> PartReport:
     """One part of one stage; `before` is the same part's report of the stage before, to wait for it.
 
@@ -61,9 +59,9 @@ def stage_part(
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
     groups.check_version(version)
-    _end_with_build()
+    groups.end_with_build()
     with groups.slot(limit, stage):
-        return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed)
+        return run_part(workspace, _config(settings), stage, part, retry_failed=retry_failed, holder=holder)
 
 
 _HERE: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
@@ -104,9 +102,11 @@ def build(
     progress = watch.builds.current()
 
     def submit(parts: Iterable[int]) -> Iterator[PartReport | PartError]:
-        planned = list(parts)
+        planned, holder = list(parts), opened.holder()
         if many := groups.grouped(planned):
-            ended = groups.run_groups(many, workspace, settings, retry_failed, concurrency_limit, _result)
+            ended = groups.run_groups(
+                many, workspace, settings, retry_failed, concurrency_limit, holder, _result
+            )
             return _groups_as_they_end(ended, len(many))
         futures: dict[PrefectFuture[PartReport], int] = {}
         before: dict[int, Any] = {}
@@ -122,6 +122,7 @@ def build(
                     before.get(part),
                     phq_data.__version__,
                     concurrency_limit,
+                    holder,
                 )
                 futures[before[part]] = part
         return _as_they_end(futures)
@@ -177,13 +178,6 @@ def _unexpected(record: logging.LogRecord) -> bool:
     """Whether Prefect may show the traceback of this record: not of an error that we tell in a sentence."""
     error = record.exc_info[1] if record.exc_info else None
     return error is None or not (isinstance(error, PhqError) or is_loss(error))
-
-
-@functools.cache
-def _end_with_build() -> None:
-    """In a process of a task runner: end soon after the build has gone, also when that was killed."""
-    if multiprocessing.parent_process() is not None:
-        end_with_parent()
 
 
 def _as_they_end(futures: Mapping[PrefectFuture[PartReport], int]) -> Iterator[PartReport | PartError]:

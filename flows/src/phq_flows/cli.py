@@ -186,13 +186,15 @@ def _settings(workspace: str, preset: str, file: Path | None, assignments: list[
 
 def _with_prefect(
     host: str | None,
+    elsewhere: bool,
     inline: Callable[[Progress, Handover | None], BuildReport],
     flow: Callable[[Progress], BuildReport],
     progress: Progress,
 ) -> BuildReport:
     """A build under Prefect, which begins in this process where only the private server is waited for.
 
-    `host`: this machine's address for a cluster that the parts are for; such a build does not begin here.
+    `host`: this machine's address for a cluster that the parts are for; such a build does not begin here, nor
+    does it end here if that is one of other machines (`elsewhere`): raises `ServerError`.
     """
     from phq_flows import head_start, server
 
@@ -202,6 +204,10 @@ def _with_prefect(
             server.start(progress.say, host or "127.0.0.1")
             return flow(progress)
         except server.ServerError as lost:
+            if elsewhere:
+                raise server.ServerError(
+                    f"{lost}: finished parts are kept, the same command goes on"
+                ) from lost
             progress.say(f"{lost}: going on without Prefect, as --runner inline does")
             return inline(progress, None)
     starting, told = head_start.Starting(progress.say), head_start.Told(progress)
@@ -271,7 +277,10 @@ def run_build(
             )  # fmt: skip
 
         host = None if isinstance(runner, str) else parts.here
-        report = inline(progress) if runner == "inline" else _with_prefect(host, inline, flow, progress)
+        elsewhere = not isinstance(runner, str) and bool(runner.address)
+        report = (
+            inline(progress) if runner == "inline" else _with_prefect(host, elsewhere, inline, flow, progress)
+        )
     console.print()
     console.print(summary(report))
     for line in (*reasons(opened), *without_rights(opened)):

@@ -72,7 +72,8 @@ class Backend(Protocol):
 
 def is_loss(error: BaseException) -> bool:
     """Whether this is what Ray or Dask raise when the cluster itself is lost."""
-    named = type(error).__name__ == "RaySystemError" or str(error).startswith("Ray Client is not connected")
+    known = ("RaySystemError", "CommClosedError")
+    named = type(error).__name__ in known or str(error).startswith("Ray Client is not connected")
     return named or isinstance(error, ConnectionError | CancelledError)
 
 

@@ -15,9 +15,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import phq_data
+from phq_data.cli.doctor import public
 from phq_data.config import PipelineConfig
 from phq_data.workspace import Workspace
-from phq_flows import environment
+from phq_flows import environment, server
 from phq_flows.cluster import (
     ADDRESSES,
     CONNECT_SECONDS,
@@ -25,6 +26,7 @@ from phq_flows.cluster import (
     Cluster,
     ClusterError,
     first_line,
+    loss_told,
     unreachable,
 )
 from phq_flows.worker_check import Answer, question, reaches, recipes
@@ -45,7 +47,7 @@ def ready(
     cluster: Cluster, workspace: Workspace, config: PipelineConfig, workers: int, say: Say
 ) -> Iterator[Backend]:
     """A connection to the cluster, whose workers were looked at if it existed before; a local one is started
-    with `workers` processors. Raises `ClusterError`.
+    with `workers` processors. Raises `ClusterError`, also when the cluster is lost while it is looked at.
     """
     for name in PACKAGES[cluster.runner]:
         if find_spec(name) is None:
@@ -54,25 +56,30 @@ def ready(
                 f"make setup, or pip install 'phq-flows[{cluster.runner}]'"
             )
     environment.prepare()
+    with contextlib.ExitStack() as stack:
+        with loss_told(cluster):
+            backend = _connected(cluster, workers, say)
+            stack.callback(backend.close)
+            if cluster.address:
+                check(cluster, backend, workspace, config)
+                say(f"{len(backend.workers())} workers are ready; a part takes {cluster.part}")
+        yield backend
+
+
+def _connected(cluster: Cluster, workers: int, say: Say) -> Backend:
     here = "127.0.0.1"
     if cluster.address:
         here = _reach(cluster)
         say(f"looking at the workers of the {cluster.runner} cluster at {cluster.address}")
+    else:
+        server.without_proxy(here)  # before its processes start
     if cluster.runner == "ray":
         from phq_flows import ray_cluster
 
-        backend: Backend = ray_cluster.connect(cluster, workers, here)
-    else:
-        from phq_flows import dask_cluster
+        return ray_cluster.connect(cluster, workers, here)
+    from phq_flows import dask_cluster
 
-        backend = dask_cluster.connect(cluster, workers, here)
-    try:
-        if cluster.address:
-            check(cluster, backend, workspace, config)
-            say(f"{len(backend.workers())} workers are ready; a part takes {cluster.part}")
-        yield backend
-    finally:
-        backend.close()
+    return dask_cluster.connect(cluster, workers, here)
 
 
 def check(cluster: Cluster, backend: Backend, workspace: Workspace, config: PipelineConfig) -> None:
@@ -99,9 +106,10 @@ def check_server(backend: Backend, api: str) -> None:
         problem = str(answer) if isinstance(answer, BaseException) else answer["problem"]
         if problem:
             raise ClusterError(
-                f"the worker {name} does not reach Prefect's server at {api} ({first_line(problem)}): start "
-                "one that this machine and all workers reach (prefect server start --host 0.0.0.0), and set "
-                "PREFECT_API_URL to it here"
+                f"the worker {name} does not reach Prefect's server at {public(api)} "
+                f"({first_line(problem)}): start one that this machine and all workers reach (prefect server "
+                "start --host ADDRESS, with PREFECT_SERVER_API_AUTH_STRING=USER:PASSWORD so that nobody else "
+                "uses it), and set here PREFECT_API_URL to it and PREFECT_API_AUTH_STRING to the same words"
             )
 
 

@@ -7,6 +7,8 @@ through all stages. Parts stay the unit of resume: a task that is run again skip
 from __future__ import annotations
 
 import contextlib
+import functools
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +26,9 @@ from phq_data.config import PipelineConfig  # noqa: E402
 from phq_data.foreign import parse_json  # noqa: E402
 from phq_data.pipeline.engine import PartReport, run_part  # noqa: E402
 from phq_data.pipeline.local import PartError  # noqa: E402
+from phq_data.process_pool import end_with_parent  # noqa: E402
 from phq_data.stages.sequence import STAGE_NAMES  # noqa: E402
+from phq_data.workspace.lease import LeaseLostError  # noqa: E402
 from phq_flows.cluster import ClusterError  # noqa: E402
 
 MOST_TASKS = 2000
@@ -60,21 +64,28 @@ def part_group(
     retry_failed: bool,
     version: str,
     limit: str,
+    holder: str = "",
 ) -> list[PartReport | PartError]:
     """Several parts through all stages. A part that breaks is told, and the next one is taken.
 
-    Raises `ClusterError` on a worker of another PHQ than `version`.
+    Raises `ClusterError` on a worker of another PHQ than `version`, and `LeaseLostError` when `holder`, the
+    build that this is for, does not hold the workspace any more.
     """
     from phq_data.cli.main import main  # noqa: F401 (one numeric thread a worker)
 
     check_version(version)
+    end_with_build()
     config = PipelineConfig.from_dict(parse_json(settings))
     told: list[PartReport | PartError] = []
     for part in parts:
         try:
             for stage in STAGE_NAMES:
                 with slot(limit, stage):
-                    told.append(run_part(workspace, config, stage, part, retry_failed=retry_failed))
+                    told.append(
+                        run_part(workspace, config, stage, part, retry_failed=retry_failed, holder=holder)
+                    )
+        except LeaseLostError:  # of all parts that are left
+            raise
         except Exception as error:
             told.append(PartError(part, error))
     return told
@@ -86,12 +97,20 @@ def check_version(version: str) -> None:
         raise ClusterError(f"a worker has PHQ {__version__}, this build is of {version}")
 
 
+@functools.cache
+def end_with_build() -> None:
+    """In a process of a task runner: end soon after the build has gone, also when that was killed."""
+    if multiprocessing.parent_process() is not None:
+        end_with_parent()
+
+
 def run_groups(
     groups: Sequence[list[int]],
     workspace: str,
     settings: str,
     retry_failed: bool,
     limit: str,
+    holder: str,
     result: Callable[[Any], Any],
 ) -> Iterator[list[PartReport | PartError]]:
     """Submit a task a group to the flow's task runner; what came of each, as it ends.
@@ -100,10 +119,11 @@ def run_groups(
     """
     futures = {
         part_group.submit(
-            workspace, settings, group[0], group[-1], group, retry_failed, __version__, limit
+            workspace, settings, group[0], group[-1], group, retry_failed, __version__, limit, holder
         ): group
         for group in groups
     }
     for future in as_completed(list(futures)):
         ended = result(future)
-        yield [PartError(futures[future][0], ended)] if isinstance(ended, BaseException) else ended
+        broken = isinstance(ended, BaseException)
+        yield [PartError(part, ended) for part in futures[future]] if broken else ended

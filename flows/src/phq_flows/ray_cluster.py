@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phq_flows import leftovers
-from phq_flows.cluster import ANSWER_SECONDS, Cluster, ClusterError, lost, unreachable
+from phq_flows.cluster import ANSWER_SECONDS, Cluster, ClusterError, is_loss, lost, unreachable
 from phq_flows.worker_check import Answer
 
 _TRIES = 2  # the first driver that a cluster's client server starts may come too late on a busy head
@@ -47,6 +47,8 @@ class RayCluster:
             except GetTimeoutError:
                 answers[name] = TimeoutError(f"nothing within {ANSWER_SECONDS:.0f} s")
             except Exception as error:
+                if is_loss(error):
+                    raise
                 answers[name] = error
         return answers
 

@@ -54,6 +54,7 @@ def start(say: Callable[[str], None], host: str = "127.0.0.1") -> None:
     _settle(say)
     if configured():
         return
+    without_proxy(host)
     secret = f"phq:{secrets.token_hex(32)}"
     with contextlib.closing(_listening(host)) as listening:
         named = f"[{host}]" if ":" in host else host
@@ -71,6 +72,14 @@ def start(say: Callable[[str], None], host: str = "127.0.0.1") -> None:
         _stop(server)
         raise
     os.environ |= {_ADDRESS: address, _SECRET: secret}
+
+
+def without_proxy(host: str) -> None:
+    """Let nothing for `host`, least of all a secret, go to a proxy that the environment names."""
+    names = ("no_proxy", "NO_PROXY")
+    hosts = ",".join([*(os.environ.get(name, "") for name in names), host]).split(",")
+    kept = ",".join(dict.fromkeys(filter(None, (one.strip() for one in hosts))))
+    os.environ |= dict.fromkeys(names, kept)
 
 
 @contextlib.contextmanager

@@ -114,11 +114,13 @@ def test_a_writer_that_stood_still_writes_nothing_after_another_took_over(place)
 def test_a_worker_of_another_process_stops_with_whoever_began_it(place, monkeypatch):
     with place.lock():
         monkeypatch.setattr(lease, "_HELD", {})  # as in another process
-        worker = again(place)
+        worker, late, first = again(place), again(place), place.holder()
         worker.follow()
         worker.write_bytes("one", b"1")
     with again(place).lock(), pytest.raises(WorkspaceError, match="this worker writes nothing more"):
         worker.write_bytes("two", b"2")
+    with again(place).lock(), pytest.raises(WorkspaceError, match="this worker writes nothing more"):
+        late.follow(first)  # a task that begins only now
     assert not place.exists("two")
 
 

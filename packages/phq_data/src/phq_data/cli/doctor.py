@@ -287,18 +287,18 @@ def prefect_server(folder: Path | None = None) -> tuple[str, str]:
     current one), active profile. Prefect itself is not imported, which would take seconds.
     """
     if address := os.environ.get("PREFECT_API_URL"):
-        return _public(address), "PREFECT_API_URL"
+        return public(address), "PREFECT_API_URL"
     folder = folder or Path.cwd()
     settings = _toml(folder / "prefect.toml")
     project = _toml(folder / "pyproject.toml").get("tool", {}).get("prefect", {})
     for name, values in (("prefect.toml", settings), ("pyproject.toml", project)):
         if address := values.get("api", {}).get("url"):
-            return _public(str(address)), name
+            return public(str(address)), name
     home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
     profiles = _toml(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"))
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
     address = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    return (_public(str(address)), f"profile {active}") if address else ("", "")
+    return (public(str(address)), f"profile {active}") if address else ("", "")
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def _toml(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _public(address: str) -> str:
+def public(address: str) -> str:
     """An address without user name, password and query."""
     parts = urlsplit(address)
     host = parts.hostname or ""

@@ -78,15 +78,17 @@ def run_part(
     *,
     retry_failed: bool = False,
     tick: Tick = no_tick,
+    holder: str = "",
 ) -> PartReport:
     """Run part `part` of `stage` in the workspace at `url`, unless it is done.
 
     Picklable and free of shared state: runs in a thread, a process, or on another machine that sees the
-    workspace. Raises `WorkspaceError` when an input part is missing or the workspace cannot be written.
+    workspace. Raises `WorkspaceError` when an input part is missing or the workspace cannot be written, and
+    `LeaseLostError` when `holder` (of `Workspace.holder`) does not hold it any more.
     """
     chosen = STAGES[STAGE_NAMES.index(stage)]
     workspace = Workspace.open(url)
-    workspace.follow()
+    workspace.follow(holder)
     inputs = [_input(workspace, kind, part) for kind in chosen.reads]
     taken = applied(workspace) if chosen.corrected else Applied()
     told = corrections_of(chosen, taken, workspace, part)

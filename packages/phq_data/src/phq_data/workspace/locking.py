@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from phq_data.workspace.errors import WorkspaceBusyError, explained
+
+_OWNER = "lock-owner.json"
 
 
 @contextlib.contextmanager
@@ -24,7 +27,7 @@ def held(
     """
     from filelock import FileLock, Timeout
 
-    owner = folder / "lock-owner.json"
+    owner = folder / _OWNER
     guard = FileLock(folder / ".lock")
     try:
         guard.acquire(timeout=0)
@@ -41,6 +44,7 @@ def held(
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "token": secrets.token_hex(8),
         }
         try:
             owner.write_text(json.dumps(about), encoding="utf-8")
@@ -51,6 +55,19 @@ def held(
         with contextlib.suppress(OSError):
             owner.unlink()
         guard.release()
+
+
+def holder(folder: Path) -> str:
+    """What tells whoever holds `folder` (or was killed holding it) from all others; "" where nobody does.
+
+    Raises `WorkspaceError` where that cannot be read.
+    """
+    try:
+        return (folder / _OWNER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise explained(error, str(folder / _OWNER)) from error
 
 
 def _described(owner: Path) -> str:

@@ -107,18 +107,29 @@ class WorkspaceFiles:
         place = f"{self._root}/{folder}".rstrip("/")
         return lease.held(self._fs, place, f"the workspace {self.url}", wait=wait, on_wait=on_wait)
 
-    def follow(self) -> None:
-        """In a worker's process: write only while whoever is in now holds the workspace.
+    def holder(self) -> str:
+        """What tells whoever holds the workspace from all others; "" where nobody does.
 
-        Of this process's own lock, and of local workspaces, nothing need be asked.
+        One that was killed counts until the next one comes.
         """
-        if not self.is_local and self._lease is None:
-            self._holder = lease.holder(self._fs, self._root)
+        return locking.holder(Path(self._root)) if self.is_local else lease.holder(self._fs, self._root)
+
+    def follow(self, holder: str = "") -> None:
+        """In a worker: write only while `holder` holds the workspace; without one, whoever is in now.
+
+        Of this process's own lease nothing need be asked, of a folder only with a `holder`. Raises
+        `LeaseLostError` when somebody else is in already, or nobody.
+        """
+        if self._lease is None and holder:
+            self._holder = holder
+            self._check_lease()
+        elif self._lease is None and not self.is_local:
+            self._holder = self.holder()
 
     def _check_lease(self) -> None:
         if self._lease is not None:
             self._lease.check()
-        elif self._holder and lease.holder(self._fs, self._root) != self._holder:
+        elif self._holder and self.holder() != self._holder:
             raise lease.LeaseLostError(
                 f"whoever built the workspace {self.url} has let go of it: this worker writes nothing more"
             )
