@@ -157,8 +157,8 @@ def bucket_of(service: Service) -> Iterator[Bucket]:
     from phq_data.object_store import S3
 
     with patch.dict(os.environ, service.environment):
+        S3.clear_instance_cache()  # it knows what the environment said before: service, attempts
         if service.fs is None:
-            S3.clear_instance_cache()  # it knows the service that the environment named before
             service.fs = S3()
         bucket = Bucket(service, f"bucket-{os.getpid()}-{next(_NUMBERS)}")
         service.fs.call_s3("create_bucket", Bucket=bucket.name)
