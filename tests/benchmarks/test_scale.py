@@ -19,7 +19,9 @@ def test_every_step_runs_on_made_up_rows(tmp_path):
 @pytest.mark.slow
 def test_figures_are_of_processes_of_their_own(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):  # a step was ended
-        scale.main(["--rows", "100", "--folder", str(tmp_path), "--steps", "near-duplicates", "diff", "--json"])
+        scale.main(
+            ["--rows", "100", "--folder", str(tmp_path), "--steps", "near-duplicates", "diff", "--json"]
+        )
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     dedup, diff = (found["steps"]["100"][name] for name in ("near-duplicates", "diff"))
     assert dedup["wall_s"] > 0 and found["peak_mib"] == dedup["peak_mib"] > 10
