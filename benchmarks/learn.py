@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -23,6 +24,7 @@ from benchmarks import timing
 from benchmarks.learn_arms import GANS, JUDGE, SUPERVISED, blind, run_of, train_all
 from benchmarks.synthetic import ERRORS, make_release
 from phq_data.camera import from_label
+from phq_data.files import write_text
 from phq_data.process_pool import end_with_parent
 from phq_data.release.splits import SplitShares
 from phq_data.rendering.renderer import render_mesh
@@ -64,6 +66,7 @@ TITLES = {
     "coarse": "GAN on the labels' poses", "self-learned": "GAN, self-learned poses",
     JUDGE: "judge (regression on the truth)",
 }  # fmt: skip
+PLAN_FILE = "plan.json"
 FEATURES = "512 features of three fixed random convolutions (metrics/features.py: RandomConvolutions)"
 
 
@@ -161,9 +164,13 @@ class Plan:
 
 
 def draw(plan: Plan) -> PortraitData:
-    """The training portraits, drawn if they are not there. Raises `SystemExit` without the plan's device."""
+    """The training portraits, drawn if they are not there.
+
+    Raises `SystemExit` without the plan's device, or where the folder holds what another plan made.
+    """
     if plan.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here: `make learn` trains a small model on two CPU cores instead")
+    _claim(plan)
     pixels = plan.config.model.generator.image_resolution
     if not plan.release.exists():
         shutil.rmtree(plan.folder / "workspace", ignore_errors=True)
@@ -173,6 +180,22 @@ def draw(plan: Plan) -> PortraitData:
             workers=os.cpu_count() or 1, shares=SHARES,
         )  # fmt: skip
     return PortraitData.open(plan.release, pixels)
+
+
+def _claim(plan: Plan) -> None:
+    """Say in the folder what it is for: figures of another plan's runs would carry this one's name."""
+    own = {name: getattr(plan, name) for name in ("kimg", "portraits", "device", "errors", "seed")}
+    path = plan.folder / PLAN_FILE
+    if not path.exists():
+        if any(plan.folder.glob("run*")):
+            raise SystemExit(f"{plan.folder} holds runs and no {PLAN_FILE}: choose another --folder")
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(own))
+    elif (known := json.loads(path.read_text())) != own:
+        changed = ", ".join(f"{name} {known.get(name)}" for name in own if known.get(name) != own[name])
+        raise SystemExit(
+            f"{plan.folder} was made with {changed}: choose another --folder, or go on with that"
+        )
 
 
 def train(plan: Plan, data: PortraitData, names: Sequence[str]) -> None:

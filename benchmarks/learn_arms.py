@@ -72,7 +72,7 @@ def train_all(
     (folder / "config.json").write_text(config.to_json())
     for name in names:
         if name in (SUPERVISED, JUDGE):
-            commands.append(["-m", "benchmarks.learn_arms", name, str(folder), str(data)])
+            commands.append(["-m", "benchmarks.learn_arms", name, str(folder), str(data), device])
             continue
         run = run_of(folder, name)
         run.mkdir(exist_ok=True)
@@ -86,14 +86,16 @@ def train_all(
             pass
 
 
-def regress(config: TrainConfig, data: PortraitData, folder: Path, of_truth: bool) -> None:
+def regress(
+    config: TrainConfig, data: PortraitData, folder: Path, of_truth: bool, device: str = "cpu"
+) -> None:
     """Train the discriminator's trunk and pose branch to predict labels, or true poses, of real portraits.
 
     Writes a checkpoint for inference into `folder`, whose generator has fresh weights. Portraits do not
     interact in it, as they do not at inference.
     """
     torch.manual_seed(config.seed)
-    network = weights.make_discriminator(config.model)
+    network = weights.make_discriminator(config.model).to(device)
     network.b4.group = 1
     averaged = ema.averaged_copy(network)
     rates = config.optimiser
@@ -105,9 +107,10 @@ def regress(config: TrainConfig, data: PortraitData, folder: Path, of_truth: boo
         batch = data.batch(chosen)
         truth = data.truth(chosen)
         assert truth is not None
-        target = truth[1] if of_truth else batch.poses
-        seen = prepare_real(batch.images.float() / 127.5 - 1, batch.masks.float() / 255, side, 0.0)
-        loss = functional.mse_loss(network.predict_pose(seen, batch.cameras), target)
+        target = (truth[1] if of_truth else batch.poses).to(device)
+        images, masks = batch.images.to(device).float(), batch.masks.to(device).float()
+        seen = prepare_real(images / 127.5 - 1, masks / 255, side, 0.0)
+        loss = functional.mse_loss(network.predict_pose(seen, batch.cameras.to(device)), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -137,16 +140,17 @@ def blind(
     return mean + (asked - mean) @ slope
 
 
-def main(name: str, folder: Path, release: Path) -> None:
+def main(name: str, folder: Path, release: Path, device: str) -> None:
     """Train a regression, unless that was done."""
     if (folder / name / weights.CONFIG_FILE).exists():
         return
-    torch.set_num_threads(1)
+    if device == "cpu":
+        torch.set_num_threads(1)  # others are trained beside it
     config = TrainConfig.from_json((folder / "config.json").read_text())
     data = PortraitData.open(release, config.model.generator.image_resolution, verify=False)
-    regress(config, data, folder / name, name == JUDGE)
+    regress(config, data, folder / name, name == JUDGE, device)
     print(f"{name}: trained on {data.portraits} portraits", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

@@ -154,6 +154,8 @@ def test_the_command_measures_what_is_not_known_and_writes_three_files(
     assert compare.is_current(result, wanted)
     assert not compare.is_current(result, replace(wanted, count=7))
     assert not compare.is_current(result, replace(wanted, seed=1))
+    some = {**result, "fid": {**result["fid"], "poses": ["generator"]}}  # of `portraitgan metrics --poses`
+    assert not compare.is_current(some, wanted)
     assert main(["compare", str(run), *asked[1:]]) == 1 and "named twice" in capsys.readouterr().err
     # What is known is not measured again.
     monkeypatch.setattr("portraitgan.metrics.report.run", None)

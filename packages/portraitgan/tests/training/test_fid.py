@@ -52,7 +52,7 @@ def test_the_best_checkpoint_is_kept_named_and_found(
     with pytest.raises(InferenceError, match="--fid-every"):
         run.save()
         find_checkpoint(tmp_path, "best")
-    loop.train(run, 48, said.append, fid=fid)
+    loop.train(run, 48, said.append, fid=loop.FidMeter("net", fid))
     assert asked == [16, 32, 48]
     assert [line for line in said if line.startswith("FID")] == [
         "FID 9.00 at 0.016 kimg, the best so far", "FID 5.00 at 0.032 kimg, the best so far",
@@ -60,16 +60,30 @@ def test_the_best_checkpoint_is_kept_named_and_found(
     ]  # fmt: skip
     kept = [path.name for path in checkpoint.checkpoints(tmp_path)]
     assert kept == ["kimg-000000.032", "kimg-000000.040", "kimg-000000.048"]
-    assert json.loads((tmp_path / "best.json").read_text()) == {"checkpoint": "kimg-000000.032", "fid": 5.0}
+    assert json.loads((tmp_path / "best.json").read_text()) == {
+        "checkpoint": "kimg-000000.032", "fid": 5.0, "network": "net",
+    }  # fmt: skip
     assert find_checkpoint(tmp_path, "best")[0].name == "kimg-000000.032"
     assert find_checkpoint(tmp_path)[0].name == "kimg-000000.048"
     assert [row.values["fid"] for row in statistics.read(tmp_path)] == [9, 5, 7]
     # A continued run knows what the best was.
     longer = replace(config, stages=(StageConfig("1", 0.064, True, 4, 4),))
     again = open_run(tmp_path, longer, data, ALONE, lambda _: None)
-    loop.train(again, 64, said.append, fid=lambda run: 6.0)
+    loop.train(again, 64, said.append, fid=loop.FidMeter("net", lambda run: 6.0))
     assert "FID 6.00 at 0.064 kimg" in said
-    assert checkpoint.best(tmp_path) == (tmp_path / "checkpoints" / "kimg-000000.032", 5.0)
+    known = checkpoint.Best(tmp_path / "checkpoints" / "kimg-000000.032", 5.0, "net")
+    assert checkpoint.best(tmp_path) == known
+    # Features of another network are another scale: 900 of them may be better than 5 of these.
+    longer = replace(config, stages=(StageConfig("1", 0.080, True, 4, 4),))
+    again = open_run(tmp_path, longer, data, ALONE, lambda _: None)
+    loop.train(again, 80, said.append, fid=loop.FidMeter("other", lambda run: 900.0))
+    assert "the best FID so far, 5.00, is one of net: other begins anew" in said
+    found = checkpoint.best(tmp_path)
+    assert found is not None and (found.folder.name, found.fid) == ("kimg-000000.080", 900.0)
+    # A file of an earlier program did not say whose features it meant: taken as it is.
+    (tmp_path / "best.json").write_text('{"checkpoint": "kimg-000000.080", "fid": 3.0}')
+    found = checkpoint.best(tmp_path)
+    assert found is not None and found.network is None and found.fid == 3.0
 
 
 def test_it_is_the_fid_random_of_the_checkpoint(
@@ -80,7 +94,7 @@ def test_it_is_the_fid_random_of_the_checkpoint(
     config = replace(config, output=replace(config.output, fid_images=12))
     run = open_run(tmp_path, config, data, ALONE, lambda _: None)
     before = {name: value.clone() for name, value in run.networks.generator_ema.state_dict().items()}
-    found = fid_of()(run)
+    found = fid_of().measure(run)
     for name, value in run.networks.generator_ema.state_dict().items():
         assert torch.equal(value, before[name]), name
     model = open_model(run.save(), device="cpu")
@@ -99,7 +113,7 @@ def test_poses_that_the_discriminator_alone_predicts_are_the_labels(
     model = replace(base.model, generator=replace(base.model.generator, pose_predictor=None))
     config = replace(base, model=model, output=replace(base.output, fid_images=12))
     run = open_run(tmp_path, config, data, ALONE, lambda _: None)
-    found = fid_of()(run)
+    found = fid_of().measure(run)
     network = open_features(None)
     real = quality.real_features(data, network, ALONE)
     opened = open_model(run.save(), device="cpu")

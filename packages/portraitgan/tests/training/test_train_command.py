@@ -87,6 +87,28 @@ def test_measuring_changes_nothing(small: TrainConfig, data: PortraitData, tmp_p
     assert estimate.static_gib([104_032, 113_494]) * 2**30 == pytest.approx(4 * (4 * 217_526 + 113_494))
 
 
+def test_it_counts_the_density_regulariser_and_fid(
+    make_toy: Callable[[], TrainConfig], data: PortraitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each phase by how often it goes over an image: a FID of 500 portraits every 250 renders two."""
+    base = make_toy()
+    config = replace(
+        base,
+        model=replace(base.model, loss=replace(base.model.loss, density=0.25)),
+        output=replace(base.output, fid_kimg=0.25, fid_images=500),
+    )
+    run = open_run(tmp_path, config, data, ALONE, lambda _: None)
+
+    def once(device: torch.device, phase: Callable[[], None]) -> tuple[float, float]:
+        phase()
+        return 1.0, 0.0
+
+    monkeypatch.setattr(estimate, "_on", once)
+    found = estimate.measure(config, run.networks, data, ALONE, at(config, 0).schedule)
+    phases = 1 + 1 + 1 / config.optimiser.r1_interval + 1 / config.optimiser.density_interval + 2
+    assert found.seconds_per_kimg == pytest.approx(1000 * phases / config.batch.micro)
+
+
 def test_the_median_of_three_counts_and_a_busy_machine_is_named(
     small: TrainConfig, data: PortraitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

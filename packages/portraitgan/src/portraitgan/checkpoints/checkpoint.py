@@ -265,19 +265,30 @@ def tidy(run: str | Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def name_best(run: str | Path, folder: Path, fid: float) -> None:
-    """Say that the checkpoint in `folder` is the run's best, at this FID."""
-    write_text(Path(run) / BEST_FILE, json.dumps({"checkpoint": folder.name, "fid": fid}) + "\n")
+@dataclass(frozen=True)
+class Best:
+    """The checkpoint with the lowest FID."""
+
+    folder: Path
+    fid: float
+    network: str | None  # whose features were compared; None: an earlier program did not say
 
 
-def best(run: str | Path) -> tuple[Path, float] | None:
-    """(folder, FID) of the run's best checkpoint; None where none was measured or it is gone."""
+def name_best(run: str | Path, folder: Path, fid: float, network: str) -> None:
+    """Say that the checkpoint in `folder` is the run's best, at this FID by the features of `network`."""
+    found = {"checkpoint": folder.name, "fid": fid, "network": network}
+    write_text(Path(run) / BEST_FILE, json.dumps(found) + "\n")
+
+
+def best(run: str | Path) -> Best | None:
+    """The run's best checkpoint; None where none was measured or it is gone."""
     try:
         found = parse_json((Path(run) / BEST_FILE).read_bytes())
-        folder, fid = folder_of(run) / str(found["checkpoint"]), float(found["fid"])
-    except (OSError, ValueError, KeyError, TypeError):
+        folder, network = folder_of(run) / str(found["checkpoint"]), found.get("network")
+        known = Best(folder, float(found["fid"]), None if network is None else str(network))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return (folder, fid) if folder in checkpoints(run) else None
+    return known if folder in checkpoints(run) else None
 
 
 def prune(run: str | Path, every: int, rolling: int = 2) -> None:
@@ -285,7 +296,7 @@ def prune(run: str | Path, every: int, rolling: int = 2) -> None:
     best."""
     before, kept = 0, best(run)
     for path in checkpoints(run)[:-rolling]:
-        if kept is not None and path == kept[0]:
+        if kept is not None and path == kept.folder:
             continue
         if _images_in(path) // every > before // every:
             before = _images_in(path)

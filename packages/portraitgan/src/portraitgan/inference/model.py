@@ -222,7 +222,7 @@ def find_checkpoint(path: Path, name: str | None = None) -> tuple[Path, Path | N
                 f"the run {path} has no best checkpoint: its FID was not measured (portraitgan train "
                 "--fid-every)"
             )
-        return found[0], path
+        return found.folder, path
     if name is not None:
         wanted = [one for one in there if name == one.name or _is_number(name, _kimg(one))]
         if not wanted:

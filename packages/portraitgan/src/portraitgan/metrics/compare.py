@@ -120,7 +120,7 @@ def is_current(result: Mapping[str, Any], options: MetricOptions) -> bool:
     """Whether a result of `report.run` holds all that `options` ask for, by the default networks."""
     checkpoint = result.get("checkpoint")
     own = {
-        "fid": ("count", options.count, "network", RANDOM, "headline"),
+        "fid": ("count", options.count, "network", RANDOM, "poses"),
         "identity": ("latents", options.num_samples, "network", EMBEDDED_NAME, "yaw_limit_deg"),
         "canonicality": (
             "samples", options.num_samples, "pose_discriminator", checkpoint, "absolute_mean_deg"
@@ -134,6 +134,8 @@ def is_current(result: Mapping[str, Any], options: MetricOptions) -> bool:
         if found.get(size) != wanted or found.get("seed", options.seed) != options.seed:
             return False
         if found.get(network) != name or since not in found:
+            return False
+        if part == "fid" and found["poses"] != list(options.poses):  # of some sources of poses alone
             return False
     return not ("identity" in options.parts and result["identity"]["yaw_limit_deg"] != options.yaw_limit)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from portraitgan.inference.model import Model
@@ -11,20 +10,21 @@ from portraitgan.metrics.errors import MetricError
 from portraitgan.metrics.features import open_features
 from portraitgan.metrics.generate import Poses, Setting, settings_of
 from portraitgan.metrics.statistics import frechet_distance
+from portraitgan.training.loop import FidMeter
 from portraitgan.training.run import Run
 from portraitgan.training.schedule import model_at
 
 BATCH = 8
 
 
-def fid_of(features: str | Path | None = None, seed: int = 0) -> Callable[[Run], float]:
-    """A function that measures a run's FID-random at this moment; every process must call it.
+def fid_of(features: str | Path | None = None, seed: int = 0) -> FidMeter:
+    """What measures a run's FID-random at this moment.
 
     Poses are the generator's own (or the labels', or none), conditions those of another portrait: what a view
     leaks counts for nothing. Features of the real portraits are kept in the run's folder. Raises
     `MetricError` for a file of weights that cannot be used: before training, not hours later.
     """
-    open_features(features)
+    name = open_features(features).name
 
     def measure(run: Run) -> float:
         config = model_at(run.config, run.images)
@@ -42,4 +42,4 @@ def fid_of(features: str | Path | None = None, seed: int = 0) -> Callable[[Run],
             raise MetricError("FID needs at least two portraits of each kind: raise output.fid_images")
         return frechet_distance(real.all, made.all)
 
-    return measure
+    return FidMeter(name, measure)

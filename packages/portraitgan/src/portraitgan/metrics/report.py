@@ -95,6 +95,7 @@ def run(
         result["fid"] = {
             "headline": quality.headline(measured_fid),
             "settings": measured_fid,
+            "poses": list(options.poses),
             "count": options.count,
             "batch": options.batch,
             "network": network.name,

@@ -1,6 +1,6 @@
 """What a run will cost, measured before its first iteration, and how many micro-batches go together.
 
-One micro-batch goes through the three phases as in training, on random portraits; weights stay as they are.
+One micro-batch goes through the phases as in training, on random portraits; weights stay as they are.
 The first time warms up, then the median of three counts. On a GPU torch counts the memory. On a CPU what the
 backward pass keeps is counted, and where even a single portrait takes long, that one is measured and
 multiplied.
@@ -19,12 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from portraitgan.config import ModelConfig
 from portraitgan.data.dataset import PortraitData
 from portraitgan.training import losses
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
-from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps
+from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps, run_generator
 from portraitgan.training.run import Run, make_deformation
 from portraitgan.training.schedule import at, stage_end, stage_start
 from portraitgan.training.statistics import duration
@@ -167,7 +166,7 @@ def measure(
     averages = networks.generator.backbone.mapping.w_avg.clone()
     size, whole = 1, config.batch.micro
     say(f"measuring one portrait at R {resolution} on {world.device} …")
-    phases = _phases(config.model, networks, data, schedule, size, world.device)
+    phases = _phases(config, networks, data, schedule, size, world.device)
     first = sum(_on(world.device, phase)[0] for phase in phases.values())  # also warms up
     if world.device.type != "cuda" and first >= _SHORT:  # kernels and tables may have been made just now
         first = sum(_on(world.device, phase)[0] for phase in phases.values())
@@ -175,7 +174,7 @@ def measure(
     if quick:
         size = whole
         say(f"measuring one micro-batch of {size} …")
-        phases = _phases(config.model, networks, data, schedule, size, world.device)
+        phases = _phases(config, networks, data, schedule, size, world.device)
         first = sum(_on(world.device, phase)[0] for phase in phases.values())
     say(f"  {first:.1f} s for generator, discriminator and R1 when cold; up to {_REPEATS} times more …")
     times: list[dict[str, float]] = []
@@ -193,22 +192,37 @@ def measure(
     networks.generator.backbone.mapping.w_avg.copy_(averages)
     for network in networks.named().values():
         network.zero_grad(set_to_none=True)
-    lazy = seconds["r1"] / config.optimiser.r1_interval
-    held = max(kept["generator"], kept["discriminator"])
+    shares = _shares(config)
+    held = max(kept[name] for name in kept if name != "r1")
     memory = held + kept["r1"] if graphs else max(held, kept["r1"])
-    per_image = (seconds["generator"] + seconds["discriminator"] + lazy) / size
+    per_image = sum(shares[name] * seconds[name] for name in phases) / size
     return Cost(resolution, memory / 2**30, per_image * 1000 / world.size, quick, spread)
 
 
+def _shares(config: TrainConfig) -> dict[str, float]:
+    """How often each phase goes over an image for one image of training."""
+    output, optimiser = config.output, config.optimiser
+    found = {"generator": 1.0, "discriminator": 1.0, "r1": 1 / optimiser.r1_interval}
+    if config.model.loss.density:
+        found["density"] = 1 / optimiser.density_interval
+    if output.fid_kimg > 0:
+        found["fid"] = output.fid_images / (1000 * output.fid_kimg)
+    return found
+
+
 def _phases(
-    model: ModelConfig,
+    config: TrainConfig,
     networks: Networks,
     data: PortraitData,
     schedule: Schedule,
     size: int,
     device: torch.device,
 ) -> dict[str, Callable[[], None]]:
-    """The three phases on portraits of noise, with real labels."""
+    """The phases of `_shares` on portraits of noise, with real labels.
+
+    FID is what renders portraits: the features of an Inception network take little beside it.
+    """
+    model = config.model
     generator, discriminator = networks.generator, networks.discriminator
     indices = [i % len(data) for i in range(size)]
     cameras, poses = (part.to(device) for part in data.labels(indices))
@@ -236,7 +250,19 @@ def _phases(
     def r1_phase() -> None:
         losses.r1_penalty(discriminator, real, cameras, model.loss, poses).penalty.mean().backward()
 
-    return {"generator": generator_phase, "discriminator": discriminator_phase, "r1": r1_phase}
+    def density_phase() -> None:
+        losses.density_loss(generator, given, schedule, model.loss, draws).mean().backward()
+        generator.zero_grad(set_to_none=True)
+
+    def fid_phase() -> None:
+        with torch.no_grad():
+            run_generator(generator, given, schedule, model.loss, draws)
+
+    every = {
+        "generator": generator_phase, "discriminator": discriminator_phase, "r1": r1_phase,
+        "density": density_phase, "fid": fid_phase,
+    }  # fmt: skip
+    return {name: every[name] for name in _shares(config)}
 
 
 def _on(device: torch.device, phase: Callable[[], None]) -> tuple[float, float]:

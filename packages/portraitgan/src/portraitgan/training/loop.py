@@ -30,12 +30,20 @@ class Outcome:
     folder: Path  # of the last checkpoint
 
 
+@dataclass(frozen=True)
+class FidMeter:
+    """What measures the FID of a run while it trains."""
+
+    network: str  # whose features it compares: FIDs of two networks have nothing to do with each other
+    measure: Callable[[Run], float]  # every process calls it
+
+
 def train(
     run: Run,
     until: int,
     say: Say,
     stop: Callable[[], bool] = lambda: False,
-    fid: Callable[[Run], float] | None = None,
+    fid: FidMeter | None = None,
 ) -> Outcome:
     """Train until `until` images were seen, or until `stop` says so; a checkpoint is written either way.
 
@@ -45,8 +53,7 @@ def train(
     config, world = run.config, run.world
     writer = _Writer(run, until, say) if world.first else None
     tally = statistics.Tally()
-    known = checkpoint.best(run.folder)
-    lowest = math.inf if known is None else known[1]
+    lowest = math.inf if fid is None else _lowest(run, fid, say)
     interrupted = False
     sheet_due = run.images == 0
     made = loader(run.data, run.sampler, config.batch.micro, config.data.workers)
@@ -70,7 +77,7 @@ def train(
             over = interrupted or run.images >= until
             better = False
             if fid is not None and _crossed(before, run.images, config.output.fid_kimg):
-                found = fid(run)
+                found = fid.measure(run)
                 better, lowest = found < lowest, min(found, lowest)
                 tally.add({"fid": torch.tensor(found)})
                 say(
@@ -83,7 +90,7 @@ def train(
             sheet_due = _crossed(before, run.images, config.output.snapshot_kimg)
             if over or better or _checkpoint_due(run, before):
                 if writer is not None:
-                    writer.checkpoint(lowest if better else None)
+                    writer.checkpoint((lowest, fid.network) if better and fid is not None else None)
                 gone = run.data.refresh()
                 if gone:
                     say(f"{gone} portraits were taken down from the release and are no longer used")
@@ -93,6 +100,17 @@ def train(
         writer.close()
     world.wait()
     return Outcome(run.images, not interrupted, checkpoint.latest(run.folder))
+
+
+def _lowest(run: Run, fid: FidMeter, say: Say) -> float:
+    """The FID that a checkpoint has to beat."""
+    known = checkpoint.best(run.folder)
+    if known is None:
+        return math.inf
+    if known.network not in (None, fid.network):
+        say(f"the best FID so far, {known.fid:.2f}, is one of {known.network}: {fid.network} begins anew")
+        return math.inf
+    return known.fid
 
 
 class Clock:
@@ -156,11 +174,11 @@ class _Writer:
         for tracker in self.trackers:
             tracker.image(run.images, "snapshot", path)
 
-    def checkpoint(self, fid: float | None = None) -> None:
-        """A checkpoint of this moment; with its `fid` if that is the lowest so far."""
+    def checkpoint(self, fid: tuple[float, str] | None = None) -> None:
+        """A checkpoint of this moment; with its `fid` and who measured it if that is the lowest so far."""
         folder = self.run.save()
         if fid is not None:
-            checkpoint.name_best(self.run.folder, folder, fid)
+            checkpoint.name_best(self.run.folder, folder, *fid)
         checkpoint.prune(self.run.folder, round(self.run.config.output.checkpoint_kimg * 1000))
         self.say(f"wrote {folder}")
 
