@@ -63,6 +63,7 @@ def test_baselines() -> None:
         (("generator", "pose_conditioning"), False, "pose_predictor needs"),
         (("loss", "camera_offset"), 10, "needs generator.camera_offset"),
         (("loss", "pose_regulariser_floor"), 2, "loss.pose_regulariser_floor must lie between 0 and 1"),
+        (("generator", "grid", "kind"), "cubes", "generator.grid.kind"),
         (("loss", "mean_pose"), -1, "loss.mean_pose must be at least 0"),
         (("loss", "density"), -1, "loss.density must be at least 0"),
         (("loss", "wrong_condition"), -1, "loss.wrong_condition must be at least 0"),

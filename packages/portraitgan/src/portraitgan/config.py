@@ -16,7 +16,7 @@ from phq_data import typed_json
 from phq_data.typed_json import ConfigError
 from portraitgan.precision import PrecisionConfig
 
-VERSION = 3
+VERSION = 4
 
 _SINCE_3: Mapping[str, Mapping[str, Any]] = {
     "generator": {"camera_conditioning": True, "camera_offset": False},
@@ -32,9 +32,18 @@ def _to_3(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **{name: {**data[name], **added} for name, added in _SINCE_3.items()}}
 
 
+def _with_kind(generator: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 can cut planes otherwise than in channels."""
+    return {
+        **generator,
+        "grid": {**generator["grid"], "kind": "channels", "sphere_center": [0.0, 0.13, 0.03]},
+    }
+
+
 MIGRATIONS: typed_json.Migrations = {
     1: lambda data: {**data, "precision": {**data["precision"], "synthesis_half_resolutions": 0}},
     2: _to_3,
+    3: lambda data: {**data, "generator": _with_kind(data["generator"])},
 }
 """From a config's version to the next one; files of version 1 do not state it."""
 
@@ -42,6 +51,7 @@ CAMERA_SIZE = 25
 POSE_SIZE = 6
 
 PlaneAxes = tuple[tuple[int, int, int], ...]
+Point = tuple[float, float, float]
 TRI_GRID_AXES: PlaneAxes = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
 """Per plane, which world axes run along width, height and depth (spec section 2.4)."""
 EG3D_AXES: PlaneAxes = ((0, 1, 2), (0, 2, 1), (2, 0, 1))
@@ -68,11 +78,33 @@ class SynthesisConfig:
 
 @dataclass(frozen=True)
 class TriGridConfig:
-    """The volume: three planes, each `depth` slices of `features` channels. Depth 1 is EG3D's tri-plane."""
+    """The volume: planes, each `depth` slices of `features` channels. Depth 1 is EG3D's tri-plane.
+
+    `channels`: three planes are cut from the backbone's image in channels, as in the paper. `unified`: they
+    are three quarters of an image with the channels of one, so that no channel sees two planes. `hybrid`: the
+    last quarter is a map of the directions around the head, whose middle is the back (HyPlaneHead, 2025).
+    """
 
     features: int = 32
     depth: int = 3
     axes: PlaneAxes = TRI_GRID_AXES
+    kind: Literal["channels", "unified", "hybrid"] = "channels"
+    sphere_center: Point = (0.0, 0.13, 0.03)  # of `hybrid`, canonical space, metres: within the head
+
+    @property
+    def channels(self) -> int:
+        """Channels of the backbone's image."""
+        return self.features * self.depth * (3 if self.kind == "channels" else 1)
+
+    @property
+    def planes(self) -> int:
+        """How many maps of features there are."""
+        return 4 if self.kind == "hybrid" else 3
+
+    def sphere(self, scale: float) -> Point | None:
+        """The sphere's centre in units of 1 / `scale` metres; none but of `hybrid`."""
+        x, y, z = self.sphere_center
+        return (x * scale, y * scale, z * scale) if self.kind == "hybrid" else None
 
 
 @dataclass(frozen=True)

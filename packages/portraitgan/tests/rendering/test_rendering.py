@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -160,11 +162,16 @@ def test_merging_without_moving_features() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("axes", [TRI_GRID_AXES, EG3D_AXES])
-def test_both_fast_samplings_equal_the_plain_one(depth: int, axes: tuple[tuple[int, int, int], ...]) -> None:
+@pytest.mark.parametrize(
+    ("axes", "sphere"), [(TRI_GRID_AXES, None), (EG3D_AXES, None), (TRI_GRID_AXES, (0.0, 0.25, 0.06))]
+)
+def test_both_fast_samplings_equal_the_plain_one(
+    depth: int, axes: tuple[tuple[int, int, int], ...], sphere: tuple[float, float, float] | None
+) -> None:
     """Inside, at the border and outside the cube; values, and gradients to grid and points."""
     random = torch.Generator().manual_seed(0)
-    grid = torch.randn(2, 3, 4, depth, 6, 6, generator=random, dtype=torch.float64)
+    planes_of = 3 if sphere is None else 4
+    grid = torch.randn(2, planes_of, 4, depth, 6, 6, generator=random, dtype=torch.float64)
     points = torch.rand(2, 300, 3, generator=random, dtype=torch.float64) * 3 - 1.5
     points[0, :3] = torch.tensor([[1.0, -1.0, 0.0], [50.0, 0.0, 0.0], [0.999, 0.5, -0.999]])
     weights = torch.randn(2, 300, 4, generator=random, dtype=torch.float64)
@@ -172,12 +179,46 @@ def test_both_fast_samplings_equal_the_plain_one(depth: int, axes: tuple[tuple[i
     for form in ("rows", "planes", "plain"):
         g, p = grid.clone().requires_grad_(), points.clone().requires_grad_()
         if form == "rows":
-            found = trigrid.sample_rows(trigrid.to_table(g), (depth, 6), p, axes)
+            found = trigrid.sample_rows(trigrid.to_table(g), (depth, 6), p, axes, sphere)
         else:
-            found = (trigrid.sample_plain if form == "plain" else trigrid.sample_planes)(g, p, axes)
+            found = (trigrid.sample_plain if form == "plain" else trigrid.sample_planes)(g, p, axes, sphere)
         results.append([found, *torch.autograd.grad((found * weights).sum(), [g, p])])
     for rows, planes, slow in zip(*results, strict=True):
         assert torch.allclose(rows, slow, atol=1e-12) and torch.allclose(planes, slow, atol=1e-12)
+
+
+def test_the_sphere_maps_equal_areas_and_has_the_back_in_the_middle() -> None:
+    """Lambert's projection: straight behind the centre is the middle, straight ahead the rim."""
+    centre = (0.1, 0.2, -0.1)
+    directions = torch.tensor([[0.0, 0, -1], [1, 0, 0], [0, -1, 0], [1e-3, 0, 1]], dtype=torch.float64)
+    *_, (across, up, outward) = trigrid.places(
+        (torch.tensor(centre) + 0.5 * directions)[None], TRI_GRID_AXES, centre
+    )
+    found = torch.stack([across, up], dim=-1)[0]
+    wanted = torch.tensor([[0.0, 0], [0.5**0.5, 0], [0, -(0.5**0.5)]], dtype=torch.float64)
+    torch.testing.assert_close(found[:3], wanted, atol=1e-3, rtol=0)
+    assert float(found[3].norm()) < 1  # ahead nothing leaves the map, gradients stay finite
+    assert outward[0].tolist() == pytest.approx([0.0] * 4, abs=1e-3)  # half way to half a side
+    # Directions drawn uniformly fill the disc uniformly: a quarter of them within half its radius.
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randn(1, 20_000, 3, generator=random, dtype=torch.float64)
+    drawn = drawn / drawn.norm(dim=-1, keepdim=True)
+    x, y, _ = trigrid.places(drawn, TRI_GRID_AXES, (0.0, 0.0, 0.0))[3]
+    radius = torch.hypot(x, y)
+    assert float(radius.max()) <= 1
+    for share in (0.25, 0.5, 0.81):
+        assert float((radius < share**0.5).double().mean()) == pytest.approx(share, abs=0.015)
+
+
+def test_the_centre_and_the_ray_ahead_have_finite_gradients() -> None:
+    points = torch.tensor([[[0.0, 0.25, 0.06], [0.0, 0.25, 0.5], [0.0, 0.25, 0.9]]], requires_grad=True)
+    grid = torch.randn(1, 4, 3, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    trigrid.sample_plain(grid, points, TRI_GRID_AXES, (0.0, 0.25, 0.06)).square().sum().backward()
+    assert (
+        points.grad is not None
+        and bool(points.grad.isfinite().all())
+        and float(points.grad.abs().max()) < 1e4
+    )
 
 
 def test_few_points_of_a_large_grid_need_no_table() -> None:
@@ -192,3 +233,19 @@ def test_planes_are_split_feature_major() -> None:
     planes = torch.arange(18.0).reshape(1, 18, 1, 1)
     grid = trigrid.split_planes(planes, config)
     assert grid[0, 1, 1, :, 0, 0].tolist() == [9.0, 10.0, 11.0]
+
+
+@pytest.mark.parametrize(("kind", "planes"), [("unified", 3), ("hybrid", 4)])
+def test_planes_cut_in_space_are_quarters_of_the_image(
+    kind: Literal["unified", "hybrid"], planes: int
+) -> None:
+    config = TriGridConfig(features=3, depth=2, kind=kind)
+    assert config.channels == 6 and config.planes == planes
+    image = torch.randn(2, 6, 8, 8)
+    grid = trigrid.split_planes(image, config)
+    assert grid.shape == (2, planes, 3, 2, 4, 4)
+    for plane, (row, column) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)][:planes]):
+        for feature in range(3):
+            for depth in range(2):
+                quarter = image[:, 2 * feature + depth, row : row + 4, column : column + 4]
+                assert torch.equal(grid[:, plane, feature, depth], quarter)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from portraitgan.checkpoints.weights import make_discriminator, make_generator
 from portraitgan.commands.main import main
 from portraitgan.config import ModelConfig
 from portraitgan.data.dataset import PortraitData
+from portraitgan.data.loader import Sampler, loader
 from portraitgan.networks.discriminator import Arrangement, Discriminator, Portraits
 from portraitgan.networks.mapping import normalise
 from portraitgan.presets import tiny, without_deformation, without_pose
@@ -29,6 +31,7 @@ from portraitgan.training.config import BatchConfig, StageConfig, TrainConfig
 from portraitgan.training.distributed import DistributedError, World
 from portraitgan.training.generator_pass import Conditions, PassRandomness, Schedule, Swaps, run_generator
 from portraitgan.training.run import make_deformation
+from portraitgan.training.schedule import at
 from portraitgan.training.step import Stepper, make_networks, together
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -237,3 +240,30 @@ def test_views_have_an_option_of_their_own(
     asked = ["train", "--data", str(release), "--out", str(tmp_path / "run"), "--print-config"]
     assert main([*asked, "--preset", "tiny", "--views-per-person", "2"]) == 0
     assert TrainConfig.from_json(capsys.readouterr().out).batch.views_per_person == 2
+
+
+@pytest.mark.parametrize("kind", ["unified", "hybrid"])
+def test_grids_cut_in_space_are_trained(
+    kind: Literal["unified", "hybrid"], make_toy: Callable[[], TrainConfig], data: PortraitData
+) -> None:
+    """A step with such a grid; every plane has a gradient, the plain renderer sees the same."""
+    base = make_toy()
+    grid = replace(base.model.generator.grid, kind=kind)
+    model = replace(base.model, generator=replace(base.model.generator, grid=grid))
+    network = make_generator(model, make_deformation(model, data.rig)).eval()
+    z, camera = torch.randn(2, model.generator.z_dim), cameras(0, 170)
+    pose = torch.full((2, 6), 0.05)
+    ws = network.mapping(z, camera, pose)
+    planes = network.planes(ws).detach().requires_grad_()
+    assert planes.shape[1] == (3 if kind == "unified" else 4)
+    draws = rays.draw(model.generator.render, 2, 16, camera.device, torch.Generator().manual_seed(0), 0.0)
+    warp = network.warp(pose)
+    fast = network.render(planes, camera, 4, warp, draws)
+    (found,) = torch.autograd.grad(fast.features.square().sum(), planes)
+    assert bool((found.abs().amax(dim=(0, 2, 3, 4, 5)) > 0).all())
+    slow = network.render(planes, camera, 4, warp, draws, plain=True)
+    torch.testing.assert_close(fast.features, slow.features, rtol=1e-4, atol=1e-5)
+    config = replace(base, model=model)
+    stepper = Stepper(config, make_networks(model, make_deformation(model, data.rig), ALONE, 0), data, ALONE)
+    means = stepper.step(loader(data, Sampler(len(data), 0), config.batch.micro, 0), 0, at(config, 0))
+    assert float(means["bad_gradients"]) == 0 and all(bool(one.isfinite().all()) for one in means.values())

@@ -54,10 +54,9 @@ class Generator(nn.Module):
         super().__init__()
         self.model_config = config
         self.config = c = config.generator
-        channels = 3 * c.grid.features * c.grid.depth
         half, large = HALF_TYPES[config.precision.half], config.precision.synthesis_half_resolutions
         self.backbone = Backbone(
-            c.backbone, channels, c.z_dim, c.condition_size, c.w_dim, c.mapping_layers, half, large
+            c.backbone, c.grid.channels, c.z_dim, c.condition_size, c.w_dim, c.mapping_layers, half, large
         )
         self.decoder = Decoder(c.decoder, c.grid.features)
         self.superresolution = SuperResolution(
@@ -175,13 +174,13 @@ class Generator(nn.Module):
         return Generated(image, raw, mask, seen.depth.reshape(batch, 1, side, side), background)
 
     def planes(self, ws: Tensor, noise_mode: NoiseMode = "const", random: Random = None) -> Tensor:
-        """The tri-grid [B, 3, features, depth, S, S]."""
+        """The tri-grid [B, P, features, depth, S, S]."""
         styles = ws[:, : self.config.backbone.styles]
         return trigrid.split_planes(self.backbone.synthesis(styles, noise_mode, random), self.config.grid)
 
     def render(
         self,
-        planes: Tensor,  # [B, 3, C, D, S, S]
+        planes: Tensor,  # [B, P, C, D, S, S]
         camera: Tensor,  # [B, 25]
         resolution: int,
         warp: Warp | None,
@@ -194,7 +193,7 @@ class Generator(nn.Module):
         return (render_plain if plain else render)(volume, origins, directions, warp, draws)
 
     def volume(self, planes: Tensor, points: int, plain: bool = False) -> Volume:
-        """The canonical volume of a tri-grid [B, 3, C, D, S, S], to be asked for `points` of each at once."""
+        """The canonical volume of a tri-grid [B, P, C, D, S, S], to be asked for `points` of each at once."""
         table = trigrid.to_table(planes) if trigrid.rows_serve(planes, points) and not plain else None
         return Volume(planes, self.decoder, self.config.grid, self.config.render, table, plain)
 

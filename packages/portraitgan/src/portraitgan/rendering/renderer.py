@@ -49,7 +49,7 @@ class Rendering:
 class Volume:
     """A tri-grid with its decoder: what a point of canonical space looks like."""
 
-    grid: Tensor  # [B, 3, C, D, S, S]
+    grid: Tensor  # [B, P, C, D, S, S]
     decoder: Decoder
     grid_config: TriGridConfig
     config: RenderConfig
@@ -58,12 +58,13 @@ class Volume:
 
     def features(self, points: Tensor) -> Tensor:
         """Tri-grid features [B, N, C] at canonical points [B, N, 3] in metres."""
-        inside = points * (2 / self.config.box_size)
+        scale = 2 / self.config.box_size
+        inside, axes, sphere = points * scale, self.grid_config.axes, self.grid_config.sphere(scale)
         if self.table is None:
             sample = trigrid.sample_plain if self.plain else trigrid.sample_planes
-            return sample(self.grid, inside, self.grid_config.axes)
+            return sample(self.grid, inside, axes, sphere)
         shape = (self.grid.shape[3], self.grid.shape[4])
-        return trigrid.sample_rows(self.table, shape, inside, self.grid_config.axes)
+        return trigrid.sample_rows(self.table, shape, inside, axes, sphere)
 
     def crop(self, densities: Tensor, points: Tensor) -> Tensor:
         """Raw densities [B, N] without what lies too far to a side, in front or behind (Q6)."""

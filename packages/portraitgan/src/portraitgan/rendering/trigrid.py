@@ -1,38 +1,68 @@
 """Reading features from a tri-grid: three planes of `depth` slices, trilinear, zero outside the cube.
 
-With depth 1 it is a tri-plane and the sampling is bilinear.
+With depth 1 it is a tri-plane and the sampling is bilinear. A hybrid grid has a fourth map around the head: a
+sphere's directions, with the back of the head in the middle, and slices by distance (HyPlaneHead's idea).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitgan.config import PlaneAxes, TriGridConfig
+from portraitgan.config import PlaneAxes, Point, TriGridConfig
 
 _LARGE_GRID, _POINTS_FOR_A_TABLE = 2**20, 4096
 """Numbers of one sample's grid that are worth counting, and points of one that make up for them."""
 _INDICES_AT_ONCE = 2**25
 """Rows that one `embedding_bag` may name on a GPU: its gradient counts 32 threads a row in 32 bits."""
+_NEAR = 1e-2
+"""Of half the cube's side: so close to the sphere's centre, or to the ray straight ahead from there,
+directions are blurred, so that their gradients stay finite."""
 
 
-def split_planes(planes: Tensor, config: TriGridConfig) -> Tensor:
-    """The backbone's image [B, 3 * features * depth, S, S] as [B, 3, features, depth, S, S]."""
-    batch, _, height, width = planes.shape
-    return planes.reshape(batch, 3, config.features, config.depth, height, width)
+def split_planes(image: Tensor, config: TriGridConfig) -> Tensor:
+    """The backbone's image [B, channels, H, H] as planes [B, P, features, depth, S, S].
+
+    Cut in channels, S is H; cut in space, S is half of it and planes are the image's quarters.
+    """
+    batch, _, height, width = image.shape
+    if config.kind == "channels":
+        return image.reshape(batch, 3, config.features, config.depth, height, width)
+    quarters = image.reshape(batch, config.features, config.depth, 2, height // 2, 2, width // 2)
+    return quarters.permute(0, 3, 5, 1, 2, 4, 6).flatten(1, 2)[:, : config.planes]
+
+
+def places(points: Tensor, axes: PlaneAxes, sphere: Point | None = None) -> list[tuple[Tensor, ...]]:
+    """Along width, height and depth of every plane, where points [B, N, 3] lie: [B, N] in -1..1 inside.
+
+    A `sphere` is one more map, around its centre: directions in Lambert's azimuthal equal-area projection
+    whose middle is straight behind and whose rim is straight ahead, and the distance, 1 at half the cube's
+    side and -1 at the centre.
+    """
+    # Coordinate by coordinate: the gradient of many selects would be as many tensors of all coordinates.
+    coordinates = points.unbind(dim=-1)
+    found: list[tuple[Tensor, ...]] = [tuple(coordinates[axis] for axis in order) for order in axes]
+    if sphere is not None:
+        x, y, z = (one - centre for one, centre in zip(coordinates, sphere, strict=True))
+        distance = (x * x + y * y + z * z + _NEAR**2).sqrt()
+        scale = torch.rsqrt(2 * distance * (distance - z) + _NEAR**2)
+        found.append((x * scale, y * scale, 2 * distance - 1))
+    return found
 
 
 def sample_plain(
-    grid: Tensor,  # [B, 3, C, D, S, S]
+    grid: Tensor,  # [B, P, C, D, S, S]
     points: Tensor,  # [B, N, 3] in -1..1 inside the cube
     axes: PlaneAxes,
+    sphere: Point | None = None,  # centre, of a fourth map
 ) -> Tensor:
-    """Mean over the three planes of the interpolated features, [B, N, C], by `grid_sample`."""
+    """Mean over the planes of the interpolated features, [B, N, C], by `grid_sample`."""
     total: Tensor | float = 0.0
-    coordinates = points.unbind(dim=-1)
-    for plane, order in enumerate(axes):
-        where = torch.stack([coordinates[axis] for axis in order], dim=-1)
+    for plane, place in enumerate(places(points, axes, sphere)):
+        where = torch.stack(place, dim=-1)
         if grid.shape[3] == 1:
             where = where[:, None, :, :2]
             found = functional.grid_sample(grid[:, plane, :, 0], where, align_corners=False)[:, :, 0]
@@ -41,20 +71,19 @@ def sample_plain(
             found = functional.grid_sample(grid[:, plane], where, align_corners=False)[:, :, 0, 0]
         total = total + found
     assert isinstance(total, Tensor)
-    return (total / 3).transpose(1, 2)
+    return (total / grid.shape[1]).transpose(1, 2)
 
 
 def sample_planes(
-    grid: Tensor,  # [B, 3, C, D, S, S]
+    grid: Tensor,  # [B, P, C, D, S, S]
     points: Tensor,  # [B, N, 3]
     axes: PlaneAxes,
+    sphere: Point | None = None,
 ) -> Tensor:
     """`sample_plain` in one `grid_sample` for all planes, [B, N, C]: the grid gets one gradient."""
     batch, planes, channels = grid.shape[:3]
-    coordinates = points.unbind(dim=-1)
-    where = torch.stack(
-        [torch.stack([coordinates[axis] for axis in order], dim=-1) for order in axes], dim=1
-    ).flatten(0, 1)  # [B * 3, N, 3]
+    where = torch.stack([torch.stack(place, dim=-1) for place in places(points, axes, sphere)], dim=1)
+    where = where.flatten(0, 1)  # [B * P, N, 3]
     if grid.shape[3] == 1:
         flat = grid.reshape(batch * planes, channels, *grid.shape[4:])
         found = functional.grid_sample(flat, where[:, None, :, :2], align_corners=False)
@@ -64,23 +93,24 @@ def sample_planes(
 
 
 def to_table(grid: Tensor) -> Tensor:
-    """The grid [B, 3, C, D, S, S] as rows of features [B * 3 * D * S * S, C]."""
+    """The grid [B, P, C, D, S, S] as rows of features [B * P * D * S * S, C]."""
     return grid.permute(0, 1, 3, 4, 5, 2).reshape(-1, grid.shape[2])
 
 
 def sample_rows(
-    table: Tensor,  # [B * 3 * D * S * S, C] of `to_table`
+    table: Tensor,  # [B * P * D * S * S, C] of `to_table`
     shape: tuple[int, int],  # (D, S)
     points: Tensor,  # [B, N, 3]
     axes: PlaneAxes,
+    sphere: Point | None = None,
 ) -> Tensor:
-    """`sample_plain` from channels-last rows: one weighted sum of up to 24 rows a point, [B, N, C].
+    """`sample_plain` from channels-last rows: one weighted sum of 4 or 8 rows a plane and point, [B, N, C].
 
     A point reads whole rows of memory instead of single numbers, and the mean over the planes and the
     interpolation are the same sum.
     """
     batch, count = points.shape[:2]
-    indices, weights = _corners(points, shape, axes)
+    indices, weights = _corners(places(points, axes, sphere), shape)
     corners = indices.shape[-1]
     portion = _INDICES_AT_ONCE // corners if points.is_cuda else max(1, batch * count)
     pairs = zip(
@@ -93,7 +123,7 @@ def sample_rows(
 
 
 def rows_serve(grid: Tensor, points: int) -> bool:
-    """Whether `sample_rows` is the faster form for `points` of each sample of a grid [B, 3, C, D, S, S].
+    """Whether `sample_rows` is the faster form for `points` of each sample of a grid [B, P, C, D, S, S].
 
     On a CPU, unless the points are too few to make up for copying a large grid into a table and its gradient
     back. On a GPU `sample_planes` is (docs/benchmarks.md).
@@ -102,27 +132,28 @@ def rows_serve(grid: Tensor, points: int) -> bool:
     return grid.device.type == "cpu" and not (large and points < _POINTS_FOR_A_TABLE)
 
 
-def _corners(points: Tensor, shape: tuple[int, int], axes: PlaneAxes) -> tuple[Tensor, Tensor]:
+def _corners(where: Sequence[tuple[Tensor, ...]], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Rows [B, N, K] int32 and weights [B, N, K] of the corners around every point on every plane."""
     depth, size = shape
-    batch = points.shape[0]
-    start = torch.arange(batch, device=points.device, dtype=torch.int32)[:, None] * (3 * depth * size * size)
-    # Coordinate by coordinate: the gradient of many selects would be as many tensors of all coordinates.
-    coordinates = points.unbind(dim=-1)
-    across = [_ends(one, size) for one in coordinates]
-    along = [_ends(one, depth) for one in coordinates] if depth > 1 else None
+    batch, device = where[0][0].shape[0], where[0][0].device
+    start = torch.arange(batch, device=device, dtype=torch.int32)[:, None] * (
+        len(where) * depth * size * size
+    )
+    # A coordinate that several planes share is looked at once.
+    across = {id(one): _ends(one, size) for place in where for one in place[:2]}
+    along = {id(place[2]): _ends(place[2], depth) for place in where} if depth > 1 else None
     rows: list[Tensor] = []
     weights: list[Tensor] = []
-    for plane, (u, v, w) in enumerate(axes):
+    for plane, (u, v, w) in enumerate(where):
         base = start + plane * depth * size * size
         slices: list[tuple[Tensor | int, Tensor | float]] = [(0, 1.0)]
         if along is not None:
-            slices = list(along[w])
+            slices = list(along[id(w)])
         for slice_index, slice_weight in slices:
-            for row_index, row_weight in across[v]:
+            for row_index, row_weight in across[id(v)]:
                 line = base + (slice_index * size + row_index) * size
-                line_weight = slice_weight * row_weight / 3
-                for column_index, column_weight in across[u]:
+                line_weight = slice_weight * row_weight / len(where)
+                for column_index, column_weight in across[id(u)]:
                     rows.append(line + column_index)
                     weights.append(line_weight * column_weight)
     return torch.stack(rows, dim=-1), torch.stack(weights, dim=-1)

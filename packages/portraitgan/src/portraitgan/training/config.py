@@ -20,7 +20,7 @@ from portraitgan import presets
 from portraitgan.config import ModelConfig
 from portraitgan.data.balance import Balance
 
-VERSION = 5
+VERSION = 6
 
 RENAMED = {"average": "ema"}
 """Sections of version 1 and what they are called since."""
@@ -29,6 +29,7 @@ MIGRATIONS: typed_json.Migrations = {
     2: lambda data: {**data, "batch": {**data["batch"], "per_pass": 0}},
     3: lambda data: {**data, "model": models.MIGRATIONS[1](data["model"])},
     4: lambda data: _to_5(data),
+    5: lambda data: {**data, "model": models.MIGRATIONS[3](data["model"])},
 }
 
 _SINCE_5: Mapping[str, Mapping[str, Any]] = {
