@@ -33,9 +33,10 @@ def _to_3(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_kind(generator: dict[str, Any]) -> dict[str, Any]:
-    """Version 4 can cut planes otherwise than in channels."""
+    """Version 4 can cut planes otherwise than in channels, and keep poses from the mapping network."""
     return {
         **generator,
+        "pose_in_mapping": True,
         "grid": {**generator["grid"], "kind": "channels", "sphere_center": [0.0, 0.13, 0.03]},
     }
 
@@ -180,7 +181,8 @@ class GeneratorConfig:
     w_dim: int = 512
     mapping_layers: int = 2
     camera_conditioning: bool = True  # the mapping network sees the camera
-    pose_conditioning: bool = True  # it sees the pose; portraits are rendered in poses
+    pose_conditioning: bool = True  # portraits are rendered in poses
+    pose_in_mapping: bool = True  # the mapping network sees them; a predicted pose tells of the camera, too
     camera_offset: bool = False  # PanoHead's: latent and camera say by how much the rendering camera is moved
     backbone: SynthesisConfig = SynthesisConfig()
     grid: TriGridConfig = TriGridConfig()
@@ -193,9 +195,14 @@ class GeneratorConfig:
     deformation: DeformationConfig = DeformationConfig()
 
     @property
+    def maps_pose(self) -> bool:
+        """Whether the mapping network sees poses."""
+        return self.pose_conditioning and self.pose_in_mapping
+
+    @property
     def condition_size(self) -> int:
         """Numbers the mapping network is conditioned on."""
-        return CAMERA_SIZE * self.camera_conditioning + POSE_SIZE * self.pose_conditioning
+        return CAMERA_SIZE * self.camera_conditioning + POSE_SIZE * self.maps_pose
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,8 @@ def test_views_that_processes_cannot_show_are_refused_before_anything_is_measure
 
 def test_without_the_camera_styles_know_pose_or_nothing() -> None:
     """Against the mapping network written out."""
-    for config, size in ((tiny(), 6), (without_pose(tiny()), 0)):
+    alone = replace(tiny(), generator=replace(tiny().generator, pose_in_mapping=False))
+    for config, size in ((tiny(), 6), (alone, 0), (without_pose(tiny()), 0)):
         blind = replace(config, generator=replace(config.generator, camera_conditioning=False))
         assert ModelConfig.from_json(blind.to_json()) == blind
         assert blind.generator.condition_size == size
@@ -211,7 +212,7 @@ def test_without_the_camera_styles_know_pose_or_nothing() -> None:
 def options(base: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
     model = base.model
     loss = replace(model.loss, wrong_condition=1.0)
-    blind = replace(model.generator, camera_conditioning=False)
+    blind = replace(model.generator, camera_conditioning=False, pose_in_mapping=False)
     yield "wrong_condition", replace(base, model=replace(model, loss=loss))
     yield "views", replace(base, batch=BatchConfig(8, 2, views_per_person=2))
     yield "blind", replace(base, model=replace(model, generator=blind))

@@ -110,7 +110,7 @@ class Generator(nn.Module):
     ) -> Tensor:
         """Styles [B, styles, w_dim]."""
         parts = [camera] if self.config.camera_conditioning else []
-        if self.config.pose_conditioning:
+        if self.config.maps_pose:
             parts.append(camera.new_zeros(camera.shape[0], 6) if pose is None else pose)
         condition = torch.cat(parts, dim=1) if parts else None
         output: Tensor = self.backbone.mapping(z, condition, truncation_psi, truncation_cutoff, update_w_avg)
