@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -389,7 +390,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _shapes(kind: type[Record]) -> dict[str, tuple[int, ...]]:
+@functools.cache
+def _shapes(kind: type[Record]) -> Mapping[str, tuple[int, ...]]:
     """The fields of a record class, and the shapes of those that are arrays (the others': ())."""
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: _shape(hints[field.name]) for field in dataclasses.fields(kind)}

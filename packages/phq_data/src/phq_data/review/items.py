@@ -8,21 +8,22 @@ no more, and the table `replaced` says so; a portrait that did not change keeps 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from phq_data.pipeline.corrections import settled
 from phq_data.review import rules, workspace_items
 from phq_data.review.digests import is_sound, row_digest
-from phq_data.review.records import CorrectionEntry, Item
+from phq_data.review.records import DUPLICATE, KEPT, CorrectionEntry, Item
 from phq_data.review.store import Store, chunks, now_ms, read_policy, refresh_items, standing_of
 from phq_data.review.tables import CORRECTIONS, ITEMS, LEASES, PARTS, REPLACED
 from phq_data.workspace import Workspace
 
 _STEP = 4  # parts: decisions wait that long
+_DUPLICATES = -1  # the number in `parts` of the table of near-duplicates, which is one for all
 
 
 @dataclass(frozen=True)
@@ -40,39 +41,81 @@ def sync(
 ) -> Synced:
     """Bring the index up to date with the workspace's tables.
 
-    Parts that are new are taken `_STEP` at a time, so that a large workspace can be reviewed, and decisions
-    be saved, before all of it is read. `go_on` is asked after each step, with the seconds that it took; when
-    it says no, the others are left to the next call. Raises `WorkspaceError` for damaged tables,
+    Parts are taken `_STEP` at a time, the new ones first, so that a large workspace can be reviewed, and
+    decisions be saved, before all of it is read. `go_on` is asked after each step, with the seconds that it
+    took; when it says no, the others are left to the next call. Raises `WorkspaceError` for damaged tables,
     `StoreError`; then the index has what was read before.
     """
-    with store.database.read() as connection:
-        seen = {row.part: row.content for row in connection.execute(sa.select(PARTS))}
     duplicates = workspace_items.duplicates(workspace)
-    parts = workspace.parts("tables/portraits")
-    contents = {part: workspace_items.content(workspace, part, duplicates) for part in parts if part in seen}
-    changed = [part for part, content in contents.items() if seen[part] != content]
-    new = [part for part in parts if part not in seen]
-    gone = [part for part in seen if part not in contents]
-    # A portrait may have moved from a part that changed to a new one: those are taken together.
-    steps = [new[at : at + _STEP] for at in range(0, len(new), _STEP)]
-    if changed or gone:
-        steps = [[*changed, *new]]
+    _follow_duplicates(store, workspace_items.duplicates_content(workspace), duplicates)
+    steps = _steps(store, workspace)
     added = replaced = 0
     while steps:
         began, step = time.monotonic(), steps.pop(0)
-        content = {part: workspace_items.content(workspace, part, duplicates) for part in step}
-        found = {part: workspace_items.read(workspace, part, duplicates) for part in step}
-        made_with = workspace_items.corrected_with(workspace, step if seen else ())
+        content = {part: workspace_items.content(workspace, part) for part in step.parts}
+        found = {part: workspace_items.read(workspace, part, duplicates) for part in step.parts}
         with store.database.write() as connection:
             store.database.only_one(connection, 2)
-            more, less = apply(connection, found, content, gone, made_with)
+            made_with = {key: by for part in found.values() for key, by in part.made_with.items()}
+            items = {part: one.items for part, one in found.items()}
+            more, less = apply(connection, items, content, step.gone, made_with)
         added, replaced = added + more, replaced + less
         if steps and not go_on(time.monotonic() - began):
             break
     with store.database.read() as connection:
         active = sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.active == 1)
         total = int(connection.execute(active).scalar_one())
-    return Synced(added, replaced, total, sum(len(step) for step in steps))
+    return Synced(added, replaced, total, sum(len(step.parts) for step in steps))
+
+
+class _Step(NamedTuple):
+    """Parts to read, or parts that are gone."""
+
+    parts: list[int]
+    gone: list[int]
+
+
+def _steps(store: Store, workspace: Workspace) -> list[_Step]:
+    """What is to be read: new parts, then those that changed, then to be forgotten: a portrait that moved
+    from one of these into a new part was never gone."""
+    with store.database.read() as connection:
+        known = sa.select(PARTS).where(PARTS.c.part >= 0)
+        seen = {row.part: row.content for row in connection.execute(known)}
+    parts = workspace.parts("tables/portraits")
+    new = [part for part in parts if part not in seen]
+    changed = [
+        part
+        for part in parts
+        if part in seen and not seen[part].startswith(workspace_items.content(workspace, part))
+    ]
+    gone = sorted(set(seen) - set(parts))
+    every = [some[at : at + _STEP] for some in (new, changed) for at in range(0, len(some), _STEP)]
+    return [*(_Step(some, []) for some in every), *([_Step([], gone)] if gone else [])]
+
+
+def _follow_duplicates(store: Store, content: str, duplicates: frozenset[str]) -> None:
+    """Bring items that were read before to the pool of near-duplicates, and out of it."""
+    recorded = sa.select(PARTS.c.content).where(PARTS.c.part == _DUPLICATES)
+    with store.database.read() as connection:
+        if connection.execute(recorded).scalar() == content:
+            return
+    with store.database.write() as connection:
+        store.database.only_one(connection, 2)
+        here = sa.select(ITEMS.c.portrait_id).where(ITEMS.c.active == 1)
+        marked = set(connection.execute(here.where(ITEMS.c.pool == DUPLICATE)).scalars())
+        _move(connection, marked - duplicates, DUPLICATE, KEPT)
+        _move(connection, duplicates - marked, KEPT, DUPLICATE)
+        connection.execute(sa.delete(PARTS).where(PARTS.c.part == _DUPLICATES))
+        connection.execute(sa.insert(PARTS).values(part=_DUPLICATES, content=content))
+
+
+def _move(connection: sa.Connection, portraits: Set[str], pool: int, other: int) -> None:
+    """Those of these portraits that are in `pool` come to the pool `other`."""
+    for chunk in chunks(portraits):
+        there = sa.select(ITEMS).where(
+            ITEMS.c.portrait_id.in_(chunk), ITEMS.c.pool == pool, ITEMS.c.active == 1
+        )
+        _reseal(connection, connection.execute(there).mappings(), pool=other)
 
 
 def yaw_counts(store: Store) -> dict[int, int]:
@@ -142,17 +185,18 @@ def apply(
         )
         before.update({row[0]: row[1] for row in connection.execute(statement)})
     fresh = {item.portrait_id: item for part in found.values() for item in part}
-    known = {
-        row[0]
+    columns = (ITEMS.c.portrait_id, ITEMS.c.digest, ITEMS.c.corrected)
+    known: dict[str, tuple[str, int]] = {
+        row[0]: (row[1], row[2])
         for chunk in chunks(fresh)
-        for row in connection.execute(sa.select(ITEMS.c.portrait_id).where(ITEMS.c.portrait_id.in_(chunk)))
+        for row in connection.execute(sa.select(*columns).where(ITEMS.c.portrait_id.in_(chunk)))
     }
     _insert(connection, [item for key, item in fresh.items() if key not in known], policy)
-    _update(connection, [item for key, item in fresh.items() if key in known], made_with or {})
+    changed = _update(connection, known, [fresh[key] for key in known], made_with or {})
     lost = {portrait: person for portrait, person in before.items() if portrait not in fresh}
     _retire(connection, lost, fresh.values())
     # New items that nobody ever judged are right as they were inserted.
-    refresh_items(connection, [*known, *lost, *standing_of(connection, set(fresh) - known)], policy)
+    refresh_items(connection, [*changed, *lost, *standing_of(connection, set(fresh) - set(known))], policy)
     for part in touched:
         connection.execute(sa.delete(PARTS).where(PARTS.c.part == part))
     if contents:
@@ -163,30 +207,39 @@ def apply(
 def _insert(connection: sa.Connection, fresh: Sequence[Item], policy: rules.Policy) -> None:
     for start in range(0, len(fresh), 2000):
         rows = [
-            item.to_row()
+            _sealed(item)
             | {"required": policy.required(item.overlap_draw), "votes": 0, "open": 1, "state": "undecided"}
             for item in fresh[start : start + 2000]
         ]
         connection.execute(sa.insert(ITEMS), rows)
 
 
-def _update(connection: sa.Connection, known: Sequence[Item], made_with: Mapping[str, str | None]) -> None:
-    if not known:
-        return
-    waiting = _waiting(connection, known, made_with)
+def _sealed(item: Item) -> dict[str, Any]:
+    row = item.to_row()
+    return {**row, "digest": row_digest(ITEMS, row)}
+
+
+def _update(
+    connection: sa.Connection,
+    known: Mapping[str, tuple[str, int]],  # portrait_id -> digest and `corrected` in the index
+    listed: Sequence[Item],
+    made_with: Mapping[str, str | None],
+) -> list[str]:
+    """Write those items that changed; returns which."""
+    waiting = _waiting(connection, listed, made_with)
     rows = [
-        {
-            "key": item.portrait_id, "digest": row_digest(ITEMS, item.to_row()), **item.to_row(),
-            "corrected": int(item.portrait_id in waiting),
-        }
-        for item in known
-    ]  # fmt: skip
-    statement = (
-        sa.update(ITEMS)
-        .where(ITEMS.c.portrait_id == sa.bindparam("key"))
-        .values({name: sa.bindparam(name) for name in rows[0] if name not in ("key", "portrait_id")})
-    )
-    connection.execute(statement, rows)
+        {"key": item.portrait_id, **_sealed(item), "corrected": int(item.portrait_id in waiting)}
+        for item in listed
+    ]
+    rows = [row for row in rows if (row["digest"], row["corrected"]) != known[row["key"]]]
+    if rows:
+        statement = (
+            sa.update(ITEMS)
+            .where(ITEMS.c.portrait_id == sa.bindparam("key"))
+            .values({name: sa.bindparam(name) for name in rows[0] if name not in ("key", "portrait_id")})
+        )
+        connection.execute(statement, rows)
+    return [row["key"] for row in rows]
 
 
 def _waiting(
@@ -219,9 +272,23 @@ def _waiting(
     }
 
 
-def _resealed(row: sa.RowMapping, **changes: Any) -> str:
-    """The digest of a changed row; none for one that is damaged, so that it stays known."""
-    return row_digest(ITEMS, {**row, **changes}) if is_sound(ITEMS, row) else ""
+def _reseal(connection: sa.Connection, rows: Iterable[sa.RowMapping], **change: int) -> None:
+    """Change a column of these rows, and their digests; a damaged row gets none, so that it stays known."""
+    (name, value), *_ = change.items()
+    sealed = [
+        {
+            "key": row[ITEMS.c.portrait_id],
+            "digest": row_digest(ITEMS, {**row, name: value}) if is_sound(ITEMS, row) else "",
+        }
+        for row in rows
+    ]
+    if sealed:
+        connection.execute(
+            sa.update(ITEMS)
+            .where(ITEMS.c.portrait_id == sa.bindparam("key"))
+            .values({name: value, "digest": sa.bindparam("digest")}),
+            sealed,
+        )
 
 
 def _retire(connection: sa.Connection, lost: Mapping[str, str], fresh: Iterable[Item]) -> None:
@@ -232,13 +299,7 @@ def _retire(connection: sa.Connection, lost: Mapping[str, str], fresh: Iterable[
     now = now_ms()
     for chunk in chunks(lost):
         rows = connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk))).mappings()
-        retired = [{"key": row[ITEMS.c.portrait_id], "digest": _resealed(row, active=0)} for row in rows]
-        connection.execute(
-            sa.update(ITEMS)
-            .where(ITEMS.c.portrait_id == sa.bindparam("key"))
-            .values(active=0, digest=sa.bindparam("digest")),
-            retired,
-        )
+        _reseal(connection, rows, active=0)
         connection.execute(sa.delete(LEASES).where(LEASES.c.portrait_id.in_(chunk)))
     connection.execute(
         sa.insert(REPLACED),

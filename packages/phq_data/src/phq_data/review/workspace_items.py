@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.records import (
@@ -47,6 +46,7 @@ class _Portrait(Record):
     crop_mode: str
     models: str  # JSON
     corrected_from: str | None = None
+    correction: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,7 +68,14 @@ class _Evidence(Record):
     evidence: str  # JSON
 
 
-def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[Item]:
+class PartItems(NamedTuple):
+    """The items of a part, and the correction that each portrait was made with, or None."""
+
+    items: list[Item]
+    made_with: dict[str, str | None]
+
+
+def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> PartItems:
     """The items of a part, in the order of its portraits; those that are not screened yet are left out.
 
     Raises `WorkspaceError` for a part that is damaged.
@@ -88,16 +95,7 @@ def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> list[It
             pool = DUPLICATE
         numbers = verdict.numbers() | _measured(evidence.get(portrait.portrait_id))
         found.append(_item(part, number, pool, portrait, photo, verdict, numbers))
-    return found
-
-
-def corrected_with(workspace: Workspace, parts: Iterable[int]) -> dict[str, str | None]:
-    """portrait_id -> the correction that it was made with, or None."""
-    found: dict[str, str | None] = {}
-    for part in parts:
-        table = workspace.read_part("tables/portraits", part, ["portrait_id", "correction"])
-        found.update(zip(table["portrait_id"].to_pylist(), table["correction"].to_pylist(), strict=True))
-    return found
+    return PartItems(found, {portrait.portrait_id: portrait.correction for portrait in portraits})
 
 
 def pool_of(reasons: Iterable[str]) -> int:
@@ -111,11 +109,19 @@ def duplicates(workspace: Workspace) -> frozenset[str]:
     return frozenset(one.portrait_id for one in workspace.records(Duplicate) if not one.representative)
 
 
-def content(workspace: Workspace, part: int, duplicates: frozenset[str]) -> str:
-    """A text that changes when the items of a part may have changed."""
+def content(workspace: Workspace, part: int) -> str:
+    """A text that changes when the items of a part may have changed, but for their near-duplicates.
+
+    (What was recorded before near-duplicates were followed apart has more behind it.)
+    """
     found = [workspace.part_info(f"tables/{name}", part) for name in ("portraits", "screened", "photos")]
-    digest = _digest(duplicates) if duplicates else ""
-    return "/".join([*(info.content if info else "-" for info in found), digest])
+    return "".join(f"{info.content if info else '-'}/" for info in found)
+
+
+def duplicates_content(workspace: Workspace) -> str:
+    """A text that changes when the near-duplicates may have changed."""
+    info = workspace.part_info("tables/duplicates", 0)
+    return info.content if info else "-"
 
 
 def overlap_draw(portrait_id: str) -> float:
@@ -151,7 +157,7 @@ def _item(
         portrait_id=portrait.portrait_id, photo_id=portrait.photo_id, person_id=portrait.person_id, part=part,
         row=number, active=True, pool=pool, source=f"{photo.provider}: {photo.source}", uri=photo.uri,
         yaw_bin=rules.yaw_bin(portrait.yaw), yaw=portrait.yaw,
-        error_probability=probability if np.isfinite(probability) else 1.0,
+        error_probability=probability if math.isfinite(probability) else 1.0,
         overlap_draw=overlap_draw(portrait.portrait_id), facts=facts,
     )  # fmt: skip
 
@@ -168,7 +174,7 @@ def _measured(evidence: str | None) -> dict[str, float]:
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is None or np.isfinite(value) else None
+    return value if value is None or math.isfinite(value) else None
 
 
 def _digest(ids: Iterable[str]) -> str:
