@@ -16,7 +16,7 @@ PROGRAMS = {
     "portraitgan": typer.main.get_command(portraitgan.commands.main.make_app()),
 }
 REPEATABLE = {
-    "--set", "--query", "--name", "--photos", "--key-pose", "--id", "--url", "--author", "--permission",
+    "--set", "--query", "--name", "--photos", "--key-pose", "--id", "--url", "--author", "--consent-of", "--permission",
     "--scope",
 }  # fmt: skip
 

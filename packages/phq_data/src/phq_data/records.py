@@ -72,6 +72,7 @@ class Provenance:
     rights_checked_at: str | None = None  # ISO 8601 date
     rights_evidence: str | None = None  # how the license is known
     permission: str | None = None  # JSON of a recorded permission
+    consent: str | None = None  # of the people shown: yes, no, unknown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

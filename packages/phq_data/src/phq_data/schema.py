@@ -43,11 +43,11 @@ _OPTIONAL = frozenset(
         "author", "author_url", "page_url", "file_url", "license", "license_url", "title", "description",
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
         "yaw_std", "orientation_prior", "expected_yaw_error", "to_camera", "to_pose", "to_window", "undoes",
-        "corrected_from", "corrected_by", "correction",
+        "corrected_from", "corrected_by", "correction", "consent",
     }
 )  # fmt: skip
 
-LATER = frozenset({"corrected_from", "corrected_by", "correction"})
+LATER = frozenset({"corrected_from", "corrected_by", "correction", "consent"})
 """Columns that came later in version 2. Where all of it is null, digests are what they were without them."""
 
 _PROVENANCE: dict[str, pa.DataType] = {
@@ -64,6 +64,7 @@ _PROVENANCE: dict[str, pa.DataType] = {
     "rights_checked_at": pa.string(),  # ISO 8601 date
     "rights_evidence": pa.string(),  # JSON: how the license is known, what robots.txt and opt-outs said
     "permission": pa.string(),  # JSON of a recorded permission
+    "consent": pa.string(),  # do the people shown agree: yes, no, unknown; null = nobody has said
 }
 
 PLAN = pa.schema(
