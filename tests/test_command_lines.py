@@ -16,8 +16,8 @@ PROGRAMS = {
     "portraitgan": typer.main.get_command(portraitgan.commands.main.make_app()),
 }
 REPEATABLE = {
-    "--set", "--query", "--name", "--photos", "--key-pose", "--id", "--url", "--author", "--consent-of", "--permission",
-    "--scope",
+    "--set", "--query", "--name", "--photos", "--key-pose", "--id", "--url", "--author", "--permission",
+    "--scope", "--consent-of",
 }  # fmt: skip
 
 ONE_OF_A_KIND = {

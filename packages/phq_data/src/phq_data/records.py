@@ -82,6 +82,7 @@ class WithProvenance(Record, Provenance):
     provider: str
     source: str
     uri: str
+    self_stated: str | None = None  # JSON of `images.self_stated`
 
     def provenance(self) -> dict[str, Any]:
         """These fields by name, to hand them from a plan item to its photo."""

@@ -135,12 +135,12 @@ def test_rights_that_are_stated_later_make_no_stage_run_again_but_the_one_that_r
 
 
 def test_columns_that_nobody_filled_change_no_fingerprint(build, toys, workspace, tmp_path):
-    """A workspace that was built before there was a column `consent`."""
+    """A workspace that was built before there were columns `consent` and `self_stated`."""
     build()
     for folder in ("plan", "tables/photos"):
         for part in workspace.parts(folder):
             info, rows = workspace.part_info(folder, part), workspace.read_part(folder, part)
-            old = rows.drop_columns(["consent"])
+            old = rows.drop_columns(["consent", "self_stated"])
             assert schema.content_digest(old) == info.content
             workspace.write_part(folder, part, old, info.fingerprint, info.extra, info.content)
     toys.calls.clear()

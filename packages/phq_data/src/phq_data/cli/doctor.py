@@ -40,6 +40,7 @@ class _Extra:
 
 _EXTRAS = (
     _Extra("pillow-heif", "HEIC photos of phones", "make setup, or pip install 'phq-data[heic]'"),
+    _Extra("c2pa-python", "C2PA claims of photos", "make setup, or pip install 'phq-data[c2pa]'"),
     _Extra("torch", "training and using generators (portraitgan)", "make setup, or pip install torch"),
     _Extra(
         "ultralytics",
