@@ -17,7 +17,7 @@ PROGRAMS = {
 }
 REPEATABLE = {
     "--set", "--query", "--name", "--photos", "--key-pose", "--id", "--url", "--author", "--permission",
-    "--scope",
+    "--scope", "--consent-of",
 }  # fmt: skip
 
 ONE_OF_A_KIND = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from phq_data import schema
+from phq_data.release.columns import comments_by_table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,12 +43,12 @@ def test_a_column_without_a_comment_is_named(schema_page):
         schema_page.page(bare)
 
 
-def test_comments_above_and_behind_a_column_are_one(schema_page):
+def test_comments_above_and_behind_a_column_are_one():
     source = (
         "FITS = pa.schema(\n    _fields(\n        # first part,\n        # second part\n"
         "        yaw=pa.float32(),  # third\n        roll=pa.float32(),\n    )\n)\n"
     )
-    assert schema_page.comments_by_table(source)["FITS"] == {
+    assert comments_by_table(source)["FITS"] == {
         "yaw": "first part, second part third",
         "roll": "",
     }

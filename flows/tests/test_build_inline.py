@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -227,6 +228,36 @@ def test_an_interrupt_ends_the_build_at_once_and_the_next_run_finishes(photos, f
     assert "run the same command to go on" in said and "Traceback" not in said
     assert build(folder, photos).returncode == 0
     assert rows_of(folder) == rows_of(finished)
+
+
+def test_bars_are_closed_before_ctrl_c_says_its_last_words():
+    program = (
+        "import os, signal, sys\n"
+        "from rich.console import Console\n"
+        "from phq_data.cli.build_progress import TerminalProgress\n"
+        "from phq_flows.interrupt import stop_at_once_on_interrupt\n"
+        "with TerminalProgress(Console(stderr=True, force_terminal=True, width=80)) as progress:\n"
+        "    stop_at_once_on_interrupt(progress.close)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    signal.pause()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**environment(), "TERM": "xterm"}, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 130
+    drawn, said = done.stderr.split("phq: stopped")
+    assert "files found" in drawn and drawn.rstrip().endswith("\x1b[?25h")  # the cursor is back
+    assert "files found" not in said  # nothing is drawn below
+
+
+def test_a_build_that_fails_before_it_plans_leaves_no_folder(photos, tmp_path):
+    folder = tmp_path / "lab" / "ws"
+    done = build(folder, photos, "--set", "detect.model=yolo:nowhere.pt")
+    assert done.returncode == 1 and not folder.exists()
+    folder.mkdir(parents=True)
+    assert build(folder, photos, "--set", "detect.model=yolo:nowhere.pt").returncode == 1
+    assert folder.exists()  # it was there before
 
 
 def test_touching_the_photos_adds_nothing(photos, tmp_path):

@@ -240,14 +240,17 @@ def run_build(
     from phq_data.pipeline.local import open_to_build, run_inline
     from phq_data.sources.resolve import resolve
     from phq_data.sources.rights import unstated
+    from phq_data.text import counted, duration
     from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
     found = [resolve(spec) for spec in sources]  # a misspelt source is told before anything starts
+    fresh = "://" not in workspace and not Path(workspace).expanduser().exists()
     opened = open_to_build(workspace, found)
     _take_corrections(opened, console)
-    stop_at_once_on_interrupt()
     with TerminalProgress(console) as progress, contextlib.ExitStack() as stack:
+        stop_at_once_on_interrupt(progress.close)
+        stack.callback(_forget, opened, fresh)
         for name in sources:
             if unstated(Path(name).expanduser()):
                 progress.say(
@@ -287,12 +290,21 @@ def run_build(
         console.print(line, highlight=False, markup=False)
     kept = report.count("screen", "kept")
     look = f"phq report --workspace {shlex.quote(workspace)}"
-    console.print(f"\n{kept} portraits kept in {report.seconds:.0f} s. Look at them: {look}", markup=False)
+    console.print(
+        f"\n{counted(kept, 'portrait')} kept in {duration(report.seconds)}. Look at them: {look}",
+        markup=False,
+    )
     if report.errors:
         for error in report.errors:
             console.print(f"broken: {error}", highlight=False, markup=False, style="red")
         console.print("The other parts are done. Run the same command again to try these once more.")
         sys.exit(1)
+
+
+def _forget(workspace: Workspace, fresh: bool) -> None:
+    """Let nothing stay of a new workspace that nothing was planned in."""
+    if fresh and not workspace.parts("plan"):
+        workspace.discard(["workspace.json"])
 
 
 def _take_corrections(workspace: Workspace, console: Console) -> None:

@@ -131,8 +131,8 @@ def run_scrape(workspace: str, request: ScrapeRequest, *, runner: str, wait: boo
     from phq_flows.interrupt import stop_at_once_on_interrupt
 
     console = Console(stderr=True, soft_wrap=True)
-    stop_at_once_on_interrupt()
     with TerminalScrape(console) as progress:
+        stop_at_once_on_interrupt(progress.close)
         report = None
         if runner != "inline":
             try:

@@ -31,6 +31,7 @@ def changed(value, name):
     """Another value that is allowed."""
     choices = {
         "ingest.store": "reference",
+        "ingest.generated": "keep",
         "align.joints": "reference",
         "fit.orientation_prior": "none",
         "crop.mode": "reference",

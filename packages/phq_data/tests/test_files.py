@@ -142,3 +142,14 @@ def test_every_file_that_people_write_may_begin_with_a_byte_order_mark(tmp_path,
     path = tmp_path / name
     path.write_bytes(BOM + text.encode())
     assert reads(path)
+
+
+def test_a_folder_that_was_made_for_what_failed_is_gone(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RuntimeError), files.new_folder(tmp_path / "there" / "a" / "b"):
+        raise RuntimeError
+    assert list((tmp_path / "there").iterdir()) == []
+    with pytest.raises(RuntimeError), files.new_folder(tmp_path / "there" / "a" / "b"):
+        (tmp_path / "there" / "a" / "kept.txt").write_text("somebody else's")
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "there").rglob("*")] == ["a", "kept.txt"]

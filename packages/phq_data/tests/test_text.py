@@ -68,3 +68,17 @@ def test_markdown_shows_a_text_as_it_is():
     assert "\n" not in said
     assert re.sub(r"\\(.)", r"\1", said) == given.replace("\n", " ")
     assert not re.search(r"(?<!\\)[<>|_*\[\]`#~&]", said)
+
+
+def test_numbers_and_times_are_written_for_people():
+    assert text.counted(1, "photo") == "1 photo" and text.counted(1200, "photo") == "1,200 photos"
+    assert (
+        text.counted(0, "person", "people") == "0 people"
+        and text.counted(1, "person", "people") == "1 person"
+    )
+    assert [text.duration(s) for s in (4.21, 720.0, 12600.0, float("nan"))] == [
+        "4.2 s",
+        "12 min",
+        "3.5 h",
+        "–",
+    ]

@@ -67,7 +67,8 @@ export class Panels {
     const { item } = entry;
     if (this.sections.photo.open) {
       this.miniPhoto.src = item.images.photo;
-      this.photoText.textContent = [item.file || item.source, `${item.photo_width} × ${item.photo_height}`].join(" · ");
+      const size = `${item.photo_width} × ${item.photo_height}`;
+      this.photoText.textContent = [item.file || item.source, size, ...rightsWords(item.provenance)].join(" · ");
     }
     if (this.sections.neighbours.open) {
       this.neighbours.replaceChildren(
@@ -131,6 +132,11 @@ export class Panels {
     row.append(button);
     return row;
   }
+}
+
+/** Who allowed what with the photo, and whether the people shown agree; nothing where the index does not know. */
+function rightsWords({ rights, consent }) {
+  return rights ? [rights, `consent: ${consent ?? "nobody has said"}`] : [];
 }
 
 /** What is beyond or near its limit, nearest first and at least three; and the rest. */

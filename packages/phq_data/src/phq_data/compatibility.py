@@ -96,7 +96,7 @@ _NETWORKS: Mapping[str, Renames] = {
 """Fields of the networks' own settings, by class: old name -> new name."""
 
 
-_LATER: Mapping[str, Any] = {"FitConfig.calibration": ""}
+_LATER: Mapping[str, Any] = {"FitConfig.calibration": "", "IngestConfig.generated": "reject"}
 """Settings that version 1 did not have: they enter digests only where they differ from their default."""
 
 

@@ -34,6 +34,8 @@ class IngestConfig:
     min_side: Whole = 128  # pixels; smaller photos are rejected
     max_pixels: Positive = 150_000_000  # larger photos are rejected before they are decoded
     max_bytes: Positive = 200_000_000
+    # Photos that say of themselves (IPTC's digital source type, C2PA) that a model or a program made them
+    generated: Literal["reject", "keep"] = "reject"
 
 
 @dataclass(frozen=True)

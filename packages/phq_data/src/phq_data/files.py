@@ -84,6 +84,23 @@ def writing(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[None]:
+    """Make a folder to write to. What it and its parents did not exist before is gone again when that fails,
+    as far as nothing lies in it. Raises `OSError`.
+    """
+    path = Path(path)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in made:  # from the innermost
+                folder.rmdir()
+        raise
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` whole or not at all, as `writing` does."""
     with writing(path) as temporary:

@@ -73,6 +73,7 @@ class Provenance:
     rights_checked_at: str | None = None  # ISO 8601 date
     rights_evidence: str | None = None  # how the license is known
     permission: str | None = None  # JSON of a recorded permission
+    consent: str | None = None  # of the people shown: yes, no, unknown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,6 +83,7 @@ class WithProvenance(Record, Provenance):
     provider: str
     source: str
     uri: str
+    self_stated: str | None = None  # JSON of `images.self_stated`
 
     def provenance(self) -> dict[str, Any]:
         """These fields by name, to hand them from a plan item to its photo."""

@@ -43,11 +43,12 @@ _OPTIONAL = frozenset(
         "author", "author_url", "page_url", "file_url", "license", "license_url", "title", "description",
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
         "yaw_std", "orientation_prior", "expected_yaw_error", "to_camera", "to_pose", "to_window", "undoes",
-        "corrected_from", "corrected_by", "correction",
+        "corrected_from", "corrected_by", "correction", "consent",
+        "self_stated",
     }
 )  # fmt: skip
 
-LATER = frozenset({"corrected_from", "corrected_by", "correction"})
+LATER = frozenset({"corrected_from", "corrected_by", "correction", "consent", "self_stated"})
 """Columns that came later in version 2. Where all of it is null, digests are what they were without them."""
 
 _PROVENANCE: dict[str, pa.DataType] = {
@@ -64,6 +65,9 @@ _PROVENANCE: dict[str, pa.DataType] = {
     "rights_checked_at": pa.string(),  # ISO 8601 date
     "rights_evidence": pa.string(),  # JSON: how the license is known, what robots.txt and opt-outs said
     "permission": pa.string(),  # JSON of a recorded permission
+    # JSON: what the photo's own XMP, IPTC and C2PA say of rights, data mining and its source; null = nothing
+    "self_stated": pa.string(),
+    "consent": pa.string(),  # do the people shown agree: yes, no, unknown; null = nobody has said
 }
 
 PLAN = pa.schema(
@@ -297,7 +301,7 @@ RELEASE = pa.schema(
         *(
             pa.field(name, kind, nullable=name in _OPTIONAL)
             for name, kind in _PROVENANCE.items()
-            if name not in ("source", "uri")  # they may be paths of somebody's disk
+            if name not in ("source", "uri", "self_stated")  # may hold paths of somebody's disk, addresses
         ),
         pa.field("truth_camera", _numbers(25)),  # the true label (`camera` of `truth`) of synthetic photos
         pa.field("truth_pose", _numbers(6)),  # the true pose (`pose` of `truth`) of synthetic photos

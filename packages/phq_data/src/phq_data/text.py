@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote, urlsplit
@@ -67,6 +68,20 @@ def file_name(uri: str) -> str:
 def shown_name(uri: str) -> str:
     """The last part of where a photo came from, for people."""
     return printable(unquote(uri.rstrip("/").rpartition("/")[2]) or uri)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 photo`, `1,200 photos`: a number with what it counts."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `4.2 s`, `12 min`, `3.5 h`; a dash for none."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:

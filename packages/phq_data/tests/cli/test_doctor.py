@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from phq_data.cli import doctor, report
+from phq_data.cli import doctor, machine, report
 from phq_data.models import onnx
 
 
@@ -129,10 +129,10 @@ def test_prefect_itself_agrees_on_its_server(no_prefect):
 
 def test_little_space_and_a_missing_folder_are_told(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1024**3})
-    monkeypatch.setattr("phq_data.cli.doctor.shutil.disk_usage", lambda folder: usage)
-    assert doctor._disk(tmp_path).status == "attention"
+    monkeypatch.setattr("phq_data.cli.machine.shutil.disk_usage", lambda folder: usage)
+    assert machine._disk(tmp_path).status == "attention"
     monkeypatch.undo()
-    assert doctor._disk(tmp_path / "nowhere").status == "attention"
+    assert machine._disk(tmp_path / "nowhere").status == "attention"
 
 
 def test_the_command_prints_json_and_exits_by_health(app, monkeypatch):
@@ -172,3 +172,21 @@ def test_the_commands_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_review_scale_and_gpu_are_looked_at(monkeypatch, tmp_path):
+    checks = by_name(doctor.diagnose())
+    groups = {"annotator-app": "review", "psycopg": "review", "prefect-ray": "scale", "s3fs": "scale"}
+    assert {name: checks[name].group for name in groups} == groups
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB, 570.1'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = {torch: machine._gpu(torch) for torch in ("2.11.0+cu128", "2.11.0+cpu", None)}
+    assert all("NVIDIA H200, 143771 MiB" in check.found for check in found.values())
+    assert [check.status for check in found.values()] == ["ok", "attention", "ok"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert "does not answer" in machine._gpu(None).found
+    program.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine._gpu(None).status == "optional"

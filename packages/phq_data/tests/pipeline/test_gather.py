@@ -1,9 +1,11 @@
 import dataclasses
 import io
+import json
 import os
 from dataclasses import dataclass, field
 
 import pytest
+from PIL import Image
 
 from phq_data import schema
 from phq_data.config import IngestConfig
@@ -398,3 +400,32 @@ def test_a_file_that_its_source_refuses_is_planned_with_the_reason_and_asked_aga
     shelf.content = {"a": photo(1)}
     take(workspace, shelf)
     assert plan(workspace)[0]["error"] == "" and len(plan(workspace)) == 1
+
+
+def forbidding(number, said='plus:DataMining="DMI-PROHIBITED"'):
+    """A JPEG whose XMP says so."""
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+        'xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/">'
+        f"<rdf:Description {said}><dc:creator>Ada</dc:creator></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 40), (number, 9, 9)).save(stream, "JPEG", xmp=packet.encode())
+    return stream.getvalue()
+
+
+def test_a_photo_that_forbids_data_mining_is_refused_like_robots_and_its_bytes_are_not_kept(workspace):
+    shelf = Shelf({"a": forbidding(1), "b": forbidding(2, ""), "c": photo(3)})
+    take(workspace, shelf, part_size=3)
+    a, b, c = plan(workspace)
+    assert (a["error"], a["key"]) == ("opt_out", "") and "DMI-PROHIBITED" in a["message"]
+    assert json.loads(b["self_stated"]) == {"creator": "Ada"} and b["error"] == ""
+    assert c["self_stated"] is None and len(workspace.sizes("photos")) == 2
+    given = {"who": "Ada", "scope": ["train"], "date": "2026-11-01", "reference": "letter"}
+    original = shelf.files
+    allowed = Provenance(permission=json.dumps(given))
+    shelf.files = lambda: (dataclasses.replace(file, provenance=allowed) for file in original())
+    take(workspace, shelf)
+    assert plan(workspace)[0]["error"] == "" and workspace.exists(plan(workspace)[0]["key"])
+    assert "DMI-PROHIBITED" in plan(workspace)[0]["self_stated"]

@@ -3,8 +3,10 @@
 import pytest
 
 from phq_data import config as configs
+from phq_data import schema
 from phq_data.pipeline import local
 from phq_data.pipeline.local import PartError, SilentProgress, drive, run_inline
+from phq_data.review.workspace_items import content
 from phq_data.workspace import WorkspaceError
 
 from .toy_stages import write_plan
@@ -113,3 +115,38 @@ def test_a_build_without_sources_needs_photos_that_are_planned(tmp_path, workspa
     assert local.open_to_build(url, []).parts("plan")
     with pytest.raises(WorkspaceError, match="there is no workspace at"):
         local.open_to_build(str(tmp_path / "other"), [])
+
+
+def test_rights_that_are_stated_later_make_no_stage_run_again_but_the_one_that_reads_them(
+    build, toys, workspace
+):
+    build()
+    before, index = bytes_of(workspace, "people"), content(workspace, 0, frozenset())
+    toys.calls.clear()
+    write_plan(workspace, 0, ["a", "b"], consent="yes", license="CC0-1.0")
+    build()
+    assert toys.calls == ["read"] and bytes_of(workspace, "people") == before
+    photos = workspace.table("photos", ["photo_id", "consent"]).to_pylist()
+    assert [row["consent"] for row in photos] == ["yes", "yes", None, None, None, None]
+    assert content(workspace, 0, frozenset()) != index  # the review follows
+    write_plan(workspace, 0, ["a", "b"], consent="yes", license="CC0-1.0", source="another folder")
+    build()
+    assert toys.calls == ["read", "read", "look"]
+
+
+def test_columns_that_nobody_filled_change_no_fingerprint(build, toys, workspace, tmp_path):
+    """A workspace that was built before there were columns `consent` and `self_stated`."""
+    build()
+    for folder in ("plan", "tables/photos"):
+        for part in workspace.parts(folder):
+            info, rows = workspace.part_info(folder, part), workspace.read_part(folder, part)
+            old = rows.drop_columns(["consent", "self_stated"])
+            assert schema.content_digest(old) == info.content
+            workspace.write_part(folder, part, old, info.fingerprint, info.extra, info.content)
+    toys.calls.clear()
+    build()
+    assert toys.calls == []
+
+
+def bytes_of(workspace, table):
+    return [workspace.read_bytes(f"tables/{table}/part-{part:05d}.parquet") for part in range(3)]

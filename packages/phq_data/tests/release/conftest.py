@@ -74,7 +74,8 @@ class Maker:
             "seed": self.seed, "people": 1, "author": f"Author {self.seed}", "time": None, "kept": True,
             "provider": "wikimedia", "license": "CC-BY-4.0", "page_url": f"https://example.org/{self.seed}",
             "phash": None, "error_probability": 0.1, "permission": None, "photo_id": None, "picture": None,
-            "yaw": 0.7 * self.seed, "file_url": None, "window": (0.0, 0.0, 64.0),
+            "yaw": 0.7 * self.seed, "file_url": None, "window": (0.0, 0.0, 64.0), "consent": None,
+            "source": "test",
         }  # fmt: skip
         unknown = set(changes) - set(spec)
         assert not unknown, unknown
@@ -98,11 +99,11 @@ class Maker:
         return {
             "photo_id": photo_id, "key": "photos/x", "width": 64, "height": 64, "format": "PNG", "bytes": 10,
             "orientation": 1, "color": "sRGB", "phash": spec["seed"], "exif_time": spec["time"],
-            "provider": spec["provider"], "source": "test", "uri": f"test:{spec['seed']}",
+            "provider": spec["provider"], "source": spec["source"], "uri": f"test:{spec['seed']}",
             "page_url": spec["page_url"], "file_url": spec["file_url"], "title": "A title",
             "author": spec["author"], "author_url": None, "license": spec["license"],
             "license_url": None, "rights_checked_at": "2026-11-01", "rights_evidence": "the page",
-            "permission": spec["permission"],
+            "permission": spec["permission"], "consent": spec["consent"],
         }  # fmt: skip
 
     def _portrait(self, tables, photo_id, spec, person):

@@ -60,14 +60,17 @@ def test_the_same_workspace_gives_the_same_bytes_whatever_the_order_of_its_parts
 
 
 def test_only_what_reviewers_accepted_enters_a_reviewed_release(maker, releases):
-    ids = maker.add(*(maker.photo() for _ in range(5)), maker.photo(kept=False))
+    screened = (maker.photo(kept=False), maker.photo(kept=False))
+    ids = maker.add(*(maker.photo() for _ in range(5)), *screened)
     maker.decide({ids[0]: "accept", ids[1]: "reject", ids[2]: "flag", ids[3]: "accept", ids[5]: "accept"})
     maker.decide({ids[3]: "reject"}, reviewer="sam")
     result = build(maker.workspace, releases, "1.0.0", options(unreviewed=False))
     release = reader.open(releases / "1.0.0")
     found = set(release.all().metadata(["portrait_id"])["portrait_id"].to_pylist())
     assert found == {ids[0], ids[5]}  # a reviewer may overrule the screening
-    assert result.left_out == {"review_disputed": 2, "review_rejected": 1, "review_undecided": 1}
+    assert result.left_out == {"review_disputed": 2, "review_rejected": 1, "review_undecided": 1} | {
+        "screened_out": 1  # nobody was asked about it
+    }
     assert release.manifest.reviewed
 
 

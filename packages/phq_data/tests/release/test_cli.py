@@ -23,7 +23,8 @@ def test_the_life_of_a_release_on_the_command_line(maker, tmp_path):
     base, shelf, here = tmp_path / "ws/releases", tmp_path / "shelf", tmp_path / "here"
     make = ["release", "build", "-w", ws, "--unreviewed", "--date", DAY]
     assert "6 portraits" in phq(*make, "--version", "1.0.0")
-    assert "is whole: 6 portraits" in phq("release", "verify", base / "1.0.0", "--pixels")
+    told = phq("release", "verify", base / "1.0.0", "--pixels")
+    assert "is whole: 6 portraits" in told and "pixels and mask_pixels (sha256" in told and "MiB" in told
     phq("release", "push", base / "1.0.0", shelf, "--check")
     phq("release", "takedown", "-r", base, "--id", ids[0], "--reason", "asked for")
     assert "2.0.0" in phq(*make, "--version", "1.0.1", fails=True)

@@ -68,7 +68,7 @@ def test_a_build_stops_at_unknown_rights_and_leaves_nothing_behind(maker, releas
     with pytest.raises(RightsError, match="2 portraits may not be put to the use 'train'") as caught:
         build(maker.workspace, releases, "1.0.0", options())
     assert "Pexels bars" in str(caught.value) and "--permission FILE" in str(caught.value)
-    assert list(releases.glob("[!.]*")) == []
+    assert not releases.exists()
 
 
 def test_a_build_of_what_is_permitted_leaves_the_rest_out_and_counts_it(maker, releases):
@@ -86,3 +86,41 @@ def test_a_stated_permission_lets_it_run_and_is_recorded(maker, releases, tmp_pa
     manifest = reader.open(releases / "1.0.0").manifest
     assert [one["reference"] for one in manifest.about["permissions"]] == ["letter 12"]
     assert "letter 12" in (releases / "1.0.0/LICENSES.md").read_text()
+
+
+def test_samples_that_are_for_trials_do_not_stop_a_build_and_are_counted(maker, releases):
+    free = {"provider": "samples", "license": "CC0-1.0"}
+    maker.add(maker.photo(**free), maker.photo(provider="samples", license=None), maker.photo(**free))
+    made = build(maker.workspace, releases, "1.0.0", options())
+    assert made.left_out == {"sample_for_trials_only": 1} and made.manifest.rows == 2
+
+
+def test_an_unstated_folder_is_named_with_the_command_for_it(maker, releases):
+    maker.add(maker.photo(provider="folder", license=None, source="my photos"), maker.photo())
+    with pytest.raises(RightsError, match="phq rights init 'my photos'"):
+        build(maker.workspace, releases, "1.0.0", options())
+
+
+def test_consent_goes_to_rows_card_and_datasheet(maker, releases):
+    said = ["yes", "yes", "unknown", None]
+    ids = maker.add(*(maker.photo(consent=one) for one in said), maker.photo(provider="synthetic"))
+    folder = releases / "1.0.0"
+    made = build(maker.workspace, releases, "1.0.0", options())
+    rows = reader.open(folder).all()
+    found = {
+        row["portrait_id"]: row["consent"] for row in rows.metadata(["portrait_id", "consent"]).to_pylist()
+    }
+    assert [found[one] for one in ids] == [*said, None]
+    assert made.manifest.about["counts"]["consent"] == {"yes": 2, "unknown": 2, "renders": 1}
+    for name in ("README.md", "DATASHEET.md"):
+        text = (folder / name).read_text()
+        assert "2 show people who agreed; of 2 nobody recorded" in text and "1 are renders" in text
+
+
+def test_people_who_do_not_agree_stop_a_build_whatever_was_permitted(maker, releases):
+    given = Permission("Rosa", ("train",), DAY, "letter")
+    maker.add(maker.photo(consent="no"), maker.photo())
+    with pytest.raises(RightsError, match="people shown do not agree"):
+        build(maker.workspace, releases, "1.0.0", options(permissions=(given,)))
+    made = build(maker.workspace, releases, "1.0.0", options(only_permitted=True))
+    assert made.left_out == {"not_permitted": 1}

@@ -1,5 +1,6 @@
 """Every file of a plan ends in the ledger with a word and a sentence, and no file takes another with it."""
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from phq_data import records
+from phq_data.compatibility import first_names
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import PhotoError, decode, perceptual_hash
 from phq_data.pipeline.gather import gather
@@ -252,3 +254,22 @@ def test_a_folder_of_every_kind_of_trouble_is_accounted_for_file_by_file(tmp_pat
     assert [photo.key for photo in result.records] == [
         next(item.key for item in plan if item.uri.endswith("good%20copy.jpg"))
     ]
+
+
+def test_a_photo_that_a_model_made_is_rejected_unless_the_settings_keep_it():
+    said = json.dumps(
+        {"source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"}
+    )
+    item = planned(jpeg(), self_stated=said)
+    photos, [outcome] = run((item, jpeg()))
+    assert not photos and (outcome.outcome, outcome.reason) == ("rejected", "generated")
+    assert outcome.evidence == {"source_type": "trainedAlgorithmicMedia"}
+    keep = dataclasses.replace(CONFIG, generated="keep")
+    [photo], [outcome] = run((item, jpeg()), config=keep)
+    assert outcome.outcome == "kept" and photo.self_stated == said
+
+
+def test_settings_that_came_later_change_no_fingerprint_at_their_default():
+    old = {"store": "copy", "min_side": 128, "max_pixels": 150_000_000, "max_bytes": 200_000_000}
+    assert first_names(IngestConfig()) == old
+    assert first_names(IngestConfig(generated="keep")) == {**old, "generated": "keep"}

@@ -16,7 +16,9 @@ from rich.text import Text
 
 from phq_data.pipeline.engine import PartReport
 from phq_data.pipeline.local import BuildReport
+from phq_data.sources.rights import how_to_state
 from phq_data.stages.sequence import STAGE_NAMES, STAGES
+from phq_data.text import duration
 from phq_data.workspace import Workspace
 
 _WORDS = {"gather": "files found", **{stage.name: stage.title for stage in STAGES}}
@@ -80,6 +82,10 @@ class TerminalProgress:
             self._new += new
             self._bars.update(self._tasks["gather"], completed=self._files, note=f"{self._new} new")
 
+    def close(self) -> None:
+        """Leave the bars as they are, below them a new line: nothing draws them again."""
+        self._bars.stop()
+
     def part_planned(self, part: int, items: int) -> None:
         """Extend the first two bars: photos are known, people are not yet."""
         with self._lock:
@@ -109,7 +115,7 @@ class TerminalProgress:
                 self.console.print(
                     f"part {report.part:05d}  {_WORDS[report.stage]:<18} {report.items:5d} items  "
                     f"{report.kept} kept, {report.rejected} rejected, {report.failed} failed  "
-                    f"{report.seconds:.1f} s",
+                    f"{duration(report.seconds)}",
                     highlight=False,
                 )
 
@@ -125,16 +131,26 @@ class TerminalProgress:
 def summary(report: BuildReport) -> Table:
     """What a build came to, a line a stage."""
     table = Table(title=None, box=None, pad_edge=False)
-    for name in ("stage", "items", "kept", "rejected", "failed", "seconds", "items/s"):
+    for name in ("stage", "items", "kept", "rejected", "failed", "work", "rate"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for stage in STAGE_NAMES:
         mine = [r for r in report.reports if r.stage == stage]
         fresh = [r for r in mine if not r.skipped]
         seconds, worked = sum(r.seconds for r in fresh), sum(r.items for r in fresh)
         counts = [str(report.count(stage, kind)) for kind in ("items", "kept", "rejected", "failed")]
-        rate = f"{worked / seconds:.1f}" if seconds > 0 else ("-" if fresh else "done before")
-        table.add_row(_WORDS[stage], *counts, f"{seconds:.1f}" if fresh else "", rate)
+        rate = pace(worked, seconds) if fresh else "done before"
+        table.add_row(_WORDS[stage], *counts, duration(seconds) if fresh else "", rate)
     return table
+
+
+def pace(items: int, seconds: float) -> str:
+    """Items a second of work, or seconds an item where those are few; a dash where nothing was done."""
+    if not items or seconds <= 0:
+        return "-"
+    rate = items / seconds
+    if rate < 1:
+        return f"{1 / rate:.1f} s each"
+    return f"{rate:,.0f} a second" if rate >= 10 else f"{rate:.1f} a second"
 
 
 def reasons(workspace: Workspace) -> list[str]:
@@ -150,9 +166,14 @@ def reasons(workspace: Workspace) -> list[str]:
 
 def without_rights(workspace: Workspace) -> list[str]:
     """How many photos of folders nobody has said anything about; no line when there is none."""
-    rows = workspace.table("photos", ["provider", "license", "permission"]).to_pylist()
-    count = sum(row["provider"] == "folder" and not (row["license"] or row["permission"]) for row in rows)
-    if not count:
+    rows = workspace.table("photos", ["provider", "source", "license", "permission"]).to_pylist()
+    silent = [
+        row["source"]
+        for row in rows
+        if row["provider"] == "folder" and not (row["license"] or row["permission"])
+    ]
+    if not silent:
         return []
-    whose = "a photo has" if count == 1 else f"{count:,} photos have"
-    return [f"{whose} no statement of rights: phq rights init FOLDER, then build again"]
+    whose = "a photo has" if len(silent) == 1 else f"{len(silent):,} photos have"
+    commands = "; ".join(list(dict.fromkeys(map(how_to_state, silent)))[:3])
+    return [f"{whose} no statement of rights, and a release will ask: {commands}, then build again"]

@@ -10,43 +10,23 @@ import ctypes.util
 import os
 import platform
 import re
-import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
+from phq_data.cli import machine
+from phq_data.cli.machine import Check, Status
 from phq_data.errors import ModelError
 from phq_data.files import read_written_text
 from phq_data.foreign import parse_toml
 
-Status = Literal["ok", "optional", "attention", "missing"]
-"""`missing`: the default pipeline does not work without it. `optional`: not here, and not needed.
-`attention`: it works, but something could be better."""
-
-WANTED_MEMORY = 2.0
-"""GiB that one worker of a build may take."""
-WANTED_DISK = 2.0
-"""Free GiB below which a build of some size will not fit."""
-_GIB = 1024.0**3
 _EASY = frozenset({"pyrender", "trimesh", "matplotlib"})
 """Packages of the extra `pipeline` that drawing has a fallback for, or that only the report wants."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was checked."""
-
-    group: str
-    name: str
-    status: Status
-    found: str  # version, size, place, ...
-    advice: str = ""  # what to do; "" = nothing
-    license: str = ""  # of models and of packages whose license binds what one does with them
 
 
 @dataclass(frozen=True)
@@ -60,8 +40,7 @@ class _Extra:
 
 _EXTRAS = (
     _Extra("pillow-heif", "HEIC photos of phones", "make setup, or pip install 'phq-data[heic]'"),
-    _Extra("prefect-ray", "phq build --runner ray", "make setup, or pip install 'phq-flows[ray]'"),
-    _Extra("prefect-dask", "phq build --runner dask", "make setup, or pip install 'phq-flows[dask]'"),
+    _Extra("c2pa-python", "C2PA claims of photos", "make setup, or pip install 'phq-data[c2pa]'"),
     _Extra("torch", "training and using generators (portraitgan)", "make setup, or pip install torch"),
     _Extra(
         "ultralytics",
@@ -78,6 +57,19 @@ _EXTRAS = (
         "phq_data.bodies.smpl",
     ),
 )
+_REVIEW = (
+    _Extra("annotator-app", "phq review, in the browser", "make setup-review, or pip install annotator-app"),
+    _Extra(
+        "psycopg",
+        "a review by a team, with PostgreSQL",
+        "make setup-team, or pip install 'phq-data[postgres]'",
+    ),
+)
+_SCALE = (
+    _Extra("prefect-ray", "phq build --runner ray", "make setup, or pip install 'phq-flows[ray]'"),
+    _Extra("prefect-dask", "phq build --runner dask", "make setup, or pip install 'phq-flows[dask]'"),
+    _Extra("s3fs", "workspaces and releases at s3://", "make setup-team, or pip install 'phq-data[s3]'"),
+)
 
 
 def diagnose(folder: Path | None = None) -> list[Check]:
@@ -87,11 +79,11 @@ def diagnose(folder: Path | None = None) -> list[Check]:
         *_packages(),
         *_models(),
         _renderer(),
-        *_optional(),
+        *_extras("optional", _EXTRAS),
+        *_extras("review", _REVIEW),
+        *_extras("scale", _SCALE),
         *_prefect(),
-        _processors(),
-        _memory(),
-        _disk(folder or Path.cwd()),
+        *machine.checks(folder or Path.cwd(), _version("torch")),
     ]
 
 
@@ -136,15 +128,15 @@ def _packages() -> Iterator[Check]:
         yield Check("software", "packages", "ok", ", ".join(good))
 
 
-def _optional() -> Iterator[Check]:
-    for extra in _EXTRAS:
+def _extras(group: str, extras: Iterable[_Extra]) -> Iterator[Check]:
+    for extra in extras:
         version = _version(extra.package)
         status: Status = "optional" if version is None else "ok"
         ready = not extra.module or find_spec(extra.module) is not None
         what = extra.what if ready else f"{extra.what} (not in this version of PHQ yet)"
         advice = f"{what}: {extra.install}" if version is None else ""
         found = f"{version}: {what}" if version else "not installed"
-        yield Check("optional", extra.package, status, found, advice, extra.license)
+        yield Check(group, extra.package, status, found, advice, extra.license)
 
 
 def _version(package: str) -> str | None:
@@ -317,48 +309,3 @@ def public(address: str) -> str:
     except ValueError:
         port = ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
-
-
-# ---- the machine -----------------------------------------------------------------------------------------
-
-
-def _processors() -> Check:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check("machine", "processors", "ok", f"{count}: phq build works on that many parts at once")
-
-
-def _memory() -> Check:
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB
-    except (AttributeError, ValueError, OSError):
-        return Check("machine", "memory", "ok", "unknown")
-    free = _available_memory()
-    found = f"{total:.1f} GiB" + (f", {free:.1f} GiB free" if free is not None else "")
-    if (free if free is not None else total) < WANTED_MEMORY:
-        advice = f"a worker may take {WANTED_MEMORY:.0f} GiB: use --workers 1, close something else"
-        return Check("machine", "memory", "attention", found, advice)
-    return Check("machine", "memory", "ok", found)
-
-
-def _available_memory() -> float | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return float(line.split()[1]) * 1024 / _GIB
-    return None
-
-
-def _disk(folder: Path) -> Check:
-    try:
-        free = shutil.disk_usage(folder).free / _GIB
-    except OSError as error:
-        return Check("machine", "disk", "attention", f"{folder}: {error.strerror}", "choose another folder")
-    found = f"{free:.1f} GiB free in {folder}"
-    if free < WANTED_DISK:
-        return Check(
-            "machine", "disk", "attention", found, "a portrait takes about 0.5 MB: free some space first"
-        )
-    return Check("machine", "disk", "ok", found)

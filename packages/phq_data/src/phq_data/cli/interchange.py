@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
         at; a build with --set crop.vertex_maps=FOLDER uses its maps. For work on your own machine. To pass
         portraits on, build a release: it checks rights.
         """
+        from phq_data.files import new_folder
         from phq_data.interchange import eg3d, first_crop, tables
         from phq_data.interchange.portrait import ExchangeError
         from phq_data.pipeline.whole import finished
@@ -31,20 +33,21 @@ def register(app: typer.Typer) -> None:
 
         if format_ not in ("eg3d-zip", "first-crop"):
             raise ExchangeError(f"there is no format {format_!r}; there are eg3d-zip and first-crop")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ExchangeError(f"{out} cannot be the folder to write to ({error.strerror})") from error
         opened = Workspace.open(workspace)
-        if format_ == "first-crop":
-            with finished(opened):
-                count = first_crop.write(opened, out)
-            typer.echo(f"{count} images in {out}; their vertex maps are called NAME_PERSON_segNUMBER.png")
-            return
         images, masks = out / "dataset.zip", out / "seg_dataset.zip"
-        with finished(opened):
-            count = eg3d.write_pair(tables.kept_portraits(opened), images, masks, mirror=mirror)
-        typer.echo(f"{count} images in {images}, their masks in {masks}")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(finished(opened))
+            try:
+                stack.enter_context(new_folder(out))
+            except OSError as error:
+                raise ExchangeError(f"{out} cannot be the folder to write to ({error.strerror})") from error
+            if format_ == "first-crop":
+                count = first_crop.write(opened, out)
+                told = f"{out}; their vertex maps are called NAME_PERSON_segNUMBER.png"
+            else:
+                count = eg3d.write_pair(tables.kept_portraits(opened), images, masks, mirror=mirror)
+                told = f"{images}, their masks in {masks}"
+        typer.echo(f"{count} images in {told}")
 
     @app.command("import")
     def import_(

@@ -69,7 +69,17 @@ def make_app() -> typer.Typer:
     import typer
 
     from phq_data import __version__
-    from phq_data.cli import calibrate, evaluation, interchange, models, release, report, rights, workspace
+    from phq_data.cli import (
+        calibrate,
+        config,
+        evaluation,
+        interchange,
+        models,
+        release,
+        report,
+        rights,
+        workspace,
+    )
     from phq_data.command_line import refuse_repeats
 
     app = typer.Typer(
@@ -108,6 +118,7 @@ def make_app() -> typer.Typer:
     interchange.register(app)
     workspace.register(app)
     rights.register(app)
+    config.register(app)
     return refuse_repeats(app)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phq_data.text import counted
+
 if TYPE_CHECKING:
     from phq_data.release.build import ReleaseResult
     from phq_data.release.rights import Permission
@@ -159,11 +161,13 @@ def stats(
         typer.echo(json.dumps(found.to_dict()))
         return
     typer.echo(
-        f"{opened.manifest.name} {opened.version}: {found.rows:,} portraits of {found.photos:,} photos"
+        f"{opened.manifest.name} {opened.version}: {counted(found.rows, 'portrait')} of "
+        f"{counted(found.photos, 'photo')}"
     )
     tables: dict[str, dict[str, Any]] = {
         "split": found.splits, "seen from": found.octants, "provider": found.providers,
-        "license": found.licenses, "body": found.bodies, "side": found.sizes, "codec": found.codecs,
+        "license": found.licenses, "consent": found.consent, "body": found.bodies, "side": found.sizes,
+        "codec": found.codecs,
         "elevation, degrees": found.pitch_degrees, "roll, degrees": found.roll_degrees,
         "photo pixels per pixel": found.effective_resolution,
     }  # fmt: skip
@@ -190,11 +194,21 @@ def verify(
     for problem in problems:
         typer.echo(str(problem))
     if problems:
-        typer.echo(f"{len(problems)} problems in {release}", err=True)
+        typer.echo(f"{counted(len(problems), 'problem')} in {release}", err=True)
         raise typer.Exit(1)
     opened = reader.open(release, digest=digest or None)
     found = opened.manifest
-    typer.echo(f"{found.name} {found.version} is whole: {found.rows:,} portraits, digest {found.digest}")
+    size = sum(entry.bytes for entry in found.entries) / 2**20
+    looked = (
+        "every image was decoded and compared with its columns pixels and mask_pixels (sha256 of what is "
+        "decoded)"
+        if pixels
+        else "images were compared as bytes; --pixels decodes them, too"
+    )
+    typer.echo(
+        f"{found.name} {found.version} is whole: {counted(found.rows, 'portrait')}, "
+        f"{counted(len(found.entries), 'file')}, {size:,.1f} MiB; {looked}\ndigest {found.digest}"
+    )
 
 
 def diff(
@@ -248,8 +262,8 @@ def takedown(
         versions.update(found.versions)
         again = " (granted before)" if found.known else ""
         typer.echo(
-            f"{found.kind} {found.asked}: {len(found.entry.portraits)} portraits of "
-            f"{len(found.entry.photos)} photos are taken down{again}"
+            f"taken down{again}: {counted(len(found.entry.portraits), 'portrait')} of "
+            f"{counted(len(found.entry.photos), 'photo')} ({found.kind} {found.asked})"
             + (f"; they are in {', '.join(found.versions)}" if found.versions else "")
         )
         if not found.versions:
@@ -341,7 +355,10 @@ def _permissions(paths: list[Path] | None) -> tuple[Permission, ...]:
 def _say_built(result: ReleaseResult) -> None:
     manifest = result.manifest
     splits = ", ".join(f"{count:,} {name}" for name, count in manifest.counts().items())
-    typer.echo(f"{result.folder}: {manifest.rows:,} portraits ({splits}) in {len(manifest.shards)} shards")
+    typer.echo(
+        f"{result.folder}: {counted(manifest.rows, 'portrait')} ({splits}) in "
+        f"{counted(len(manifest.shards), 'shard')}"
+    )
     if result.changes is not None:
         changes = result.changes
         parent = (manifest.parent or {}).get("version")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from phq_data.cli.doctor import Check
+    from phq_data.cli.machine import Check
 
 WorkspaceOption = Annotated[
     str, typer.Option("--workspace", "-w", help="The folder (or fsspec URL) that holds the dataset.")

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-CONSENT = ("yes", "no", "unknown")
-
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the program."""
@@ -38,6 +36,15 @@ def init(
     consent: Annotated[
         str, typer.Option(help="Do the people shown agree: yes, no, unknown. Without a yes, say why you may.")
     ] = "",
+    consent_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--consent-of",
+            metavar="FILES=ANSWER",
+            help="The same for some photos, by their path below FOLDER: 'party/*=no'. Repeatable; the last "
+            "one that fits a photo counts.",
+        ),
+    ] = None,
     reference: Annotated[
         str, typer.Option(help="Where that is written: a contract, a letter, the law you rely on.")
     ] = "",
@@ -52,7 +59,7 @@ def init(
 
     from phq_data import files
     from phq_data.sources.licenses import is_free, normalise
-    from phq_data.sources.rights import RIGHTS_NAMES, read_rights
+    from phq_data.sources.rights import CONSENT, RIGHTS_NAMES, read_rights
     from phq_data.sources.terms import Permission
 
     if present := [name for name in RIGHTS_NAMES if (folder / name).exists()]:
@@ -60,14 +67,18 @@ def init(
     asks = sys.stdin.isatty()
     if not owner:
         owner = _ask("Who made the photos, or holds the rights in them", asks, "--owner NAME")
+    some = dict(_answer(text) for text in consent_of or [])
     consent = consent or _ask(f"Do the people shown agree ({', '.join(CONSENT)})", asks, "--consent yes")
-    if consent not in CONSENT:
-        raise typer.BadParameter(f"--consent is one of {', '.join(CONSENT)}, not {consent!r}")
+    for option, answer in (("--consent", consent), *(("--consent-of", answer) for answer in some.values())):
+        if answer not in CONSENT:
+            raise typer.BadParameter(f"{option} is one of {', '.join(CONSENT)}, not {answer!r}")
     if not reference:
         reference = _ask("Where is that written (a contract, a letter)", asks, "--reference TEXT")
     today = datetime.date.today().isoformat()
-    evidence = f"{reference} (stated by {owner} on {today}); consent of the people shown: {consent}"
-    stated: dict[str, Any] = {"author": owner, "rights_checked_at": today, "rights_evidence": evidence}
+    stated: dict[str, Any] = {
+        "author": owner, "rights_checked_at": today, "consent": consent,
+        "rights_evidence": f"{reference} (stated by {owner} on {today})",
+    }  # fmt: skip
     if license:
         stated["license"] = normalise(license).name or license
     if not license or not is_free(stated["license"]):
@@ -79,15 +90,28 @@ def init(
         stated["permission"] = given
     elif scope:
         raise typer.BadParameter(f"{stated['license']} says what is allowed: leave --scope out")
+    if some:
+        stated["files"] = {files_named: {"consent": answer} for files_named, answer in some.items()}
     path = folder / RIGHTS_NAMES[0]
     with files.writing(path) as temporary:
         temporary.write_text(json.dumps(stated, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     read_rights(folder)  # raises what a build would
     typer.echo(f"{path} is written; `phq build` with this folder takes it over, also for photos built before")
-    if consent != "yes":
+    answers = {consent, *some.values()}
+    if "no" in answers:
+        typer.echo("Photos whose people do not agree enter no release.")
+    if "unknown" in answers:
         typer.echo(
             "Without the consent of the people shown, ask somebody who knows the law before you train."
         )
+
+
+def _answer(text: str) -> tuple[str, str]:
+    """(files, answer) of `party/*=no`."""
+    named, separator, answer = text.rpartition("=")
+    if not (named and separator):
+        raise typer.BadParameter(f"--consent-of is FILES=ANSWER such as 'party/*=no', not {text!r}")
+    return named, answer
 
 
 def _ask(question: str, asks: bool, option: str) -> str:

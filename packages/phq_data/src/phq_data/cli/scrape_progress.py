@@ -47,6 +47,10 @@ class TerminalScrape:
     ) -> None:
         self._bars.stop()
 
+    def close(self) -> None:
+        """Leave the lines as they are, below them a new one: nothing draws them again."""
+        self._bars.stop()
+
     def begin(self, had: int, limit: int) -> None:
         """Know where it ends, if it does."""
         with self._lock:

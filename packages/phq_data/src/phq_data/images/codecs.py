@@ -38,7 +38,7 @@ from PIL import (
 
 from phq_data.images.cicp import cicp_of, wins
 from phq_data.images.color import to_base, to_srgb
-from phq_data.images.formats import PhotoError, check_whole, sniff, webp_size
+from phq_data.images.formats import Bytes, PhotoError, check_whole, sniff, stream_of, webp_size
 from phq_data.images.library_warnings import collected
 
 __all__ = [
@@ -151,6 +151,12 @@ def _decoded(data: bytes, max_pixels: int, max_side: int | None) -> DecodedPhoto
     )
 
 
+def header(data: Bytes, kind: str) -> Any:
+    """A file's header as Pillow's (or pillow-heif's) image, nothing decoded. Raises `PhotoError`."""
+    with collected():
+        return _open(data, kind, _STRUCT_PIXELS)
+
+
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
     """The 64-bit DCT hash of an upright image [H, W, 3] or [H, W], as an unsigned integer.
 
@@ -201,9 +207,9 @@ def decode_struct(struct: Mapping[str, Any]) -> NDArray[np.uint8]:
         return np.array(image if image.mode == "L" else image.convert("RGB"))
 
 
-def _open(data: bytes, kind: str, max_pixels: int) -> Any:
+def _open(data: Bytes, kind: str, max_pixels: int) -> Any:
     """The file's header, read by the reader of its format. Nothing is decoded yet."""
-    stream = BytesIO(data)
+    stream = stream_of(data)
     if kind == "WebP" and (size := webp_size(data)):
         _check_size(size[0], size[1], max_pixels)
     if kind == "HEIC":

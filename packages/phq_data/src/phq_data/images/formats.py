@@ -9,9 +9,14 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from io import BytesIO
+from mmap import mmap
+from typing import Any, Literal
 
 from phq_data.errors import PhqError
+
+Bytes = bytes | mmap
+"""A file's bytes, in memory or where they lie."""
 
 
 class PhotoError(PhqError, ValueError):
@@ -49,6 +54,14 @@ _BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # lengths of the known
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
+def stream_of(data: Bytes) -> Any:
+    """A stream of a file's bytes, from their beginning, without a copy of them."""
+    if isinstance(data, bytes):
+        return BytesIO(data)
+    data.seek(0)
+    return data
+
+
 def sniff(head: bytes) -> str | None:
     """Format of a file by its first bytes (32 are enough, 64 better): JPEG, PNG, WebP, TIFF, HEIC, AVIF,
     GIF, BMP, or None when they are of no image format that PHQ reads. The file name is never asked.
@@ -70,7 +83,7 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def check_whole(data: bytes, kind: str) -> None:
+def check_whole(data: Bytes, kind: str) -> None:
     """Raise `PhotoError` (truncated, corrupt) when the bytes of a `kind` file end too early or are damaged in
     a way that the container shows. GIF and BMP say nothing of themselves and pass.
     """
@@ -93,8 +106,48 @@ def check_whole(data: bytes, kind: str) -> None:
             raise _truncated(f"its directory lies at byte {first:,} of {len(data):,}")
 
 
-def png_chunks(data: bytes) -> Iterator[bytes]:
-    """The chunk types of a PNG in order. Raises `PhotoError` for a wrong check sum or a missing end."""
+def jpeg_segments(data: Bytes, marker: int, prefix: bytes) -> Iterator[bytes]:
+    """What the segments of a marker hold behind `prefix`, of a JPEG's header (up to the first scan)."""
+    position = 2
+    while data[position : position + 1] == b"\xff":
+        kind = data[position + 1 : position + 2]
+        if kind == b"\xff":  # a fill byte
+            position += 1
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if kind == b"\xda" or end < position + 4:
+            return
+        if kind == bytes([marker]) and data[position + 4 : position + 4 + len(prefix)] == prefix:
+            yield bytes(data[position + 4 + len(prefix) : end])
+        position = end
+
+
+def png_text(data: Bytes, keyword: bytes, most: int) -> bytes:
+    """The first international text of a PNG under this keyword, wherever it stands; at most `most` bytes."""
+    for kind, content in png_chunks(data):
+        name, _, rest = bytes(content[:100]).partition(b"\0") if kind == b"iTXt" else (b"", b"", b"")
+        if name != keyword or len(rest) < 2:
+            continue
+        text = bytes(content)[len(name) + 3 :].split(b"\0", 2)[2:]  # behind language and translated keyword
+        if text and rest[0]:
+            return zlib.decompressobj().decompress(text[0], most)
+        return text[0][:most] if text else b""
+    return b""
+
+
+def webp_chunk(data: Bytes, name: bytes) -> bytes:
+    """The first RIFF chunk of this name in a WebP; empty where there is none."""
+    position = 12
+    while position + 8 <= len(data):
+        end = position + 8 + int.from_bytes(data[position + 4 : position + 8], "little")
+        if data[position : position + 4] == name:
+            return bytes(data[position + 8 : end])
+        position = end + (end - position) % 2
+    return b""
+
+
+def png_chunks(data: Bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """The chunks of a PNG in order: type, content. Raises `PhotoError` for a wrong check sum or no end."""
     position = 8
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4], "big")
@@ -105,14 +158,14 @@ def png_chunks(data: bytes) -> Iterator[bytes]:
         stated = int.from_bytes(data[end - 4 : end], "big")
         if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != stated:
             raise PhotoError("corrupt", f"the PNG is damaged: chunk {kind!r} has a wrong check sum")
-        yield kind
+        yield kind, memoryview(data)[position + 8 : end - 4]
         if kind == b"IEND":
             return
         position = end
     raise _truncated("the PNG has no end chunk")
 
 
-def webp_size(data: bytes) -> tuple[int, int] | None:
+def webp_size(data: Bytes) -> tuple[int, int] | None:
     """(width, height) of a WebP's canvas from its header. Asked before libwebp, which allocates the canvas
     when it is handed the file.
     """
@@ -128,7 +181,7 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _check_jpeg(data: bytes) -> None:
+def _check_jpeg(data: Bytes) -> None:
     """Follow the markers to the end of the (first) image; what a phone appends after it does not matter."""
     position, seen_scan = 2, False
     while match := _JPEG_MARKER.search(data, position):
@@ -148,7 +201,7 @@ def _check_jpeg(data: bytes) -> None:
     raise _truncated("the JPEG has no end marker")
 
 
-def _check_boxes(data: bytes) -> None:
+def _check_boxes(data: Bytes) -> None:
     """Walk the top-level boxes of an ISO media file."""
     position = 0
     while position < len(data):

@@ -7,16 +7,18 @@ now. Nothing here knows one stage from another: what a stage is, its `STAGE` say
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from phq_data import config as settings
-from phq_data import records
+from phq_data import records, schema
 from phq_data.compatibility import first_stage_name, upgrade_settings
 from phq_data.config import PipelineConfig
 from phq_data.errors import ObjectStoreError
@@ -24,13 +26,16 @@ from phq_data.foreign import parse_json
 from phq_data.pipeline.corrections import Applied, applied
 from phq_data.pipeline.model_set import models_for
 from phq_data.pipeline.photos import sound_photo
-from phq_data.records import LedgerEntry, Photo, PlanItem, Record
+from phq_data.records import LedgerEntry, Photo, PlanItem, Provenance, Record
 from phq_data.stages.base import Inputs, Outcome, Stage, StageContext, Tick, no_tick
 from phq_data.stages.ingest import open_photo
 from phq_data.stages.sequence import STAGE_NAMES as STAGE_NAMES
 from phq_data.stages.sequence import STAGES as STAGES
 from phq_data.workspace import PartInfo, Workspace, WorkspaceError
 from phq_data.workspace.lease import LeaseLostError
+
+RIGHTS = "rights"
+"""In the footer of photos whose rights were stated later: a digest that differs when these do."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,27 @@ def run_part(
         "retryable": sum(o.retryable for o in result.outcomes),
         "seconds": round(seconds, 3),
     }
-    workspace.write_part(f"tables/{chosen.table}", part, made, expected)
+    content, more = _but_for_rights(workspace, part, made) if chosen.makes is Photo else ("", {})
+    workspace.write_part(f"tables/{chosen.table}", part, made, expected, more, content)
     workspace.write_part(f"ledger/{chosen.name}", part, entries, expected, extra)
     return PartReport(stage, part, skipped=False, items=len(result.outcomes), seconds=seconds, **tally)
+
+
+def _but_for_rights(workspace: Workspace, part: int, made: pa.Table) -> tuple[str, dict[str, str]]:
+    """(content, extra of the footer) of photos of which only the rights are stated otherwise than before:
+    what was made of them stays up to date.
+    """
+    info = workspace.part_info("tables/photos", part)
+    if info is None:
+        return "", {}
+    try:
+        before = schema.complete(workspace.read_part("tables/photos", part), schema.PHOTOS)
+    except (WorkspaceError, ValueError, KeyError):
+        return "", {}
+    rights = [field.name for field in dataclasses.fields(Provenance)]
+    if not before.drop_columns(rights).equals(made.drop_columns(rights)):
+        return "", {}
+    return info.content, {RIGHTS: schema.content_digest(made)}
 
 
 def folder_of(kind: type[Record]) -> str:

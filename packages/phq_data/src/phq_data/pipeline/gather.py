@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from phq_data import records, schema
 from phq_data.config import IngestConfig
+from phq_data.images import self_stated
 from phq_data.images.codecs import sniff
+from phq_data.images.self_stated import SelfStated
 from phq_data.pipeline.photos import sound_photo
 from phq_data.records import LedgerEntry, PlanItem
 from phq_data.sources import RefusedFileError, Source, SourceFile
 from phq_data.sources.plan import REMOVED, TAKEN_OUT, Change, Plan, Planned, photo_key
+from phq_data.sources.terms import cover, recorded
 from phq_data.stages.ingest import CHANGED
 from phq_data.stages.sequence import STAGE_NAMES
 from phq_data.workspace import Workspace, WorkspaceError
@@ -112,6 +115,7 @@ def _take_in(
 ) -> PlanItem:
     """The plan's item of one file: read once, hashed and, if so configured, copied into the workspace."""
     sha256 = key = error = message = ""
+    stated = SelfStated()
     same_as: str | None = None
     copy = config.store == "copy" or source.provider != "folder"
     try:
@@ -119,6 +123,12 @@ def _take_in(
         sha256 = hashlib.sha256(data).hexdigest()
         if plan.taken_out(file.uri, sha256):
             raise RefusedFileError(REMOVED, TAKEN_OUT)
+        stated = self_stated.read(data, kind)
+        row = {"provider": source.provider, "permission": file.provenance.permission}
+        if stated.opt_out and not cover(recorded(row), row, ["train"]):
+            raise RefusedFileError(
+                "opt_out", f"{stated.opt_out}; a permission to train in rights.json admits it"
+            )
         key = photo_key(sha256, kind) if copy else file.uri
         if copy and not workspace.exists(key):
             workspace.write_bytes(key, data)
@@ -137,6 +147,7 @@ def _take_in(
         error=error,
         message=message,
         same_as=same_as,
+        self_stated=stated.to_json(),
         provider=source.provider,
         source=source.spec,
         uri=file.uri,

@@ -201,7 +201,7 @@ def _parent(shelf: Shelf, wanted: str, number: Version) -> reader.Release | None
 
 def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
     if selection.refused:
-        raise RightsError(rights.explain(selection.refused, "train"))
+        raise RightsError(rights.explain(selection.refused, "train", selection.folders))
     ids = [place.portrait_id for place in selection.places]
     if not ids:
         why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items()) or "it has none"
@@ -209,7 +209,7 @@ def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
             why += f"; {selection.replaced} decided portraits were replaced by newer ones: review these"
         hint = (
             ""
-            if options.unreviewed
+            if options.unreviewed or not selection.left_out.get("review_undecided")
             else "; nobody has decided about them: release with --unreviewed, and marked so"
         )
         raise ReleaseError(f"no portrait of the workspace can be released: {why}{hint}")
@@ -376,6 +376,7 @@ def _about(
             "portraits": summary.rows,
             "photos": summary.photos,
             "corrected": summary.corrected,
+            "consent": summary.consent,
             "splits": summary.splits,
             "left_out": dict(selection.left_out),
         },

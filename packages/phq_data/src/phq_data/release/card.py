@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from phq_data import parquet_limits
+from phq_data.release import columns, rights
 from phq_data.release import datasheet_text as wording
-from phq_data.release import rights
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
 from phq_data.sources import is_web_address
@@ -99,12 +99,23 @@ was pushed again; the PHQ reader leaves them out at once.
 
 `camera` is a row-major 4x4 camera-to-world matrix (OpenCV axes; metres; the subject faces +z, the neck joint
 is the origin) and row-major 3x3 intrinsics in image widths. `pose` is neck and head axis-angle in radians.
-`window` is where the image was cut from the upright photo: x, y, side in pixels. `pixels` is the sha256 of
-the decoded image. {_corrected_sentence(summary)}
+`window` is where the image was cut from the upright photo: x, y, side in pixels.
+{_corrected_sentence(summary)}
 
+## Columns
+
+Angles are radians, lengths metres, shares 0 to 1, positions pixels with x right and y down; a type with `?`
+may be null. `pixels` and `mask_pixels` hold no pixels: they are the sha256 of the decoded image and mask, by
+which the same image is known again however it is stored.
+
+{columns.markdown_table("release")}
 ## License
 
 {_license_sentence(summary)} See `LICENSES.md` and `attribution.csv`.
+
+## The people shown
+
+{wording.consent_sentence(summary)}
 
 ## Taking something down
 

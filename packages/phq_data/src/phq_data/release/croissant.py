@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from phq_data import schema
-from phq_data.release import datasheet_text, rights
+from phq_data.release import columns, datasheet_text, rights
 from phq_data.release.manifest import Manifest
 from phq_data.release.stats import Summary
 
@@ -37,18 +37,6 @@ _TYPES = {
     pa.float64(): "cr:Float64",
     pa.int32(): "cr:Int32",
     pa.uint64(): "cr:UInt64",
-}
-_DESCRIPTIONS = {
-    "camera": "Row-major 4x4 camera-to-world matrix (OpenCV, metres) and row-major 3x3 intrinsics in "
-    "image widths.",
-    "pose": "Axis-angles of the neck and the head, radians.",
-    "window": "x and y of the corner and side of the cut, pixels of the upright photo.",
-    "corrected_from": "Portrait whose label a person corrected to this one; null where none was.",
-    "keypoints": "17 COCO key points: x, y in image pixels and score.",
-    "pixels": "sha256 of the decoded image.",
-    "photo_id": "sha256 of the photo's bytes.",
-    "image": "The portrait.",
-    "mask": "8-bit alpha of the person.",
 }
 
 
@@ -154,7 +142,12 @@ def _splits(manifest: Manifest) -> dict[str, Any]:
 
 
 def _portraits(manifest: Manifest) -> dict[str, Any]:
-    fields = [_field(field) for field in schema.RELEASE if field.name != "image" or manifest.images == "all"]
+    meanings = {column.name: column.meaning for column in columns.columns("release")}
+    fields = [
+        _field(field, meanings[field.name])
+        for field in schema.RELEASE
+        if field.name != "image" or manifest.images == "all"
+    ]
     return {
         "@type": "cr:RecordSet",
         "@id": "portraits",
@@ -165,7 +158,7 @@ def _portraits(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _field(field: pa.Field) -> dict[str, Any]:
+def _field(field: pa.Field, description: str) -> dict[str, Any]:
     extract: dict[str, Any] = {"extract": {"column": field.name}}
     shape: dict[str, Any] = {}
     kind = field.type
@@ -181,12 +174,11 @@ def _field(field: pa.Field) -> dict[str, Any]:
         "@type": "cr:Field",
         "@id": f"portraits/{field.name}",
         "name": field.name,
+        "description": description,
         "dataType": type_name,
         **shape,
         "source": {"fileSet": {"@id": "shards"}, **extract},
     }
-    if field.name in _DESCRIPTIONS:
-        found["description"] = _DESCRIPTIONS[field.name]
     if field.name == "split":
         found["references"] = {"field": {"@id": "splits/name"}}
     return found

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from phq_data.release import rights
 from phq_data.release.manifest import Manifest
-from phq_data.release.stats import Summary
+from phq_data.release.stats import RENDERS, Summary
+from phq_data.text import counted
 
 BY_SHARE_ALIKE = "CC-BY-SA"
 
@@ -15,10 +16,9 @@ BY_SHARE_ALIKE = "CC-BY-SA"
 def summary_sentence(manifest: Manifest, summary: Summary) -> str:
     """What the release is, in one sentence."""
     kind = "reviewed by people" if manifest.reviewed else "NOT reviewed by people"
-    return (
-        f"{summary.rows:,} aligned portraits of people from {summary.photos:,} photos, each with "
-        f"a camera label, a neck and head pose and a mask; {kind}."
-    )
+    portraits, photos = counted(summary.rows, "aligned portrait"), counted(summary.photos, "photo")
+    labels = "a camera label, a neck and head pose and a mask"
+    return f"{portraits} of people from {photos}, each with {labels}; {kind}."
 
 
 def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
@@ -105,6 +105,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         ),
         "personalSensitiveInformation": [
             "The images show people's faces. Photographers are named where their license asks for it.",
+            consent_sentence(summary),
         ],
         "dataReleaseMaintenancePlan": (
             "Versions are semantic: MAJOR when a row was removed or changed, MINOR when rows were added, "
@@ -116,6 +117,20 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
     if summary.days is not None:
         found["dataCollectionTimeFrame"] = list(summary.days)
     return found
+
+
+def consent_sentence(summary: Summary) -> str:
+    """What is recorded of the consent of the people shown."""
+    told = {
+        "yes": "{} show people who agreed",
+        "no": "{} show people who do not agree",
+        "unknown": "of {} nobody recorded whether the people shown agree",
+        RENDERS: "{} are renders and show nobody",
+    }
+    found = [
+        text.format(f"{summary.consent[name]:,}") for name, text in told.items() if name in summary.consent
+    ]
+    return f"Consent (column 'consent'): {'; '.join(found) or 'nothing is recorded'}."
 
 
 def license_name(summary: Summary) -> str:

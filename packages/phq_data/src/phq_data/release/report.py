@@ -64,7 +64,8 @@ up. The stronger the color, the more portraits.</p>
 <div class="sheet">{_sheet(folder, manifest)}</div>
 <h2>Counts</h2>
 <div class="row">{_table("split", summary.splits)}{_table("seen from", summary.octants)}
-{_table("provider", summary.providers)}{_table("license", summary.licenses)}{_table("body", summary.bodies)}
+{_table("provider", summary.providers)}{_table("license", summary.licenses)}
+{_table("consent", summary.consent)}{_table("body", summary.bodies)}
 {_table("image side", summary.sizes)}{_table("codec", summary.codecs)}{since}
 {_table("left out", left_out)}</div>
 </body></html>

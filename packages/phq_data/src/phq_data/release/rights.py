@@ -13,38 +13,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from phq_data.errors import ReleaseError
-from phq_data.sources.licenses import is_free, license_url
-from phq_data.sources.terms import TERMS, USES, Permission, Use, recorded, terms_of
+from phq_data.sources.licenses import license_url
+from phq_data.sources.rights import how_to_state
+from phq_data.sources.terms import TERMS, USES, Permission, Use, refusal
+from phq_data.text import counted
 
 __all__ = [
     "TERMS", "USES", "Permission", "RightsError", "Use", "check", "explain", "license_url", "refusal",
     "stated",
 ]  # fmt: skip
+MENDED = 5
+"""Folders whose rights are to be stated that a message names."""
 
 
 class RightsError(ReleaseError):
     """Rows that may not be used or published; the message says which, why and what would help."""
-
-
-def refusal(row: Mapping[str, Any], use: Use, permissions: Iterable[Permission] = ()) -> str:
-    """Why `row` (provenance columns) may not be put to `use`; "" when it may.
-
-    Allowed: a free license (CC0, public domain, CC BY, CC BY-SA) that the provider's terms do not stand
-    against, or a permission that covers it, stated now or recorded in the row. Renders are no exception: a
-    photo of the user may be in their background.
-    """
-    if any(permission.covers(row, use) for permission in (*permissions, *recorded(row))):
-        return ""
-    terms = terms_of(row)
-    verdict = terms.verdict(use) if terms else "per-license"
-    if terms is not None and verdict != "per-license":
-        return "" if verdict == "allowed" else terms.why(use)
-    license = row.get("license")
-    if not license:
-        return f"nothing is known about the license of photos of '{row.get('provider') or ''}'"
-    if not is_free(license):
-        return f"the license {license} is not known to allow it"
-    return ""
 
 
 def check(
@@ -66,18 +49,19 @@ def stated(about: Mapping[str, Any]) -> list[Permission]:
     return [Permission.parse({**one, "scope": list(one["scope"])}) for one in found if one]
 
 
-def explain(refused: Mapping[str, list[str]], use: Use) -> str:
-    """The refusals in sentences, with what the user can do."""
+def explain(refused: Mapping[str, list[str]], use: Use, folders: Iterable[str] = ()) -> str:
+    """The refusals in sentences, with what the user can do; `folders` are sources nobody has spoken for."""
     lines = [
-        f"{sum(map(len, refused.values()))} portraits may not be put to the use '{use}':",
+        f"{counted(sum(map(len, refused.values())), 'portrait')} may not be put to the use '{use}':",
         *(
             f"  {len(ids)}: {reason} (first: {ids[0][:12]})"
             for reason, ids in sorted(refused.items(), key=lambda item: (-len(item[1]), item[0]))
         ),
     ]
     if any("'folder'" in reason for reason in refused):
+        commands = list(dict.fromkeys(map(how_to_state, folders)))[:MENDED] or ["phq rights init FOLDER"]
         lines.append(
-            "Your own photos: say what they may be used for with `phq rights init FOLDER`, build again."
+            f"Your own photos: say what they may be used for, then build again: {'; '.join(commands)}"
         )
     if use == "train":
         lines.append("Without these: --only-permitted.")

@@ -28,7 +28,7 @@ _DAY = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})", re.ASCII)
 _IDS = ("portrait_id", "photo_id", "corrected_from")
 PROVENANCE: tuple[str, ...] = (
     "provider", "page_url", "file_url", "title", "author", "author_url", "license", "license_url",
-    "rights_checked_at", "rights_evidence", "permission",
+    "rights_checked_at", "rights_evidence", "permission", "consent",
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ class Selection:
     places: tuple[Place, ...]
     left_out: Mapping[str, int]
     refused: Mapping[str, list[str]]  # by the rights gate: reason -> portrait ids
+    folders: tuple[str, ...] = ()  # sources of refused photos of the user's own
     consensus: Mapping[str, int] = field(default_factory=dict)  # state -> portraits
     replaced: int = 0  # portraits with a verdict that the workspace no longer has
 
@@ -86,7 +87,7 @@ def select(
     Reviewed: those that the reviewers accepted. Unreviewed: those that the screening kept and no consensus
     rejected or disputes. Then not those taken down (nor their near-duplicates), and one of every cluster of
     near-duplicates. The rights gate comes last; what it refuses is in `refused`, for the caller to stop at,
-    or with `only_permitted` left out.
+    or with `only_permitted` left out. Samples that are for trials only are always left out.
     """
     votes = decisions.current(workspace, rule)
     states = Counter(consensus.state for consensus in votes.values())
@@ -96,6 +97,8 @@ def select(
     chosen: list[_Candidate] = []
     gone: list[tuple[int, str]] = []  # hash and cluster of taken-down portraits, whatever became of them
     barred: dict[str, str] = {}  # photo_id -> why the rights gate refuses it
+    trials: dict[str, str] = {}  # the same for samples
+    sources: dict[str, str] = {}  # photo_id -> the folder, of refused photos of the user's own
     taken: list[Mapping[str, str | None]] = []  # of users' own folders
     for part, rows, photos, screened in _parts(workspace):
         taken += [_taken(photo) for photo in photos.values() if photo["provider"] == "folder"]
@@ -129,7 +132,9 @@ def select(
                 _Candidate(place, verdict["phash"], representative, int(duplicate.get("distance", 0)))
             )
             if reason := rights.refusal(photo, "train", permissions):
-                barred[row["photo_id"]] = reason
+                (trials if photo["provider"] == "samples" else barred)[row["photo_id"]] = reason
+                if photo["provider"] == "folder":
+                    sources[row["photo_id"]] = photo["source"]
     joined = _clustered(chosen, duplicate_distance, set(clusters))
     names = {cluster for _, cluster in gone}  # and what clusters with their members are called now
     names |= {
@@ -137,8 +142,9 @@ def select(
     }
     hashes = np.array([phash for phash, _ in gone], np.uint64)
     chosen = _without_likes(joined, hashes, names, duplicate_distance, left_out)
+    chosen = _permitted(chosen, trials, left_out, "sample_for_trials_only")
     if only_permitted:
-        chosen = _permitted(chosen, barred, left_out)
+        chosen = _permitted(chosen, barred, left_out, "not_permitted")
     if not keep_duplicates:
         chosen = _one_a_cluster(chosen, left_out)
     series = series_of(taken)
@@ -149,8 +155,14 @@ def select(
         if place.photo_id in barred:
             refused.setdefault(barred[place.photo_id], []).append(place.portrait_id)
     replaced = sum(one.state != "undecided" for name, one in votes.items() if name not in present)
+    folders = tuple(dict.fromkeys(sources[one.photo_id] for one in places if one.photo_id in sources))
     return Selection(
-        tuple(places), dict(sorted(left_out.items())), refused, dict(sorted(states.items())), replaced
+        tuple(places),
+        dict(sorted(left_out.items())),
+        refused,
+        folders,
+        dict(sorted(states.items())),
+        replaced,
     )
 
 
@@ -190,7 +202,7 @@ def _taken(photo: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _left_out(vote: Consensus | None, kept: bool, reviewed: bool) -> str:
     state = vote.state if vote else "undecided"
-    if reviewed:
+    if reviewed and not (state == "undecided" and not kept):
         return "" if state == "accepted" else f"review_{state}"
     if state in ("rejected", "disputed"):
         return f"review_{state}"
@@ -266,12 +278,12 @@ def _author(photo: Mapping[str, Any]) -> str | None:
 
 
 def _permitted(
-    chosen: list[_Candidate], barred: Mapping[str, str], left_out: Counter[str]
+    chosen: list[_Candidate], barred: Mapping[str, str], left_out: Counter[str], word: str
 ) -> list[_Candidate]:
     """Leave out what the rights gate refuses, before one of near-duplicates is chosen."""
     found = [one for one in chosen if one.place.photo_id not in barred]
     if len(found) < len(chosen):
-        left_out["not_permitted"] += len(chosen) - len(found)
+        left_out[word] += len(chosen) - len(found)
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from phq_data.errors import PhqError, ReleaseError
+from phq_data.files import new_folder
 from phq_data.foreign import parse_json
 from phq_data.release import manifest as manifests
 from phq_data.release import tombstones
@@ -95,20 +96,23 @@ class Shelf(Folder):
         from filelock import FileLock, Timeout
 
         folder = Path(self.root)
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".building.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ReleaseError(f"another release is being built in {self.url}: wait for it") from None
         partial = folder / ".building"
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            yield partial, lambda: None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            lock.release()
+        with new_folder(folder):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise ReleaseError(f"another release is being built in {self.url}: wait for it") from None
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                yield partial, lambda: None
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    if {entry.name for entry in folder.iterdir()} == {".building.lock"}:
+                        (folder / ".building.lock").unlink()  # nothing was made: the folder need not stay
+                lock.release()
 
     @contextlib.contextmanager
     def _building_for_afar(self) -> Iterator[tuple[Path, Callable[[], None]]]:

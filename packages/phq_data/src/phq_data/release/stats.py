@@ -22,10 +22,13 @@ OCTANTS: tuple[str, ...] = (
     "front", "front-left", "left", "back-left", "back", "back-right", "right", "front-right",
 )  # fmt: skip
 """45 degrees each around yaw 0, 45, 90, ...: which side of the person the camera sees."""
+RENDERS = "renders"
+CONSENT = ("yes", "no", "unknown", RENDERS)
+"""What may be known of the consent of the people shown; renders show nobody."""
 _COLUMNS = [
     "photo_id", "split", "yaw", "pitch", "roll", "provider", "license", "author", "models", "size",
     "codec", "body", "effective_resolution", "padding", "day", "truth_camera", "rights_checked_at",
-    "corrected_from",
+    "corrected_from", "consent",
 ]  # fmt: skip
 
 
@@ -38,6 +41,7 @@ class Summary:
     splits: dict[str, int] = field(default_factory=dict)
     providers: dict[str, int] = field(default_factory=dict)
     licenses: dict[str, int] = field(default_factory=dict)  # "unknown" where there is none
+    consent: dict[str, int] = field(default_factory=dict)  # of the people shown; renders show nobody
     authors: int = 0
     bodies: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -81,12 +85,14 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
     numbers: dict[str, list[NDArray[np.float64]]] = {
         name: [] for name in ("yaw", "pitch", "roll", "effective_resolution")
     }
+    consent: Counter[str] = Counter()
     days: set[str] = set()
     checked: set[str] = set()
     for table in tables:
         total.rows += table.num_rows
         total.truth += table.num_rows - table["truth_camera"].null_count
         total.corrected += table.num_rows - table["corrected_from"].null_count
+        consent.update(map(_consent, table["consent"].to_pylist(), table["provider"].to_pylist()))
         for name, counter in counts.items():
             counter.update(str(v) if v is not None else "unknown" for v in table[name].to_pylist())
         photos.update(table["photo_id"].to_pylist())
@@ -100,6 +106,7 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
     total.photos, total.authors = len(photos), len(authors)
     total.splits = {name: counts["split"][name] for name in SPLITS if counts["split"][name]}
     total.providers, total.licenses = _sorted(counts["provider"]), _sorted(counts["license"])
+    total.consent = {name: consent[name] for name in CONSENT if consent[name]}
     total.bodies, total.sizes, total.codecs = (_sorted(counts[n]) for n in ("body", "size", "codec"))
     total.models = [_json(text) for text in sorted(counts["models"])]
     which = np.floor(((yaw + 22.5) % 360) / 45).astype(int) % 8
@@ -112,6 +119,10 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
     total.days = (min(days), max(days)) if days else None
     total.checked = (min(checked), max(checked)) if checked else None
     return total
+
+
+def _consent(stated: str | None, provider: str) -> str:
+    return RENDERS if provider == "synthetic" else stated or "unknown"
 
 
 def _sorted(counter: Mapping[str, int]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, provenance, sheets, view
 from phq_data.report.data import ReportData
 from phq_data.rig import PortraitRig
-from phq_data.text import printable, shown_name
+from phq_data.text import duration, printable, shown_name
 from phq_data.workspace import Workspace, WorkspaceError
 
 SHEETS = ("portraits.png", "overlays.png", "masks.png", "rejected.png", "cameras.png")
@@ -105,7 +105,7 @@ def _html(
     )
     environment.filters["printable"] = lambda value: printable(str(value))
     environment.filters["number"] = view.count
-    environment.filters["seconds"] = view.duration
+    environment.filters["seconds"] = duration
     environment.filters["rate"] = lambda value: "–" if not np.isfinite(value) else f"{value:.3g}"
     environment.filters["percent"] = lambda value: "–" if not np.isfinite(value) else f"{100 * value:.0f} %"
     troubles, trouble_count = view.troubles(data)

@@ -13,7 +13,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, sheets
 from phq_data.report.data import ReportData
 from phq_data.report.judged import Judged, judged
-from phq_data.text import printable, shown_name
+from phq_data.text import counted, duration, printable, shown_name
 
 MAX_TROUBLES = 200
 STAGE_TITLES = {
@@ -110,12 +110,15 @@ def lead(data: ReportData) -> str:
         return "Portraits were made, but the screen kept none of them: see the reasons below."
     waiting = int((data.portraits["state"] == "waiting").sum())
     if waiting:
-        return f"{count(waiting)} portraits are not screened yet: run the same phq build again to finish."
+        are = "is" if waiting == 1 else "are"
+        again = "run the same phq build again to finish"
+        return f"{counted(waiting, 'portrait')} {are} not screened yet: {again}."
     copies = len(data.kept) - data.distinct
     return (
-        f"{count(len(data.photos))} photos show {count(data.people)} people; "
-        f"{count(len(data.kept))} aligned portraits of them are good enough, "
-        + (f"{count(data.distinct)} of these are different images." if copies else "no two of them alike.")
+        f"{counted(len(data.photos), 'photo')} {'shows' if len(data.photos) == 1 else 'show'} "
+        f"{counted(data.people, 'person', 'people')}; {counted(len(data.kept), 'aligned portrait')} of them "
+        f"{'is' if len(data.kept) == 1 else 'are'} good enough"
+        + (f", {count(data.distinct)} of these are different images." if copies else ".")
     )
 
 
@@ -210,14 +213,3 @@ def troubles(data: ReportData) -> tuple[list[Trouble], int]:
 def count(value: int) -> str:
     """A number with its thousands apart."""
     return f"{value:,}".replace(",", "\u202f")
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if not np.isfinite(seconds):
-        return "–"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

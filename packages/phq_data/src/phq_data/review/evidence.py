@@ -53,13 +53,15 @@ class Provenance:
     license_url: str | None
     page_url: str | None
     taken: str | None  # EXIF time
+    rights: str  # who allowed what with it; "" = not known to the review's index
+    consent: str | None  # of the people shown: yes, no, unknown
 
     @classmethod
     def of(cls, photo: PhotoFacts) -> Provenance:
         """That of a photo."""
         return cls(
             photo.title, photo.author, photo.author_url, photo.license, photo.license_url, photo.page_url,
-            photo.exif_time,
+            photo.exif_time, photo.rights, photo.consent,
         )  # fmt: skip
 
 

@@ -191,6 +191,8 @@ class PhotoFacts:
     license_url: str | None
     page_url: str | None
     exif_time: str | None
+    rights: str = ""  # who allowed what with it; "" = the index is too old to know
+    consent: str | None = None  # of the people shown: yes, no, unknown
 
 
 @dataclass(frozen=True)

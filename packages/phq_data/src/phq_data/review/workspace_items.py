@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.pipeline.engine import RIGHTS
 from phq_data.records import (
     Corner,
     Duplicate,
@@ -23,6 +24,7 @@ from phq_data.records import (
 from phq_data.review import rules
 from phq_data.review.records import CAN_BE_SAVED, DUPLICATE, KEPT, SCREENED_OUT, Item, ItemFacts, PhotoFacts
 from phq_data.schema import make_id
+from phq_data.sources.terms import said_of
 from phq_data.stages.screen import LABEL_REASONS
 from phq_data.workspace import Workspace
 
@@ -115,7 +117,8 @@ def content(workspace: Workspace, part: int) -> str:
     (What was recorded before near-duplicates were followed apart has more behind it.)
     """
     found = [workspace.part_info(f"tables/{name}", part) for name in ("portraits", "screened", "photos")]
-    return "".join(f"{info.content if info else '-'}/" for info in found)
+    rights = [info.extra[RIGHTS] for info in found if info and RIGHTS in info.extra]
+    return "".join(f"{one}/" for one in [*(info.content if info else "-" for info in found), *rights])
 
 
 def duplicates_content(workspace: Workspace) -> str:
@@ -148,7 +151,8 @@ def _item(
         reasons=verdict.reasons, numbers={name: _finite(value) for name, value in numbers.items()},
         photo=PhotoFacts(
             photo.key, photo.width, photo.height, photo.provider, photo.title, photo.author, photo.author_url,
-            photo.license, photo.license_url, photo.page_url, photo.exif_time,
+            photo.license, photo.license_url, photo.page_url, photo.exif_time, said_of(vars(photo)),
+            photo.consent,
         ),
         corrected_from=portrait.corrected_from,
     )  # fmt: skip

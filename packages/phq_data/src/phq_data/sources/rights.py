@@ -17,7 +17,8 @@ its one name. `phq build` takes photos without a free license too, and a release
 folder` does not take them. Keys of `files` are paths below the folder; `*` and `?` stand for
 anything, also for `/`, and nothing else does. A key may be written with the accents of another system, with
 backslashes, or, where no file is spelled so, in other case; one that fits no file is named to the user. Later
-entries win over earlier ones. `permission` may be a text or an object.
+entries win over earlier ones. `permission` may be a text or an object. `consent` of the people shown is yes,
+no or unknown; where it is no, no release takes the photo.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import datetime
 import json
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +43,8 @@ from phq_data.sources.licenses import normalise
 from phq_data.text import suggestion, wildcard
 
 RIGHTS_NAMES = ("rights.json", "rights.toml")
+CONSENT = ("yes", "no", "unknown")
+"""Do the people shown agree. Where nothing is recorded, nobody has said."""
 _FIELDS = tuple(field.name for field in dataclasses.fields(Provenance))
 
 
@@ -141,6 +145,14 @@ def unstated(folder: Path) -> bool:
     return folder.is_dir() and not any(set(RIGHTS_NAMES) & set(names) for _, _, names in os.walk(folder))
 
 
+def how_to_state(source: str) -> str:
+    """What states the rights in the photos of a folder (or a file) that was given to `phq build`."""
+    folder = Path(source).expanduser()
+    folder = folder.parent if folder.is_file() else folder
+    present = next((name for name in RIGHTS_NAMES if (folder / name).is_file()), "")
+    return f"edit {folder / present}" if present else f"phq rights init {shlex.quote(str(folder))}"
+
+
 def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
     result: dict[str, str] = {}
     values = upgrade_provenance(stated)
@@ -154,6 +166,8 @@ def _checked(stated: Mapping[str, Any], path: Path) -> dict[str, str]:
             value = value.isoformat()
         if not isinstance(value, str):
             raise SourceError(f"{path}: '{name}' must be a text, not {value!r}")
+        if name == "consent" and value not in CONSENT:
+            raise SourceError(f"{path}: 'consent' is one of {', '.join(CONSENT)}, not {value!r}")
         if name == "rights_checked_at":
             try:
                 datetime.date.fromisoformat(value[:10])

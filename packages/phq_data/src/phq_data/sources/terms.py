@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from phq_data.files import read_written_text
 from phq_data.foreign import parse_json
 from phq_data.sources import SourceError
+from phq_data.sources.licenses import is_free
 
 Use = Literal["search", "store", "train", "publish-images", "publish-ids"]
 USES: tuple[Use, ...] = ("search", "store", "train", "publish-images", "publish-ids")
@@ -233,6 +234,36 @@ def recorded(row: Mapping[str, Any]) -> tuple[Permission, ...]:
         return tuple(Permission.parse(one) for one in (found if isinstance(found, list) else [found]))
     except ValueError:
         return ()  # a statement in words allows nothing by itself
+
+
+def refusal(row: Mapping[str, Any], use: Use, permissions: Iterable[Permission] = ()) -> str:
+    """Why `row` (provenance columns) may not be put to `use`; "" when it may.
+
+    Allowed: a free license (CC0, public domain, CC BY, CC BY-SA) that the provider's terms do not stand
+    against, or a permission that covers it, stated now or recorded in the row. Renders are no exception: a
+    photo of the user may be in their background. Never allowed: people who do not agree.
+    """
+    if row.get("consent") == "no":
+        return "the people shown do not agree (consent: no)"
+    if any(permission.covers(row, use) for permission in (*permissions, *recorded(row))):
+        return ""
+    terms = terms_of(row)
+    verdict = terms.verdict(use) if terms else "per-license"
+    if terms is not None and verdict != "per-license":
+        return "" if verdict == "allowed" else terms.why(use)
+    license = row.get("license")
+    if not license:
+        return f"nothing is known about the license of photos of '{row.get('provider') or ''}'"
+    if not is_free(license):
+        return f"the license {license} is not known to allow it"
+    return ""
+
+
+def said_of(row: Mapping[str, Any]) -> str:
+    """Who allowed what with a photo, in a few words (`row`: provenance columns)."""
+    given = "; ".join(f"{one.who} allows {', '.join(one.scope)}" for one in recorded(row))
+    named = [row.get("license") or "", given]
+    return ", ".join(filter(None, named)) or "nobody has said what it may be used for"
 
 
 def objections(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from phq_data.config import IngestConfig
 from phq_data.images.codecs import PhotoError, decode, perceptual_hash
+from phq_data.images.self_stated import SelfStated
 from phq_data.records import Photo, PlanItem
 from phq_data.sources.licenses import REASONS
 from phq_data.stages.base import Inputs, Outcome, ReadBytes, Stage, StageContext, StageResult, Tick, no_tick
@@ -73,6 +74,11 @@ def _one(planned: PlanItem, read: ReadBytes, config: IngestConfig) -> tuple[Phot
         message = f"has the same bytes as {planned.same_as}"
         evidence = {"same_as": planned.same_as}
         return None, Outcome(item, "rejected", "same_file", message, evidence=evidence, uri=uri)
+    stated = SelfStated.from_json(planned.self_stated)
+    if stated.generated and config.generated == "reject":
+        message = f"the photo says that a model or a program made it ({stated.generated}); ingest.generated"
+        evidence = {"source_type": stated.generated}
+        return None, Outcome(item, "rejected", "generated", message, evidence=evidence, uri=uri)
     try:
         photo, notes = _photo(planned, read(planned.key), config)
     except PhotoError as error:

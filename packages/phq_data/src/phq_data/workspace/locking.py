@@ -14,6 +14,9 @@ from pathlib import Path
 from phq_data.workspace.errors import WorkspaceBusyError, explained
 
 _OWNER = "lock-owner.json"
+_GUARD = ".lock"
+FILES = (_OWNER, _GUARD)
+"""What lies in a folder that is or was held."""
 
 
 @contextlib.contextmanager
@@ -28,7 +31,7 @@ def held(
     from filelock import FileLock, Timeout
 
     owner = folder / _OWNER
-    guard = FileLock(folder / ".lock")
+    guard = FileLock(folder / _GUARD)
     try:
         guard.acquire(timeout=0)
     except Timeout:
@@ -38,7 +41,7 @@ def held(
         on_wait(f"the workspace {name} is in use by {holder}; waiting until it is free (Ctrl-C to stop)")
         guard.acquire()
     except OSError as error:
-        raise explained(error, str(folder / ".lock")) from error
+        raise explained(error, str(folder / _GUARD)) from error
     try:
         about = {
             "pid": os.getpid(),

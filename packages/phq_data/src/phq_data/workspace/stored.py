@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,6 +106,18 @@ class WorkspaceFiles:
             return locking.held(Path(self._root), self.url, wait=wait, on_wait=on_wait)
         place = f"{self._root}/{folder}".rstrip("/")
         return lease.held(self._fs, place, f"the workspace {self.url}", wait=wait, on_wait=on_wait)
+
+    def discard(self, unused: Collection[str]) -> None:
+        """Remove the folder of a workspace that holds nothing but these files, where nobody else is in it."""
+        if not self.is_local:
+            return
+        root = Path(self._root)
+        with contextlib.suppress(WorkspaceError, OSError), self.alone(wait=False):
+            there = {entry.name for entry in root.iterdir()} - set(locking.FILES)
+            if there <= set(unused):
+                for name in (*there, *locking.FILES):
+                    (root / name).unlink(missing_ok=True)
+                root.rmdir()
 
     def holder(self) -> str:
         """What tells whoever holds the workspace from all others; "" where nobody does.

@@ -1,7 +1,9 @@
 import hashlib
+import io
 import tracemalloc
 
 import pytest
+from PIL import Image
 from web_server import Answer, jpeg, serving
 
 from phq_data.sources.web import FetchError, PermanentError, RefusedError, TransientError
@@ -125,3 +127,19 @@ def test_a_full_disk_is_told_in_a_sentence(site, web, tmp_path, monkeypatch):
     with pytest.raises(WorkspaceError, match=r"the disk is full.*run the same"):
         Fetcher(web, RobotsPolicy(web), tmp_path / "photos", 1 << 20).fetch(f"{site.url}/a.jpg")
     assert not list((tmp_path / "photos").iterdir())
+
+
+def test_a_photo_that_reserves_data_mining_in_itself_leaves_nothing(site, fetcher, left):
+    packet = (
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+        'xmlns:tdm="http://www.w3.org/ns/tdmrep/" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        "<rdf:Description {}><dc:rights>(c) Ada</dc:rights></rdf:Description></rdf:RDF>"
+    )
+    for name, said in (("no", 'tdm:reservation="1"'), ("yes", "")):
+        stream = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(stream, "JPEG", xmp=packet.format(said).encode())
+        site.pages[f"/{name}.jpg"] = Answer(stream.getvalue())
+    with pytest.raises(RefusedError, match="tdm:reservation") as caught:
+        fetcher.fetch(f"{site.url}/no.jpg")
+    assert caught.value.reason == "opt_out" and not left()
+    assert fetcher.fetch(f"{site.url}/yes.jpg").seen["photo"] == '{"copyright": "(c) Ada"}'

@@ -49,6 +49,8 @@ def _file(inspection: Inspection, console: Console) -> None:
             ("author", row["author"]),
             ("page", row["page_url"]),
             ("license", row["license"] or "unknown"),
+            ("consent", row["consent"]),
+            ("it says", row["self_stated"]),
             ("checked", row["rights_evidence"] and f"{row['rights_checked_at']}: {row['rights_evidence']}"),
             ("error", row["error"] and f"{row['error']}: {row['message']}"),
         ]

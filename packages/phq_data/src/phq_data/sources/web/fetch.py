@@ -1,7 +1,7 @@
 """Downloading a photo: checked on the way in, hashed on the way, never whole in memory.
 
 The bytes stream into a temporary file; its first bytes must be those of an image, its size within the limit,
-its end there. Only then it gets its name.
+its end there, and it must not forbid data mining. Only then it gets its name.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from phq_data.files import TEMPORARY
+from phq_data.images import self_stated
 from phq_data.images.formats import PhotoError, check_whole, sniff
-from phq_data.sources.web import PermanentError, TransientError
+from phq_data.sources.web import PermanentError, RefusedError, TransientError
 from phq_data.sources.web.http import Reply, Web
 from phq_data.sources.web.robots import RobotsPolicy
 from phq_data.workspace import explained
@@ -38,7 +38,7 @@ class Fetched:
     etag: str = ""
     modified: str = ""
     url: str = ""  # where it came from in the end
-    seen: dict[str, str] = field(default_factory=dict)  # robots, x_robots_tag, tdm
+    seen: dict[str, str] = field(default_factory=dict)  # robots, x_robots_tag, tdm, photo: what it says
 
 
 class Fetcher:
@@ -76,7 +76,7 @@ class Fetcher:
                 raise PermanentError("too_many_bytes", f"{length:,} bytes; the limit is {self._limit:,}")
             with _temporary(self._folder) as path:
                 sha256, kind, size = self._save(reply, path, sha1)
-                _check(path, kind, length is not None)
+                seen.update(_check(path, kind, length is not None))
                 return Fetched(
                     path, sha256, kind, size, reply.headers.get("etag", ""),
                     reply.headers.get("last-modified", ""), reply.url, seen,
@@ -120,15 +120,21 @@ def _kind(head: bytes, reply: Reply) -> str:
     return kind
 
 
-def _check(path: Path, kind: str, complete: bool) -> None:
-    """See that the file has its end. The map is of the file: nothing is copied into memory."""
+def _check(path: Path, kind: str, complete: bool) -> dict[str, str]:
+    """See that the file has its end; what it says of itself, for the record. The map is of the file: nothing
+    is copied into memory. Raises `RefusedError` (`opt_out`), as for robots.txt.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         try:
-            check_whole(cast(bytes, view), kind)
+            check_whole(view, kind)
         except PhotoError as error:
             reason, message = error.reason, str(error)
         else:
-            return
+            stated = self_stated.read(view, kind)
+            if stated.opt_out:
+                raise RefusedError("opt_out", stated.opt_out)
+            said = stated.to_json()
+            return {"photo": said} if said else {}
     if complete:  # the server sent what it said: this is how it has the file
         raise PermanentError(reason, message)
     raise TransientError("BrokenTransfer", f"the transfer broke off: {message}")

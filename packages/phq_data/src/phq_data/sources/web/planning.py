@@ -137,6 +137,7 @@ class Planner:
             error=file.reason,
             message=file.message,
             same_as=same_as,
+            self_stated=json.loads(file.seen).get("photo"),
             provider=self._provider,
             source=file.query,
             uri=candidate.uri,
