@@ -56,3 +56,35 @@ def test_a_flipped_bit_in_the_journal_loses_nothing_without_a_word(killed, seed)
         with pytest.raises(DamagedStoreError, match=r"changes saved last cannot be read.*--repair"):
             Database.open(killed)
     assert wal.read_bytes() == data
+
+
+def frames(data):
+    """Where the last change begins and ends, and the size of a frame."""
+    size = 24 + int.from_bytes(data[8:12], "big")
+    count = (len(data) - 32) // size
+    ends = [n + 1 for n in range(count) if int.from_bytes(data[32 + n * size + 4 : 32 + n * size + 8], "big")]
+    return 32 + ends[-2] * size, 32 + ends[-1] * size, size
+
+
+def earlier_round(data, at, size):
+    data[at + 8 : at + 16] = bytes(byte ^ 0x5A for byte in data[at + 8 : at + 16])
+
+
+def test_a_last_change_that_a_power_cut_tore_is_no_damage(killed):
+    wal = killed.with_name("r.sqlite-wal")
+    data = bytearray(wal.read_bytes())
+    begin, end, size = frames(data)
+    assert end - begin > size  # the change has more than its last frame, which is whole here
+    earlier_round(data, begin, size)
+    wal.write_bytes(data)
+    assert journal.is_whole(killed) and decided(killed) == 4  # what was whole is there
+
+
+def test_a_hole_before_the_last_change_is_damage(killed):
+    wal = killed.with_name("r.sqlite-wal")
+    data = bytearray(wal.read_bytes())
+    begin, _, size = frames(data)
+    earlier_round(data, begin - 2 * size, size)
+    wal.write_bytes(data)
+    with pytest.raises(DamagedStoreError, match="changes saved last cannot be read"):
+        Database.open(killed)

@@ -2,7 +2,9 @@
 
 SQLite compares the journal's checksums when the first program opens the file, and takes what follows a page
 that differs for a change that was never finished: decisions that were confirmed would be gone without a
-word. So this looks first: changes that were finished must all be read.
+word. So this looks first: changes that were finished must all be read. A power cut may tear the last one,
+so that frames of an earlier round of the journal stand among its own: it was confirmed to nobody, because a
+change is confirmed after all of it came to the disk. SQLite is right to leave that one out.
 The format: sqlite.org/fileformat2.html, section 4.
 """
 
@@ -25,7 +27,7 @@ def is_whole(file: Path) -> bool:
             data = file.with_name(f"{file.name}-wal").read_bytes()
         except FileNotFoundError:
             return True
-        if len(data) <= _HEADER or _finished(data) == _read(data):
+        if len(data) <= _HEADER or _finished(data) == _read(data) or _is_torn(data):
             return True
         time.sleep(0.05 * attempt)
     return False
@@ -57,6 +59,31 @@ def _read(data: bytes) -> int:
         if pages:
             found = number
     return found
+
+
+def _is_torn(data: bytes) -> bool:
+    """Is what cannot be read the last change alone, with frames that never came to the disk?"""
+    first, last = _read(data), _finished(data)
+    if last < 0 or last != first + len(_last_change(data, first)):
+        return False
+    return any(_is_of_another_round(data, place) for place in _places(data)[first:last])
+
+
+def _last_change(data: bytes, first: int) -> list[int]:
+    """Places of the frames after number `first`, up to the next that ends a change of this round."""
+    found = []
+    for place in _places(data)[first:]:
+        found.append(place)
+        _, pages, *salts = struct.unpack(">IIII", data[place : place + 16])
+        if pages and tuple(salts) == struct.unpack(">II", data[16:24]):
+            break
+    return found
+
+
+def _is_of_another_round(data: bytes, place: int) -> bool:
+    """Does this frame stem from an earlier round of the journal? (A flipped bit is no other round.)"""
+    salts = zip(data[place + 8 : place + 16], data[16:24], strict=True)
+    return sum((one ^ other).bit_count() for one, other in salts) > 1
 
 
 def _places(data: bytes) -> range:
