@@ -17,7 +17,7 @@ PROGRAMS = {
 }
 REPEATABLE = {
     "--set", "--query", "--name", "--photos", "--key-pose", "--id", "--url", "--author", "--permission",
-    "--scope", "--consent-of",
+    "--scope", "--consent-of", "--portrait", "--photo", "--person", "--runs",
 }  # fmt: skip
 
 ONE_OF_A_KIND = {

@@ -8,6 +8,7 @@ environment.prepare()
 
 from prefect import flow  # noqa: E402
 
+from phq_data.release.preview import standing  # noqa: E402
 from phq_data.report.page import write_report  # noqa: E402
 from phq_data.workspace import Workspace  # noqa: E402
 from phq_flows import artifacts, attempts, worker_paths  # noqa: E402
@@ -31,6 +32,6 @@ def report(workspace: str, out: str = "", overlays: bool = True) -> str:
 
 def show(workspace: Workspace, out: str = "", overlays: bool = True) -> str:
     """Inside a flow: write the report and show it on the run's page. Returns the page."""
-    page = write_report(workspace, out or None)
+    page = write_report(workspace, out or None, standing=standing(workspace))
     artifacts.of_report(workspace, page, overlays=overlays)
     return page

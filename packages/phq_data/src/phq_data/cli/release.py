@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phq_data.cli import release_trace
+from phq_data.cli.release_trace import JSON_OUT, RELEASES, RUNS
 from phq_data.text import counted
 
 if TYPE_CHECKING:
     from phq_data.release.build import ReleaseResult
     from phq_data.release.rights import Permission
 
-RELEASES = typer.Option("--releases", "-r", help="The folder (or fsspec URL) of releases.")
 PERMISSION = typer.Option(
     "--permission", help="A permission that you have: JSON with who, scope, date, reference. Repeatable."
 )
-JSON_OUT = typer.Option("--json", help="Print one JSON object.")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
     sub = typer.Typer(no_args_is_help=True, help="Versioned releases of the dataset.")
     for name, command in (
         ("build", build), ("list", list_), ("stats", stats), ("verify", verify), ("diff", diff),
-        ("takedown", takedown), ("push", push), ("pull", pull), ("fill", fill),
+        ("takedown", takedown), ("trace", release_trace.trace), ("push", push), ("pull", pull),
+        ("fill", fill),
     ):  # fmt: skip
         sub.command(name)(command)
     app.add_typer(sub, name="release")
@@ -249,17 +250,22 @@ def takedown(
     url: Annotated[list[str] | None, typer.Option(help="URL of the photo or its page. Repeatable.")] = None,
     author: Annotated[list[str] | None, typer.Option(help="Name or page of the author. Repeatable.")] = None,
     reason: Annotated[str, typer.Option(help="Why; it will be public.")] = "",
+    runs: Annotated[list[Path] | None, RUNS] = None,
 ) -> None:
     """Take photos down, each with all its portraits: readers leave them out at once, the next release drops
-    them.
+    them. With --runs, says which training runs and checkpoints saw them.
     """
+    from phq_data.release.catalogue import catalogue
     from phq_data.release.takedown import take_all_down
+    from phq_data.release.trace import trained_on
 
+    taken: set[str] = set()
     given = {"id": id_, "url": url, "author": author}
     requests = [(kind, text) for kind, texts in given.items() for text in texts or []]
     versions: set[str] = set()
     for found in take_all_down(releases, requests, reason=reason):
         versions.update(found.versions)
+        taken.update(found.entry.portraits)
         again = " (granted before)" if found.known else ""
         typer.echo(
             f"taken down{again}: {counted(len(found.entry.portraits), 'portrait')} of "
@@ -278,6 +284,11 @@ def takedown(
             f"Tell the copies: phq release push, for each of {', '.join(sorted(versions))}. Then build the "
             "next MAJOR version without them."
         )
+        if runs:
+            digests = {one.digest: one.version for one in catalogue(releases) if one.version in versions}
+            release_trace.say_trained(trained_on(taken, digests, runs))
+        else:
+            typer.echo("Which training runs and checkpoints saw them: the same command with --runs FOLDER.")
 
 
 def push(

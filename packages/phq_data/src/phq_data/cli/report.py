@@ -32,8 +32,16 @@ def report(
             "workspace."
         ),
     ] = "",
+    yaw_target: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many portraits each 30 degrees of yaw should have. 0: an equal share of what is there.",
+        ),
+    ] = 0,
 ) -> None:
-    """Write one HTML page about a workspace: what was kept and why not, cameras, images, speed, rights.
+    """Write one HTML page about a workspace: what was kept and why not, quality, cameras, images, rights,
+    reviews, what a release made now would hold, speed.
 
     The page needs nothing but itself: open it in a browser, send it to somebody. Contact sheets of portraits,
     mesh overlays, masks and rejects lie beside it as PNG files. Works during a build, too; the page says
@@ -41,6 +49,7 @@ def report(
 
     Example: phq report --workspace portraits
     """
+    from phq_data.release.preview import standing
     from phq_data.report.page import report_images, write_report
     from phq_data.workspace import Workspace
 
@@ -48,7 +57,8 @@ def report(
         if faults:
             typer.echo(f"phq: this workspace is not finished: {'; '.join(faults)}", err=True)
 
-    page = write_report(Workspace.open(_named(workspace)), out or None, unfinished)
+    opened = Workspace.open(_named(workspace))
+    page = write_report(opened, out or None, unfinished, standing=standing(opened), yaw_target=yaw_target)
     typer.echo(f"report    {page}")
     for image in report_images(page):
         typer.echo(f"images    {image}")

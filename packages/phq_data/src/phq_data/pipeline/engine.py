@@ -103,7 +103,7 @@ def run_part(
         counts = {name: int(done.extra.get(name, 0)) for name in ("items", "kept", "rejected", "failed")}
         return PartReport(stage, part, skipped=True, seconds=0.0, **counts)
 
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.thread_time()
     given = {kind: _read(workspace, kind, part) for kind in chosen.reads}
     result = chosen.run(Inputs(given), _context(workspace, config, part, tick, taken))
     made = records.to_table(chosen.makes, result.records)
@@ -115,6 +115,8 @@ def run_part(
         **tally,
         "retryable": sum(o.retryable for o in result.outcomes),
         "seconds": round(seconds, 3),
+        "cpu": round(time.thread_time() - busy, 3),
+        "ended": round(time.time(), 3),
     }
     content, more = _but_for_rights(workspace, part, made) if chosen.makes is Photo else ("", {})
     workspace.write_part(f"tables/{chosen.table}", part, made, expected, more, content)

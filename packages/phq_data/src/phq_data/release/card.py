@@ -115,7 +115,7 @@ which the same image is known again however it is stored.
 
 ## The people shown
 
-{wording.consent_sentence(summary)}
+{wording.consent_sentence(summary)} {wording.AGES}
 
 ## Taking something down
 

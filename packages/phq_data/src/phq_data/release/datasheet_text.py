@@ -106,6 +106,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         "personalSensitiveInformation": [
             "The images show people's faces. Photographers are named where their license asks for it.",
             consent_sentence(summary),
+            AGES,
         ],
         "dataReleaseMaintenancePlan": (
             "Versions are semantic: MAJOR when a row was removed or changed, MINOR when rows were added, "
@@ -131,6 +132,9 @@ def consent_sentence(summary: Summary) -> str:
         text.format(f"{summary.consent[name]:,}") for name, text in told.items() if name in summary.consent
     ]
     return f"Consent (column 'consent'): {'; '.join(found) or 'nothing is recorded'}."
+
+
+AGES = "Age: no model estimated it and nothing screened for minors."
 
 
 def license_name(summary: Summary) -> str:

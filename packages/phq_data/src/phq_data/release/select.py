@@ -81,6 +81,7 @@ def select(
     duplicate_distance: int,
     keep_duplicates: bool = False,
     only_permitted: bool = False,
+    votes: Mapping[str, Consensus] | None = None,
 ) -> Selection:
     """Choose the portraits of a release.
 
@@ -89,7 +90,7 @@ def select(
     near-duplicates. The rights gate comes last; what it refuses is in `refused`, for the caller to stop at,
     or with `only_permitted` left out. Samples that are for trials only are always left out.
     """
-    votes = decisions.current(workspace, rule)
+    votes = decisions.current(workspace, rule) if votes is None else votes
     states = Counter(consensus.state for consensus in votes.values())
     left_out: Counter[str] = Counter()
     clusters = {row["portrait_id"]: row for row in workspace.table("duplicates").to_pylist()}

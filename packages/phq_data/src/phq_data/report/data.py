@@ -6,7 +6,7 @@ Only narrow columns are read here; images are read later, for the few portraits 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,24 +14,26 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from phq_data.arrays import FloatArray
 from phq_data.compatibility import upgrade_settings
 from phq_data.config import ConfigError, PipelineConfig, default
 from phq_data.foreign import parse_json
 from phq_data.stages.sequence import STAGE_NAMES
-from phq_data.workspace import Workspace
+from phq_data.workspace import PartInfo, Workspace
 
 PORTRAIT_COLUMNS = [
     "portrait_id", "photo_id", "person_id", "fit_id", "pose", "yaw", "pitch", "roll", "size",
     "effective_resolution",
-    "padding", "crop_mode", "codec", "models", "landmark_error", "shoulder_error",
+    "padding", "crop_mode", "codec", "models", "landmark_error", "shoulder_error", "camera", "window",
 ]  # fmt: skip
-SCREEN_COLUMNS = ["portrait_id", "kept", "reasons"]
+SCREEN_COLUMNS = ["portrait_id", "kept", "reasons", "error_probability"]
 LEDGER_COLUMNS = ["stage", "item", "outcome", "reason", "message", "retryable", "uri"]
 PHOTO_COLUMNS = [
     "photo_id", "uri", "provider", "source", "author", "page_url", "license", "license_url", "permission",
-    "width", "height",
+    "consent", "file_url", "width", "height",
 ]  # fmt: skip
 
+HEAD_METRES = 0.25
 FRONT, REAR = np.radians(45.0), np.radians(135.0)
 """|yaw| below the first is a front view, above the second a rear view, between them a side view."""
 
@@ -59,6 +61,8 @@ class Stage:
     parts: int  # parts with a ledger
     seconds: float  # worker seconds, summed over parts; nan when the stage keeps no clock
     share: float  # of the seconds of all stages
+    busy: float  # processor seconds of the workers' own threads; nan where a part did not keep them
+    wall: float  # seconds in which some part of it ran; nan where a part did not keep them
     reasons: tuple[Reason, ...]
 
     @property
@@ -90,6 +94,7 @@ class ReportData:
     planned_parts: int
     people: int
     config: PipelineConfig
+    wall: float  # seconds in which some stage ran; nan where a part did not keep them
     settings: Mapping[str, Any]  # flat: "crop.size" -> 512, as the workspace has them
     changed: frozenset[str] = field(default_factory=frozenset)  # settings that differ from the default
 
@@ -141,6 +146,7 @@ def gather(workspace: Workspace) -> ReportData:
         planned_parts=len(workspace.parts("plan")),
         people=sum(_rows(workspace, "tables/people", part) for part in workspace.parts("tables/people")),
         config=config,
+        wall=_wall(workspace),
         settings=settings,
         changed=frozenset(name for name, value in settings.items() if plain.get(name) != value),
     )
@@ -171,6 +177,9 @@ def _portraits(workspace: Workspace) -> pd.DataFrame:
         portraits["part"] = 0
     portraits = portraits.drop_duplicates("portrait_id").set_index("portrait_id")
     pose = np.array(portraits.pop("pose").tolist(), np.float64).reshape(len(portraits), 6)
+    label = np.array(portraits.pop("camera").tolist(), np.float64).reshape(len(portraits), 25)
+    window = np.array(portraits.pop("window").tolist(), np.float64).reshape(len(portraits), 3)
+    portraits["head_pixels"] = head_share(label) * window[:, 2]
     for column in range(6):
         portraits[f"pose_{column}"] = pose[:, column]
 
@@ -186,6 +195,12 @@ def _portraits(workspace: Workspace) -> pd.DataFrame:
     leader = followers.map(leaders).fillna(followers)
     portraits["duplicate_of"] = portraits.index.map(leader.to_dict().get).fillna("")
     return portraits
+
+
+def head_share(label: FloatArray) -> FloatArray:
+    """Height of a head of 25 cm at the neck's distance, in sides of the portrait; `label` [N, 25]."""
+    distance = np.linalg.norm(label[:, [3, 7, 11]], axis=1)
+    return np.asarray(HEAD_METRES * label[:, 16] / distance)
 
 
 def _stages(workspace: Workspace, portraits: pd.DataFrame) -> tuple[Stage, ...]:
@@ -214,6 +229,8 @@ def _stages(workspace: Workspace, portraits: pd.DataFrame) -> tuple[Stage, ...]:
                 parts=len(parts),
                 seconds=seconds[name] or float("nan"),
                 share=seconds[name] / total if total else float("nan"),
+                busy=_sum_of(clocks[name], "cpu"),
+                wall=union(_spans(clocks[name])),
                 reasons=_reasons(rows),
             )
         )
@@ -223,8 +240,37 @@ def _stages(workspace: Workspace, portraits: pd.DataFrame) -> tuple[Stage, ...]:
         why = Reason("rejected", "near_duplicate", copies, "the same image as another portrait", 0)
         reasons = (why,) if copies else ()
         nan = float("nan")
-        stages.append(Stage("dedup", len(kept), len(kept) - copies, copies, 0, 1, nan, nan, reasons))
+        stages.append(
+            Stage("dedup", len(kept), len(kept) - copies, copies, 0, 1, nan, nan, nan, nan, reasons)
+        )
     return tuple(stages)
+
+
+def union(spans: Sequence[tuple[float, float]] | None) -> float:
+    """Seconds that are in one of the spans (begin, end) at least; nan for unknown ones."""
+    total, reached = 0.0, -np.inf
+    for begin, end in sorted(spans or ()):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total if spans else float("nan")
+
+
+def _wall(workspace: Workspace) -> float:
+    """Seconds in which some part of some stage ran."""
+    stages = (f"ledger/{name}" for name in STAGE_NAMES)
+    parts = [workspace.part_info(stage, part) for stage in stages for part in workspace.parts(stage)]
+    return union(_spans([info for info in parts if info is not None]))
+
+
+def _spans(infos: Sequence[PartInfo]) -> list[tuple[float, float]] | None:
+    """When each part ran; None where one does not say."""
+    if not all("ended" in info.extra for info in infos):
+        return None
+    return [(info.extra["ended"] - info.extra["seconds"], info.extra["ended"]) for info in infos]
+
+
+def _sum_of(infos: Sequence[PartInfo], name: str) -> float:
+    return sum(float(info.extra.get(name, np.nan)) for info in infos)
 
 
 def _reasons(rows: pd.DataFrame) -> tuple[Reason, ...]:

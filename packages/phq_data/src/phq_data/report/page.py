@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
@@ -19,8 +20,10 @@ from phq_data.models.protocols import ModelTerms
 from phq_data.pipeline.model_set import load_rig, load_terms
 from phq_data.pipeline.whole import behind, told
 from phq_data.report import data as numbers
-from phq_data.report import plots, provenance, sheets, view
+from phq_data.report import plots, provenance, quality, sheets, view
+from phq_data.report import standing as stand
 from phq_data.report.data import ReportData
+from phq_data.report.standing import Standing
 from phq_data.rig import PortraitRig
 from phq_data.text import duration, printable, shown_name
 from phq_data.workspace import Workspace, WorkspaceError
@@ -35,14 +38,21 @@ KEPT_BYTES, REJECTED_BYTES, CLUSTER_BYTES = 8_000_000, 2_500_000, 1_500_000
 
 
 def write_report(
-    workspace: Workspace, out: str | Path | None = None, on_faults: Callable[[list[str]], object] = list
+    workspace: Workspace,
+    out: str | Path | None = None,
+    on_faults: Callable[[list[str]], object] = list,
+    *,
+    standing: Standing = Standing(),  # noqa: B008 (frozen)
+    yaw_target: int = 0,
 ) -> str:
     """Write the page and its sheets; returns where the page is.
 
     `out` is a folder (the page becomes `index.html` in it) or the name of an `.html` file, here or at an
     fsspec URL; default: the folder `report` in the workspace. `on_faults` is told which parts are not what
     the settings make of the photos (`pipeline.whole`), none where the workspace is finished; the page says
-    it, too. Raises `WorkspaceError` for damaged parts or an unwritable place.
+    it, too. `standing` is what is known of reviews and of a release made now (`release.preview`),
+    `yaw_target` how many portraits each sector of yaw should have. Raises `WorkspaceError` for damaged parts
+    or an unwritable place.
     """
     page = _place(workspace, out)
     faults = told(behind(workspace))
@@ -62,7 +72,9 @@ def write_report(
     evidence = sheets.evidence(workspace, data.portraits, {card.portrait_id for card in rejected})
 
     folder = page.rpartition("/")[0]
-    html = _html(data, faults, rig, load_terms(workspace), kept, rejected, small, evidence)
+    html = _html(
+        data, faults, rig, load_terms(workspace), kept, rejected, small, evidence, standing, yaw_target
+    )
     _write(page, html.encode())
     for name, content in _sheets(data, kept, rejected).items():
         if content is None:
@@ -93,6 +105,8 @@ def _html(
     rejected: list[sheets.Card],
     small: dict[str, str],
     evidence: dict[str, dict[str, Any]],
+    standing: Standing,
+    yaw_target: int,
 ) -> str:
     shown = {card.portrait_id for card in (*kept, *rejected)}
     folder = resources.files("phq_data") / "report"
@@ -111,7 +125,10 @@ def _html(
     troubles, trouble_count = view.troubles(data)
     clusters = data.clusters[:MAX_CLUSTERS]
     settings = sorted(data.settings.items())
+    rights = stand.rights(data)
     return environment.get_template("page").render(
+        filters=_filters(sorted({reason for card in rejected for reason in _reasons(data, card)})),
+        yaw_target=yaw_target,
         css=(folder / "page.css").read_text(encoding="utf-8"),
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
@@ -127,8 +144,18 @@ def _html(
         yaw=view.yaw(data),
         angles=view.angles(data),
         poses=view.poses(data),
-        kept=[view.shown_card(data, card, {}) for card in kept],
-        rejected=[view.shown_card(data, card, evidence.get(card.portrait_id, {})) for card in rejected],
+        kept=[view.shown_card(data, card, {}, standing, rights) for card in kept],
+        rejected=[
+            view.shown_card(data, card, evidence.get(card.portrait_id, {}), standing, rights)
+            for card in rejected
+        ],
+        shown_reasons=sorted({reason for card in rejected for reason in _reasons(data, card)}),
+        standing=standing,
+        reviews=stand.reviews(data, standing),
+        rights=rights,
+        distributions=quality.distributions(data),
+        coverage=quality.coverage(data, yaw_target),
+        people_a_photo=view.people_a_photo(data),
         rig=rig,
         troubles=troubles,
         trouble_count=trouble_count,
@@ -138,10 +165,30 @@ def _html(
         max_members=MAX_MEMBERS,
         models=provenance.models(data, rig, terms),
         sources=provenance.sources(data),
-        unknown_licenses=provenance.unknown_licenses(data),
         authors=provenance.authors(data).head(50),
         settings=settings,
     )
+
+
+def _filters(reasons: list[str]) -> str:
+    """The style that hides cards by what is chosen above them: no script is needed."""
+    choices = {
+        "view": ("front", "side", "rear"), "rejected-view": ("front", "side", "rear"),
+        "verdict": ("accepted", "rejected", "disputed", "undecided"),
+        "rights": ("stated", "nobody", "barred"),
+        "reason": tuple(one for one in reasons if re.fullmatch(r"[a-z_]+", one)),
+    }  # fmt: skip
+    return "".join(
+        f"section:has(input[name={group}][value={value}]:checked) "
+        f".card:not(.{group.removeprefix('rejected-')}-{value}){{display:none}}\n"
+        for group, values in choices.items()
+        for value in values
+    )
+
+
+def _reasons(data: ReportData, card: sheets.Card) -> list[str]:
+    found: Any = data.portraits.loc[card.portrait_id, "reasons"]
+    return [str(reason) for reason in found]
 
 
 # ---- sheets and files ------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Bar:
     high: float
     counts: tuple[int, ...]  # one a series
     heights: tuple[float, ...]  # the same in percent of the tallest bar
+    label: str  # its range, for people
 
     @property
     def total(self) -> int:
@@ -38,13 +39,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Bins over a range of degrees."""
+    """Bins over a range."""
 
     title: str
     bars: tuple[Bar, ...]
     ticks: tuple[tuple[float, str], ...]  # (percent from the left, label)
     note: str  # mean and spread
     label: str  # for readers who do not see it
+    marks: tuple[tuple[float, str], ...] = ()  # limits: (percent from the left, what it is)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def histogram(
             float(edges[i + 1]),
             tuple(int(c) for c in counts[:, i]),
             tuple(float(100 * c / tallest) for c in counts[:, i]),
+            f"{edges[i]:.0f}° to {edges[i + 1]:.0f}°",
         )
         for i in range(len(edges) - 1)
     )

@@ -122,11 +122,6 @@ def web_address(text: object) -> bool:
     return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
 
 
-def unknown_licenses(data: ReportData) -> int:
-    """Photos whose license nobody recorded."""
-    return int(data.photos["license"].isna().sum()) if len(data.photos) else 0
-
-
 def authors(data: ReportData) -> pd.Series:
     """How many photos each named author has, most first."""
     return data.photos["author"].dropna().value_counts()

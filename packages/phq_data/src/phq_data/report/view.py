@@ -13,6 +13,7 @@ from phq_data.report import data as numbers
 from phq_data.report import plots, sheets
 from phq_data.report.data import ReportData
 from phq_data.report.judged import Judged, judged
+from phq_data.report.standing import SILENT, TAGS, Rights, Standing
 from phq_data.text import counted, duration, printable, shown_name
 
 MAX_TROUBLES = 200
@@ -71,6 +72,7 @@ class ShownCard:
     numbers: tuple[Judged, ...]
     duplicate_of: str
     tooltip: str
+    tags: str  # what the page filters by: view, verdict, rights, reasons
 
 
 def facts(data: ReportData) -> list[Fact]:
@@ -92,9 +94,19 @@ def facts(data: ReportData) -> list[Fact]:
             Fact(f"{side + rear:.0f} %", "seen from the side or behind", f"{rear:.0f} % from behind")
         )
     if data.seconds > 0:
-        each = f"{portraits / data.seconds:.2f} portraits a second" if portraits else ""
-        found.append(Fact(duration(data.seconds), "of work", each))
+        each = f"{duration(data.seconds / portraits)} of work a portrait" if portraits else ""
+        shown = data.wall if np.isfinite(data.wall) else data.seconds
+        found.append(Fact(duration(shown), "to build" if np.isfinite(data.wall) else "of work", each))
     return found
+
+
+def people_a_photo(data: ReportData) -> list[tuple[str, int]]:
+    """Photos by how many portraits were kept of them."""
+    kept = data.kept["photo_id"].value_counts()
+    counted = kept.clip(upper=4).value_counts().to_dict()
+    none = len(data.photos) - len(kept)
+    names = {1: "one", 2: "two", 3: "three", 4: "four or more"}
+    return [("none", none), *((name, int(counted[n])) for n, name in names.items() if n in counted)]
 
 
 def lead(data: ReportData) -> str:
@@ -158,7 +170,9 @@ def poses(data: ReportData) -> list[plots.Histogram]:
     ]
 
 
-def shown_card(data: ReportData, card: sheets.Card, evidence: Mapping[str, Any]) -> ShownCard:
+def shown_card(
+    data: ReportData, card: sheets.Card, evidence: Mapping[str, Any], standing: Standing, rights: Rights
+) -> ShownCard:
     """A card with its file, angles, reasons and the numbers of its verdict."""
     row = cast("pd.Series[Any]", data.portraits.loc[card.portrait_id])
     yaw, pitch, roll = (round(float(np.degrees(row[name]))) for name in ("yaw", "pitch", "roll"))
@@ -180,6 +194,14 @@ def shown_card(data: ReportData, card: sheets.Card, evidence: Mapping[str, Any])
         numbers=judged(evidence, data.config.screen),
         duplicate_of=str(row["duplicate_of"]),
         tooltip=tooltip,
+        tags=" ".join(
+            (
+                f"view-{numbers.view_of(pd.Series([row['yaw']]))[0]}",
+                f"verdict-{standing.verdicts.get(card.portrait_id, 'undecided')}",
+                f"rights-{TAGS[rights.by_photo.get(str(row['photo_id']), SILENT)]}",
+                *(f"reason-{reason}" for reason in row["reasons"]),
+            )
+        ),
     )
 
 

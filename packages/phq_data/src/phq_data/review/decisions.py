@@ -80,17 +80,20 @@ def mend(workspace: Workspace) -> list[str]:
 def current(
     workspace: Workspace,
     rule: ConsensusRule = ConsensusRule(),  # noqa: B008 (frozen)
+    *,
+    write: bool = True,
 ) -> dict[str, Consensus]:
-    """portrait_id -> consensus over all decisions of the workspace, those of its live store included.
+    """portrait_id -> consensus over all decisions of the workspace, those of its live store included, which
+    are added to the workspace's table with `write`.
 
     The live store is the one in the workspace, or that of the variable PHQ_REVIEW_DATABASE. Raises
     `ReviewError` where the two contradict each other, `StoreError` for a store that is damaged.
     """
     written = published(workspace)
-    return consensus([*written, *_live(workspace, written)], rule)
+    return consensus([*written, *_live(workspace, written, write=write)], rule)
 
 
-def _live(workspace: Workspace, written: Sequence[Decision]) -> list[Decision]:
+def _live(workspace: Workspace, written: Sequence[Decision], *, write: bool) -> list[Decision]:
     """The decisions of the live store; on the way the parts are brought up to date, if they may be."""
     if not logs.has_store(workspace):
         return []
@@ -109,8 +112,9 @@ def _live(workspace: Workspace, written: Sequence[Decision]) -> list[Decision]:
         )
     found = [entry.to_decision() for entry in entries]
     # Somebody who may only read can release as well.
-    with contextlib.suppress(WorkspaceError), logs.alone(workspace):
-        append(workspace, found)
+    if write:
+        with contextlib.suppress(WorkspaceError), logs.alone(workspace):
+            append(workspace, found)
     return found
 
 

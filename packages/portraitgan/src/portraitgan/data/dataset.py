@@ -187,6 +187,10 @@ class PortraitData:
             return PortraitData(self.release, self.resolution, labels, mirror=False, cache=None, rig=self.rig)
         return None
 
+    def used(self) -> list[str]:
+        """The ids of all portraits that are dealt, sorted."""
+        return sorted({self._labels.portrait_ids[row] for row in self._rows.tolist()})
+
     def portrait_ids(self, indices: Indices) -> list[str]:
         """The portraits' ids in the release; a mirrored portrait has that of its original."""
         rows, _ = self._find(indices)

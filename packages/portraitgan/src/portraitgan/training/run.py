@@ -29,7 +29,7 @@ from portraitgan.data.dataset import PortraitData
 from portraitgan.data.loader import Sampler
 from portraitgan.deformation.field import Deformation
 from portraitgan.deformation.skinning import SkinnedMesh
-from portraitgan.training import statistics
+from portraitgan.training import seen, statistics
 from portraitgan.training.config import TrainConfig
 from portraitgan.training.distributed import World
 from portraitgan.training.schedule import at, model_at, stage_index, stage_start
@@ -159,6 +159,7 @@ def open_run(
         )
     if world.first:
         _prepare(run, say)
+        seen.record(folder, data, run.images, None if found is not None else weights)
     world.wait()
     return run
 
