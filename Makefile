@@ -24,7 +24,7 @@ RUN = .venv/bin
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))(0))))")
 PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean \
+.PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean wheels test-wheels release-software \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
     bench-build bench-crowdnet bench-release bench-scale bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
     learn learn-gpu learn-study
@@ -46,10 +46,10 @@ setup: uv.lock ## Install everything, for development
 	$(SYNC) --all-packages --all-extras --group dev --inexact
 
 setup-review: uv.lock ## Install the review with PostgreSQL (no torch)
-	$(SYNC) --package annotator-app --extra postgres --inexact
+	$(SYNC) --package phq-review --extra postgres --inexact
 
 setup-team: uv.lock ## Install the flows, an object store's client and the review with PostgreSQL (no torch)
-	$(SYNC) --package phq-flows --package annotator-app --extra s3 --extra postgres --inexact
+	$(SYNC) --package phq-flows --package phq-review --extra s3 --extra postgres --inexact
 
 demo: setup-demo ## Build a small dataset from real and synthetic photos and show where to look
 	$(RUN)/phq build --workspace $(DEMO) --runner inline --set part_size=6 samples synthetic:24
@@ -148,6 +148,15 @@ learn-gpu: setup ## The same with a larger model on one GPU; are learned poses b
 
 schema-page: setup-demo ## Write docs/schema.md, the reference of tables and columns, from schema.py
 	$(RUN)/python tools/schema_page.py
+
+wheels: setup ## Build the wheels of all packages into dist, check them, print their sizes
+	$(RUN)/python tools/wheels.py build
+
+test-wheels: wheels ## Install the wheels into empty environments, do the quick start (INSTALLER=pip: with pip, minutes)
+	TEST_WHEELS=$(or $(INSTALLER),uv) $(RUN)/pytest tests/wheels --durations=5
+
+release-software: setup ## Try the release of the version in development; APPLY=1 commits and tags it
+	$(RUN)/python tools/release_software.py $(if $(APPLY),apply)
 
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock

@@ -38,7 +38,7 @@ def test_the_lock_template_holds_hashes_and_placeholders_but_no_address():
     assert '"@FILES@/' in text
 
 
-@pytest.mark.parametrize("package", ["phq-data", "portraitgan", "phq-flows", "annotator-app"])
+@pytest.mark.parametrize("package", ["phq-data", "portraitgan", "phq-flows", "phq-review", "phq"])
 def test_every_package_has_the_one_version(package):
     assert importlib.metadata.version(package) == phq_data.__version__
 
@@ -68,7 +68,7 @@ def test_the_review_service_starts_without_what_only_other_commands_need():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name, package", [("review", "annotator-app"), ("build", "phq-flows")])
+@pytest.mark.parametrize("name, package", [("review", "phq-review"), ("build", "phq-flows")])
 def test_a_command_whose_package_is_missing_says_which(name, package):
     code = (
         "import importlib.metadata as metadata, sys\n"

@@ -110,7 +110,7 @@ def test_services_run_programs_packages_and_options_that_there_are():
         target = service["build"]["args"]["TARGET"]
         (recipe,) = re.findall(rf"^{target}:.*\n\t(.*)$", makefile, flags=re.MULTILINE)
         packages, extras = re.findall(r"--package (\S+)", recipe), re.findall(r"--extra (\S+)", recipe)
-        assert packages == ["phq-flows", "annotator-app"]
+        assert packages == ["phq-flows", "phq-review"]
         manifests = "".join(
             (ROOT / path / "pyproject.toml").read_text() for path in ("flows", "annotator_app")
         )

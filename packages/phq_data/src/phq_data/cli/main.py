@@ -48,7 +48,7 @@ def _say_stopped() -> None:
     sys.stderr.write(f"\nphq: stopped.{kept}\n")
 
 
-_ELSEWHERE = {"build": "phq-flows", "review": "annotator-app"}
+_ELSEWHERE = {"build": "phq-flows", "review": "phq-review"}
 """Commands of other packages, by the name of their entry point."""
 
 
