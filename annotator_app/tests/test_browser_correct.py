@@ -39,7 +39,7 @@ def service(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, service):
-    context = browser.new_context(viewport=LAPTOP)
+    context = browser.new_context(viewport=LAPTOP, service_workers="block")
     opened = context.new_page()
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))

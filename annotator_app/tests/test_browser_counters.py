@@ -79,7 +79,7 @@ def test_a_gentle_word_comes_after_fast_rows_and_long_hours_and_not_again_at_onc
 
 
 def test_offline_the_strip_has_no_broken_images(service, browser):
-    page = browser.new_context(viewport=LAPTOP).new_page()
+    page = browser.new_context(viewport=LAPTOP, service_workers="block").new_page()
     page.goto(service.url)
     wait_ready(page)
     until(page, "window.phqReview.ahead() >= 5")

@@ -50,7 +50,7 @@ def service(running):
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(viewport=LAPTOP)
+    context = browser.new_context(viewport=LAPTOP, service_workers="block")
     opened = context.new_page()
     opened.problems = []
     opened.on("pageerror", lambda error: opened.problems.append(str(error)))

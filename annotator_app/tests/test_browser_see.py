@@ -33,7 +33,9 @@ def opened(browser):
     contexts = []
 
     def open_(service, viewport=LAPTOP, scale=1, **more):
-        contexts.append(browser.new_context(viewport=viewport, device_scale_factor=scale, **more))
+        contexts.append(
+            browser.new_context(viewport=viewport, device_scale_factor=scale, service_workers="block", **more)
+        )
         page = contexts[-1].new_page()
         page.goto(service.url)
         wait_ready(page)

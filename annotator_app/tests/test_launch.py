@@ -27,13 +27,14 @@ def workspace(tmp_path_factory):
 def test_both_parts_run_and_end_together_and_nothing_is_written_to_the_home(workspace, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
-    ports = [str(quiet_port()) for _ in range(2)]
+    port = str(quiet_port())
     process, said = phq_review(
-        "--workspace", str(workspace), "--no-browser", "--port", ports[0], "--app-port", ports[1], home=home
+        "--workspace", str(workspace), "--no-browser", "--port", port, "--app-port", "8766", home=home
     )
     try:
         page, app = re.search(r"review +(http\S+)", said)[1], re.search(r"app +(http\S+)", said)[1]
-        assert (page.split("/")[2], app) == (f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
+        assert (page.split("/")[2], app) == (f"127.0.0.1:{port}", f"http://127.0.0.1:{port}/app/")
+        assert "--app-port is no longer needed" in said
         assert "PHQ review" in httpx.get(page, timeout=90, trust_env=False).text
         assert httpx.get(app, timeout=90, trust_env=False).status_code == 200
     finally:

@@ -1,4 +1,4 @@
-"""What a server of ours bears from its clients: slow heads, many connections, pages of others."""
+"""What a server of ours bears from its clients: slow heads, many connections."""
 
 import socket
 import threading
@@ -9,12 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.testclient import TestClient
-from starlette.websockets import WebSocketDisconnect
 
 from annotator_app import limits
-from annotator_app.app.serve import AppGate
-from annotator_app.service.settings import ServiceSettings
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
@@ -111,42 +107,3 @@ def test_more_connections_than_allowed_are_told_so(port):
     with connect(port) as client:
         client.sendall(REQUEST)
         assert answer(client) == b"HTTP/1.1 200 OK"
-
-
-# ---- the app's gate --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def app():
-    gate = AppGate(APP, ServiceSettings("", names=("review.lab",)))
-    return TestClient(gate, base_url="http://127.0.0.1:8766")
-
-
-def test_the_apps_pages_cannot_be_framed_or_sniffed_by_others(app):
-    headers = app.get("/").headers
-    assert headers["content-security-policy"].startswith("frame-ancestors 'self';")
-    assert headers["x-content-type-options"] == "nosniff"
-
-
-def test_the_app_goes_by_its_own_names_only(app):
-    assert app.get("/", headers={"Host": "review.lab:8766"}).status_code == 200
-    assert app.get("/", headers={"Host": "evil.example"}).status_code == 421
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Origin": "http://evil.example"}, {"Origin": "http://localhost:3000"}, {"Origin": "null"}, {},
-        {"Origin": "http://evil.example:8766", "Host": "evil.example:8766"},
-    ],
-)  # fmt: skip
-def test_a_websocket_of_another_origin_is_refused(app, headers):
-    with pytest.raises(WebSocketDisconnect), app.websocket_connect("/echo", headers=headers):
-        pass
-
-
-def test_a_websocket_of_our_own_page_is_accepted(app):
-    headers = {"Origin": "http://127.0.0.1:8766", "Host": "127.0.0.1:8766"}
-    with app.websocket_connect("/echo", headers=headers) as client:
-        client.send_text("hello")
-        assert client.receive_text() == "hello"

@@ -37,9 +37,15 @@ def review(
         int,
         typer.Option(min=1, max=65_535, help="Port of the review page; a free one if it is in use."),
     ] = 8765,
-    app_port: Annotated[
-        int, typer.Option(min=1, max=65_535, help="Port of the app: dashboard, gallery, settings.")
-    ] = 8766,
+    public_url: Annotated[
+        str,
+        typer.Option(
+            envvar="PHQ_REVIEW_PUBLIC_URL",
+            help="The address under which a reverse proxy brings people here, such as "
+            "https://review.example.org. Everybody must then log in.",
+        ),
+    ] = "",
+    app_port: Annotated[int | None, typer.Option(min=1, max=65_535, hidden=True)] = None,
     database: Annotated[
         str,
         typer.Option(
@@ -90,9 +96,12 @@ def review(
     if not workspace:
         raise typer.BadParameter("the workspace is missing: --workspace DIR", param_hint="--workspace")
     from annotator_app.launch import Plan, run
+    from annotator_app.service.security import APP
     from phq_data.compatibility import REVIEW_ORDERS, notice
     from phq_data.review.queue import ORDERS
 
+    if app_port is not None:
+        typer.echo(f"--app-port is no longer needed: the app is at {APP}/ on the port of the review page")
     if order in REVIEW_ORDERS:
         notice("order", {order: REVIEW_ORDERS[order]})
         order = REVIEW_ORDERS[order]
@@ -103,7 +112,7 @@ def review(
         workspace=_absolute(workspace),
         host=host,
         port=port,
-        app_port=app_port,
+        public_url=public_url.rstrip("/"),
         database=database or None,
         password=os.environ.get(_PASSWORD) or None,
         reviewer=reviewer,

@@ -1,7 +1,7 @@
-"""Starting the review: the service and the Streamlit app as child processes, until Ctrl-C.
+"""Starting the review: the service and the Streamlit app behind it as child processes, until Ctrl-C.
 
-The children are watched together: when one ends, so does the other. Ports that are taken are replaced by free
-ones. Streamlit gets a home of its own, so that nothing is written to the user's.
+The children are watched together: when one ends, so does the other. A port that is taken is replaced by a
+free one. Streamlit gets a home of its own, so that nothing is written to the user's.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from types import FrameType
 import httpx
 
 from annotator_app import serve
-from annotator_app.app import serve as app_serve
-from annotator_app.service.settings import ServiceSettings
+from annotator_app.service.security import APP
+from annotator_app.service.settings import ServiceSettings, check_public_url
 from phq_data.errors import PhqError
 from phq_data.workspace import Workspace
 
 SERVICE_PORT = 8765
 """The page keeps unsent decisions by its address, so the port should stay the same from day to day."""
-APP_PORT = 8766
 START_SECONDS = 1800.0  # the first look at 100,000 portraits takes a minute or two, on a busy machine more
 PATIENCE_SECONDS = 15.0
 STOP_SECONDS = 8.0
@@ -61,6 +60,7 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     health: str  # URL that answers 200 when it is ready
+    socket: str | None = None  # Unix socket at which it answers, if not at the URL's port
 
 
 @dataclass
@@ -69,7 +69,10 @@ class Children:
 
     running: list[Child] = field(default_factory=list)
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], health: str) -> None:
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], health: str,
+        socket: str | None = None,
+    ) -> None:  # fmt: skip
         """Start one in a process group of its own, so that Ctrl-C reaches only us."""
         try:
             process = subprocess.Popen(
@@ -78,7 +81,7 @@ class Children:
             )  # fmt: skip
         except OSError as error:
             raise LaunchError(f"the {name} cannot be started: {error.strerror or error}") from error
-        self.running.append(Child(name, process, health))
+        self.running.append(Child(name, process, health, socket))
 
     def await_healthy(
         self, stopping: Callable[[], bool], say: Callable[[str], None], seconds: float = START_SECONDS
@@ -87,7 +90,7 @@ class Children:
         began = time.monotonic()
         deadline, patience = began + seconds, began + PATIENCE_SECONDS
         for child in self.running:
-            while not stopping() and not _healthy(child.health):
+            while not stopping() and not _healthy(child):
                 self._check_alive()
                 if time.monotonic() > patience:
                     say(f"the {child.name} is still starting: a large workspace is read once, please wait")
@@ -134,19 +137,19 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
             os.killpg(process.pid, number)
 
 
-def _healthy(url: str) -> bool:
+def _healthy(child: Child) -> bool:
+    at = httpx.HTTPTransport(uds=child.socket) if child.socket else None
     try:
-        return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
+        with httpx.Client(transport=at, timeout=2.0, trust_env=False) as client:
+            return client.get(child.health).status_code == 200
     except httpx.HTTPError:
         return False
 
 
-def free_port(host: str, wanted: int, avoid: Sequence[int] = ()) -> int:
+def free_port(host: str, wanted: int) -> int:
     """`wanted` if nobody listens there, otherwise a free port. Raises `LaunchError` for a foreign host."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in (wanted, 0):
-        if port in avoid:
-            continue
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -174,17 +177,14 @@ def child_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "annotator_app.child", str(os.getpid()), module, *arguments]
 
 
-def app_environment(
-    service: Address, app: Address, names: tuple[str, ...], scratch: Path, order: str
-) -> dict[str, str]:
+def app_environment(service: Address, public_url: str, scratch: Path, order: str) -> dict[str, str]:
     """Our environment, with a home of its own for Streamlit's settings and the service's address."""
     return {
         **os.environ,
         "HOME": str(scratch),
         "PHQ_SERVICE_URL": service.url,
-        "PHQ_SERVICE_PORT": str(service.port),
+        "PHQ_SERVICE_PUBLIC_URL": public_url,
         "PHQ_QUEUE_ORDER": order,
-        **app_serve.environment(ServiceSettings("", host=app.host, port=app.port, names=names)),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -224,7 +224,7 @@ class Plan:
     workspace: str
     host: str = "127.0.0.1"
     port: int = SERVICE_PORT
-    app_port: int = APP_PORT
+    public_url: str = ""
     database: str | None = None
     password: str | None = None
     reviewer: str = ""
@@ -241,16 +241,18 @@ def run(plan: Plan, say: Callable[[str], None]) -> None:
         raise LaunchError(
             f"there are no portraits in {plan.workspace} yet: phq build --workspace {plan.workspace} PHOTOS"
         )
+    if plan.public_url:
+        check_public_url(plan.public_url)
     service = Address(plan.host, free_port(plan.host, plan.port))
-    app = Address(plan.host, free_port(plan.host, plan.app_port, avoid=[service.port]))
-    settings = ServiceSettings(
-        workspace=plan.workspace, database=plan.database, host=service.host, port=service.port,
-        password=plan.password, reviewer=plan.reviewer, names=plan.names,
-        embedders=_embedders(plan, app),
-    )  # fmt: skip
     stop = Stop()
     children = Children()
     with tempfile.TemporaryDirectory(prefix="phq-review-") as scratch:
+        socket_path = f"{scratch}/app" if plan.with_app else ""
+        settings = ServiceSettings(
+            workspace=plan.workspace, database=plan.database, host=service.host, port=service.port,
+            password=plan.password, reviewer=plan.reviewer, names=plan.names, public_url=plan.public_url,
+            app_socket=socket_path,
+        )  # fmt: skip
         try:
             children.start(
                 "review service", child_command("annotator_app.serve"), serve.environment(settings),
@@ -258,35 +260,29 @@ def run(plan: Plan, say: Callable[[str], None]) -> None:
             )  # fmt: skip
             if plan.with_app:
                 children.start(
-                    "review app", child_command("annotator_app.app.serve"),
-                    app_environment(service, app, plan.names, Path(scratch), plan.order),
-                    f"{app.url}/_stcore/health",
+                    "review app", child_command("annotator_app.app.serve", socket_path),
+                    app_environment(service, plan.public_url, Path(scratch), plan.order),
+                    f"http://app{APP}/_stcore/health", socket_path,
                 )  # fmt: skip
             children.await_healthy(stop, say)
             if not stop():
-                _announce(plan, service, app, say)
+                _announce(plan, service, say)
             children.watch(stop)
         finally:
             children.stop()
     say("The review has ended. Decisions are kept: run the same command to go on.")
 
 
-def _embedders(plan: Plan, app: Address) -> tuple[str, ...]:
-    """Who may show the review page in a frame: the app, under every name that leads to it."""
-    names = {"localhost", "127.0.0.1", *plan.names}
-    if plan.host not in ("0.0.0.0", "::"):
-        names.add(f"[{plan.host}]" if ":" in plan.host else plan.host)
-    return tuple(f"{scheme}://{name}:{app.port}" for name in sorted(names) for scheme in ("http", "https"))
-
-
-def _announce(plan: Plan, service: Address, app: Address, say: Callable[[str], None]) -> None:
-    for wanted, got in ((plan.port, service.port), (plan.app_port, app.port if plan.with_app else 0)):
-        if got and wanted != got:
-            say(f"port {wanted} is in use: {got} is taken instead")
-    page = f"{service.url}/?order={plan.order}" + (f"&app={app.port}" if plan.with_app else "")
+def _announce(plan: Plan, service: Address, say: Callable[[str], None]) -> None:
+    if plan.port != service.port:
+        say(f"port {plan.port} is in use: {service.port} is taken instead")
+    base = plan.public_url or service.url
+    page, app = f"{base}/?order={plan.order}", f"{base}{APP}/"
     say(f"review    {page}")
     if plan.with_app:
-        say(f"app       {app.url}")
+        say(f"app       {app}")
+    if plan.public_url:
+        say(f"A proxy must pass {plan.public_url} on to {service.url}: docs/review.md has an example.")
     say("Ctrl-C ends the review.")
-    if plan.browser and not open_browser(app.url if plan.with_app else page):
+    if plan.browser and not open_browser(app if plan.with_app else page):
         say("There is no desktop here: open the address in your browser.")

@@ -56,9 +56,9 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
             self.transport.close()
 
 
-def serve(app: Any, host: str, port: int) -> None:
-    """Serve an ASGI application until told to stop."""
+def serve(app: Any, host: str, port: int, *, socket: str | None = None) -> None:
+    """Serve an ASGI application until told to stop; at a Unix socket instead of host and port if given."""
     uvicorn.run(
-        app, host=host, port=port, http=PatientProtocol, limit_concurrency=CONNECTIONS, log_level="warning",
-        access_log=False, timeout_graceful_shutdown=3,
+        app, host=host, port=port, uds=socket, http=PatientProtocol, limit_concurrency=CONNECTIONS,
+        log_level="warning", access_log=False, timeout_graceful_shutdown=3,
     )  # fmt: skip

@@ -25,8 +25,7 @@ def main() -> None:
     from annotator_app.service import create_app
 
     given = json.loads(os.environ.pop(VARIABLE))
-    lists = {name: tuple(given[name]) for name in ("names", "embedders")}
-    settings = ServiceSettings(**{**given, **lists})
+    settings = ServiceSettings(**{**given, "names": tuple(given["names"])})
     try:
         app = create_app(settings)
     except PhqError as error:

@@ -1,15 +1,12 @@
 """Who may do what, and what must not be possible."""
 
 import json
-import re
-import shutil
 import urllib.parse
 
 import pytest
 from fastapi.testclient import TestClient
 
 from annotator_app.service import AccessError, ServiceSettings, create_app
-from annotator_app.service import app as service_app
 from annotator_app.service.security import host_allowed
 from phq_data.review import reviewers
 
@@ -321,7 +318,7 @@ def test_what_browsers_send_does_not_close_it(shared, header):
 def test_pages_cannot_be_framed_or_sniffed_by_others(client):
     for path in ("/", "/login", "/api/me", "/api/docs"):
         headers = client.get(path).headers
-        assert "frame-ancestors 'self' http://localhost:*" in headers["content-security-policy"]
+        assert headers["content-security-policy"].endswith("frame-ancestors 'self'")
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
 
@@ -353,24 +350,6 @@ def test_only_the_kinds_of_images(shared, kind):
 )
 def test_static_files_are_only_the_pages(shared, path):
     assert shared.get(path).status_code == 404
-
-
-def test_the_pages_files_have_addresses_of_their_version(shared, start, monkeypatch, tmp_path):
-    page = shared.get("/")
-    assert page.headers["cache-control"] == "no-cache"  # it says which version is current
-    found = re.findall(r'"(/assets/[0-9a-f]{12}/[\w.]+)"', page.text)
-    assert len(found) >= 3 and any(path.endswith("/review.js") for path in found)
-    for path in found:
-        answer = shared.get(path)
-        assert answer.status_code == 200 and "immutable" in answer.headers["cache-control"]
-    assert shared.get("/assets/review.js").status_code == 404  # an address that an upgrade would change
-    changed = tmp_path / "static"
-    shutil.copytree(service_app._STATIC, changed)
-    (changed / "keys.js").write_text("// changed")
-    monkeypatch.setattr(service_app, "_STATIC", changed)
-    upgraded = start()
-    assert upgraded.get(found[0]).status_code == 404
-    assert not set(found) & set(re.findall(r'"(/assets/[^"]+)"', upgraded.get("/").text))
 
 
 def test_huge_bodies_are_refused_by_length_and_by_what_comes(client):

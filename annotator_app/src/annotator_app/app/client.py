@@ -1,15 +1,12 @@
 """The app's view of the service: HTTP with the login of whoever looks at the app.
 
-The app itself may do nothing: it passes on the browser's cookie, which belongs to the host and so reaches
-both ports. Without a login on loopback, the service knows this computer's user.
+The app itself may do nothing: it passes on the browser's cookie. Without a login on loopback, the service
+knows this computer's user; whoever came to the app through a proxy is told to it as such.
 """
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import streamlit as st
 
-from annotator_app.service.security import API_VERSION, COOKIE
+from annotator_app.service.security import API_VERSION, COOKIE, is_proxied
 from phq_data.errors import PhqError
 
 _SECONDS = 60.0
@@ -38,17 +35,15 @@ class Service:
     url: str  # as this process reaches it
     public: str  # as the browser reaches it
     cookie: str | None
+    proxied: bool = False  # the browser came through a proxy: it is not this computer's user
 
     @classmethod
     def of_this_page(cls) -> Service:
         """The service beside this app, under the name by which the browser found the app."""
         url = os.environ.get("PHQ_SERVICE_URL", "http://127.0.0.1:8765")
-        given = os.environ.get("PHQ_SERVICE_PUBLIC_URL")  # behind a proxy
-        page = urlsplit(st.context.url or "")
-        host = page.hostname or "127.0.0.1"
-        host = f"[{host}]" if ":" in host else host
-        public = given or f"{page.scheme or 'http'}://{host}:{os.environ.get('PHQ_SERVICE_PORT', '8765')}"
-        return cls(url, public.rstrip("/"), st.context.cookies.get(COOKIE))
+        page = urlsplit(st.context.url or url)
+        public = os.environ.get("PHQ_SERVICE_PUBLIC_URL") or f"{page.scheme}://{page.netloc}"
+        return cls(url, public, st.context.cookies.get(COOKIE), is_proxied(st.context.headers.keys()))
 
     def link(self, portrait_id: str) -> str:
         """Address of the review page with this portrait."""
@@ -63,20 +58,11 @@ class Service:
         """JSON of a POST. Raises `ServiceError`."""
         return self._ask("POST", path, json=body)
 
-    def images(self, paths: Sequence[str]) -> dict[str, str]:
-        """Images as data URLs, for the paths that there is an image of.
-
-        The app fetches them itself: a browser would not show another port's images beside a login.
-        """
-        wanted = [(self.url, path, self.cookie) for path in dict.fromkeys(paths)]
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda one: _image(*one), wanted))
-        return {path: data for (_, path, _), data in zip(wanted, found, strict=True) if data}
-
     def _ask(self, method: str, path: str, **options: Any) -> Any:
+        headers = {"X-PHQ": API_VERSION} | ({"Via": "1.1 phq-app"} if self.proxied else {})
         try:
             answer = httpx.request(
-                method, self.url + path, timeout=_SECONDS, trust_env=False, headers={"X-PHQ": API_VERSION},
+                method, self.url + path, timeout=_SECONDS, trust_env=False, headers=headers,
                 cookies={COOKIE: self.cookie} if self.cookie else None, **options,
             )  # fmt: skip
         except httpx.HTTPError as error:
@@ -89,21 +75,6 @@ class Service:
         if answer.is_error:
             raise ServiceError(_said(answer))
         return answer.json()
-
-
-@st.cache_data(max_entries=3000, show_spinner=False)
-def _image(url: str, path: str, cookie: str | None) -> str | None:
-    # The cookie is part of the key: what one person may see, another may not.
-    try:
-        answer = httpx.get(
-            url + path, timeout=_SECONDS, trust_env=False, cookies={COOKIE: cookie} if cookie else None
-        )
-    except httpx.HTTPError as error:
-        raise ServiceError("the images cannot be fetched: the review service does not answer") from error
-    if answer.status_code != 200:
-        return None
-    kind = answer.headers.get("content-type", "image/webp")
-    return f"data:{kind};base64,{base64.b64encode(answer.content).decode()}"
 
 
 def _said(answer: httpx.Response) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from annotator_app.app.client import Service, ServiceError
-from annotator_app.app.parts import bars, days, images_of, link, number, progress_chart, share, tile
+from annotator_app.app.parts import bars, days, link, number, progress_chart, share, tile
 from annotator_app.app.send import decide
 
 _KAPPA = (
@@ -171,11 +171,10 @@ def _disputes(service: Service) -> None:
         st.caption("No disputed or flagged portraits.")
         return
     st.caption(f"Disputed or flagged: {found['total']:,}. A lead's decision settles a dispute.")
-    images = images_of(service, found["items"], mesh=True)
     for start in range(0, len(found["items"]), 4):
         for column, shown in zip(st.columns(4), found["items"][start : start + 4], strict=False):
             with column, st.container(border=True):
-                st.html(tile(shown, images) + link(service, shown["portrait_id"]))
+                st.html(tile(shown, mesh=True) + link(service, shown["portrait_id"]))
                 for vote in shown["votes"]:
                     said = f"{vote['reviewer']}: {vote['verdict']}"
                     st.text(f"{said} ({vote['reason']})" if vote["reason"] else said)

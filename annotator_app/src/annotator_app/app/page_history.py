@@ -45,7 +45,7 @@ def show(service: Service) -> None:
         st.rerun()
     _undo(service, me["name"], [rows[i] for i in picked["selection"]["rows"]], middle)
     right.download_button(
-        "Export as CSV", lambda: _frame(service, _rows(service, who, _MOST), with_images=False)
+        "Export as CSV", lambda: _frame(service, _rows(service, who, _MOST), links=False)
         .drop(columns="image").to_csv(index=False),
         "decisions.csv", "text/csv", width="stretch", on_click="ignore", help="All decisions of this log.",
     )  # fmt: skip
@@ -68,15 +68,14 @@ def _rows(service: Service, who: str, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _frame(service: Service, rows: list[dict[str, Any]], *, with_images: bool = True) -> pd.DataFrame:
-    images = service.images([row["thumb"] for row in rows]) if with_images else {}
+def _frame(service: Service, rows: list[dict[str, Any]], *, links: bool = True) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "image": images.get(row["thumb"]), "verdict": row["verdict"], "reason": row["reason"],
+                "image": row["thumb"], "verdict": row["verdict"], "reason": row["reason"],
                 "note": row["note"] or "", "stands": row["stands"], "reviewer": row["reviewer"],
                 "when": pd.Timestamp(row["time"]), "seconds": row["seconds"],
-                "portrait": service.link(row["portrait_id"]) if with_images else row["portrait_id"],
+                "portrait": service.link(row["portrait_id"]) if links else row["portrait_id"],
                 "client": row["client"], "rules": row["rules"],
                 "decision": row["decision_id"],
             }

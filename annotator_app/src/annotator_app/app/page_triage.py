@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from annotator_app.app.client import Service
-from annotator_app.app.parts import bars, images_of, number, sentence, share, tile
+from annotator_app.app.parts import bars, number, sentence, share, tile
 from annotator_app.app.send import decide, decide_batch
 
 _COLUMNS = 6
@@ -83,13 +83,12 @@ def _sheet(service: Service, held: Mapping[str, Any], side: str) -> None:
         f"Clear the tick of every portrait that you would not {side}, then {side} the others together. "
         f"The number is the model's probability of {side}."
     )
-    images = images_of(service, batch, mesh=True)
     with st.form("triage_form", border=False):
         chosen: dict[str, bool] = {}
         for start in range(0, len(batch), _COLUMNS):
             for column, shown in zip(st.columns(_COLUMNS), batch[start : start + _COLUMNS], strict=False):
                 with column:
-                    st.html(tile(shown, images))
+                    st.html(tile(shown, mesh=True))
                     key = shown["portrait_id"]
                     chosen[key] = st.checkbox(
                         _percent(shown["probability"]), value=True, key=f"take {key}"

@@ -64,29 +64,20 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def images_of(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> dict[str, str]:
-    """The images that `tile` needs for these portraits: path -> data URL."""
-    kinds = ("thumb", "overlay") if mesh else ("thumb",)
-    with st.spinner("Drawing the meshes" if mesh else "Loading the images"):
-        return service.images([shown[kind] for shown in tiles for kind in kinds])
-
-
-def tile(shown: Mapping[str, Any], images: Mapping[str, str]) -> str:
-    """HTML of one portrait, with its mesh if that is among the images, and its state."""
+def tile(shown: Mapping[str, Any], *, mesh: bool) -> str:
+    """HTML of one portrait, with its mesh if that is wanted, and its state."""
     name = f"portrait {shown['portrait_id'][:8]}, {shown['state']}"
-    portrait, mesh = images.get(shown["thumb"], ""), images.get(shown["overlay"])
-    over = f'<img src="{mesh}" alt="" style="opacity:.5">' if mesh else ""
+    over = f'<img src="{shown["overlay"]}" alt="" style="opacity:.5">' if mesh else ""
     return (
-        f'<div class="phq-tile" title="{name}"><img src="{portrait}" alt="{name}">{over}'
+        f'<div class="phq-tile" title="{name}"><img src="{shown["thumb"]}" alt="{name}">{over}'
         f'<b style="background:{COLORS[STATES.index(shown["state"])]}">{_SIGNS[shown["state"]]}</b></div>'
     )
 
 
 def grid(service: Service, tiles: Sequence[Mapping[str, Any]], *, mesh: bool) -> None:
     """A contact sheet."""
-    images = images_of(service, tiles, mesh=mesh)
     cells = [
-        f"<div>{tile(shown, images)}<p>{link(service, shown['portrait_id'])} · "
+        f"<div>{tile(shown, mesh=mesh)}<p>{link(service, shown['portrait_id'])} · "
         f"error probability {shown['error_probability']:.2f}"
         f"{'' if shown['pool'] == 'kept' else '<br>' + POOLS[shown['pool']]}"
         f"{_votes(shown['votes'])}</p></div>"

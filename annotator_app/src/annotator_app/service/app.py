@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse, Response
 
 from annotator_app.service import documentation, routes_correct, routes_review, routes_team
+from annotator_app.service.app_proxy import AppProxy
+from annotator_app.service.page_files import PageFiles
 from annotator_app.service.security import API_VERSION, Gate
 from annotator_app.service.settings import ServiceSettings, check_access
 from annotator_app.service.state import State
@@ -21,9 +19,6 @@ from phq_data import __version__
 from phq_data.review import reviewers
 from phq_data.review.database import StoreError, StoreFullError
 from phq_data.workspace import WorkspaceError
-
-_PAGES = Path(__file__).with_name("pages")
-_STATIC = Path(__file__).parent.parent / "static"
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -40,11 +35,15 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         state.stop()
         raise
 
+    proxy = AppProxy(settings.app_socket) if settings.app_socket else None
+
     @contextlib.asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         state.start()
         yield
         state.stop()
+        if proxy is not None:
+            await proxy.close()
 
     app = FastAPI(
         title="PHQ review", version=__version__, lifespan=running, docs_url=None, redoc_url=None,
@@ -61,53 +60,17 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.include_router(routes_team.router)
     app.include_router(routes_correct.router)
     documentation.add(app)
-    _add_pages(app)
+    _add_health(app)
+    PageFiles().add(app)
+    if proxy is not None:
+        proxy.add(app)
     return app
 
 
-def _add_pages(app: FastAPI) -> None:
+def _add_health(app: FastAPI) -> None:
     @app.get("/api/health", include_in_schema=False)
     def health() -> dict[str, str]:
         return {"status": "ok"}
-
-    version = _version()
-
-    @app.get("/", include_in_schema=False)
-    def page() -> Response:
-        index = _STATIC / "index.html"
-        if not index.is_file():
-            return HTMLResponse("<p>The page is not installed; the API is described at /api/docs.</p>")
-        text = index.read_text("utf-8").replace("/assets/", f"/assets/{version}/")
-        return HTMLResponse(text, headers={"cache-control": "no-cache"})
-
-    @app.get("/login", include_in_schema=False)
-    def login() -> Response:
-        return FileResponse(_PAGES / "login.html", headers={"cache-control": "no-cache"})
-
-    @app.get("/login.js", include_in_schema=False)
-    def login_script() -> Response:
-        return FileResponse(_PAGES / "login.js", media_type="text/javascript")
-
-    if _STATIC.is_dir():
-        app.mount(f"/assets/{version}", _Assets(directory=_STATIC), name="assets")
-
-
-def _version() -> str:
-    """A digest of the page's files, in their addresses: an upgrade never mixes old and new ones."""
-    found = hashlib.sha256()
-    for path in sorted(one for one in _STATIC.rglob("*") if one.is_file()):
-        found.update(path.relative_to(_STATIC).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()[:12]
-
-
-class _Assets(StaticFiles):
-    """The page's files; those of a version never change."""
-
-    def file_response(self, *given: Any, **named: Any) -> Response:
-        """A file, or 304."""
-        answer = super().file_response(*given, **named)
-        answer.headers["cache-control"] = "public, max-age=31536000, immutable"
-        return answer
 
 
 async def _store_problem(_: Request, error: Exception) -> Response:

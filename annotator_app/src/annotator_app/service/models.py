@@ -75,6 +75,7 @@ class Settings(Model):
     orders: list[str]
     policy: Policy
     portraits: int  # active items
+    app: bool  # is there the app, at /app/
 
 
 class Filter(Model):

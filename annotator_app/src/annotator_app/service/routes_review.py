@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from annotator_app.service import models
 from annotator_app.service.items import item, log_row, milliseconds
-from annotator_app.service.security import COOKIE, AnyReviewer, is_open, same_secret
+from annotator_app.service.security import COOKIE, AnyReviewer, address_of, is_open, same_secret
 from annotator_app.service.state import State
 from phq_data.review import evidence, items, reviewers, rules
 from phq_data.review.consensus import ReviewError
@@ -38,7 +38,7 @@ def me(request: Request, reviewer: AnyReviewer) -> models.Me:
 def login(request: Request, response: Response, given: models.Login) -> models.Me:
     """Log in by the token of an invitation, or by a name and the team's password."""
     state = State.of(request)
-    address = request.client.host if request.client else ""
+    address = address_of(request, state.settings)
     if not given.token:
         state.tries.check(address, given.name)
     try:
@@ -88,6 +88,7 @@ def settings(request: Request, reviewer: AnyReviewer) -> models.Settings:
         orders=list(ORDERS),
         policy=state.store.policy(),
         portraits=sum(items.yaw_counts(state.store).values()),
+        app=bool(state.settings.app_socket),
     )
 
 
@@ -185,7 +186,7 @@ async def image(
     state = State.of(request)
     return await to_thread.run_sync(
         _image, state, portrait_id, kind, version, request.headers.get("if-none-match"),
-        limiter=state.image_threads,
+        limiter=state.photo_threads if kind in ("photo", "original") else state.image_threads,
     )  # fmt: skip
 
 

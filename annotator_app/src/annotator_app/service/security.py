@@ -16,13 +16,15 @@ import ipaddress
 import re
 import threading
 import time
+from collections.abc import Iterable
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, HTTPException, Request, Security
+from fastapi import Depends, HTTPException, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from annotator_app.service.settings import LOOPBACK_NAMES, ServiceSettings, is_loopback
@@ -30,6 +32,8 @@ from phq_data.review import reviewers
 from phq_data.review.reviewers import Reviewer
 
 COOKIE = "phq_session"
+APP = "/app"
+"""Where the app is, in all addresses of the service."""
 HEADER = "x-phq"
 API_VERSION = "2"
 _UNCHANGED = ("/api/decisions", "/api/queue/release", "/api/login", "/api/logout")
@@ -51,6 +55,14 @@ _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by POST /
 _bearer = HTTPBearer(auto_error=False, description="The token of an invitation")
 
 
+_OURS = b"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+_POLICY = b"default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; " + _OURS
+_APP_POLICY = (  # Streamlit compiles its charts in the browser
+    b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    b"style-src 'self' 'unsafe-inline'; " + _OURS
+)
+
+
 LOG_IN = "log in first: open the link of your invitation"
 _OLD_PAGE = "PHQ was upgraded after this page was opened: reload it. Decisions that wait in it are kept"
 
@@ -61,20 +73,29 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self.app = app
         self.settings = settings
-        self.policy = _content_policy(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket" and not self._is_ours(Headers(scope=scope)):
+            await send({"type": "websocket.close", "code": 1008, "reason": "not from our own pages"})
+        elif scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        problem = self._problem(scope, headers)
-        if problem is not None:
-            status, text = problem
-            await JSONResponse({"detail": text}, status)(scope, receive, guarded(send, self.policy))
-            return
-        await self.app(scope, self._limited(receive), guarded(send, self.policy))
+        else:
+            headers = Headers(scope=scope)
+            send = _guarded(send, _APP_POLICY if scope["path"].startswith(f"{APP}/") else _POLICY)
+            problem = self._problem(scope, headers)
+            if problem is not None:
+                status, text = problem
+                await JSONResponse({"detail": text}, status)(scope, receive, send)
+                return
+            await self.app(scope, self._limited(receive), send)
+
+    def _is_ours(self, headers: Headers) -> bool:
+        """May this WebSocket be opened? Browsers always tell whose page asks."""
+        host = headers.get("host", "")
+        return host_allowed(host, self.settings) and same_origin(
+            headers.get("origin", ""), host, self.settings
+        )
 
     def _problem(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -89,10 +110,10 @@ class Gate:
         site = headers.get("sec-fetch-site", "none")
         if scope["method"] in _SAFE:
             # Another site may lead people to our pages, but not make their browser work for it.
-            foreign = site == "cross-site" and scope["path"].startswith(("/api/", "/img/"))
+            foreign = site == "cross-site" and scope["path"].startswith(("/api/", "/img/", f"{APP}/_stcore"))
             return (403, "only this service's own pages may ask this") if foreign else None
         origin = headers.get("origin")
-        if origin is not None and not same_origin(origin, host):
+        if origin is not None and not same_origin(origin, host, self.settings):
             return 403, "changes are only taken from this service's own pages"
         if site not in ("none", "same-origin"):
             return 403, "changes are only taken from this service's own pages"
@@ -121,7 +142,7 @@ class Gate:
         return counted
 
 
-def guarded(send: Send, policy: bytes) -> Send:
+def _guarded(send: Send, policy: bytes) -> Send:
     """`send` with the headers of every answer: not to be sniffed, nor framed beyond what `policy` says."""
 
     async def send_guarded(message: Message) -> None:
@@ -138,9 +159,10 @@ def guarded(send: Send, policy: bytes) -> Send:
     return send_guarded
 
 
-def same_origin(origin: str, host: str) -> bool:
-    """Is this Origin header that of the pages under this Host header?"""
-    return origin.partition("://")[2].rstrip("/").lower() == host.lower()
+def same_origin(origin: str, host: str, settings: ServiceSettings) -> bool:
+    """Is this Origin header that of the pages under this Host header, or of the public URL?"""
+    origin = origin.rstrip("/").lower()
+    return origin.partition("://")[2] == host.lower() or origin == (settings.public_url.lower() or None)
 
 
 def host_allowed(header: str, settings: ServiceSettings) -> bool:
@@ -152,17 +174,10 @@ def host_allowed(header: str, settings: ServiceSettings) -> bool:
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        allowed = {settings.host.lower(), *(other.lower() for other in settings.names)}
+        public = urlsplit(settings.public_url).hostname or ""
+        allowed = {settings.host.lower(), *(other.lower() for other in settings.names), public} - {""}
         return name in LOOPBACK_NAMES or name in allowed
     return not settings.loopback or address.is_loopback
-
-
-def _content_policy(settings: ServiceSettings) -> bytes:
-    return (
-        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-        f"object-src 'none'; base-uri 'none'; form-action 'self'; "
-        f"frame-ancestors 'self' {' '.join(settings.embedders)}"
-    ).encode()
 
 
 class Tries:
@@ -206,7 +221,7 @@ def same_secret(given: str, wanted: str) -> bool:
 
 
 def current_reviewer(
-    request: Request,
+    request: HTTPConnection,
     cookie: Annotated[str | None, Security(_cookie)] = None,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
 ) -> Reviewer:
@@ -228,7 +243,7 @@ def current_reviewer(
     raise HTTPException(401, LOG_IN)
 
 
-def is_open(request: Request, settings: ServiceSettings) -> bool:
+def is_open(request: HTTPConnection, settings: ServiceSettings) -> bool:
     """May whoever asks come in by a name alone? Only from this computer itself, not through a proxy on it.
 
     What gives a session and what takes one both ask this.
@@ -236,13 +251,25 @@ def is_open(request: Request, settings: ServiceSettings) -> bool:
     return not settings.login and _local(request)
 
 
-def _local(request: Request) -> bool:
+def address_of(request: HTTPConnection, settings: ServiceSettings) -> str:
+    """Who asks, to count failed logins by: behind a proxy of ours what it says, and nobody else's word."""
+    client = request.client.host if request.client else ""
+    told = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    return told[:64] if told and settings.public_url and is_loopback(client) else client
+
+
+def is_proxied(headers: Iterable[str]) -> bool:
+    """Is one of these names a header that only proxies add?"""
+    return any(_PROXIED.fullmatch(name.lower()) for name in headers)
+
+
+def _local(request: HTTPConnection) -> bool:
     """Does this computer itself ask? A proxy on it that adds no header and speaks HTTP/1.1, or what passes a
     connection on as it is, cannot be told from a browser: docs/review.md says so.
     """
     if request.scope.get("http_version", "1.1") not in _BROWSERS_HTTP:
         return False
-    if any(_PROXIED.fullmatch(name.lower()) for name in request.headers):
+    if is_proxied(request.headers):
         return False
     return request.client is None or request.client.host == "testclient" or is_loopback(request.client.host)
 

@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import os
 from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
 
 from phq_data.errors import PhqError
 
@@ -27,8 +28,8 @@ class ServiceSettings:
     password: str | None = None  # shared by the team: with it, anybody may join as a reviewer
     reviewer: str = ""  # who decides on loopback without a login; "" = the user of this computer
     names: tuple[str, ...] = ()  # host names under which the service is reached, beside `host`
-    secure: bool = False  # served through HTTPS: the cookie is sent through nothing else
-    embedders: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")  # who may frame the page
+    public_url: str = ""  # how browsers reach it through a proxy: https://review.example.org
+    app_socket: str = ""  # Unix socket at which the app listens; "" = there is no app
     max_body: int = 1 << 20  # bytes of a request
     sync_seconds: float = 30.0  # how often the workspace is looked at for new portraits
     publish_seconds: float = 300.0  # how often the decisions are written to the workspace's tables
@@ -41,8 +42,18 @@ class ServiceSettings:
 
     @property
     def login(self) -> bool:
-        """Must people log in? On loopback only when a password says so."""
-        return not self.loopback or bool(self.password)
+        """Must people log in? On loopback only when a password says so, or a proxy brings others."""
+        return not self.loopback or bool(self.password) or bool(self.public_url)
+
+    @property
+    def secure(self) -> bool:
+        """Does everybody come through HTTPS? The cookie is then sent through nothing else."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def public_host(self) -> str:
+        """Host and port of the public URL, as a Host header spells them; "" without one."""
+        return urlsplit(self.public_url).netloc.lower()
 
     def local_reviewer(self) -> str:
         """The name under which decisions are saved without a login."""
@@ -63,12 +74,29 @@ def check_access(settings: ServiceSettings, *, invited: bool) -> None:
     """Refuse to be reachable by others without a password or invitations. Raises `AccessError`."""
     if settings.password is not None and len(settings.password) < 8:
         raise AccessError("the password needs at least 8 characters")
-    if settings.loopback or settings.password or invited:
+    if settings.public_url:
+        check_public_url(settings.public_url)
+    if not settings.login or settings.password or invited:
         return
+    where = settings.public_url or settings.host
     raise AccessError(
-        f"{settings.host} can be reached by other computers, so people must log in: invite them first "
+        f"{where} can be reached by other computers, so people must log in: invite them first "
         "(phq review invite NAME --workspace DIR), or set a password that they share (PHQ_REVIEW_PASSWORD)"
     )
+
+
+def check_public_url(url: str) -> None:
+    """Raises `AccessError` unless this is an address of browsers: scheme and host alone."""
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port that is no number
+        parts, right = SplitResult("", "", "", "", ""), False
+    if not right or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        raise AccessError(
+            f"{url!r} is no public URL of the review: give scheme and name, without a path, such as "
+            "https://review.example.org (cookies and the work without network need a name of their own)"
+        )
 
 
 def _user() -> str:

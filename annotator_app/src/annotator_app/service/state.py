@@ -57,6 +57,7 @@ class State:
         self.corrector = Corrector(self.workspace, self.store)
         self.applying = Applying(self.workspace.url, settings.apply_seconds, self._applied)
         self.image_threads = CapacityLimiter(6)
+        self.photo_threads = CapacityLimiter(1)  # a whole photo may be 300 MB of pixels
         self.tries = Tries()
         self.screen = _screen(self.workspace)
         name = self.workspace.url.rstrip("/").rpartition("/")[2]

@@ -1,6 +1,8 @@
 // The service over HTTP. Every failure is one of three kinds, because the loop treats them differently:
 // `Unreachable` (try again later), `LoginNeeded` (ask the person), `Refused` (this request is wrong).
 
+import { t } from "./texts.js";
+
 const PATIENCE = 12000; // milliseconds until a request counts as lost
 
 /** The network or the service is away, or the database is busy; `message` is for people. */
@@ -51,14 +53,14 @@ async function send(path, options) {
   try {
     return await fetch(path, { ...options, credentials: "same-origin", signal: patience.signal });
   } catch {
-    throw new Unreachable("the service cannot be reached");
+    throw new Unreachable(t("service_away"));
   } finally {
     clearTimeout(timer);
   }
 }
 
 async function failure(response) {
-  let message = `the service answered ${response.status}`;
+  let message = t("service_answered", { status: response.status });
   try {
     const { detail, message: said } = await response.json();
     const text = said ?? detail;

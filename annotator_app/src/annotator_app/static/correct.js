@@ -5,19 +5,8 @@ import { listenToCorrectKeys, listenToGestures, stepOf } from "./correct_keys.js
 import { CorrectView } from "./correct_view.js";
 import { loadRig } from "./rig_file.js";
 import { bent, flipped, scaled, shifted, turned, turnedAround } from "./rig_label.js";
+import { t } from "./texts.js";
 
-const TEXT = {
-  noLabel: "This portrait is no longer in the workspace",
-  draft: "Your draft is shown; R goes back to the old label",
-  own: "Your correction is shown; R goes back to the old label",
-  settles: "The corrections of this label do not agree: your correction settles the dispute",
-  anew: "A lead settled a dispute about this label: your correction settles it anew",
-  snapping: "Fitting …", settled: "The fit stays here",
-  snapped: (moved, error) => `Snapped: yaw moved by ${moved}, points ${error} of a shoulder's breadth off`,
-  hypothesis: (number, yaw) => `Hypothesis ${number}: yaw ${yaw}`,
-  none: "The fit has no further hypothesis", unmoved: "Nothing was moved: Enter saves a label that is right as it is",
-  undone: "Undone", flipped: "Flipped", around: "Turned around", reset: "The old label",
-};
 const DRAFTS = "phq-correction-draft/"; // then owner/portrait
 const MOST_STEPS = 500;
 const MOVED = 1e-6;
@@ -47,7 +36,7 @@ export class Correction {
    */
   async correct({ item, crop }, opened = () => {}) {
     const [answer, rig] = await Promise.all([get(`/api/portraits/${item.portrait_id}/label`), loadRig(item.rig_version)]);
-    if (!answer.label) throw new Error(answer.why || TEXT.noLabel);
+    if (!answer.label) throw new Error(answer.why || t("correct.no_label"));
     if (!answer.correctable) throw new Error(answer.why);
     this.#view ??= new CorrectView(makeRoot(), { act: (action, given) => this[action](given), step: (move, fine, again) => this.move(stepOf(move, fine), again) });
     opened();
@@ -68,8 +57,8 @@ export class Correction {
       listenToCorrectKeys(this, over.signal);
       listenToGestures(this.#view.picture, this, over.signal);
       this.#view.picture.focus({ preventScroll: true });
-      const ruling = !answer.settles ? "" : answer.state === "disputed" ? TEXT.settles : TEXT.anew;
-      const shown = this.#draft(item.portrait_id) ? TEXT.draft : own ? TEXT.own : "";
+      const ruling = !answer.settles ? "" : answer.state === "disputed" ? t("correct.settles") : t("correct.anew");
+      const shown = this.#draft(item.portrait_id) ? t("correct.draft") : own ? t("correct.own") : "";
       if (ruling || shown) this.#view.say([ruling, shown].filter(Boolean).join(". "));
       this.#show();
     });
@@ -99,18 +88,18 @@ export class Correction {
 
   flip() {
     this.#step(flipped(this.#label));
-    this.#view.say(TEXT.flipped);
+    this.#view.say(t("correct.flipped"));
   }
 
   around() {
     this.#step(turnedAround(this.#label));
-    this.#view.say(TEXT.around);
+    this.#view.say(t("correct.around"));
   }
 
   hypothesis(number) {
     const found = this.#session.answer.hypotheses[number];
     if (found) this.#step(found.label);
-    this.#view.say(found ? TEXT.hypothesis(number + 1, degrees(found.yaw)) : TEXT.none);
+    this.#view.say(found ? t("correct.hypothesis", { number: number + 1, yaw: degrees(found.yaw) }) : t("correct.none"));
   }
 
   /** Fit again from here, in the service. */
@@ -118,12 +107,12 @@ export class Correction {
     const session = this.#session;
     if (session.snapping) return;
     session.snapping = true;
-    this.#view.say(TEXT.snapping);
+    this.#view.say(t("correct.snapping"));
     try {
       const { label, residual, yaw_moved: moved } = await post(`/api/portraits/${session.id}/snap`, { label: this.#label });
       if (this.#session !== session) return;
       this.#step(label);
-      this.#view.say(TEXT.snapped(degrees(Math.abs(moved)), `${Math.round(100 * residual)} %`));
+      this.#view.say(t("correct.snapped", { moved: degrees(Math.abs(moved)), error: `${Math.round(100 * residual)} %` }));
     } catch (error) {
       if (this.#session === session) this.#view.say(error.message);
     } finally {
@@ -145,7 +134,7 @@ export class Correction {
 
   reset() {
     this.#step(this.#session.old);
-    this.#view.say(TEXT.reset);
+    this.#view.say(t("correct.reset"));
   }
 
   // ---- looking ----------------------------------------------------------------------------------------------

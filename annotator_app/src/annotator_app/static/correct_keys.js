@@ -1,5 +1,7 @@
 // What moves the rig: one table of keys (by place: `KeyboardEvent.code`), and gestures of mouse and fingers.
 
+import { t } from "./texts.js";
+
 const RADIAN = Math.PI / 180;
 const HOLD_GAP = 700; // milliseconds: presses of one key that are nearer make one step of the undo
 const DRAG = 0.35 * RADIAN; // a pixel
@@ -8,41 +10,53 @@ const FINE = 0.25; // of a coarse step, with Shift
 
 /** `move` names an amount of COARSE and its sign; `action` is a method of the correction. */
 export const CORRECT_KEYS = [
-  { group: "Turn", codes: ["ArrowLeft"], shown: ["←"], text: "Yaw: turn to the left of the image", move: ["yaw", 1], label: "Yaw left" },
-  { group: "Turn", codes: ["ArrowRight"], shown: ["→"], text: "Yaw: turn to the right of the image", move: ["yaw", -1], label: "Yaw right" },
-  { group: "Turn", codes: ["ArrowUp"], shown: ["↑"], text: "Pitch: lean back", move: ["pitch", -1], label: "Lean back" },
-  { group: "Turn", codes: ["ArrowDown"], shown: ["↓"], text: "Pitch: lean towards the camera", move: ["pitch", 1], label: "Lean forward" },
-  { group: "Turn", codes: ["KeyQ"], shown: ["Q"], text: "Roll to the left", move: ["roll", -1], label: "Roll left" },
-  { group: "Turn", codes: ["KeyE"], shown: ["E"], text: "Roll to the right", move: ["roll", 1], label: "Roll right" },
-  { group: "Move", codes: ["KeyA"], shown: ["A"], text: "Shift to the left", move: ["across", -1], label: "Shift left" },
-  { group: "Move", codes: ["KeyD"], shown: ["D"], text: "Shift to the right", move: ["across", 1], label: "Shift right" },
-  { group: "Move", codes: ["KeyW"], shown: ["W"], text: "Shift up", move: ["down", -1], label: "Shift up" },
-  { group: "Move", codes: ["KeyS"], shown: ["S"], text: "Shift down", move: ["down", 1], label: "Shift down" },
-  { group: "Move", codes: ["Equal", "NumpadAdd"], shown: ["+"], text: "Larger", move: ["scale", 1], label: "Larger" },
-  { group: "Move", codes: ["Minus", "NumpadSubtract"], shown: ["−"], text: "Smaller", move: ["scale", -1], label: "Smaller" },
-  { group: "Part", codes: ["KeyB"], shown: ["B"], text: "The turning keys turn the body", action: "part", given: "body", label: "Body" },
-  { group: "Part", codes: ["KeyN"], shown: ["N"], text: "… bend the neck", action: "part", given: "neck", label: "Neck" },
-  { group: "Part", codes: ["KeyH"], shown: ["H"], text: "… bend the head", action: "part", given: "head", label: "Head" },
-  { group: "Jump", codes: ["KeyG"], shown: ["G"], text: "Snap: fit again from here", action: "snap", label: "Snap" },
-  { group: "Jump", codes: ["KeyF"], shown: ["F"], text: "Flip: facing left instead of right", action: "flip", label: "Flip" },
-  { group: "Jump", codes: ["KeyT"], shown: ["T"], text: "Turn around: back instead of front", action: "around", label: "Turn around" },
+  { group: "Turn", codes: ["ArrowLeft"], shown: ["←"], move: ["yaw", 1] },
+  { group: "Turn", codes: ["ArrowRight"], shown: ["→"], move: ["yaw", -1] },
+  { group: "Turn", codes: ["ArrowUp"], shown: ["↑"], move: ["pitch", -1] },
+  { group: "Turn", codes: ["ArrowDown"], shown: ["↓"], move: ["pitch", 1] },
+  { group: "Turn", codes: ["KeyQ"], shown: ["Q"], move: ["roll", -1] },
+  { group: "Turn", codes: ["KeyE"], shown: ["E"], move: ["roll", 1] },
+  { group: "Move", codes: ["KeyA"], shown: ["A"], move: ["across", -1] },
+  { group: "Move", codes: ["KeyD"], shown: ["D"], move: ["across", 1] },
+  { group: "Move", codes: ["KeyW"], shown: ["W"], move: ["down", -1] },
+  { group: "Move", codes: ["KeyS"], shown: ["S"], move: ["down", 1] },
+  { group: "Move", codes: ["Equal", "NumpadAdd"], shown: ["+"], move: ["scale", 1] },
+  { group: "Move", codes: ["Minus", "NumpadSubtract"], shown: ["−"], move: ["scale", -1] },
+  { group: "Part", codes: ["KeyB"], shown: ["B"], action: "part", given: "body" },
+  { group: "Part", codes: ["KeyN"], shown: ["N"], action: "part", given: "neck" },
+  { group: "Part", codes: ["KeyH"], shown: ["H"], action: "part", given: "head" },
+  { group: "Jump", codes: ["KeyG"], shown: ["G"], action: "snap" },
+  { group: "Jump", codes: ["KeyF"], shown: ["F"], action: "flip" },
+  { group: "Jump", codes: ["KeyT"], shown: ["T"], action: "around" },
   ...[1, 2, 3, 4, 5, 6].map((number) => ({
-    group: "Jump", codes: [`Digit${number}`, `Numpad${number}`], shown: [String(number)], text: `Hypothesis ${number} of the fit`,
-    action: "hypothesis", given: number - 1, label: String(number),
+    group: "Jump", codes: [`Digit${number}`, `Numpad${number}`], shown: [String(number)],
+    action: "hypothesis", given: number - 1,
   })),
-  { group: "Look", codes: ["Space"], shown: ["Space"], text: "Hide the rig while held", action: "bare", held: true, label: "Hide" },
-  { group: "Look", codes: ["KeyV"], shown: ["V"], text: "The old label while held", action: "before", held: true, label: "Before" },
-  { group: "Look", codes: ["KeyO"], shown: ["O"], text: "Fill, outline or wire", action: "mode", label: "Fill" },
-  { group: "Look", codes: ["BracketLeft"], shown: ["["], text: "Fainter", action: "fainter", repeats: true, label: "Fainter" },
-  { group: "Look", codes: ["BracketRight"], shown: ["]"], text: "Stronger", action: "stronger", repeats: true, label: "Stronger" },
-  { group: "Look", codes: ["KeyM"], shown: ["M"], text: "Mask of the person", action: "mask", label: "Mask" },
-  { group: "Look", codes: ["KeyK"], shown: ["K"], text: "Detected points, and those of the rig", action: "points", label: "Points" },
-  { group: "End", codes: ["KeyU", "Backspace", "ctrl+KeyZ"], shown: ["U"], text: "Undo", action: "undo", repeats: true, label: "Undo" },
-  { group: "End", codes: ["KeyY", "ctrl+KeyY", "ctrl+shift+KeyZ"], shown: ["Y"], text: "Redo", action: "redo", repeats: true, label: "Redo" },
-  { group: "End", codes: ["KeyR"], shown: ["R"], text: "Reset to the old label", action: "reset", label: "Reset" },
-  { group: "End", codes: ["Escape", "KeyC"], shown: ["Esc"], text: "Leave; what was moved is kept as a draft", action: "leave", label: "Leave" },
-  { group: "End", codes: ["Enter", "NumpadEnter"], shown: ["Enter"], text: "Save", action: "save", label: "Save" },
+  { group: "Look", codes: ["Space"], shown: ["Space"], action: "bare", held: true },
+  { group: "Look", codes: ["KeyV"], shown: ["V"], action: "before", held: true },
+  { group: "Look", codes: ["KeyO"], shown: ["O"], action: "mode" },
+  { group: "Look", codes: ["BracketLeft"], shown: ["["], action: "fainter", repeats: true },
+  { group: "Look", codes: ["BracketRight"], shown: ["]"], action: "stronger", repeats: true },
+  { group: "Look", codes: ["KeyM"], shown: ["M"], action: "mask" },
+  { group: "Look", codes: ["KeyK"], shown: ["K"], action: "points" },
+  { group: "End", codes: ["KeyU", "Backspace", "ctrl+KeyZ"], shown: ["U"], action: "undo", repeats: true },
+  { group: "End", codes: ["KeyY", "ctrl+KeyY", "ctrl+shift+KeyZ"], shown: ["Y"], action: "redo", repeats: true },
+  { group: "End", codes: ["KeyR"], shown: ["R"], action: "reset" },
+  { group: "End", codes: ["Escape", "KeyC"], shown: ["Esc"], action: "leave" },
+  { group: "End", codes: ["Enter", "NumpadEnter"], shown: ["Enter"], action: "save" },
 ];
+
+const keyOf = ({ move, action, given }) => move ? move[0] + (move[1] > 0 ? "+" : "-") : action === "part" ? `part_${given}` : action;
+
+/** What a row does, in words. */
+export function textOf(row) {
+  return t(`correct.key.${keyOf(row)}`, { number: row.given + 1 });
+}
+
+/** The same on its button. */
+export function labelOf(row) {
+  return t(`correct.key.${keyOf(row)}.short`, { number: row.given + 1 });
+}
 
 const byCode = new Map(CORRECT_KEYS.flatMap((row) => row.codes.map((code) => [code, row])));
 

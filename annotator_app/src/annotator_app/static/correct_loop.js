@@ -2,11 +2,8 @@
 
 import { Correction } from "./correct.js";
 import { correctionOf, keepCorrection, undoOf } from "./correct_outbox.js";
+import { t } from "./texts.js";
 
-const TEXT = {
-  opening: "Opening the correction …", corrected: "Corrected", settled: "Corrected; the dispute is settled", back: "Your correction is taken back",
-  refused: (why) => `The label cannot be corrected: ${why}`,
-};
 
 const ADJUDICATION = "adjudication/"; // so begins the client of what settles a dispute
 const SLOW = 400; // milliseconds
@@ -34,21 +31,21 @@ export class Correcting {
   async correct(entry) {
     if (!entry || this.#correction.open) return;
     const { status, stage } = this.loop;
-    const slow = setTimeout(() => status.toast(TEXT.opening), SLOW);
+    const slow = setTimeout(() => status.toast(t("correct.opening")), SLOW);
     try {
       const answer = await this.#correction.correct(entry, () => clearTimeout(slow));
       if (answer?.takeBack) {
         this.takeBack(entry.id, answer.takeBack);
-        status.toast(TEXT.back);
+        status.toast(t("correct.back"));
       } else if (answer) {
         entry.item.own_verdict = "correct";
         const client = answer.settles ? ADJUDICATION + this.client : this.client;
         this.#send(correctionOf(entry.id, answer, client), entry);
-        status.say(answer.settles ? TEXT.settled : TEXT.corrected);
+        status.say(answer.settles ? t("correct.dispute_settled") : t("correct.corrected"));
       }
     } catch (error) {
       clearTimeout(slow);
-      status.toast(TEXT.refused(error.message));
+      status.toast(t("correct.refused", { why: error.message }));
     }
     stage.root.focus({ preventScroll: true });
   }

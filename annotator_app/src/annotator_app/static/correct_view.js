@@ -1,18 +1,12 @@
 // What the correction looks like: the picture with the rig over it, views from elsewhere, numbers, buttons.
 
-import { CORRECT_KEYS } from "./correct_keys.js";
+import { CORRECT_KEYS, labelOf, textOf } from "./correct_keys.js";
 import { MODES, RigPainter } from "./rig_gl.js";
 import { angles, difference, projected, sideViews } from "./rig_label.js";
+import { t } from "./texts.js";
 
-const TEXT = {
-  name: "Correct the label", yaw: "Yaw", pitch: "Pitch", roll: "Roll", away: "From the old label",
-  views: { front: "Chest from its front", above: "From above, camera below", left: "From the left, camera right" },
-  groups: { Jump: "Jump", Turn: "Turn", Part: "What turns", Move: "Move", Look: "Look", End: "" },
-  modes: { fill: "Fill", outline: "Outline", wire: "Wire" },
-  picture: "The person with the rig over it. Arrow keys turn it.",
-  hint: "Drag turns, Shift-drag moves, wheel scales, Alt-drag rolls. Two fingers move, scale and roll. Shift with a key: fine steps.",
-  before: "Old label", takeBack: "Take back my correction",
-};
+const VIEWS = ["front", "above", "left"];
+
 const SETTLED = 120; // milliseconds: the small views follow when the rig rests that long
 const INSET = 128; // pixels
 const COCO = ["nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"];
@@ -28,7 +22,7 @@ export class CorrectView {
 
   constructor(root, { act, step }) {
     this.root = root;
-    this.picture = make("div", { className: "correct-picture", tabIndex: 0, role: "application", ariaLabel: TEXT.picture });
+    this.picture = make("div", { className: "correct-picture", tabIndex: 0, role: "application", ariaLabel: t("correct.picture") });
     this.images = make("div", { className: "correct-images" });
     this.mask = make("img", { className: "correct-mask", alt: "", draggable: false, hidden: true });
     this.canvas = make("canvas", { className: "correct-rig" });
@@ -39,10 +33,10 @@ export class CorrectView {
     this.insets = make("canvas", { className: "correct-insets", width: 3 * INSET, height: INSET });
     this.numbers = make("dl", { className: "correct-numbers" }, this.#makeNumbers());
     this.note = make("p", { className: "correct-note", role: "status" });
-    this.takeBack = make("button", { type: "button", className: "quiet", textContent: TEXT.takeBack, hidden: true });
+    this.takeBack = make("button", { type: "button", className: "quiet", textContent: t("correct.take_back"), hidden: true });
     this.takeBack.addEventListener("click", () => act("takeBack"));
     root.append(this.picture, this.#side(act, step));
-    root.setAttribute("aria-label", TEXT.name);
+    root.setAttribute("aria-label", t("correct.name"));
     this.painter = new RigPainter(this.canvas);
     this.small = new RigPainter(this.insets, { kept: true });
     this.frames = 0; // drawn since the page opened
@@ -126,7 +120,7 @@ export class CorrectView {
     this.painter.clear(pixels, pixels);
     if (!state.bare) this.painter.draw(label, state.region, [0, 0, pixels, pixels], { mode: this.mode, scale: devicePixelRatio });
     if (!this.dots.hidden) this.#drawPoints(label, pixels);
-    this.sign.textContent = state.before ? TEXT.before : "";
+    this.sign.textContent = state.before ? t("correct.before") : "";
     this.#write(label);
     this.frames += 1;
     clearTimeout(this.#settle);
@@ -137,7 +131,7 @@ export class CorrectView {
     const side = Math.round(INSET * devicePixelRatio);
     this.small.clear(3 * side, side);
     Object.entries(sideViews(label)).forEach(([name, view]) => {
-      const at = Object.keys(TEXT.views).indexOf(name);
+      const at = VIEWS.indexOf(name);
       this.small.draw(view, [0, 0, 1], [at * side, 0, side, side]);
     });
   }
@@ -189,12 +183,12 @@ export class CorrectView {
       if (action === "redo") button.disabled = !redo;
       if (action === "mask") button.ariaPressed = mask;
       if (action === "points") button.ariaPressed = points;
-      if (action === "mode") button.firstChild.textContent = `${TEXT.modes[this.mode]} `;
+      if (action === "mode") button.firstChild.textContent = `${t(`correct.mode.${this.mode}`)} `;
     }
   }
 
   #makeNumbers() {
-    const names = [TEXT.yaw, TEXT.pitch, TEXT.roll, TEXT.away];
+    const names = [t("correct.yaw"), t("correct.pitch"), t("correct.roll"), t("correct.away")];
     return names.flatMap((name) => {
       const [value, change] = [make("b"), make("span", { className: "muted" })];
       this.#values.push(value, change);
@@ -207,27 +201,28 @@ export class CorrectView {
   #side(act, step) {
     const views = make("figure", { className: "correct-views" }, [
       this.insets,
-      make("figcaption", {}, Object.values(TEXT.views).map((text) => make("span", { textContent: text }))),
+      make("figcaption", {}, VIEWS.map((name) => make("span", { textContent: t(`correct.view.${name}`) }))),
     ]);
-    const groups = Object.entries(TEXT.groups).map(([group, title]) => {
+    const groups = ["Jump", "Turn", "Part", "Move", "Look", "End"].map((group) => {
+      const title = group === "End" ? "" : t(`correct.group.${group}`);
       const rows = CORRECT_KEYS.filter((row) => row.group === group);
       const buttons = rows.map((row) => this.#button(row, act, step));
-      return make("div", { className: `correct-group ${group.toLowerCase()}`, role: "group", ariaLabel: title || TEXT.name }, [
+      return make("div", { className: `correct-group ${group.toLowerCase()}`, role: "group", ariaLabel: title || t("correct.name") }, [
         ...(title ? [make("h2", { textContent: title })] : []),
         ...buttons,
       ]);
     });
     return make("div", { className: "correct-side" }, [
-      this.numbers, this.note, this.takeBack, views, ...groups, make("p", { className: "small", textContent: TEXT.hint }),
+      this.numbers, this.note, this.takeBack, views, ...groups, make("p", { className: "small", textContent: t("correct.hint") }),
     ]);
   }
 
   #button(row, act, step) {
-    const button = make("button", { type: "button", title: row.text }, [
-      document.createTextNode(`${row.label} `),
-      ...(row.shown[0] === row.label ? [] : [make("kbd", { textContent: row.shown[0] })]),
+    const button = make("button", { type: "button", title: textOf(row) }, [
+      document.createTextNode(`${labelOf(row)} `),
+      ...(row.shown[0] === labelOf(row) ? [] : [make("kbd", { textContent: row.shown[0] })]),
     ]);
-    button.ariaLabel = `${row.text} (${row.shown[0]})`;
+    button.ariaLabel = `${textOf(row)} (${row.shown[0]})`;
     button.dataset.correct = row.move ? row.move.join() : `${row.action}${row.given ?? ""}`;
     if (row.action === "save") button.className = "main";
     this.#buttons.set(row, button);

@@ -2,12 +2,14 @@
 
 import { KeyTable, kbd } from "./help.js";
 import { actionOf, digit } from "./keys.js";
+import { known, language, t } from "./texts.js";
 
 export class Dialogs {
 
   constructor(root, settings) {
     this.at = (id) => root.getElementById(id);
-    this.reasons = settings.reasons; // a digit for each; the log keeps the name
+    // A digit for each; the log keeps the name.
+    this.reasons = settings.reasons.map((one) => ({ ...one, title: known(`reason.${one.name}`, one.title) }));
     root.querySelectorAll("[data-close]").forEach((button) => {
       button.addEventListener("click", () => button.closest("dialog").close());
     });
@@ -18,6 +20,7 @@ export class Dialogs {
     this.#fillReasons();
     this.keyTable = new KeyTable(this.at("key-list"), this.at("key-reset"), (text) => (this.at("key-told").textContent = text));
     this.#fillQueue(settings);
+    this.#fillLanguages();
   }
 
   /** {reason, note, event} or null. One key answers; X again gives `last` ({reason, note}, what stands) once more. */
@@ -27,7 +30,7 @@ export class Dialogs {
     const lastReason = this.reasons.find((one) => one.name === last?.reason) ?? this.reasons[0];
     form.hidden = true;
     this.at("other-text").value = "";
-    this.at("same-reason").textContent = lastReason.title.toLowerCase();
+    this.at("same-reason").textContent = language === "de" ? lastReason.title : lastReason.title.toLowerCase();
     for (const button of this.at("reason-list").children) {
       button.classList.toggle("last", button.dataset.name === lastReason.name);
     }
@@ -104,12 +107,25 @@ export class Dialogs {
   help(throughput) {
     const p95 = throughput.percentile(0.95);
     this.at("speed-text").textContent = p95
-      ? `From key press to the next portrait: median ${Math.round(throughput.percentile(0.5))} ms, 95th percentile ${Math.round(p95)} ms.`
+      ? t("speed", { median: Math.round(throughput.percentile(0.5)), p95: Math.round(p95) })
       : "";
     return ask(this.at("help"), (done, on) => {
       on(this.at("help"), "keydown", (event) => {
         if (!this.keyTable.take(event) && actionOf(event) === "help") done(null);
       });
+    });
+  }
+
+  #fillLanguages() {
+    const select = this.at("language");
+    const name = (one) => new Intl.DisplayNames([one], { type: "language" }).of(one);
+    const known = document.documentElement.dataset.languages.split(" ");
+    select.append(...known.map((one) => new Option(name(one), one)));
+    select.value = /(?:^|; )phq_language=(\w+)/.exec(document.cookie)?.[1] ?? "";
+    select.addEventListener("change", () => {
+      const age = select.value ? 400 * 86400 : 0;
+      document.cookie = `phq_language=${select.value}; path=/; max-age=${age}; samesite=strict`;
+      location.reload();
     });
   }
 
@@ -126,7 +142,7 @@ export class Dialogs {
   }
 
   #fillQueue({ yaw_bins: bins, sources }) {
-    this.at("queue-yaw").append(...bins.map((one) => new Option(one.name, one.bin)));
+    this.at("queue-yaw").append(...bins.map((one) => new Option(known(`side.${one.name}`, one.name), one.bin)));
     this.at("sources").append(...sources.map((source) => new Option(source, source)));
   }
 }

@@ -81,6 +81,16 @@ export class Entry {
     return this.#sharpened;
   }
 
+  /** Fetch everything once more, from the browser's own cache: somebody keeps it for a reload without network. */
+  askAgain() {
+    if (!this.here) return;
+    const { crop, overlay, thumb } = this.item.images;
+    imageBytes(crop).catch(() => {});
+    imageBytes(thumb).catch(() => {});
+    const label = meshes.here ? [`/api/portraits/${this.id}/camera`, `/api/rig/${this.item.rig_version}`] : [overlay];
+    label.forEach((path) => imageBytes(path).catch(() => {}));
+  }
+
   /** Give the memory back. */
   close() {
     this.#urls.forEach((url) => URL.revokeObjectURL(url));
@@ -120,9 +130,10 @@ export class Feed extends EventTarget {
   #fetching = 0;
   #retry = null;
 
-  constructor(decided) {
+  constructor(decided, atHand) {
     super();
     this.decided = decided;
+    this.atHand = atHand; // keeps what is held across a reload without network
     this.order = "error_probability";
     this.filter = {};
     this.remaining = null; // portraits of this queue, those held here included
@@ -134,6 +145,10 @@ export class Feed extends EventTarget {
 
   get held() {
     return this.#entries.length;
+  }
+
+  get entries() {
+    return [...this.#entries];
   }
 
   /** How many can be judged without network. */
@@ -165,6 +180,7 @@ export class Feed extends EventTarget {
     const done = this.#entries.shift();
     if (done) {
       this.#past.push(done);
+      this.atHand.pass(done.id);
       while (this.#past.length > KEPT) this.#past.shift().close();
       if (this.remaining) this.remaining -= 1;
     }
@@ -260,11 +276,31 @@ export class Feed extends EventTarget {
       this.lease = answer.lease_seconds ?? this.lease;
       this.ended = fresh.length === 0;
       this.error = null;
+      this.#keep();
     } catch (error) {
       this.error = error;
+      if (error instanceof Unreachable && this.remaining === null) await this.#restore();
       this.#retry = setTimeout(() => this.fill().catch(() => {}), 3000);
     }
     this.#prepare();
+  }
+
+  #keep() {
+    const { order, filter, remaining, total } = this;
+    const items = this.#entries.map((entry) => entry.item);
+    this.atHand.keep({ order, filter, remaining, total, items });
+  }
+
+  /** No network at the start: go on with what an earlier page held of this queue. */
+  async #restore() {
+    const held = await this.atHand.held();
+    if (!held || held.order !== this.order || JSON.stringify(held.filter) !== JSON.stringify(this.filter)) return;
+    const decided = new Set(this.decided());
+    const fresh = held.items.filter((item) => !decided.has(item.portrait_id));
+    this.#entries.push(...fresh.map((item) => new Entry(item)));
+    this.remaining = Math.max(fresh.length, held.remaining - (held.items.length - fresh.length));
+    this.total = held.total;
+    if (fresh.length) this.dispatchEvent(new CustomEvent("at-hand", { detail: fresh.length }));
   }
 
   /** Leases run out: what was held too long without being looked at is asked for anew. */

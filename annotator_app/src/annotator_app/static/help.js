@@ -1,6 +1,7 @@
 // The key table of the help: what each key does, and choosing another.
 
-import { KEYS, keysOf, labels, rebind, resetKeys } from "./keys.js";
+import { KEYS, keysOf, labels, rebind, resetKeys, textOf } from "./keys.js";
+import { t } from "./texts.js";
 
 /** Fills `list`; a key's button takes the next key that is pressed. */
 export class KeyTable {
@@ -11,7 +12,7 @@ export class KeyTable {
     this.say = say; // shows a sentence
     reset.addEventListener("click", () => {
       resetKeys();
-      this.say("The keys are those of the beginning again");
+      this.say(t("keys_are_reset"));
     });
     this.list.addEventListener("click", ({ target }) => {
       const button = target.closest("button[data-choose]");
@@ -40,8 +41,8 @@ export class KeyTable {
     const button = this.list.querySelector(`[data-choose=${action}]`); // the table may have been drawn anew
     button.focus(); // Safari does not focus what is clicked
     this.#waiting = { action };
-    button.textContent = "press a key …";
-    this.say("Press the new key; Esc leaves it as it is");
+    button.textContent = t("press_key");
+    this.say(t("press_new"));
   }
 
   #stop() {
@@ -53,7 +54,7 @@ export class KeyTable {
   #fill() {
     const groups = new Map();
     for (const row of KEYS) groups.set(row.group, [...(groups.get(row.group) ?? []), row]);
-    this.list.replaceChildren(...[...groups].flatMap(([group, rows]) => [heading(group), table(rows)]));
+    this.list.replaceChildren(...[...groups].flatMap(([group, rows]) => [heading(t(`group.${group}`)), table(rows)]));
   }
 }
 
@@ -68,7 +69,7 @@ function table(rows) {
   for (const row of rows) {
     const line = made.insertRow();
     line.insertCell().append(...labels(row).slice(0, 2).flatMap((key) => [kbd(key), " "]));
-    line.insertCell().textContent = row.text;
+    line.insertCell().textContent = textOf(row);
     line.insertCell().append(...(row.fixed ? [] : [chooser(row)]));
   }
   return made;
@@ -79,8 +80,8 @@ function chooser(row) {
   button.type = "button";
   button.className = "quiet";
   button.dataset.choose = row.action;
-  button.textContent = "change";
-  button.setAttribute("aria-label", `Choose the key: ${row.text} (now ${labels(row)[0]}, place ${keysOf(row)[0]})`);
+  button.textContent = t("change");
+  button.setAttribute("aria-label", t("choose_key", { text: textOf(row), key: labels(row)[0], place: keysOf(row)[0] }));
   return button;
 }
 

@@ -3,38 +3,40 @@
 // Keys are places on the keyboard (`KeyboardEvent.code`), so that a Cyrillic or Greek layout decides like a Latin
 // one; what is printed on the place is shown. Everybody may choose other places; this browser keeps the choice.
 
+import { t } from "./texts.js";
+
 const KEPT = "phq-keys"; // {action: [place, ...]}: what differs from the table
 const LEARNED = "phq-key-labels"; // {place: letter}: for browsers that do not tell the layout
 const QUIET = 1000; // milliseconds without a key until keys decide again after a note could not be opened
 
 /** `action` is a method of the loop; `keys` are places, a modifier first ("shift+KeyF"). */
 export const KEYS = [
-  { group: "Decide", action: "accept", keys: ["KeyA", "ArrowRight"], text: "Accept, next portrait" },
-  { group: "Decide", action: "reject", keys: ["KeyX", "ArrowLeft"], text: "Reject, then a key for the reason" },
-  { group: "Decide", action: "skip", keys: ["KeyS", "ArrowDown"], text: "Skip; the portrait comes again later" },
-  { group: "Decide", action: "flag", keys: ["KeyF", "shift+KeyF"], text: "Flag for discussion, with a note" },
-  { group: "Decide", action: "correct", keys: ["KeyC"], text: "Correct the label" },
-  { group: "Decide", action: "undo", keys: ["KeyU", "Backspace", "ctrl+KeyZ"], text: "Undo, repeatedly" },
-  { group: "Look", action: "peek", keys: ["Space"], text: "Hide the mesh while held" },
-  { group: "Look", action: "toggleOverlay", keys: ["KeyO"], text: "Mesh on or off" },
-  { group: "Look", action: "meshMode", keys: ["KeyL"], text: "Mesh as fill, outline or wire" },
-  { group: "Look", action: "fainter", keys: ["BracketLeft", "Minus"], text: "Mesh fainter", repeats: true },
-  { group: "Look", action: "stronger", keys: ["BracketRight", "Equal"], text: "Mesh stronger", repeats: true },
-  { group: "Look", action: "zoom", keys: ["KeyZ"], text: "Zoom to the shoulders (or wheel, double click)" },
-  { group: "Look", action: "pixels", keys: ["Digit1"], text: "1:1, one photo pixel a device pixel; stays for the next" },
-  { group: "Look", action: "fit", keys: ["Digit0"], text: "Whole portrait again" },
-  { group: "Look", action: "lookLeft", keys: ["shift+ArrowLeft"], text: "Move what is seen: left", repeats: true },
-  { group: "Look", action: "lookRight", keys: ["shift+ArrowRight"], text: "… right", repeats: true },
-  { group: "Look", action: "lookUp", keys: ["shift+ArrowUp"], text: "… up", repeats: true },
-  { group: "Look", action: "lookDown", keys: ["shift+ArrowDown"], text: "… down", repeats: true },
-  { group: "Look", action: "photo", keys: ["KeyP"], text: "Original photo with the crop window" },
-  { group: "Look", action: "mask", keys: ["KeyM"], text: "Mask of the person" },
-  { group: "Look", action: "neighbours", keys: ["KeyN"], text: "Photos before and after in the source" },
-  { group: "Look", action: "evidence", keys: ["KeyE"], text: "Evidence: the measurements of the screening" },
-  { group: "Page", action: "link", keys: ["KeyK"], text: "Copy a link to this portrait" },
-  { group: "Page", action: "choose", keys: ["KeyQ"], text: "Choose the queue" },
-  { group: "Page", action: "help", keys: ["KeyH"], typed: ["?"], text: "This help" },
-  { group: "Page", action: "close", keys: ["Escape"], text: "Close", fixed: true },
+  { group: "Decide", action: "accept", keys: ["KeyA", "ArrowRight"] },
+  { group: "Decide", action: "reject", keys: ["KeyX", "ArrowLeft"] },
+  { group: "Decide", action: "skip", keys: ["KeyS", "ArrowDown"] },
+  { group: "Decide", action: "flag", keys: ["KeyF", "shift+KeyF"] },
+  { group: "Decide", action: "correct", keys: ["KeyC"] },
+  { group: "Decide", action: "undo", keys: ["KeyU", "Backspace", "ctrl+KeyZ"] },
+  { group: "Look", action: "peek", keys: ["Space"] },
+  { group: "Look", action: "toggleOverlay", keys: ["KeyO"] },
+  { group: "Look", action: "meshMode", keys: ["KeyL"] },
+  { group: "Look", action: "fainter", keys: ["BracketLeft", "Minus"], repeats: true },
+  { group: "Look", action: "stronger", keys: ["BracketRight", "Equal"], repeats: true },
+  { group: "Look", action: "zoom", keys: ["KeyZ"] },
+  { group: "Look", action: "pixels", keys: ["Digit1"] },
+  { group: "Look", action: "fit", keys: ["Digit0"] },
+  { group: "Look", action: "lookLeft", keys: ["shift+ArrowLeft"], repeats: true },
+  { group: "Look", action: "lookRight", keys: ["shift+ArrowRight"], repeats: true },
+  { group: "Look", action: "lookUp", keys: ["shift+ArrowUp"], repeats: true },
+  { group: "Look", action: "lookDown", keys: ["shift+ArrowDown"], repeats: true },
+  { group: "Look", action: "photo", keys: ["KeyP"] },
+  { group: "Look", action: "mask", keys: ["KeyM"] },
+  { group: "Look", action: "neighbours", keys: ["KeyN"] },
+  { group: "Look", action: "evidence", keys: ["KeyE"] },
+  { group: "Page", action: "link", keys: ["KeyK"] },
+  { group: "Page", action: "choose", keys: ["KeyQ"] },
+  { group: "Page", action: "help", keys: ["KeyH"], typed: ["?"] },
+  { group: "Page", action: "close", keys: ["Escape"], fixed: true },
 ];
 
 const SIGNS = {
@@ -91,6 +93,11 @@ export function actionOf(event) {
   return rowOf(event)?.action;
 }
 
+/** What an action does, in words. */
+export function textOf(row) {
+  return t(`key.${row.action}`);
+}
+
 /** The number of a digit key, of either block, by its place; else null. */
 export function digit(event) {
   const found = /^Digit(\d)$/.exec(place(event));
@@ -111,15 +118,15 @@ export function labels(row) {
 export function rebind(action, event) {
   const row = KEYS.find((one) => one.action === action);
   const key = chord(event);
-  if (key === "Escape" || /^(ctrl\+)?(Tab|Enter|Shift|Control|Alt|Meta|OS|CapsLock|$)/.test(key)) return `${printed(key)} cannot be chosen`;
+  if (key === "Escape" || /^(ctrl\+)?(Tab|Enter|Shift|Control|Alt|Meta|OS|CapsLock|$)/.test(key)) return t("no_key", { key: printed(key) });
   const [first, ...others] = keysOf(row);
   if (key === first) return "";
   const owner = places.get(key);
-  if (owner?.fixed) return `${printed(key)} cannot be chosen`;
+  if (owner?.fixed) return t("no_key", { key: printed(key) });
   if (owner && owner !== row) chosen[owner.action] = keysOf(owner).map((one) => (one === key ? first : one));
   chosen[action] = [key, ...others.filter((one) => one !== key)];
   keep();
-  return owner && owner !== row ? `${printed(first)} now does what ${printed(key)} did: ${owner.text}` : "";
+  return owner && owner !== row ? t("key_moved", { first: printed(first), key: printed(key), text: textOf(owner) }) : "";
 }
 
 /** Back to the keys of the table. */

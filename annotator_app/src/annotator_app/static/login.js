@@ -1,6 +1,8 @@
 // Logs in by the token behind the # of an invitation's link, or by what is typed. What is behind the # never
 // reaches a server's log; it is taken out of the address at once.
 
+import { t } from "./texts.js";
+
 const at = (id) => document.getElementById(id);
 
 /** Only places of this service: never another site. */
@@ -20,7 +22,7 @@ async function login(given) {
       body: JSON.stringify(given),
     });
   } catch {
-    at("problem").textContent = "The service cannot be reached.";
+    at("problem").textContent = t("login.unreachable");
     return;
   }
   if (response.ok) {
@@ -28,7 +30,7 @@ async function login(given) {
     return;
   }
   const answer = await response.json().catch(() => ({}));
-  at("problem").textContent = answer.detail ?? `The service answered ${response.status}.`;
+  at("problem").textContent = answer.detail ?? t("login.answered", { status: response.status });
 }
 
 at("form").addEventListener("submit", (event) => {

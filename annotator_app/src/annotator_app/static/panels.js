@@ -1,12 +1,13 @@
 // What stands beside the portrait: the original photo, the evidence, the neighbours, the latest decisions.
 // It is filled when a portrait has been looked at for a moment, so that quick decisions cost nothing.
 
+import { known, t } from "./texts.js";
+
 const SETTLED = 180; // milliseconds
 const LATEST = 12;
 const NEAR = 0.8; // of the limit
 const LEAST = 3; // measurements that are always in view
 const SIGNS = { accept: "✓", reject: "×", flag: "!", correct: "↻" };
-const PAST = { accept: "accepted", reject: "rejected", flag: "flagged", correct: "corrected" };
 
 export class Panels {
   #timer = null;
@@ -22,7 +23,7 @@ export class Panels {
     this.miniPhoto.addEventListener("error", () => {
       this.miniBox.hidden = true;
       this.miniPhoto.removeAttribute("src"); // no broken image, and no box around nothing
-      this.photoText.textContent = "The original photo is not available.";
+      this.photoText.textContent = t("no_photo_stop");
     });
     this.evidence = at("evidence");
     this.evidenceRest = at("evidence-rest");
@@ -72,8 +73,8 @@ export class Panels {
     }
     if (this.sections.neighbours.open) {
       this.neighbours.replaceChildren(
-        neighbour("before", item.previous, "first of its source"),
-        neighbour("after", item.next, "last of its source"),
+        neighbour(t("before"), item.previous, t("first_of_source")),
+        neighbour(t("after"), item.next, t("last_of_source")),
       );
     }
   }
@@ -101,7 +102,7 @@ export class Panels {
     if (!this.#latest.length) {
       const empty = document.createElement("li");
       empty.className = "strip-empty";
-      empty.textContent = "Your decisions appear here; select one to see its portrait again.";
+      empty.textContent = t("strip_empty");
       this.strip.replaceChildren(empty);
       return;
     }
@@ -121,9 +122,9 @@ export class Panels {
     row.dataset.key = key;
     const button = document.createElement("button");
     button.type = "button";
-    const why = decision.reason ? `, ${decision.reason}` : "";
-    button.title = `${PAST[decision.verdict]}${why}`;
-    button.setAttribute("aria-label", `Show again: ${PAST[decision.verdict]}${why}`);
+    const why = decision.reason ? `, ${known(`reason.${decision.reason}`, decision.reason)}` : "";
+    button.title = t(`past.${decision.verdict}`) + why;
+    button.setAttribute("aria-label", t("show_again", { what: button.title }));
     button.addEventListener("click", () => this.recall(decision.portrait_id));
     const sign = document.createElement("i");
     sign.className = decision.verdict;
@@ -147,7 +148,7 @@ function byImportance(measures) {
 }
 
 /** "15.5 %  shoulder error  at most 15 %", in colour where the limit is broken or near. */
-function evidenceRow({ title, value, limit, broken, limit_share: share }) {
+function evidenceRow({ name: key, title, value, limit, broken, limit_share: share }) {
   const row = document.createElement("tr");
   row.className = broken ? "broken" : share >= NEAR ? "near" : "";
   const number = row.insertCell();
@@ -155,8 +156,8 @@ function evidenceRow({ title, value, limit, broken, limit_share: share }) {
   const name = document.createElement("th");
   name.scope = "row";
   const wanted = document.createElement("small");
-  wanted.textContent = limit;
-  name.append(`${title} `, wanted);
+  wanted.textContent = limit.replace("at most", t("at_most")).replace("at least", t("at_least"));
+  name.append(`${known(`measure.${key}`, title)} `, wanted);
   row.append(name);
   return row;
 }

@@ -7,10 +7,12 @@ import { Dialogs } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { isToday, standing } from "./history.js";
 import { ignoreTyping, listenToKeys } from "./keys.js";
+import { AtHand, askAgain } from "./offline.js";
 import { Outbox } from "./outbox.js";
 import { Panels } from "./panels.js";
 import { Stage } from "./stage.js";
 import { Status } from "./status.js";
+import { t } from "./texts.js";
 import { Throughput } from "./throughput.js";
 import { ulid } from "./ulid.js";
 
@@ -37,10 +39,12 @@ class Loop {
     this.outbox = outbox;
     this.correcting = new Correcting(this, corrections, CLIENT);
     this.throughput = new Throughput();
+    const atHand = new AtHand(outbox.owner);
     this.feed = new Feed(() => {
       const corrected = this.#history.filter((one) => one.verdict === "correct");
       return [...standing(this.outbox.waiting), ...corrected].map((decision) => decision.portrait_id);
-    });
+    }, atHand);
+    atHand.begin(() => askAgain(this.feed.entries));
     this.stage = new Stage(document.getElementById("stage"));
     this.panels = new Panels(document, { recall: (id) => this.recall(id) });
     this.dialogs = new Dialogs(document, settings);
@@ -105,7 +109,7 @@ class Loop {
       this.status.show(current);
     } else if (shown) {
       this.feed.advance();
-      this.status.toast(`You decided this portrait elsewhere: ${shown.verdict}`);
+      this.status.toast(t("elsewhere", { verdict: t(`verb.${shown.verdict}`) }));
       this.#advanceTo();
     }
     fresh.filter((one) => one.verdict !== "undo").forEach((one) => this.feed.forget(one.portrait_id));
@@ -178,17 +182,17 @@ class Loop {
     const note = await this.dialogs.note();
     if (note === null) return;
     if (this.feed.current === entry) this.#decide("flag", { note }, event);
-    else this.status.toast("Not flagged: the portrait was decided elsewhere");
+    else this.status.toast(t("not_flagged"));
   }
 
   skip(event) {
     if (!this.feed.current) return;
     if (this.feed.held < 2) {
-      this.status.toast("This is the only portrait available");
+      this.status.toast(t("only_portrait"));
       return;
     }
     this.feed.skip();
-    this.status.say("Skipped");
+    this.status.say(t("skipped"));
     this.#advanceTo(event);
   }
 
@@ -197,7 +201,7 @@ class Loop {
     if (!this.#history.length) await this.#lookBack(() => !this.#history.length).catch(() => {});
     const last = this.#history.pop();
     if (!last) {
-      this.status.toast("Nothing to undo");
+      this.status.toast(t("nothing_to_undo"));
       return;
     }
     if (last.verdict === "correct") this.correcting.takeBack(last.portrait_id, last.decision_id);
@@ -205,13 +209,13 @@ class Loop {
     this.throughput.back();
     this.#count();
     this.stage.flash("undo");
-    this.status.say(`Undone: ${last.verdict}`);
+    this.status.say(t("undone", { verdict: t(`verb.${last.verdict}`) }));
     this.#showLatest();
     try {
       await this.feed.recall(last.portrait_id, this.#own(last.portrait_id) ?? null);
       this.#advanceTo();
     } catch {
-      this.status.toast("Undone. The portrait is not available now; it will come again in the queue");
+      this.status.toast(t("undone_away"));
     }
   }
 
@@ -238,7 +242,7 @@ class Loop {
       this.#advanceTo();
       this.stage.root.focus({ preventScroll: true });
     } catch (error) {
-      this.status.toast(`Portrait ${id.slice(0, 8)} cannot be shown: ${error.message}`, 6000);
+      this.status.toast(t("not_shown", { id: id.slice(0, 8), why: error.message }), 6000);
     }
   }
 
@@ -252,7 +256,7 @@ class Loop {
     const entry = this.feed.current;
     if (!entry) return null;
     if (this.#since !== null) return entry;
-    this.status.toast("The portrait is still loading");
+    this.status.toast(t("loading"));
     return null;
   }
 
@@ -269,7 +273,7 @@ class Loop {
     this.feed.advance();
     this.stage.flash(verdict);
     this.#advanceTo(event);
-    this.status.say(`${{ accept: "Accepted", reject: "Rejected", flag: "Flagged" }[verdict]}. ${this.throughput.done} done`);
+    this.status.say(t(`told.${verdict}`, { done: this.throughput.done }));
   }
 
   #send({ portrait_id, verdict, reason, note, seconds, over }) {
@@ -358,7 +362,7 @@ class Loop {
     address.searchParams.set("portrait", current.id);
     try {
       await navigator.clipboard.writeText(address.href);
-      this.status.toast("The link to this portrait is copied");
+      this.status.toast(t("link_copied"));
     } catch {
       this.status.toast(address.href, 15000); // no clipboard on plain HTTP beyond this computer
     }
@@ -450,6 +454,7 @@ class Loop {
         if (this.feed.current?.ready) this.#advanceTo();
       }
     });
+    this.feed.addEventListener("at-hand", ({ detail }) => this.status.toast(t("at_hand", { count: detail }), 6000));
     this.feed.addEventListener("change", () => {
       if (this.stage.entry !== this.feed.current) this.#advanceTo();
       else this.status.show(this.feed.current);
@@ -500,7 +505,8 @@ class Loop {
 
 async function main() {
   try {
-    const [me, settings] = await Promise.all([get("/api/me"), get("/api/settings")]);
+    const me = await get("/api/me"); // first: what is kept without network is kept for this name
+    const settings = await get("/api/settings");
     const outbox = await new Outbox(`${me.workspace}/${me.name}`).open();
     const corrections = await correctionOutbox(`${me.workspace}/${me.name}`).open();
     const loop = new Loop({ me, settings, outbox, corrections });
@@ -520,7 +526,7 @@ async function main() {
       return;
     }
     document.getElementById("banner").hidden = false;
-    document.getElementById("banner-text").textContent = `The review cannot start: ${error.message}. Retrying …`;
+    document.getElementById("banner-text").textContent = t("cannot_start", { why: error.message });
     setTimeout(() => location.reload(), 4000);
     throw error;
   }

@@ -2,6 +2,7 @@
 
 import { Gestures } from "./gestures.js";
 import { meshes } from "./rig_overlay.js";
+import { t } from "./texts.js";
 import { Viewport } from "./viewport.js";
 
 const LEAST = 400; // pixels: on a lower stage the portrait is cut at the top rather than smaller
@@ -33,7 +34,7 @@ export class Stage extends EventTarget {
     this.photo.addEventListener("error", () => {
       this.photo.removeAttribute("src");
       if (this.view === "photo") this.choose("crop");
-      this.dispatchEvent(new CustomEvent("trouble", { detail: "The original photo is not available" }));
+      this.dispatchEvent(new CustomEvent("trouble", { detail: t("no_photo") }));
     });
     new Gestures(this);
     this.#measure();

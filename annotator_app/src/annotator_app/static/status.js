@@ -1,8 +1,8 @@
 // What the page says about itself: progress, throughput, what is saved, banners, toasts, text for screen readers.
 
-const ORDERS = { error_probability: "by error probability", source: "by source", yaw: "by yaw", random: "random" };
-const VIEWS = { crop: "", photo: "Original photo", mask: "Mask" };
-const PAST = { accept: "you accepted it", reject: "you rejected it", flag: "you flagged it", correct: "you corrected it" };
+import { language, t } from "./texts.js";
+
+const VIEWS = { crop: "", photo: t("original_photo"), mask: t("mask") };
 
 export class Status {
   #toastTimer = null;
@@ -21,32 +21,32 @@ export class Status {
   show(entry) {
     const { feed } = this.loop;
     this.#progress();
-    const filtered = Object.entries(this.loop.filter).length ? ", filtered" : "";
-    this.at("queue-name").textContent = `Queue: ${ORDERS[this.loop.order]}${filtered}`;
+    const filtered = Object.entries(this.loop.filter).length ? t("filtered") : "";
+    this.at("queue-name").textContent = t("queue", { order: t(`order.${this.loop.order}`), filtered });
     const nothing = !entry && (feed.ended || feed.error);
     this.at("finish").hidden = !nothing;
     this.at("stage").hidden = Boolean(nothing);
     this.at("stage").classList.toggle("waiting", !entry?.ready);
     if (nothing) this.#finish(feed);
     if (feed.error?.status === 409) {
-      this.banner(`${feed.error.message}.`, "Reload", () => location.reload());
+      this.banner(`${feed.error.message}.`, t("reload"), () => location.reload());
     }
     const chip = this.at("verdict");
     chip.hidden = !entry?.item.own_verdict;
     chip.className = `chip ${entry?.item.own_verdict ?? ""}`;
-    chip.textContent = PAST[entry?.item.own_verdict] ?? "";
+    chip.textContent = chip.hidden ? "" : t(`own.${entry.item.own_verdict}`);
     const text = entry ? described(entry.item) : "";
     this.at("angles").textContent = text;
     const told = chip.hidden ? "" : `, ${chip.textContent}`;
-    this.at("stage").setAttribute("aria-label", entry ? `Portrait: ${text}${told}` : "No portrait");
+    this.at("stage").setAttribute("aria-label", entry ? t("portrait_is", { text: text + told }) : t("no_portrait"));
   }
 
   #finish({ error }) {
     const { done } = this.loop.throughput;
-    this.at("finish-title").textContent = error ? "The queue cannot be reached" : "Nothing left in this queue";
+    this.at("finish-title").textContent = t(error ? "queue_away" : "nothing_left");
     this.at("finish-text").textContent = error
-      ? `${error.message}. Your decisions are kept and will be sent; the page retries by itself.`
-      : `You decided ${done} ${done === 1 ? "portrait" : "portraits"} today. Skipped portraits and portraits leased to others may come back.`;
+      ? t("queue_away_text", { why: error.message })
+      : t(done === 1 ? "finish_one" : "finish_many", { done });
   }
 
   #progress() {
@@ -67,28 +67,26 @@ export class Status {
   /** How the outbox is doing: the small sign, and a banner when something is wrong. */
   saving(outbox) {
     const count = outbox.waiting.length;
-    const kept = outbox.durable ? "kept in this browser" : "waiting";
+    const kept = t(outbox.durable ? "kept" : "waiting");
     const texts = {
-      saved: "All saved", sending: `Saving ${count}`, offline: `Offline · ${count} ${kept}`,
-      busy: `${count} not saved yet`, login: `${count} ${kept}`,
+      saved: t("saved"), sending: t("saving", { count }), offline: t("offline", { count, kept }),
+      busy: t("not_saved", { count }), login: t("login_kept", { count, kept }),
     };
     this.at("saving").dataset.state = outbox.state;
     this.at("saving-text").textContent = texts[outbox.state];
     if (outbox.state === "offline") {
-      const safe = outbox.durable
-        ? "Decisions are kept in this browser and sent in order when the service is back."
-        : "This browser cannot store data: leave the page open until everything is saved.";
-      this.banner(`The service cannot be reached. You can go on. ${safe}`, "Retry now", () => outbox.send());
+      this.banner(t(outbox.durable ? "offline_durable" : "offline_fragile"), t("retry_now"), () => outbox.send());
     } else if (outbox.state === "busy") {
-      this.banner(`Not saved yet: ${outbox.message}. The page retries by itself.`, "Retry now", () => outbox.send());
+      this.banner(t("busy", { why: outbox.message }), t("retry_now"), () => outbox.send());
     } else if (outbox.state === "login") {
-      this.banner("You are no longer logged in. Your decisions are kept.", "Log in", () => {
+      this.banner(t("logged_out"), t("log_in"), () => {
         location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
       });
     } else if (outbox.refused.length) {
       const { decision, why, elsewhere } = outbox.refused.at(-1);
-      const others = outbox.refused.length > 1 ? ` (and ${outbox.refused.length - 1} more)` : "";
-      this.banner(`The service refused your ${decision.verdict} of portrait ${decision.portrait_id.slice(0, 8)}: ${why}${others}`, elsewhere ? "Look at it" : "Dismiss", () => {
+      const others = outbox.refused.length > 1 ? t("and_more", { count: outbox.refused.length - 1 }) : "";
+      const told = { verdict: t(`verb.${decision.verdict}`), id: decision.portrait_id.slice(0, 8), why, others };
+      this.banner(t("refused", told), t(elsewhere ? "look_at_it" : "dismiss"), () => {
         outbox.refused.length = 0;
         this.banner("");
         if (elsewhere) this.loop.recall(decision.portrait_id);
@@ -119,7 +117,7 @@ export class Status {
   scale(stage) {
     const { scale, entry } = stage;
     const size = scale === null ? "" : stage.onPixels ? "1:1" : `${Math.round(scale * 100)} %`;
-    const whose = !stage.wantsOriginal ? "" : entry.original ? " · photo pixels" : entry.blurred ? " · enlarged: the photo is not available" : " · loading the photo …";
+    const whose = !stage.wantsOriginal ? "" : t(entry.original ? "by_photo_pixels" : entry.blurred ? "enlarged" : "loading_photo");
     if (this.at("scale").textContent !== size + whose) this.at("scale").textContent = size + whose;
   }
 
@@ -138,8 +136,7 @@ export class Status {
 
   /** What is known of a gold item, where the team tells it. */
   gold({ known, right }) {
-    const verdict = { accept: "accepted", reject: "rejected" }[known];
-    this.toast(right ? `A gold item, and you were right: it is ${verdict}.` : `A gold item: it should be ${verdict}. Its image is among your latest decisions.`, right ? 2600 : 9000);
+    this.toast(t(right ? "gold_right" : "gold_wrong", { verdict: t(`past.${known}`) }), right ? 2600 : 9000);
   }
 
   /** Within the app's frame, keys come here only when the frame has the focus. */
@@ -153,31 +150,34 @@ export class Status {
   }
 
   #appLink() {
-    // The app runs beside this service, on another port of the same host.
-    const port = Number(new URLSearchParams(location.search).get("app"));
-    const link = this.at("app-link");
-    if (window.top !== window || !(port > 0 && port < 65536)) return;
-    link.href = `${location.protocol}//${location.hostname}:${port}/dashboard`;
-    link.hidden = false;
+    this.at("app-link").hidden = window.top !== window || !this.loop.settings.app;
   }
 }
 
 function described(item) {
   const degrees = (angle) => `${Math.round(angle)}°`.replace("-", "−");
   const size = Math.abs(item.yaw);
-  const side = size < 45 ? "front" : size > 135 ? "back" : item.yaw > 0 ? "left side" : "right side";
+  const side = size < 45 ? "front" : size > 135 ? "back" : item.yaw > 0 ? "left" : "right";
   const resolution = item.window[2] / item.size; // photo pixels per portrait pixel
-  return `${side} · yaw ${degrees(item.yaw)} · pitch ${degrees(item.pitch)} · error probability ${item.error_probability.toFixed(2)} · effective resolution ${resolution.toFixed(2)}`;
+  return t("described", {
+    side: t(`side.${side}`), yaw: degrees(item.yaw), pitch: degrees(item.pitch),
+    error: decimal(item.error_probability), resolution: decimal(resolution),
+  });
 }
 
 function minutes(count) {
-  if (count < 1) return "a minute";
-  if (count < 120) return `${Math.round(count)} min`;
-  return `${Math.floor(count / 60)} h ${Math.round(count % 60)} min`;
+  if (count < 1) return t("a_minute");
+  if (count < 120) return t("minutes", { count: Math.round(count) });
+  return t("hours", { hours: Math.floor(count / 60), minutes: Math.round(count % 60) });
 }
 
-const numbers = new Intl.NumberFormat("en");
+const numbers = new Intl.NumberFormat(language);
+const decimals = new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 function number(value) {
   return numbers.format(value);
+}
+
+function decimal(value) {
+  return decimals.format(value);
 }

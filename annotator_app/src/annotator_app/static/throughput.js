@@ -1,5 +1,7 @@
 // Session progress: how many decisions, at which rate, and the time from a key press to the next portrait.
 
+import { t } from "./texts.js";
+
 const WINDOW = 3 * 60e3; // the rate is that of the last minutes
 const PAUSE = 45e3; // a longer gap is a pause, not slow work
 
@@ -37,10 +39,10 @@ export class Throughput {
   /** A gentle word, when there is a reason for one; else "". */
   word(now = performance.now()) {
     if (this.#fast >= ROW && this.#maySay("fast", now)) {
-      return `The last ${this.#fast} decisions took less than ${FAST} s each. A shoulder is easily missed at that pace; U shows them again.`;
+      return t("too_fast", { count: this.#fast, seconds: FAST });
     }
     if (this.#last !== null && this.#last - this.#begun > LONG && now - this.#last < BREAK && this.#maySay("long", now)) {
-      return `${Math.round((this.#last - this.#begun) / 60e3)} minutes without a break: eyes tire before one notices. Everything is saved.`;
+      return t("too_long", { minutes: Math.round((this.#last - this.#begun) / 60e3) });
     }
     return "";
   }

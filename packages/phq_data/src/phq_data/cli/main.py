@@ -48,15 +48,15 @@ def _say_stopped() -> None:
     sys.stderr.write(f"\nphq: stopped.{kept}\n")
 
 
-_ELSEWHERE = {"build": "phq-flows", "review": "phq-review"}
-"""Commands of other packages, by the name of their entry point."""
+_ELSEWHERE = {"build": ("phq-flows", "setup-demo"), "review": ("phq-review", "setup-review")}
+"""Commands of other packages, by the name of their entry point: package, target of the Makefile."""
 
 
-def _say_what_is_missing(app: typer.Typer, name: str, package: str) -> None:
+def _say_what_is_missing(app: typer.Typer, name: str, package: str, target: str) -> None:
     """A command in the place of one whose package is not installed."""
 
     def absent() -> None:
-        raise PhqError(f"phq {name} needs the package {package}: make setup, or pip install {package}")
+        raise PhqError(f"phq {name} needs the package {package}: make {target}, or pip install {package}")
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
     app.command(name, hidden=True, context_settings=settings)(absent)
@@ -107,9 +107,9 @@ def make_app() -> typer.Typer:
     found = {point.name: point for point in entry_points(group="phq.commands")}
     for name in sorted(found):
         found[name].load()(app)
-    for name, package in _ELSEWHERE.items():
+    for name, (package, target) in _ELSEWHERE.items():
         if name not in found:
-            _say_what_is_missing(app, name, package)
+            _say_what_is_missing(app, name, package, target)
     report.register(app)
     release.register(app)
     evaluation.register(app)
