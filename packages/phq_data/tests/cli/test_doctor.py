@@ -176,7 +176,7 @@ def test_the_commands_import_nothing_heavy():
 
 def test_review_scale_and_gpu_are_looked_at(monkeypatch, tmp_path):
     checks = by_name(doctor.diagnose())
-    groups = {"annotator-app": "review", "psycopg": "review", "prefect-ray": "scale", "s3fs": "scale"}
+    groups = {"phq-review": "review", "psycopg": "review", "prefect-ray": "scale", "s3fs": "scale"}
     assert {name: checks[name].group for name in groups} == groups
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB, 570.1'\n")

@@ -58,7 +58,7 @@ _EXTRAS = (
     ),
 )
 _REVIEW = (
-    _Extra("annotator-app", "phq review, in the browser", "make setup-review, or pip install annotator-app"),
+    _Extra("phq-review", "phq review, in the browser", "make setup-review, or pip install phq-review"),
     _Extra(
         "psycopg",
         "a review by a team, with PostgreSQL",
