@@ -116,7 +116,7 @@ def _cell(one: Mapping[str, Any] | None, rows: int) -> str:
 
 def _measure(folder: Path, rows: int, steps: list[str], seconds: float) -> dict[str, dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "made").exists():
+    if set(steps) != {"columns"} and not (folder / "made").exists():
         shutil.rmtree(folder / "workspace", ignore_errors=True)
         scale_tables.make_workspace(folder / "workspace", rows)
         (folder / "made").touch()
@@ -225,19 +225,41 @@ def _review_index(folder: Path, rows: int, clock: Clock) -> None:
 
 
 def _review_opens(folder: Path, rows: int, clock: Clock) -> None:
-    """An indexed workspace: what the service does until it answers, and the first twenty portraits."""
-    from phq_data.review import integrity, items
+    """An indexed workspace: what the service does until it answers, the first twenty portraits, an image."""
+    import threading
+
+    from annotator_app.service import first_look
+    from phq_data.review.images import PortraitImages
     from phq_data.review.queue import Queue, QueueRequest
     from phq_data.review.store import Store
     from phq_data.workspace import Workspace
 
+    stopping = threading.Event()
     with clock.running():
         workspace = Workspace.open(folder / "workspace")
         store = Store.open(workspace)
-        queue = Queue(store)
+        look = first_look.FirstLook(store, workspace, stopping, threading.Lock())
+        look.wait(first_look.SECONDS)
+        images = PortraitImages(workspace, store)
+        leased = Queue(store).lease("ann", QueueRequest()).portrait_ids
+        assert len(leased) == 20 and images.get(leased[0], "crop").data
+    stopping.set()
+    look.end(60)
+    images.close()
+    store.close()
+
+
+def _review_checks(folder: Path, rows: int, clock: Clock) -> None:
+    """What goes on beside the requests then: the whole database is checked, every part looked at."""
+    from phq_data.review import integrity, items
+    from phq_data.review.store import Store
+    from phq_data.workspace import Workspace
+
+    workspace = Workspace.open(folder / "workspace")
+    store = Store.open(workspace)
+    with clock.running():
         integrity.ensure(store, workspace)
         items.sync(store, workspace)
-        assert len(queue.lease("ann", QueueRequest()).portrait_ids) == 20
     store.close()
 
 
@@ -258,6 +280,8 @@ def _review_follows(folder: Path, rows: int, clock: Clock) -> None:
 
 
 def _select(folder: Path, rows: int, clock: Clock) -> None:
+    import numpy as np
+
     from phq_data.release import splits
     from phq_data.release.select import select
     from phq_data.release.tombstones import Tombstones
@@ -270,7 +294,27 @@ def _select(folder: Path, rows: int, clock: Clock) -> None:
             workspace, reviewed=False, rule=ConsensusRule(), tombstones=Tombstones(), permissions=(),
             duplicate_distance=5,
         )  # fmt: skip
-        splits.assign([place.grouped for place in found.places], splits.SplitShares(), {})
+        splits.assign(found.ties, splits.SplitShares(), np.full(len(found.places), -1, np.int8))
+
+
+def _columns(folder: Path, rows: int, clock: Clock) -> None:
+    """Splits and shards of a release over the columns that a selection leaves; no workspace is read."""
+    import numpy as np
+
+    from phq_data.release import shards, splits
+    from phq_data.release.rows import FACTS
+
+    numbers = np.arange(rows, dtype=np.uint64)
+    photo = scale_tables.mixed(numbers - (numbers % 100 == 99), 1)
+    author = scale_tables.mixed(numbers // np.uint64(3), 2)
+    others = [numbers + np.uint64(1), splits.sessions(author, np.full(rows, 20260101, np.int32))]
+    ties = splits.Ties(photo, scale_tables.mixed(photo, 3), others)
+    with clock.running():
+        split = splits.assign(ties, splits.SplitShares(), np.full(rows, -1, np.int8))
+        del ties, others, author, photo, numbers
+        facts = np.zeros(rows, FACTS)
+        facts["split"], facts["bytes"] = split, 300_000
+        assert shards.plan(facts, 256 << 20)
 
 
 def _release(version: str) -> Step:
@@ -339,8 +383,10 @@ STEPS: dict[str, Step] = {
     "report": _report,
     "review-index": _review_index,
     "review-opens": _review_opens,
+    "review-checks": _review_checks,
     "review-follows": _review_follows,
     "select-split": _select,
+    "columns": _columns,
     "release": _release("1.0.0"),
     "next-release": _release("2.0.0"),
     "diff": _diff,

@@ -70,10 +70,10 @@ def portrait_ids(numbers: NDArray[np.uint64]) -> pa.Array:  # [N]
 def _tables(numbers: NDArray[np.uint64]) -> dict[str, pa.Table]:
     rows = len(numbers)
     image, mask = _pictures()
-    unit = _mixed(numbers, 7).astype(np.float64) / 2.0**64  # [N] in [0, 1)
+    unit = mixed(numbers, 7).astype(np.float64) / 2.0**64  # [N] in [0, 1)
     yaw = (unit * 2 - 1) * 3.1
     portraits, photos = portrait_ids(numbers), _digits(numbers - (numbers % _LIKE == _LIKE - 1), 2, 64)
-    hashes = _mixed(numbers - (numbers % _LIKE == 1), 3) ^ (numbers % _LIKE == 1).astype(np.uint64)
+    hashes = mixed(numbers - (numbers % _LIKE == 1), 3) ^ (numbers % _LIKE == 1).astype(np.uint64)
     label = camera.to_label(camera.from_angles(0.3, 0.1, 0.0)).astype(np.float32)
     common = {
         "portrait_id": portraits, "photo_id": photos, "effective_resolution": np.float32(1) + unit,
@@ -84,7 +84,7 @@ def _tables(numbers: NDArray[np.uint64]) -> dict[str, pa.Table]:
     made: dict[str, Mapping[str, Any]] = {
         "photos": {
             "photo_id": photos.filter(pa.array(first)), "key": "", "width": 2000, "height": 1500,
-            "format": "JPEG", "bytes": 1, "orientation": 1, "color": "sRGB", "phash": _mixed(shot, 4),
+            "format": "JPEG", "bytes": 1, "orientation": 1, "color": "sRGB", "phash": mixed(shot, 4),
             "exif_time": "2026-01-01T12:00:00", "provider": "wikimedia", "source": "made up",
             "uri": _named("https://example.org/photo/", shot),
             "page_url": _named("https://example.org/page/", shot),
@@ -142,7 +142,7 @@ def _nothing(kind: pa.DataType) -> Any:
 
 def _digits(numbers: NDArray[np.uint64], salt: int, length: int) -> pa.Array:
     """A text of `length` hexadecimal digits for each number [N]; equal numbers have equal texts."""
-    words = np.stack([_mixed(numbers, salt * 16 + word) for word in range(length // 16)], 1)
+    words = np.stack([mixed(numbers, salt * 16 + word) for word in range(length // 16)], 1)
     text = words.astype(">u8").tobytes().hex().encode()
     offsets = np.arange(len(numbers) + 1, dtype=np.int32) * length
     return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
@@ -152,7 +152,7 @@ def _named(text: str, numbers: NDArray[np.uint64]) -> pa.Array:
     return pa.compute.binary_join_element_wise(text, pa.array(numbers).cast(pa.string()), "")
 
 
-def _mixed(numbers: NDArray[np.uint64], salt: int) -> NDArray[np.uint64]:
+def mixed(numbers: NDArray[np.uint64], salt: int) -> NDArray[np.uint64]:
     """64 well mixed bits a number [N] (the finalizer of MurmurHash3)."""
     with np.errstate(over="ignore"):
         value = numbers * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt) * np.uint64(0xD1B54A32D192ED03)

@@ -27,8 +27,9 @@ ON_CLUSTERS = "On a Ray or Dask cluster"
 
 def register(app: typer.Typer) -> None:
     """Add `build`, `scrape` and `serve` to the phq program."""
-    from phq_flows import scrape_cli, serve
+    from phq_flows import release_parts, scrape_cli, serve
 
+    release_parts.offer()
     app.command("build")(build)
     scrape_cli.register(app)
     serve.register(app)

@@ -65,6 +65,14 @@ class Backend(Protocol):
         """Within it, tasks that are submitted take what a part takes."""
         ...
 
+    def submit(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Begin to do this on a worker, which takes what a part takes."""
+        ...
+
+    def result(self, begun: Any) -> Any:
+        """What came of it, or what it raised."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...

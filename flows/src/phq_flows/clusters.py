@@ -49,6 +49,20 @@ def ready(
     """A connection to the cluster, whose workers were looked at if it existed before; a local one is started
     with `workers` processors. Raises `ClusterError`, also when the cluster is lost while it is looked at.
     """
+    with connected(cluster, workers, say) as backend:
+        with loss_told(cluster):
+            if cluster.address:
+                check(cluster, backend, workspace, config)
+                say(f"{len(backend.workers())} workers are ready; a part takes {cluster.part}")
+        yield backend
+
+
+@contextlib.contextmanager
+def connected(cluster: Cluster, workers: int, say: Say = lambda text: None) -> Iterator[Backend]:
+    """A connection to the cluster; a local one is started with `workers` processors.
+
+    Raises `ClusterError`.
+    """
     for name in PACKAGES[cluster.runner]:
         if find_spec(name) is None:
             raise ClusterError(
@@ -59,10 +73,7 @@ def ready(
     with contextlib.ExitStack() as stack:
         with loss_told(cluster):
             backend = _connected(cluster, workers, say)
-            stack.callback(backend.close)
-            if cluster.address:
-                check(cluster, backend, workspace, config)
-                say(f"{len(backend.workers())} workers are ready; a part takes {cluster.part}")
+        stack.callback(backend.close)
         yield backend
 
 

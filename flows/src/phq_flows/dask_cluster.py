@@ -60,6 +60,14 @@ class DaskCluster:
         wanted = _resources(self.cluster)
         return annotate(resources=wanted) if wanted else contextlib.nullcontext()
 
+    def submit(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Begin to do this on a worker; another one does it when that is lost."""
+        return self.client.submit(work, *given, pure=False, resources=_resources(self.cluster) or None)
+
+    def result(self, begun: Any) -> Any:
+        """What came of it."""
+        return begun.result()
+
     def close(self) -> None:
         """End the connection, and a local cluster."""
         self.client.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from phq_flows import leftovers
@@ -66,6 +66,18 @@ class RayCluster:
             num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus, max_calls=0
         )
         return taken
+
+    def submit(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Begin to do this on a node; another one does it when that is lost."""
+        remote: Any = ray.remote(work)
+        return remote.options(num_cpus=self.cluster.cpus, num_gpus=self.cluster.gpus).remote(*given)
+
+    def result(self, begun: Any) -> Any:
+        """What came of it."""
+        try:
+            return ray.get(begun)
+        except RayTaskError as error:
+            raise error.cause or error from error
 
     def close(self) -> None:
         """End the connection, and a local cluster."""

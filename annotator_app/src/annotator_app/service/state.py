@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from anyio import CapacityLimiter
 from fastapi import Request
 
-from annotator_app.service import models
+from annotator_app.service import first_look, models
 from annotator_app.service.applying import Applying
+from annotator_app.service.first_look import FirstLook
 from annotator_app.service.security import Tries
 from annotator_app.service.settings import ServiceSettings
 from phq_data.config import ConfigError, ScreenConfig
 from phq_data.errors import PhqError
 from phq_data.pipeline.engine import load_config
-from phq_data.review import corrections, decisions, integrity, items
+from phq_data.review import corrections, decisions, items
 from phq_data.review.correcting import Corrector
 from phq_data.review.corrections import NewCorrection
 from phq_data.review.images import PortraitImages
@@ -30,8 +31,6 @@ from phq_data.schema import make_id
 from phq_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
-_FIRST_LOOK_SECONDS = 4.0
-"""A service that has seen a part of a large workspace can be asked; it reads the rest meanwhile."""
 _OVERLAP = 10_000
 """Log numbers that are looked at again: PostgreSQL may show a decision after one with a higher number."""
 
@@ -44,15 +43,16 @@ class State:
         self.workspace = Workspace.open(settings.workspace)
         self.store = Store.open(self.workspace, settings.database)
         self.queue = Queue(self.store)
-        integrity.ensure(self.store, self.workspace)
-        deadline = time.monotonic() + _FIRST_LOOK_SECONDS
-        begun = items.sync(self.store, self.workspace, go_on=lambda _: time.monotonic() < deadline)
-        recovered = decisions.recover(self.workspace, self.store)
-        if recovered:
-            log.warning(
-                "the database lacked %d decisions of tables/decisions: they are taken over", recovered
-            )
-        corrections.recover(self.workspace, self.store)
+        self._stopping = threading.Event()
+        self._following = threading.Lock()
+        self._first_look = FirstLook(self.store, self.workspace, self._stopping, self._following)
+        try:
+            self._first_look.wait(first_look.SECONDS)
+        except PhqError:
+            self._stopping.set()
+            self._first_look.end(30)
+            self.store.close()
+            raise
         self.images = PortraitImages(self.workspace, self.store)
         self.corrector = Corrector(self.workspace, self.store)
         self.applying = Applying(self.workspace.url, settings.apply_seconds, self._applied)
@@ -62,16 +62,13 @@ class State:
         self.screen = _screen(self.workspace)
         name = self.workspace.url.rstrip("/").rpartition("/")[2]
         self.workspace_name = f"{name}-{make_id(self.workspace.url)[:6]}"
-        self._incomplete = begun.waiting > 0
         self._followed = time.monotonic()
         self._follow_seconds = 0.0  # that the last look took
-        self._following = threading.Lock()
         self._unwritten = threading.Event()
         self._unwritten.set()  # what an earlier service may have left
         self._unapplied = threading.Event()
         self._unapplied.set()  # whether corrections wait to be applied is to be looked at
         self._published = 0  # `seq` of the log up to which the tables have everything
-        self._stopping = threading.Event()
         self._correcting = threading.Lock()  # one of the two writers brings corrections to the tables
         self._corrected = threading.Event()
         self._corrected.set()  # what waited when an earlier service ended is applied by this one
@@ -90,8 +87,6 @@ class State:
         """Begin what the service does by itself."""
         for writer in self._writers:
             writer.start()
-        if self._incomplete and self._following.acquire(blocking=False):
-            threading.Thread(target=self._follow, daemon=True, name="phq-follow").start()
 
     def stop(self) -> None:
         """Write what is left and close everything."""
@@ -103,6 +98,7 @@ class State:
         for writer in self._writers:
             if writer.is_alive():
                 writer.join(timeout=30)
+        self._first_look.end(30)
         self._following.acquire(timeout=30)  # the look at the workspace has ended
         self.images.close()
         try:

@@ -1,20 +1,57 @@
 import random
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phq_data.errors import ReleaseError
-from phq_data.release.splits import (
-    MOST_IN_A_FOLDER,
-    Grouped,
-    SplitShares,
-    assign,
-    groups,
-    series_of,
-)
+from phq_data.release import splits
+from phq_data.release.manifest import SPLITS
+from phq_data.release.splits import MOST_IN_A_FOLDER, OWN, SplitShares, Ties, own_photo, series
 
 HALF = SplitShares(0.5, 0.25, 0.25)
+
+
+class Grouped(NamedTuple):
+    """What ties a portrait to others, in words."""
+
+    portrait_id: str
+    photo_id: str
+    author: str | None
+    day: str | None
+    cluster: str
+    series: tuple[int, ...] = (0, 0)
+
+
+def ties_of(portraits):
+    """The same as columns. Photo ids here are `photo` or a letter, and a number."""
+
+    def column(values):
+        return np.array(list(values), np.uint64)
+
+    days = np.array([int((one.day or "0").replace("-", "")) for one in portraits], np.int32)
+    return Ties(
+        column(int("".join(c for c in one.photo_id if c.isdigit())) for one in portraits),
+        column(splits.draw_of(one.photo_id) for one in portraits),
+        [
+            column(splits.code_of(one.cluster) for one in portraits),
+            splits.sessions(column(splits.author_code(one.author) for one in portraits), days),
+            *(column(one.series[which] for one in portraits) for which in (0, 1)),
+        ],
+    )
+
+
+def assign(portraits, shares, before):
+    known = np.array(
+        [SPLITS.index(before[p.portrait_id]) if p.portrait_id in before else -1 for p in portraits]
+    )
+    return [SPLITS[place] for place in splits.assign(ties_of(portraits), shares, known.astype(np.int8))]
+
+
+def groups(portraits):
+    return splits.groups(ties_of(portraits)).tolist()
 
 
 def some(count, seed=0):
@@ -111,6 +148,20 @@ def photo(name, folder, day=None, author=None, provider="folder"):
     }  # fmt: skip
 
 
+def series_of(photos):
+    """photo -> codes of its sessions, as a release reads photos: those in users' folders alone."""
+    own = [one for one in photos if one["provider"] == "folder"]
+    rows = np.array([own_photo(one["source"], one["uri"], one["day"]) for one in own], OWN)
+    found = dict(
+        zip(
+            (one["photo_id"] for one in own),
+            zip(*(c.tolist() for c in series(rows)), strict=True),
+            strict=True,
+        )
+    )
+    return {one["photo_id"]: found.get(one["photo_id"], (0, 0)) for one in photos}
+
+
 def test_photos_of_one_day_or_one_small_folder_are_a_session():
     many = [photo(f"many{i}", "crowd") for i in range(MOST_IN_A_FOLDER + 1)]
     photos = [
@@ -118,10 +169,32 @@ def test_photos_of_one_day_or_one_small_folder_are_a_session():
         photo("d", "eve", "2026-05-01"), photo("e", "ada", author="Ada"),
         photo("f", "ada", provider="wikimedia"), *many,
     ]  # fmt: skip
-    series = series_of(photos)
-    portraits = [lone(p["photo_id"], author=None, series=series.get(p["photo_id"], ())) for p in photos]
+    portraits = [
+        lone(number, author=None, series=codes) for number, codes in enumerate(series_of(photos).values())
+    ]
     found = dict(zip("abcdef", groups(portraits), strict=False))
     assert found["a"] == found["b"] and found["c"] == found["d"]
     assert found["e"] == found["a"] and len({found[name] for name in "acf"}) == 3  # pages have their own
     assert len({*groups(portraits)[6:]}) == len(many)  # a large folder is a collection of anybody
-    assert series_of([photo("a", "."), photo("b", ".")]) == {"a": (), "b": ()}  # so is the only folder
+    assert series_of([photo("a", "."), photo("b", ".")]) == {
+        "a": (0, 0),
+        "b": (0, 0),
+    }  # so is the only folder
+
+
+def test_a_chain_of_ties_is_one_group_however_long():
+    chain = [lone(i, cluster=f"c{i // 2}", author=f"a{(i + 1) // 2}") for i in range(999)]
+    assert groups(chain) == [0] * 999
+    shuffled = random.Random(2).sample(chain, 999)
+    assert groups(shuffled) == [0] * 999
+    assert groups([*shuffled, lone(1000, author=None, cluster="other")]) == [0] * 999 + [999]
+
+
+def test_a_split_is_that_of_the_smallest_photo_wherever_it_stands():
+    """As written down by version 0.1: sha256 of a prefix and the id, its first 64 bits as a share of 1."""
+    for first, second in ((1, 2), (2, 1)):
+        both = [lone(first, cluster="c"), lone(second, cluster="c")]
+        assert assign(both, HALF, {}) == assign([lone(1)], HALF, {}) * 2
+    draws = [splits.draw_of(f"f{i}") / 2**64 for i in range(200)]
+    right = ["train" if draw < 0.5 else "validation" if draw < 0.75 else "test" for draw in draws]
+    assert assign([lone(i) for i in range(200)], HALF, {}) == right

@@ -147,7 +147,7 @@ def test_pictures_that_did_not_change_are_not_decoded_again(maker, releases, mon
     seen = []
     real = rows.pixel_digests
     monkeypatch.setattr(
-        "phq_data.release.build.pixel_digests", lambda p: (seen.append(p["portrait_id"]), real(p))[1]
+        "phq_data.release.parts.pixel_digests", lambda p: (seen.append(p["portrait_id"]), real(p))[1]
     )
     build(maker.workspace, releases, "1.1.0", options())
     assert sorted(seen) == sorted(added)

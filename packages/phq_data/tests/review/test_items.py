@@ -3,11 +3,11 @@ import sqlalchemy as sa
 
 from phq_data import schema
 from phq_data.config import ScreenConfig
-from phq_data.review import decisions, evidence, items
+from phq_data.review import decisions, evidence, integrity, items
 from phq_data.review.queue import Queue, QueueRequest
 from phq_data.review.records import CAN_BE_SAVED, DUPLICATE, KEPT
 from phq_data.review.store import NewDecision, Store
-from phq_data.review.tables import ITEMS, REPLACED
+from phq_data.review.tables import ITEMS, PARTS, REPLACED
 from phq_data.workspace import Workspace
 
 from .conftest import vote
@@ -56,6 +56,41 @@ def test_following_again_changes_nothing(made):
     before = index(made.store)
     assert items.sync(made.store, made.workspace) == items.Synced(0, 0, 8)
     assert index(made.store) == before
+
+
+def test_other_near_duplicates_move_portraits_without_reading_their_parts(made, monkeypatch):
+    items.sync(made.store, made.workspace)
+    pools = {portrait: row["pool"] for portrait, row in index(made.store).items()}
+    old = next(portrait for portrait, pool in pools.items() if pool == DUPLICATE)
+    new = next(portrait for portrait, pool in pools.items() if pool == KEPT)
+    rows = [{"portrait_id": new, "cluster": old, "representative": False, "distance": 1},
+            {"portrait_id": old, "cluster": old, "representative": True, "distance": 0}]  # fmt: skip
+    made.workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", rows), "another")
+    with made.store.database.write() as connection:  # as PHQ wrote it before: with a digest of the duplicates
+        connection.execute(sa.update(PARTS).values(content=PARTS.c.content + "0" * 32))
+    monkeypatch.setattr(items.workspace_items, "read", lambda *_: pytest.fail("a part was read"))
+    assert items.sync(made.store, made.workspace) == items.Synced(0, 0, 8)
+    now = {portrait: row["pool"] for portrait, row in index(made.store).items()}
+    assert now == {**pools, old: KEPT, new: DUPLICATE}
+    assert integrity.check(made.store) == []
+
+
+def test_parts_that_changed_are_followed_bit_by_bit_after_new_ones(made, monkeypatch):
+    monkeypatch.setattr(items, "_STEP", 1)
+    parts = made.workspace.parts("tables/portraits")
+    items.sync(made.store, made.workspace)
+    fresh, moved = max(parts) + 1, index(made.store)
+    for name in ("portraits", "screened", "photos"):
+        made.workspace.write_part(
+            f"tables/{name}", fresh, made.workspace.read_part(f"tables/{name}", parts[0]), "moved"
+        )
+    for part in parts:
+        rewrite(made.workspace, part, lambda rows, part=part: [] if part == parts[0] else rows[::-1])
+    steps = []
+    items.sync(made.store, made.workspace, go_on=lambda seconds: steps.append(index(made.store)) or True)
+    assert len(steps) == len(parts)
+    assert {row["active"] for row in steps[0].values()} == {1}
+    assert set(index(made.store)) == set(moved)
 
 
 def test_recropping_invalidates_only_what_changed(made):

@@ -80,7 +80,13 @@ def build(
     ] = None,
     permission: Annotated[list[Path] | None, PERMISSION] = None,
     shard_mb: Annotated[int, typer.Option(help="Size of a shard.")] = 256,
-    workers: Annotated[int, typer.Option(help="Images checked at once.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Pieces at once, on this machine.")] = 2,
+    runner: Annotated[
+        str, typer.Option(help="Who writes: inline (threads of this process), processes, ray or dask.")
+    ] = "inline",
+    address: Annotated[
+        str, typer.Option(help="A Ray or Dask cluster that exists; it must see workspace and releases.")
+    ] = "",
 ) -> None:
     """Make a release from the accepted portraits of a workspace.
 
@@ -88,6 +94,7 @@ def build(
     """
     from phq_data.release.build import ReleaseOptions
     from phq_data.release.build import build as make
+    from phq_data.release.parts import running
     from phq_data.release.splits import SplitShares
     from phq_data.review.consensus import ConsensusRule
     from phq_data.sources import is_web_address
@@ -119,8 +126,8 @@ def build(
         from phq_data.release.truth import read as read_truth
 
         known = read_truth(truth, opened)
-    with _Progress() as progress:
-        result = make(opened, target, version, options, truth=known, progress=progress.rows)
+    with running(runner, workers, address) as run, _Progress() as progress:
+        result = make(opened, target, version, options, truth=known, run=run, progress=progress.rows)
     _say_built(result)
 
 

@@ -35,6 +35,13 @@ class Groups:
         """The rows [K] of a group, ascending."""
         return np.asarray(self._rows[self._bounds[group] : self._bounds[group + 1]], np.int64)
 
+    def rows_of(self, groups: NDArray[np.int64]) -> Pairs:  # [P]
+        """(place in `groups` [K], row [K]) of all rows of all these groups."""
+        count = self.sizes()[groups]
+        place = np.repeat(np.arange(len(groups)), count)
+        within = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
+        return place, self._rows[self._bounds[groups][place] + within]
+
     def sizes(self) -> NDArray[np.int64]:
         """[D] rows of every group."""
         return np.asarray(np.diff(self._bounds), np.int64)

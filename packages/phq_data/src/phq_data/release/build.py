@@ -8,19 +8,19 @@ an object store it is written here and then sent, the manifest last (`release.tr
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
 
-from phq_data import __version__, parquet, schema
+from phq_data import __version__, parquet, parquet_limits, schema
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.foreign import parse_json
@@ -28,13 +28,17 @@ from phq_data.pipeline.engine import load_config
 from phq_data.pipeline.model_set import load_terms
 from phq_data.pipeline.whole import finished
 from phq_data.release import manifest as manifests
-from phq_data.release import reader, rights, shards, splits, stats, tombstones
-from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry, encoded_digest
+from phq_data.release import parts, reader, rights, shards, splits, stats, tombstones
+from phq_data.release.decoded import Decoded
+from phq_data.release.manifest import FileEntry, Images, Manifest, ShardEntry
+from phq_data.release.parent import Changes, compare, decoded_of, rows_before
+from phq_data.release.parts import Run
+from phq_data.release.places import Places, texts
 from phq_data.release.reader import Folder
 from phq_data.release.rights import Permission, RightsError
-from phq_data.release.rows import Facts, Joined, Truth, joined, pixel_digests
-from phq_data.release.select import Place, Selection, select
-from phq_data.release.shards import Before, ShardPlan
+from phq_data.release.rows import FACTS, Truth
+from phq_data.release.select import Selection, select
+from phq_data.release.shards import ShardPlan
 from phq_data.release.shelf import Shelf, record_shelf, taken_down_elsewhere
 from phq_data.release.splits import SplitShares
 from phq_data.release.takedown import settle
@@ -47,6 +51,7 @@ from phq_data.workspace import Workspace, WorkspaceError
 Progress = Callable[[str, int, int], None]
 """Told of (what is being done, rows done, rows in all)."""
 
+_INDEX_ROWS = 1 << 20  # of a row group
 _RECIPE_BODIES = ("smpl",)
 """Bodies whose numbers may not be given away."""
 
@@ -73,18 +78,6 @@ class ReleaseOptions:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What became of the rows since the parent."""
-
-    added: int
-    removed: int
-    changed: int
-    taken_down: int  # of the removed ones
-    shards_copied: int
-    shards_written: int
-
-
-@dataclass(frozen=True)
 class ReleaseResult:
     """A release that was made."""
 
@@ -101,9 +94,11 @@ def build(
     options: ReleaseOptions = ReleaseOptions(),
     *,
     truth: Truth | None = None,
+    run: Run | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> ReleaseResult:
     """Make `releases`/`version` from the accepted portraits of `workspace`; `releases` is a folder or URL.
+    `run` does it in pieces (default: threads of this process).
 
     Raises `VersionError` for a number that says the wrong thing about the rows, `RightsError` for rows that
     may not be used, `ReleaseError` for a workspace or parent that no release can be made from,
@@ -136,10 +131,13 @@ def build(
             only_permitted=options.only_permitted,
         )
         _check_selection(selection, options)
-        before = _before(parent)
-        decoded = _decoded(parent)
-        facts = _facts(workspace, selection.places, before, decoded, options, truth or {}, progress)
-        changes = _compare(facts, before, parent, gone)
+        places = selection.places
+        before, removed = rows_before(parent, places)
+        chosen = splits.assign(selection.ties, options.shares, before["split"])
+        selection = replace(selection, ties=splits.NO_TIES)  # 50 bytes a row
+        run, truth = run or parts.Here(options.workers), truth or {}
+        facts = _facts(workspace, places, chosen, before, decoded_of(parent), options, truth, run, progress)
+        changes = compare(facts, before, removed, parent, gone)
         if parent is not None:
             changed = (changes.added, changes.removed, changes.changed)
             check_step(Version.parse(parent.version), number, *changed)
@@ -147,9 +145,11 @@ def build(
         # Shards of an older schema are written anew: all of a release have the same columns.
         current = parent is not None and parent.stored_columns == schema.RELEASE.names
         keep = current and not options.repack
-        plans = shards.plan(facts, options.shard_bytes, old_shards if keep else (), before if keep else {})
-        entries = _write_shards(plans, workspace, partial, options, truth or {}, parent, progress, len(facts))
-        _write_index(plans, partial / manifests.INDEX)
+        plans = shards.plan(facts, options.shard_bytes, old_shards if keep else (), before)
+        entries = _write_shards(
+            plans, facts, places, workspace, partial, options, truth, parent, run, progress
+        )
+        _write_index(plans, facts, places, partial)
         rig = _write_rig(workspace, partial)
         summary = stats.summarise(partial / entry.path for entry in entries)
         copied = sum(shard.copy_of is not None for shard in plans)
@@ -202,8 +202,7 @@ def _parent(shelf: Shelf, wanted: str, number: Version) -> reader.Release | None
 def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
     if selection.refused:
         raise RightsError(rights.explain(selection.refused, "train", selection.folders))
-    ids = [place.portrait_id for place in selection.places]
-    if not ids:
+    if not len(selection.places):
         why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items()) or "it has none"
         if selection.replaced:
             why += f"; {selection.replaced} decided portraits were replaced by newer ones: review these"
@@ -213,107 +212,58 @@ def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
             else "; nobody has decided about them: release with --unreviewed, and marked so"
         )
         raise ReleaseError(f"no portrait of the workspace can be released: {why}{hint}")
-    twice = next((a for a, b in itertools.pairwise(ids) if a == b), None)
-    if twice is not None:
+    if twice := selection.places.twice():
         raise ReleaseError(f"portrait {twice} is in the workspace twice: run `phq build` again")
-
-
-def _before(parent: reader.Release | None) -> dict[str, Before]:
-    if parent is None:
-        return {}
-    columns = [parent.index[name].to_pylist() for name in manifests.INDEX_SCHEMA.names if name != "photo_id"]
-    return {
-        portrait: Before(shard, row, split, digest, encoded, pixels)
-        for portrait, split, shard, row, digest, pixels, encoded in zip(*columns, strict=True)
-    }
-
-
-def _decoded(parent: reader.Release | None) -> dict[str, tuple[str, str]]:
-    """Encoded digest -> (image, mask) digests of what was decoded for the parent already."""
-    if parent is None or parent.manifest.images == "none":
-        return {}
-    encoded = iter(parent.index["encoded"].to_pylist())
-    found: dict[str, tuple[str, str]] = {}
-    for number in range(len(parent.manifest.shards)):
-        table = parent.read_shard(number, ["pixels", "mask_pixels"])
-        columns = (table[name].to_pylist() for name in ("pixels", "mask_pixels"))
-        for pixels, mask in zip(*columns, strict=True):
-            found[next(encoded)] = (pixels, mask)
-    return found
 
 
 def _facts(
     workspace: Workspace,
-    places: Sequence[Place],
-    before: Mapping[str, Before],
-    decoded: Mapping[str, tuple[str, str]],
+    places: Places,
+    split: NDArray[np.int8],
+    before: NDArray[Any],
+    decoded: Decoded,
     options: ReleaseOptions,
     truth: Truth,
+    run: Run,
     progress: Progress,
-) -> list[Facts]:
-    """Splits and digests of all rows.
+) -> NDArray[Any]:
+    """[N] `FACTS` of all rows."""
+    facts, done = np.zeros(len(places), FACTS), 0
+    rows = places.rows()
 
-    Every image is decoded, to be sure of it and for its digest, unless the parent has the very same bytes.
-    """
-    earlier = {portrait: old.split for portrait, old in before.items()}
-    chosen = splits.assign([place.grouped for place in places], options.shares, earlier)
-    split_of = {place.portrait_id: split for place, split in zip(places, chosen, strict=True)}
-    by_part: dict[int, dict[int, Place]] = {}
-    for place in places:
-        by_part.setdefault(place.part, {})[place.row] = place
+    def calls() -> Iterator[tuple[Any, ...]]:
+        for some in rows.pieces(len(rows)):
+            own = some.numbers()
+            known = places.known(own, truth)
+            # What goes elsewhere takes along what it may need, found by the same portrait.
+            there = decoded if isinstance(run, parts.Here) else decoded.among(before["encoded"][own])
+            yield workspace.url, some, split[own], there, options.images, known
 
-    def examine(one: Joined) -> Facts:
-        image, mask = decoded.get(encoded_digest(one.portrait)) or pixel_digests(one.portrait)
-        return one.facts(split_of[one.place.portrait_id], image, mask, options.images, truth)
-
-    found: list[Facts] = []
-    with ThreadPoolExecutor(max(1, options.workers)) as pool:
-        for batch in joined(workspace, by_part):
-            found += pool.map(examine, batch)
-            progress("checking images", len(found), len(places))
-    return found
-
-
-def _compare(
-    facts: Sequence[Facts],
-    before: Mapping[str, Before],
-    parent: reader.Release | None,
-    gone: tombstones.Tombstones,
-) -> Changes:
-    now = {one.place.portrait_id: one.digest for one in facts}
-    removed = [portrait for portrait in before if portrait not in now]
-    photo_of: dict[str, str] = {}
-    if parent is not None and removed:
-        index = parent.index
-        photo_of = dict(zip(index["portrait_id"].to_pylist(), index["photo_id"].to_pylist(), strict=True))
-    return Changes(
-        added=sum(portrait not in before for portrait in now),
-        removed=len(removed),
-        changed=sum(
-            portrait in before and before[portrait].digest != digest for portrait, digest in now.items()
-        ),
-        taken_down=sum(gone.hides(portrait, photo_of[portrait]) for portrait in removed),
-        shards_copied=0,
-        shards_written=0,
-    )
+    for numbers, found in run(parts.examine, calls()):
+        facts[numbers] = found
+        done += len(numbers)
+        progress("checking images", done, len(places))
+    return facts
 
 
 def _write_shards(
     plans: Sequence[ShardPlan],
+    facts: NDArray[Any],
+    places: Places,
     workspace: Workspace,
     partial: Path,
     options: ReleaseOptions,
     truth: Truth,
     parent: reader.Release | None,
+    run: Run,
     progress: Progress,
-    total: int,
 ) -> list[ShardEntry]:
     done = 0
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
-        progress("writing shards", done, total)
+        progress("writing shards", done, len(facts))
 
     def copy(entry: ShardEntry, path: Path) -> None:
         assert parent is not None
@@ -324,21 +274,32 @@ def _write_shards(
                 "again (phq release pull), or build with --repack"
             )
 
-    return shards.write(plans, workspace, partial, options.images, truth, copy, count)
+    return shards.write(plans, facts, places, workspace, partial, options.images, truth, copy, run, count)
 
 
-def _write_index(plans: Sequence[ShardPlan], path: Path) -> None:
-    columns: dict[str, list[Any]] = {name: [] for name in manifests.INDEX_SCHEMA.names}
-    for number, shard in enumerate(plans):
-        for row, facts in enumerate(shard.rows):
-            values = (
-                facts.place.portrait_id, facts.place.photo_id, shard.split, number, row, facts.digest,
-                facts.pixels, facts.encoded,
-            )  # fmt: skip
-            for name, value in zip(columns, values, strict=True):
-                columns[name].append(value)
-    table = pa.table(columns, schema=manifests.INDEX_SCHEMA)
-    parquet.write(table, path)
+def _write_index(plans: Sequence[ShardPlan], facts: NDArray[Any], places: Places, partial: Path) -> None:
+    """The index, a row group in memory at a time."""
+    waiting: list[pa.Table] = []
+    with parquet.writer(partial / manifests.INDEX, manifests.INDEX_SCHEMA) as file:
+        for number, shard in enumerate(plans):
+            waiting.append(_indexed(number, shard, facts, places, partial / shard.path))
+            while sum(map(len, waiting)) >= _INDEX_ROWS or (number == len(plans) - 1 and waiting):
+                table = pa.concat_tables(waiting).combine_chunks()
+                file.write_table(table.slice(0, _INDEX_ROWS), _INDEX_ROWS)
+                waiting = [table.slice(_INDEX_ROWS)] if len(table) > _INDEX_ROWS else []
+
+
+def _indexed(number: int, shard: ShardPlan, facts: NDArray[Any], places: Places, path: Path) -> pa.Table:
+    own, rows = facts[shard.rows], len(shard.rows)
+    columns = {
+        "portrait_id": texts(places.ids[shard.rows]),
+        "photo_id": parquet_limits.read_all(path, ["photo_id"])["photo_id"],
+        "split": pa.repeat(shard.split, rows),
+        "shard": np.full(rows, number, np.int32),
+        "row": np.arange(rows, dtype=np.int32),
+        **{name: [one.tobytes().hex() for one in own[name]] for name in ("digest", "pixels", "encoded")},
+    }
+    return pa.table(columns, schema=manifests.INDEX_SCHEMA)
 
 
 def _write_rig(workspace: Workspace, partial: Path) -> dict[str, Any]:
@@ -426,8 +387,6 @@ def _write_documents(
 
 
 def _listed(manifest: Manifest, folder: Path) -> Manifest:
-    from dataclasses import replace
-
     known = {entry.path for entry in manifest.shards}
     files = []
     for path in sorted(folder.rglob("*")):

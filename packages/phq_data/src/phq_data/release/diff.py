@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from phq_data import parquet
+from phq_data.release.places import digests, packed, texts
 from phq_data.release.reader import IMAGE_COLUMNS, Release
 
 DIFF_SCHEMA = pa.schema(
@@ -54,54 +57,60 @@ class Diff:
 
 def diff(a: Release, b: Release) -> Diff:
     """What leads from release `a` to release `b`, as they were released (taken-down rows included)."""
-    old, new = _index(a), _index(b)
-    added = sorted(set(new) - set(old))
-    removed = sorted(set(old) - set(new))
-    both = sorted(set(old) & set(new))
-    differing = [one for one in both if old[one].digest != new[one].digest]
-    repacked = sum(
-        old[one].digest == new[one].digest and old[one].encoded != new[one].encoded for one in both
+    old, new = _Index.of(a), _Index.of(b)
+    at = np.minimum(np.searchsorted(new.ids, old.ids), max(0, len(new.ids) - 1))
+    both = new.ids[at] == old.ids if len(new.ids) else np.zeros(len(old.ids), bool)
+    one, two = np.flatnonzero(both), at[both]
+    fresh = np.ones(len(new.ids), bool)
+    fresh[two] = False
+    added, removed = texts(new.ids[fresh]), texts(old.ids[~both])
+    differs = (old.digest[one] != new.digest[two]).any(1)
+    repacked = int((~differs & (old.encoded[one] != new.encoded[two]).any(1)).sum())
+    rows: list[dict[str, Any]] = [_row(portrait, "added") for portrait in added]
+    photos = (
+        a.index["photo_id"].take(pa.array(old.order[~both])).to_pylist() if b.tombstones.entries else removed
     )
-    rows: list[dict[str, Any]] = [_row(one, "added") for one in added]
-    for one in removed:
-        gone = b.tombstones.hides(one, old[one].photo)
-        rows.append(_row(one, "removed", taken_down=gone))
+    for portrait, photo in zip(removed, photos, strict=True):
+        rows.append(_row(portrait, "removed", taken_down=b.tombstones.hides(portrait, photo)))
     changed: dict[str, tuple[str, ...]] = {}
-    for one, before, after in _pairs(a, b, old, new, differing):
-        changed[one] = tuple(before)
-        rows.append(_row(one, "changed", before, after))
+    for portrait, before, after in _pairs(a, b, old.order[one[differs]], new.order[two[differs]]):
+        changed[portrait] = tuple(before)
+        rows.append(_row(portrait, "changed", before, after))
     rows.sort(key=lambda row: row["portrait_id"])
     table = pa.Table.from_pylist(rows, schema=DIFF_SCHEMA)
     return Diff(a.version, b.version, tuple(added), tuple(removed), changed, repacked, table)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    shard: int
-    row: int
-    digest: str
-    encoded: str
-    photo: str
+@dataclass(frozen=True)
+class _Index:
+    """The index of a release in the order of the ids."""
 
+    order: NDArray[np.int64]  # [N] rows of the index
+    ids: NDArray[np.bytes_]
+    digest: NDArray[np.uint8]  # [N, 16]
+    encoded: NDArray[np.uint8]  # [N, 16]
 
-def _index(release: Release) -> dict[str, _Entry]:
-    names = ("portrait_id", "shard", "row", "digest", "encoded", "photo_id")
-    columns = (release.index[name].to_pylist() for name in names)
-    return {one: _Entry(*rest) for one, *rest in zip(*columns, strict=True)}
+    @classmethod
+    def of(cls, release: Release) -> _Index:
+        ids = packed(release.index["portrait_id"])
+        order = np.argsort(ids, kind="stable")
+        return cls(order, ids[order], *(digests(release.index[n], 32)[order] for n in ("digest", "encoded")))
 
 
 def _pairs(
-    a: Release, b: Release, old: Mapping[str, _Entry], new: Mapping[str, _Entry], ids: Sequence[str]
+    a: Release, b: Release, old: NDArray[np.int64], new: NDArray[np.int64]
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(portrait, what it said, what it says) for the columns that differ."""
+    """(portrait, what it said, what it says) for the columns that differ; `old` and `new` [M]: rows of the
+    indexes."""
     names_a = [name for name in a.columns if name not in IMAGE_COLUMNS]
     names_b = [name for name in b.columns if name not in IMAGE_COLUMNS]
     # In the order of the shards, so that every row group is read once.
-    order = sorted(ids, key=lambda one: (old[one].shard, old[one].row))
+    order = np.argsort(old)
     for low in range(0, len(order), _BLOCK):
-        some = order[low : low + _BLOCK]
-        rows_a = a.read_places([(old[one].shard, old[one].row) for one in some], [*names_a, "image.path"])
-        rows_b = b.read_places([(new[one].shard, new[one].row) for one in some], [*names_b, "image.path"])
+        here, there = (rows[order[low : low + _BLOCK]] for rows in (old, new))
+        some = a.index["portrait_id"].take(pa.array(here)).to_pylist()
+        rows_a = a.read_places(_places(a, here), [*names_a, "image.path"])
+        rows_b = b.read_places(_places(b, there), [*names_b, "image.path"])
         for one, before, after in zip(some, rows_a, rows_b, strict=True):
             for row in (before, after):
                 row["image"] = row.get("image") is not None
@@ -115,6 +124,11 @@ def _pairs(
                 {name: before.get(name) for name in names},
                 {name: after.get(name) for name in names},
             )
+
+
+def _places(release: Release, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    shard, row = (release.index[name].to_numpy()[rows].tolist() for name in ("shard", "row"))
+    return list(zip(shard, row, strict=True))
 
 
 def _row(

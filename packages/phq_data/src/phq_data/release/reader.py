@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
@@ -195,9 +196,7 @@ class Release:
     def alive(self) -> NDArray[np.bool_]:
         """Which rows of the index may be read, [N]."""
         if self._alive is None:
-            portraits, photos = (self.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
-            hides = self.tombstones.hides
-            self._alive = np.array([not hides(a, b) for a, b in zip(portraits, photos, strict=True)], bool)
+            self._alive = ~self.tombstones.hidden(self.index["portrait_id"], self.index["photo_id"])
         return self._alive
 
     def split(self, name: str) -> Split:
@@ -214,12 +213,11 @@ class Release:
 
     def find(self, portrait_id: str) -> dict[str, Any] | None:
         """The row of a portrait, or None: not released or taken down. Raises if several ids start so."""
-        ids = self.index["portrait_id"].to_pylist()
-        alive = self.alive()
-        hits = [i for i, one in enumerate(ids) if alive[i] and one.startswith(portrait_id)]
+        starts = pc.starts_with(self.index["portrait_id"], pattern=portrait_id).to_numpy()
+        hits = np.flatnonzero(self.alive() & starts)
         if len(hits) > 1:
             raise ReleaseError(f"{len(hits)} portraits start with {portrait_id!r}: give more of the id")
-        return self.all().take_rows(np.array(hits))[0] if hits else None
+        return self.all().take_rows(hits)[0] if len(hits) else None
 
     @property
     def has_rig(self) -> bool:
@@ -297,7 +295,7 @@ class Split:
         index = release.index
         wanted = release.alive().copy()
         if name is not None:
-            wanted &= np.array([split == name for split in index["split"].to_pylist()], bool)
+            wanted &= pc.equal(index["split"], name).to_numpy()
         self._positions = np.flatnonzero(wanted)  # [M] rows of the index
 
     def __len__(self) -> int:

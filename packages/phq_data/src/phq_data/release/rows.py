@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from phq_data import old_schema, parquet, schema
 from phq_data.errors import ReleaseError
-from phq_data.release.manifest import Images, encoded_digest, row_digest
-from phq_data.release.select import PROVENANCE, Place, day
+from phq_data.release.manifest import SPLITS, Images, encoded_digest, row_digest
+from phq_data.release.select import PROVENANCE, day
 from phq_data.workspace import Workspace, part_key
 
+Bytes = NDArray[np.uint8]
 _BATCH = 16  # rows read at once: one row group of the workspace
 _FROM_PORTRAIT = (
     "portrait_id", "photo_id", "person_id", "camera", "pose", "yaw", "pitch", "roll", "keypoints", "window",
@@ -26,18 +27,18 @@ _FROM_PORTRAIT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the plan of a release must know of a row; its images stay in the workspace."""
+FACTS = np.dtype([
+    ("split", "u1"),  # its place in `manifest.SPLITS`
+    ("digest", "u1", 16), ("encoded", "u1", 16), ("pixels", "u1", 32), ("mask_pixels", "u1", 32),
+    ("bytes", "i8"),  # encoded image and mask, also where the image is left out: it may be filled in
+])  # fmt: skip
+"""What the plan of a release must know of a row; its images stay in the workspace."""
 
-    place: Place
-    split: str
-    digest: str
-    pixels: str
-    mask_pixels: str
-    encoded: str
-    bytes: int  # encoded image and mask, also where the image is left out: it may be filled in
 
+BEFORE = np.dtype(
+    [("shard", "i4"), ("row", "i4"), ("split", "i1"), ("digest", "u1", 16), ("encoded", "u1", 16)]
+)
+"""A row of the parent release; no shard and split (-1) where it has none."""
 
 Truth = Mapping[str, Mapping[str, Any]]
 """portrait_id -> truth_camera [25] and truth_pose [6], where they are known."""
@@ -47,7 +48,7 @@ Truth = Mapping[str, Mapping[str, Any]]
 class Joined:
     """A row of `portraits` with what other tables know of it."""
 
-    place: Place
+    number: int  # among the places of the release
     portrait: Mapping[str, Any]
     photo: Mapping[str, Any]
     screened: Mapping[str, Any]
@@ -55,7 +56,7 @@ class Joined:
 
     def row(self, split: str, pixels: str, mask_pixels: str, images: Images, truth: Truth) -> dict[str, Any]:
         """The row of `schema.RELEASE`."""
-        known = truth.get(self.place.portrait_id, {})
+        known = truth.get(self.portrait["portrait_id"], {})
         return {
             **{name: self.portrait[name] for name in _FROM_PORTRAIT},
             **{name: self.photo[name] for name in PROVENANCE},
@@ -74,15 +75,19 @@ class Joined:
             "mask": self.portrait["mask"],
         }
 
-    def facts(self, split: str, pixels: str, mask_pixels: str, images: Images, truth: Truth) -> Facts:
-        """The row's digests and size."""
-        row = self.row(split, pixels, mask_pixels, images, truth)
+    def facts(
+        self, split: int, pixels: bytes, mask_pixels: bytes, images: Images, truth: Truth
+    ) -> tuple[int, Bytes, Bytes, Bytes, Bytes, int]:
+        """The row's digests and size, as `FACTS`."""
+        row = self.row(SPLITS[split], pixels.hex(), mask_pixels.hex(), images, truth)
+        digests = (bytes.fromhex(row_digest(row)), bytes.fromhex(encoded_digest(row)), pixels, mask_pixels)
+        digest, encoded, image, mask = (np.frombuffer(one, np.uint8) for one in digests)
         size = sum(len(self.portrait[name]["bytes"]) for name in ("image", "mask"))
-        return Facts(self.place, split, row_digest(row), pixels, mask_pixels, encoded_digest(row), size)
+        return split, digest, encoded, image, mask, size
 
 
-def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> Iterator[list[Joined]]:
-    """Batches of the portraits at `places` (part -> row -> place) with their images, part by part.
+def joined(workspace: Workspace, places: Mapping[int, Mapping[int, int]]) -> Iterator[list[Joined]]:
+    """Batches of the portraits at `places` (part -> row -> number) with their images, part by part.
 
     Memory holds one batch and the small tables of one part.
     """
@@ -126,7 +131,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, Place]]) -> I
             ) from error
 
 
-def pixel_digests(portrait: Mapping[str, Any]) -> tuple[str, str]:
+def pixel_digests(portrait: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """(image, mask) digests of a row of `portraits`, decoded. Raises `ReleaseError` naming the row."""
     from phq_data.images.codecs import PhotoError, decode_struct
 
@@ -134,7 +139,7 @@ def pixel_digests(portrait: Mapping[str, Any]) -> tuple[str, str]:
         image, mask = decode_struct(portrait["image"]), decode_struct(portrait["mask"])
     except (PhotoError, OSError) as error:
         raise ReleaseError(f"the image of portrait {portrait['portrait_id']} is damaged: {error}") from error
-    return pixel_digest(image), pixel_digest(mask)
+    return bytes.fromhex(pixel_digest(image)), bytes.fromhex(pixel_digest(mask))
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:

@@ -1,24 +1,26 @@
 """Which portraits of a workspace enter a release, and why the others do not.
 
-Reads every table part by part and no image. What is kept of a portrait here is a few hundred bytes.
+Reads every table part by part and no image. What is kept of a portrait are numbers in columns, some 70 bytes.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from phq_data.errors import ReleaseError
 from phq_data.images.near import Groups, pairs_between
-from phq_data.release import rights
+from phq_data.release import rights, splits
+from phq_data.release.places import Places, packed, texts
 from phq_data.release.rights import Permission
-from phq_data.release.splits import Grouped, series_of
+from phq_data.release.splits import Ties
 from phq_data.release.tombstones import Tombstones
 from phq_data.review import decisions
 from phq_data.review.consensus import Consensus, ConsensusRule
@@ -30,45 +32,28 @@ PROVENANCE: tuple[str, ...] = (
     "provider", "page_url", "file_url", "title", "author", "author_url", "license", "license_url",
     "rights_checked_at", "rights_evidence", "permission", "consent",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A portrait that enters the release, and where it lies in the workspace."""
-
-    portrait_id: str
-    photo_id: str
-    part: int
-    row: int  # in the part
-    author: str | None
-    day: str | None
-    cluster: str
-    series: tuple[str, ...] = ()
-
-    @property
-    def grouped(self) -> Grouped:
-        """What decides its split."""
-        return Grouped(self.portrait_id, self.photo_id, self.author, self.day, self.cluster, self.series)
+_ROW = np.dtype([
+    ("id", "S16"), ("part", "i4"), ("row", "i4"), ("photo", "u8"), ("draw", "u8"),
+    ("author", "u8"), ("day", "i4"),
+    ("own", "i4"),  # which of the user's own photos; -1: none of them
+    ("cluster", "i4"), ("phash", "u8"), ("distance", "u1"), ("representative", "?"),
+    ("barred", "i4"),  # which refusal of the rights gate; -1: none, -2: a sample that is for trials only
+])  # fmt: skip
+"""A portrait that may enter the release."""
+_TRIAL = -2
 
 
 @dataclass(frozen=True)
 class Selection:
     """Chosen portraits in the order of their ids, and how many were left out for what reason."""
 
-    places: tuple[Place, ...]
+    places: Places
+    ties: Ties  # which split they may be in
     left_out: Mapping[str, int]
     refused: Mapping[str, list[str]]  # by the rights gate: reason -> portrait ids
     folders: tuple[str, ...] = ()  # sources of refused photos of the user's own
     consensus: Mapping[str, int] = field(default_factory=dict)  # state -> portraits
     replaced: int = 0  # portraits with a verdict that the workspace no longer has
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    place: Place
-    phash: int
-    representative: bool
-    distance: int
 
 
 def select(
@@ -92,79 +77,46 @@ def select(
     """
     votes = decisions.current(workspace, rule) if votes is None else votes
     states = Counter(consensus.state for consensus in votes.values())
-    left_out: Counter[str] = Counter()
-    clusters = {row["portrait_id"]: row for row in workspace.table("duplicates").to_pylist()}
-    present: set[str] = set()  # of those with votes
-    chosen: list[_Candidate] = []
-    gone: list[tuple[int, str]] = []  # hash and cluster of taken-down portraits, whatever became of them
-    barred: dict[str, str] = {}  # photo_id -> why the rights gate refuses it
-    trials: dict[str, str] = {}  # the same for samples
-    sources: dict[str, str] = {}  # photo_id -> the folder, of refused photos of the user's own
-    taken: list[Mapping[str, str | None]] = []  # of users' own folders
-    for part, rows, photos, screened in _parts(workspace):
-        taken += [_taken(photo) for photo in photos.values() if photo["provider"] == "folder"]
-        for position, row in enumerate(rows):
-            portrait, photo = row["portrait_id"], photos[row["photo_id"]]
-            if portrait in votes:
-                present.add(portrait)
-            verdict = screened.get(portrait)
-            if verdict is None:
-                raise ReleaseError(
-                    f"portrait {portrait[:12]} was not screened yet: finish the build first (phq build)"
-                )
-            duplicate = clusters.get(portrait, {})
-            cluster = str(duplicate.get("cluster", portrait))
-            ids = [portrait, *([row["corrected_from"]] if row["corrected_from"] else [])]
-            if any(
-                tombstones.forbids({**photo, "portrait_id": one, "photo_id": row["photo_id"]}) for one in ids
-            ):
-                gone.append((verdict["phash"], cluster))
-                left_out["taken_down"] += 1
-                continue
-            reason = _left_out(votes.get(portrait), bool(verdict["kept"]), reviewed)
-            if reason:
-                left_out[reason] += 1
-                continue
-            place = Place(
-                portrait, row["photo_id"], part, position, _author(photo), day(photo["exif_time"]), cluster
-            )
-            representative = bool(duplicate.get("representative", True))
-            chosen.append(
-                _Candidate(place, verdict["phash"], representative, int(duplicate.get("distance", 0)))
-            )
-            if reason := rights.refusal(photo, "train", permissions):
-                (trials if photo["provider"] == "samples" else barred)[row["photo_id"]] = reason
-                if photo["provider"] == "folder":
-                    sources[row["photo_id"]] = photo["source"]
-    joined = _clustered(chosen, duplicate_distance, set(clusters))
-    names = {cluster for _, cluster in gone}  # and what clusters with their members are called now
-    names |= {
-        new.place.cluster for old, new in zip(chosen, joined, strict=True) if old.place.cluster in names
-    }
-    hashes = np.array([phash for phash, _ in gone], np.uint64)
-    chosen = _without_likes(joined, hashes, names, duplicate_distance, left_out)
-    chosen = _permitted(chosen, trials, left_out, "sample_for_trials_only")
+    reading = _Reading(votes, reviewed, tombstones, permissions, _Clusters.of(workspace))
+    rows = [reading.rows(part) for part in _parts(workspace)]
+    chosen, left_out = np.concatenate([np.zeros(0, _ROW), *rows]), reading.left_out
+    del rows
+    chosen = chosen[np.argsort(chosen["id"], kind="stable")]
+    cluster = _clustered(chosen, duplicate_distance)
+    keep = ~_like(chosen, cluster, np.array(reading.gone, _GONE), duplicate_distance)
+    _leave_out(left_out, "like_taken_down", keep)
+    chosen, cluster = chosen[keep], cluster[keep]
+    keep = chosen["barred"] != _TRIAL
+    _leave_out(left_out, "sample_for_trials_only", keep)
+    chosen, cluster = chosen[keep], cluster[keep]
     if only_permitted:
-        chosen = _permitted(chosen, barred, left_out, "not_permitted")
+        keep = chosen["barred"] < 0
+        _leave_out(left_out, "not_permitted", keep)
+        chosen, cluster = chosen[keep], cluster[keep]
     if not keep_duplicates:
-        chosen = _one_a_cluster(chosen, left_out)
-    series = series_of(taken)
-    found = (replace(one.place, series=series.get(one.place.photo_id, ())) for one in chosen)
-    places = sorted(found, key=lambda place: place.portrait_id)
-    refused: dict[str, list[str]] = {}
-    for place in places:
-        if place.photo_id in barred:
-            refused.setdefault(barred[place.photo_id], []).append(place.portrait_id)
-    replaced = sum(one.state != "undecided" for name, one in votes.items() if name not in present)
-    folders = tuple(dict.fromkeys(sources[one.photo_id] for one in places if one.photo_id in sources))
+        keep = _best_of_each(chosen, cluster)
+        _leave_out(left_out, "near_duplicate", keep)
+        chosen, cluster = chosen[keep], cluster[keep]
+    refused, folders = _refused(chosen, reading.refusals)
+    replaced = sum(one.state != "undecided" for name, one in votes.items() if name not in reading.present)
     return Selection(
-        tuple(places),
-        dict(sorted(left_out.items())),
-        refused,
-        folders,
-        dict(sorted(states.items())),
-        replaced,
-    )
+        Places(chosen["id"].copy(), chosen["part"].copy(), chosen["row"].copy()),
+        _ties(chosen, cluster, np.concatenate(reading.own)),
+        dict(sorted(left_out.items())), refused, folders, dict(sorted(states.items())), replaced,
+    )  # fmt: skip
+
+
+def _refused(
+    chosen: NDArray[Any], refusals: Sequence[tuple[str, str]]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """(portrait ids by reason, sources of the user's own photos among them)."""
+    found = [number for number in range(len(refusals)) if (chosen["barred"] == number).any()]
+    reasons = dict.fromkeys(refusals[number][0] for number in found)
+    refused = {
+        reason: texts(chosen["id"][np.isin(chosen["barred"], [n for n in found if refusals[n][0] == reason])])
+        for reason in reasons
+    }
+    return refused, tuple(dict.fromkeys(refusals[number][1] for number in found if refusals[number][1]))
 
 
 def day(exif_time: str | None) -> str | None:
@@ -173,10 +125,17 @@ def day(exif_time: str | None) -> str | None:
     return "-".join(match.groups()) if match and match[0][:4] != "0000" else None
 
 
-def _parts(
-    workspace: Workspace,
-) -> Iterator[tuple[int, list[dict[str, Any]], dict[str, Any], dict[str, Any]]]:
-    """Part by part: portraits (ids), photos by id, screening verdicts by portrait."""
+@dataclass(frozen=True)
+class _Part:
+    """What is read of a part: portraits (ids), their photos by id, screening verdicts by portrait."""
+
+    number: int
+    portraits: list[dict[str, Any]]
+    photos: dict[str, dict[str, Any]]
+    screened: dict[str, dict[str, Any]]
+
+
+def _parts(workspace: Workspace) -> Iterator[_Part]:
     for part in workspace.parts("tables/portraits"):
         rows = workspace.read_part("tables/portraits", part, _IDS).to_pylist()
         columns = ["photo_id", "exif_time", "source", "uri", *PROVENANCE]
@@ -193,12 +152,121 @@ def _parts(
                     f"portrait {row['portrait_id'][:12]} of part {part} has no row in 'photos': run `phq "
                     "build` again"
                 )
-        yield part, rows, by_photo, {verdict["portrait_id"]: verdict for verdict in verdicts}
+        yield _Part(part, rows, by_photo, {verdict["portrait_id"]: verdict for verdict in verdicts})
 
 
-def _taken(photo: Mapping[str, Any]) -> dict[str, str | None]:
-    kept = {name: photo[name] for name in ("photo_id", "provider", "source", "uri", "author")}
-    return {**kept, "day": day(photo["exif_time"])}
+@dataclass(frozen=True)
+class _Clusters:
+    """The workspace's table of near-duplicates, by portrait."""
+
+    ids: NDArray[np.bytes_]  # [M] ascending
+    number: NDArray[np.int32]  # [M] equal ones are one cluster
+    distance: NDArray[np.int32]
+    representative: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> _Clusters:
+        table = workspace.table("duplicates")
+        ids = packed(table["portrait_id"])
+        number = table["cluster"].combine_chunks().dictionary_encode().indices.to_numpy()
+        order = np.argsort(ids)
+        columns = (table[name].to_numpy()[order] for name in ("distance", "representative"))
+        return cls(ids[order], number[order], *columns)
+
+    def find(self, ids: NDArray[np.bytes_]) -> NDArray[np.int64]:  # [N]
+        """The row [N] of each portrait; -1: it is in none."""
+        if not len(self.ids):
+            return np.full(len(ids), -1)
+        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[place] == ids, place, -1)
+
+
+_GONE = np.dtype([("phash", "u8"), ("cluster", "i4")])
+"""A portrait that was taken down, whatever else became of it."""
+
+
+class _Reading:
+    """Parts become rows; what is counted on the way."""
+
+    def __init__(
+        self,
+        votes: Mapping[str, Consensus],
+        reviewed: bool,
+        tombstones: Tombstones,
+        permissions: Sequence[Permission],
+        clusters: _Clusters,
+    ) -> None:
+        self._votes, self._reviewed, self._clusters = votes, reviewed, clusters
+        self._tombstones, self._permissions = tombstones, permissions
+        self.left_out: Counter[str] = Counter()
+        self.present: set[str] = set()  # of those with votes
+        self.gone: list[tuple[int, int]] = []  # `_GONE`
+        self.own: list[NDArray[Any]] = [np.zeros(0, splits.OWN)]
+        self._own = 0  # how many these are
+        self._refusals: dict[tuple[str, str], int] = {}
+
+    @property
+    def refusals(self) -> list[tuple[str, str]]:
+        """Of the rights gate, by number: reason, and the source of the user's own photos, else empty."""
+        return list(self._refusals)
+
+    def rows(self, part: _Part) -> NDArray[Any]:
+        """The portraits of a part that may enter the release, as `_ROW`."""
+        own = {name: photo for name, photo in part.photos.items() if photo["provider"] == "folder"}
+        number_of = {name: self._own + number for number, name in enumerate(own)}
+        self._own += len(own)
+        self.own.append(np.array([_own(photo) for photo in own.values()], splits.OWN))
+        ids = packed(pa.array([row["portrait_id"] for row in part.portraits], pa.string()))
+        place = self._clusters.find(ids).tolist()
+        found = []
+        for position, (row, cluster) in enumerate(zip(part.portraits, place, strict=True)):
+            photo = part.photos[row["photo_id"]]
+            verdict = part.screened.get(row["portrait_id"])
+            if verdict is None:
+                raise ReleaseError(
+                    f"portrait {row['portrait_id'][:12]} was not screened yet: finish the build first "
+                    "(phq build)"
+                )
+            number = int(self._clusters.number[cluster]) if cluster >= 0 else -1
+            if self._is_out(row, photo, verdict, number):
+                continue
+            code, taken = _author(photo), day(photo["exif_time"])
+            found.append((
+                ids[position], part.number, position, int(row["photo_id"][:16], 16),
+                splits.draw_of(row["photo_id"]),
+                code, int(taken.replace("-", "")) if taken else 0, number_of.get(row["photo_id"], -1), number,
+                verdict["phash"], self._clusters.distance[cluster] if cluster >= 0 else 0,
+                cluster < 0 or self._clusters.representative[cluster], self._barred(photo),
+            ))  # fmt: skip
+        return np.array(found, _ROW)
+
+    def _is_out(
+        self, row: Mapping[str, Any], photo: Mapping[str, Any], verdict: Mapping[str, Any], cluster: int
+    ) -> bool:
+        portrait = row["portrait_id"]
+        if portrait in self._votes:
+            self.present.add(portrait)
+        ids = [portrait, *([row["corrected_from"]] if row["corrected_from"] else [])]
+        if self._tombstones.entries and any(
+            self._tombstones.forbids({**photo, "portrait_id": one, "photo_id": row["photo_id"]})
+            for one in ids
+        ):
+            self.gone.append((verdict["phash"], cluster))
+            self.left_out["taken_down"] += 1
+            return True
+        reason = _left_out(self._votes.get(portrait), bool(verdict["kept"]), self._reviewed)
+        if reason:
+            self.left_out[reason] += 1
+        return bool(reason)
+
+    def _barred(self, photo: Mapping[str, Any]) -> int:
+        reason = rights.refusal(photo, "train", self._permissions)
+        if not reason:
+            return -1
+        if photo["provider"] == "samples":
+            return _TRIAL
+        source = str(photo["source"]) if photo["provider"] == "folder" else ""
+        return self._refusals.setdefault((reason, source), len(self._refusals))
 
 
 def _left_out(vote: Consensus | None, kept: bool, reviewed: bool) -> str:
@@ -210,98 +278,71 @@ def _left_out(vote: Consensus | None, kept: bool, reviewed: bool) -> str:
     return "" if kept or state == "accepted" else "screened_out"
 
 
-def _clustered(chosen: list[_Candidate], distance: int, known: set[str]) -> list[_Candidate]:
-    """Join near-duplicates again over what was chosen.
+def _leave_out(left_out: Counter[str], reason: str, keep: NDArray[np.bool_]) -> None:
+    if not keep.all():
+        left_out[reason] += int((~keep).sum())
+
+
+def _clustered(chosen: NDArray[Any], distance: int) -> NDArray[np.int64]:
+    """The cluster of every row [N], joined again over what was chosen: the first row of it.
 
     The workspace's clusters cover what the screening kept; a reviewer may accept what it did not, and a part
     may be newer than the clusters. A portrait that the table knows nothing of is compared with all.
     """
-    if not chosen:
-        return chosen
-    groups = Groups(np.array([one.phash for one in chosen], np.uint64))
-    cluster = [one.place.cluster for one in chosen]
-    loose: dict[int, int] = {}  # group -> its first row that the table knows nothing of
-    for row, (one, group) in enumerate(zip(chosen, groups.of.tolist(), strict=True)):
-        if one.place.portrait_id not in known:
-            loose.setdefault(group, row)
-    names: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while names.get(name, name) != name:
-            name = names[name]
-        return name
-
-    asked = np.fromiter(loose, np.int64, len(loose))
-    for number, other in zip(*pairs_between(groups.distinct[asked], groups.distinct, distance), strict=True):
-        first = loose[int(asked[number])]
-        for row in groups.rows(other).tolist():
-            low, high = sorted((root(cluster[first]), root(cluster[row])))
-            names[high] = low
-    found = []
-    for one in chosen:
-        name = root(one.place.cluster)
-        place = one.place if name == one.place.cluster else _in_cluster(one.place, name)
-        found.append(_Candidate(place, one.phash, one.representative, one.distance))
-    return found
+    groups = Groups(chosen["phash"])
+    loose = np.flatnonzero(chosen["cluster"] < 0)
+    asked, first = np.unique(groups.of[loose], return_index=True)
+    number, other = pairs_between(groups.distinct[asked], groups.distinct, distance)
+    alone = (asked[number] == other) & (groups.sizes()[other] == 1)  # each is near itself
+    place, row = groups.rows_of(other[~alone])
+    edges = np.arange(len(row), dtype=np.uint64)
+    ends = np.concatenate([loose[first][number[~alone]][place], row])
+    known = np.flatnonzero(chosen["cluster"] >= 0)
+    tied = (known, chosen["cluster"][known].astype(np.uint64))
+    return splits.components(len(chosen), [tied, (ends, np.concatenate([edges, edges]))])
 
 
-def _without_likes(
-    chosen: list[_Candidate],
-    gone: NDArray[np.uint64],  # [G] hashes of portraits that were taken down
-    clusters: Set[str],
-    distance: int,
-    left_out: Counter[str],
-) -> list[_Candidate]:
-    """Leave out what looks like a portrait that was taken down, or is of its cluster: the same image from
-    another file.
-    """
-    if not len(gone) or not chosen:
-        return chosen
-    groups = Groups(np.array([one.phash for one in chosen], np.uint64))
-    alike = np.zeros(len(groups.distinct), bool)
-    alike[pairs_between(groups.distinct, np.unique(gone), distance)[0]] = True
-    found = [
-        one
-        for one, like in zip(chosen, alike[groups.of].tolist(), strict=True)
-        if not like and one.place.cluster not in clusters
-    ]
-    if len(found) < len(chosen):
-        left_out["like_taken_down"] += len(chosen) - len(found)
-    return found
+def _like(
+    chosen: NDArray[Any], cluster: NDArray[np.int64], gone: NDArray[Any], distance: int
+) -> NDArray[np.bool_]:
+    """Which rows [N] look like a portrait that was taken down, or are of its cluster: the same image from
+    another file."""
+    alike = np.zeros(len(chosen), bool)
+    if not len(gone) or not len(chosen):
+        return alike
+    groups = Groups(chosen["phash"])
+    near = np.zeros(len(groups.distinct), bool)
+    near[pairs_between(groups.distinct, np.unique(gone["phash"]), distance)[0]] = True
+    named = np.unique(gone["cluster"][gone["cluster"] >= 0])
+    of_theirs = np.unique(cluster[np.isin(chosen["cluster"], named)])
+    return np.asarray(near[groups.of] | np.isin(cluster, of_theirs), np.bool_)
 
 
-def _author(photo: Mapping[str, Any]) -> str | None:
+def _best_of_each(chosen: NDArray[Any], cluster: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which rows [N] are the representative of their cluster, or the member nearest to it when it was not
+    chosen; of equals the first."""
+    best = np.lexsort((chosen["distance"], ~chosen["representative"], cluster))
+    keep = np.zeros(len(chosen), bool)
+    keep[best[np.diff(cluster[best], prepend=-1) != 0]] = True
+    return keep
+
+
+def _ties(chosen: NDArray[Any], cluster: NDArray[np.int64], own: NDArray[Any]) -> Ties:
+    codes = [cluster.astype(np.uint64) + np.uint64(1), splits.sessions(chosen["author"], chosen["day"])]
+    is_own = chosen["own"] >= 0
+    for session in splits.series(own) if is_own.any() else ():
+        codes.append(np.zeros(len(chosen), np.uint64))
+        codes[-1][is_own] = session[chosen["own"][is_own]]
+    return Ties(chosen["photo"].copy(), chosen["draw"].copy(), codes)
+
+
+def _own(photo: Mapping[str, Any]) -> tuple[int, int, int]:
+    return splits.own_photo(photo["source"], photo["uri"], day(photo["exif_time"]))
+
+
+def _author(photo: Mapping[str, Any]) -> int:
     """Whose sessions tie a photo to others: renders have nobody's, and in a folder without dates the owner of
     everything would tie all."""
     if photo["provider"] == "synthetic" or (photo["provider"] == "folder" and not day(photo["exif_time"])):
-        return None
-    return str(photo["author"]) if photo["author"] else None
-
-
-def _permitted(
-    chosen: list[_Candidate], barred: Mapping[str, str], left_out: Counter[str], word: str
-) -> list[_Candidate]:
-    """Leave out what the rights gate refuses, before one of near-duplicates is chosen."""
-    found = [one for one in chosen if one.place.photo_id not in barred]
-    if len(found) < len(chosen):
-        left_out[word] += len(chosen) - len(found)
-    return found
-
-
-def _one_a_cluster(chosen: Iterable[_Candidate], left_out: Counter[str]) -> list[_Candidate]:
-    """The representative of every cluster, or the member nearest to it when it was not chosen."""
-    best: dict[str, _Candidate] = {}
-    for one in chosen:
-        rival = best.setdefault(one.place.cluster, one)
-        if rival is not one:
-            left_out["near_duplicate"] += 1
-            best[one.place.cluster] = min(rival, one, key=_rank)
-    return list(best.values())
-
-
-def _rank(one: _Candidate) -> tuple[bool, int, str]:
-    return (not one.representative, one.distance, one.place.portrait_id)
-
-
-def _in_cluster(place: Place, cluster: str) -> Place:
-    return replace(place, cluster=cluster)
+        return 0
+    return splits.author_code(photo["author"])

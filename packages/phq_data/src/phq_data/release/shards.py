@@ -11,20 +11,24 @@ put aside in a file of its shard; each shard is then sorted and written on its o
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from phq_data import parquet
 from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release.manifest import SPLITS, Images, ShardEntry
-from phq_data.release.rows import Facts, Truth, joined, stored_schema
-from phq_data.release.select import Place
+from phq_data.release.parts import AT, Run, aside, put_aside
+from phq_data.release.places import Places
+from phq_data.release.rows import Truth, stored_schema
 from phq_data.workspace import Workspace
 
 ROW_BYTES = 1_500  # about what a row takes beside its images
@@ -39,68 +43,65 @@ class ShardPlan:
 
     path: str  # data/train-00000.parquet
     split: str
-    rows: tuple[Facts, ...]  # in order
+    rows: NDArray[np.int64]  # numbers of its rows, in order
     copy_of: ShardEntry | None = None  # the parent's shard with exactly these rows and bytes
 
 
-@dataclass(frozen=True)
-class Before:
-    """A row of the parent release."""
-
-    shard: int
-    row: int
-    split: str
-    digest: str
-    encoded: str
-    pixels: str
-
-
 def plan(
-    rows: Sequence[Facts],
+    facts: NDArray[Any],  # [N] `FACTS`, in the order of their ids
     shard_bytes: int,
     parent: Sequence[ShardEntry] = (),
-    before: Mapping[str, Before] | None = None,
+    before: NDArray[Any] | None = None,  # [N] `BEFORE`
 ) -> list[ShardPlan]:
     """The shards of a release, in order of split and number.
 
     Without a parent (or to pack anew) rows fill shards of about `shard_bytes` in the order of their ids.
     """
-    before = before or {}
-    stay: dict[int, list[Facts]] = {}
-    fresh: dict[str, list[Facts]] = {name: [] for name in SPLITS}
-    for row in sorted(rows, key=lambda facts: facts.place.portrait_id):
-        old = before.get(row.place.portrait_id)
-        if old is not None and old.split == row.split:
-            stay.setdefault(old.shard, []).append(row)
-        else:
-            fresh[row.split].append(row)
+    stays = np.zeros(len(facts), bool)
     plans: list[ShardPlan] = []
-    for number, entry in enumerate(parent):
-        kept = sorted(stay.get(number, []), key=lambda facts: before[facts.place.portrait_id].row)
-        if kept:
-            same = len(kept) == entry.rows and all(_same(before[f.place.portrait_id], f) for f in kept)
-            plans.append(ShardPlan(entry.path, entry.split, tuple(kept), entry if same else None))
+    if parent and before is not None:
+        stays = (before["shard"] >= 0) & (before["split"] == facts["split"].astype(np.int8))
+        same = (
+            stays
+            & (facts["digest"] == before["digest"]).all(1)
+            & (facts["encoded"] == before["encoded"]).all(1)
+        )
+        staying = np.flatnonzero(stays)
+        staying = staying[np.lexsort((before["row"][staying], before["shard"][staying]))]
+        bounds = np.searchsorted(before["shard"][staying], np.arange(len(parent) + 1))
+        for number, entry in enumerate(parent):
+            kept = staying[bounds[number] : bounds[number + 1]]
+            if len(kept):
+                whole = len(kept) == entry.rows and bool(same[kept].all())
+                plans.append(ShardPlan(entry.path, entry.split, kept, entry if whole else None))
     taken = {entry.path for entry in parent}
-    for split in SPLITS:
+    for place, split in enumerate(SPLITS):
+        fresh = np.flatnonzero(~stays & (facts["split"] == place))
         number = 0
-        for group in _packed(fresh[split], shard_bytes):
+        for group in _packed(fresh, facts["bytes"][fresh] + ROW_BYTES, shard_bytes):
             while (path := f"data/{split}-{number:05d}.parquet") in taken:
                 number += 1
             taken.add(path)
-            plans.append(ShardPlan(path, split, tuple(group)))
+            plans.append(ShardPlan(path, split, group))
     return sorted(plans, key=lambda shard: (SPLITS.index(shard.split), shard.path))
 
 
 def write(
     plans: Sequence[ShardPlan],
+    facts: NDArray[Any],
+    places: Places,
     workspace: Workspace,
     target: Path,
     images: Images,
     truth: Truth,
     copy: Callable[[ShardEntry, Path], None],
+    run: Run,
     on_rows: Callable[[int], None] = lambda count: None,
 ) -> list[ShardEntry]:
-    """Write the planned shards below `target`; `copy` brings a shard of the parent. Returns their entries."""
+    """Write the planned shards below `target`; `copy` brings a shard of the parent. Returns their entries.
+
+    The same bytes come of it whoever does the pieces.
+    """
     (target / "data").mkdir(parents=True, exist_ok=True)
     entries: dict[str, ShardEntry] = {}
     for shard in plans:
@@ -109,68 +110,62 @@ def write(
             entries[shard.path] = shard.copy_of
             on_rows(len(shard.rows))
     to_write = [shard for shard in plans if shard.copy_of is None]
-    aside = target / ".aside"
+    folder = target / ".aside"
     for low in range(0, len(to_write), _WAVE):
         wave = to_write[low : low + _WAVE]
-        aside.mkdir()
-        orders = _put_aside(wave, workspace, aside, images, truth)
-        for number, shard in enumerate(wave):
-            entries[shard.path] = _write_shard(
-                shard, aside / str(number), orders[number], target / shard.path
-            )
-            (aside / str(number)).unlink()
-            on_rows(len(shard.rows))
-        shutil.rmtree(aside)
+        folder.mkdir()
+        at = _put_aside(wave, facts, places, workspace, folder, images, truth, run)
+        folders = (str(folder), str(target))
+        calls = (
+            (shard.path, shard.split, facts["bytes"][shard.rows], at[shard.rows], number, *folders)
+            for number, shard in enumerate(wave)
+        )
+        for number, entry in enumerate(run(write_shard, calls)):
+            for file in folder.glob(f"{number}-*"):
+                file.unlink()
+            entries[entry.path] = entry
+            on_rows(entry.rows)
+        shutil.rmtree(folder)
     return [entries[shard.path] for shard in plans]
 
 
-def _same(old: Before, new: Facts) -> bool:
-    return old.digest == new.digest and old.encoded == new.encoded
-
-
-def _packed(rows: Sequence[Facts], shard_bytes: int) -> Iterator[list[Facts]]:
-    group: list[Facts] = []
-    size = 0
-    for row in rows:
-        if group and size + row.bytes + ROW_BYTES > shard_bytes:
-            yield group
-            group, size = [], 0
-        group.append(row)
-        size += row.bytes + ROW_BYTES
-    if group:
-        yield group
+def _packed(numbers: NDArray[np.int64], sizes: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
+    """Runs of numbers whose sizes sum up to `most`, or of one that is larger."""
+    total = np.cumsum(sizes)
+    start = 0
+    while start < len(numbers):
+        used = total[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(total, used + most, side="right")))
+        yield numbers[start:end]
+        start = end
 
 
 def _put_aside(
-    wave: Sequence[ShardPlan], workspace: Workspace, aside: Path, images: Images, truth: Truth
-) -> list[dict[str, tuple[int, int]]]:
-    """Rows of the wave's shards, each in the file of its shard, in the order of the workspace.
+    wave: Sequence[ShardPlan],
+    facts: NDArray[Any],
+    places: Places,
+    workspace: Workspace,
+    folder: Path,
+    images: Images,
+    truth: Truth,
+    run: Run,
+) -> NDArray[Any]:
+    """Rows of the wave's shards, put aside; [N] `parts.AT`."""
+    shard_of = np.full(len(facts), -1, np.int16)
+    for number, shard in enumerate(wave):
+        shard_of[shard.rows] = number
+    at = np.full(len(facts), -1, AT)
+    rows = places.rows(np.flatnonzero(shard_of >= 0))
 
-    Returns for every shard in which batch of its file, and where in it, a portrait lies.
-    """
-    kind = stored_schema().remove_metadata()
-    shard_of = {facts.place.portrait_id: (n, facts) for n, shard in enumerate(wave) for facts in shard.rows}
-    places: dict[int, dict[int, Place]] = {}
-    for _, facts in shard_of.values():
-        places.setdefault(facts.place.part, {})[facts.place.row] = facts.place
-    orders: list[dict[str, tuple[int, int]]] = [{} for _ in wave]
-    batches = [0] * len(wave)
-    files = [pa.ipc.new_file(str(aside / str(number)), kind) for number in range(len(wave))]
-    try:
-        for batch in joined(workspace, places):
-            by_shard: dict[int, list[dict[str, Any]]] = {}
-            for one in batch:
-                number, facts = shard_of[one.place.portrait_id]
-                rows = by_shard.setdefault(number, [])
-                orders[number][one.place.portrait_id] = (batches[number], len(rows))
-                rows.append(one.row(facts.split, facts.pixels, facts.mask_pixels, images, truth))
-            for number, rows in by_shard.items():
-                files[number].write_batch(pa.RecordBatch.from_pylist(rows, schema=kind))
-                batches[number] += 1
-    finally:
-        for file in files:
-            file.close()
-    return orders
+    def calls() -> Iterator[tuple[Any, ...]]:
+        for file, some in enumerate(rows.pieces(run.at_once)):
+            own = some.numbers()
+            known = places.known(own, truth)
+            yield workspace.url, some, shard_of[own], facts[own], str(folder), file, images, known
+
+    for numbers, found in run(put_aside, calls()):
+        at[numbers] = found
+    return at
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], kind: pa.Schema) -> None:
@@ -180,21 +175,30 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], kind: pa.Schema) -
             writer.write_table(pa.Table.from_pylist(group, schema=kind), row_group_size=len(group))
 
 
-def _write_shard(
-    shard: ShardPlan, aside: Path, order: Mapping[str, tuple[int, int]], path: Path
+def write_shard(
+    name: str,
+    split: str,
+    sizes: NDArray[np.int64],  # [N] bytes of the images of each row
+    at: NDArray[Any],  # [N] `parts.AT`
+    number: int,
+    folder: str,
+    target: str,
 ) -> ShardEntry:
-    if len(order) != len(shard.rows):
-        raise ReleaseError(f"{path.name}: {len(order)} rows were found of {len(shard.rows)}")
-    kind = stored_schema()
-    with pa.memory_map(str(aside)) as mapped, path.open("wb") as file, _writer(file, kind) as writer:
-        rows = pa.ipc.open_file(mapped)
-        for group in grouped(shard.rows, lambda facts: facts.bytes):
-            places = [order[facts.place.portrait_id] for facts in group]
-            # Row by row without copying: taking rows of the whole file would join it in memory each time.
-            found = [rows.get_batch(batch).slice(row, 1) for batch, row in places]
-            table = pa.Table.from_batches(found).combine_chunks()
-            writer.write_table(table.cast(kind), row_group_size=len(group))
-    return ShardEntry(shard.path, shard.split, len(shard.rows), path.stat().st_size, file_sha256(path))
+    """Write a shard of the rows that were put aside for it in `folder` under its number."""
+    path, kind = Path(target, name), stored_schema()
+    files = np.unique(at["file"]).tolist()
+    if lost := int((at["file"] < 0).sum()):
+        raise ReleaseError(f"{path.name}: {lost} rows of {len(at)} were not found")
+    with contextlib.ExitStack() as stack:
+        mapped = [stack.enter_context(pa.memory_map(str(aside(folder, number, file)))) for file in files]
+        rows = {file: pa.ipc.open_file(one) for file, one in zip(files, mapped, strict=True)}
+        with path.open("wb") as written, _writer(written, kind) as writer:
+            for group in grouped(range(len(at)), lambda row: int(sizes[row])):
+                # Row by row without copying: taking rows of the whole file would join it in memory each time.
+                found = [rows[file].get_batch(batch).slice(row, 1) for file, batch, row in at[group].tolist()]
+                table = pa.Table.from_batches(found).combine_chunks()
+                writer.write_table(table.cast(kind), row_group_size=len(group))
+    return ShardEntry(name, split, len(at), path.stat().st_size, file_sha256(path))
 
 
 def _writer(file: BinaryIO, kind: pa.Schema) -> parquet.Writer:

@@ -8,6 +8,9 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from phq_data.errors import ReleaseError
 from phq_data.release import manifest as manifests
 from phq_data.release import reader, tombstones
@@ -155,13 +158,23 @@ def _find(
     release: reader.Release, meant: Mapping[Mark, set[str]], kind: str, text: str
 ) -> tuple[list[tuple[str, str]], set[str]]:
     """((portrait, photo) that the request means, full ids that start with it) in one release."""
-    portraits, photos = (release.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
     ids: set[str] = set()
     hits = meant.get((kind, mark(kind, text)), set())
     if kind == "id":
-        ids = {one for one in (*portraits, *photos) if one.startswith(text)}
-        hits = {photo for portrait, photo in zip(portraits, photos, strict=True) if {portrait, photo} & ids}
-    return [(a, b) for a, b in zip(portraits, photos, strict=True) if b in hits], ids
+        names = [release.index[name] for name in ("portrait_id", "photo_id")]
+        starts = [pc.starts_with(column, pattern=text) for column in names]
+        ids = {
+            one for column, some in zip(names, starts, strict=True) for one in column.filter(some).to_pylist()
+        }
+        hits = set(names[1].filter(pc.or_(*starts)).to_pylist())
+    return _of_photos(release, hits), ids
+
+
+def _of_photos(release: reader.Release, photos: Set[str]) -> list[tuple[str, str]]:
+    """(portrait, photo) of all rows of these photos."""
+    wanted = pc.is_in(release.index["photo_id"], value_set=pa.array(sorted(photos), pa.string()))
+    rows = release.index.select(["portrait_id", "photo_id"]).filter(wanted)
+    return list(zip(rows["portrait_id"].to_pylist(), rows["photo_id"].to_pylist(), strict=True))
 
 
 def _standing(listed: Tombstones) -> set[Mark]:
@@ -175,11 +188,10 @@ def _with(listed: Tombstones, release: reader.Release, meant: Mapping[Mark, set[
     told = {one: hits for one, hits in meant.items() if hits and one in asked}
     if not told:
         return listed
-    portraits, photos = (release.index[name].to_pylist() for name in ("portrait_id", "photo_id"))
     more = [
         replace(
             asked[one],
-            portraits=tuple(a for a, b in zip(portraits, photos, strict=True) if b in hits),
+            portraits=tuple(portrait for portrait, _ in _of_photos(release, hits)),
             photos=tuple(sorted(hits)),
         )
         for one, hits in told.items()

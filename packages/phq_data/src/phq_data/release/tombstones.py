@@ -22,7 +22,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
 
 from phq_data.errors import ReleaseError
 from phq_data.files import writing
@@ -71,6 +75,15 @@ class Tombstones:
     def hides(self, portrait_id: str, photo_id: str) -> bool:
         """Must this portrait not be read?"""
         return portrait_id in self._portraits or photo_id in self._photos  # type: ignore[attr-defined]
+
+    def hidden(self, portraits: pa.ChunkedArray, photos: pa.ChunkedArray) -> NDArray[np.bool_]:
+        """`hides` of many, by columns of ids [N]."""
+        own = (self._portraits, self._photos)  # type: ignore[attr-defined]
+        found = [
+            pc.is_in(ids, value_set=pa.array(sorted(names), pa.string()))
+            for ids, names in zip((portraits, photos), own, strict=True)
+        ]
+        return np.asarray(pc.or_(*found).to_numpy(), np.bool_)
 
     def forbids(self, row: Mapping[str, Any]) -> bool:
         """May this row (portrait, photo and provenance columns) not enter a release?"""

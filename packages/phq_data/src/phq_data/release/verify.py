@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from phq_data import camera, parquet, parquet_limits, schema
 from phq_data.errors import ReleaseError
@@ -139,12 +140,13 @@ def _check_index(manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
     if not (np.array_equal(shards, wanted_shards) and np.array_equal(rows, wanted_rows)):
         yield Problem(manifests.INDEX, "does not list the rows of the shards in order")
         return
-    ids = index["portrait_id"].to_pylist()
-    seen: dict[str, int] = {}
-    for row, one in enumerate(ids):
-        if one in seen:
-            yield Problem(manifests.INDEX, f"lists this portrait twice (also row {seen[one]})", row, one)
-        seen[one] = row
+    ids = index["portrait_id"]
+    order = pc.sort_indices(ids).to_numpy()  # stable
+    ordered = ids.take(pa.array(order))
+    for at in np.flatnonzero(pc.equal(ordered[1:], ordered[:-1]).to_numpy()).tolist():
+        before, row = order[at : at + 2].tolist()
+        one = ids[row].as_py()
+        yield Problem(manifests.INDEX, f"lists this portrait twice (also row {before})", row, one)
 
 
 def _check_shard(
@@ -249,31 +251,37 @@ def _check_pixels(path: str, row: dict[str, Any], here: tuple[int, str]) -> Iter
 def _check_leaks(release: Release, distance: int) -> Iterator[Problem]:
     """What must not straddle the splits: photos, near-duplicates, one author's photos of a day."""
     table = release.all().metadata(["portrait_id", "photo_id", "split", "author", "day", "phash"])
-    seen: dict[tuple[str, ...], tuple[str, str]] = {}
-    for row in table.to_pylist():
-        ties: list[tuple[str, ...]] = [("photo", row["photo_id"])]
-        if row["author"] and row["day"]:
-            ties.append(("author and day", row["author"], row["day"]))
-        for tie in ties:
-            split, first = seen.setdefault(tie, (row["split"], row["portrait_id"]))
-            if split != row["split"]:
+    table = table.combine_chunks()
+    splits = table["split"].combine_chunks().dictionary_encode()
+    split = splits.indices.to_numpy()
+    known = pc.and_(*(pc.greater(pc.binary_length(table[name]), 0) for name in ("author", "day")))
+    days = pc.binary_join_element_wise(table["author"], table["day"], "\n")
+    for what, names, rows in (
+        ("photo", table["photo_id"], np.arange(len(table))),
+        ("author and day", days.filter(known), np.flatnonzero(pc.fill_null(known, False).to_numpy())),
+    ):
+        codes = names.combine_chunks().dictionary_encode().indices.to_numpy()
+        first = rows[np.unique(codes, return_index=True)[1]][codes]  # of those with the same name
+        for row, other in zip(rows, first, strict=True) if (split[rows] != split[first]).any() else ():
+            if split[row] != split[other]:
                 yield Problem(
                     manifests.INDEX,
-                    f"the {tie[0]} of this portrait is in '{split}' too (portrait {first[:12]})",
-                    portrait_id=row["portrait_id"],
+                    f"the {what} of this portrait is in '{table['split'][other]}' too (portrait "
+                    f"{table['portrait_id'][other].as_py()[:12]})",
+                    portrait_id=table["portrait_id"][row].as_py(),
                 )
-    splits, ids = table["split"].to_pylist(), table["portrait_id"].to_pylist()
     groups = Groups(np.asarray(table["phash"].to_numpy(), np.uint64))
-    outside = np.array([split != "train" for split in splits], bool)
+    outside = pc.not_equal(table["split"], "train").to_numpy()
     few = np.unique(groups.of[outside])
     for number, group in zip(*pairs_between(groups.distinct[few], groups.distinct, distance), strict=True):
         rows = groups.rows(few[number])
         for one, other in itertools.product(rows[outside[rows]], groups.rows(group)):
-            if splits[one] != splits[other]:
+            if split[one] != split[other]:
                 yield Problem(
                     manifests.INDEX,
-                    f"it looks like portrait {ids[other][:12]} of the split '{splits[other]}'",
-                    portrait_id=ids[one],
+                    f"it looks like portrait {table['portrait_id'][other].as_py()[:12]} of the split "
+                    f"'{table['split'][other]}'",
+                    portrait_id=table["portrait_id"][one].as_py(),
                 )
 
 

@@ -65,6 +65,7 @@ class Database:
         self._writer = threading.Lock()
         self._seen: dict[Path, tuple[int, int]] = {}  # the file and its WAL as they were when it was opened
         self._holder: sqlite3.Connection | None = None  # as long as it is open, nobody tidies the WAL away
+        self._refused: StoreError | None = None
 
     @classmethod
     def open(cls, where: str | Path, *, busy_seconds: float = BUSY_SECONDS) -> Database:
@@ -117,11 +118,27 @@ class Database:
                     "tables/decisions; what was not confirmed waits in the browser"
                 )
 
+    def refuse(self, why: StoreError) -> None:
+        """From now on nothing is read or written: whoever tries gets this error."""
+        self._refused = why
+
+    def _check_sound(self) -> None:
+        if self._refused is not None:
+            raise type(self._refused)(str(self._refused))
+
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection to read from: one consistent image of the data."""
+        """A connection to read from: one image of the data (PostgreSQL: a new one each statement)."""
+        self._check_sound()
         with _explaining(self.name), self.engine.connect() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection to read from: all of its statements see one image of the data."""
+        with self.read() as connection:
+            level = {} if self.embedded else {"isolation_level": "REPEATABLE READ"}
+            yield connection.execution_options(**level)
 
     @contextlib.contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sa.Connection]:
@@ -130,6 +147,7 @@ class Database:
         `durable`: it is on the disk when this returns. Without, a power failure may take it back whole (not
         a crash of the program), and nobody waits for the disk.
         """
+        self._check_sound()
         with _explaining(self.name):
             if not self.embedded:
                 with self.engine.begin() as connection:

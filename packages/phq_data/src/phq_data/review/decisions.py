@@ -11,10 +11,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
 from phq_data.records import Decision, from_table
 from phq_data.review import logs
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
 from phq_data.review.records import REPAIR, LogEntry
+from phq_data.review.tables import DECISIONS
 from phq_data.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -69,7 +74,11 @@ def recover(workspace: Workspace, store: Store) -> int:
     """
     if not workspace.parts(FOLDER):
         return 0
-    return store.merge(LogEntry.from_decision(one) for one in published(workspace))
+    with store.database.read() as connection:
+        there = pa.array(connection.execute(sa.select(DECISIONS.c.decision_id)).scalars(), pa.string())
+    written = workspace.table(Decision.table)
+    lacking = written.filter(pc.invert(pc.is_in(written["decision_id"], value_set=there)))
+    return store.merge(map(LogEntry.from_decision, from_table(Decision, lacking))) if len(lacking) else 0
 
 
 def mend(workspace: Workspace) -> list[str]:

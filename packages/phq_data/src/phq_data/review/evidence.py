@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from phq_data.config import ScreenConfig
 from phq_data.report.judged import judged
 from phq_data.review import rules
+from phq_data.review.digests import is_sound
 from phq_data.review.records import Item, PhotoFacts
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import ITEMS, REPLACED, STANDINGS
@@ -102,14 +103,14 @@ class Evidence:
 def describe(
     store: Store, portrait_ids: Sequence[str], reviewer: str, screen: ScreenConfig
 ) -> list[Evidence]:
-    """The evidence of portraits, in their order; those that the store does not have are left out."""
+    """The evidence of portraits, in their order; those that the store does not have, or has damaged, are left
+    out."""
     with store.database.read() as connection:
         items = {
-            item.portrait_id: item
+            row.portrait_id: Item.from_row(row)
             for chunk in chunks(portrait_ids)
-            for item in map(
-                Item.from_row, connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk)))
-            )
+            for row in connection.execute(sa.select(ITEMS).where(ITEMS.c.portrait_id.in_(chunk)))
+            if is_sound(ITEMS, row._mapping)
         }
         own = _own(connection, items, reviewer)
         earlier = _earlier(connection, items)

@@ -7,7 +7,7 @@ verdicts, counts and the index of the portraits are made anew where they differ.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from phq_data.workspace import Workspace
 OF_THEIR_OWN = (SETTINGS, REVIEWERS, REPLACED, CORRECTIONS)
 """Tables beside the log that nothing else could tell anew."""
 GOLD = ("accept", "reject")
+_OFTEN = 2_000  # rows
 _LOG = logging.getLogger(__name__)
 
 
@@ -38,12 +39,13 @@ class StoreFault:
     derived: bool = False  # made anew from the log and the workspace
 
 
-def ensure(store: Store, workspace: Workspace) -> None:
+def ensure(store: Store, workspace: Workspace, *, pause: Callable[[], None] = lambda: None) -> None:
     """Before a store is worked with: make anew what is derived where it differs, and say so in the log.
 
-    Raises `DamagedStoreError` for what cannot be made anew, `WorkspaceError` for damaged tables.
+    `pause` is called now and then while all of it is read. Raises `DamagedStoreError` for what cannot be
+    made anew, `WorkspaceError` for damaged tables.
     """
-    found = check(store)
+    found = check(store, pause=pause)
     lost = [one for one in found if not one.derived]
     if lost:
         raise DamagedStoreError(
@@ -56,18 +58,20 @@ def ensure(store: Store, workspace: Workspace) -> None:
         _LOG.warning("the review's database was damaged; made anew: %s", "; ".join(map(_told, found)))
 
 
-def check(store: Store, published: Sequence[Decision] = ()) -> list[StoreFault]:
-    """Read the whole store and name what is wrong; changes nothing.
+def check(
+    store: Store, published: Sequence[Decision] = (), *, pause: Callable[[], None] = lambda: None
+) -> list[StoreFault]:
+    """Read the whole store, as it is at one moment, and name what is wrong; changes nothing.
 
     `published`: decisions in the workspace's table, which must say the same. Raises `StoreError` for a
     database that cannot be read at all.
     """
-    with store.database.read() as connection:
+    with store.database.snapshot() as connection:
         found = list(_file_faults(connection))
         if found:
             return found
         found = [*_log_faults(connection, published), *_row_faults(connection)]
-        return found or list(_derived_faults(connection))
+        return found or list(_derived_faults(connection, pause))
 
 
 def make_anew(store: Store, workspace: Workspace) -> None:
@@ -121,20 +125,25 @@ def _row_faults(connection: sa.Connection) -> Iterator[StoreFault]:
         yield StoreFault(CORRECTIONS.name, f"{gone} corrections are gone")
 
 
-def _derived_faults(connection: sa.Connection) -> Iterator[StoreFault]:
-    by_log = set(map(tuple, connection.execute(sa.select(*STANDING_VERDICTS.c))))
-    other = by_log ^ set(map(tuple, connection.execute(sa.select(STANDINGS))))
+def _derived_faults(connection: sa.Connection, pause: Callable[[], None]) -> Iterator[StoreFault]:
+    by_log, stored = sa.select(*STANDING_VERDICTS.c), sa.select(STANDINGS)
+    other = [
+        row[0]
+        for one, two in ((by_log, stored), (stored, by_log))
+        for row in connection.execute(sa.except_(one, two))
+    ]
     if other:
-        portraits = {str(row[0]) for row in other}
-        yield StoreFault("standings", f"wrong verdicts on {len(portraits)} portraits", derived=True)
+        yield StoreFault("standings", f"wrong verdicts on {len(set(other))} portraits", derived=True)
     votes: dict[str, list[Standing]] = {}
-    for verdict in by_log:
+    for verdict in connection.execute(by_log):
         votes.setdefault(verdict[0], []).append(Standing(*verdict))
     policy = read_policy(connection)
     rule = ConsensusRule(policy.min_votes, policy.min_share)
     corrected = set(connection.execute(sa.select(CORRECTIONS.c.portrait_id)).scalars())
     damaged = miscounted = 0
-    for row in _items(connection):
+    for number, row in enumerate(_items(connection)):
+        if number % _OFTEN == 0:
+            pause()
         if not _is_whole(row):
             damaged += 1
             continue

@@ -118,6 +118,14 @@ def _move(connection: sa.Connection, portraits: Set[str], pool: int, other: int)
         _reseal(connection, connection.execute(there).mappings(), pool=other)
 
 
+def any_read(store: Store) -> bool:
+    """Has a part of the workspace been read into the index?"""
+    with store.database.read() as connection:
+        return (
+            connection.execute(sa.select(PARTS.c.part).where(PARTS.c.part >= 0).limit(1)).first() is not None
+        )
+
+
 def yaw_counts(store: Store) -> dict[int, int]:
     """Active items by yaw bin."""
     statement = (

@@ -124,8 +124,7 @@ class Store:
             for name, value in dataclasses.asdict(policy).items():
                 connection.execute(sa.delete(SETTINGS).where(SETTINGS.c.name == name))
                 connection.execute(sa.insert(SETTINGS).values(name=name, value=json.dumps(value)))
-            connection.execute(sa.update(ITEMS).values(required=_required_case(policy)))
-            connection.execute(sa.update(ITEMS).values(open=_open_case()))
+            _require(connection, policy)
             if (before.min_votes, before.min_share) != (policy.min_votes, policy.min_share):
                 decided = [
                     row[0] for row in connection.execute(sa.select(STANDINGS.c.portrait_id).distinct())
@@ -204,9 +203,12 @@ class Store:
             policy = read_policy(connection)
             connection.execute(sa.delete(STANDINGS))
             connection.execute(sa.insert(STANDINGS).from_select(_STANDING, sa.select(*STANDING_VERDICTS.c)))
-            everything = [row[0] for row in connection.execute(sa.select(ITEMS.c.portrait_id))]
-            connection.execute(sa.update(ITEMS).values(required=_required_case(policy)))
-            refresh_items(connection, everything, policy)
+            nobody = {"votes": 0, "state": "undecided"}
+            judged = sa.or_(*(ITEMS.c[name] != value for name, value in nobody.items()))
+            connection.execute(sa.update(ITEMS).where(judged).values(nobody))
+            _require(connection, policy)
+            decided = connection.execute(sa.select(STANDINGS.c.portrait_id).distinct()).scalars()
+            refresh_items(connection, list(decided), policy)
 
 
 def place(workspace: Workspace, url: str | None = None) -> str | Path:
@@ -271,6 +273,12 @@ def refresh_items(connection: sa.Connection, portraits: Iterable[str], policy: r
             ),
             changes,
         )
+
+
+def _require(connection: sa.Connection, policy: rules.Policy) -> None:
+    """Bring what is asked for, and whether it is, up to date; rows that are right are not written."""
+    for column, value in ((ITEMS.c.required, _required_case(policy)), (ITEMS.c.open, _open_case())):
+        connection.execute(sa.update(ITEMS).where(column != value).values({column: value}))
 
 
 def _required_case(policy: rules.Policy) -> Any:
