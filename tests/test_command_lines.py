@@ -25,6 +25,7 @@ ONE_OF_A_KIND = {
     "phq release build --name",
     "phq release build --url",
     "phq models add --url",
+    "portraitgan invert --portrait",
 }
 """Options that mean something else than their namesakes, of which there can be one."""
 

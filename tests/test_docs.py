@@ -14,6 +14,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`([\w./-]+\.(?:py|md|yaml|toml|json|safetensors))`")
 # Files that programs write into workspaces, releases and runs, or that users and websites have.
 ELSEWHERE = {
+    "seen.json",
     "lease.json",
     ".incomplete.json",
     "Calib.toml",

@@ -125,6 +125,7 @@ def test_the_portrait_is_never_smaller_than_400_pixels(service, opened, width, h
 def test_nothing_moves_when_chips_and_banners_come(service, opened, viewport):
     page = opened(service, viewport)
     until(page, "document.getElementById('photo-text').textContent")  # the panels are filled a moment later
+    assert "consent: nobody has said" in page.inner_text("#photo-text")
     names = ["#stage", "#stage .frame", ".caption", ".decide .accept", "#look-zoom", "#panel-evidence"]
     names += [".evidence + details"]
     before = {name: page.evaluate(BOX, name) for name in names}

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image, features
 
@@ -177,3 +178,15 @@ def test_bytes_that_are_no_whole_image_say_nothing():
         read(data[:cut], "JPEG")
     for kind in ("PNG", "WebP", "TIFF", "JPEG"):
         assert read(b"\0" * 100, kind) == SelfStated()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_at_random_places_raises_nothing(kind):
+    whole = image(kind, packet(f"<plus:DataMining>{PROHIBITED}</plus:DataMining>"))
+    random = np.random.default_rng(7)
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), 6):
+            data[place] = random.integers(0, 256)
+        said = read(bytes(data), kind.removesuffix("-late"))
+        assert said.to_json() is None or SelfStated.from_json(said.to_json()) == said

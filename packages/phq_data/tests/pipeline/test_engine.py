@@ -80,7 +80,7 @@ def test_changed_rows_before_a_stage_make_it_run_again_and_equal_ones_do_not(wor
     write_plan(workspace, 0, ["a"])
     run(workspace, "read")
     run(workspace, "look")
-    write_plan(workspace, 0, ["a"], title="a new title")
+    write_plan(workspace, 0, ["a"], source="another folder")
     run(workspace, "read")
     assert not run(workspace, "look").skipped
     toys.version = 2  # the stage before runs again, and comes to the same rows

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import sqlalchemy as sa
 
@@ -211,3 +213,27 @@ def test_gold_items_have_accept_or_reject(made):
     assert index(made.store)[portrait]["gold"] == "reject"
     with pytest.raises(ValueError, match="accept or reject"):
         items.set_gold(made.store, {portrait: "perhaps"})
+
+
+def test_a_reviewer_sees_what_was_allowed_and_the_index_follows_what_is_stated_later(made):
+    items.sync(made.store, made.workspace)
+    row = next(row for row in made.photos if row["license"] is None)
+    wanted = next(one["portrait_id"] for one in made.portraits if one["photo_id"] == row["photo_id"])
+
+    def seen():
+        [found] = evidence.describe(made.store, [wanted], "rosa", ScreenConfig())
+        return found.provenance.rights, found.provenance.consent
+
+    assert seen() == ("nobody has said what it may be used for", None)
+    given = {"who": "Ada", "scope": ["train"], "date": "2026-11-01", "reference": "letter"}
+    for part in made.workspace.parts("tables/photos"):
+        info, rows = (
+            made.workspace.part_info("tables/photos", part),
+            made.workspace.read_part("tables/photos", part),
+        )
+        stated = [{**one, "permission": json.dumps(given), "consent": "yes"} for one in rows.to_pylist()]
+        table = schema.to_table("photos", stated)
+        extra = {"rights": schema.content_digest(table)}  # as ingest leaves it: nothing else runs again
+        made.workspace.write_part("tables/photos", part, table, "another", extra, info.content)
+    assert items.sync(made.store, made.workspace).added == 0
+    assert seen() == ("Ada allows train", "yes")

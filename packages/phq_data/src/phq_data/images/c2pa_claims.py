@@ -63,7 +63,7 @@ def _said(assertions: Any) -> Iterator[tuple[str, str]]:
         if label.startswith("c2pa.actions"):
             kinds = [action.get("digitalSourceType") for action in content["actions"]]
             if found := [str(one) for one in kinds if one]:
-                yield "source_type", found[0]
+                yield "source_type", found[0][:1000]
 
 
 def _forbids(entries: Mapping[str, Any], use: str) -> bool:

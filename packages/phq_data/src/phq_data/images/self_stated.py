@@ -109,8 +109,11 @@ def _blocks(data: Bytes, kind: str) -> tuple[bytes, bytes]:
     if kind == "WebP":
         return webp_chunk(data, b"XMP "), b""
     image = header(data, kind)
-    tags = image.tag_v2 if kind == "TIFF" else {}
-    found = [tags.get(700) or image.info.get("xmp") or b"", tags.get(33723) or b""]
+    try:
+        tags = image.tag_v2 if kind == "TIFF" else {}
+        found = [tags.get(700) or image.info.get("xmp") or b"", tags.get(33723) or b""]
+    except Exception as error:  # tags are read when they are asked for, and damaged ones raise anything
+        raise PhotoError("corrupt", f"its tags are damaged: {error}") from error
     packet, block = (bytes(one) if isinstance(one, bytes) else b"" for one in found)
     return packet, block
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.parsers import expat
 
+from phq_data.errors import PhqError
+
 MOST_BYTES = 1 << 20
 _DEEPEST = 64
 _LONGEST = 1000  # characters of a value that are kept
@@ -16,7 +18,7 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _SEPARATOR = " "
 
 
-class XmpError(ValueError):
+class XmpError(PhqError, ValueError):
     """A packet that is not read; the text says why."""
 
 
