@@ -5,6 +5,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /phq
 COPY . .
+# setup-demo is phq, setup-review is phq-review[postgres], setup-team is phq[postgres,s3], setup is phq[all]:
+# the same packages as by pip, in the versions of the lock.
 ARG TARGET=setup-demo
 RUN make ${TARGET}
 ENV PATH="/phq/.venv/bin:${PATH}"

@@ -6,6 +6,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /phq
 COPY . .
+# setup is phq[all], in the versions of the lock.
 RUN make setup
 ENV PATH="/phq/.venv/bin:${PATH}" NVIDIA_DRIVER_CAPABILITIES=all
 ENTRYPOINT ["portraitgan"]

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from wheel_extras import PACKAGES, reached, requirements
 
 import phq_data
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("phq-data", "portraitgan", "phq-flows", "phq-review", "phq")
 GUESSED = {"review", "scrape", "train", "gpu", "ray", "dask", "s3", "paper", "all"}
 BINDING = {"ultralytics": "yolo", "smplx": "smpl"}
 """Packages of the AGPL or not for commercial use, and the extra that asks for each by name."""
@@ -77,27 +76,11 @@ def test_a_wheel_that_lacks_or_holds_something_is_named(tool, built, tmp_path, c
     assert any(said in problem for problem in tool.check(spoiled))
 
 
-def requirements(package: str) -> list[Requirement]:
-    return [Requirement(line) for line in importlib.metadata.requires(package) or []]
-
-
 def test_our_packages_ask_each_other_for_their_own_version():
     for package in PACKAGES:
         for wanted in requirements(package):
             if canonicalize_name(wanted.name) in PACKAGES and not (package == wanted.name == "phq"):
                 assert str(wanted.specifier) == f"~={phq_data.__version__}", (package, wanted)
-
-
-def reached(package: str, extras: frozenset[str]) -> set[str]:
-    """Names of all packages that an installation asks for, and `name[extra]` of ours."""
-    found = {f"{package}[{extra}]" for extra in extras}
-    for wanted in requirements(package):
-        environments = [{"extra": extra} for extra in (extras or {""})]
-        if wanted.marker and not any(wanted.marker.evaluate(one) for one in environments):
-            continue
-        name = canonicalize_name(wanted.name)
-        found |= {name} | (reached(name, frozenset(wanted.extras)) if name in PACKAGES else set())
-    return found
 
 
 def test_the_extras_are_those_that_people_guess():
