@@ -29,3 +29,13 @@ def test_a_triage_that_reaches_no_threshold_says_the_best_it_reached():
     held = {"target": 0.97, "sides": [{"side": "accept", "best": 0.912}, {"side": "reject", "best": None}]}
     assert "97.0 %: the best reached 91.2 %" in page_triage._short_of(held, "accept")
     assert "decided already" in page_triage._short_of(held, "reject")
+
+
+def test_a_ruling_begins_with_the_reason_that_most_gave():
+    reasons = ["shoulders", "blur", "other"]
+
+    def likely(*given):
+        return reasons[page_dashboard._likely([{"reason": one} for one in given], reasons)]
+
+    assert likely("blur", "", "shoulders", "blur") == "blur"
+    assert likely("", "") == likely() == likely("no longer a reason") == "other"

@@ -93,12 +93,12 @@ def test_the_dashboard_tells_what_the_log_holds(app, page):
         _waited(page, lambda shown=shown: shown.search(main.inner_text()))
 
 
-def test_a_lead_adjudicates_a_dispute(app, page):
+def test_a_lead_adjudicates_a_dispute_and_the_ruling_keeps_the_reason(app, page):
     page.goto(f"{app.url}/dashboard")
-    page.get_by_role("button", name="Accept", exact=True).first.click()
+    page.get_by_role("button", name="Reject", exact=True).first.click()
     _waited(page, lambda: app.query("SELECT COUNT(*) FROM items WHERE state = 'disputed'")[0][0] == 0)
-    found = app.query("SELECT verdict, reviewer FROM decisions WHERE client LIKE 'adjudication%'")
-    assert found == [("accept", "ann")]
+    found = app.query("SELECT verdict, reason, reviewer FROM decisions WHERE client LIKE 'adjudication%'")
+    assert found == [("reject", "shoulders", "ann")]  # that of who rejected it
 
 
 def test_a_batch_is_taken_without_the_one_whose_tick_was_taken_off_and_undone(app, page):

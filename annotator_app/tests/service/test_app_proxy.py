@@ -112,7 +112,7 @@ def test_nothing_of_the_app_is_told_without_a_login(start, socket):
     client.post("/api/login", json={"name": "Bo", "password": "a long password"})
     assert client.get("/app/history").status_code == 200
     cookie = {"Cookie": f"phq_session={client.cookies['phq_session']}"}
-    with client.websocket_connect("/app/echo", headers=OURS | cookie) as stream:
+    with client.websocket_connect("/app/echo", ["streamlit"], headers=OURS | cookie) as stream:
         assert "phq_session=" in stream.receive_text()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -171,6 +171,7 @@ def _disputes(service: Service) -> None:
         st.caption("No disputed or flagged portraits.")
         return
     st.caption(f"Disputed or flagged: {found['total']:,}. A lead's decision settles a dispute.")
+    reasons = {one["name"]: one["title"] for one in service.get("/api/settings")["reasons"]}
     for start in range(0, len(found["items"]), 4):
         for column, shown in zip(st.columns(4), found["items"][start : start + 4], strict=False):
             with column, st.container(border=True):
@@ -180,16 +181,25 @@ def _disputes(service: Service) -> None:
                     st.text(f"{said} ({vote['reason']})" if vote["reason"] else said)
                     if vote["note"]:
                         st.text(f"“{vote['note']}”")
-                accept, reject = st.columns(2)
                 key = shown["portrait_id"]
+                reason = st.selectbox(
+                    "Reason of a rejection", [*reasons], _likely(shown["votes"], [*reasons]),
+                    format_func=reasons.__getitem__, key=f"reason {key}",
+                )  # fmt: skip
+                accept, reject = st.columns(2)
                 if accept.button("Accept", key=f"accept {key}", width="stretch"):
-                    _adjudicate(service, key, "accept")
+                    _adjudicate(service, key, "accept", "")
                 if reject.button("Reject", key=f"reject {key}", width="stretch"):
-                    _adjudicate(service, key, "reject")
+                    _adjudicate(service, key, "reject", reason)
 
 
-def _adjudicate(service: Service, portrait_id: str, verdict: str) -> None:
-    reason = "other" if verdict == "reject" else ""
+def _likely(votes: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> int:
+    """Place of the reason that most who rejected gave."""
+    given = [vote["reason"] for vote in votes if vote["reason"] in reasons]
+    return reasons.index(max(given, key=given.count)) if given else reasons.index("other")
+
+
+def _adjudicate(service: Service, portrait_id: str, verdict: str, reason: str) -> None:
     try:
         decide(service, portrait_id, verdict, client="adjudication", reason=reason)
     except ServiceError as problem:

@@ -8,6 +8,7 @@ would else take turns with the decisions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from urllib.parse import quote
 
@@ -15,7 +16,6 @@ import httpx
 from anyio import to_thread
 from fastapi import FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
-from starlette.background import BackgroundTask
 from starlette.requests import HTTPConnection
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -61,9 +61,7 @@ class AppProxy:
             answer = await self._client.send(asked, stream=True)
         except httpx.HTTPError:
             return Response(_AWAY, 502, media_type="text/html")
-        passed = StreamingResponse(
-            answer.aiter_raw(), answer.status_code, background=BackgroundTask(answer.aclose)
-        )
+        passed = StreamingResponse(_bytes(answer), answer.status_code)
         hops = (b"connection", b"transfer-encoding")
         passed.raw_headers = [one for one in answer.headers.raw if one[0].lower() not in hops]
         return passed
@@ -84,11 +82,11 @@ class AppProxy:
                 await websocket.accept(app.subprotocol)
                 await _first_of(_to_app(websocket, app), _to_browser(app, websocket))
                 if app.close_code is not None:
-                    await websocket.close(1001)
+                    with contextlib.suppress(RuntimeError):
+                        await websocket.close(1001)
         except (OSError, WebSocketException):
-            await websocket.close(1013, "the app is not running")
-        except RuntimeError:
-            pass  # the browser has gone in this moment
+            with contextlib.suppress(RuntimeError):  # the browser has gone in this moment
+                await websocket.close(1013, "the app is not running")
 
 
 async def _knows(connection: HTTPConnection) -> bool:
@@ -107,6 +105,15 @@ def _place(connection: HTTPConnection) -> str:
 
 def _passed_on(connection: HTTPConnection) -> list[tuple[str, str]]:
     return [(name, value) for name, value in connection.headers.items() if name not in _OWN]
+
+
+async def _bytes(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """As they come; whoever leaves in between leaves no connection open."""
+    try:
+        async for part in answer.aiter_raw():
+            yield part
+    finally:
+        await answer.aclose()
 
 
 async def _first_of(*ways: Awaitable[None]) -> None:

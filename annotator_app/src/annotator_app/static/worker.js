@@ -10,7 +10,7 @@ const DATA = "phq-data"; // also written by offline.js
 const LANGUAGE = "/kept/language";
 const OWNER = "/kept/owner";
 const PATIENCE = 6000; // milliseconds until what is at hand is shown instead
-const MOST = 600; // images kept
+const MOST = 1000; // answers about portraits; those held need 300
 const LASTING = /^\/(img\/[0-9a-f]+\/(crop|overlay|thumb)|api\/rig\/)/; // the same for ever
 const FRESH = /^\/api\/(me$|settings$|history\?limit=500$|items\/|portraits\/[0-9a-f]+\/camera$)/;
 
@@ -41,17 +41,17 @@ addEventListener("fetch", (event) => {
 });
 
 async function page(event) {
+  const network = fetch(event.request);
   try {
-    const answer = await soon(event.request);
+    const answer = await soon(network);
     const language = answer.headers.get("content-language");
     if (language) event.waitUntil(put(SHELL, LANGUAGE, new Response(language)));
     return answer;
-  } catch (error) {
+  } catch {
     const language = (await (await caches.match(LANGUAGE))?.text()) ?? navigator.language.slice(0, 2);
     const inLanguage = (name) => caches.match(`/assets/${VERSION}/index.${name}.html`);
     const shell = (await inLanguage(language)) ?? (await inLanguage("en"));
-    if (!shell) throw error;
-    return shell;
+    return shell ?? network;
   }
 }
 
@@ -67,13 +67,14 @@ async function lasting(event) {
 async function fresh(event, pathname = "") {
   const { request } = event;
   const asked = session;
+  const network = fetch(request);
   let answer;
   try {
-    answer = await soon(request);
-  } catch (error) {
+    answer = await soon(network);
+  } catch {
     const kept = await at(request.url);
-    if (!kept) throw error;
-    return kept;
+    if (kept) return kept;
+    answer = await network;
   }
   if (answer.status === 401) await forget();
   else if (answer.ok && pathname === "/api/me") await keepOwner(request, answer.clone(), asked); // before what is asked next
@@ -113,8 +114,8 @@ function keep(request, answer, asked) {
 }
 
 async function prune(data) {
-  const images = (await data.keys()).filter((one) => new URL(one.url).pathname.startsWith("/img/"));
-  await Promise.all(images.slice(0, Math.max(0, images.length - MOST)).map((one) => data.delete(one)));
+  const portraits = (await data.keys()).filter((one) => /^\/(img|api\/items|api\/portraits)\//.test(new URL(one.url).pathname));
+  await Promise.all(portraits.slice(0, Math.max(0, portraits.length - MOST)).map((one) => data.delete(one)));
 }
 
 async function forget() {
@@ -131,7 +132,8 @@ async function at(name) {
 }
 
 /** The answer of the service, or an error when it takes too long. */
-async function soon(request) {
+function soon(network) {
+  network.catch(() => {}); // it may fail long after somebody waits for it
   const late = new Promise((_, refuse) => setTimeout(() => refuse(new TypeError("no answer in time")), PATIENCE));
-  return Promise.race([fetch(request), late]);
+  return Promise.race([network, late]);
 }
