@@ -14,7 +14,11 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`([\w./-]+\.(?:py|md|yaml|toml|json|safetensors))`")
 # Files that programs write into workspaces, releases and runs, or that users and websites have.
 ELSEWHERE = {
+    "export.json",
+    "labels.json",
     "lease.json",
+    "samples.json",
+    "tasks.json",
     ".incomplete.json",
     "Calib.toml",
     "config.json",
