@@ -176,6 +176,8 @@ def cvat(name="a.png", **answers):
         ("cvat", cvat(yaw="north"), "'yaw' must be degrees"),
         ("cvat", cvat(yaw="1e9"), "'yaw' must be degrees"),
         ("cvat", cvat(note="n" * 4001), "more than 4000"),
+        ("cvat", cvat(reason="n" * 501), "its reason has more than 500"),
+        ("cvat", cvat(name="n" * 65), "its portrait_id has more than 64"),
         ("cvat", cvat(name=""), "names no portrait"),
         ("cvat", "<annotations/>", "holds no answers"),
         ("fiftyone", "{", "no JSON"),

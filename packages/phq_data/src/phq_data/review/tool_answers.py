@@ -24,7 +24,7 @@ LARGEST = 1 << 28
 MOST = 1_000_000
 """Answers in a file."""
 _VERDICTS = ("accept", "reject", "flag")
-_LONGEST_NOTE = 4000
+_LONGEST = {"note": 4000, "reason": 500, "portrait_id": 64}
 _CVAT_FILE, _FIFTYONE_FILE = "annotations.xml", "samples.json"
 
 
@@ -156,8 +156,9 @@ def _answer(fields: Mapping[str, Any], at: str) -> Answer:
         raise ReviewError(f"{at} names no portrait (portrait_id)")
     if texts["verdict"] not in ("", UNDECIDED, *_VERDICTS):
         raise ReviewError(f"{at}: a verdict is one of {', '.join(_VERDICTS)}, not {texts['verdict'][:40]!r}")
-    if len(texts["note"]) > _LONGEST_NOTE:
-        raise ReviewError(f"{at}: its note has more than {_LONGEST_NOTE} letters")
+    for name, most in _LONGEST.items():
+        if len(texts[name]) > most:
+            raise ReviewError(f"{at}: its {name} has more than {most} letters")
     verdict = texts["verdict"] if texts["verdict"] in _VERDICTS else None
     numbers = {
         name: _number(fields[name], name, at) for name in NUMBERS if fields.get(name) not in (None, "")

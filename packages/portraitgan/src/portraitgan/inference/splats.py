@@ -60,7 +60,7 @@ def splats_of(mesh: Mesh) -> Splats:
     return Splats(
         mesh.vertices,
         mesh.normals,
-        mesh.colors.astype(np.float32) / 255,
+        mesh.colors.astype(np.float32) / np.float32(255),
         deviations.astype(np.float32),
         facing(mesh.normals),
     )
