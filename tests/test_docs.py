@@ -15,7 +15,11 @@ FILE = re.compile(r"`([\w./-]+\.(?:py|md|yaml|toml|json|safetensors))`")
 # Files that programs write into workspaces, releases and runs, or that users and websites have.
 ELSEWHERE = {
     "seen.json",
+    "export.json",
+    "labels.json",
     "lease.json",
+    "samples.json",
+    "tasks.json",
     ".incomplete.json",
     "Calib.toml",
     "config.json",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -59,16 +59,31 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="An exported .parquet or .csv.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="An exported .parquet or .csv, or with --tool its own export.", exists=True)
+    ],
     workspace: Annotated[str, WORKSPACE],
     database: Annotated[str | None, DATABASE] = None,
+    tool: Annotated[
+        Literal["fiftyone", "cvat", "label-studio"] | None,
+        typer.Option(help="Where phq export sent the portraits: its decisions and changed labels are taken."),
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Who decided in that tool, as the review's log calls them.")
+    ] = None,
 ) -> None:
     """Add the decisions, or the corrections, of an exported file. What is in the log already is skipped.
 
     Example: phq review import decisions.parquet --workspace portraits
     """
     from phq_data.review import corrections, decisions, exchange, exchange_corrections, items
+    from phq_data.review.consensus import ReviewError
 
+    if (tool is None) != (reviewer is None):
+        raise ReviewError("--tool and --reviewer go together: who decided in which tool?")
+    if tool is not None and reviewer is not None:
+        _take(file, workspace, database, tool, reviewer)
+        return
     corrected = exchange_corrections.are_corrections(file)
     with _opened(workspace, database) as (place, store):
         items.sync(store, place)
@@ -76,6 +91,24 @@ def import_(
         decisions.synchronise(place, store)
         corrections.synchronise(place, store)
     typer.echo(f"{count:,} {'corrections' if corrected else 'decisions'} in {file}, {fresh:,} of them new")
+
+
+def _take(file: Path, workspace: str, database: str | None, tool: str, reviewer: str) -> None:
+    """Take over what people said in another tool, and say what was refused."""
+    from phq_data.review import corrections, decisions, items, take_answers, tool_answers
+
+    answers = tool_answers.read(file, tool)
+    with _opened(workspace, database) as (place, store):
+        items.sync(store, place)
+        taken = take_answers.take(place, store, answers, reviewer, tool)
+        decisions.synchronise(place, store)
+        corrections.synchronise(place, store)
+    typer.echo(
+        f"{len(answers):,} answers in {file}: {taken.decisions:,} new decisions, {taken.corrections:,} new "
+        f"corrections, {taken.as_before:,} as before, {len(taken.refused):,} refused"
+    )
+    for refusal in taken.refused[:20]:
+        typer.echo(f"  {refusal.decision_id}: {refusal.why}", err=True)
 
 
 def invite(

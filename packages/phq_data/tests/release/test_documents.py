@@ -2,9 +2,11 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 
 from phq_data import schema
+from phq_data.images.codecs import decode_struct
 from phq_data.release import croissant, reader
 from phq_data.release.build import build
 from phq_data.release.rights import Permission
@@ -120,6 +122,23 @@ def test_datasets_shows_pictures(made, monkeypatch, tmp_path):
     row, mine = loaded[0], reader.open(made).split("train")[0]
     assert row["image"].size == (16, 16) and row["mask"].mode == "L"
     assert row["camera"] == mine["camera"] and row["portrait_id"] == mine["portrait_id"]
+
+
+def test_datasets_streams_a_release_by_its_folder(made, monkeypatch, tmp_path):
+    """The card's front matter names the shards of every split; nothing is copied to a cache first."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    streamed = datasets.load_dataset(str(made), streaming=True, cache_dir=str(tmp_path / "hf"))
+    release = reader.open(made)
+    assert set(streamed) == set(release.splits)
+    for split, rows in streamed.items():
+        mine = list(release.split(split).stream())
+        for row, own in zip(rows, mine, strict=True):
+            assert row["portrait_id"] == own["portrait_id"] and row["pose"] == own["pose"]
+            assert np.array_equal(np.asarray(row["image"]), decode_struct(own["image"]))
+    some = streamed["train"].select_columns(["portrait_id"]).shuffle(seed=1, buffer_size=4).take(2)
+    assert all(set(row) == {"portrait_id"} for row in some)
+    assert not list((tmp_path / "hf").rglob("*.arrow"))
 
 
 def test_the_report_is_one_page_without_anything_from_elsewhere(made):

@@ -19,6 +19,10 @@ from portraitgan.commands.main import main
         ),
         ("invert RUN OUT --tune", "invert RUN OUT --pti-steps 350"),
         ("invert RUN OUT --tune --seed 1", "invert RUN OUT --pti-steps 350 --seed 1"),
+        ("invert RUN OUT --portrait A B C --seed 1", "invert RUN OUT --portrait A,B,C --seed 1"),
+        ("invert RUN OUT --portrait A,B --data D", "invert RUN OUT --portrait A,B --data D"),
+        ("invert --portrait A RUN OUT", "invert --portrait A RUN OUT"),  # before it was so, too
+        ("invert RUN OUT --portrait", "invert RUN OUT --portrait"),
         ("invert RUN OUT --tune 20", "invert RUN OUT --pti-steps 20"),
         ("metrics RUN --people=9 --judge OTHER", "metrics RUN --num-samples=9 --pose-discriminator OTHER"),
         ("train --change --other-data", "train --allow-config-change --allow-data-change"),

@@ -121,6 +121,61 @@ def test_inversion_finds_the_image(run: Path, target: torch.Tensor) -> None:
     assert found.latent.noise and not found.latent.tuned
 
 
+def held_out(model: Model, ws: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """Root mean square difference from the views of `truth` [1, styles, w_dim], of side and back."""
+    found = {}
+    for name, yaws in (("side", (-75, 75)), ("back", (150, 210))):
+        views_ = torch.cat([views.camera(yaw, 5) for yaw in yaws])
+        pair = [model.render(one.expand(2, -1, -1), views_).image for one in (ws, truth)]
+        found[name] = float((pair[0] - pair[1]).square().mean().sqrt())
+    return found
+
+
+@pytest.mark.slow
+def test_several_portraits_show_the_person_better_from_the_side_and_the_back(run: Path) -> None:
+    """Photos of one person that the model can make: from three sides, and from the front alone."""
+    options = InversionOptions(steps=60, rate=0.1, sample_factor=1)
+    result = {}
+    for name, yaws in (("front", [0]), ("three", [0, 110, -110])):
+        model = open_model(run, device="cpu", full_precision=True)
+        truth = model.styles(model.latents([5]), 1.0)
+        cameras_ = torch.cat([views.camera(yaw) for yaw in yaws])
+        target = model.render(truth.expand(len(yaws), -1, -1), cameras_).image
+        found = invert(model, target, cameras_, None, pixel_distance(target), options)
+        assert found.cameras.shape == (len(yaws), 25) and found.latent.camera.shape == (1, 25)
+        result[name] = held_out(open_model(run, device="cpu"), found.latent.ws, truth)
+    for side in ("side", "back"):
+        assert result["three"][side] < 0.9 * result["front"][side], result
+
+
+def test_copies_of_a_portrait_are_fitted_as_one(run: Path, target: torch.Tensor) -> None:
+    options = InversionOptions(steps=4, sample_factor=1, pti_steps=2, pti_stop=0.0)
+    found = []
+    for count in (1, 2):
+        model = open_model(run, device="cpu", full_precision=True)
+        them, cameras_ = target.repeat(count, 1, 1, 1), views.camera(25).repeat(count, 1)
+        poses = POSE.repeat(count, 1)
+        found.append(invert(model, them, cameras_, poses, pixel_distance(them), options))
+    assert np.allclose(found[0].distances, found[1].distances, rtol=1e-3)
+    assert torch.allclose(found[0].latent.ws, found[1].latent.ws, atol=1e-3)
+
+
+def test_what_lies_outside_of_the_mask_does_not_count(run: Path, target: torch.Tensor) -> None:
+    mask = torch.zeros(1, 1, *target.shape[2:])
+    mask[..., 8:24, 8:24] = 1
+    other = torch.where(
+        mask > 0, target, torch.rand(target.shape, generator=torch.Generator().manual_seed(0))
+    )
+    options = InversionOptions(steps=3, sample_factor=1, pti_steps=2, pti_stop=0.0)
+    found = []
+    for image in (target, other):
+        model = open_model(run, device="cpu", full_precision=True)
+        distance = pixel_distance(image * mask)
+        found.append(invert(model, image, views.camera(25), POSE, distance, options, mask=mask))
+    assert found[0].distances == found[1].distances
+    assert torch.equal(found[0].latent.ws, found[1].latent.ws)
+
+
 def test_inversions_repeat(run: Path, target: torch.Tensor) -> None:
     found = []
     for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,28 +79,33 @@ def _write(portraits: Iterable[ReferencePortrait], workspace: Workspace, source:
 
 
 def kept_portraits(workspace: Workspace) -> Iterator[ReferencePortrait]:
-    """The kept portraits of a workspace, representatives of near-duplicates only, part by part.
+    """The portraits of `kept_rows`. Imported ones come in their old order; others by that of their parts."""
+    for row in kept_rows(workspace, ("portrait_id", "camera", "pose", "image", "mask")):
+        yield ReferencePortrait(
+            row["portrait_id"],
+            row["image"]["bytes"],
+            row["mask"]["bytes"],
+            np.asarray(row["camera"], np.float32),
+            np.asarray(row["pose"], np.float32),
+        )
 
-    Imported ones come in their old order; others by the order of their parts.
+
+def kept_rows(workspace: Workspace, columns: Sequence[str]) -> Iterator[Row]:
+    """Rows of the kept portraits, representatives of near-duplicates only, part by part.
+
+    `columns` of the table; `portrait_id` is one of them.
     """
     dropped = {
         row["portrait_id"]
         for row in workspace.table("duplicates", ["portrait_id", "representative"]).to_pylist()
         if not row["representative"]
     }
-    columns = ["portrait_id", "camera", "pose", "image", "mask"]
     for part in workspace.parts("tables/portraits"):
         screened = workspace.read_part("tables/screened", part, ["portrait_id", "kept"]).to_pylist()
         kept = {row["portrait_id"] for row in screened if row["kept"]} - dropped
-        for row in workspace.read_part("tables/portraits", part, columns).to_pylist():
+        for row in workspace.read_part("tables/portraits", part, list(columns)).to_pylist():
             if row["portrait_id"] in kept:
-                yield ReferencePortrait(
-                    row["portrait_id"],
-                    row["image"]["bytes"],
-                    row["mask"]["bytes"],
-                    np.asarray(row["camera"], np.float32),
-                    np.asarray(row["pose"], np.float32),
-                )
+                yield row
 
 
 def _write_rig(workspace: Workspace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from phq_data.errors import PhqError
 from phq_data.pipeline.engine import load_config
 from phq_data.release import tombstones
@@ -32,6 +34,6 @@ def standing(workspace: Workspace) -> Standing:
         except PhqError as error:
             outlooks.append(Outlook(reviewed, problem=str(error)))
         else:
-            photos = len({place.photo_id for place in found.places})
+            photos = len(np.unique(found.ties.photo))
             outlooks.append(Outlook(reviewed, len(found.places), photos, found.left_out))
     return Standing({name: one.state for name, one in votes.items()}, tuple(outlooks))

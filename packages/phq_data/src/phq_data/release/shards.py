@@ -7,11 +7,18 @@ new rows fill new shards.
 
 To bring rows into order with little memory, the parts of the workspace are read once more and every row is
 put aside in a file of its shard; each shard is then sorted and written on its own.
+
+Where a row group ends depends on the ids of its rows, not on their number (content-defined chunking): a row
+that goes changes its own group, and the groups after it are the same bytes as before. Stores that keep equal
+chunks once, as the Hugging Face Hub does, take little of a new version. `python -m benchmarks.deduplication`
+measures it, also with pyarrow's `use_content_defined_chunking`, which ends pages so: then more bytes differ,
+not fewer, as a page of images holds few rows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +34,14 @@ from phq_data.errors import ReleaseError
 from phq_data.files import file_sha256
 from phq_data.release.manifest import SPLITS, Images, ShardEntry
 from phq_data.release.parts import AT, Run, aside, put_aside
-from phq_data.release.places import Places
+from phq_data.release.places import Places, texts
 from phq_data.release.rows import Truth, stored_schema
 from phq_data.workspace import Workspace
 
 ROW_BYTES = 1_500  # about what a row takes beside its images
 _GROUP_BYTES = 4 << 20
 _GROUP_ROWS = 256
+_LEAST_FULL, _MEAN_REST = 0.25, 0.375
 _WAVE = 128  # shards in the making at once
 
 
@@ -117,9 +125,12 @@ def write(
         at = _put_aside(wave, facts, places, workspace, folder, images, truth, run)
         folders = (str(folder), str(target))
         calls = (
-            (shard.path, shard.split, facts["bytes"][shard.rows], at[shard.rows], number, *folders)
+            (
+                shard.path, shard.split, places.ids[shard.rows], facts["bytes"][shard.rows], at[shard.rows],
+                number, *folders,
+            )
             for number, shard in enumerate(wave)
-        )
+        )  # fmt: skip
         for number, entry in enumerate(run(write_shard, calls)):
             for file in folder.glob(f"{number}-*"):
                 file.unlink()
@@ -171,13 +182,14 @@ def _put_aside(
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], kind: pa.Schema) -> None:
     """Write rows of the stored schema `kind` as a shard, in small row groups, holding one group at a time."""
     with path.open("wb") as file, _writer(file, kind) as writer:
-        for group in grouped(rows, _row_bytes):
+        for group in grouped(rows, _row_bytes, lambda row: str(row["portrait_id"])):
             writer.write_table(pa.Table.from_pylist(group, schema=kind), row_group_size=len(group))
 
 
 def write_shard(
     name: str,
     split: str,
+    ids: NDArray[np.bytes_],  # [N] `places.packed` portrait ids
     sizes: NDArray[np.int64],  # [N] bytes of the images of each row
     at: NDArray[Any],  # [N] `parts.AT`
     number: int,
@@ -185,7 +197,7 @@ def write_shard(
     target: str,
 ) -> ShardEntry:
     """Write a shard of the rows that were put aside for it in `folder` under its number."""
-    path, kind = Path(target, name), stored_schema()
+    path, kind, names = Path(target, name), stored_schema(), texts(ids)
     files = np.unique(at["file"]).tolist()
     if lost := int((at["file"] < 0).sum()):
         raise ReleaseError(f"{path.name}: {lost} rows of {len(at)} were not found")
@@ -193,7 +205,7 @@ def write_shard(
         mapped = [stack.enter_context(pa.memory_map(str(aside(folder, number, file)))) for file in files]
         rows = {file: pa.ipc.open_file(one) for file, one in zip(files, mapped, strict=True)}
         with path.open("wb") as written, _writer(written, kind) as writer:
-            for group in grouped(range(len(at)), lambda row: int(sizes[row])):
+            for group in grouped(range(len(at)), lambda row: int(sizes[row]), names.__getitem__):
                 # Row by row without copying: taking rows of the whole file would join it in memory each time.
                 found = [rows[file].get_batch(batch).slice(row, 1) for file, batch, row in at[group].tolist()]
                 table = pa.Table.from_batches(found).combine_chunks()
@@ -220,19 +232,33 @@ def _writer(file: BinaryIO, kind: pa.Schema) -> parquet.Writer:
 Item = TypeVar("Item")
 
 
-def grouped(rows: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Row groups of at most 4 MiB of images and 256 rows: one is what a random read costs."""
+def grouped(
+    rows: Iterable[Item], size_of: Callable[[Item], int], id_of: Callable[[Item], str]
+) -> Iterator[list[Item]]:
+    """Row groups of at most 4 MiB of images and 256 rows: one is what a random read costs.
+
+    From a quarter of that on, a group ends after a row whose id says so, by chance once in another 3/8 of it:
+    rows that come or go before a group do not move its end. `id_of` gives hexadecimal digits.
+    """
     group: list[Item] = []
-    size = 0
+    full = 0.0  # share of the most that a group holds
     for row in rows:
-        here = size_of(row) + ROW_BYTES
-        if group and (size + here > _GROUP_BYTES or len(group) >= _GROUP_ROWS):
+        share = max((size_of(row) + ROW_BYTES) / _GROUP_BYTES, 1 / _GROUP_ROWS)
+        if group and full + share > 1:
             yield group
-            group, size = [], 0
+            group, full = [], 0.0
         group.append(row)
-        size += here
+        full += share
+        if full >= _LEAST_FULL and _chance(id_of(row)) < share / _MEAN_REST:
+            yield group
+            group, full = [], 0.0
     if group:
         yield group
+
+
+def _chance(row_id: str) -> float:
+    """A number in 0..1 that an id decides; not its first digits, by which rows are in order."""
+    return int(hashlib.sha256(row_id.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _row_bytes(row: Mapping[str, Any]) -> int:

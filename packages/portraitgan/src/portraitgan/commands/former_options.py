@@ -1,7 +1,8 @@
-"""Command lines of version 1: options that were renamed, and numbers that followed an option freely."""
+"""Command lines of version 1: options that were renamed; and lists that follow an option freely."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +15,8 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
 """By command: former option to today's. Each use is told in one line."""
 LISTS: Mapping[str, str] = {"sample": "--yaw", "video": "--key-pose"}
 """By command: an option whose numbers may also be written apart, as in `--yaw -60 0 60`."""
+NAMES: Mapping[str, str] = {"invert": "--portrait"}
+"""By command: an option whose names may also be written apart, after what is no option: MODEL and OUT."""
 DEFAULT_PTI_STEPS = "350"
 """What `--pti-steps` without a number stands for: the steps that the official code names."""
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
@@ -37,7 +40,11 @@ def translated(arguments: Sequence[str], say: Callable[[str], None]) -> list[str
         if equals:
             continue
         numbers = _leading_numbers(waiting)
-        if name == LISTS.get(command) and numbers:
+        if name == NAMES.get(command) and len(done) > 3 and not any(one[:1] == "-" for one in done[1:3]):
+            more = list(itertools.takewhile(lambda one: not one.startswith("-"), waiting))
+            del waiting[: len(more)]
+            done += [",".join(more)] if more else []
+        elif name == LISTS.get(command) and numbers:
             done.append(",".join(numbers))
             del waiting[: len(numbers)]
         elif name == "--pti-steps" and not numbers:

@@ -33,7 +33,10 @@ def invert(
         str | None, typer.Option(metavar="URL", help="A release or a workspace.", rich_help_panel=PORTRAIT)
     ] = None,
     portrait: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which portrait of it.", rich_help_panel=PORTRAIT)
+        str | None,
+        typer.Option(
+            metavar="ID...", help="Which portrait of it; several show one person.", rich_help_panel=PORTRAIT
+        ),
     ] = None,
     image: Annotated[
         Path | None,
@@ -63,6 +66,14 @@ def invert(
             rich_help_panel=PORTRAIT,
         ),
     ] = "predicted",
+    masked: Annotated[
+        bool | None,
+        typer.Option(
+            "--masked/--whole",
+            help="Compare the person alone, or the whole image (default: masked if several).",
+            rich_help_panel=FITTING,
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimisation steps.", rich_help_panel=FITTING)] = 500,
     rate: Annotated[float, typer.Option(help="Learning rate at its peak.", rich_help_panel=FITTING)] = 0.01,
     refine_camera: Annotated[
@@ -94,7 +105,7 @@ def invert(
     resolution: shared.ResolutionOption = None,
     preview_every: Annotated[int, typer.Option(metavar="STEPS", rich_help_panel=FITTING)] = 100,
 ) -> None:
-    """Find the styles that show a given portrait; render or mesh it with --latent.
+    """Find the styles that show a given portrait, or several of one person; render or mesh it with --latent.
 
     Optimises styles (W+) and noise images so that the generator shows the portrait, and with --pti-steps its
     weights (pivotal tuning inversion). Writes latent.safetensors, latent.json and images. Interrupted, the
@@ -111,17 +122,18 @@ def invert(
     source = _Source(data, portrait, image, mask, camera, yaw, pitch, roll)
     _check_source(source, pose)
     opened = shared.open_chosen(model, checkpoint, rig, device, full_precision=True)
-    target = _target(source, pose, neck, head, opened)
+    target = _target(source, pose, neck, head, opened, masked)
     options = InversionOptions(
         steps=steps, rate=rate, seed=seed, refine_camera=refine_camera, refine_pose=refine_pose,
         pti_steps=pti_steps, sample_factor=samples, resolution=resolution,
         pti_stop=0.06 if vgg else 0.0,
     )  # fmt: skip
-    shared.say(f"{target.name}: {describe(target.camera)}, {steps} steps, {pti_steps} of pivotal tuning")
+    seen = "; ".join(describe(one) for one in target.camera.split(1))
+    shared.say(f"{target.name}: {seen}, {steps} steps, {pti_steps} of pivotal tuning")
     found = _fit(opened, target, options, vgg, out, preview_every)
-    facts = _facts(opened, target.name, found, options, vgg)
+    facts = _facts(opened, target.name, target.masks is not None, found, options, vgg)
     save_latent(out / "latent.safetensors", replace(found.latent, facts=facts))
-    _write_images(opened, found, target.image, out, samples)
+    _write_images(opened, found, target.images, out, samples)
     (out / STATE_FILE).unlink(missing_ok=True)
     first, last = found.distances[0], found.distances[-1]
     print(f"{target.name}: distance {first:.4f} -> {last:.4f} -> {out}/latent.safetensors")
@@ -132,7 +144,7 @@ class _Source:
     """Where the portrait comes from, as the command line says."""
 
     data: str | None
-    portrait: str | None
+    portrait: str | None  # ids, separated by commas
     image: Path | None
     mask: Path | None
     camera: str | None
@@ -143,12 +155,13 @@ class _Source:
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """What is to be inverted."""
+    """What is to be inverted: portraits of one person."""
 
     name: str
-    image: ImageArray  # [S, S, 3]
-    camera: Tensor  # [1, 25]
-    pose: Tensor | None  # [1, 6] radians
+    images: list[ImageArray]  # V of [S, S, 3]
+    masks: list[ImageArray] | None  # V of [S, S]; none: the whole image counts
+    camera: Tensor  # [V, 25]
+    pose: Tensor | None  # [V, 6] radians
 
 
 def _check_source(source: _Source, pose: str) -> None:
@@ -173,21 +186,31 @@ def _target(
     neck: shared.Angles | None,
     head: shared.Angles | None,
     model: Model,
+    masked: bool | None,
 ) -> _Target:
-    """The portrait with its camera and body pose."""
+    """The portraits with their cameras and body poses."""
+    import torch
+
     from portraitgan.inference.portraits import open_portraits
     from portraitgan.inference.sample import predicted_poses
 
     if source.portrait is not None and source.data is not None:
-        one = open_portraits(source.data).find(source.portrait)
+        found = open_portraits(source.data)
+        them = [found.find(name) for name in dict.fromkeys(shared.listed_names(source.portrait))]
     else:
-        one = _from_file(source)
+        them = [_from_file(source)]
     pose = shared.chosen_pose(model, neck, head)
-    if pose is None and pose_source != "none" and model.deforms:
-        pose = one.pose
+    if pose is not None:
+        pose = pose.expand(len(them), -1)
+    elif pose_source != "none" and model.deforms:
+        pose = torch.cat([one.pose for one in them])
         if pose_source == "predicted" and model.config.discriminator.pose_predictor is not None:
-            pose = predicted_poses(model, [one])
-    return _Target(one.portrait_id, one.image, one.camera, pose)
+            pose = torch.cat([predicted_poses(model, [one]) for one in them])
+    masks = [one.mask for one in them] if (len(them) > 1 if masked is None else masked) else None
+    cameras = torch.cat([one.camera for one in them])
+    return _Target(
+        "+".join(one.portrait_id for one in them), [one.image for one in them], masks, cameras, pose
+    )
 
 
 def _from_file(source: _Source) -> Any:
@@ -218,18 +241,23 @@ def _fit(
     model: Model, target: _Target, options: InversionOptions, vgg: Path | None, out: Path, preview_every: int
 ) -> Inverted:
     """Optimise, keeping the state in `out`, from where an interrupted run left it."""
+    import torch
+
     from portraitgan.images import drawing, files
     from portraitgan.inference import inversion_loss
     from portraitgan.inference.inversion_state import load_state, save_state
     from portraitgan.inference.invert import invert as invert_portrait
 
     side = model.config.generator.image_resolution
-    image = drawing.from_pixels(drawing.resized(target.image, side)).to(model.device)
+    image = torch.cat([drawing.from_pixels(drawing.resized(one, side)) for one in target.images])
+    image = image.to(model.device)
+    mask = None if target.masks is None else _mask_of(target.masks, side).to(model.device)
+    counted = image if mask is None else image * mask
     if vgg is None:
         shared.say("note: no --vgg FILE: colors and gradients at several scales are compared instead")
-        distance = inversion_loss.pixel_distance(image)
+        distance = inversion_loss.pixel_distance(counted)
     else:
-        distance = inversion_loss.perceptual_distance(image, vgg, model.device)
+        distance = inversion_loss.perceptual_distance(counted, vgg, model.device)
     state_path, question = out / STATE_FILE, _question(model, target, options, vgg)
     kept = load_state(state_path, question)
     if kept is not None:
@@ -246,7 +274,20 @@ def _fit(
                 seen = drawing.to_pixels(step.image / 2 + 0.5)
                 files.save_image(out / f"step-{step.number:05d}.png", seen[0])
 
-        return invert_portrait(model, image, target.camera, target.pose, distance, options, told, keep, kept)
+        return invert_portrait(
+            model, image, target.camera, target.pose, distance, options, told, keep, kept, mask
+        )
+
+
+def _mask_of(masks: list[ImageArray], side: int) -> Tensor:
+    """Masks [V, 1, side, side] in 0..1 of byte masks [S, S]."""
+    import numpy as np
+    import torch
+
+    from portraitgan.networks import filters
+
+    made = [torch.from_numpy(one.astype(np.float32) / 255)[None, None] for one in masks]
+    return torch.cat([filters.resize(one, side) for one in made]).clamp(0, 1)
 
 
 def _question(model: Model, target: _Target, options: InversionOptions, vgg: Path | None) -> str:
@@ -260,25 +301,34 @@ def _question(model: Model, target: _Target, options: InversionOptions, vgg: Pat
     return question_digest(
         {
             "fit": asdict(options), "model": weights_digest(model), "vgg": str(vgg),
-            "image": hashlib.sha256(target.image.tobytes()).hexdigest(), "camera": target.camera.tolist(),
+            "image": [hashlib.sha256(one.tobytes()).hexdigest() for one in target.images],
+            "mask": [hashlib.sha256(one.tobytes()).hexdigest() for one in target.masks or []],
+            "camera": target.camera.tolist(),
             "pose": None if target.pose is None else target.pose.tolist(),
         }
     )  # fmt: skip
 
 
 def _facts(
-    model: Model, name: str, found: Inverted, options: InversionOptions, vgg: Path | None
+    model: Model, name: str, masked: bool, found: Inverted, options: InversionOptions, vgg: Path | None
 ) -> dict[str, Any]:
     """What latent.json says."""
     from portraitgan.inference.latents import weights_digest
 
     pose = found.latent.pose
+    several = len(found.cameras) > 1
+    views = {
+        "cameras": found.cameras.cpu().tolist(),
+        "poses": None if found.poses is None else found.poses.cpu().tolist(),
+    }
     return {
         "portrait": name,
         "model": str(model.folder.name),
         "model_digest": weights_digest(model),
         "camera": found.latent.camera[0].cpu().tolist(),
         "pose": None if pose is None else pose[0].cpu().tolist(),
+        **(views if several else {}),
+        "masked": masked,
         "steps": options.steps,
         "pti_steps": options.pti_steps,
         "seed": options.seed,
@@ -288,8 +338,10 @@ def _facts(
     }
 
 
-def _write_images(model: Model, found: Inverted, target: ImageArray, out: Path, samples: float) -> None:
-    """The portrait, its inversion, and the person from other sides."""
+def _write_images(
+    model: Model, found: Inverted, targets: list[ImageArray], out: Path, samples: float
+) -> None:
+    """A row a portrait: itself, its inversion, and the person from other sides."""
     import torch
 
     from portraitgan.images import drawing, files
@@ -297,12 +349,15 @@ def _write_images(model: Model, found: Inverted, target: ImageArray, out: Path, 
     from portraitgan.inference.latents import Subject
     from portraitgan.inference.sample import shoot
 
-    inverted = drawing.to_pixels(found.image / 2 + 0.5)[0]
-    files.save_image(out / "inverted.png", inverted)
+    inverted = drawing.to_pixels(found.image / 2 + 0.5)
+    files.save_image(out / "inverted.png", inverted[0])
     side = max(model.config.generator.image_resolution, SHEET_SIDE)
     turned = torch.cat([views.camera(yaw) for yaw in (-60, 0, 60, 180)])
     subject = Subject("inverted", found.latent.ws)
     shots = shoot(model, [subject], turned, side=side, sample_factor=samples, batch=1)
-    both = (drawing.resized(one, side) for one in (target, inverted))
-    row = [*both, *(shot.images["image"] for shot in shots)]
-    files.save_image(out / "comparison.png", drawing.sheet([row]))
+    around = [shot.images["image"] for shot in shots]
+    rows = [
+        [drawing.resized(target, side), drawing.resized(image, side), *around]
+        for target, image in zip(targets, inverted, strict=True)
+    ]
+    files.save_image(out / "comparison.png", drawing.sheet(rows))

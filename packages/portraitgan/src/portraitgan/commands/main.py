@@ -15,6 +15,7 @@ from phq_data.errors import PhqError
 from portraitgan.commands import (
     compare,
     convert,
+    export,
     invert,
     mesh,
     metrics,
@@ -30,6 +31,7 @@ from portraitgan.commands.shared import say
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert.convert,
+    "export": export.export,
     "sample": sample.sample,
     "video": video.video,
     "mesh": mesh.mesh,

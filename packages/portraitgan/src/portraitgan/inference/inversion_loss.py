@@ -12,20 +12,20 @@ from torch.nn import functional
 from portraitgan.inference.errors import InferenceError
 
 ImageDistance = Callable[[Tensor], Tensor]
-"""An image [1, 3, H, W] in -1..1 to its distance from the target, a scalar."""
+"""Images [V, 3, H, W] in -1..1 to their mean distance from the targets, a scalar."""
 LARGEST = 256
 """Images are compared at no more than this many pixels a side, as the official projector does."""
 
 
 def comparable(image: Tensor) -> Tensor:
-    """[1, 3, H, W] averaged down to at most `LARGEST` pixels a side."""
+    """[V, 3, H, W] averaged down to at most `LARGEST` pixels a side."""
     if image.shape[-1] <= LARGEST:
         return image
     return functional.interpolate(image, (LARGEST, LARGEST), mode="area")
 
 
 def pixel_distance(target: Tensor) -> ImageDistance:
-    """The substitute for a perceptual distance from `target` [1, 3, H, W]: colors and gradients by scale.
+    """The substitute for a perceptual distance from `target` [V, 3, H, W]: colors and gradients by scale.
 
     At every scale from full size down to 8 pixels: mean squared difference of colors, and of the differences
     between neighbours, which weigh edges more than flat areas.
@@ -43,8 +43,14 @@ def pixel_distance(target: Tensor) -> ImageDistance:
     return distance
 
 
+def within(mask: Tensor, distance: ImageDistance) -> ImageDistance:
+    """`distance`, made for a target times `mask` [V, 1, H, W] in 0..1, of images times the same: what is
+    behind a person does not count."""
+    return lambda image: distance(image * mask)
+
+
 def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) -> ImageDistance:
-    """Squared difference of LPIPS features from `target` [1, 3, H, W]; `file` is StyleGAN2's `vgg16.pt`.
+    """Squared difference of LPIPS features from `target` [V, 3, H, W]; `file` is StyleGAN2's `vgg16.pt`.
 
     The file's program is run: name only one that you trust. Raises `InferenceError`.
     """
@@ -68,7 +74,7 @@ def perceptual_distance(target: Tensor, file: str | Path, device: torch.device) 
 
     with torch.no_grad():
         wanted = features(target)
-    return lambda image: (features(image) - wanted).square().sum()
+    return lambda image: (features(image) - wanted).square().sum() / len(target)
 
 
 def noise_correlation(images: list[Tensor]) -> Tensor:

@@ -4,6 +4,9 @@ The procedure is that of StyleGAN2's projector as 3DPortraitGAN runs it (spec se
 optimise one w a layer and the backbone's noise images, with fading noise on w and a regulariser that keeps
 noise noise. Camera and pose are given, and refined if asked. Pivotal tuning then adapts the weights to the
 portrait while the styles stay.
+
+Several portraits of one person are fitted together: styles, noise images and weights are the person's, camera
+and pose each portrait's own. What is behind a person differs between photos, so a mask can leave it out.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from portraitgan.inference.inversion_loss import (
     comparable,
     noise_correlation,
     renormalise,
+    within,
 )
 from portraitgan.inference.inversion_state import capture, restore
 from portraitgan.inference.latents import Latent
@@ -61,7 +65,7 @@ class Step:
     number: int  # from 1, tuning included
     phase: str  # "styles" or "tuning"
     distance: float
-    image: Tensor  # [1, 3, H, W], without gradient
+    image: Tensor  # [V, 3, H, W], without gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +74,24 @@ class Inverted:
 
     latent: Latent
     distances: tuple[float, ...]  # image distance before every step, and after the last
-    image: Tensor  # [1, 3, H, W]
+    image: Tensor  # [V, 3, H, W]
+    cameras: Tensor  # [V, 25], refined if asked; the latent has the first one
+    poses: Tensor | None  # [V, 6]
 
 
 def invert(
     model: Model,
-    target: Tensor,  # [1, 3, H, W] in -1..1
-    camera: Tensor,  # [1, 25]
-    pose: Tensor | None,  # [1, 6] radians; none: canonical
+    target: Tensor,  # [V, 3, H, W] in -1..1, portraits of one person
+    camera: Tensor,  # [V, 25]
+    pose: Tensor | None,  # [V, 6] radians; none: canonical
     distance: ImageDistance,
     options: InversionOptions | None = None,
     told: Callable[[Step], None] = lambda step: None,
     keep: Callable[[dict[str, Tensor]], None] | None = None,
     kept: dict[str, Tensor] | None = None,
+    mask: Tensor | None = None,  # [V, 1, H, W] in 0..1, what of the portraits counts; none: all
 ) -> Inverted:
-    """Fit the model to one portrait. Changes the model's noise images (and weights, by tuning).
+    """Fit the model to portraits of one person. Changes the model's noise images (and weights, by tuning).
 
     `keep` is given the state every `keep_every` steps of the first phase; given back as `kept`, the search
     continues there with the result of an uninterrupted one. Equal arguments give equal results on a CPU.
@@ -93,7 +100,10 @@ def invert(
     options = options or InversionOptions()
     if pose is not None and not model.deforms:
         pose = None
-    search = _Search(model, target, camera, pose, distance, options, told)
+    if mask is not None:
+        mask = mask.to(model.device)
+        target, distance = target.to(model.device) * mask, within(mask, distance)
+    search = _Search(model, target, camera, pose, distance, options, told, mask)
     search.fit_styles(keep, kept)
     if options.pti_steps:
         search.tune()
@@ -109,11 +119,11 @@ def rate_at(share: float, options: InversionOptions) -> float:
 
 @torch.no_grad()
 def style_statistics(model: Model, pose: Tensor | None, options: InversionOptions) -> tuple[Tensor, float]:
-    """(mean w [1, 1, w_dim], spread of w) from the front camera with the portrait's pose."""
+    """(mean w [1, 1, w_dim], spread of w) from the front camera with the portraits' mean pose."""
     random = np.random.RandomState(options.average_seed)
     z = random.randn(options.average_latents, model.config.generator.z_dim).astype(np.float32)
     latents = torch.from_numpy(z).to(model.device)
-    held = None if pose is None else pose.expand(len(latents), -1)
+    held = None if pose is None else pose.mean(dim=0, keepdim=True).expand(len(latents), -1)
     w = model.styles(latents, pose=held)[:, :1]
     mean = w.mean(dim=0, keepdim=True)
     spread = ((w - mean).square().sum() / options.average_latents).sqrt()
@@ -132,14 +142,16 @@ class _Search:
         distance: ImageDistance,
         options: InversionOptions,
         told: Callable[[Step], None],
+        mask: Tensor | None = None,
     ) -> None:
+        self.mask, self.views = mask, len(target)
         self.model, self.options, self.distance, self.told = model, options, distance, told
         self.target, self.camera = target.to(model.device), camera.to(model.device)
         self.pose = None if pose is None else pose.to(model.device).clone()
         self.angles = angles_of(self.camera)
         mean, self.spread = style_statistics(model, self.pose, options)
         self.ws = mean.repeat(1, model.config.generator.backbone.styles, 1)
-        self.draws = model.draws(1, options.resolution, options.sample_factor)
+        self.draws = model.draws(self.views, options.resolution, options.sample_factor)
         self.noise = {
             f"backbone.synthesis.{name}": module
             for name, module in model.generator.backbone.synthesis.named_modules()
@@ -209,7 +221,8 @@ class _Search:
             self._record(options.steps + step + 1, "tuning", off, seen)
             if float(off.detach()) <= options.pti_stop:
                 break
-            loss = off + (comparable(seen) - wanted).square().mean()
+            counted = seen if self.mask is None else seen * self.mask
+            loss = off + (comparable(counted) - wanted).square().mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -223,11 +236,11 @@ class _Search:
         image = self._render(self.ws)
         self.distances.append(float(self.distance(image)))
         noise = {f"{name}.noise_const": m.noise_const.detach().clone() for name, m in self.noise.items()}
-        camera = self._camera().detach()
-        pose = None if self.pose is None else self.pose.detach()
-        return Inverted(
-            Latent(self.ws.detach(), camera, pose, noise, self.tuned, {}), tuple(self.distances), image
-        )
+        cameras = self._camera().detach()
+        poses = None if self.pose is None else self.pose.detach()
+        first = None if poses is None else poses[:1]
+        latent = Latent(self.ws.detach(), cameras[:1], first, noise, self.tuned, {})
+        return Inverted(latent, tuple(self.distances), image, cameras, poses)
 
     def _random(self, step: int) -> torch.Generator:
         """Random numbers of one step (0: the noise images at the start), whatever was drawn before."""
@@ -258,13 +271,19 @@ class _Search:
         return camera_at(self.angles, self.camera) if self.options.refine_camera else self.camera
 
     def _render(self, ws: Tensor) -> Tensor:
-        made = self.model.generator.synthesis(
+        generator = self.model.generator
+        planes: Tensor | None = None
+        if self.views > 1:  # one volume, seen several times
+            planes = generator.planes(ws, "const").expand(self.views, *[-1] * 5)
+            ws = ws.expand(self.views, -1, -1)
+        made = generator.synthesis(
             ws,
             self._camera(),
             self.pose,
             resolution=self.options.resolution,
             noise_mode="const",
             draws=self.draws,
+            planes=planes,
         )
         return made.image
 

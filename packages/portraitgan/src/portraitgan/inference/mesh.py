@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from portraitgan.rendering.ray_marching import interval_weights
 from portraitgan.rendering.renderer import OUTSIDE_DENSITY, Volume, Warp
 
 SUFFIXES = (".ply", ".glb")
+SurfaceColors = Callable[[Tensor, Tensor], NDArray[np.uint8]]
+"""Points [N, 3] on the surface and its outward normals [N, 3] to colors [N, 3]."""
 _ABOVE, _BELOW, _STEPS = 0.006, 0.03, 16
 """A vertex's color is what a ray sees that enters the surface there, from metres above to metres below."""
 
@@ -64,20 +67,25 @@ def extract(
     Raises `InferenceError` when there is none at the threshold, or when densities are not finite.
     """
     options = options or MeshOptions()
-    generator = model.generator
-    volume = generator.volume(generator.planes(ws), options.points)
-    warp = generator.warp(model.usable(pose))
+    volume, warp = _posed_volume(model, ws, pose, options.points)
     grid = density_grid(volume, warp, options, model.device, progress)
     vertices, faces, normals = surface(grid, options)
     if options.largest_part:
         vertices, faces, normals = largest_part(vertices, faces, normals)
-    colors = np.concatenate(
-        [
-            _colors(model, ws, volume, warp, points, outward)
-            for points, outward in _portions(vertices, normals, options.points // _STEPS, model.device)
-        ]
-    )
-    return Mesh(vertices, faces, normals, colors)
+    colors_at = partial(_colors, model, ws, volume, warp)
+    portions = _portions(vertices, normals, options.points // _STEPS, model.device)
+    return Mesh(vertices, faces, normals, np.concatenate([colors_at(*portion) for portion in portions]))
+
+
+def surface_colors(model: Model, ws: Tensor, pose: Tensor | None = None) -> SurfaceColors:
+    """The colors [N, 3] of any points [N, 3] on the surface of a person of `ws` [1, styles, w_dim]."""
+    volume, warp = _posed_volume(model, ws, pose, MeshOptions().points)
+    return partial(_colors, model, ws, volume, warp)
+
+
+def _posed_volume(model: Model, ws: Tensor, pose: Tensor | None, points: int) -> tuple[Volume, Warp | None]:
+    generator = model.generator
+    return generator.volume(generator.planes(ws), points), generator.warp(model.usable(pose))
 
 
 def check_installed() -> None:

@@ -113,7 +113,7 @@ class FullyConnected(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """[B, inputs] to [B, outputs]."""
-        if values.numel() < self.weight.numel() > _LARGE and not in_reference_mode():
+        if not in_reference_mode() and values.numel() < self.weight.numel() > _LARGE:
             # The few inputs are scaled instead of the weights, which are not written anew in every call.
             bias = (self.bias * self.lr_multiplier).to(values.dtype)
             result = functional.linear(values * self.gain, self.weight.to(values.dtype), bias)
