@@ -21,6 +21,8 @@ READERS = {
     "stages/uncertainty.py": "error_probability.json",
     "review/migrations/versions/v0002_words.py": "a database of version 1",
     "review/agreement.py": "counts of the log by kind of entry",
+    "review/items.py": "rows on their way into the review's own table",
+    "review/tool_answers.py": "files of other tools",
     "review/integrity.py": "rows of the store that may be damaged",
     "review/repair.py": "the same",
     "evaluation/tables.py": "the JSON of the consistency report",

@@ -30,9 +30,9 @@ class Changes:
 
 
 def compare(
-    facts: NDArray[Any],
-    before: NDArray[Any],
-    removed: NDArray[np.int64],
+    facts: NDArray[Any],  # [N] `rows.FACTS`
+    before: NDArray[Any],  # [N] of `rows_before`
+    removed: NDArray[np.int64],  # [M]
     parent: reader.Release | None,
     gone: tombstones.Tombstones,
 ) -> Changes:
@@ -53,7 +53,7 @@ def compare(
 
 
 def rows_before(parent: reader.Release | None, places: Places) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """What the parent has of each row, and which rows of its index are none of these any more."""
+    """What the parent has of each row [N] `rows.BEFORE`, and which rows [M] of its index are none of these."""
     nothing = np.zeros((), BEFORE)
     nothing["shard"] = nothing["split"] = -1
     if parent is None:

@@ -34,14 +34,14 @@ class Places:
         return texts(self.ids[again[:1]])[0] if len(again) else ""
 
     def rows(self, numbers: NDArray[np.int64] | None = None) -> Rows:
-        """These portraits (default: all), by the parts that they lie in."""
+        """Portraits by their numbers [M] (default: all), by the parts that they lie in."""
         chosen = np.arange(len(self)) if numbers is None else numbers
         chosen = chosen[np.argsort(self.part[chosen], kind="stable")]
         parts, starts = np.unique(self.part[chosen], return_index=True)
         return Rows(parts, np.append(starts, len(chosen)), self.row[chosen], chosen.astype(np.int32))
 
     def known(self, numbers: NDArray[np.int64], truth: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a mapping by portrait has of these."""
+        """What a mapping by portrait has of those with these numbers [M]."""
         ids = texts(self.ids[numbers]) if truth else ()
         return {portrait: truth[portrait] for portrait in ids if portrait in truth}
 
@@ -106,6 +106,6 @@ def _bytes(texts: pa.Array, digits: int) -> NDArray[np.uint8]:
 
 
 def texts(ids: NDArray[np.bytes_]) -> list[str]:
-    """Ids as texts."""
+    """Ids [N] as texts."""
     digits = np.ascontiguousarray(ids).tobytes().hex()
     return [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]

@@ -96,7 +96,7 @@ def plan(
 
 def write(
     plans: Sequence[ShardPlan],
-    facts: NDArray[Any],
+    facts: NDArray[Any],  # [N] `rows.FACTS`
     places: Places,
     workspace: Workspace,
     target: Path,

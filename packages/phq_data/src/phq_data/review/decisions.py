@@ -77,7 +77,7 @@ def recover(workspace: Workspace, store: Store) -> int:
     with store.database.read() as connection:
         there = pa.array(connection.execute(sa.select(DECISIONS.c.decision_id)).scalars(), pa.string())
     written = workspace.table(Decision.table)
-    lacking = written.filter(pc.invert(pc.is_in(written["decision_id"], value_set=there)))
+    lacking = written.filter(pc.invert(pc.is_in(written.column("decision_id"), value_set=there)))
     return store.merge(map(LogEntry.from_decision, from_table(Decision, lacking))) if len(lacking) else 0
 
 
