@@ -48,6 +48,6 @@ def test_a_photo_is_taken_out_by_its_id(phq, make_workspace):
     made = make_workspace(count=3)
     photo = made.photos[1]["photo_id"]
     result = phq("remove", photo[:12], "-w", made.workspace.url)
-    assert result.exit_code == 0 and "taken out: 1 files, 1 photos, 1 portraits" in result.output
+    assert result.exit_code == 0 and "taken out: 1 file, 1 photo, 1 portrait" in result.output
     assert photo not in made.workspace.table("portraits", ["photo_id"])["photo_id"].to_pylist()
     assert phq("verify", "-w", made.workspace.url).exit_code == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phq_data.cli.report import WorkspaceOption
+from phq_data.text import counted
 
 if TYPE_CHECKING:
     from phq_data.pipeline.integrity import Report
@@ -95,7 +96,8 @@ def remove(
     opened = Workspace.open(_named(workspace))
     with opened.lock(wait=False):
         removal = take_out(opened, what)
-    typer.echo(f"taken out: {removal.files} files, {removal.photos} photos, {removal.portraits} portraits")
+    gone = {"file": removal.files, "photo": removal.photos, "portrait": removal.portraits}
+    typer.echo(f"taken out: {', '.join(counted(number, one) for one, number in gone.items())}")
     for uri in removal.stay:
         typer.echo(f"the same bytes stay as {uri}; the next phq build takes its photo")
 
@@ -121,6 +123,6 @@ def _show(report: Report, done: list[str]) -> None:
             table.add_row(fault.kind, fault.where, fault.problem, fault.advice)
         console.print(table)
     console.print(
-        f"{report.parts:,} parts and {report.photos:,} photos were read: "
-        + (f"{len(report.faults)} faults" if report.faults else "all are what was written")
+        f"{counted(report.parts, 'part')} and {counted(report.photos, 'photo')} were read: "
+        + (counted(len(report.faults), "fault") if report.faults else "all are what was written")
     )
