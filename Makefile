@@ -24,7 +24,7 @@ RUN = .venv/bin
 JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))(0))))")
 PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean wheels test-wheels release-software \
+.PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean wheels test-wheels release-software site \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
     bench-build bench-crowdnet bench-release bench-scale bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
     learn learn-gpu learn-study
@@ -158,9 +158,12 @@ test-wheels: wheels ## Install the wheels into empty environments, do the quick 
 release-software: setup ## Try the release of the version in development; APPLY=1 commits and tags it
 	$(RUN)/python tools/release_software.py $(if $(APPLY),apply)
 
+site: setup ## Build the documentation site into site-out/html, notebooks executed (PAGES=1: without them, seconds)
+	$(RUN)/python tools/docs_site.py $(if $(PAGES),html)
+
 lock: ## Resolve the dependencies anew and save the lock
 	$(UV) lock
 	$(PYTHON) tools/lock.py save
 
 clean: ## Remove what the targets made
-	rm -rf .venv .venv-* .uv uv.lock $(DEMO) accuracy-out learn-out learn-gpu-out learn-study-out fuzz-out coverage-out .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .uv uv.lock dist site-out $(DEMO) accuracy-out learn-out learn-gpu-out learn-study-out fuzz-out coverage-out .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -86,13 +86,13 @@ def _in_copy(root: Path, copy: Path, developed: str, today: datetime.date, apply
         changelog.read_text().replace(closed, f"## [{following}] - unreleased\n\nNothing yet.\n\n{closed}")
     )
     _git(copy, "commit", "--quiet", "--all", "--message", f"Begin {following}")
-    (root / "dist").mkdir(exist_ok=True)
-    for wheel in made:
-        shutil.copy2(wheel, root / "dist")
     _git(root, "merge", "--quiet", "--ff-only", _git(copy, "rev-parse", "HEAD"))
     _git(
         root, "tag", "--annotate", f"v{version}", "--message", f"PHQ {version}\n{section.rstrip()}", released
     )
+    (root / "dist").mkdir(exist_ok=True)
+    for wheel in made:
+        shutil.copy2(wheel, root / "dist")
     return (
         f"{listed}PHQ {version} is committed and tagged; its wheels are in dist. To publish it:\n"
         f"    git push origin HEAD v{version}\n    twine upload dist/*-{version}-*.whl"
