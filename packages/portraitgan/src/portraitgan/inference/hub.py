@@ -201,11 +201,12 @@ def _asking(what: str, work: Callable[[Any], Result]) -> Result:
     need("huggingface_hub", "hub")
     import huggingface_hub
 
+    faults: tuple[type[Exception], ...] = (OSError, ValueError, *_transport_errors())
     try:
         return work(huggingface_hub)
     except PhqError:
         raise
-    except (OSError, ValueError, *_transport_errors()) as error:
+    except faults as error:
         said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InferenceError(f"{what}: {said}") from error
 
