@@ -26,7 +26,7 @@ PYTEST = $(RUN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup-demo setup-review setup-team setup demo accuracy accuracy-compare lint types lock schema-page clean wheels test-wheels release-software site \
     test pytest test-fast test-numerics test-pythons coverage fuzz chaos \
-    bench-build bench-crowdnet bench-release bench-scale bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
+    bench-build bench-build-gpu bench-crowdnet bench-release bench-scale bench-fetch bench-deformation bench-step bench-official bench-gpu bench-loader bench-review bench-review-load bench-correct \
     learn learn-gpu learn-study
 
 help: ## List the targets
@@ -100,6 +100,9 @@ coverage: setup ## All tests, and which lines they reach
 
 bench-build: setup-demo ## Portraits a second, by stage, and peak memory (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.build $(if $(JSON),--json)
+
+bench-build-gpu: setup ## The same on a GPU, and the share of time it is busy (WORKERS=16; PHOTOS=400; DEVICE=cpu rehearses; JSON=1)
+	$(RUN)/python -m benchmarks.build --device $(or $(DEVICE),cuda) --photos $(or $(PHOTOS),400) $(if $(WORKERS),--workers $(WORKERS)) $(if $(JSON),--json)
 
 bench-crowdnet: setup ## People a second of 3DCrowdNet, batched against one by one (JSON=1 for one JSON line)
 	$(RUN)/python -m benchmarks.crowdnet $(if $(JSON),--json)

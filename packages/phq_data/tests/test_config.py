@@ -30,6 +30,7 @@ SETTINGS = dict(leaves(dataclasses.asdict(default())))
 def changed(value, name):
     """Another value that is allowed."""
     choices = {
+        "device": "cpu",
         "ingest.store": "reference",
         "ingest.generated": "keep",
         "align.joints": "reference",

@@ -43,8 +43,9 @@ class DetectConfig:
     """The person detector."""
 
     model: str = "movenet"
-    # movenet, pose: flip test-time augmentation, the mean of the photo and its mirror image
-    flip_tta: bool = True
+    flip_tta: Literal[True, False, "doubtful"] = True
+    """Flip test-time augmentation of movenet and pose, the mean of a crop and its mirror image. movenet takes
+    two such pairs of everybody; with `doubtful` the second one only where the first leaves doubt."""
     second_pass: bool = True  # movenet: detect again where a proposal had no person
 
 
@@ -137,6 +138,9 @@ class PipelineConfig:
     """All settings of `phq build`."""
 
     part_size: Positive = 64  # photos a part: the unit of work and of resume; more in a large plan
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run: a GPU where one can be used, or as said. Of the machine, not of the dataset: it
+    enters no digest, and a workspace does not keep it."""
     ingest: IngestConfig = field(default_factory=IngestConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     fit: FitConfig = field(default_factory=FitConfig)

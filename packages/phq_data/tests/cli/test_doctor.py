@@ -190,3 +190,31 @@ def test_review_scale_and_gpu_are_looked_at(monkeypatch, tmp_path):
     program.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine._gpu(None).status == "optional"
+
+
+def test_which_device_runs_what(monkeypatch):
+    monkeypatch.setenv("PHQ_DEVICE", "cpu")
+    found = by_name(doctor.diagnose())["device"]
+    assert found.status == "ok" and found.found.startswith("cpu: person detector, orientation prior, mask")
+    monkeypatch.delenv("PHQ_DEVICE")
+    monkeypatch.setattr(onnx, "gpu_fault", lambda device="cuda": "")
+    assert by_name(doctor.diagnose())["device"].found.startswith("cuda: person detector")
+    monkeypatch.setenv("PHQ_DEVICE", "cuda")
+    monkeypatch.setattr(onnx, "gpu_fault", lambda device="cuda": "no driver")
+    checks = by_name(doctor.diagnose())
+    assert checks["device"].status == "attention" and "no driver" in checks["device"].found
+    assert "unset PHQ_DEVICE" in checks["device"].advice
+
+
+def test_the_runtime_for_gpus_stands_in_for_the_usual_one(monkeypatch):
+    real = metadata.version
+    versions = {"onnxruntime-gpu": "1.99"}
+
+    def version(name):
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return versions.get(name) or real(name)
+
+    monkeypatch.setattr("phq_data.cli.doctor.metadata.version", version)
+    checks = by_name(doctor.diagnose())
+    assert "onnxruntime" not in checks and "onnxruntime 1.99" in checks["packages"].found

@@ -154,9 +154,9 @@ def test_linear_model_matches_least_squares() -> None:
             slope = np.linalg.solve(normal, centred.T @ (values - values.mean()) / len(values))
             slopes.append(slope)
             offsets.append(values.mean() - slope @ colors.mean(axis=0))
-    model = matting._Guide.of(guide.astype(np.float32), radius, smoothness)
+    model = matting._Guide.of(np.moveaxis(guide, 2, 0).astype(np.float32), radius, smoothness)
     slope, offset = model.fit(mask.astype(np.float32))
-    np.testing.assert_allclose(slope[10, 10], np.mean(slopes, axis=0), atol=1e-3)
+    np.testing.assert_allclose(slope[:, 10, 10], np.mean(slopes, axis=0), atol=1e-3)
     np.testing.assert_allclose(offset[10, 10], np.mean(offsets), atol=1e-3)
 
 

@@ -13,6 +13,7 @@ from phq_data.pipeline.model_set import Models
     ("setting", "wanted"),
     [
         ("detect.flip_tta=true", MoveNetConfig()),
+        ("detect.flip_tta=doubtful", MoveNetConfig(flip_tta="doubtful")),
         ("detect.flip_tta=false", MoveNetConfig(flip_tta=False)),
         ("detect.second_pass=false", MoveNetConfig(second_pass_proposals=0)),
     ],

@@ -27,6 +27,8 @@ from phq_data.foreign import parse_toml
 
 _EASY = frozenset({"pyrender", "trimesh", "matplotlib"})
 """Packages of the extra `pipeline` that drawing has a fallback for, or that only the report wants."""
+_INSTEAD = {"onnxruntime": "onnxruntime-gpu"}
+"""Packages that stand in for another one."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def diagnose(folder: Path | None = None) -> list[Check]:
         _python(),
         *_packages(),
         *_models(),
+        *_devices(),
         _renderer(),
         *_extras("optional", _EXTRAS),
         *_extras("review", _REVIEW),
@@ -115,7 +118,7 @@ def _packages() -> Iterator[Check]:
     ]
     good = []
     for name, bounds in sorted(needed):
-        version = _version(name)
+        version = _version(name) or _version(_INSTEAD.get(name, ""))
         if version is None:
             status: Status = "attention" if name in _EASY else "missing"
             yield Check("software", name, status, "not installed", "pip install 'phq-data[pipeline]'")
@@ -141,7 +144,7 @@ def _extras(group: str, extras: Iterable[_Extra]) -> Iterator[Check]:
 
 def _version(package: str) -> str | None:
     try:
-        return metadata.version(package)
+        return metadata.version(package) if package else None
     except metadata.PackageNotFoundError:
         return None
 
@@ -199,6 +202,28 @@ def _models() -> Iterator[Check]:
             yield Check("models", model.name, "ok", found, license=model.license)
     yield _body()
     yield from _added()
+
+
+def _devices() -> Iterator[Check]:
+    """Where each network runs with `device=auto`."""
+    from phq_data.models import device, onnx
+
+    embedded = "person detector, orientation prior, mask, pose networks"
+    try:
+        chosen = device.onnx_device()
+        why = onnx.gpu_fault() if chosen == "cpu" else ""
+    except ModelError as error:
+        yield Check("models", "device", "attention", str(error), f"unset {device.VARIABLE}, or set it to cpu")
+        return
+    yield Check("models", "device", "ok", f"{chosen}: {embedded}" + (f" ({why})" if why else ""))
+    if _version("torch") is not None:
+        # Importing PyTorch takes seconds: only where NVIDIA's driver is.
+        found = [ctypes.util.find_library(name) for name in ("cuda", "nvcuda")]
+        try:
+            chosen = device.torch_device() if any(found) else "cpu"
+        except (ImportError, OSError, ModelError) as error:
+            chosen = f"none ({error})"
+        yield Check("models", "device of PyTorch", "ok", f"{chosen}: 3DCrowdNet, DeepLab, YOLO")
 
 
 def _added() -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Networks run on the CPU by ONNX Runtime: the embedded ones, checked against checksums, and users' files.
+"""Networks run by ONNX Runtime on the CPU or a GPU: the embedded ones, checked against checksums, and users'.
 
 The embedded ones lie in `data/models/*.onnx` with `checksums.json` beside them. A file is checked before its
 first use in a process.
@@ -10,7 +10,8 @@ import functools
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,11 +24,14 @@ from phq_data.errors import ModelError
 from phq_data.files import file_sha256
 from phq_data.foreign import first_line, parse_json, reading
 from phq_data.models import fingerprints
+from phq_data.models.batching import Batcher, Run
 
 if TYPE_CHECKING:
     import onnxruntime
 
 
+GPU_BATCH = 64  # images a run on a GPU: bounds memory
+_CUDA = "CUDAExecutionProvider"
 _PLACE = re.compile(r"\S+\.(?:cc|h):\d+ .*?\) ")
 
 
@@ -103,17 +107,29 @@ def verified_path(name: str) -> Path:
 
 
 @functools.cache
-def open_session(name: str, threads: int = 1) -> onnxruntime.InferenceSession:
-    """The shipped network, ready to run on the CPU; loaded once per process and thread count, safe to share.
+def open_session(name: str, threads: int = 1, device: str = "cpu") -> onnxruntime.InferenceSession:
+    """The shipped network, ready to run; loaded once per process, thread count and device, safe to share.
 
     Parts of a build run side by side, so one thread per network is the default. The result for given
-    threads does not depend on what else runs.
+    threads does not depend on what else runs. `device`: `cpu`, `cuda` or `cuda:N` (`models.device`).
     """
-    return _session(verified_path(name), threads)
+    return _session(verified_path(name), threads, device)
+
+
+@functools.cache
+def gpu_fault(device: str = "cuda") -> str:
+    """Why ONNX Runtime cannot run networks on that GPU; "" when it can. Tried once a process."""
+    if _CUDA not in _runtime().get_available_providers():
+        return "the installed onnxruntime runs on CPUs only"
+    try:
+        session = _session(verified_path("selfie"), 1, device, quiet=True)
+    except Exception as error:  # of the driver, of CUDA's libraries, of the runtime: no class in common
+        return f"onnxruntime finds no usable GPU ({message(error)})"
+    return "" if _CUDA in session.get_providers() else "onnxruntime finds no usable GPU"
 
 
 @functools.lru_cache(maxsize=4)
-def open_file(path: Path, sha256: str, threads: int = 1) -> onnxruntime.InferenceSession:
+def open_file(path: Path, sha256: str, threads: int = 1, device: str = "cpu") -> onnxruntime.InferenceSession:
     """A network in a user's file with that checksum, as `open_session` opens ours.
 
     Raises `ModelError` when the file has changed, is no network, or keeps its weights in another file, which
@@ -124,7 +140,7 @@ def open_file(path: Path, sha256: str, threads: int = 1) -> onnxruntime.Inferenc
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path} has changed since it was looked at; start again")
     try:
-        return _session(data, threads, quiet=True)
+        return _session(data, threads, device, quiet=True)
     except ModelError:
         raise
     except Exception as error:  # every fault has a class of its own in the runtime
@@ -136,14 +152,20 @@ def open_file(path: Path, sha256: str, threads: int = 1) -> onnxruntime.Inferenc
         raise ModelError(f"{path} is no network that ONNX Runtime can run ({message(error)})") from error
 
 
-def _session(network: Path | bytes, threads: int, *, quiet: bool = False) -> onnxruntime.InferenceSession:
-    """`quiet`: the runtime does not also write on the terminal what it raises."""
+def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
         raise ModelError("onnxruntime is not installed: pip install 'phq-data[pipeline]'") from error
+    return onnxruntime
 
-    options = onnxruntime.SessionOptions()
+
+def _session(
+    network: Path | bytes, threads: int, device: str, *, quiet: bool = False
+) -> onnxruntime.InferenceSession:
+    """`quiet`: the runtime does not also write on the terminal what it raises."""
+    runtime = _runtime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
@@ -153,9 +175,19 @@ def _session(network: Path | bytes, threads: int, *, quiet: bool = False) -> onn
     with tempfile.TemporaryDirectory(prefix="phq-onnx-") as empty:
         # Where weights outside of the file would be looked for; else in the current folder.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
-        return onnxruntime.InferenceSession(
-            network, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        made: onnxruntime.InferenceSession = runtime.InferenceSession(
+            network, options, providers=_providers(device), enable_fallback=0
         )
+        return made
+
+
+def _providers(device: str) -> list[Any]:
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return ["CPUExecutionProvider"]
+    # In full float32, as on a CPU; photos have many sizes, and trying all algorithms for each takes seconds.
+    settings = {"device_id": number or "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    return [(_CUDA, settings), "CPUExecutionProvider"]
 
 
 def message(error: Exception) -> str:
@@ -166,11 +198,45 @@ def message(error: Exception) -> str:
     return first_line(ModelError(_PLACE.sub("", said)))
 
 
-def run(name: str, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> dict[str, NDArray[np.float32]]:
-    """Outputs by name of the shipped network `name` for `inputs` by name."""
-    session = open_session(name, threads)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+def run(
+    name: str,
+    inputs: Mapping[str, NDArray[Any]],
+    threads: int = 1,
+    device: str = "cpu",
+    *,
+    outputs: Sequence[str] = (),
+) -> dict[str, NDArray[np.float32]]:
+    """Outputs by name of the shipped network `name` for its one input by name; `outputs`: only these.
+
+    On a GPU, images of one size that several threads give go through the network together.
+    """
+    session = open_session(name, threads, device)
+    ((given, images),) = inputs.items()
+    names = tuple(outputs) or tuple(output.name for output in session.get_outputs())
+    answer: Run = functools.partial(_answer, session, given, names)
+    if device != "cpu":
+        answer = _shared(answer, (name, threads, device, given, names))
+    return dict(zip(names, answer(images), strict=True))
+
+
+def _answer(
+    session: onnxruntime.InferenceSession, given: str, names: Sequence[str], images: NDArray[Any]
+) -> list[NDArray[Any]]:
+    """The outputs `names` of a network; layers that none of them needs do not run."""
+    options = _runtime().RunOptions()
+    options.only_execute_path_to_fetches = True
+    found: list[NDArray[Any]] = session.run(names, {given: images}, options)
+    return found
+
+
+_batchers: dict[Any, Batcher] = {}
+_batchers_lock = threading.Lock()
+
+
+def _shared(answer: Run, key: Any) -> Run:
+    """The one `Batcher` of a network on a GPU, that all threads of this process share."""
+    with _batchers_lock:
+        return _batchers.setdefault(key, Batcher(answer, GPU_BATCH))
 
 
 def fingerprint(kind: str, version: int, config: Any, models: tuple[str, ...]) -> str:

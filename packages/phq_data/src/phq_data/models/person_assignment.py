@@ -95,12 +95,18 @@ def _paint(
 
 def _capsule(owner: NDArray[np.int64], start: FloatArray, end: FloatArray, radius: float, index: int) -> None:
     """Marks the cells within `radius` of the line from start to end."""
-    rows, columns = np.mgrid[: owner.shape[0], : owner.shape[1]] + 0.5
+    reach = max(radius, 0.8)
+    if not np.isfinite([start, end]).all():
+        return
+    size = np.array(owner.shape[::-1])  # only cells of the box around it can be that near
+    x0, y0 = np.clip(np.floor(np.minimum(start, end) - reach), 0, size).astype(int)
+    x1, y1 = np.clip(np.ceil(np.maximum(start, end) + reach), 0, size).astype(int)
+    rows, columns = np.mgrid[y0:y1, x0:x1] + 0.5
     along = end - start
     length = max(float(along @ along), 1e-9)
     position = np.clip(((columns - start[0]) * along[0] + (rows - start[1]) * along[1]) / length, 0, 1)
     distance = np.hypot(columns - start[0] - position * along[0], rows - start[1] - position * along[1])
-    owner[distance <= max(radius, 0.8)] = index
+    owner[y0:y1, x0:x1][distance <= reach] = index
 
 
 def _cost(person: Float32Array, image: NDArray[np.uint8]) -> Float32Array:

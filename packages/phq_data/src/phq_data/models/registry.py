@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from phq_data.errors import ModelError
-from phq_data.models.device import best_device
+from phq_data.models.device import onnx_device, torch_device
 from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
 
 PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo", "keypoints:FILE", "pose", "yolo+pose")
@@ -27,7 +27,12 @@ def pose_parts(name: str) -> tuple[str, str] | None:
 
 
 def person_detector(
-    name: str = "movenet", *, threads: int = 1, config: Any = None, people_config: Any = None
+    name: str = "movenet",
+    *,
+    threads: int = 1,
+    device: str = "auto",
+    config: Any = None,
+    people_config: Any = None,
 ) -> PersonDetector:
     """The person detector called `name`; `config` is that detector's own config (`MoveNetConfig`, ...).
 
@@ -35,19 +40,21 @@ def person_detector(
     `keypoints:path/to/keypoints.json` takes keypoints that were found before.
     `pose` finds people with MoveNet and their keypoints with the network that was added, `pose:FILE.onnx`
     with the one in the file, `yolo+pose` (with weights or a file behind either) finds the people with YOLO;
-    `config` is then a `PoseConfig`, and `people_config` that of the detector that finds the people.
+    `config` is then a `PoseConfig`, and `people_config` that of the detector that finds the people. `device`:
+    as the setting, here and below (`models.device`).
     """
     if (parts := pose_parts(name)) is not None:
         from phq_data.models.pose.detector import PoseDetector
         from phq_data.models.pose.network import find_network, open_network
 
-        people = person_detector(parts[0], threads=threads, config=people_config)
-        return PoseDetector(people, open_network(*find_network(parts[1]), threads), config)
+        people = person_detector(parts[0], threads=threads, device=device, config=people_config)
+        network = open_network(*find_network(parts[1]), threads, onnx_device(device))
+        return PoseDetector(people, network, config)
     kind, _, weights = name.partition(":")
     if kind == "yolo":
         from phq_data.models.yolo import YoloDetector
 
-        return YoloDetector.open(weights, config)
+        return YoloDetector.open(weights, config, device=device)
     if kind == "keypoints":
         from phq_data.models.keypoint_file import KeypointFileDetector
 
@@ -55,24 +62,30 @@ def person_detector(
     _check_choice("person detector", name, PERSON_DETECTORS)
     from phq_data.models.movenet.detector import MoveNetConfig, MoveNetDetector
 
-    return MoveNetDetector(config if config is not None else MoveNetConfig(), threads=threads)
+    chosen = config if config is not None else MoveNetConfig()
+    return MoveNetDetector(chosen, threads=threads, device=onnx_device(device))
 
 
-def segmenter(name: str = "selfie", *, include_bystanders: bool = False, threads: int = 1) -> Segmenter:
+def segmenter(
+    name: str = "selfie", *, include_bystanders: bool = False, threads: int = 1, device: str = "auto"
+) -> Segmenter:
     """The segmenter called `name`: of the target person or, with `include_bystanders`, of all in the crop."""
     _check_choice("segmenter", name, SEGMENTERS)
     if name == "deeplab":
         _need("paper", "torch", "torchvision")
         from phq_data.models.deeplab import DeepLabConfig, DeepLabSegmenter
 
-        config = DeepLabConfig(include_bystanders=include_bystanders, device=best_device())
+        config = DeepLabConfig(include_bystanders=include_bystanders, device=torch_device(device))
         return DeepLabSegmenter.open(config)
     from phq_data.models.selfie import SelfieConfig, SelfieSegmenter
 
-    return SelfieSegmenter(SelfieConfig(include_bystanders=include_bystanders), threads=threads)
+    selfie = SelfieConfig(include_bystanders=include_bystanders)
+    return SelfieSegmenter(selfie, threads=threads, device=onnx_device(device))
 
 
-def body_fitter(name: str = "smplify2", *, config: Any = None, calibration: str = "") -> BodyFitter:
+def body_fitter(
+    name: str = "smplify2", *, config: Any = None, calibration: str = "", device: str = "auto"
+) -> BodyFitter:
     """The body fitter called `name`, with its own `config`; `calibration` is a file for smplify2."""
     if calibration and name != "smplify2":
         raise ModelError(f"fit.calibration goes with fit.model=smplify2, not with {name}")
@@ -86,20 +99,23 @@ def body_fitter(name: str = "smplify2", *, config: Any = None, calibration: str 
 
         weights, sha256 = store.verified_file("3dcrowdnet")
         arrays = load_body().arrays
-        chosen = config if config is not None else CrowdNetConfig(device=best_device())
+        chosen = config if config is not None else CrowdNetConfig(device=torch_device(device))
         return CrowdNetFitter(checkpoint.load(weights), arrays, sha256, chosen)
     from phq_data.models.smplify import Smplify2Config, SmplifyConfig, SmplifyFitter
 
     usual = SmplifyConfig() if name == "smplify" else Smplify2Config()
     chosen = config if config is not None else usual
-    fitter: BodyFitter = SmplifyFitter(chosen)
+    there = onnx_device(device)
+    fitter: BodyFitter = SmplifyFitter(chosen, device=there)
     if calibration and isinstance(chosen, Smplify2Config):
         from phq_data.models import calibration as own
         from phq_data.models.orientation.image_prior import load_image_prior
 
         known = own.load(calibration)
         fitter = SmplifyFitter(
-            known.settings(chosen), image_prior=known.corrected(load_image_prior(chosen.PRIOR))
+            known.settings(chosen),
+            image_prior=known.corrected(load_image_prior(chosen.PRIOR)),
+            device=there,
         )
     return fitter
 

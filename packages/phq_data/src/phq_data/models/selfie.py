@@ -45,9 +45,9 @@ class SelfieConfig:
 class SelfieSegmenter:
     """Separates the target person from everything else: a `Segmenter`, cheap to make or to send away."""
 
-    def __init__(self, config: SelfieConfig | None = None, *, threads: int = 1) -> None:
+    def __init__(self, config: SelfieConfig | None = None, *, threads: int = 1, device: str = "cpu") -> None:
         self.config = config if config is not None else SelfieConfig()
-        self.threads = threads
+        self.threads, self.device = threads, device
         self.fingerprint = onnx.fingerprint("selfie", CODE_VERSION, self.config, (NETWORK,))
 
     def segment(
@@ -94,7 +94,7 @@ class SelfieSegmenter:
 
     def _run(self, small: Float32Array) -> Float32Array:
         batch = np.stack([small, small[:, ::-1]])
-        direct, mirrored = onnx.run(NETWORK, {"image": batch}, self.threads)["person"][:, 0]
+        direct, mirrored = onnx.run(NETWORK, {"image": batch}, self.threads, self.device)["person"][:, 0]
         return np.asarray((direct + mirrored[:, ::-1]) / 2)
 
     def _from_afar(self, small: Float32Array) -> Float32Array:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
 from phq_data.foreign import check_stored
-from phq_data.models.device import best_device
+from phq_data.models.device import torch_device
 from phq_data.models.fingerprints import fingerprint
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson, ModelTerms
 
@@ -63,7 +63,9 @@ class YoloDetector:
         self.fingerprint = fingerprint("yolo", CODE_VERSION, self.config, weights=weights_sha256)
 
     @classmethod
-    def open(cls, weights: str = "", config: YoloConfig | None = None) -> YoloDetector:
+    def open(
+        cls, weights: str = "", config: YoloConfig | None = None, *, device: str = "auto"
+    ) -> YoloDetector:
         """The detector with weights by name (`phq models list`) or path; "" takes what was added.
 
         Raises `ModelError` with one sentence when they are not there or are no pose network.
@@ -71,7 +73,7 @@ class YoloDetector:
         path, sha256 = find_weights(weights)
         if config is None:
             quiet_library()
-            config = YoloConfig(device=best_device())
+            config = YoloConfig(device=torch_device(device))
         return cls(open_weights(path), sha256, config)
 
     @property

@@ -55,7 +55,10 @@ class Models:
 
         mask = self._config.mask
         return self._once(
-            "segmenter", lambda: registry.segmenter(mask.model, include_bystanders=mask.include_bystanders)
+            "segmenter",
+            lambda: registry.segmenter(
+                mask.model, include_bystanders=mask.include_bystanders, device=self._config.device
+            ),
         )
 
     @property
@@ -85,29 +88,29 @@ class Models:
     def _make_detector(self) -> PersonDetector:
         from phq_data.models import registry
 
-        wanted = self._config.detect
+        wanted, device = self._config.detect, self._config.device
         parts = registry.pose_parts(wanted.model)
         people = None
         if (parts[0] if parts else wanted.model) == "movenet":
             from phq_data.models.movenet.detector import MoveNetConfig
 
             # Where another network finds the keypoints, MoveNet only says who is there: that needs no mean.
-            people = MoveNetConfig(flip_tta=wanted.flip_tta and parts is None)
+            people = MoveNetConfig(flip_tta=wanted.flip_tta if parts is None else False)
             if not wanted.second_pass:
                 people = replace(people, second_pass_proposals=0)
         if parts is None:
-            return registry.person_detector(wanted.model, config=people)
+            return registry.person_detector(wanted.model, device=device, config=people)
         from phq_data.models.pose.detector import PoseConfig
 
-        pose = PoseConfig(flip_tta=wanted.flip_tta)
-        return registry.person_detector(wanted.model, config=pose, people_config=people)
+        pose = PoseConfig(flip_tta=bool(wanted.flip_tta))
+        return registry.person_detector(wanted.model, device=device, config=pose, people_config=people)
 
     def _make_fitter(self) -> BodyFitter:
         from phq_data.models import registry
 
-        wanted = self._config.fit
+        wanted, device = self._config.fit, self._config.device
         if wanted.model not in ("smplify", "smplify2"):
-            return registry.body_fitter(wanted.model, calibration=wanted.calibration)
+            return registry.body_fitter(wanted.model, calibration=wanted.calibration, device=device)
         from phq_data.models.smplify import Smplify2Config, SmplifyConfig
 
         settings = SmplifyConfig if wanted.model == "smplify" else Smplify2Config
@@ -118,7 +121,9 @@ class Models:
         )
         if wanted.orientation_prior == "none":
             chosen = replace(chosen, orientation_prior_weight=0.0)
-        return registry.body_fitter(wanted.model, config=chosen, calibration=wanted.calibration)
+        return registry.body_fitter(
+            wanted.model, config=chosen, calibration=wanted.calibration, device=device
+        )
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         with self._lock:

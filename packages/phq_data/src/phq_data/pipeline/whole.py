@@ -248,7 +248,8 @@ def _read_recipes(workspace: Workspace) -> dict[str, Any]:
 
 def _record(workspace: Workspace, config: PipelineConfig, recipes: Mapping[str, Recipe], rig: bytes) -> None:
     """The recipes last: where they lack, or are the former ones, the parts are seen to be behind."""
-    files = {"rig.safetensors": rig, "config.json": config.to_json().encode()}
+    kept = dataclasses.replace(config, device="auto")  # of the machine, not of the dataset
+    files = {"rig.safetensors": rig, "config.json": kept.to_json().encode()}
     if terms := model_terms(models_for(config)):
         told = {name: dataclasses.asdict(one) for name, one in terms.items()}
         files[TERMS] = json.dumps(told, indent=1, sort_keys=True).encode()

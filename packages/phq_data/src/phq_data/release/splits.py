@@ -121,7 +121,7 @@ def author_code(author: str | None) -> int:
 
 
 def sessions(author: Codes, day: NDArray[np.int32]) -> Codes:
-    """Codes [N] of sessions: one author's portraits of one day, or all of one who has one without a day (0)."""
+    """Codes [N]: one author's portraits of one day, or all of an author who has one without a day (0)."""
     undated = np.unique(author[day == 0])
     with np.errstate(over="ignore"):
         own = author * np.uint64(0x9E3779B97F4A7C15) + day.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03)

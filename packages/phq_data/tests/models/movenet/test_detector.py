@@ -20,6 +20,7 @@ from phq_data.models.movenet.decode import decode_multipose, decode_thunder
 from phq_data.models.movenet.detector import MoveNetConfig, MoveNetDetector
 from phq_data.models.movenet.heads import loose_heads
 from phq_data.models.movenet.proposals import ProposeConfig, network_sides
+from phq_data.models.movenet.thunder import ThunderPhoto
 from phq_data.models.protocols import COCO_KEYPOINTS, DetectedPerson, PersonDetector
 from phq_data.synthesis.photograph import take
 from phq_data.synthesis.truth import true_people
@@ -280,6 +281,57 @@ def test_a_mirrored_look_at_somebody_else_is_left_out() -> None:
 
 def test_without_the_mirror_it_is_another_detector() -> None:
     assert MoveNetDetector(MoveNetConfig(flip_tta=False)).fingerprint != MoveNetDetector().fingerprint
+
+
+# -- crops computed once, and only where there is doubt ---------------------------------------
+
+
+@pytest.fixture
+def crops_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many crops each run of Thunder was given."""
+    counts: list[int] = []
+    real = onnx.run
+
+    def run(name: str, inputs: Any, *rest: Any, **more: Any) -> Any:
+        if name == "movenet-thunder":
+            counts.append(len(inputs["image"]))
+        return real(name, inputs, *rest, **more)
+
+    monkeypatch.setattr(onnx, "run", run)
+    return counts
+
+
+def test_a_crop_is_computed_once_for_any_aim(crops_run: list[int], astronaut: np.ndarray) -> None:
+    region = CropRegion(60.0, 0.0, 400.0, np.array([224.0, 110.0]))
+    photo = ThunderPhoto(astronaut)
+    (aimed,) = photo.detect([region])
+    (again,), (unaimed,) = photo.detect([region]), photo.detect([region.unaimed()])
+    assert crops_run == [1]
+    np.testing.assert_array_equal(aimed.keypoints, again.keypoints)
+    (alone,) = ThunderPhoto(astronaut).detect([region.unaimed()])
+    np.testing.assert_array_equal(unaimed.keypoints, alone.keypoints)
+    here, there = photo.detect_each([(region, False), (region, True)])
+    assert crops_run == [1, 1, 1]  # the mirrored one alone
+    (mirrored,) = ThunderPhoto(astronaut).detect([region], mirrored=True)
+    np.testing.assert_array_equal(there.keypoints, mirrored.keypoints)
+    assert not np.array_equal(here.keypoints, there.keypoints)
+
+
+def test_who_leaves_no_doubt_gets_no_second_pair(crops_run: list[int], astronaut: np.ndarray) -> None:
+    (always,) = MoveNetDetector().detect(astronaut)
+    looks = sum(crops_run)
+    crops_run.clear()
+    (doubtful,) = MoveNetDetector(MoveNetConfig(flip_tta="doubtful")).detect(astronaut)
+    assert sum(crops_run) == looks - 2
+    away = np.linalg.norm(always.keypoints[:7, :2] - doubtful.keypoints[:7, :2], axis=1)
+    assert 0 < away.max() < 0.05 * upper_size(always.keypoints)
+
+
+def test_who_leaves_doubt_is_labelled_as_ever(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phq_data.models.movenet.detector.AGREED", 0.0)
+    (always,) = MoveNetDetector().detect(astronaut)
+    (doubtful,) = MoveNetDetector(MoveNetConfig(flip_tta="doubtful")).detect(astronaut)
+    np.testing.assert_array_equal(always.keypoints, doubtful.keypoints)
 
 
 # -- decoding ----------------------------------------------------------------------------------

@@ -68,12 +68,6 @@ class Detection:
         return replace(self, keypoints=np.where(better[:, None], earlier, self.keypoints))
 
 
-def crop_region(image: NDArray[np.uint8], region: CropRegion) -> tuple[NDArray[np.uint8], int, int, int]:
-    """The region [256, 256, 3] and the whole-pixel square x0, y0, side it became."""
-    x0, y0, side = whole_square(region.x0, region.y0, region.side)
-    return crop_square(image, x0, y0, side), x0, y0, side
-
-
 def crop_square(image: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:
     """A square of a photo [H, W, 3], rounded to whole pixels, as Thunder takes it: [256, 256, 3], black
     outside the photo.

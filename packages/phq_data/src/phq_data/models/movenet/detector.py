@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ from PIL import Image
 from phq_data.arrays import FloatArray
 from phq_data.models import onnx
 from phq_data.models.keypoints import (
-    MIRROR,
     SHOULDERS,
+    UPPER,
     flip_mean,
     head_centre,
     head_score,
@@ -32,14 +33,18 @@ from phq_data.models.keypoints import (
     similarity,
     upper_size,
 )
-from phq_data.models.movenet.crops import CropRegion, Detection, crop_region
-from phq_data.models.movenet.decode import decode_thunder
+from phq_data.models.movenet.crops import CropRegion, Detection
 from phq_data.models.movenet.proposals import Proposal, ProposeConfig, propose
+from phq_data.models.movenet.thunder import ThunderPhoto
 from phq_data.models.protocols import DetectedPerson
 
 CODE_VERSION = 3  # raise it when the same config and networks would give other people
 NETWORKS = ("movenet-multipose", "movenet-thunder")
-BATCH = 8  # crops a run of Thunder: bounds memory, does not change the result
+AGREED = 0.1
+"""Share of the shoulder breadth within which two detections of a person agree."""
+SURE = 0.34  # score of both that are not in doubt
+SEEN = 0.3  # score from which a point counts for that
+FlipTta = Literal[True, False, "doubtful"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,9 @@ class MoveNetConfig:
     """Proposals without a person that get a second pass in a photo; the best come first."""
     second_pass_scales: tuple[float, ...] = (0.6, 1.0, 1.6, 2.5)
     """Sides of the second pass's regions over that of the usual one."""
-    flip_tta: bool = True
-    """Flip test-time augmentation: two crops of everybody, as they are and mirrored; the mean of all four."""
+    flip_tta: FlipTta = True
+    """Flip test-time augmentation. True: two crops of everybody, as they are and mirrored; the mean of all
+    four. "doubtful": only where the first crop and its mirror image disagree; else the mean of these two."""
     agreement: float = 0.2
     """Share of the shoulder breadth up to which both detections mean one place; beyond, the surer counts."""
 
@@ -80,34 +86,30 @@ class MoveNetConfig:
 class MoveNetDetector:
     """Finds people and their COCO-17 key points: a `PersonDetector`, cheap to make or to send away."""
 
-    def __init__(self, config: MoveNetConfig | None = None, *, threads: int = 1) -> None:
+    def __init__(self, config: MoveNetConfig | None = None, *, threads: int = 1, device: str = "cpu") -> None:
         self.config = config if config is not None else MoveNetConfig()
-        self.threads = threads
+        self.threads, self.device = threads, device
         self.fingerprint = onnx.fingerprint("movenet", CODE_VERSION, self.config, NETWORKS)
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedPerson]:
         """People of one upright sRGB photo `image` [H, W, 3], ordered left to right by their heads."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"a photo is uint8 [H, W, 3]; this one is {image.dtype} {image.shape}")
-        photo = Image.fromarray(image)
-        found = propose(photo, self.config.propose, self.threads)
+        photo = ThunderPhoto(image, self.threads, self.device)
+        found = propose(Image.fromarray(image), self.config.propose, self.threads, self.device)
         budget = self.config.max_proposals
         every_head = _heads(found.people + found.heads)
 
-        detections, refuted = self._examine(image, found.people[:budget], every_head)
+        detections, refuted = self._examine(photo, found.people[:budget], every_head)
         loose = _without_owner(found.heads, detections + refuted)[: budget - len(found.people[:budget])]
         if loose:
-            more, _ = self._examine(image, loose, every_head)
+            more, _ = self._examine(photo, loose, every_head)
             detections = self._gate(detections + more, photo.size)
-        strays = self._second_pass(image, [*found.people, *found.heads], detections, every_head)
+        strays = self._second_pass(photo, [*found.people, *found.heads], detections, every_head)
         if strays:
             detections = self._gate(detections + strays, photo.size)
         if self.config.flip_tta:
-            mirrored = self._detect(image, [detection.region for detection in detections], mirrored=True)
-            detections = [
-                self._mean(detection, other) for detection, other in zip(detections, mirrored, strict=True)
-            ]
-            detections = self._averaged(image, detections, every_head)
+            detections = self._flip_averaged(photo, detections, every_head)
         detections.sort(key=lambda detection: float(head_centre(detection.keypoints)[0]))
         return [DetectedPerson(person_box(k.keypoints, photo.size), k.keypoints, k.score) for k in detections]
 
@@ -119,6 +121,7 @@ class MoveNetDetector:
         Nobody searches the photo; the region is as far off (`rng`) as one that was found.
         """
         nobody = np.zeros((0, 3))
+        photo = ThunderPhoto(image, self.threads, self.device)
         for spread in (0.08, 0.0):
             region = self._upper_region(where, nobody)
             shift = rng.normal(0, spread, 2) * upper_size(where)
@@ -126,24 +129,24 @@ class MoveNetDetector:
             side = region.side * float(np.exp(rng.normal(0, spread)))
             x0, y0 = (float(corner) for corner in centre - side / 2)
             region = CropRegion(x0, y0, side, region.aim + shift / 2)
-            here, there = (self._detect(image, [region], mirrored=flip)[0] for flip in (False, True))
+            here, there = (photo.detect([region], mirrored=flip)[0] for flip in (False, True))
             found = self._mean(here, there)
-            if not self._passes(found, (image.shape[1], image.shape[0])):
+            if not self._passes(found, photo.size):
                 return None
             where = found.keypoints
         return where
 
     def _examine(
         self,
-        image: NDArray[np.uint8],
+        photo: ThunderPhoto,
         proposals: Sequence[Proposal],
         every_head: FloatArray,  # [K, 3] x, y, size of all heads proposed in the photo
     ) -> tuple[list[Detection], list[Detection]]:
         """The people that Thunder confirms, each once, and what it took for people at first."""
-        size = (image.shape[1], image.shape[0])
-        detections = self._detect(image, [self._region_of(proposal, every_head) for proposal in proposals])
+        size = photo.size
+        detections = photo.detect([self._region_of(proposal, every_head) for proposal in proposals])
         weak = [index for index, detection in enumerate(detections) if not self._passes(detection, size)]
-        again = self._detect(image, [self._second_region(detections[index]) for index in weak])
+        again = photo.detect([self._second_region(detections[index]) for index in weak])
         for index, detection in zip(weak, again, strict=True):
             if detections[index].missed or (
                 not detection.missed and detection.score > detections[index].score
@@ -160,18 +163,18 @@ class MoveNetDetector:
         moved = [
             index for index, detection in enumerate(people) if detection.region.overlap(better[index]) < 0.8
         ]
-        self._detect_again(image, people, moved, [better[index] for index in moved])
-        return self._settle(image, people, every_head)
+        self._detect_again(photo, people, moved, [better[index] for index in moved])
+        return self._settle(photo, people, every_head)
 
     def _detect_again(
         self,
-        image: NDArray[np.uint8],
+        photo: ThunderPhoto,
         people: list[Detection],
         which: Sequence[int],
         regions: Sequence[CropRegion],
     ) -> None:
         """Replaces the detections `which` of `people` by those at `regions`, where they see as much."""
-        for index, detection in zip(which, self._detect(image, regions), strict=True):
+        for index, detection in zip(which, photo.detect(regions), strict=True):
             earlier = people[index]
             strayed = similarity(earlier.keypoints, detection.keypoints, tolerance=4.0) < 0.5
             if not detection.missed and detection.score > (1.0 if strayed else 0.9) * earlier.score:
@@ -179,13 +182,13 @@ class MoveNetDetector:
 
     def _second_pass(
         self,
-        image: NDArray[np.uint8],
+        photo: ThunderPhoto,
         proposals: Sequence[Proposal],
         found: Sequence[Detection],
         every_head: FloatArray,
     ) -> list[Detection]:
         """People at proposals where nobody was found, by a second pass without aim, at several sizes."""
-        size = (image.shape[1], image.shape[0])
+        size = photo.size
         regions: list[CropRegion] = []
         for proposal in sorted(proposals, key=lambda p: -p.score):
             region = self._region_of(proposal, every_head).unaimed()
@@ -194,9 +197,7 @@ class MoveNetDetector:
                 regions.append(region)
         usual, scales = regions[: self.config.second_pass_proposals], self.config.second_pass_scales
         regions = [region.scaled(scale) for region in usual for scale in scales]
-        detections = [
-            detection for detection in self._detect(image, regions) if self._passes(detection, size, 0.6)
-        ]
+        detections = [detection for detection in photo.detect(regions) if self._passes(detection, size, 0.6)]
         people = [
             detection
             for detection in self._gate(detections, size, strictness=0.6)
@@ -204,38 +205,43 @@ class MoveNetDetector:
         ]
         for _ in range(2):
             regions = [self._upper_region(person.keypoints, every_head) for person in people]
-            self._detect_again(image, people, range(len(people)), regions)
-        return self._settle(image, people, every_head)[0]
+            self._detect_again(photo, people, range(len(people)), regions)
+        return self._settle(photo, people, every_head)[0]
 
     def _settle(
-        self, image: NDArray[np.uint8], people: list[Detection], every_head: FloatArray
+        self, photo: ThunderPhoto, people: list[Detection], every_head: FloatArray
     ) -> tuple[list[Detection], list[Detection]]:
         """The people that Thunder confirms, and what it took for people, after closer and wider crops."""
         unsure = [index for index, detection in enumerate(people) if detection.score < self.config.certain]
         for factor in (0.7, 1.4):
-            self._detect_again(image, people, unsure, [people[i].region.scaled(factor) for i in unsure])
-        return self._confirm(image, self._gate(people, (image.shape[1], image.shape[0])), every_head)
+            self._detect_again(photo, people, unsure, [people[i].region.scaled(factor) for i in unsure])
+        return self._confirm(photo, self._gate(people, photo.size), every_head)
 
     def _confirm(
-        self, image: NDArray[np.uint8], detections: list[Detection], every_head: FloatArray
+        self, photo: ThunderPhoto, detections: list[Detection], every_head: FloatArray
     ) -> tuple[list[Detection], list[Detection]]:
         """Those that are surely people, or are detected in the mirrored crop too, and the others.
 
-        What only resembles a person seldom does so in both. Mirrored are the same region and the usual one.
+        What only resembles a person seldom does so in both. Mirrored is the same region and, for those that
+        this refutes, the usual one.
         """
         unsure = [detection for detection in detections if detection.score < self.config.certain]
-        usual = [self._upper_region(detection.keypoints, every_head) for detection in unsure]
-        same = self._detect(image, [detection.region for detection in unsure], mirrored=True)
-        others = self._detect(image, usual, mirrored=True)
-        refuted = [
-            detection
-            for detection, *pair in zip(unsure, same, others, strict=True)
-            if (detection.score + max(_agreement(detection, other) for other in pair)) / 2
-            < self.config.minimum_person
-        ]
+        refuted = self._refuted(
+            unsure, photo.detect([detection.region for detection in unsure], mirrored=True)
+        )
+        usual = [self._upper_region(detection.keypoints, every_head) for detection in refuted]
+        refuted = self._refuted(refuted, photo.detect(usual, mirrored=True))
         return [
             detection for detection in detections if all(detection is not other for other in refuted)
         ], refuted
+
+    def _refuted(self, unsure: Sequence[Detection], mirrored: Sequence[Detection]) -> list[Detection]:
+        """Those of whom a mirrored crop says too little."""
+        return [
+            detection
+            for detection, other in zip(unsure, mirrored, strict=True)
+            if (detection.score + _agreement(detection, other)) / 2 < self.config.minimum_person
+        ]
 
     def _mean(self, detection: Detection, mirrored: Detection) -> Detection:
         """Both detections of one person together; the result keeps what the person was found by."""
@@ -244,16 +250,39 @@ class MoveNetDetector:
         both = flip_mean(detection.keypoints, mirrored.keypoints, self.config.agreement)
         return replace(detection, keypoints=both)
 
+    def _flip_averaged(
+        self, photo: ThunderPhoto, detections: list[Detection], every_head: FloatArray
+    ) -> list[Detection]:
+        """Everybody's detection averaged with mirrored ones, as `flip_tta` says."""
+        mirrored = photo.detect([detection.region for detection in detections], mirrored=True)
+        pairs = list(zip(detections, mirrored, strict=True))
+        means = [self._mean(*pair) for pair in pairs]
+        always = self.config.flip_tta is True
+        doubtful = [i for i, pair in enumerate(pairs) if always or not self._agree(*pair)]
+        again = self._averaged(photo, [means[i] for i in doubtful], every_head)
+        for index, mean in zip(doubtful, again, strict=True):
+            means[index] = mean
+        return means
+
+    def _agree(self, detection: Detection, mirrored: Detection) -> bool:
+        """Whether two detections are both sure of a person, and of where head and shoulders are."""
+        here, there = detection.keypoints, mirrored.keypoints
+        if mirrored.missed or min(detection.score, mirrored.score) < SURE:
+            return False
+        seen = np.maximum(here[UPPER, 2], there[UPPER, 2]) >= SEEN
+        apart = np.linalg.norm(here[UPPER, :2] - there[UPPER, :2], axis=1)
+        return bool(apart[seen].max() <= AGREED * upper_size(here))
+
     def _averaged(
-        self, image: NDArray[np.uint8], detections: list[Detection], every_head: FloatArray
+        self, photo: ThunderPhoto, detections: list[Detection], every_head: FloatArray
     ) -> list[Detection]:
         """The mean with another pair of detections, from where each person was found.
 
         The first regions were placed by one detection; these see the photo and its mirror image alike.
         """
         regions = [self._upper_region(detection.keypoints, every_head) for detection in detections]
-        pairs = zip(self._detect(image, regions), self._detect(image, regions, mirrored=True), strict=True)
-        again = [self._mean(here, there) for here, there in pairs]
+        looks = photo.detect_each([(region, flip) for region in regions for flip in (False, True)])
+        again = [self._mean(*pair) for pair in zip(looks[::2], looks[1::2], strict=True)]
         return [
             detection if other.missed or other.score < 0.9 * detection.score else self._mean(detection, other)
             for detection, other in zip(detections, again, strict=True)
@@ -318,28 +347,6 @@ class MoveNetDetector:
         away = np.hypot(*(every_head[:, :2] - head).T) / size
         alike = (every_head[:, 2] > 0.5 * size) & (every_head[:, 2] < 2.5 * size)
         return bool(np.any((away > 0.4) & (away < 1.1) & alike))
-
-    def _detect(
-        self, image: NDArray[np.uint8], regions: Sequence[CropRegion], *, mirrored: bool = False
-    ) -> list[Detection]:
-        """Thunder's detection in each region, or in its mirror image; key points are those of the photo."""
-        detections: list[Detection] = []
-        for start in range(0, len(regions), BATCH):
-            batch = regions[start : start + BATCH]
-            crops_of = [crop_region(image, region) for region in batch]
-            corners = np.array([one[1:] for one in crops_of], np.float64)  # [N, 3] x0, y0, side
-            aims = (np.array([region.aim for region in batch]) - corners[:, :2]) / corners[:, 2:]
-            crops = np.stack([one[0] for one in crops_of])
-            if mirrored:
-                crops, aims[:, 0] = np.ascontiguousarray(crops[:, :, ::-1]), 1 - aims[:, 0]
-            maps = onnx.run("movenet-thunder", {"image": crops}, self.threads)
-            for region, keypoints, (x0, y0, side) in zip(
-                batch, decode_thunder(maps, aims[:, ::-1]), corners, strict=True
-            ):
-                y, x, score = (keypoints[MIRROR] if mirrored else keypoints).astype(np.float64).T
-                x = 1 - x if mirrored else x
-                detections.append(Detection(region, np.stack([x0 + x * side, y0 + y * side, score], axis=1)))
-        return detections
 
 
 def _heads(proposals: Sequence[Proposal]) -> FloatArray:

@@ -78,12 +78,12 @@ class Proposals:
     heads: list[Proposal]  # loose heads, among them those of the people
 
 
-def propose(photo: Image.Image, config: ProposeConfig, threads: int) -> Proposals:
+def propose(photo: Image.Image, config: ProposeConfig, threads: int = 1, device: str = "cpu") -> Proposals:
     """Proposals for one photo."""
     people: list[Proposal] = []
     heads: list[Proposal] = []
     for long_side in network_sides(*photo.size, config):
-        found, loose = _propose_at(photo, long_side, config, threads)
+        found, loose = _propose_at(photo, long_side, config, threads, device)
         people.extend(found)
         heads.extend(loose)
     people.sort(key=lambda proposal: -proposal.score)
@@ -100,7 +100,7 @@ def network_sides(width: int, height: int, config: ProposeConfig) -> list[int]:
 
 
 def _propose_at(
-    photo: Image.Image, long_side: int, config: ProposeConfig, threads: int
+    photo: Image.Image, long_side: int, config: ProposeConfig, threads: int, device: str
 ) -> tuple[list[Proposal], list[Proposal]]:
     """People and loose heads that MultiPose sees in the photo scaled to `long_side`."""
     scale = long_side / max(photo.size)
@@ -108,7 +108,7 @@ def _propose_at(
     small = photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
     canvas[:height, :width] = np.asarray(small)
-    maps = onnx.run("movenet-multipose", {"image": canvas[None]}, threads)
+    maps = onnx.run("movenet-multipose", {"image": canvas[None]}, threads, device)
     found = decode_multipose(maps, config.people_per_look, config.minimum_centre)
 
     sides = np.array([canvas.shape[1] / width * photo.size[0], canvas.shape[0] / height * photo.size[1]])

@@ -122,6 +122,7 @@ def image_features(
     image: NDArray[np.uint8],  # [H, W, 3]
     people: Sequence[FloatArray],  # keypoints [17, 3] in pixels of the image
     threads: int = 1,
+    device: str = "cpu",
 ) -> Float32Array:
     """Thunder's features [N, 2, C, 8, 8] of the squares around people, straight and mirrored."""
     crops = np.empty((len(people), 2, CROP, CROP, 3), np.uint8)
@@ -129,7 +130,10 @@ def image_features(
         crop[0] = crop_square(image, *square_around(keypoints))
         crop[1] = crop[0][:, ::-1]
     # One person at a time: what is seen of one must not depend on who else is there.
-    maps = [onnx.run(NETWORK, {"image": crop}, threads)["features"] for crop in crops]
+    maps = [
+        onnx.run(NETWORK, {"image": crop}, threads, device, outputs=["features"])["features"]
+        for crop in crops
+    ]
     return np.stack(maps)
 
 

@@ -30,6 +30,7 @@ class PoseNetwork:
     sha256: str
     description: PoseDescription  # complete
     threads: int = 1
+    device: str = "cpu"
 
     def keypoints(self, crops: NDArray[np.uint8]) -> FloatArray:
         """COCO-17 keypoints [N, 17, 3] in pixels of RGB crops [N, H, W, 3] of the input's size; scores 0..1.
@@ -38,7 +39,7 @@ class PoseNetwork:
         """
         told = self.description
         assert told.input_size is not None
-        answers = _run(self.path, self.sha256, told, crops, self.threads)
+        answers = _run(self.path, self.sha256, told, crops, self.threads, self.device)
         outputs = [answers[name][:, told.order] for name in told.outputs]
         if told.head == "simcc":
             found = decode_simcc(outputs[0], outputs[1], told.input_size[0])
@@ -65,11 +66,13 @@ def find_network(file: str) -> tuple[Path, PoseDescription]:
     return path, read_beside(path)
 
 
-def open_network(path: Path, description: PoseDescription, threads: int = 1) -> PoseNetwork:
+def open_network(
+    path: Path, description: PoseDescription, threads: int = 1, device: str = "cpu"
+) -> PoseNetwork:
     """The network in a file, with its description completed. Raises `ModelError` as `complete` does."""
     with reading(path, ModelError, "name another file"):
         sha256 = file_sha256(path)
-    return PoseNetwork(path, sha256, complete(path, sha256, description, threads)[0], threads)
+    return PoseNetwork(path, sha256, complete(path, sha256, description, threads)[0], threads, device)
 
 
 def complete(
@@ -171,13 +174,18 @@ def _with_head(
 
 
 def _run(
-    path: Path, sha256: str, told: PoseDescription, crops: NDArray[np.uint8], threads: int
+    path: Path,
+    sha256: str,
+    told: PoseDescription,
+    crops: NDArray[np.uint8],
+    threads: int,
+    device: str = "cpu",
 ) -> dict[str, Float32Array]:
     """The outputs that `told` names for crops [N, H, W, 3] RGB.
 
     One crop at a time: what is seen of one person must not depend on the others.
     """
-    session = onnx.open_file(path, sha256, threads)
+    session = onnx.open_file(path, sha256, threads, device)
     given = session.get_inputs()[0]
     pixels = crops[..., ::-1] if told.channels == "bgr" else crops
     images = (pixels - np.array(told.mean, np.float32)) / np.array(told.std, np.float32)

@@ -63,9 +63,11 @@ class SmplifyFitter:
         config: SmplifyConfig | None = None,
         body: AnnyBody | None = None,
         image_prior: ImageOrientationPrior | None = None,
+        *,
+        device: str = "cpu",
     ) -> None:
         """Settings for photos, the shipped body and the config's own prior unless others are given."""
-        self.config = config or Smplify2Config()
+        self.config, self._device = config or Smplify2Config(), device
         self._body = body or load_body()
         offsets = {
             "nose": self.config.nose_offset,
@@ -156,7 +158,7 @@ class SmplifyFitter:
         directions, deviation = np.zeros((1, 2, 3)), np.full((1, 2), np.inf)
         if self._image_prior is not None and person.image is not None and (points[:7, 2] > 0).any():
             directions, deviation = self._image_prior.predict(
-                points[None], image_features(person.image, [points])
+                points[None], image_features(person.image, [points], device=self._device)
             )
         elif self._keypoint_prior is not None:
             directions, deviation = self._keypoint_prior.predict(points[None])
