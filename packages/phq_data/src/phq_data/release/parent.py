@@ -53,7 +53,7 @@ def compare(
 
 
 def rows_before(parent: reader.Release | None, places: Places) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """What the parent has of each row [N], `rows.BEFORE`, and which rows [M] of its index are no more there."""
+    """What the parent has of each row [N], `rows.BEFORE`, and which rows [M] of its index are gone."""
     nothing = np.zeros((), BEFORE)
     nothing["shard"] = nothing["split"] = -1
     if parent is None:
