@@ -392,9 +392,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-@functools.cache
 def _shapes(kind: type[Record]) -> Mapping[str, tuple[int, ...]]:
     """The fields of a record class, and the shapes of those that are arrays (the others': ())."""
+    chosen: Any = kind  # mypy takes a class for as unhashable as its instances
+    return _shapes_of(chosen)
+
+
+@functools.cache
+def _shapes_of(kind: type[Record]) -> Mapping[str, tuple[int, ...]]:
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: _shape(hints[field.name]) for field in dataclasses.fields(kind)}
 
