@@ -1,10 +1,13 @@
 """A release that others write in pieces: the bytes are those of one process."""
 
+import multiprocessing
+import os
+
 import pytest
 
 from benchmarks import scale_tables
 from phq_data.errors import ReleaseError
-from phq_data.release import parts
+from phq_data.release import parts, shards
 from phq_data.release.build import ReleaseOptions, build
 from phq_data.release.verify import verify
 from phq_flows import release_parts
@@ -64,6 +67,26 @@ def test_a_worker_that_does_not_see_the_folder_is_told(workspace, tmp_path):
     with pytest.raises(ReleaseError, match="a folder that all machines share"):
         build(workspace, tmp_path, "1.0.0", OPTIONS, run=Elsewhere(1))
     assert list(tmp_path.glob("1.0.0/*")) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_a_sentence(workspace, tmp_path):
+    release_parts.offer()
+    with pytest.raises(ClusterError, match="workers were lost"), parts.running("processes", 1, "") as run:
+        build(workspace, tmp_path, "1.0.0", OPTIONS, run=_Killed(run))
+    assert list(tmp_path.glob("1.0.0/*")) == []
+
+
+class _Killed:
+    def __init__(self, run):
+        self.run, self.at_once = run, run.at_once
+
+    def __call__(self, piece, calls):
+        return self.run(os.kill if piece is shards.write_shard else piece, self.instead(piece, calls))
+
+    def instead(self, piece, calls):
+        for call in calls:
+            yield (multiprocessing.active_children()[0].pid, 9) if piece is shards.write_shard else call
 
 
 def test_a_worker_of_another_version_is_refused():

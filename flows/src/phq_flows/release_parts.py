@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from phq_data import __version__
@@ -19,13 +20,16 @@ from phq_flows.cluster import ClusterError, loss_told
 
 R = TypeVar("R")
 RUNNERS = ("processes", "ray", "dask")
+_LOST = ("BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError", "NodeDiedError")
+"""What pools and clusters raise when workers are lost again and again."""
 
 
 @contextlib.contextmanager
 def running(name: str, workers: int, address: str) -> Iterator[Run]:
     """Who does the pieces; a local cluster of `workers` without an `address`. Raises `ClusterError`."""
     if name == "processes":
-        with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
+        spawn = get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
             yield _Run(workers, pool.submit, Future.result, contextlib.nullcontext)
         return
     from phq_flows import clusters
@@ -46,8 +50,16 @@ class _Run:
     def __call__(self, piece: Callable[..., R], calls: Iterable[tuple[Any, ...]]) -> Iterator[R]:
         """The results in order."""
         begun = (self.submit(done, __version__, piece, call) for call in calls)
-        with self.told():
-            yield from in_order(begun, self.at_once, self.result)
+        try:
+            with self.told():
+                yield from in_order(begun, self.at_once, self.result)
+        except Exception as error:
+            if type(error).__name__ not in _LOST:
+                raise
+            raise ClusterError(
+                f"workers were lost while the release was written ({type(error).__name__}), perhaps for want "
+                "of memory: nothing is left behind, run the same command again with fewer --workers"
+            ) from error
 
 
 def done(version: str, piece: Callable[..., R], call: tuple[Any, ...]) -> R:

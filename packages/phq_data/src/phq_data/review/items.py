@@ -46,8 +46,9 @@ def sync(
     took; when it says no, the others are left to the next call. Raises `WorkspaceError` for damaged tables,
     `StoreError`; then the index has what was read before.
     """
+    content_of_duplicates = workspace_items.duplicates_content(workspace)  # first: a build may write them now
     duplicates = workspace_items.duplicates(workspace)
-    _follow_duplicates(store, workspace_items.duplicates_content(workspace), duplicates)
+    _follow_duplicates(store, content_of_duplicates, duplicates)
     steps = _steps(store, workspace)
     added = replaced = 0
     while steps:
