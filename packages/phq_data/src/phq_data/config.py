@@ -151,8 +151,11 @@ class PipelineConfig:
     dedup: DedupConfig = field(default_factory=DedupConfig)
 
     def to_json(self) -> str:
-        """Canonical JSON of every setting."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=2)
+        """Canonical JSON of every setting; without `device` where it is left to the machine."""
+        values = dataclasses.asdict(self)
+        if self.device == "auto":
+            del values["device"]
+        return json.dumps(values, sort_keys=True, indent=2)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:
