@@ -138,7 +138,7 @@ def test_little_space_and_a_missing_folder_are_told(tmp_path, monkeypatch):
 def test_the_command_prints_json_and_exits_by_health(app, monkeypatch):
     result = CliRunner().invoke(app, ["doctor", "--json"])
     assert result.exit_code == 0
-    checks = [doctor.Check(**values) for values in json.loads(result.output)]
+    checks = [machine.Check(**values) for values in json.loads(result.output)]
     assert [c.name for c in checks] == [c.name for c in doctor.diagnose()]
     monkeypatch.setattr(
         doctor,
