@@ -82,7 +82,7 @@ def _shares(
 
 def _shard(rows: list[dict[str, Any]], grouped: Callable[..., Any], options: dict[str, Any]) -> bytes:
     """The bytes of a shard of `rows`, grouped so, with these options of the writer."""
-    made = parquet.writer
+    made: Callable[..., parquet.Writer] = parquet.writer
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(shards, "grouped", grouped),

@@ -61,7 +61,7 @@ def test_a_worker_that_does_not_see_the_folder_is_told(workspace, tmp_path):
     class Elsewhere(parts.Here):
         def __call__(self, piece, calls):
             gone = str(tmp_path / "elsewhere")
-            changed = ([gone if str(one).endswith(".aside") else one for one in call] for call in calls)
+            changed = (tuple(gone if str(one).endswith(".aside") else one for one in call) for call in calls)
             return super().__call__(piece, changed)
 
     with pytest.raises(ReleaseError, match="a folder that all machines share"):

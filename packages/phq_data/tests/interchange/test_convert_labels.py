@@ -70,7 +70,7 @@ def overlap(a, b):
 
 def test_both_bodies_cover_the_same_pixels(labels):
     source, target = rig(), leaning()
-    made = convert(*labels, source, target)
+    made = convert(labels[0], labels[1], source, target)
     before, after = [], []
     for index, (label, pose) in enumerate(zip(*labels, strict=True)):
         wanted = covered(source, label, pose)
@@ -84,7 +84,7 @@ def test_both_bodies_cover_the_same_pixels(labels):
 
 
 def test_the_same_body_changes_nothing(labels):
-    made = convert(*labels, rig(), rig())
+    made = convert(labels[0], labels[1], rig(), rig())
     assert np.allclose(made.cameras, labels[0], atol=1e-4)
     assert np.allclose(made.poses, labels[1], atol=1e-4)
     assert made.error.max() < 1e-5
@@ -92,7 +92,7 @@ def test_the_same_body_changes_nothing(labels):
 
 def test_there_and_back_is_where_it_was(labels):
     source, target = rig(), leaning(turn=(4.0, 5.0, 3.0), nod=5.0)
-    there = convert(*labels, source, target)
+    there = convert(labels[0], labels[1], source, target)
     back = convert(there.cameras, there.poses, target, source)
     turned = [
         np.degrees(np.arccos(np.clip((np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2, -1, 1)))
@@ -109,17 +109,17 @@ def test_bodies_of_other_sizes_keep_an_error_that_is_told(labels):
         small, vertices=small.vertices * 0.8, landmarks=small.landmarks * np.float32(0.8),
         head_joint=small.head_joint * np.float32(0.8),
     )  # fmt: skip
-    made = convert(*labels, rig(), small)
+    made = convert(labels[0], labels[1], rig(), small)
     assert (made.error > 0.01).all() and (made.error <= made.error_before + 1e-12).all()
 
 
 def test_rigs_that_share_too_little_are_refused(labels):
     few = dataclasses.replace(rig(), landmark_names=("a", "b", "c", "nose", "left_ear", "right_ear"))
     with pytest.raises(RigError, match=r"share 3 landmarks \(nose, left_ear, right_ear\)"):
-        convert(*labels, rig(), few)
+        convert(labels[0], labels[1], rig(), few)
     line = dataclasses.replace(rig(), landmarks=np.outer(np.arange(6), [0, 0.1, 0]).astype(np.float32))
     with pytest.raises(RigError, match="lie on a line"):
-        convert(*labels, line, rig())
+        convert(labels[0], labels[1], line, rig())
     nothing = convert(np.zeros((0, 25)), np.zeros((0, 6)), rig(), rig())
     assert nothing.cameras.shape == (0, 25)
 

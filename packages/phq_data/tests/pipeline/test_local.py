@@ -121,14 +121,14 @@ def test_rights_that_are_stated_later_make_no_stage_run_again_but_the_one_that_r
     build, toys, workspace
 ):
     build()
-    before, index = bytes_of(workspace, "people"), content(workspace, 0, frozenset())
+    before, index = bytes_of(workspace, "people"), content(workspace, 0)
     toys.calls.clear()
     write_plan(workspace, 0, ["a", "b"], consent="yes", license="CC0-1.0")
     build()
     assert toys.calls == ["read"] and bytes_of(workspace, "people") == before
     photos = workspace.table("photos", ["photo_id", "consent"]).to_pylist()
     assert [row["consent"] for row in photos] == ["yes", "yes", None, None, None, None]
-    assert content(workspace, 0, frozenset()) != index  # the review follows
+    assert content(workspace, 0) != index  # the review follows
     write_plan(workspace, 0, ["a", "b"], consent="yes", license="CC0-1.0", source="another folder")
     build()
     assert toys.calls == ["read", "read", "look"]

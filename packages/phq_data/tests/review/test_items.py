@@ -70,7 +70,7 @@ def test_other_near_duplicates_move_portraits_without_reading_their_parts(made, 
     made.workspace.write_part("tables/duplicates", 0, schema.to_table("duplicates", rows), "another")
     with made.store.database.write() as connection:  # as PHQ wrote it before: with a digest of the duplicates
         connection.execute(sa.update(PARTS).values(content=PARTS.c.content + "0" * 32))
-    monkeypatch.setattr(items.workspace_items, "read", lambda *_: pytest.fail("a part was read"))
+    monkeypatch.setattr("phq_data.review.workspace_items.read", lambda *_: pytest.fail("a part was read"))
     assert items.sync(made.store, made.workspace) == items.Synced(0, 0, 8)
     now = {portrait: row["pool"] for portrait, row in index(made.store).items()}
     assert now == {**pools, old: KEPT, new: DUPLICATE}

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_decisions_and_corrections_come_back_once(made, opened, tool, tmp_path):
     folder = exported(made.workspace, tool, tmp_path / "out")
     rows = {row["portrait_id"]: row for row in made.portraits}
     first, second, third = [row["portrait_id"] for row in made.screened if row["kept"]][2:5]
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         first: {"verdict": "accept"},
         second: {"verdict": "reject", "reason": "blur", "note": "=moved"},
         third: {"yaw": round(float(np.degrees(rows[third]["yaw"])) + 20, 4), "head_x": 12.5},

@@ -114,8 +114,8 @@ def test_gaussians_lie_flat_on_the_surface(person: tuple[Model, Mesh], tmp_path:
 
 def test_every_direction_can_be_faced() -> None:
     normals = np.random.default_rng(0).normal(size=(500, 3))
-    normals = np.concatenate([normals, np.eye(3), -np.eye(3)]).astype(np.float32)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.concatenate([normals, np.eye(3), -np.eye(3)])
+    normals = (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32)
     turned = rotations(facing(normals).astype(np.float64)) @ np.array([0, 0, 1.0])
     assert np.abs(turned - normals).max() < 1e-5
 

@@ -47,7 +47,7 @@ def facts_of(folder: Path, run: Path | None) -> RunFacts:
         images=images if isinstance(images, int) else None,
         release=release if isinstance(release, str) else None,
         seed=None if config is None else config.seed,
-        fid_in_training=best[1] if best is not None and best[0].name == folder.name else None,
+        fid_in_training=best.fid if best is not None and best.folder.name == folder.name else None,
         hours=None if run is None else _hours(run / STATISTICS_FILE, images),
         metrics=_object(measured) or None,
     )
