@@ -167,7 +167,7 @@ def register(app: typer.Typer) -> None:
     def convert(
         data: Annotated[str, typer.Argument(help="A release (folder or URL) or a workspace.")],
         out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="File to write.")],
-        to: Annotated[Path, typer.Option("--to", help="The rig of the other body (phq models rig build).")],
+        to: Annotated[Path, typer.Option("--to", help="The rig of the other body (phq rig build).")],
         source: Annotated[
             Path | None,
             typer.Option("--from", help="The rig that the labels refer to (default: DATA's own)."),
