@@ -12,8 +12,8 @@ from phq_data.errors import PhqError
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (["review", "-w", "w"], "annotator-app: make setup-review, or pip install annotator-app"),
-        (["review", "--help"], "needs the package annotator-app: make setup-review"),
+        (["review", "-w", "w"], "phq-review: make setup-review, or pip install phq-review"),
+        (["review", "--help"], "needs the package phq-review: make setup-review"),
         (["build", "x"], "needs the package phq-flows: make setup-demo, or pip install phq-flows"),
     ],
 )  # fmt: skip

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
 
 from phq_data.records import Decision, from_table
 from phq_data.review import logs
 from phq_data.review.consensus import VERDICTS, Consensus, ConsensusRule, ReviewError, consensus
 from phq_data.review.records import REPAIR, LogEntry
-from phq_data.review.tables import DECISIONS
 from phq_data.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -74,6 +72,10 @@ def recover(workspace: Workspace, store: Store) -> int:
     """
     if not workspace.parts(FOLDER):
         return 0
+    import sqlalchemy as sa  # not of those who only read or release
+
+    from phq_data.review.tables import DECISIONS
+
     with store.database.read() as connection:
         there = pa.array(connection.execute(sa.select(DECISIONS.c.decision_id)).scalars(), pa.string())
     written = workspace.table(Decision.table)
