@@ -157,7 +157,7 @@ def test_unchanged_shards_are_copied_on_the_far_side(made, shelf, maker, release
 def test_pushing_asks_the_rights_again(maker, releases, shelf):
     maker.add(maker.photo(), maker.photo(provider="unsplash-lite", license="Unsplash"))
     build(maker.workspace, releases, "1.0.0", options())
-    with pytest.raises(RightsError, match="1 portraits may not be put to the use 'publish-images'"):
+    with pytest.raises(RightsError, match="1 portrait may not be put to the use 'publish-images'"):
         push(releases / "1.0.0", shelf)
     assert not names(shelf)
     given = Permission("Rosa", ("publish-images",), DAY, "letter", provider="unsplash-lite")
