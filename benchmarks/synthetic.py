@@ -7,9 +7,9 @@ front of a portrait camera, so that no detector is needed. The labels' poses are
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +25,6 @@ from phq_data.release.splits import SplitShares
 
 if TYPE_CHECKING:
     from phq_data.interchange.portrait import ReferencePortrait
-    from phq_data.synthesis.people import Person
 
 FloatArray = NDArray[np.float64]
 PITCH, ROLL = (3.0, 8.0), (0.0, 3.0)
@@ -71,12 +70,8 @@ class Drawn:
     pose: FloatArray  # [6] radians
 
 
-def draw(seed: int, index: int, size: int, studio: bool = False) -> Drawn:
-    """Portrait `index` of series `seed`: a random person, posed, seen from anywhere around.
-
-    In a `studio` people in plain clothes let their arms hang before a wall of one colour; elsewhere anything
-    goes.
-    """
+def draw(seed: int, index: int, size: int) -> Drawn:
+    """Portrait `index` of series `seed`: a random person, posed, seen from anywhere around."""
     from phq_data.synthesis import backdrop
     from phq_data.synthesis.draw import Lens, Light, Place, draw_person
     from phq_data.synthesis.figure import pose_person
@@ -91,8 +86,6 @@ def draw(seed: int, index: int, size: int, studio: bool = False) -> Drawn:
     side = 2 * size
     lens = Lens(side, side, cameras.FOCAL * side)
     person = random_person(who, yaw)
-    if studio:
-        person = _plainly(person, who)
     parts = parts_of(person)
     posed = pose_person(parts, person.build, person.stance)
     strength = rng.uniform(0.3, 0.8)
@@ -100,7 +93,7 @@ def draw(seed: int, index: int, size: int, studio: bool = False) -> Drawn:
         _unit(rng.normal(0, 0.6), -0.8, -1.0), np.full(3, strength), np.full(3, 0.9 - 0.6 * strength),
         np.full(3, 0.5 - 0.3 * strength), shadows=False,
     )  # fmt: skip
-    image = _studio(behind, side) if studio else backdrop.background(behind, side, side)
+    image = backdrop.background(behind, side, side)
     cover = np.zeros((side, side), np.float32)
     layer = draw_person(person, parts, posed, place, lens, light)
     if layer is not None:
@@ -124,7 +117,6 @@ def make_release(
     coarse: Coarse | None = None,
     workers: int = 2,
     shares: SplitShares | None = None,
-    studio: bool = False,
 ) -> Path:
     """Draw `count` portraits and release them, with `truth_*` columns; returns the release's folder."""
     from phq_data.bodies.anny import default_rig
@@ -136,16 +128,7 @@ def make_release(
     workspace = Workspace.open(folder / "workspace", create=True)
     truth: dict[str, dict[str, Any]] = {}
     into_workspace(
-        _portraits(
-            count,
-            partial(draw, seed, size=size, studio=studio),
-            np.random.default_rng([seed, 1]),
-            coarse,
-            workers,
-            truth,
-        ),
-        workspace,
-        f"synthetic:{count}@{seed}",
+        _portraits(count, size, seed, coarse, workers, truth), workspace, f"synthetic:{count}@{seed}"
     )
     workspace.write_bytes("rig.safetensors", default_rig().to_bytes())
     _say_what_they_are(workspace)
@@ -169,18 +152,14 @@ def make_release(
 
 
 def _portraits(
-    count: int,
-    drawn_at: Callable[[int], Drawn],
-    noise: np.random.Generator,
-    coarse: Coarse,
-    workers: int,
-    truth: dict[str, dict[str, Any]],
+    count: int, size: int, seed: int, coarse: Coarse, workers: int, truth: dict[str, dict[str, Any]]
 ) -> Iterator[ReferencePortrait]:
     from phq_data.interchange.portrait import ReferencePortrait
 
+    noise = np.random.default_rng([seed, 1])
     label: FloatArray | None = None
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        for index, drawn in enumerate(pool.map(drawn_at, range(count), chunksize=16)):
+        for index, drawn in enumerate(pool.map(partial(draw, seed, size=size), range(count), chunksize=16)):
             name = f"{index:08d}.png"
             truth[name] = {"truth_camera": drawn.camera.tolist(), "truth_pose": drawn.pose.tolist()}
             yaw = float(cameras.angles(cameras.from_label(drawn.camera)[0])[0])
@@ -214,30 +193,6 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _plainly(person: Person, rng: np.random.Generator) -> Person:
-    """The person without what a small model cannot learn: patterns, hats, things in front of the face."""
-    from phq_data.synthesis.figure import arm_directions
-
-    worn = person.appearance
-    plain = {name: replace(getattr(worn, name), kind="plain") for name in ("top", "under", "accent")}
-    left, right = (arm_directions("hanging", side, rng) for side in (1, -1))
-    return replace(
-        person,
-        appearance=replace(worn, face_mask=0.0, **plain),
-        stance=replace(person.stance, left_arm=left, right_arm=right),
-        arms=("hanging", "hanging"), held="none", hat="", glasses="",
-    )  # fmt: skip
-
-
-def _studio(rng: np.random.Generator, side: int) -> NDArray[np.float32]:
-    """A wall [side, side, 3] of one muted colour in 0..1 that a lamp lights from somewhere."""
-    hue = 0.55 + 0.3 * rng.random(3)
-    lamp = rng.uniform(0.1, 0.9, 2)
-    y, x = np.mgrid[:side, :side] / side
-    far = np.hypot(x - lamp[0], y - lamp[1])
-    return (hue * (1 - rng.uniform(0.1, 0.5) * far[..., None] ** 1.5)).clip(0, 1).astype(np.float32)
 
 
 def _unit(*vector: float) -> FloatArray:
