@@ -86,6 +86,22 @@ def test_a_note_begun_before_the_portrait_is_painted_decides_nothing(service, pa
     assert [row[:2] for row in log(service)] == [(first, "accept"), (second, "accept")]
 
 
+def test_a_key_counts_at_once_after_a_dialog_is_closed(service, page):
+    """Its text field keeps the focus until the next frame, and a quick hand is faster."""
+    page.goto(service.url)
+    wait_ready(page)
+    page.keyboard.press("f")
+    page.wait_for_selector("#note[open]")
+    page.evaluate(
+        """() => {
+          document.getElementById("note").close();
+          const more = {code: "KeyH", key: "h", bubbles: true, cancelable: true};
+          document.getElementById("note-text").dispatchEvent(new KeyboardEvent("keydown", more));
+        }"""
+    )
+    page.wait_for_selector("#help[open]")
+
+
 def test_x_twice_gives_the_last_reason_that_stands_also_after_a_reload(service, page):
     page.goto(service.url)
     first = decide(page, "x", "7")

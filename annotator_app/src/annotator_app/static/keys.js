@@ -212,6 +212,8 @@ function store(name, value) {
   }
 }
 
+/** Is a text field typed in? A field of a closed dialog keeps the focus until the next frame: it is none. */
 function writing(element) {
+  if (element.closest?.("dialog:not([open])")) return false;
   return Boolean(element.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select"));
 }
