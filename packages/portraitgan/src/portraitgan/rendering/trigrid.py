@@ -139,15 +139,14 @@ def _corners(where: Sequence[tuple[Tensor, ...]], shape: tuple[int, int]) -> tup
     start = torch.arange(batch, device=device, dtype=torch.int32)[:, None] * (
         len(where) * depth * size * size
     )
-    # A coordinate that several planes share is looked at once.
-    across = {id(one): _ends(one, size) for place in where for one in place[:2]}
-    along = {id(place[2]): _ends(place[2], depth) for place in where} if depth > 1 else None
+    across = _ends([one for place in where for one in place[:2]], size)
+    along = _ends([place[2] for place in where], depth) if depth > 1 else {}
     rows: list[Tensor] = []
     weights: list[Tensor] = []
     for plane, (u, v, w) in enumerate(where):
         base = start + plane * depth * size * size
         slices: list[tuple[Tensor | int, Tensor | float]] = [(0, 1.0)]
-        if along is not None:
+        if depth > 1:
             slices = list(along[id(w)])
         for slice_index, slice_weight in slices:
             for row_index, row_weight in across[id(v)]:
@@ -159,13 +158,17 @@ def _corners(where: Sequence[tuple[Tensor, ...]], shape: tuple[int, int]) -> tup
     return torch.stack(rows, dim=-1), torch.stack(weights, dim=-1)
 
 
-def _ends(coordinate: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """Lower and upper neighbour along an axis of `size` cells: (index int32, weight), each [B, N]."""
-    position = ((coordinate + 1) * size - 1) / 2
+def _ends(coordinates: Sequence[Tensor], size: int) -> dict[int, list[tuple[Tensor, Tensor]]]:
+    """Lower and upper neighbour along an axis of `size` cells of coordinates [B, N]: (index int32, weight).
+
+    By the `id` of a coordinate: one that several planes share is looked at once, and all of them together.
+    """
+    distinct = {id(one): one for one in coordinates}
+    position = ((torch.stack(list(distinct.values())) + 1) * size - 1) / 2
     lower = position.detach().clamp(-2, size + 1).floor()
     fraction = position - lower
     ends = []
     for index, weight in ((lower, 1 - fraction), (lower + 1, fraction)):
         inside = (index >= 0) & (index < size)
-        ends.append((index.clamp(0, size - 1).int(), weight * inside))
-    return ends
+        ends.append(zip(index.clamp(0, size - 1).int().unbind(), (weight * inside).unbind(), strict=True))
+    return {name: list(pair) for name, pair in zip(distinct, zip(*ends, strict=True), strict=True)}
