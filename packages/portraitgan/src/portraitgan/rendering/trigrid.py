@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from portraitgan.config import PlaneAxes, Point, TriGridConfig
 
-_LARGE_GRID, _POINTS_FOR_A_TABLE = 2**20, 4096
-"""Numbers of one sample's grid that are worth counting, and points of one that make up for them."""
+_POINTS_FOR_A_TABLE = 4096
+"""Points of one sample that make up for a table of its grid."""
 _INDICES_AT_ONCE = 2**25
 """Rows that one `embedding_bag` may name on a GPU: its gradient counts 32 threads a row in 32 bits."""
 _NEAR = 1e-2
@@ -125,11 +125,10 @@ def sample_rows(
 def rows_serve(grid: Tensor, points: int) -> bool:
     """Whether `sample_rows` is the faster form for `points` of each sample of a grid [B, P, C, D, S, S].
 
-    On a CPU, unless the points are too few to make up for copying a large grid into a table and its gradient
+    On a CPU, unless the points are too few to make up for copying the grid into a table and its gradient
     back. On a GPU `sample_planes` is (docs/benchmarks.md).
     """
-    large = grid[0].numel() > _LARGE_GRID
-    return grid.device.type == "cpu" and not (large and points < _POINTS_FOR_A_TABLE)
+    return grid.device.type == "cpu" and points >= _POINTS_FOR_A_TABLE
 
 
 def _corners(where: Sequence[tuple[Tensor, ...]], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
