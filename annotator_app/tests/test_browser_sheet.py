@@ -1,4 +1,4 @@
-"""The contact sheet in a real browser: many portraits selected, decided by one key, taken back by one undo."""
+"""The contact sheet in a real browser: portraits selected, decided by one key, taken back by one undo."""
 
 import shutil
 
@@ -212,7 +212,8 @@ def test_200_portraits_stay_fluid(service, page):
     open_sheet(page, service, tiles=200)
     page.evaluate(
         "window.longest = 0; new PerformanceObserver((list) => list.getEntries().forEach((one) =>"
-        " (window.longest = Math.max(window.longest, one.duration)))).observe({type: 'event', durationThreshold: 16})"
+        " (window.longest = Math.max(window.longest, one.duration))))"
+        ".observe({type: 'event', durationThreshold: 16})"
     )
     for _ in range(40):
         page.keyboard.press("Shift+ArrowRight")
