@@ -58,6 +58,13 @@ def places(page, url):
             yield "another reason"
         page.keyboard.press("Escape")
         page.wait_for_selector(f"#{name}", state="hidden")
+    page.keyboard.press("g")
+    page.wait_for_selector("#sheet-tiles li")
+    page.keyboard.press("Space")
+    page.wait_for_timeout(400)
+    yield "contact sheet"
+    page.keyboard.press("Escape")
+    wait_ready(page)
     page.keyboard.press("c")
     page.wait_for_selector("body.correcting")
     page.wait_for_timeout(400)

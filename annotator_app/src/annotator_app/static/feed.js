@@ -9,6 +9,8 @@ const LINES = 4; // images fetched at a time
 const MOST = 64; // portraits held: a minute without network at one a second
 const LEAST = 12;
 const KEPT = 24; // decided ones whose images stay for undo
+const PAST = 500; // decided ones that come back without asking the service
+const ASKED = 100; // portraits asked for at a time, at most
 
 /** One portrait on its way: its data, and its images as soon as they are there. */
 export class Entry {
@@ -95,7 +97,7 @@ export class Entry {
   close() {
     this.#urls.forEach((url) => URL.revokeObjectURL(url));
     this.#urls = [];
-    this.ready = this.here = false;
+    this.ready = this.here = this.fetching = false;
     this.#fetched = this.#decoded = this.#sharpened = this.crop = this.overlay = this.mesh = this.original = null;
   }
 
@@ -129,6 +131,7 @@ export class Feed extends EventTarget {
   #asking = null;
   #fetching = 0;
   #retry = null;
+  #least = 0; // portraits that the contact sheet wants here
 
   constructor(decided, atHand) {
     super();
@@ -175,17 +178,25 @@ export class Feed extends EventTarget {
     await this.fill();
   }
 
-  /** The current portrait is decided (or skipped): on to the next. */
-  advance() {
-    const done = this.#entries.shift();
-    if (done) {
-      this.#past.push(done);
-      this.atHand.pass(done.id);
-      while (this.#past.length > KEPT) this.#past.shift().close();
-      if (this.remaining) this.remaining -= 1;
-    }
+  /** These portraits (else the current one) are decided: on to the next. */
+  advance(done = this.#entries.slice(0, 1)) {
+    this.#entries = this.#entries.filter((entry) => !done.includes(entry));
+    this.#past.push(...done);
+    this.atHand.pass(...done.map((entry) => entry.id));
+    this.#past.slice(-KEPT - done.length, -KEPT).forEach((entry) => entry.close());
+    this.#past = this.#past.slice(-PAST);
+    if (this.remaining) this.remaining = Math.max(0, this.remaining - done.length);
     this.fill();
-    return done;
+  }
+
+  /** Have `count` portraits here, for the contact sheet; 0: what the loop needs, and the others go back. */
+  async hold(count) {
+    this.#least = count;
+    const back = count ? [] : this.#entries.splice(MOST);
+    back.forEach((entry) => entry.close());
+    if (back.length) this.release(back.map((entry) => entry.id)).catch(() => {}); // else the leases run out
+    await this.#asking;
+    await this.fill();
   }
 
   /** Have the photo's own pixels of the next portrait: somebody looks closely at one after another. */
@@ -201,36 +212,49 @@ export class Feed extends EventTarget {
 
   /** Show a portrait again, before everything else. Works without network for the latest ones. */
   async recall(id, own) {
-    const kept = this.#past.findIndex((entry) => entry.id === id);
-    let entry = kept >= 0 ? this.#past.splice(kept, 1)[0] : null;
-    // The service may not have the latest decision or undo yet: `own` is the verdict that stands for us.
-    const known = (item) => (own === undefined ? item : { ...item, own_verdict: own });
-    if (entry) {
-      entry.item = known(entry.item);
-      get(`/api/items/${id}`).then((item) => (entry.item = known(item)), () => {});
-    } else entry = new Entry(known(await get(`/api/items/${id}`)));
+    const entry = await this.#again(id, own);
     this.putFirst(entry);
     return entry;
   }
 
-  putFirst(entry) {
-    this.#entries = [entry, ...this.#entries.filter((other) => other.id !== entry.id)];
-    if (this.remaining !== null) this.remaining += 1;
+  /** Several, in this order: {id: own}. Those that cannot be had are left out; throws when that is all of them. */
+  async recallAll(owns) {
+    const found = await Promise.allSettled(Object.entries(owns).map(([id, own]) => this.#again(id, own)));
+    const entries = found.filter((one) => one.value).map((one) => one.value);
+    if (!entries.length) throw found[0].reason;
+    this.putFirst(...entries);
+  }
+
+  async #again(id, own) {
+    const kept = this.#past.findIndex((entry) => entry.id === id);
+    // The service may not have the latest decision or undo yet: `own` is the verdict that stands for us.
+    const known = (item) => (own === undefined ? item : { ...item, own_verdict: own });
+    if (kept < 0) return new Entry(known(await get(`/api/items/${id}`)));
+    const [entry] = this.#past.splice(kept, 1);
+    entry.item = known(entry.item);
+    get(`/api/items/${id}`).then((item) => (entry.item = known(item)), () => {});
+    return entry;
+  }
+
+  putFirst(...entries) {
+    const ids = new Set(entries.map((entry) => entry.id));
+    const others = this.#entries.filter((entry) => !ids.has(entry.id));
+    const fresh = others.length + entries.length - this.#entries.length;
+    this.#entries = [...entries, ...others];
+    if (this.remaining !== null) this.remaining += fresh;
     this.#prepare();
   }
 
-  /** The current portrait to the end of what is held. */
-  skip() {
-    const skipped = this.#entries.shift();
-    if (skipped) this.#entries.push(skipped);
+  /** These portraits (else the current one) to the end of what is held. */
+  skip(skipped = this.#entries.slice(0, 1)) {
+    this.#entries = [...this.#entries.filter((entry) => !skipped.includes(entry)), ...skipped];
     this.fill();
-    return skipped;
   }
 
-  /** Somebody (another page of this reviewer) decided it. */
-  forget(id) {
-    if (this.current?.id === id) return;
-    this.#entries = this.#entries.filter((entry) => entry.id !== id);
+  /** Somebody (another page of this reviewer) decided these; the current one stays. */
+  forget(ids) {
+    this.#entries = this.#entries.filter((entry) => entry === this.current || !ids.includes(entry.id));
+    this.dispatchEvent(new Event("change"));
   }
 
   release(ids, options) {
@@ -247,7 +271,8 @@ export class Feed extends EventTarget {
   async fill() {
     this.#renew();
     this.#prepare();
-    const want = this.remaining === null ? LEAST : Math.min(MOST, Math.max(LEAST, Math.ceil(this.remaining / 4)));
+    const share = this.remaining === null ? LEAST : Math.min(MOST, Math.max(LEAST, Math.ceil(this.remaining / 4)));
+    const want = this.#least || share;
     if (this.#asking || this.ended || this.#entries.length > want * 0.75) return this.#asking;
     this.#asking = this.#ask(want - this.#entries.length);
     try {
@@ -264,9 +289,14 @@ export class Feed extends EventTarget {
     clearTimeout(this.#retry);
     const exclude = [...new Set([...this.#entries.map((entry) => entry.id), ...this.decided()])].slice(0, 1000);
     const { order, filter } = this;
+    const asked = performance.now();
     try {
-      const answer = await post("/api/queue/next", { count, order, filter, exclude, meshes: !meshes.here });
+      const answer = await post("/api/queue/next", { count: Math.min(ASKED, count), order, filter, exclude, meshes: !meshes.here });
       if (order !== this.order || filter !== this.filter) return; // somebody chose another queue meanwhile
+      for (const entry of this.#entries) {
+        // The service prolongs the leases of what is excluded, as long as they have not run out.
+        if (exclude.includes(entry.id) && asked - entry.leased < this.lease * 1000) entry.leased = Math.max(entry.leased, asked);
+      }
       const held = new Set(this.#entries.map((entry) => entry.id));
       const fresh = answer.items.filter((item) => !held.has(item.portrait_id));
       this.#entries.push(...fresh.map((item) => new Entry(item)));
@@ -316,27 +346,26 @@ export class Feed extends EventTarget {
 
   #prepare() {
     this.#entries.slice(0, DECODED).forEach((entry) => {
-      if (!entry.ready) entry.decode().then(() => this.dispatchEvent(new Event("ready")), () => this.#again());
+      if (!entry.ready) entry.decode().then(() => this.dispatchEvent(new Event("ready")), () => this.#later());
     });
-    for (const entry of this.#entries) {
+    for (const entry of this.#entries.slice(0, MOST)) {
       if (this.#fetching >= LINES) break;
       if (entry.fetching) continue;
       entry.fetching = true;
       this.#fetching += 1;
-      entry
-        .fetch()
-        .catch(() => {
+      const here = entry.fetch().then(() => true, () => false);
+      here.then((fetched) => {
+        this.#fetching -= 1;
+        if (fetched) this.#prepare();
+        else {
           entry.fetching = false;
-          this.#again();
-        })
-        .finally(() => {
-          this.#fetching -= 1;
-          if (entry.fetching) this.#prepare();
-        });
+          this.#later();
+        }
+      });
     }
   }
 
-  #again() {
+  #later() {
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => this.fill().catch(() => {}), 2000);
     this.dispatchEvent(new Event("change"));

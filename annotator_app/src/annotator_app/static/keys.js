@@ -34,6 +34,7 @@ export const KEYS = [
   { group: "Look", action: "neighbours", keys: ["KeyN"] },
   { group: "Look", action: "evidence", keys: ["KeyE"] },
   { group: "Page", action: "link", keys: ["KeyK"] },
+  { group: "Page", action: "openSheet", keys: ["KeyG"] },
   { group: "Page", action: "choose", keys: ["KeyQ"] },
   { group: "Page", action: "help", keys: ["KeyH"], typed: ["?"] },
   { group: "Page", action: "close", keys: ["Escape"], fixed: true },
@@ -65,7 +66,7 @@ export function listenToKeys(loop) {
     if (!row) return;
     // A dialog keeps its keys to itself, and a button reached by Tab answers to Space and Enter.
     if (document.querySelector("dialog[open]")) return;
-    if (["Space", "Enter"].includes(place(event)) && event.target.closest?.("button, a, summary, [role=slider]")) return;
+    if (["Space", "Enter"].includes(placeOf(event)) && event.target.closest?.("button, a, summary, [role=slider]")) return;
     event.preventDefault();
     if (performance.now() < quietUntil) {
       quietUntil = performance.now() + QUIET;
@@ -100,7 +101,7 @@ export function textOf(row) {
 
 /** The number of a digit key, of either block, by its place; else null. */
 export function digit(event) {
-  const found = /^Digit(\d)$/.exec(place(event));
+  const found = /^Digit(\d)$/.exec(placeOf(event));
   return found && !event.ctrlKey && !event.metaKey ? Number(found[1]) : null;
 }
 
@@ -150,13 +151,13 @@ function rowOf(event) {
 
 /** Place and modifiers, as the table spells them. */
 function chord(event) {
-  const at = place(event);
+  const at = placeOf(event);
   if (event.ctrlKey || event.metaKey) return `ctrl+${at}`;
   return event.shiftKey && /^(Key|Arrow)/.test(at) ? `shift+${at}` : at;
 }
 
 /** Where the key lies; keyboards on a screen tell the letter alone. */
-function place({ code, key }) {
+export function placeOf({ code, key }) {
   if (code) return code.replace(/^Numpad(\d)$/, "Digit$1").replace("NumpadAdd", "Equal").replace("NumpadSubtract", "Minus");
   if (/^[a-z]$/i.test(key)) return `Key${key.toUpperCase()}`;
   if (/^\d$/.test(key)) return `Digit${key}`;

@@ -32,10 +32,10 @@ export class AtHand {
     }
   }
 
-  /** This one is done. */
-  pass(id) {
+  /** These are done. */
+  pass(...ids) {
     try {
-      localStorage.setItem(PASSED + this.#owner, `${localStorage.getItem(PASSED + this.#owner) ?? ""} ${id}`);
+      localStorage.setItem(PASSED + this.#owner, `${localStorage.getItem(PASSED + this.#owner) ?? ""} ${ids.join(" ")}`);
     } catch {
       // It is shown again after a reload without network.
     }

@@ -54,7 +54,7 @@ export class Outbox extends EventTarget {
       if (this.#kept.has(decision.decision_id)) this.#unnote(decision.decision_id);
       else {
         this.#waiting.set(decision.decision_id, decision);
-        this.#writes = this.#writes.then(() => this.#keep(decision));
+        this.#writes = this.#writes.then(() => this.#keep([decision]));
       }
     }
     this.#waiting = new Map([...this.#waiting].sort(([one], [other]) => (one < other ? -1 : 1)));
@@ -69,11 +69,13 @@ export class Outbox extends EventTarget {
     return [...this.#waiting.values()];
   }
 
-  /** Keep a decision and send it as soon as possible. Returns at once. */
-  add(decision) {
-    this.#waiting.set(decision.decision_id, decision);
-    this.#note(decision);
-    this.#writes = this.#writes.then(() => this.#keep(decision));
+  /** Keep decisions and send them as soon as possible. Returns at once. */
+  add(...decisions) {
+    for (const decision of decisions) {
+      this.#waiting.set(decision.decision_id, decision);
+      this.#note(decision);
+    }
+    this.#writes = this.#writes.then(() => this.#keep(decisions));
     this.#tell(this.state === "saved" ? "sending" : this.state);
     // While the service is away its own timer decides; a new decision must not hammer it.
     if (!this.#timer) this.send();
@@ -162,13 +164,15 @@ export class Outbox extends EventTarget {
 
   // ---- the disk of this computer --------------------------------------------------------------------------
 
-  async #keep(decision) {
+  async #keep(decisions) {
     if (!this.#database) return;
     try {
-      const row = { decision_id: decision.decision_id, owner: this.owner, decision };
-      await committed(this.#database, "readwrite", (store) => store.put(row));
-      this.#kept.add(decision.decision_id);
-      this.#unnote(decision.decision_id);
+      const rows = decisions.map((decision) => ({ decision_id: decision.decision_id, owner: this.owner, decision }));
+      await committed(this.#database, "readwrite", (store) => rows.forEach((row) => store.put(row)));
+      for (const { decision_id: id } of rows) {
+        this.#kept.add(id);
+        this.#unnote(id);
+      }
     } catch {
       this.durable = false;
       this.#tell(this.state);

@@ -10,6 +10,7 @@ import { ignoreTyping, listenToKeys } from "./keys.js";
 import { AtHand, askAgain } from "./offline.js";
 import { Outbox } from "./outbox.js";
 import { Panels } from "./panels.js";
+import { Sheet } from "./sheet.js";
 import { Stage } from "./stage.js";
 import { Status } from "./status.js";
 import { t } from "./texts.js";
@@ -17,6 +18,7 @@ import { Throughput } from "./throughput.js";
 import { ulid } from "./ulid.js";
 
 const CLIENT = "phq-review-page/2";
+const SHEET = "sheet/"; // so begins the client of what was decided on the contact sheet
 const PAGE = 500; // decisions asked for at a time
 const FOLLOW = 2000; // milliseconds between looks for what was decided elsewhere
 const OVERLAP = 20; // rows that are asked for again: PostgreSQL may show one after another of a higher number
@@ -49,6 +51,7 @@ class Loop {
     this.panels = new Panels(document, { recall: (id) => this.recall(id) });
     this.dialogs = new Dialogs(document, settings);
     this.status = new Status(document, this);
+    this.sheet = new Sheet(this);
     this.channel = "BroadcastChannel" in window ? new BroadcastChannel("phq-review") : null;
     this.#restorePreferences();
     this.#listen();
@@ -102,6 +105,7 @@ class Loop {
     if (!fresh.length) return;
     this.#log.push(...fresh);
     this.#settle();
+    this.feed.forget(fresh.filter((one) => one.verdict !== "undo").map((one) => one.portrait_id));
     const { current } = this.feed;
     const shown = fresh.findLast((one) => one.portrait_id === current?.id);
     if (shown && (current.item.own_verdict || shown.verdict === "undo")) {
@@ -112,7 +116,6 @@ class Loop {
       this.status.toast(t("elsewhere", { verdict: t(`verb.${shown.verdict}`) }));
       this.#advanceTo();
     }
-    fresh.filter((one) => one.verdict !== "undo").forEach((one) => this.feed.forget(one.portrait_id));
     if (fresh.some((one) => one.verdict === "undo")) this.feed.reopen().catch(() => {});
   }
 
@@ -169,8 +172,13 @@ class Loop {
   async reject(event) {
     const entry = this.#judged();
     if (!entry) return;
-    const answer = await this.dialogs.reason(this.#history.findLast((one) => one.verdict === "reject"));
+    const answer = await this.askReason();
     if (answer && this.feed.current === entry) this.#decide("reject", answer, answer.event ?? event);
+  }
+
+  /** {reason, note, event} of a reject, or null. */
+  askReason() {
+    return this.dialogs.reason(this.#history.findLast((one) => one.verdict === "reject"));
   }
 
   async flag(event) {
@@ -196,27 +204,33 @@ class Loop {
     this.#advanceTo(event);
   }
 
-  /** Take back the latest standing decision and show its portrait again. */
+  /** Take back the latest standing decision, or batch of the contact sheet, and show what it was about; returns ids. */
   async undo() {
-    if (!this.#history.length) await this.#lookBack(() => !this.#history.length).catch(() => {});
-    const last = this.#history.pop();
+    const one = () => this.#history.at(-1);
+    await this.#lookBack(() => !one() || togetherWith(one())(this.#log[0])).catch(() => {});
+    const last = one();
     if (!last) {
       this.status.toast(t("nothing_to_undo"));
-      return;
+      return [];
     }
+    const together = this.#history.filter(togetherWith(last));
+    this.#history = this.#history.filter((other) => !together.includes(other));
     if (last.verdict === "correct") this.correcting.takeBack(last.portrait_id, last.decision_id);
-    else this.#send({ portrait_id: last.portrait_id, verdict: "undo", reason: "", note: null, seconds: 0, over: last.decision_id });
-    this.throughput.back();
+    else this.#send(together.map((undone) => ({ portrait_id: undone.portrait_id, verdict: "undo", over: undone.decision_id })));
+    this.throughput.back(together.length);
     this.#count();
     this.stage.flash("undo");
-    this.status.say(t("undone", { verdict: t(`verb.${last.verdict}`) }));
+    const verb = t(`verb.${last.verdict}`);
+    this.status.say(together.length > 1 ? t("sheet.undone", { verdict: verb, count: together.length }) : t("undone", { verdict: verb }));
     this.#showLatest();
+    const ids = together.map((undone) => undone.portrait_id);
     try {
-      await this.feed.recall(last.portrait_id, this.#own(last.portrait_id) ?? null);
+      await this.feed.recallAll(Object.fromEntries(ids.map((id) => [id, this.#own(id) ?? null])));
       this.#advanceTo();
     } catch {
       this.status.toast(t("undone_away"));
     }
+    return ids;
   }
 
   /** Move the label until it is right; the portrait then counts as corrected. */
@@ -237,6 +251,7 @@ class Loop {
 
   /** Look at a decided portrait again; deciding it anew adds a decision, the last one counts. */
   async recall(id) {
+    this.sheet.leave();
     try {
       await this.feed.recall(id, this.#own(id));
       this.#advanceTo();
@@ -265,27 +280,41 @@ class Loop {
     if (!entry) return;
     const seconds = Math.min(MOST_SECONDS, Math.max(0, performance.now() - this.#since - this.#away) / 1000);
     const over = this.#over(entry.id, entry.item);
-    const decision = this.#send({ portrait_id: entry.id, verdict, reason, note, seconds, over });
-    entry.item.own_verdict = verdict;
-    this.#history.push(decision);
-    this.throughput.tick(seconds);
-    this.#count();
-    this.feed.advance();
+    this.#take([entry], this.#send([{ portrait_id: entry.id, verdict, reason, note, seconds, over }]), seconds);
     this.stage.flash(verdict);
     this.#advanceTo(event);
     this.status.say(t(`told.${verdict}`, { done: this.throughput.done }));
   }
 
-  #send({ portrait_id, verdict, reason, note, seconds, over }) {
-    const decision = {
+  /** Decide several portraits that were looked at together, for `seconds`. */
+  decideAll(entries, verdict, { reason = "", note = null }, seconds) {
+    const each = Math.min(MOST_SECONDS, seconds / entries.length);
+    const given = entries.map(({ id, item }) => ({ portrait_id: id, verdict, reason, note, seconds: each, over: this.#over(id, item) }));
+    this.#take(entries, this.#send(given, SHEET + CLIENT), each * entries.length);
+    this.#advanceTo();
+  }
+
+  /** Decisions were made about these portraits: on to the next. */
+  #take(entries, decisions, seconds) {
+    entries.forEach((entry) => (entry.item.own_verdict = decisions[0].verdict));
+    this.#history.push(...decisions);
+    this.throughput.tick(seconds, entries.length);
+    this.#count();
+    this.feed.advance(entries);
+  }
+
+  /** Records of one moment, on their way. */
+  #send(given, client = CLIENT) {
+    const time = new Date().toISOString();
+    const decisions = given.map(({ portrait_id, verdict, reason = "", note = null, seconds = 0, over }) => ({
       decision_id: ulid(), portrait_id, verdict, reason, note: note || null,
-      time: new Date().toISOString(), seconds: Math.round(seconds * 1000) / 1000,
-      rules: this.settings.rules, client: CLIENT, order: this.feed.order, over,
-    };
-    this.#log.push(decision);
-    this.outbox.add(decision);
-    this.channel?.postMessage({ owner: this.outbox.owner, decision });
-    return decision;
+      time, seconds: Math.round(seconds * 1000) / 1000,
+      rules: this.settings.rules, client, order: this.feed.order, over,
+    }));
+    this.#log.push(...decisions);
+    this.outbox.add(...decisions);
+    this.channel?.postMessage({ owner: this.outbox.owner, decisions });
+    return decisions;
   }
 
   // ---- looking --------------------------------------------------------------------------------------------
@@ -390,6 +419,17 @@ class Loop {
     this.#advanceTo();
   }
 
+  /** The contact sheet of what comes next. */
+  openSheet() {
+    this.sheet.enter();
+  }
+
+  /** The loop is seen again: the current portrait counts as looked at from now on. */
+  shown() {
+    this.#advanceTo();
+    this.stage.root.focus({ preventScroll: true });
+  }
+
   /** Ask the queue again after it had ended. */
   again() {
     this.feed.reopen().then(() => this.#advanceTo());
@@ -473,7 +513,7 @@ class Loop {
       if (detail.batch.some((one) => one.verdict === "undo")) this.feed.reopen().catch(() => {});
     });
     this.channel?.addEventListener("message", ({ data }) => {
-      if (data.decision && data.owner === this.outbox.owner) this.#takeOver([data.decision]);
+      if (data.decisions && data.owner === this.outbox.owner) this.#takeOver(data.decisions);
     });
     let hidden = null;
     document.addEventListener("visibilitychange", () => {
@@ -503,6 +543,12 @@ class Loop {
   }
 }
 
+/** Is a decision the same as this one, or of the same batch of the contact sheet? */
+function togetherWith(last) {
+  const same = (one) => one.client === last.client && Date.parse(one.time) === Date.parse(last.time);
+  return last.client?.startsWith(SHEET) ? (one) => Boolean(one) && same(one) : (one) => one === last;
+}
+
 async function main() {
   try {
     const me = await get("/api/me"); // first: what is kept without network is kept for this name
@@ -518,6 +564,7 @@ async function main() {
       frames: () => loop.correcting.frames,
       written: () => outbox.written,
       recall: (id) => loop.recall(id),
+      selected: () => loop.sheet.selected,
     };
     await loop.start();
   } catch (error) {

@@ -51,10 +51,10 @@ class Meshes {
   }
 
   /** A mesh to draw; null when the service's image is to be shown instead. */
-  async of(item) {
+  async of(item, side = this.side) {
     if (!this.here) return null;
     const [{ label }, rig] = await Promise.all([get(`/api/portraits/${item.portrait_id}/camera`), loadRig(item.rig_version)]);
-    return new Mesh(label, rig);
+    return new Mesh(label, rig, side);
   }
 
   /** The drawn mesh as an ImageBitmap. */
@@ -74,11 +74,11 @@ class Mesh {
   #drawn = ""; // mode and size
   #timer = null;
 
-  constructor(label, rig) {
+  constructor(label, rig, side) {
     this.label = label;
     this.rig = rig;
     this.canvas = document.createElement("canvas");
-    this.draw(meshes.side);
+    this.draw(side);
   }
 
   /** Draw now, `side` pixels wide. */

@@ -154,7 +154,8 @@ export class Status {
   }
 }
 
-function described(item) {
+/** A portrait in words. */
+export function described(item) {
   const degrees = (angle) => `${Math.round(angle)}°`.replace("-", "−");
   const size = Math.abs(item.yaw);
   const side = size < 45 ? "front" : size > 135 ? "back" : item.yaw > 0 ? "left" : "right";

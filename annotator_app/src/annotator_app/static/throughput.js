@@ -23,17 +23,19 @@ export class Throughput {
     this.done = 0; // today's standing decisions; the loop counts them
   }
 
-  /** A decision was made, after `seconds` of looking. */
-  tick(seconds = Infinity, now = performance.now()) {
-    this.#fast = seconds < FAST ? this.#fast + 1 : 0;
+  /** A decision was made, after `seconds` of looking; or `count` at once, as if one after another. */
+  tick(seconds = Infinity, count = 1, now = performance.now()) {
+    this.#fast = count === 1 && seconds < FAST ? this.#fast + 1 : 0;
     if (this.#last === null || now - this.#last > BREAK) this.#begun = now;
     this.#last = now;
-    this.#times = [...this.#times.filter((time) => now - time < WINDOW), now];
+    const each = count > 1 ? (1000 * seconds) / count : 0;
+    const made = Array.from({ length: count }, (_, at) => now - (count - 1 - at) * each);
+    this.#times = [...this.#times, ...made].filter((time) => now - time < WINDOW);
   }
 
-  /** A decision was taken back. */
-  back() {
-    this.#times.pop();
+  /** Decisions were taken back. */
+  back(count = 1) {
+    this.#times.splice(-count);
   }
 
   /** A gentle word, when there is a reason for one; else "". */
