@@ -33,6 +33,7 @@ def changed(value, name):
         "device": "cpu",
         "ingest.store": "reference",
         "ingest.generated": "keep",
+        "screen.age_unseen": "keep",
         "align.joints": "reference",
         "fit.orientation_prior": "none",
         "crop.mode": "reference",

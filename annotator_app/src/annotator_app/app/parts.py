@@ -17,6 +17,7 @@ COLORS = ("#1d6f93", "#c9761a", "#7a4fa3", "#8d9299")  # in the order of `STATES
 POOLS = {
     None: "all", "kept": "kept by the screening", "screened_out": "rejected by the screening",
     "can_be_saved": "can be saved: only the label is doubted", "duplicates": "near-duplicates",
+    "age_unsure": "perhaps a minor: a person decides",
 }  # fmt: skip
 """What the screening made of a portrait, in words."""
 _SIGNS = {"accepted": "✓", "rejected": "×", "disputed": "?", "undecided": ""}

@@ -16,7 +16,8 @@ from phq_data.review.rules import Policy
 PortraitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DecisionId = Annotated[str, StringConstraints(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]  # a ULID
 
-Pool = Literal["kept", "screened_out", "duplicates", "can_be_saved"]  # what the screening made of a portrait
+Pool = Literal["kept", "screened_out", "duplicates", "can_be_saved", "age_unsure"]
+"""What the screening made of a portrait."""
 
 
 def current_order(given: object) -> object:

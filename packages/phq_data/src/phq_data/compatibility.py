@@ -96,7 +96,14 @@ _NETWORKS: Mapping[str, Renames] = {
 """Fields of the networks' own settings, by class: old name -> new name."""
 
 
-_LATER: Mapping[str, Any] = {"FitConfig.calibration": "", "IngestConfig.generated": "reject"}
+_LATER: Mapping[str, Any] = {
+    "FitConfig.calibration": "",
+    "IngestConfig.generated": "reject",
+    "ScreenConfig.age_model": "",
+    "ScreenConfig.minor_below": 16.0,
+    "ScreenConfig.adult_from": 25.0,
+    "ScreenConfig.age_unseen": "review",
+}
 """Settings that version 1 did not have: they enter digests only where they differ from their default."""
 
 

@@ -124,6 +124,14 @@ class ScreenConfig:
     min_laplacian: Number = 0.0
     """The reference's blur filter: least variance of the Laplacian of the grey crop A (higher = sharper).
     0 = not used."""
+    age_model: str = ""
+    """The screen for minors: `age` (the network of `phq models add age`), `age:FILE.onnx`, or "" for none."""
+    minor_below: Number = 16.0  # years: who looks younger is taken for a minor, and no reviewer is asked
+    # Years: who looks as old is taken for an adult (docs/models.md says why 25); a person decides in between
+    adult_from: Number = 25.0
+    age_unseen: Literal["review", "keep"] = "review"
+    """Portraits without a face to judge, rear views above all: a person decides, or they are kept unless
+    somebody else in the photo may be a minor."""
 
 
 @dataclass(frozen=True)

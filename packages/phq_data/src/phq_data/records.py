@@ -227,6 +227,9 @@ class Screened(Record, Measurements):
     expected_yaw_error: float | None = None
     phash: int
     overlay: EncodedImage | None = None
+    age_screen: str | None = None
+    age_years: float | None = None
+    age_spread: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -44,11 +44,16 @@ _OPTIONAL = frozenset(
         "rights_checked_at", "rights_evidence", "permission", "exif_time", "overlay", "note", "same_as",
         "yaw_std", "orientation_prior", "expected_yaw_error", "to_camera", "to_pose", "to_window", "undoes",
         "corrected_from", "corrected_by", "correction", "consent",
-        "self_stated",
+        "self_stated", "age_screen", "age_years", "age_spread",
     }
 )  # fmt: skip
 
-LATER = frozenset({"corrected_from", "corrected_by", "correction", "consent", "self_stated"})
+LATER = frozenset(
+    {
+        "corrected_from", "corrected_by", "correction", "consent", "self_stated",
+        "age_screen", "age_years", "age_spread",
+    }
+)  # fmt: skip
 """Columns that came later in version 2. Where all of it is null, digests are what they were without them."""
 
 _PROVENANCE: dict[str, pa.DataType] = {
@@ -199,6 +204,9 @@ SCREENED = pa.schema(
         expected_yaw_error=pa.float32(),  # radians: median yaw error of labels with this evidence
         phash=pa.uint64(),  # 64-bit perceptual hash of the portrait
         overlay=IMAGE,  # the posed rig drawn over the portrait; rejected portraits only
+        age_screen=pa.string(),  # the screen for minors: adult, minor, unsure; null = none was run
+        age_years=pa.float32(),  # that an age network estimated, years; null = it saw no face
+        age_spread=pa.float32(),  # standard deviation of `age_years`, years; null = the network does not say
     )
 )
 
@@ -303,6 +311,8 @@ RELEASE = pa.schema(
             for name, kind in _PROVENANCE.items()
             if name not in ("source", "uri", "self_stated")  # may hold paths of somebody's disk, addresses
         ),
+        # the screen for minors: adult, minor, unsure (a person accepted it); null = none was run
+        pa.field("age_screen", pa.string()),
         pa.field("truth_camera", _numbers(25)),  # the true label (`camera` of `truth`) of synthetic photos
         pa.field("truth_pose", _numbers(6)),  # the true pose (`pose` of `truth`) of synthetic photos
         pa.field("image", IMAGE),  # sRGB; null where the image may not be published

@@ -75,7 +75,7 @@ class Maker:
             "provider": "wikimedia", "license": "CC-BY-4.0", "page_url": f"https://example.org/{self.seed}",
             "phash": None, "error_probability": 0.1, "permission": None, "photo_id": None, "picture": None,
             "yaw": 0.7 * self.seed, "file_url": None, "window": (0.0, 0.0, 64.0), "consent": None,
-            "source": "test",
+            "source": "test", "reasons": ["too_blurry"], "age_screen": None,
         }  # fmt: skip
         unknown = set(changes) - set(spec)
         assert not unknown, unknown
@@ -138,10 +138,11 @@ class Maker:
         code = int.from_bytes(hashlib.sha256(f"hash {key}".encode()).digest()[:8], "big")
         tables["screened"].append(
             {
-                **common, "kept": spec["kept"], "reasons": [] if spec["kept"] else ["too_blurry"],
+                **common, "kept": spec["kept"], "reasons": [] if spec["kept"] else spec["reasons"],
                 "blur": 1.0, "exposure_low": 0.0, "exposure_high": 0.0, "contrast": 1.0, "mask_share": 0.5,
                 "overlap": 0.0, "error_probability": spec["error_probability"],
                 "phash": code if spec["phash"] is None else spec["phash"], "overlay": None,
+                "age_screen": spec["age_screen"],
             }
         )  # fmt: skip
 

@@ -115,7 +115,7 @@ def test_consent_goes_to_rows_card_and_datasheet(maker, releases):
     for name in ("README.md", "DATASHEET.md"):
         text = (folder / name).read_text()
         assert "2 show people who agreed; of 2 nobody recorded" in text and "1 are renders" in text
-        assert "nothing screened for minors" in text
+        assert "no screen for minors was run" in text
 
 
 def test_people_who_do_not_agree_stop_a_build_whatever_was_permitted(maker, releases):

@@ -7,7 +7,7 @@ from phq_data import schema
 from phq_data.config import ScreenConfig
 from phq_data.review import decisions, evidence, integrity, items
 from phq_data.review.queue import Queue, QueueRequest
-from phq_data.review.records import CAN_BE_SAVED, DUPLICATE, KEPT
+from phq_data.review.records import AGE_UNSURE, CAN_BE_SAVED, DUPLICATE, KEPT, SCREENED_OUT
 from phq_data.review.store import NewDecision, Store
 from phq_data.review.tables import ITEMS, PARTS, REPLACED
 from phq_data.workspace import Workspace
@@ -40,6 +40,25 @@ def test_the_index_knows_every_portrait_and_its_pool(made):
     assert (done.added, done.replaced, done.total) == (8, 0, 8)
     pools = [row["pool"] for row in index(made.store).values()]
     assert sorted(pools) == sorted([KEPT] * 5 + [CAN_BE_SAVED] * 2 + [DUPLICATE])  # off their shoulders
+
+
+def test_who_may_be_a_minor_waits_for_a_person_in_a_pool_of_its_own(made):
+    reasons = [["maybe_minor"], ["age_unseen"], ["maybe_minor", "blurry"], ["minor"]]
+
+    def unsure(rows):
+        for row, listed in zip(rows, reasons, strict=False):
+            row |= {"kept": False, "reasons": listed}
+        return rows
+
+    part = made.workspace.parts("tables/screened")[0]
+    rows = unsure(made.workspace.read_part("tables/screened", part).to_pylist())
+    made.workspace.write_part("tables/screened", part, schema.to_table("screened", rows), "another")
+    items.sync(made.store, made.workspace)
+    there = index(made.store)
+    pools = [there[row["portrait_id"]]["pool"] for row in rows[:4]]
+    assert pools == [AGE_UNSURE, AGE_UNSURE, SCREENED_OUT, SCREENED_OUT]
+    asked = Queue(made.store).lease("ann", QueueRequest(pool=AGE_UNSURE)).portrait_ids
+    assert set(asked) == {row["portrait_id"] for row in rows[:2]}
 
 
 def test_a_large_workspace_is_read_bit_by_bit(made, monkeypatch):

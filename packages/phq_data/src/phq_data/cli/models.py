@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         url: Annotated[str, typer.Option(help="Another address to download from.")] = "",
         license: Annotated[
-            str, typer.Option(help="License of a pose network's weights, such as Apache-2.0.")
+            str, typer.Option(help="License of a pose or age network's weights, such as Apache-2.0.")
         ] = "",
     ) -> None:
         """Check a model file and keep it. Without a file, models that may be downloaded are."""
@@ -158,21 +158,22 @@ def register(app: typer.Typer) -> None:
 
 
 def _say_description(kept: Record, file: Path | None, license: str) -> None:
-    """Show what is now known of a pose network, and write it beside the user's file if nothing is there."""
+    """Show what is now known of a user's network, and write it beside the user's file if nothing is there."""
     from phq_data.files import OutputError, write_text
-    from phq_data.models.pose import description
+    from phq_data.models.user_network import UNKNOWN, beside
 
     typer.echo(kept.description.rstrip())
-    if kept.license == description.UNKNOWN:
+    if kept.license == UNKNOWN:
         typer.echo("its license is unknown: add it again with --license when you know it")
-    if file is not None and (license or not description.beside(file).exists()):
+    if file is not None and (license or not beside(file).exists()):
         try:
-            write_text(description.beside(file), kept.description)
+            write_text(beside(file), kept.description)
         except OutputError as error:
             typer.echo(f"{error}; it is kept with the network all the same", err=True)
         else:
-            typer.echo(f"wrote {description.beside(file)}: correct what is wrong there and add {file} again")
-    typer.echo("phq build --set detect.model=pose uses it")
+            typer.echo(f"wrote {beside(file)}: correct what is wrong there and add {file} again")
+    setting = "screen.age_model" if kept.name == "age" else "detect.model"
+    typer.echo(f"phq build --set {setting}={kept.name} uses it")
 
 
 def _download(name: str, url: str, sha256: str, license: str) -> Record:

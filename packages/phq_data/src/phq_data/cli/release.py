@@ -174,8 +174,8 @@ def stats(
     )
     tables: dict[str, dict[str, Any]] = {
         "split": found.splits, "seen from": found.octants, "provider": found.providers,
-        "license": found.licenses, "consent": found.consent, "body": found.bodies, "side": found.sizes,
-        "codec": found.codecs,
+        "license": found.licenses, "consent": found.consent, "screen for minors": found.ages,
+        "body": found.bodies, "side": found.sizes, "codec": found.codecs,
         "elevation, degrees": found.pitch_degrees, "roll, degrees": found.roll_degrees,
         "photo pixels per pixel": found.effective_resolution,
     }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import shutil
 import zipfile
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
+from phq_data.models.user_network import Description
 from phq_data.weights import store
 from phq_data.weights.catalogue import KnownModel, known_model
 from phq_data.weights.download import Progress, fetch, no_progress
@@ -28,8 +28,8 @@ def add(
     """Check a user's file, convert it where that makes it safe, and keep it.
 
     `sha256`: what the file must have, or begin with, for users who were told. `vposer`: a VPoser snapshot,
-    for a 3DCrowdNet checkpoint without it. `license`: of a pose network. `source`: what the record says
-    (default: the file's name).
+    for a 3DCrowdNet checkpoint without it. `license`: of a pose or age network. `source`: what the record
+    says (default: the file's name).
     Raises `ModelError` and keeps nothing when the file is missing, has another checksum or is another model.
     """
     model = known_model(name)
@@ -39,12 +39,14 @@ def add(
         raise ModelError(f"{what}; {name} wants {model.wanted}")
     if vposer is not None and model.kind != "3dcrowdnet":
         raise ModelError(f"a VPoser snapshot belongs to 3dcrowdnet, not to {model.name}")
-    if license and model.kind != "pose":
-        raise ModelError(f"the license of {model.name} is known: {model.license}; --license is for pose")
+    if license and model.kind not in ("pose", "age"):
+        raise ModelError(
+            f"the license of {model.name} is known: {model.license}; --license is for pose and age"
+        )
 
     def write(stored: Path) -> Written:
-        if model.kind == "pose":
-            return _keep_pose(path, stored, license)
+        if model.kind in ("pose", "age"):
+            return _keep_network(model.kind, path, stored, license)
         return Written(note=_convert(model, path, stored, vposer))
 
     return store.keep(model, path, write, source=source, sha256=sha256)
@@ -103,15 +105,20 @@ def _convert(model: KnownModel, path: Path, stored: Path, vposer: str | Path | N
     return ""
 
 
-def _keep_pose(path: Path, stored: Path, license: str) -> Written:
-    """Copy a pose network as it is, with its description, completed, and what of it was assumed."""
-    from phq_data.models.pose import description, network
-
-    given = description.read_beside(path)
-    if license:
-        given = dataclasses.replace(given, license=license)
+def _keep_network(kind: str, path: Path, stored: Path, license: str) -> Written:
+    """Copy a user's network as it is, with its description, completed, and what of it was assumed."""
     shutil.copyfile(path, stored)
-    told, assumed = network.complete(path, file_sha256(stored), given)
+    sha256 = file_sha256(stored)
+    told: Description
+    if kind == "age":
+        from phq_data.models.age import network as age
+
+        told, assumed = age.complete(path, sha256, age.AgeDescription.read_beside(path).licensed(license))
+    else:
+        from phq_data.models.pose import description, network
+
+        given = description.PoseDescription.read_beside(path)
+        told, assumed = network.complete(path, sha256, given.licensed(license))
     note = f"assumed: {'; '.join(assumed)}" if assumed else ""
     return Written(note=note, license=told.license, description=told.to_json())
 

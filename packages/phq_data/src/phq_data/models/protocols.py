@@ -87,6 +87,42 @@ class LicensedModel(Protocol):
     terms: ModelTerms
 
 
+@dataclass(frozen=True)
+class AgeEstimate:
+    """How old somebody looks to an age network."""
+
+    years: float
+    spread: float | None = None  # standard deviation, years; None: the network does not say
+
+
+class AgeEstimator(Protocol):
+    """Says how old people look, for the screen for minors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the network and what its answers depend on."""
+        ...
+
+    @property
+    def terms(self) -> ModelTerms:
+        """Its license."""
+        ...
+
+    @property
+    def side(self) -> int:
+        """Of the square that it sees, pixels."""
+        ...
+
+    @property
+    def padding(self) -> float:
+        """Side of that square over that of the head."""
+        ...
+
+    def estimate(self, heads: NDArray[np.uint8]) -> list[AgeEstimate]:
+        """The age of every head [N, side, side, 3] RGB. Raises `ModelError`."""
+        ...
+
+
 @runtime_checkable
 class PersonDetector(Protocol):
     """Finds people and their COCO-17 keypoints."""

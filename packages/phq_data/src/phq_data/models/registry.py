@@ -7,7 +7,7 @@ from typing import Any
 
 from phq_data.errors import ModelError
 from phq_data.models.device import onnx_device, torch_device
-from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
+from phq_data.models.protocols import AgeEstimator, BodyFitter, PersonDetector, Segmenter
 
 PERSON_DETECTORS: tuple[str, ...] = ("movenet", "yolo", "keypoints:FILE", "pose", "yolo+pose")
 SEGMENTERS: tuple[str, ...] = ("selfie", "deeplab")
@@ -120,10 +120,21 @@ def body_fitter(
     return fitter
 
 
-def check_files(detector: str, segmenter: str) -> None:
+def age_estimator(name: str, *, threads: int = 1, device: str = "auto") -> AgeEstimator:
+    """The age network of the screen for minors: `age` for the one that was added, `age:FILE.onnx`."""
+    from phq_data.models.age.network import find_network, open_network
+
+    return open_network(*find_network(name), threads, onnx_device(device))
+
+
+def check_files(detector: str, segmenter: str, age: str = "") -> None:
     """`ModelError` when the files or packages that these names need are not there. Loads no network."""
     from phq_data.weights import store
 
+    if age:
+        from phq_data.models.age.network import find_network as find_age_network
+
+        find_age_network(age)
     if (parts := pose_parts(detector)) is not None:
         from phq_data.models.pose.network import find_network
 

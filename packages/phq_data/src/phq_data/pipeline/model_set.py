@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from phq_data.config import PipelineConfig
 from phq_data.foreign import parse_json
-from phq_data.models.protocols import BodyFitter, LicensedModel, ModelTerms, PersonDetector, Segmenter
+from phq_data.models.protocols import (
+    AgeEstimator,
+    BodyFitter,
+    LicensedModel,
+    ModelTerms,
+    PersonDetector,
+    Segmenter,
+)
 from phq_data.rig import PortraitRig
 from phq_data.stages.base import Labeller
 from phq_data.workspace import Workspace, WorkspaceError
@@ -60,6 +67,16 @@ class Models:
                 mask.model, include_bystanders=mask.include_bystanders, device=self._config.device
             ),
         )
+
+    @property
+    def age(self) -> AgeEstimator | None:
+        """The `AgeEstimator` of the screen for minors, if there is one."""
+        from phq_data.models import registry
+
+        wanted = self._config.screen.age_model
+        if not wanted:
+            return None
+        return self._once("age", lambda: registry.age_estimator(wanted, device=self._config.device))
 
     @property
     def rig(self) -> PortraitRig:
@@ -141,7 +158,8 @@ def models_for(config: PipelineConfig) -> Models:
 
 def model_terms(models: Labeller) -> dict[str, ModelTerms]:
     """The terms of those models that are not shipped with PHQ and have their own, by fingerprint."""
-    return {one.fingerprint: one.terms for one in (models.detector,) if isinstance(one, LicensedModel)}
+    terms = {one.fingerprint: one.terms for one in (models.detector,) if isinstance(one, LicensedModel)}
+    return terms if models.age is None else {**terms, models.age.fingerprint: models.age.terms}
 
 
 def load_terms(workspace: Workspace) -> dict[str, ModelTerms]:

@@ -56,7 +56,7 @@ def prepare(workspace: Workspace, config: PipelineConfig) -> None:
     """
     models = models_for(config)
     _, rig = models.reference_inputs, models.rig  # raise what they have to raise before anything is written
-    check_files(config.detect.model, config.mask.model)
+    check_files(config.detect.model, config.mask.model, config.screen.age_model)
     if config.detect.model.startswith("keypoints:"):
         _ = models.detector
     recipes = _recipes(config)

@@ -338,6 +338,7 @@ def _about(
             "photos": summary.photos,
             "corrected": summary.corrected,
             "consent": summary.consent,
+            "age_screen": summary.ages,
             "splits": summary.splits,
             "left_out": dict(selection.left_out),
         },

@@ -115,7 +115,7 @@ which the same image is known again however it is stored.
 
 ## The people shown
 
-{wording.consent_sentence(summary)} {wording.AGES}
+{wording.consent_sentence(summary)} {wording.age_sentence(manifest, summary)}
 
 ## Taking something down
 

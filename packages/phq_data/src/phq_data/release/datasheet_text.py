@@ -106,7 +106,7 @@ def rai(manifest: Manifest, summary: Summary) -> dict[str, str | list[str]]:
         "personalSensitiveInformation": [
             "The images show people's faces. Photographers are named where their license asks for it.",
             consent_sentence(summary),
-            AGES,
+            age_sentence(manifest, summary),
         ],
         "dataReleaseMaintenancePlan": (
             "Versions are semantic: MAJOR when a row was removed or changed, MINOR when rows were added, "
@@ -134,7 +134,24 @@ def consent_sentence(summary: Summary) -> str:
     return f"Consent (column 'consent'): {'; '.join(found) or 'nothing is recorded'}."
 
 
-AGES = "Age: no model estimated it and nothing screened for minors."
+def age_sentence(manifest: Manifest, summary: Summary) -> str:
+    """Whether minors were screened for (column `age_screen`), how, and what came of it."""
+    if not summary.ages:
+        return "Age: no screen for minors was run, and no model estimated anybody's age."
+    screen = (manifest.about["config"] or {}).get("screen", {})
+    adults, unsure = summary.ages.get("adult", 0), summary.ages.get("unsure", 0)
+    unscreened = summary.rows - sum(summary.ages.values())
+    told = [f"{adults:,} show people whom it took for adults (from {screen.get('adult_from', 0):g} years on)"]
+    if unsure:
+        kept = " or they were kept without a face to judge" if screen.get("age_unseen") == "keep" else ""
+        told.append(f"of {unsure:,} it was not sure: a person accepted them{kept}")
+    if unscreened:
+        told.append(f"{unscreened:,} were not screened")
+    return (
+        "Age (column 'age_screen'): a network that the dataset's maker chose estimated ages to screen for "
+        f"minors. {'; '.join(told)}. Whom it took for minors (below {screen.get('minor_below', 0):g} years) "
+        "was left out. Such a network errs: this is no proof that only adults are shown."
+    )
 
 
 def license_name(summary: Summary) -> str:
@@ -163,13 +180,17 @@ def _collection_types(summary: Summary) -> list[str]:
     return sorted({kinds.get(provider, "Web API") for provider in summary.providers})
 
 
+def _screened(model: str, summary: Summary) -> bool:
+    return bool(summary.ages) and model.startswith("age-")
+
+
 def _tools(manifest: Manifest, summary: Summary) -> list[str]:
     """The models by role, with the license of those that are not shipped with PHQ."""
     terms = {
         name: " (" + ", ".join(filter(None, (one["title"], f"license {one['license']}", one["source"]))) + ")"
         for name, one in manifest.about.get("model_terms", {}).items()
     }
-    tools: set[str] = set()
+    tools = {f"screen for minors: {name}{text}" for name, text in terms.items() if _screened(name, summary)}
     for models in summary.models:
         if isinstance(models, dict):
             tools |= {f"{role}: {name}{terms.get(name, '')}" for role, name in models.items()}

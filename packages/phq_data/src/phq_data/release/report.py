@@ -65,7 +65,8 @@ up. The stronger the color, the more portraits.</p>
 <h2>Counts</h2>
 <div class="row">{_table("split", summary.splits)}{_table("seen from", summary.octants)}
 {_table("provider", summary.providers)}{_table("license", summary.licenses)}
-{_table("consent", summary.consent)}{_table("body", summary.bodies)}
+{_table("consent", summary.consent)}{_table("screen for minors", summary.ages)}
+{_table("body", summary.bodies)}
 {_table("image side", summary.sizes)}{_table("codec", summary.codecs)}{since}
 {_table("left out", left_out)}</div>
 </body></html>

@@ -27,6 +27,8 @@ _FROM_PORTRAIT = (
 )  # fmt: skip
 
 
+_SCREENED = ["portrait_id", "error_probability", "phash", "age_screen"]
+
 FACTS = np.dtype([
     ("split", "u1"),  # its place in `manifest.SPLITS`
     ("digest", "u1", 16), ("encoded", "u1", 16), ("pixels", "u1", 32), ("mask_pixels", "u1", 32),
@@ -65,6 +67,7 @@ class Joined:
             "day": day(self.photo["exif_time"]),
             "error_probability": self.screened["error_probability"],
             "phash": self.screened["phash"],
+            "age_screen": self.screened["age_screen"],
             "body": self.body,
             "split": split,
             "pixels": pixels,
@@ -94,7 +97,7 @@ def joined(workspace: Workspace, places: Mapping[int, Mapping[int, int]]) -> Ite
     for part in sorted(places):
         wanted = places[part]
         photos = _by_key(workspace, "photos", part, ["photo_id", "width", "height", "exif_time", *PROVENANCE])
-        screened = _by_key(workspace, "screened", part, ["portrait_id", "error_probability", "phash"])
+        screened = _by_key(workspace, "screened", part, _SCREENED)
         bodies = _by_key(workspace, "fits", part, ["fit_id", "body"])
         key = part_key("tables/portraits", part)
         columns = [*_FROM_PORTRAIT, "fit_id", "image", "mask"]

@@ -24,6 +24,7 @@ from phq_data.release.splits import Ties
 from phq_data.release.tombstones import Tombstones
 from phq_data.review import decisions
 from phq_data.review.consensus import Consensus, ConsensusRule
+from phq_data.stages.age import MINOR, UNDECIDED
 from phq_data.workspace import Workspace
 
 _DAY = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})", re.ASCII)
@@ -71,7 +72,8 @@ def select(
     """Choose the portraits of a release.
 
     Reviewed: those that the reviewers accepted. Unreviewed: those that the screening kept and no consensus
-    rejected or disputes. Then not those taken down (nor their near-duplicates), and one of every cluster of
+    rejected or disputes. Never those that the screen for minors took for minors, nor undecided ones that it
+    was not sure of. Then not those taken down (nor their near-duplicates), and one of every cluster of
     near-duplicates. The rights gate comes last; what it refuses is in `refused`, for the caller to stop at,
     or with `only_permitted` left out. Samples that are for trials only are always left out.
     """
@@ -143,7 +145,7 @@ def _parts(workspace: Workspace) -> Iterator[_Part]:
         verdicts: list[dict[str, Any]] = []
         if workspace.part_info("tables/screened", part) is not None:
             verdicts = workspace.read_part(
-                "tables/screened", part, ["portrait_id", "kept", "phash"]
+                "tables/screened", part, ["portrait_id", "kept", "phash", "reasons"]
             ).to_pylist()
         by_photo = {photo["photo_id"]: photo for photo in photos}
         for row in rows:
@@ -254,7 +256,7 @@ class _Reading:
             self.gone.append((verdict["phash"], cluster))
             self.left_out["taken_down"] += 1
             return True
-        reason = _left_out(self._votes.get(portrait), bool(verdict["kept"]), self._reviewed)
+        reason = _left_out(self._votes.get(portrait), verdict, self._reviewed)
         if reason:
             self.left_out[reason] += 1
         return bool(reason)
@@ -269,8 +271,13 @@ class _Reading:
         return self._refusals.setdefault((reason, source), len(self._refusals))
 
 
-def _left_out(vote: Consensus | None, kept: bool, reviewed: bool) -> str:
+def _left_out(vote: Consensus | None, verdict: Mapping[str, Any], reviewed: bool) -> str:
+    kept, reasons = bool(verdict["kept"]), set(verdict["reasons"])
+    if MINOR in reasons:
+        return "minor"  # whatever was said of the label
     state = vote.state if vote else "undecided"
+    if state == "undecided" and reasons & UNDECIDED:
+        return "age_undecided"
     if reviewed and not (state == "undecided" and not kept):
         return "" if state == "accepted" else f"review_{state}"
     if state in ("rejected", "disputed"):

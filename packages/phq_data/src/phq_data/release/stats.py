@@ -28,7 +28,7 @@ CONSENT = ("yes", "no", "unknown", RENDERS)
 _COLUMNS = [
     "photo_id", "split", "yaw", "pitch", "roll", "provider", "license", "author", "models", "size",
     "codec", "body", "effective_resolution", "padding", "day", "truth_camera", "rights_checked_at",
-    "corrected_from", "consent",
+    "corrected_from", "consent", "age_screen",
 ]  # fmt: skip
 
 
@@ -42,6 +42,7 @@ class Summary:
     providers: dict[str, int] = field(default_factory=dict)
     licenses: dict[str, int] = field(default_factory=dict)  # "unknown" where there is none
     consent: dict[str, int] = field(default_factory=dict)  # of the people shown; renders show nobody
+    ages: dict[str, int] = field(default_factory=dict)  # outcomes of the screen for minors; empty: none ran
     authors: int = 0
     bodies: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -86,6 +87,7 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
         name: [] for name in ("yaw", "pitch", "roll", "effective_resolution")
     }
     consent: Counter[str] = Counter()
+    ages: Counter[str] = Counter()
     days: set[str] = set()
     checked: set[str] = set()
     for table in tables:
@@ -93,6 +95,7 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
         total.truth += table.num_rows - table["truth_camera"].null_count
         total.corrected += table.num_rows - table["corrected_from"].null_count
         consent.update(map(_consent, table["consent"].to_pylist(), table["provider"].to_pylist()))
+        ages.update(outcome for outcome in table["age_screen"].to_pylist() if outcome)
         for name, counter in counts.items():
             counter.update(str(v) if v is not None else "unknown" for v in table[name].to_pylist())
         photos.update(table["photo_id"].to_pylist())
@@ -107,6 +110,7 @@ def _summarise(tables: Iterator[pa.Table]) -> Summary:
     total.splits = {name: counts["split"][name] for name in SPLITS if counts["split"][name]}
     total.providers, total.licenses = _sorted(counts["provider"]), _sorted(counts["license"])
     total.consent = {name: consent[name] for name in CONSENT if consent[name]}
+    total.ages = {name: ages[name] for name in sorted(ages)}
     total.bodies, total.sizes, total.codecs = (_sorted(counts[n]) for n in ("body", "size", "codec"))
     total.models = [_json(text) for text in sorted(counts["models"])]
     which = np.floor(((yaw + 22.5) % 360) / 45).astype(int) % 8

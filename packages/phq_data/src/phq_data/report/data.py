@@ -26,7 +26,7 @@ PORTRAIT_COLUMNS = [
     "effective_resolution",
     "padding", "crop_mode", "codec", "models", "landmark_error", "shoulder_error", "camera", "window",
 ]  # fmt: skip
-SCREEN_COLUMNS = ["portrait_id", "kept", "reasons", "error_probability"]
+SCREEN_COLUMNS = ["portrait_id", "kept", "reasons", "error_probability", "age_screen"]
 LEDGER_COLUMNS = ["stage", "item", "outcome", "reason", "message", "retryable", "uri"]
 PHOTO_COLUMNS = [
     "photo_id", "uri", "provider", "source", "author", "page_url", "license", "license_url", "permission",

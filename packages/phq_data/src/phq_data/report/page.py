@@ -153,6 +153,7 @@ def _html(
         standing=standing,
         reviews=stand.reviews(data, standing),
         rights=rights,
+        ages=stand.ages(data),
         distributions=quality.distributions(data),
         coverage=quality.coverage(data, yaw_target),
         people_a_photo=view.people_a_photo(data),

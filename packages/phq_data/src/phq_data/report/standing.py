@@ -70,6 +70,14 @@ def rights(data: ReportData) -> Rights:
     )
 
 
+def ages(data: ReportData) -> dict[str, int]:
+    """Screened portraits by outcome of the screen for minors; empty where none was run."""
+    counted = data.portraits["age_screen"].dropna().value_counts()
+    found = {name: int(counted.get(name, 0)) for name in ("adult", "unsure", "minor")}
+    silent = int((data.portraits["state"] != "waiting").sum()) - sum(found.values())
+    return {**found, **({"not screened": silent} if silent else {})} if len(counted) else {}
+
+
 def reviews(data: ReportData, standing: Standing) -> dict[str, int]:
     """Portraits of the workspace by what reviewers came to, all of them."""
     counted = Counter(standing.verdicts.get(str(one), "undecided") for one in data.portraits.index)

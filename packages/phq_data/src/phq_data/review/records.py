@@ -26,10 +26,11 @@ DATABASE_VARIABLE = "PHQ_REVIEW_DATABASE"
 """Environment variable with the URL of the live store's database, if it is another one."""
 REPAIR = "phq workspace verify --repair"
 """The command that mends a damaged store."""
-KEPT, SCREENED_OUT, DUPLICATE, CAN_BE_SAVED = 0, 1, 2, 3
-"""Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept, and what it
-rejected for the label alone: a corrected label saves it."""
-POOLS = ("kept", "screened_out", "duplicates", "can_be_saved")
+KEPT, SCREENED_OUT, DUPLICATE, CAN_BE_SAVED, AGE_UNSURE = 0, 1, 2, 3, 4
+"""Pools of items: what the screening kept, what it rejected, near-duplicates of what it kept, what it
+rejected for the label alone (a corrected label saves it), and what it rejected only because the screen for
+minors is not sure: a person decides."""
+POOLS = ("kept", "screened_out", "duplicates", "can_be_saved", "age_unsure")
 """Their names, by number."""
 
 

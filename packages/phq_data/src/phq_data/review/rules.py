@@ -27,6 +27,7 @@ REASONS: Mapping[str, str] = {
     "other": "Something else",
     "sides": "Left and right are exchanged",
     "front_back": "Front and back are exchanged",
+    "minor": "A minor, or perhaps one",
 }
 """Why a portrait is rejected: the word that is stored, and how it is said to people.
 

@@ -22,9 +22,19 @@ from phq_data.records import (
     from_table,
 )
 from phq_data.review import rules
-from phq_data.review.records import CAN_BE_SAVED, DUPLICATE, KEPT, SCREENED_OUT, Item, ItemFacts, PhotoFacts
+from phq_data.review.records import (
+    AGE_UNSURE,
+    CAN_BE_SAVED,
+    DUPLICATE,
+    KEPT,
+    SCREENED_OUT,
+    Item,
+    ItemFacts,
+    PhotoFacts,
+)
 from phq_data.schema import make_id
 from phq_data.sources.terms import said_of
+from phq_data.stages.age import UNDECIDED
 from phq_data.stages.screen import LABEL_REASONS
 from phq_data.workspace import Workspace
 
@@ -103,6 +113,8 @@ def read(workspace: Workspace, part: int, duplicates: frozenset[str]) -> PartIte
 def pool_of(reasons: Iterable[str]) -> int:
     """The pool of a portrait that the screening rejected for these reasons."""
     listed = set(reasons)
+    if listed and listed <= UNDECIDED:
+        return AGE_UNSURE
     return CAN_BE_SAVED if listed and listed <= set(LABEL_REASONS) else SCREENED_OUT
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phq_data.config import PipelineConfig
-from phq_data.models.protocols import BodyFitter, PersonDetector, Segmenter
+from phq_data.models.protocols import AgeEstimator, BodyFitter, PersonDetector, Segmenter
 from phq_data.models.reference_inputs import ReferenceInputs
 from phq_data.records import LedgerEntry, Photo, Record
 from phq_data.rig import PortraitRig
@@ -89,6 +89,11 @@ class Labeller(Protocol):
     @property
     def segmenter(self) -> Segmenter:
         """Separates people from the background."""
+        ...
+
+    @property
+    def age(self) -> AgeEstimator | None:
+        """Estimates ages, for the screen for minors; None: there is no such screen."""
         ...
 
     @property

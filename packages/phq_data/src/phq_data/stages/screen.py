@@ -15,9 +15,11 @@ from PIL import Image
 
 from phq_data.config import PipelineConfig, ScreenConfig
 from phq_data.images.codecs import PhotoError, decode_struct, encode_image, perceptual_hash
+from phq_data.models.protocols import AgeEstimator
 from phq_data.records import EncodedImage, Fit, Measurements, Person, Portrait, Screened
 from phq_data.rig import PortraitRig
-from phq_data.stages.base import Inputs, Outcome, Stage, StageContext, StageResult, Tick, no_tick
+from phq_data.stages.age import MINOR, UNSEEN, UNSURE, AgeVerdict, age_verdict, estimate_age, with_photo
+from phq_data.stages.base import Inputs, ModelSet, Outcome, Stage, StageContext, StageResult, Tick, no_tick
 from phq_data.stages.crop import TIGHTER, LabelledCrop
 from phq_data.stages.mask import inside_photo
 from phq_data.stages.quality import intrusion, laplacian_variance, pixel_scores, rig_evidence
@@ -39,6 +41,9 @@ _SENTENCES = {
     "head_cut": "{head_outside:.0%} of the head lies outside the photo",
     "mask_too_small": "the mask covers {mask_share:.1%} of the image",
     "crowded": "another person's head takes {overlap:.0%} of the image",
+    MINOR: "the screen for minors estimates {age_years:.0f} years",
+    UNSURE: "the screen for minors is not sure: it estimates {age_years:.0f} years",
+    UNSEEN: "no face is seen, so nobody has said that this is an adult",
     "uncertain": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
 }
 
@@ -52,17 +57,20 @@ def screen(
     *,
     fits: Sequence[Fit] = (),
     uncertainty: UncertaintyModel | None = None,
+    age: AgeEstimator | None = None,
 ) -> StageResult[Screened]:
     """A verdict on every portrait, and one outcome each.
 
     `people` are all people of the portraits' photos. With `fits`, the error probability knows how well
     keypoints were explained and what else would explain them; without, it rests on keypoints and label alone.
-    `uncertainty` is the default fitter's unless given.
+    `uncertainty` is the default fitter's unless given. With `age`, minors are screened for (`stages.age`).
+    Raises `ModelError` when its network fails.
     """
     by_photo: dict[str, list[Person]] = {}
     for person in people:
         by_photo.setdefault(person.photo_id, []).append(person)
     fit_of = {fit.fit_id: fit for fit in fits}
+    ages = _ages(portraits, config, rig, age) if age is not None else {}
     verdicts: list[Screened] = []
     outcomes: list[Outcome] = []
     for portrait in portraits:
@@ -77,9 +85,13 @@ def screen(
         scores = _scores(portrait, crop, image, mask, group, fit, rig, uncertainty or load_model())
         if config.min_laplacian > 0:
             scores = replace(scores, laplacian=laplacian_variance(image, round(CANVAS * TIGHTER)))
+        shown = ages.get(portrait.portrait_id)
+        if shown is not None and shown.estimate is not None:
+            scores = replace(scores, age_years=shown.estimate.years, age_spread=shown.estimate.spread)
         reasons = judge(scores, config, vouched=portrait.corrected_from is not None)
+        reasons = [shown.reason, *reasons] if shown is not None and shown.reason else reasons
         drawn = _overlay(portrait.portrait_id, crop, image, rig) if reasons else None
-        verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(image), drawn))
+        verdicts.append(_verdict(portrait, scores, reasons, perceptual_hash(image), drawn, shown))
         outcomes.append(_outcome(portrait, scores, reasons, config))
         tick()
     return StageResult(verdicts, outcomes)
@@ -87,12 +99,14 @@ def screen(
 
 @dataclass(frozen=True, kw_only=True)
 class Scores(Measurements):
-    """All that is measured of a portrait: the numbers of `screened`, and three that only the ledger keeps."""
+    """All that is measured of a portrait: the numbers of `screened`, and some that only the ledger keeps."""
 
     expected_yaw_error: float
     coverage: float  # share of the label's body that lies on the person
     head_outside: float  # share of the head that lies outside the photo
     laplacian: float | None = None  # of crop A, where the reference's blur filter is asked for
+    age_years: float | None = None  # where there is a screen for minors, of a face that is seen
+    age_spread: float | None = None  # its standard deviation, if the age network says so
 
     def known(self) -> dict[str, float]:
         """All that were measured, by name."""
@@ -126,6 +140,23 @@ def judge(scores: Scores, config: ScreenConfig, *, vouched: bool = False) -> lis
     ]
     left_out = LABEL_REASONS if vouched else ()
     return list(dict.fromkeys(reason for reason, bad in checks if bad and reason not in left_out))
+
+
+def _ages(
+    portraits: Sequence[Portrait], config: ScreenConfig, rig: PortraitRig, estimator: AgeEstimator
+) -> dict[str, AgeVerdict]:
+    """The screen for minors by portrait, of those that can be decoded."""
+    found: dict[str, AgeVerdict] = {}
+    photos: list[str] = []
+    for portrait in portraits:
+        try:
+            image = _decoded(portrait.image)
+        except PhotoError:
+            continue
+        estimate = estimate_age(image, LabelledCrop.of(portrait), portrait.keypoints, rig, estimator)
+        found[portrait.portrait_id] = age_verdict(estimate, config)
+        photos.append(portrait.photo_id)
+    return dict(zip(found, with_photo(photos, list(found.values())), strict=True))
 
 
 def _scores(
@@ -170,7 +201,12 @@ def _scores(
 
 
 def _verdict(
-    portrait: Portrait, scores: Scores, reasons: list[str], phash: int, overlay: EncodedImage | None
+    portrait: Portrait,
+    scores: Scores,
+    reasons: list[str],
+    phash: int,
+    overlay: EncodedImage | None,
+    age: AgeVerdict | None,
 ) -> Screened:
     return Screened(
         portrait_id=portrait.portrait_id,
@@ -181,6 +217,9 @@ def _verdict(
         expected_yaw_error=scores.expected_yaw_error if np.isfinite(scores.expected_yaw_error) else None,
         phash=phash,
         overlay=overlay,
+        age_screen=age.outcome if age is not None else None,
+        age_years=scores.age_years,
+        age_spread=scores.age_spread,
     )
 
 
@@ -214,7 +253,15 @@ def _run(inputs: Inputs, context: StageContext) -> StageResult[Screened]:
     config, rig = context.config.screen, context.models.rig
     people, fits = inputs.of(Person), inputs.of(Fit)
     uncertainty = _uncertainty(context.config)
-    return screen(inputs.of(Portrait), people, config, rig, context.tick, fits=fits, uncertainty=uncertainty)
+    portraits, age = inputs.of(Portrait), context.models.age
+    return screen(portraits, people, config, rig, context.tick, fits=fits, uncertainty=uncertainty, age=age)
+
+
+def _made_with(config: PipelineConfig, models: ModelSet) -> list[object]:
+    # The age network counts by its content, wherever its file lies.
+    settings = replace(config.screen, age_model="")
+    age = [] if models.age is None else [models.age.fingerprint]
+    return [settings, models.rig.digest, _uncertainty(config).digest, *age]
 
 
 def _uncertainty(config: PipelineConfig) -> UncertaintyModel:
@@ -228,6 +275,6 @@ STAGE = Stage(
     makes=Screened,
     reads=(Portrait, Person, Fit),
     item="portrait_id",
-    made_with=lambda config, models: [config.screen, models.rig.digest, _uncertainty(config).digest],
+    made_with=_made_with,
     run=_run,
 )

@@ -10,7 +10,7 @@ from typing import Literal
 
 from phq_data.errors import ModelError
 
-Kind = Literal["smpl", "3dcrowdnet", "deeplab", "yolo", "pose"]
+Kind = Literal["smpl", "3dcrowdnet", "deeplab", "yolo", "pose", "age"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,19 @@ KNOWN: tuple[KnownModel, ...] = (
         ),
         wanted="an .onnx file with a SimCC or heatmap head, and the JSON that describes it if there is one",
         stored="pose.onnx",
+    ),
+    KnownModel(
+        name="age",
+        kind="age",
+        title="an age network of yours, for the screen for minors",
+        origin="its makers",
+        license="its makers' license, which --license or the JSON beside the file says",
+        consequence=(
+            "PHQ passes on what you say of its license; an estimated age is a guess, and whoever publishes "
+            "the dataset answers for it."
+        ),
+        wanted="an .onnx file that answers with years or classes of ages, and the JSON that describes it",
+        stored="age.onnx",
     ),
 )
 

@@ -19,9 +19,9 @@ from phq_data.cli import models as commands
 from phq_data.errors import ModelError
 from phq_data.models import importers
 from phq_data.models.movenet.detector import MoveNetDetector
-from phq_data.models.pose.description import beside
 from phq_data.models.pose.detector import PoseDetector
 from phq_data.models.protocols import ModelTerms
+from phq_data.models.user_network import beside
 from phq_data.pipeline import whole
 from phq_data.pipeline.local import run_inline
 from phq_data.pipeline.model_set import Models, load_terms, models_for

@@ -12,11 +12,12 @@ import skimage.data
 from pose_networks import STANDING, People
 
 from phq_data.models.movenet.detector import MoveNetConfig, MoveNetDetector
-from phq_data.models.pose.description import PoseDescription, beside
+from phq_data.models.pose.description import PoseDescription
 from phq_data.models.pose.detector import PoseConfig, PoseDetector, region
 from phq_data.models.pose.network import find_network, open_network
 from phq_data.models.protocols import COCO_KEYPOINTS, LicensedModel, ModelTerms, PersonDetector
 from phq_data.models.registry import pose_parts
+from phq_data.models.user_network import beside
 
 STRAIGHT = PoseConfig(flip_tta=False)
 PIXEL = region(People(STANDING).detect(np.zeros(0))[0].box, made.SIZE, 1.25)[2] / made.SIZE[0]

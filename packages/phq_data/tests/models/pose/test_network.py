@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 from phq_data.errors import ModelError
 from phq_data.files import file_sha256
 from phq_data.models import onnx as sessions
-from phq_data.models.pose import description
 from phq_data.models.pose.description import PoseDescription
 from phq_data.models.pose.network import complete, open_network
 from phq_data.models.protocols import COCO_KEYPOINTS
+from phq_data.models.user_network import beside
 
 
 def completed(path, **described):
@@ -41,7 +41,7 @@ def test_what_the_file_says_is_not_asked(tmp_path, head, options, expected):
     assert any(str(told.layout) in sentence for sentence in assumed)
     assert any("unbiased" in sentence for sentence in assumed) == (head == "heatmap")
     # What was found out is a description that says the same.
-    again, still = complete(path, file_sha256(path), description.read(told.to_json(), "it"))
+    again, still = complete(path, file_sha256(path), PoseDescription.read(told.to_json(), "it"))
     assert again == told and not any(str(told.layout) in sentence for sentence in still)
 
 
@@ -178,16 +178,16 @@ def test_a_file_that_changes_during_a_build_is_told(tmp_path):
         ({"layout": "coco17", "keypoints": ["nose"]}, r"'layout' and 'keypoints' say the same thing"),
         ({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, r"'mean' and 'std' are of pixels"),
         ({"std": [1.0, 0.0, 1.0]}, r"no 'std' is 0 or less"),
-        ({"padding": 0.0}, r"'padding' \(at most 4\), 'score_scale' and 'input_size' are more than 0"),
+        ({"padding": 0.0}, r"'padding' \(at most 4\) and 'score_scale' are more than 0"),
         ({"input_size": [192]}, r"input_size"),
         ([1, 2], r"a JSON object"),
     ],
 )  # fmt: skip
 def test_wrong_descriptions_are_refused_by_name(tmp_path, entries, message):
     path = made.write(tmp_path / "net.onnx")
-    description.beside(path).write_text(json.dumps(entries))
+    beside(path).write_text(json.dumps(entries))
     with pytest.raises(ModelError, match=rf"net\.json is to describe a pose network: .*{message}"):
-        description.read_beside(path)
+        PoseDescription.read_beside(path)
 
 
 def test_descriptions_that_do_not_agree_with_the_file_are_refused(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from phq_data.files import file_sha256
 from phq_data.foreign import reading
 from phq_data.models import onnx
 from phq_data.models.pose.decode import decode_heatmap, decode_simcc
-from phq_data.models.pose.description import LAYOUTS, UNKNOWN, PoseDescription, read, read_beside
-from phq_data.weights import store
+from phq_data.models.pose.description import LAYOUTS, PoseDescription
+from phq_data.models.user_network import UNKNOWN, find, input_size, run
 
 _OTHER_LAYOUT = "name all its keypoints in 'keypoints' of the JSON beside it"
 
@@ -39,7 +38,7 @@ class PoseNetwork:
         """
         told = self.description
         assert told.input_size is not None
-        answers = _run(self.path, self.sha256, told, crops, self.threads, self.device)
+        answers = run(self.path, self.sha256, told, told.outputs, crops, self.threads, self.device)
         outputs = [answers[name][:, told.order] for name in told.outputs]
         if told.head == "simcc":
             found = decode_simcc(outputs[0], outputs[1], told.input_size[0])
@@ -54,16 +53,7 @@ def find_network(file: str) -> tuple[Path, PoseDescription]:
 
     Raises `ModelError` when it is not there or its description cannot be read.
     """
-    if not file:
-        path, _ = store.verified_file("pose")
-        kept = store.record("pose")
-        return path, read(kept.description if kept else "{}", f"the record of {path}")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise ModelError(
-            f"there is no pose network {file}; give an .onnx file, or add one: phq models add pose FILE.onnx"
-        )
-    return path, read_beside(path)
+    return find("pose", file, PoseDescription)
 
 
 def open_network(
@@ -85,11 +75,11 @@ def complete(
     """
     session = onnx.open_file(path, sha256, threads)
     told = replace(description, title=description.title or path.stem)
-    told = replace(told, input_size=_input_size(path, session.get_inputs(), told))
+    told = replace(told, input_size=input_size(path, session.get_inputs(), told))
     width, height = told.input_size or (0, 0)
     told = replace(told, outputs=_outputs(path, [output.name for output in session.get_outputs()], told))
     gray = np.full((1, height, width, 3), 128, np.uint8)
-    answers = _run(path, sha256, told, gray, threads)
+    answers = run(path, sha256, told, told.outputs, gray, threads)
     told = _with_head(path, told, answers, given=bool(description.outputs))
     count = answers[told.outputs[0]].shape[1]
     assumed = []
@@ -109,31 +99,6 @@ def complete(
     if replace(description, license=UNKNOWN) == PoseDescription():
         assumed.append("it was trained as OpenMMLab does: RGB, ImageNet's mean, 1.25 times a person's box")
     return told, assumed
-
-
-def _input_size(path: Path, inputs: list[Any], told: PoseDescription) -> tuple[int, int]:
-    """Width and height of the one input, by its shape or else by the description."""
-    if len(inputs) != 1:
-        names = ", ".join(one.name for one in inputs)
-        raise ModelError(f"{path} wants {len(inputs)} inputs ({names}); a pose network has one, the image")
-    kind, shape = inputs[0].type, inputs[0].shape
-    if kind != "tensor(float)":
-        raise ModelError(f"{path} wants {kind} as input: export it with 32-bit floating-point numbers")
-    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-        raise ModelError(f"the input of {path} is {shape}, not an image [batch, 3, height, width]")
-    if isinstance(shape[0], int) and shape[0] != 1:
-        raise ModelError(f"{path} takes {shape[0]} images at a time: export it for one, or for any number")
-    height, width = shape[2:] if shape[1] == 3 else shape[1:3]
-    if isinstance(width, int) and isinstance(height, int):
-        if told.input_size not in (None, (width, height)):
-            raise ModelError(f"the input of {path} is {width} x {height} pixels, not as 'input_size' says")
-        return width, height
-    if told.input_size is None:
-        raise ModelError(
-            f"{path} takes images of any size: say which it was trained for in the JSON beside it, for "
-            'example {"input_size": [192, 256]} (width, height)'
-        )
-    return told.input_size
 
 
 def _outputs(path: Path, there: list[str], told: PoseDescription) -> tuple[str, ...]:
@@ -171,40 +136,3 @@ def _with_head(
             "export the network up to its head, or name the right ones in 'outputs' of the JSON beside it"
         )
     return replace(told, head="simcc" if head == "simcc" else "heatmap", outputs=names)
-
-
-def _run(
-    path: Path,
-    sha256: str,
-    told: PoseDescription,
-    crops: NDArray[np.uint8],
-    threads: int,
-    device: str = "cpu",
-) -> dict[str, Float32Array]:
-    """The outputs that `told` names for crops [N, H, W, 3] RGB.
-
-    One crop at a time: what is seen of one person must not depend on the others.
-    """
-    session = onnx.open_file(path, sha256, threads, device)
-    given = session.get_inputs()[0]
-    pixels = crops[..., ::-1] if told.channels == "bgr" else crops
-    images = (pixels - np.array(told.mean, np.float32)) / np.array(told.std, np.float32)
-    if given.shape[1] == 3:
-        images = images.transpose(0, 3, 1, 2)
-    images = np.ascontiguousarray(images, np.float32)
-    names = list(told.outputs)
-    try:
-        answers = [session.run(names, {given.name: image[None]}) for image in images]
-    except Exception as error:  # the runtime's errors have no class in common
-        raise ModelError(f"{path} does not run ({onnx.message(error)}): export the network again") from error
-    joined = {}
-    for name, parts in zip(names, zip(*answers, strict=True), strict=True):
-        if not all(isinstance(part, np.ndarray) and part.dtype == np.float32 for part in parts):
-            raise ModelError(f"the output {name} of {path} is no array of 32-bit floating-point numbers")
-        joined[name] = np.concatenate(parts)
-        if not np.isfinite(joined[name]).all():
-            raise ModelError(
-                f"{path} answers with numbers that are not finite ({name}): its weights are damaged, or its "
-                "16-bit weights overflow; get it in 32 bits"
-            )
-    return joined
