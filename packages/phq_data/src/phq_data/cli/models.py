@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -137,22 +137,35 @@ def register(app: typer.Typer) -> None:
     @rig.command("build")
     def build_rig(
         out: Annotated[Path, typer.Argument(help="File to write: rig.safetensors.")],
-        body: Annotated[str, typer.Option(help="anny or smpl.")] = "smpl",
+        body: Annotated[Literal["anny", "smpl", "mhr", "soma"], typer.Option(help="Which body.")] = "smpl",
         model: Annotated[
-            Path | None, typer.Option(help="SMPL's file as distributed; left out, the one that was added.")
+            Path | None,
+            typer.Option(
+                help="SMPL's file as distributed (default: the one that was added), MHR's lodN.npz with "
+                "rig.npz beside it, or SOMA_template_rig.usda."
+            ),
         ] = None,
     ) -> None:
-        """Build the rig of a body, for releases that carry a recipe instead of a licensed body's numbers."""
-        if body == "smpl":
+        """Build the rig of a body: for releases that carry a recipe instead of a licensed body's numbers, and
+        for labels of another body (phq labels convert)."""
+        if body == "anny":
+            from phq_data.bodies.anny import default_rig
+
+            if model is not None:
+                raise ModelError("anny is part of the package and takes no --model")
+            made = default_rig()
+        elif body == "smpl":
             from phq_data.bodies.smpl import load_body
 
             made = load_body(model).make_rig()
-        elif body == "anny":
-            from phq_data.bodies.anny import default_rig
+        elif model is None:
+            from phq_data.bodies import mhr, soma
 
-            made = default_rig()
+            raise ModelError(f"--body {body} needs --model: {(mhr if body == 'mhr' else soma).ADVICE}")
         else:
-            raise ModelError(f"there is no body called {body!r}; choose one of: anny, smpl")
+            from phq_data.bodies import mhr, soma
+
+            made = (mhr if body == "mhr" else soma).load_rig(model)
         made.save(out)
         typer.echo(f"wrote {out}: {len(made.vertices):,} vertices, digest {made.digest[:16]}")
 
