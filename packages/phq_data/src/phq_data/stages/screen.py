@@ -41,6 +41,8 @@ _SENTENCES = {
     "crowded": "another person's head takes {overlap:.0%} of the image",
     "uncertain": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
 }
+REASONS = tuple(name for name in _SENTENCES if name != "blurry_laplacian")
+"""Why a portrait may be rejected."""
 
 
 def screen(
