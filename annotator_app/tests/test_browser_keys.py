@@ -146,7 +146,10 @@ def test_a_key_of_ones_own_outlives_a_reload_and_is_shown(service, page):
     assert "Skip" in page.inner_text("#key-told")
     page.reload()
     first = wait_ready(page)
-    assert page.inner_text(".decide .accept kbd") == "S" and page.inner_text("[data-action=skip] kbd") == "A"
+    assert (
+        page.inner_text("[data-action=accept] kbd") == "S"
+        and page.inner_text("[data-action=skip] kbd") == "A"
+    )
     decide(page, "s")
     now = wait_ready(page)
     page.keyboard.press("a")
@@ -161,4 +164,4 @@ def test_a_key_of_ones_own_outlives_a_reload_and_is_shown(service, page):
     page.evaluate("""localStorage.setItem("phq-keys", '{"accept": 5, "nothing": ["KeyQ"], "skip": []}')""")
     page.reload()
     wait_ready(page)
-    assert page.inner_text(".decide .accept kbd") == "A"  # what is no choice is no choice
+    assert page.inner_text("[data-action=accept] kbd") == "A"  # what is no choice is no choice

@@ -443,11 +443,11 @@ def test_a_phone_decides_by_swipe_and_button_and_nothing_sticks_out(service, bro
         if page.query_selector("#reasons[open]") is None:
             break
     third = wait_ready(page, other_than=second)
-    page.tap(".decide .accept")
+    page.tap("[data-action=accept]")
     fourth = wait_ready(page, other_than=third)
     _swipe(page, 30)  # too short to mean it
     assert wait_ready(page) == fourth
-    for name in (".decide .accept", ".decide .reject", "#stage"):
+    for name in ("[data-action=accept]", "[data-action=reject]", "#stage"):
         box = page.locator(name).bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= PHONE["height"], name
         assert box["height"] >= 44
@@ -480,8 +480,8 @@ def test_light_and_dark_are_readable_and_every_control_has_a_name(service, brows
     wait_ready(page)
     for selector in (
         ".criterion",
-        ".decide .accept",
-        ".decide .reject",
+        "[data-action=accept]",
+        "[data-action=reject]",
         ".progress .numbers",
         "#saving-text",
     ):

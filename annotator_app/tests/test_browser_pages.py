@@ -52,6 +52,9 @@ def places(page, url):
         page.keyboard.press(key)
         page.wait_for_selector(f"#{name}[open]")
         yield name
+        if name == "queue":
+            page.click("#queue-more summary")
+            yield "filters"
         if name == "reasons":
             page.keyboard.press("6")
             page.wait_for_selector("#other-form:not([hidden])")

@@ -115,7 +115,7 @@ def test_the_portrait_is_never_smaller_than_400_pixels(service, opened, width, h
     left, top, side, _ = page.evaluate(BOX, "#stage .frame")
     assert side >= 400 and left >= 0
     assert top + side <= height + 1  # the shoulders are in view
-    for name in (".decide .accept", ".decide .reject", "[data-action=undo]", "#look-zoom"):
+    for name in ("[data-action=accept]", "[data-action=reject]", "[data-action=undo]", "#look-zoom"):
         x, y, across, down = page.evaluate(BOX, name)
         assert x >= left + side - 1 and x + across <= width and y >= 0 and y + down <= height, name
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -126,7 +126,7 @@ def test_nothing_moves_when_chips_and_banners_come(service, opened, viewport):
     page = opened(service, viewport)
     until(page, "document.getElementById('photo-text').textContent")  # the panels are filled a moment later
     assert "consent: nobody has said" in page.inner_text("#photo-text")
-    names = ["#stage", "#stage .frame", ".caption", ".decide .accept", "#look-zoom", "#panel-evidence"]
+    names = ["#stage", "#stage .frame", ".caption", "[data-action=accept]", "#look-zoom", "#panel-evidence"]
     names += [".evidence + details"]
     before = {name: page.evaluate(BOX, name) for name in names}
     page.evaluate("""() => {

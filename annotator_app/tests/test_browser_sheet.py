@@ -200,7 +200,7 @@ def test_what_another_tab_decided_leaves_the_sheet_and_is_not_decided_twice(serv
     shown = ids(page)
     other = page.context.new_page()
     other.goto(f"{service.url}/?portrait={shown[2]}")
-    assert wait_ready(other) == shown[2]
+    until(other, "id => document.body.dataset.ready === id", shown[2])
     page.click(f"#tile-{shown[2]}")
     decide(other, "a")
     gone(page, shown[2])

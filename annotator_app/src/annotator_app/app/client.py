@@ -16,6 +16,7 @@ import streamlit as st
 
 from annotator_app.service.security import API_VERSION, COOKIE, is_proxied
 from phq_data.errors import PhqError
+from phq_data.report.links import portrait_link
 
 _SECONDS = 60.0
 
@@ -47,7 +48,7 @@ class Service:
 
     def link(self, portrait_id: str) -> str:
         """Address of the review page with this portrait."""
-        return f"{self.public}/?portrait={portrait_id}"
+        return portrait_link(self.public, portrait_id)
 
     def get(self, path: str, **parameters: Any) -> Any:
         """JSON of a GET; parameters that are None are left out. Raises `ServiceError`."""

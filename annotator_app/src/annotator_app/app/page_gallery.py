@@ -78,8 +78,12 @@ def _more(service: Service, settings: Mapping[str, Any]) -> dict[str, Any]:
         reviewer = second[2].selectbox("Reviewer", [None, *people], format_func=lambda name: name or "all")
         since = third[0].date_input("Decided since", None)
         until = third[1].date_input("Decided until", None)
+        screened = third[2].selectbox(
+            "Rejected by the screening as", [None, *settings["screen_reasons"]],
+            format_func=lambda name: name.replace("_", " ") if name else "all",
+        )  # fmt: skip
     return {
         "text": text.strip() or None, "person": person.strip() or None, "sort": sort, "reason": reason,
         "min_error": low or None, "max_error": high if high < 1 else None, "reviewer": reviewer,
-        "since": since and str(since), "until": until and str(until),
+        "screened": screened, "since": since and str(since), "until": until and str(until),
     }  # fmt: skip

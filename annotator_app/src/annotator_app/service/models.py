@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -77,14 +77,38 @@ class Settings(Model):
     policy: Policy
     portraits: int  # active items
     app: bool  # is there the app, at /app/
+    screen_reasons: list[str]  # why the screening may reject
 
 
 class Filter(Model):
-    """What to be asked about."""
+    """What to be asked about.
+
+    `reviewer`, `reason` and the days `since` and `until` (UTC, both included) are those of a verdict that
+    stands: one's own; of anybody's for leads.
+    """
 
     source: str | None = Field(None, max_length=2000)
     yaw_bin: int | None = Field(None, ge=0, le=11)
-    pool: Pool = "kept"
+    pool: Pool | None = "kept"
+    person: str | None = Field(None, max_length=64)
+    text: str | None = Field(None, max_length=200)  # within source or file, or the beginning of an id
+    min_error: float | None = Field(None, ge=0, le=1)
+    max_error: float | None = Field(None, ge=0, le=1)
+    screened: str | None = Field(None, pattern=r"^[a-z_]{1,40}$")  # why the screening rejected it
+    reviewer: str | None = Field(None, max_length=80)
+    reason: str | None = Field(None, max_length=64)
+    since: date | None = None
+    until: date | None = None
+
+
+class GalleryQuery(Filter):
+    """Which page of which portraits."""
+
+    pool: Pool | None = None
+    state: Literal["accepted", "rejected", "disputed", "undecided"] | None = None
+    sort: Literal["error_probability", "certain", "yaw", "source", "latest"] = "error_probability"
+    offset: int = Field(0, ge=0, le=10_000_000)
+    limit: int = Field(60, ge=1, le=200)
 
 
 class QueueRequest(Model):

@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from annotator_app.service import models
+from annotator_app.service.filters import portrait_filter
 from annotator_app.service.items import item, log_row, milliseconds
 from annotator_app.service.security import COOKIE, AnyReviewer, address_of, is_open, same_secret
 from annotator_app.service.state import State
@@ -18,6 +19,7 @@ from phq_data.review.images import KINDS, NoImageError
 from phq_data.review.queue import ORDERS, QueueRequest
 from phq_data.review.records import POOLS
 from phq_data.review.store import NewDecision
+from phq_data.stages.screen import REASONS
 
 router = APIRouter()
 _FOR_EVER = "private, max-age=31536000, immutable"
@@ -89,6 +91,7 @@ def settings(request: Request, reviewer: AnyReviewer) -> models.Settings:
         policy=state.store.policy(),
         portraits=sum(items.yaw_counts(state.store).values()),
         app=bool(state.settings.app_socket),
+        screen_reasons=list(REASONS),
     )
 
 
@@ -97,11 +100,12 @@ def queue_next(request: Request, reviewer: AnyReviewer, wanted: models.QueueRequ
     """Lease the next portraits; their meshes begin to be drawn."""
     state = State.of(request)
     state.follow()
+    more = portrait_filter(wanted.filter, reviewer)
     leased = state.queue.lease(
         reviewer.name,
         QueueRequest(
             wanted.count, wanted.order, wanted.filter.source, wanted.filter.yaw_bin,
-            POOLS.index(wanted.filter.pool), wanted.seed, tuple(wanted.exclude),
+            POOLS.index(wanted.filter.pool or "kept"), wanted.seed, tuple(wanted.exclude), more,
         ),
     )  # fmt: skip
     if wanted.meshes:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import date, datetime
 from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
 from annotator_app.service import models, models_team
+from annotator_app.service.filters import portrait_filter
 from annotator_app.service.items import images, milliseconds, moment
 from annotator_app.service.security import AnyReviewer, Lead
 from annotator_app.service.state import State
 from phq_data.review import agreement, gallery, items, reviewers, rules, triage
 from phq_data.review.consensus import ReviewError
-from phq_data.review.gallery import GalleryFilter, GalleryItem
+from phq_data.review.gallery import GalleryItem
 from phq_data.review.records import POOLS
 from phq_data.review.reviewers import Reviewer
 from phq_data.review.store import NewDecision, now_ms
 
 router = APIRouter()
-_DAY = 86_400_000
-_DAYS = 60 * _DAY
+_DAYS = 60 * 86_400_000
 _MOST_SOURCES = 500
 
 
@@ -78,39 +77,16 @@ def adjudication(
 
 @router.get("/api/gallery", tags=["team"])
 def browse(
-    request: Request,
-    reviewer: AnyReviewer,
-    state: Literal["accepted", "rejected", "disputed", "undecided"] | None = None,
-    source: Annotated[str | None, Query(max_length=2000)] = None,
-    yaw_bin: Annotated[int | None, Query(ge=0, le=11)] = None,
-    pool: models.Pool | None = None,
-    person: Annotated[str | None, Query(max_length=64)] = None,
-    text: Annotated[str | None, Query(max_length=200)] = None,
-    min_error: Annotated[float | None, Query(ge=0, le=1)] = None,
-    max_error: Annotated[float | None, Query(ge=0, le=1)] = None,
-    who: Annotated[str | None, Query(alias="reviewer", max_length=80)] = None,
-    reason: Annotated[str | None, Query(max_length=64)] = None,
-    since: date | None = None,
-    until: date | None = None,
-    sort: Literal["error_probability", "certain", "yaw", "source", "latest"] = "error_probability",
-    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    limit: Annotated[int, Query(ge=1, le=200)] = 60,
+    request: Request, reviewer: AnyReviewer, wanted: Annotated[models.GalleryQuery, Query()]
 ) -> models.Gallery:
-    """Portraits by what became of them, those with the highest error probability first.
-
-    `reviewer`, `reason` and the days `since` and `until` (UTC, both included) are those of a verdict that
-    stands: one's own; of anybody's for leads.
-    """
+    """Portraits by what became of them, those with the highest error probability first."""
     held = State.of(request)
-    if who is not None and who != reviewer.name and not reviewer.lead:
-        raise HTTPException(403, "only a lead sees the decisions of others")
-    if not reviewer.lead and (reason or since or until):
-        who = reviewer.name
-    wanted = GalleryFilter(
-        state, source, yaw_bin, None if pool is None else POOLS.index(pool), person, text,
-        min_error, max_error, who, reason, _begin(since), _begin(until, 1), sort,
+    pool = None if wanted.pool is None else POOLS.index(wanted.pool)
+    given = dataclasses.replace(
+        portrait_filter(wanted, reviewer), state=wanted.state, source=wanted.source, yaw_bin=wanted.yaw_bin,
+        pool=pool, sort=wanted.sort,
     )  # fmt: skip
-    rows, total = gallery.page(held.store, wanted, offset=offset, limit=limit)
+    rows, total = gallery.page(held.store, given, offset=wanted.offset, limit=wanted.limit)
     return models.Gallery(items=_tiles(held, rows, reviewer), total=total)
 
 
@@ -202,11 +178,6 @@ def invite(request: Request, reviewer: Lead, given: models_team.Invitation) -> m
     return models_team.Invited(
         name=given.name.strip(), role=given.role, token=token, path=f"/login#token={token}"
     )
-
-
-def _begin(day: date | None, later: int = 0) -> int | None:
-    """Milliseconds since 1970 at which a day (UTC), or one `later`, begins."""
-    return None if day is None else milliseconds(datetime(day.year, day.month, day.day)) + later * _DAY
 
 
 def _tiles(state: State, rows: Sequence[GalleryItem], reviewer: Reviewer) -> list[models.Tile]:

@@ -6,9 +6,10 @@ import getpass
 import ipaddress
 import os
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from phq_data.errors import PhqError
+from phq_data.report.links import LinkError, review_address
 
 LOOPBACK_NAMES = ("localhost", "testserver.localhost")
 
@@ -88,15 +89,9 @@ def check_access(settings: ServiceSettings, *, invited: bool) -> None:
 def check_public_url(url: str) -> None:
     """Raises `AccessError` unless this is an address of browsers: scheme and host alone."""
     try:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # half an IPv6 address, a port that is no number
-        parts, right = SplitResult("", "", "", "", ""), False
-    if not right or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
-        raise AccessError(
-            f"{url!r} is no public URL of the review: give scheme and name, without a path, such as "
-            "https://review.example.org (cookies and the work without network need a name of their own)"
-        )
+        review_address(url)
+    except LinkError as error:
+        raise AccessError(str(error)) from error
 
 
 def _user() -> str:

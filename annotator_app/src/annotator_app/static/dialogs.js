@@ -6,7 +6,7 @@ import { known, language, t } from "./texts.js";
 
 export class Dialogs {
 
-  constructor(root, settings) {
+  constructor(root, settings, { lead }) {
     this.at = (id) => root.getElementById(id);
     // A digit for each; the log keeps the name.
     this.reasons = settings.reasons.map((one) => ({ ...one, title: known(`reason.${one.name}`, one.title) }));
@@ -19,7 +19,7 @@ export class Dialogs {
     });
     this.#fillReasons();
     this.keyTable = new KeyTable(this.at("key-list"), this.at("key-reset"), (text) => (this.at("key-told").textContent = text));
-    this.#fillQueue(settings);
+    this.#fillQueue(settings, lead);
     this.#fillLanguages();
   }
 
@@ -90,15 +90,21 @@ export class Dialogs {
     this.at("queue-source").value = filter.source ?? "";
     this.at("queue-yaw").value = filter.yaw_bin ?? "";
     this.at("queue-pool").value = filter.pool ?? "kept";
+    const more = [...this.at("queue-more").querySelectorAll("[name]")];
+    for (const one of more) one.value = filter[one.name] ?? "";
+    this.at("queue-more").open = more.some((one) => one.value !== "");
     return ask(this.at("queue"), (done, on) => {
       on(form, "submit", (event) => {
         event.preventDefault();
         const source = this.at("queue-source").value.trim();
         const bin = this.at("queue-yaw").value;
-        const pool = this.at("queue-pool").value;
+        // The screening rejects what it gives a reason for.
+        const pool = form.elements.screened.value && this.at("queue-pool").value === "kept" ? "screened_out" : this.at("queue-pool").value;
+        const given = more.map((one) => [one.name, one.value.trim()]).filter(([, value]) => value !== "");
+        const typed = given.map(([name, value]) => [name, /_error$/.test(name) ? Number(value) : value]);
         done({
           order: form.elements.order.value,
-          filter: { ...(source && { source }), ...(bin !== "" && { yaw_bin: Number(bin) }), ...(pool !== "kept" && { pool }) },
+          filter: { ...(source && { source }), ...(bin !== "" && { yaw_bin: Number(bin) }), ...(pool !== "kept" && { pool }), ...Object.fromEntries(typed) },
         });
       });
     });
@@ -141,7 +147,11 @@ export class Dialogs {
     );
   }
 
-  #fillQueue({ yaw_bins: bins, sources }) {
+  #fillQueue({ yaw_bins: bins, sources, screen_reasons: screened }, lead) {
+    const { elements } = this.at("queue-form");
+    elements.screened.append(...screened.map((name) => new Option(known(`screened.${name}`, name.replaceAll("_", " ")), name)));
+    elements.reason.append(...this.reasons.map(({ name, title }) => new Option(title, name)));
+    if (!lead) this.at("queue-more").querySelectorAll("[data-lead]").forEach((one) => one.remove()); // verdicts of others
     this.at("queue-yaw").append(...bins.map((one) => new Option(known(`side.${one.name}`, one.name), one.bin)));
     this.at("sources").append(...sources.map((source) => new Option(source, source)));
   }

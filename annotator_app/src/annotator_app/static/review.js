@@ -49,7 +49,7 @@ class Loop {
     atHand.begin(() => askAgain(this.feed.entries));
     this.stage = new Stage(document.getElementById("stage"));
     this.panels = new Panels(document, { recall: (id) => this.recall(id) });
-    this.dialogs = new Dialogs(document, settings);
+    this.dialogs = new Dialogs(document, settings, { lead: me.role === "lead" });
     this.status = new Status(document, this);
     this.sheet = new Sheet(this);
     this.channel = "BroadcastChannel" in window ? new BroadcastChannel("phq-review") : null;

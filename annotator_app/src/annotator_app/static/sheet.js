@@ -171,8 +171,9 @@ export class Sheet {
   }
 
   #decide(verdict, answer, chosen) {
-    const held = new Set(this.loop.feed.entries); // a reason takes a while: somebody may have decided meanwhile
-    const entries = chosen.filter((entry) => held.has(entry));
+    // A reason takes a while: meanwhile somebody may have decided, or a lease has come anew, as another entry.
+    const held = new Map(this.loop.feed.entries.map((entry) => [entry.id, entry]));
+    const entries = chosen.map(({ id }) => held.get(id)).filter(Boolean);
     if (!entries.length) return;
     const gone = new Set(entries);
     this.#page = this.#page.filter((entry) => !gone.has(entry)); // first: the feed tells that it has changed

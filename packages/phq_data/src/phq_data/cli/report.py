@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 WorkspaceOption = Annotated[
     str, typer.Option("--workspace", "-w", help="The folder (or fsspec URL) that holds the dataset.")
 ]
+ReviewOption = Annotated[
+    str,
+    typer.Option(
+        "--review-url", envvar="PHQ_REVIEW_PUBLIC_URL", show_envvar=True,
+        help="Address of the review, such as http://127.0.0.1:8765: portraits get links to it.",
+    ),
+]  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +46,7 @@ def report(
             help="How many portraits each 30 degrees of yaw should have. 0: an equal share of what is there.",
         ),
     ] = 0,
+    review_url: ReviewOption = "",
 ) -> None:
     """Write one HTML page about a workspace: what was kept and why not, quality, cameras, images, rights,
     reviews, what a release made now would hold, speed.
@@ -50,6 +58,7 @@ def report(
     Example: phq report --workspace portraits
     """
     from phq_data.release.preview import standing
+    from phq_data.report.links import review_address
     from phq_data.report.page import report_images, write_report
     from phq_data.workspace import Workspace
 
@@ -57,8 +66,11 @@ def report(
         if faults:
             typer.echo(f"phq: this workspace is not finished: {'; '.join(faults)}", err=True)
 
+    review = review_address(review_url) if review_url else ""
     opened = Workspace.open(_named(workspace))
-    page = write_report(opened, out or None, unfinished, standing=standing(opened), yaw_target=yaw_target)
+    page = write_report(
+        opened, out or None, unfinished, standing=standing(opened), yaw_target=yaw_target, review=review
+    )
     typer.echo(f"report    {page}")
     for image in report_images(page):
         typer.echo(f"images    {image}")
@@ -78,6 +90,7 @@ def inspect(
     image: Annotated[
         bool, typer.Option(help="Draw the image: people and windows on the photo, portraits, rig, masks.")
     ] = True,
+    review_url: ReviewOption = "",
 ) -> None:
     """Tell everything about one photo, person or portrait: rows, verdicts, numbers, and an image.
 
@@ -89,15 +102,19 @@ def inspect(
 
     from phq_data.pipeline.engine import load_config
     from phq_data.report import inspection
+    from phq_data.report.links import portrait_link, review_address
     from phq_data.workspace import Workspace
 
+    review = review_address(review_url) if review_url else ""
     opened = Workspace.open(_named(workspace))
     found = inspection.inspect(opened, what)
     path = inspection.write_image(opened, found) if image else ""
     if as_json:
-        typer.echo(json.dumps({**found.to_dict(), "picture": path}, indent=2))
+        ids = [row["portrait_id"] for row in found.portraits] if review else []
+        links = {"review": {one: portrait_link(review, one) for one in ids}} if review else {}
+        typer.echo(json.dumps({**found.to_dict(), "picture": path, **links}, indent=2))
     else:
-        inspection.show(found, Console(), load_config(opened).screen, path)
+        inspection.show(found, Console(), load_config(opened).screen, path, review)
 
 
 def doctor(

@@ -44,6 +44,7 @@ def write_report(
     *,
     standing: Standing = Standing(),  # noqa: B008 (frozen)
     yaw_target: int = 0,
+    review: str = "",
 ) -> str:
     """Write the page and its sheets; returns where the page is.
 
@@ -51,7 +52,8 @@ def write_report(
     fsspec URL; default: the folder `report` in the workspace. `on_faults` is told which parts are not what
     the settings make of the photos (`pipeline.whole`), none where the workspace is finished; the page says
     it, too. `standing` is what is known of reviews and of a release made now (`release.preview`),
-    `yaw_target` how many portraits each sector of yaw should have. Raises `WorkspaceError` for damaged parts
+    `yaw_target` how many portraits each sector of yaw should have, `review` the address that portraits are
+    linked to (`links.review_address`), if there is one. Raises `WorkspaceError` for damaged parts
     or an unwritable place.
     """
     page = _place(workspace, out)
@@ -73,8 +75,9 @@ def write_report(
 
     folder = page.rpartition("/")[0]
     html = _html(
-        data, faults, rig, load_terms(workspace), kept, rejected, small, evidence, standing, yaw_target
-    )
+        data, faults, rig, load_terms(workspace), kept, rejected, small, evidence, standing, yaw_target,
+        review,
+    )  # fmt: skip
     _write(page, html.encode())
     for name, content in _sheets(data, kept, rejected).items():
         if content is None:
@@ -107,6 +110,7 @@ def _html(
     evidence: dict[str, dict[str, Any]],
     standing: Standing,
     yaw_target: int,
+    review: str,
 ) -> str:
     shown = {card.portrait_id for card in (*kept, *rejected)}
     folder = resources.files("phq_data") / "report"
@@ -129,6 +133,7 @@ def _html(
     return environment.get_template("page").render(
         filters=_filters(sorted({reason for card in rejected for reason in _reasons(data, card)})),
         yaw_target=yaw_target,
+        review=review,
         css=(folder / "page.css").read_text(encoding="utf-8"),
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),

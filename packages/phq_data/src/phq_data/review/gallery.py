@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from phq_data.review.consensus import ReviewError, State
+from phq_data.review.records import KEPT
 from phq_data.review.store import Store, chunks
 from phq_data.review.tables import DECISIONS, ITEMS, STANDINGS
 
@@ -70,6 +71,7 @@ class GalleryFilter:
     text: str | None = None  # within the source or the file's address, or the beginning of an id
     min_error: float | None = None  # error probability of the label
     max_error: float | None = None
+    screened: str | None = None  # a reason for which the screening rejected it
     # Of a standing verdict: one that has all of these.
     reviewer: str | None = None
     reason: str | None = None
@@ -99,9 +101,17 @@ def page(
 
 def _terms(wanted: GalleryFilter) -> list[Any]:
     terms: list[Any] = [ITEMS.c.active == 1]
+    if wanted.state is not None:
+        terms.append(ITEMS.c.state == wanted.state)
+    return [*terms, *terms_of(wanted)]
+
+
+def terms_of(wanted: GalleryFilter) -> list[Any]:
+    """The conditions on items that a filter makes, whatever became of them."""
+    terms: list[Any] = []
     for column, value in (
-        (ITEMS.c.state, wanted.state), (ITEMS.c.source, wanted.source), (ITEMS.c.yaw_bin, wanted.yaw_bin),
-        (ITEMS.c.pool, wanted.pool), (ITEMS.c.person_id, wanted.person),
+        (ITEMS.c.source, wanted.source), (ITEMS.c.yaw_bin, wanted.yaw_bin), (ITEMS.c.pool, wanted.pool),
+        (ITEMS.c.person_id, wanted.person),
     ):  # fmt: skip
         if value is not None:
             terms.append(column == value)
@@ -113,6 +123,10 @@ def _terms(wanted: GalleryFilter) -> list[Any]:
         within = (column.icontains(wanted.text, autoescape=True) for column in (ITEMS.c.source, ITEMS.c.uri))
         begin = ITEMS.c.portrait_id.startswith(wanted.text.lower(), autoescape=True)
         terms.append(sa.or_(begin, *within))
+    if wanted.screened:
+        # In the JSON of the facts: an entry of the list, no name of a number (which a colon follows).
+        listed = (ITEMS.c.facts.contains(f'"{wanted.screened}"{after}', autoescape=True) for after in ",]")
+        terms.append(sa.and_(ITEMS.c.pool != KEPT, sa.or_(*listed)))
     verdict: list[Any] = []
     if wanted.reviewer is not None:
         verdict.append(STANDINGS.c.reviewer == wanted.reviewer)

@@ -12,12 +12,13 @@ import random
 import threading
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
 from phq_data.review import rules
+from phq_data.review.gallery import GalleryFilter, terms_of
 from phq_data.review.records import KEPT
 from phq_data.review.store import Store, now_ms, read_policy
 from phq_data.review.tables import ITEMS, LEASES, STANDINGS
@@ -39,6 +40,7 @@ class QueueRequest:
     pool: int = KEPT
     seed: str = ""  # of the random order; "" = the reviewer's name
     exclude: tuple[str, ...] = ()  # what he has already before him
+    more: GalleryFilter = field(default_factory=GalleryFilter)  # further conditions; not its state and order
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class Queue:
 
 
 def _filters(request: QueueRequest) -> tuple[Any, ...]:
-    return (request.source, request.yaw_bin, request.pool)
+    return (request.source, request.yaw_bin, request.pool, request.more)
 
 
 def _wanted(request: QueueRequest) -> list[Any]:
@@ -234,7 +236,7 @@ def _wanted(request: QueueRequest) -> list[Any]:
         terms.append(ITEMS.c.source == request.source)
     if request.yaw_bin is not None:
         terms.append(ITEMS.c.yaw_bin == request.yaw_bin)
-    return terms
+    return [*terms, *terms_of(request.more)]
 
 
 def _sorted_by(order: str) -> Sequence[Any]:

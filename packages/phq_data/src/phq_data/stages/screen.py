@@ -46,6 +46,8 @@ _SENTENCES = {
     UNSEEN: "no face is seen, so nobody has said that this is an adult",
     "uncertain": f"its yaw is off by more than {WRONG:g}° with probability {{error_probability:.2f}}",
 }
+REASONS = tuple(name for name in _SENTENCES if name != "blurry_laplacian")
+"""Why a portrait may be rejected."""
 
 
 def screen(

@@ -16,13 +16,17 @@ from phq_data.models.protocols import COCO_KEYPOINTS
 from phq_data.records import Row
 from phq_data.report.inspection.find import Inspection
 from phq_data.report.judged import judged
+from phq_data.report.links import portrait_link
 from phq_data.text import printable
 
 _STYLES = {"kept": "green", "rejected": "yellow", "failed": "red"}
 
 
-def show(inspection: Inspection, console: Console, screen: ScreenConfig, image: str = "") -> None:
-    """Print everything, upstream first; `screen` gives the limits, `image` the file to look at."""
+def show(
+    inspection: Inspection, console: Console, screen: ScreenConfig, image: str = "", review: str = ""
+) -> None:
+    """Print everything, upstream first; `screen` gives the limits, `image` the file to look at, `review` the
+    address of the review."""
     console.print(_line(f"{inspection.kind} {inspection.id}", "bold"))
     _file(inspection, console)
     _photo(inspection, console)
@@ -30,6 +34,8 @@ def show(inspection: Inspection, console: Console, screen: ScreenConfig, image: 
         _person(inspection, person, console)
     for portrait in inspection.portraits:
         _portrait(inspection, portrait, console, screen)
+        if review:
+            console.print(_line(f"    {portrait_link(review, portrait['portrait_id'])}"), soft_wrap=True)
     _ledger(inspection, console)
     if image:
         console.print()
