@@ -341,7 +341,9 @@ def test_nothing_lies_over_the_person_when_a_slow_correction_has_opened(page):
 
 def test_where_frames_take_long_a_moving_rig_is_drawn_half_as_sharp(page):
     opened(page)
-    side = "[document.querySelector('.correct-rig').width, document.querySelector('.correct-rig').clientWidth]"
+    side = (
+        "[document.querySelector('.correct-rig').width, document.querySelector('.correct-rig').clientWidth]"
+    )
     page.evaluate(  # every frame takes 60 ms
         """const ask = window.requestAnimationFrame.bind(window);
         window.requestAnimationFrame = (draw) => ask((time) => {
