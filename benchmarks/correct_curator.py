@@ -1,33 +1,35 @@
 """A scripted curator: corrects a label by what a person sees of the page, and by the keys that a person has.
 
-It takes screenshots of the picture and presses keys; it never asks the service, reads no label, and draws
-nothing itself. How the rig answers a key it learns by pressing it. What it wants is that the rig's shape and
-the person's (the mask that M shows) cover each other; where a key changes that the most, it is pressed.
+It takes screenshots and presses keys; it never asks the service, reads no label, and draws nothing itself. It
+snaps first. Where the rig then covers the person about as one body covers itself, or where there is no snap,
+it learns from the screen what every key changes and presses those that bring the rig's shape and shading
+nearer to the person's. Where hair and clothes hide the body, shapes say less than the points that snap fits,
+and the label stays as it was snapped.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
+from benchmarks.correct_eye import SIDE, Habit, Sight, agreement, covered, mismatch, sight
 from phq_data.arrays import FloatArray
 
-SIDE = 64
-"""Pixels to which the picture is reduced before it is compared."""
 _OPEN = "document.querySelector('.correct-page:not([hidden]) b')?.textContent"
-_SETTLED = 60  # milliseconds until a key's frame is on the screen, and more where the machine is slow
+_NOTE = "document.querySelector('.correct-note').textContent"
+_PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 _COVERED = 14  # of 255: a pixel that changed by more is covered by the rig
-_BLUR = 1.6  # pixels of SIDE: edges that are near each other attract
-_STILL = 0.002  # mean change of the shape below which a snap has settled
 _PATIENCE = 14.0  # seconds: longer than the page waits for the service
-_ROUNDS = 1  # of learning what the keys do
-_STEPS_AGAIN = 2  # times that what was learned is used
+_ENOUGH = 0.978  # agreement from which on the rig lies on the person
+_ALIKE = 0.95  # agreement of a snapped rig that is as the person's body
+_MOST = 6.0  # coarse steps of a key in one go
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,27 @@ class Lever:
 
     plus: str
     minus: str
-    part: str = "KeyB"
-    trial: int = 2  # coarse presses
-    most: float = 10.0  # coarse steps a round
-    stiff: float = 0.04  # what a coarse step costs, so that a key that changes little is left alone
+    trial: int = 2  # coarse steps
+    stiff: float = 0.007  # what a coarse step costs, so that a key that changes little is left alone
 
 
+YAW, PITCH, ROLL = (
+    Lever("ArrowLeft", "ArrowRight"), Lever("ArrowDown", "ArrowUp"), Lever("KeyE", "KeyQ", trial=3),
+)  # fmt: skip
 LEVERS = (
-    Lever("ArrowLeft", "ArrowRight", stiff=0.05),
-    Lever("ArrowDown", "ArrowUp"),
-    Lever("KeyE", "KeyQ", trial=3),
-    Lever("KeyD", "KeyA"),
-    Lever("KeyS", "KeyW"),
-    Lever("Equal", "Minus"),
-    Lever("ArrowDown", "ArrowUp", "KeyN", stiff=0.08),
-    Lever("KeyE", "KeyQ", "KeyN", trial=3, stiff=0.08),
+    YAW, PITCH, ROLL,
+    Lever("KeyD", "KeyA", trial=1), Lever("KeyS", "KeyW", trial=1), Lever("Equal", "Minus", trial=1),
+)  # fmt: skip
+BLURS = ((4.0, 3.0), (2.0, 1.2))
+"""Pixels of SIDE: of every look at what the keys do, the attempts that it is used for."""
+_ATTEMPTS = 3  # for each blur
+_WORTH = 0.6  # coarse steps of all keys together that are worth a look
+_STIFF = np.array([one.stiff for one in LEVERS])
+Push = tuple[Lever, float]
+_TURNS: tuple[Push, ...] = tuple(
+    (one, steps * sign) for one, steps in ((YAW, 5.0), (PITCH, 5.0), (ROLL, 8.0)) for sign in (1.0, -1.0)
 )
+"""Where to begin once more: some 20 degrees about every axis."""
 
 
 class Curator:
@@ -59,20 +66,21 @@ class Curator:
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        self._part = ""
+        self._devtools = page.context.new_cdp_session(page)  # Playwright's own screenshots are slow
         self._ready = False
+        self._snaps = True
+        self._box: dict[str, float] = {}
+        self._bare: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
+        self._pushed: list[Push] = []
 
     def correct(self) -> None:
         """Open the correction, move the rig until it covers the person, save. Ends on the next portrait."""
         before = self._portrait()
         self._open()
         self._settle_look()
-        bare, person = self._person()
-        rig = self._settled(bare, self._rig(bare))
-        for _ in range(_ROUNDS):
-            rig, better = self._refine(bare, person, rig)
-            if not better:
-                break
+        person = self._person()
+        if not self._snap() or agreement(person, self._rig()) > _ALIKE:
+            self._search(person)
         self._press("Enter")
         self._await("before => document.body.dataset.ready !== before || !finish.hidden", before)
 
@@ -95,48 +103,79 @@ class Curator:
 
     # ---- judging -------------------------------------------------------------------------------------------
 
-    def _settled(self, bare: FloatArray, rig: FloatArray) -> FloatArray:
-        """Fit again from here, as long as the rig moves."""
-        for _ in range(3):
-            self._press("KeyG")
-            self._await("!document.querySelector('.correct-note').textContent.startsWith('Fitting')")
-            moved = self._rig(bare)
-            if np.abs(moved - rig).mean() < _STILL:
-                break
-            rig = moved
-        return rig
+    def _search(self, person: Sight) -> None:
+        """Bring the rig onto the person; where that fails from here, begin once more from elsewhere."""
+        self._pushed = []
+        best = self._refine(person)
+        if best > _ENOUGH:
+            return
+        found = self._pushed
+        self._again()
+        self._push_all([self._nearest(person)])
+        if self._refine(person) < best:
+            self._again()
+            self._push_all(found)
 
-    def _refine(self, bare: FloatArray, person: FloatArray, rig: FloatArray) -> tuple[FloatArray, bool]:
-        """Learn what every key does, then press those that help; take back what did not."""
-        effect = np.stack([self._effect(lever, bare, rig) for lever in LEVERS], axis=1)
-        stiff = np.diag([lever.stiff * SIDE for lever in LEVERS])
-        limits = np.array([lever.most for lever in LEVERS])
-        better = False
-        for _ in range(_STEPS_AGAIN):
-            wanted = np.concatenate([(person - rig).ravel(), np.zeros(len(LEVERS))])
-            solved, *_ = np.linalg.lstsq(np.vstack([effect, stiff]), wanted, rcond=None)
-            presses = np.round(4 * np.clip(solved, -limits, limits)) / 4
-            for lever, count in zip(LEVERS, presses.tolist(), strict=True):
-                self._push(lever, count)
-            moved = self._rig(bare)
-            if np.linalg.norm(person - moved) >= np.linalg.norm(person - rig):
-                for lever, count in zip(LEVERS, presses.tolist(), strict=True):
-                    self._push(lever, -count)
-                break
-            rig, better = moved, True
-        return rig, better
+    def _again(self) -> None:
+        """Back to where the search began."""
+        self._press("KeyR")
+        self._snap()
+        self._pushed = []
 
-    def _effect(self, lever: Lever, bare: FloatArray, rig: FloatArray) -> FloatArray:
-        """What a coarse step of a lever changes."""
-        self._push(lever, lever.trial)
-        change = (self._rig(bare) - rig).ravel() / lever.trial
-        self._push(lever, -lever.trial)
-        return np.asarray(change)
+    def _nearest(self, person: Sight) -> Push:
+        """Of turns to all sides, the one whose shape and shading are nearest to the person's."""
+        off: list[float] = []
+        for turn in _TURNS:
+            self._push_all([turn])
+            residuals = mismatch(person, self._rig(), BLURS[0][0])
+            off.append(float(residuals @ residuals))
+            self._again()
+        return _TURNS[int(np.argmin(off))]
+
+    def _refine(self, person: Sight) -> float:
+        """Learn what every key does, then press those that help; returns the agreement."""
+        found = 0.0
+        for blurs in BLURS:
+            looks = [self._rig()]
+            for lever in LEVERS:
+                self._push(lever, lever.trial)
+                looks.append(self._rig())
+                self._push(lever, -lever.trial)
+            found = self._attempts(person, looks, blurs)
+            if found > _ENOUGH:
+                break
+        return found
+
+    def _attempts(self, person: Sight, looks: list[Sight], blurs: tuple[float, ...]) -> float:
+        """Press what should help, take back what did not; returns the agreement."""
+        trials = np.array([lever.trial for lever in LEVERS])
+        rig = looks[0]
+        for blur in blurs:
+            seen = np.stack([mismatch(person, look, blur) for look in looks])
+            effect = ((seen[1:] - seen[0]) / trials[:, None]).T
+            habit = Habit(effect, _STIFF, _MOST)
+            off = mismatch(person, rig, blur)
+            for _ in range(_ATTEMPTS):
+                presses = _convenient(habit.presses(off))
+                if np.abs(presses).sum() < _WORTH:
+                    break
+                pushes = list(zip(LEVERS, presses.tolist(), strict=True))
+                self._push_all(pushes)
+                moved = self._rig()
+                now = mismatch(person, moved, blur)
+                better = bool(now @ now < off @ off)
+                habit.learn(presses, off, now, better=better)
+                if better:
+                    rig, off = moved, now
+                else:
+                    self._push_all([(lever, -count) for lever, count in reversed(pushes)])
+        return agreement(person, rig)
 
     # ---- seeing --------------------------------------------------------------------------------------------
 
     def _settle_look(self) -> None:
         """The rig filled and opaque; the page remembers it."""
+        self._box = self.page.locator(".correct-plane").bounding_box()
         if self._ready:
             return
         while "Fill" not in self.page.inner_text("[data-correct=mode]"):
@@ -146,44 +185,67 @@ class Curator:
             self._press("BracketRight")
         self._ready = True
 
-    def _person(self) -> tuple[FloatArray, FloatArray]:
-        """The picture without the rig, and what is seen of the person [SIDE, SIDE]."""
+    def _person(self) -> Sight:
+        """What is seen of the person: the image without the rig, and the mask that M shows."""
         self.page.keyboard.down("Space")
-        bare = self._look()
+        self._bare = self._look()
         self._press("KeyM")
         masked = self._look()
         self._press("KeyM")
         self.page.keyboard.up("Space")
-        bright = bare.sum(axis=-1) + 1.0
-        return bare, _shape((masked.sum(axis=-1) + 1.0) / bright > 0.6)
+        bright = self._bare.sum(axis=-1) + 1.0
+        return sight((masked.sum(axis=-1) + 1.0) / bright > 0.6, self._bare)
 
-    def _rig(self, bare: FloatArray) -> FloatArray:
-        """What is seen of the rig [SIDE, SIDE]."""
-        return _shape(np.abs(self._look() - bare).max(axis=-1) > _COVERED)
+    def _rig(self) -> Sight:
+        """What is seen of the rig."""
+        seen = self._look()
+        return sight(covered(self._bare, seen, _COVERED), seen)
 
-    def _look(self) -> FloatArray:
-        """The picture as it is on the screen [h, w, 3]."""
-        self.page.wait_for_timeout(_SETTLED)
-        box = self.page.locator(".correct-plane").bounding_box()
-        shot = self.page.screenshot(clip=box, type="png")
-        small = Image.open(io.BytesIO(shot)).convert("RGB").resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
-        return np.asarray(small, np.float64)
+    def _look(self) -> NDArray[np.uint8]:
+        """The image as it is on the screen [2 * SIDE, 2 * SIDE, 3]."""
+        self.page.evaluate(_PAINTED)
+        clip = {"scale": 1, **self._box}
+        shot = self._devtools.send(
+            "Page.captureScreenshot",
+            {"format": "jpeg", "quality": 90, "optimizeForSpeed": True, "clip": clip},
+        )
+        image = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+        return np.asarray(image.resize((2 * SIDE, 2 * SIDE), Image.Resampling.BOX))
 
     # ---- pressing ------------------------------------------------------------------------------------------
 
+    def _snap(self) -> bool:
+        """Fit again from here; False where the page says that it cannot."""
+        if not self._snaps:
+            return False
+        self._press("KeyG")
+        self._await(f"!{_NOTE}.startsWith('Fitting')")
+        self._snaps = self.page.evaluate(_NOTE).startswith("Snapped")
+        return self._snaps
+
+    def _push_all(self, pushes: list[Push] | tuple[Push, ...]) -> None:
+        for lever, count in pushes:
+            self._push(lever, count)
+
     def _push(self, lever: Lever, count: float) -> None:
-        """Press a lever's keys: whole numbers are coarse steps, quarters fine ones."""
+        """Hold a lever's key: whole numbers are coarse steps, quarters fine ones."""
         if not count:
             return
-        if self._part != lever.part:
-            self._press(lever.part)
-            self._part = lever.part
+        self._pushed.append((lever, count))
         key = lever.plus if count > 0 else lever.minus
         coarse = int(abs(count))
-        for _ in range(coarse):
-            self._press(key)
-        for _ in range(round(4 * (abs(count) - coarse))):
-            self._press(f"Shift+{key}")
+        self._hold(key, coarse)
+        fine = round(4 * (abs(count) - coarse))
+        if fine:
+            self.page.keyboard.down("Shift")
+            self._hold(key, fine)
+            self.page.keyboard.up("Shift")
+
+    def _hold(self, key: str, times: int) -> None:
+        for _ in range(times):  # a key that is down repeats
+            self.page.keyboard.down(key)
+        if times:
+            self.page.keyboard.up(key)
 
     def _press(self, key: str) -> None:
         self.page.keyboard.press(key)
@@ -196,7 +258,6 @@ class Curator:
                 self._await(_OPEN, seconds=_PATIENCE)
             except TimeoutError:
                 continue
-            self._part = ""
             return
         raise TimeoutError("the correction cannot be opened")
 
@@ -212,7 +273,6 @@ class Curator:
             self.page.wait_for_timeout(10)
 
 
-def _shape(covered: np.ndarray) -> FloatArray:
-    """What is covered of the picture [SIDE, SIDE], with soft edges."""
-    shares = covered.reshape(SIDE, 4, SIDE, 4).mean(axis=(1, 3))
-    return np.asarray(gaussian_filter(shares, _BLUR, mode="nearest"))
+def _convenient(presses: FloatArray) -> FloatArray:
+    """Far is gone in coarse steps alone: fine ones are pressed when it is near."""
+    return np.where(np.abs(presses) > 2, np.round(presses), presses)

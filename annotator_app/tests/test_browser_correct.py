@@ -325,6 +325,43 @@ def test_buttons_are_large_enough_for_fingers_and_nothing_is_cut_off(page):
     until(page, "document.querySelector('.correct-plane').clientHeight >= 399")
 
 
+def test_nothing_lies_over_the_person_when_a_slow_correction_has_opened(page):
+    wait_ready(page)
+
+    def later(route):
+        page.wait_for_timeout(1200)
+        route.continue_()
+
+    page.route("**/api/portraits/*/label", later)
+    page.keyboard.press("c")
+    page.locator("#toast", has_text="Opening").wait_for()
+    until(page, OPEN)
+    assert page.locator("#toast").is_hidden()
+
+
+def test_where_frames_take_long_a_moving_rig_is_drawn_half_as_sharp(page):
+    opened(page)
+    side = (
+        "[document.querySelector('.correct-rig').width, document.querySelector('.correct-rig').clientWidth]"
+    )
+    page.evaluate(  # every frame takes 60 ms
+        """const ask = window.requestAnimationFrame.bind(window);
+        window.requestAnimationFrame = (draw) => ask((time) => {
+          for (const end = performance.now() + 60; performance.now() < end;);
+          if (typeof draw === "function") draw(time);
+        })"""
+    )
+    for _ in range(12):
+        page.keyboard.down("ArrowLeft")
+        page.wait_for_timeout(90)
+    moving, shown = page.evaluate(side)
+    page.keyboard.up("ArrowLeft")
+    page.wait_for_timeout(600)
+    resting, _ = page.evaluate(side)
+    assert abs(moving - shown / 2) <= 1
+    assert abs(resting - shown) <= 1
+
+
 def test_the_loop_draws_sharp_meshes_as_fill_outline_and_wire(page):
     wait_ready(page)
     sharp = """() => {

@@ -1,12 +1,10 @@
 """What `make bench-correct` corrects, and what its curator sees."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from benchmarks.correct_curator import LEVERS, SIDE, Curator
+from benchmarks.correct_curator import LEVERS, Curator
+from benchmarks.correct_eye import SIDE, Sight, agreement, covered, mismatch, sight
 from benchmarks.correct_fixtures import LEAST, MOST, camera_errors, errors_of, figures
 from phq_data import camera
 
@@ -24,56 +22,67 @@ def test_labels_are_turned_by_what_was_asked_for_and_only_once(tmp_path):
     assert camera_errors(yawed, camera.from_angles(0.4, 0.1, 0.0))[1] == pytest.approx(np.degrees(0.1))
 
 
-class Page:
-    """A page whose rig is a rectangle that two keys move; the person is one that does not move."""
+class Scripted(Curator):
+    """A curator before a page whose rig is an ellipse that its keys move; the person is another."""
 
-    SIZE = 4 * SIDE
+    PERSON = np.array([0.0, 0.0, 0.0, 0.55, 0.6, 1.1])
 
     def __init__(self):
-        self.keyboard, self.right, self.hidden, self.masked = self, 0.0, False, False
-        self.pressed: list[str] = []
+        self.start = np.array([0.0, 0.0, 0.0, 0.43, 0.68, 1.0])
+        self.state, self.snapped = self.start.copy(), 0
 
-    def press(self, key):
-        self.pressed.append(key)
-        step = 3.0 if not key.startswith("Shift+") else 0.75
-        self.right += {"KeyD": step, "KeyA": -step}.get(key.removeprefix("Shift+"), 0.0)
-        self.masked ^= key == "KeyM"
+    def _push(self, lever, count):
+        self._pushed.append((lever, count))
+        self.state[LEVERS.index(lever)] += 0.02 * count
 
-    def down(self, key):
-        self.hidden = True
+    def _press(self, key):
+        assert key == "KeyR"
+        self.state = self.start.copy()
 
-    def up(self, key):
-        self.hidden = False
+    def _snap(self):
+        self.snapped += 1
+        return True
 
-    def wait_for_timeout(self, milliseconds):
-        pass
-
-    def locator(self, selector):
-        return self
-
-    def bounding_box(self):
-        return {"x": 0, "y": 0, "width": self.SIZE, "height": self.SIZE}
-
-    def screenshot(self, clip, type):
-        pixels = np.full((self.SIZE, self.SIZE, 3), 120.0)
-        person = (slice(80, 256), slice(90, 170))
-        if self.masked:
-            shown = np.full_like(pixels, 17.0)
-            shown[person] = pixels[person]
-            pixels = shown
-        if not self.hidden:
-            left = round(66 + self.right)
-            pixels[80:256, left : left + 80] = (230, 170, 120)
-        stream = io.BytesIO()
-        Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
-        return stream.getvalue()
+    def _rig(self):
+        return drawn(self.state)
 
 
-def test_the_curator_finds_the_key_that_helps_and_presses_it_far_enough():
-    page = Page()
-    curator = Curator(page)
-    bare, person = curator._person()
-    rig, better = curator._refine(bare, person, curator._rig(bare))
-    rig, _ = curator._refine(bare, person, rig)
-    assert better and abs(page.right - 24) <= 5  # pixels of 256: a fifth of what was missing
-    assert {"KeyD", "KeyA"} <= {lever.plus for lever in LEVERS} | {lever.minus for lever in LEVERS}
+def drawn(state):
+    down, across = (np.mgrid[: 2 * SIDE, : 2 * SIDE] + 0.5) / (2 * SIDE)
+    off = ((across - state[3]) / 0.2) ** 2 + ((down - state[4]) / 0.3) ** 2
+    light = 255 * np.clip(1.2 - off / state[5] ** 2, 0, 1)
+    return sight(off < state[5] ** 2, np.repeat(light[..., None], 3, axis=-1).astype(np.uint8))
+
+
+def test_the_curator_presses_the_keys_that_bring_the_rig_onto_the_person():
+    curator = Scripted()
+    person = drawn(curator.PERSON)
+    assert agreement(person, curator._rig()) < 0.8
+    curator._search(person)
+    assert agreement(person, curator._rig()) > 0.97
+    assert np.abs(curator.state - curator.PERSON)[3:].max() < 0.02
+
+
+def test_what_did_not_help_is_taken_back():
+    curator = Scripted()
+    nothing = sight(np.zeros((2 * SIDE, 2 * SIDE), bool), np.zeros((2 * SIDE, 2 * SIDE, 3), np.uint8))
+    curator.start[5] = curator.state[5] = 0.05  # covers next to nothing, and nothing is to be covered
+    curator._search(nothing)
+    assert mismatch(nothing, curator._rig(), 3.0) @ mismatch(nothing, curator._rig(), 3.0) < 1.0
+    assert curator.snapped  # it began again from where snap had led
+
+
+def test_light_counts_and_colors_do_not():
+    one = drawn(Scripted.PERSON)
+    dark = Sight(one.cover, one.light / 2)
+    assert np.abs(mismatch(one, dark, 1.0)).max() < 0.05
+    turned = Sight(one.cover, one.light[::-1])
+    assert np.abs(mismatch(one, turned, 1.0)).sum() > 2 * np.abs(mismatch(one, dark, 1.0)).sum()
+
+
+def test_a_pixel_that_changed_is_covered():
+    bare = np.full((2 * SIDE, 2 * SIDE, 3), 120, np.uint8)
+    seen = bare.copy()
+    seen[: SIDE // 2, :, 1] = 200
+    cover = covered(bare, seen, 14)
+    assert cover[: SIDE // 2].all() and not cover[SIDE // 2 :].any()

@@ -32,8 +32,12 @@ export class Correcting {
     if (!entry || this.#correction.open) return;
     const { status, stage } = this.loop;
     const slow = setTimeout(() => status.toast(t("correct.opening")), SLOW);
+    const opened = () => {
+      clearTimeout(slow);
+      status.endToast(); // it would lie over the person
+    };
     try {
-      const answer = await this.#correction.correct(entry, () => clearTimeout(slow));
+      const answer = await this.#correction.correct(entry, opened);
       if (answer?.takeBack) {
         this.takeBack(entry.id, answer.takeBack);
         status.toast(t("correct.back"));

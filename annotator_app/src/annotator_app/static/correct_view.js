@@ -7,7 +7,9 @@ import { t } from "./texts.js";
 
 const VIEWS = ["front", "above", "left"];
 
-const SETTLED = 120; // milliseconds: the small views follow when the rig rests that long
+const SETTLED = 200; // milliseconds: the small views follow when the rig rests that long
+const SLOW = 40; // milliseconds from a frame to the next that are long
+const LATE = 4; // such frames in a row, from which on a moving rig is drawn half as sharp
 const INSET = 128; // pixels
 const COCO = ["nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"];
 const SEEN = 0.3; // detected points with a lower score are not shown
@@ -19,6 +21,8 @@ export class CorrectView {
   #shown = ""; // what the buttons say
   #wanted = 0;
   #settle = null;
+  #late = 0; // frames one after the other that took long
+  #slow = false; // mostly a browser without a GPU
 
   constructor(root, { act, step }) {
     this.root = root;
@@ -108,23 +112,38 @@ export class CorrectView {
   }
 
   #drawNow() {
+    const began = performance.now();
+    this.#paint(this.#slow ? 0.5 : 1);
+    this.frames += 1;
+    requestAnimationFrame(() => {
+      this.#late = performance.now() - began > SLOW ? this.#late + 1 : 0;
+      this.#slow ||= this.#late >= LATE;
+    });
+    clearTimeout(this.#settle);
+    this.#settle = setTimeout(() => {
+      if (!this.state || this.root.hidden) return;
+      if (this.#slow) this.#paint(1);
+      this.#drawInsets(this.state.before ? this.state.old : this.state.label);
+    }, SETTLED);
+  }
+
+  /** Draw the rig, `sharp` of its pixels across, and what belongs to it. */
+  #paint(sharp) {
     const { state } = this;
     const side = Math.min(this.picture.clientWidth, this.picture.clientHeight);
     this.plane.style.width = this.plane.style.height = `${side}px`;
-    const pixels = Math.max(1, Math.round(side * devicePixelRatio));
+    const scale = devicePixelRatio * sharp;
+    const pixels = Math.max(1, Math.round(side * scale));
     const label = state.before ? state.old : state.label;
     this.canvas.style.opacity = this.mode === "fill" ? this.opacity : 1;
     this.canvas.hidden = state.bare;
     this.mask.hidden = !state.mask;
     this.dots.hidden = !state.points || state.bare;
     this.painter.clear(pixels, pixels);
-    if (!state.bare) this.painter.draw(label, state.region, [0, 0, pixels, pixels], { mode: this.mode, scale: devicePixelRatio });
-    if (!this.dots.hidden) this.#drawPoints(label, pixels);
+    if (!state.bare) this.painter.draw(label, state.region, [0, 0, pixels, pixels], { mode: this.mode, scale });
+    if (!this.dots.hidden) this.#drawPoints(label, Math.max(1, Math.round(side * devicePixelRatio)));
     this.sign.textContent = state.before ? t("correct.before") : "";
     this.#write(label);
-    this.frames += 1;
-    clearTimeout(this.#settle);
-    this.#settle = setTimeout(() => this.#drawInsets(label), SETTLED);
   }
 
   #drawInsets(label) {

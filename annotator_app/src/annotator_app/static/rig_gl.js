@@ -21,20 +21,22 @@ precision highp float;
 in vec3 color; out vec4 shown;
 void main() { shown = vec4(color, 1.0); }`;
 // Lines of an outline are quads that are `width` pixels wide at any size, made on the CPU: drivers without a
-// GPU draw instances one by one. Wires are the lines of WebGL, a pixel wide.
+// GPU draw instances one by one. `offset` is a pixel towards a quad's corner. Wires are the lines of WebGL, a
+// pixel wide.
 const LINE = `#version 300 es
-in vec4 position; in float side; in float share;
-uniform mat4 clip;
+in vec4 position; in vec2 offset; in float side; in float share;
+uniform mat4 clip; uniform highp float width;
 out float away; out float warm;
 void main() {
-  gl_Position = clip * position;
-  away = side;
+  vec4 place = clip * position;
+  gl_Position = place + vec4(offset * (width + 1.0) * place.w, 0.0, 0.0);
+  away = side * (width + 1.0) / 2.0;
   warm = share;
 }`;
 const STROKE = `#version 300 es
 precision highp float;
 in float away; in float warm;
-uniform float width; uniform float opacity; uniform vec3 cold; uniform vec3 hot;
+uniform highp float width; uniform float opacity; uniform vec3 cold; uniform vec3 hot;
 out vec4 shown;
 void main() {
   float alpha = opacity * clamp((width + 1.0) * 0.5 - abs(away), 0.0, 1.0);
@@ -42,7 +44,8 @@ void main() {
 }`;
 const IDENTITY = new Float32Array([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]);
 const QUAD = [[0, -1], [1, -1], [0, 1], [0, 1], [1, -1], [1, 1]]; // end, side
-const CORNER = 6; // numbers of a corner: x, y, z, w, side, share
+const CORNER = 8; // numbers of a corner: x, y, z, w, offset right and up, side, share
+const [FIRST, SECOND] = [new Float64Array(4), new Float64Array(4)]; // ends of an edge, in clip space
 const COLD = [0.3, 0.78, 1];
 const HOT = [1, 0.72, 0.3];
 const LIFT = 0.0005; // towards the eye, of the depth range: lines lie on the mesh, not in it
@@ -88,6 +91,7 @@ export class RigPainter {
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.share);
     gl.bufferData(gl.ARRAY_BUFFER, share, gl.STATIC_DRAW);
     this.edgeCount = rig.edges.length / 5;
+    this.quads = new Float32Array(QUAD.length * CORNER * this.edgeCount);
     const pairs = Uint32Array.from({ length: 2 * this.edgeCount }, (_, at) => rig.edges[5 * (at >> 1) + (at & 1)]);
     for (const [buffer, indices] of [[this.buffers.faces, new Uint32Array(rig.faces)], [this.buffers.edges, pairs]]) {
       gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffer);
@@ -118,8 +122,9 @@ export class RigPainter {
     gl.depthMask(false);
     if (mode === "wire") this.#drawWires(clip);
     if (mode === "outline") {
-      this.#drawOutline(clip, centre, box, 5 * scale, 0.7, HALO, HALO);
-      this.#drawOutline(clip, centre, box, 2.6 * scale, 1, COLD, HOT);
+      const corners = this.#outline(clip, centre, box);
+      this.#drawLines(corners, 5 * scale, 0.7, HALO, HALO);
+      this.#drawLines(corners, 2.6 * scale, 1, COLD, HOT);
     }
     gl.depthMask(true);
   }
@@ -158,15 +163,15 @@ export class RigPainter {
     gl.drawElements(gl.LINES, 2 * this.edgeCount, gl.UNSIGNED_INT, 0);
   }
 
-  #drawOutline(clip, centre, box, width, opacity, cold, hot) {
+  /** Draw the quads that `#outline` left in the buffer. */
+  #drawLines(corners, width, opacity, cold, hot) {
     const gl = this.#gl;
-    const corners = this.#outline(clip, centre, box, width);
     this.#stroke(IDENTITY, width, opacity, cold, hot);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.quads);
-    gl.bufferData(gl.ARRAY_BUFFER, corners, gl.DYNAMIC_DRAW);
     const step = 4 * CORNER;
-    this.#feed(this.#line.handle, [["position", "quads", 4, step, 0], ["side", "quads", 1, step, 16], ["share", "quads", 1, step, 20]]);
-    gl.drawArrays(gl.TRIANGLES, 0, corners.length / CORNER);
+    this.#feed(this.#line.handle, [
+      ["position", "quads", 4, step, 0], ["offset", "quads", 2, step, 16], ["side", "quads", 1, step, 24], ["share", "quads", 1, step, 28],
+    ]);
+    gl.drawArrays(gl.TRIANGLES, 0, corners);
   }
 
   #stroke(clip, width, opacity, cold, hot) {
@@ -192,39 +197,45 @@ export class RigPainter {
     }
   }
 
-  /** Corners of the quads of the silhouette (between a front and a back side) and of the features. */
-  #outline(clip, centre, [, , across, down], width) {
+  /** Quads of the silhouette (between a front and a back side) and of the features; returns how many corners. */
+  #outline(clip, centre, [, , across, down]) {
+    const gl = this.#gl;
     const { edges, faces } = this.#rig;
-    const { points, sides, share } = this;
+    const { points, sides, share, quads } = this;
     facing(points, faces, centre, sides);
-    const corners = [];
+    let at = 0;
     for (let row = 0; row < edges.length; row += 5) {
       if (!edges[row + 4] && sides[edges[row + 2]] === sides[edges[row + 3]]) continue;
-      const ends = [toClip(clip, points, edges[row]), toClip(clip, points, edges[row + 1])];
-      const [a, b] = ends;
-      let right = (b[0] / b[3] - a[0] / a[3]) * across;
-      let up = (b[1] / b[3] - a[1] / a[3]) * down;
+      toClip(clip, points, edges[row], FIRST);
+      toClip(clip, points, edges[row + 1], SECOND);
+      let right = (SECOND[0] / SECOND[3] - FIRST[0] / FIRST[3]) * across;
+      let up = (SECOND[1] / SECOND[3] - FIRST[1] / FIRST[3]) * down;
       const length = Math.hypot(right, up) || 1;
-      [right, up] = [((width + 1) * right) / length, ((width + 1) * up) / length];
+      right /= length;
+      up /= length;
       for (const [end, side] of QUAD) {
-        const [x, y, z, w] = ends[end];
+        const place = end ? SECOND : FIRST;
         const along = (end - 0.5) * 0.7; // ends overlap, so that corners have no gaps
-        corners.push(
-          x + ((along * right - side * up) / across) * w, y + ((along * up + side * right) / down) * w,
-          z - LIFT * w, w, (side * (width + 1)) / 2, share[edges[row + end]],
-        );
+        quads[at] = place[0];
+        quads[at + 1] = place[1];
+        quads[at + 2] = place[2] - LIFT * place[3];
+        quads[at + 3] = place[3];
+        quads[at + 4] = (along * right - side * up) / across;
+        quads[at + 5] = (along * up + side * right) / down;
+        quads[at + 6] = side;
+        quads[at + 7] = share[edges[row + end]];
+        at += CORNER;
       }
     }
-    return new Float32Array(corners);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.quads);
+    gl.bufferData(gl.ARRAY_BUFFER, quads.subarray(0, at), gl.DYNAMIC_DRAW);
+    return at / CORNER;
   }
 }
 
-function toClip(m, points, vertex) {
-  const at = 3 * vertex;
-  const x = points[at];
-  const y = points[at + 1];
-  const z = points[at + 2];
-  return [0, 1, 2, 3].map((row) => m[row] * x + m[4 + row] * y + m[8 + row] * z + m[12 + row]);
+function toClip(m, points, vertex, out) {
+  const [x, y, z] = [points[3 * vertex], points[3 * vertex + 1], points[3 * vertex + 2]];
+  for (let row = 0; row < 4; row += 1) out[row] = m[row] * x + m[4 + row] * y + m[8 + row] * z + m[12 + row];
 }
 
 function program(gl, vertex, fragment) {

@@ -131,7 +131,11 @@ export class Status {
     toast.textContent = text;
     toast.hidden = false;
     clearTimeout(this.#toastTimer);
-    this.#toastTimer = setTimeout(() => (toast.hidden = true), milliseconds);
+    this.#toastTimer = setTimeout(() => this.endToast(), milliseconds);
+  }
+
+  endToast() {
+    this.at("toast").hidden = true;
   }
 
   /** What is known of a gold item, where the team tells it. */
