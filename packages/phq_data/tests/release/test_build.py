@@ -83,7 +83,7 @@ def test_an_unreviewed_release_still_leaves_out_what_somebody_rejected(maker, re
 
 def test_without_an_accepted_portrait_there_is_no_release(maker, releases):
     maker.add(maker.photo())
-    with pytest.raises(ReleaseError, match="1 review_undecided; nobody has decided"):
+    with pytest.raises(ReleaseError, match=r"1 review_undecided; nobody has decided about them: review"):
         build(maker.workspace, releases, "1.0.0", options(unreviewed=False))
     assert list(releases.glob("[!.]*")) == []
     maker.decide({"0" * 32: "accept"})  # of a portrait that a newer crop replaced

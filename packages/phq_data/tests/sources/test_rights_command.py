@@ -57,6 +57,7 @@ def test_a_free_license_needs_no_permission(folder):
 @pytest.mark.parametrize(
     "arguments, words",
     [
+        ((), "--owner NAME --consent yes --reference TEXT"),
         (SAID[2:], "--owner NAME"),
         (SAID[:2] + SAID[4:], "--consent yes"),
         (("--owner", "A", "--consent", "maybe", "--reference", "r"), "yes, no, unknown"),

@@ -180,6 +180,8 @@ def stats(
         "photo pixels per pixel": found.effective_resolution,
     }  # fmt: skip
     for title, values in tables.items():
+        if not values:
+            continue
         text = "  ".join(
             f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:g}"
             for name, value in values.items()

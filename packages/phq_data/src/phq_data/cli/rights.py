@@ -64,16 +64,16 @@ def init(
 
     if present := [name for name in RIGHTS_NAMES if (folder / name).exists()]:
         raise typer.BadParameter(f"{folder / present[0]} is there already: edit it, or remove it first")
-    asks = sys.stdin.isatty()
-    if not owner:
-        owner = _ask("Who made the photos, or holds the rights in them", asks, "--owner NAME")
+    told = {"--owner NAME": owner, "--consent yes": consent, "--reference TEXT": reference}
+    if not sys.stdin.isatty() and (missing := [option for option, value in told.items() if not value]):
+        raise typer.BadParameter(f"say it with {' '.join(missing)}")
+    owner = owner or _ask("Who made the photos, or holds the rights in them")
     some = dict(_answer(text) for text in consent_of or [])
-    consent = consent or _ask(f"Do the people shown agree ({', '.join(CONSENT)})", asks, "--consent yes")
+    consent = consent or _ask(f"Do the people shown agree ({', '.join(CONSENT)})")
     for option, answer in (("--consent", consent), *(("--consent-of", answer) for answer in some.values())):
         if answer not in CONSENT:
             raise typer.BadParameter(f"{option} is one of {', '.join(CONSENT)}, not {answer!r}")
-    if not reference:
-        reference = _ask("Where is that written (a contract, a letter)", asks, "--reference TEXT")
+    reference = reference or _ask("Where is that written (a contract, a letter, or: my own photos)")
     today = datetime.date.today().isoformat()
     stated: dict[str, Any] = {
         "author": owner, "rights_checked_at": today, "consent": consent,
@@ -114,7 +114,5 @@ def _answer(text: str) -> tuple[str, str]:
     return named, answer
 
 
-def _ask(question: str, asks: bool, option: str) -> str:
-    if not asks:
-        raise typer.BadParameter(f"say it with {option}")
+def _ask(question: str) -> str:
     return str(typer.prompt(question)).strip()

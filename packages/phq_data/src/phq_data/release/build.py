@@ -209,7 +209,8 @@ def _check_selection(selection: Selection, options: ReleaseOptions) -> None:
         hint = (
             ""
             if options.unreviewed or not selection.left_out.get("review_undecided")
-            else "; nobody has decided about them: release with --unreviewed, and marked so"
+            else "; nobody has decided about them: review them (phq review), or release with "
+            "--unreviewed, and marked so"
         )
         raise ReleaseError(f"no portrait of the workspace can be released: {why}{hint}")
     if twice := selection.places.twice():
