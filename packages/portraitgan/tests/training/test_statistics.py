@@ -63,6 +63,10 @@ def test_status_line_says_what_matters() -> None:
     for part in ("kimg 100.0/13000 (0.8%)", "stage 1", "98.5 s/kimg", "60 min left", "G 0.710", "12.3°"):
         assert part in line
     assert "λ 1.00 R 64 swap 0.97 blur 5.0" in line
+    assert "kimg 100.0/99 (100.0%)" in statistics.status_line(
+        row(100_000), 99
+    )  # the last iteration went past
+    assert loop.Clock(99_000).left(100_000, 99_500) == 0
     assert "NOT FINITE" not in line
     assert "NOT FINITE" in statistics.status_line(row(1000, bad_gradients=0.1), 13_000)
 

@@ -143,7 +143,7 @@ class Clock:
         seconds = (now - self._when) / max(images - self._seen, 1)
         self._seconds = seconds if self._seconds is None else 0.7 * self._seconds + 0.3 * seconds
         self._seen, self._when = images, now
-        return self._seconds * (until - images)
+        return self._seconds * max(until - images, 0)  # the last iteration may go past it
 
 
 class _Writer:

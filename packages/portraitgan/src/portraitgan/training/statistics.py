@@ -119,7 +119,7 @@ def status_line(row: Row, last_kimg: float) -> str:
 
     memory = f"{row.memory_gib:.1f} GiB" + (f" + GPU {row.gpu_memory_gib:.1f}" if row.gpu_memory_gib else "")
     parts = [
-        f"kimg {row.kimg:.1f}/{last_kimg:g} ({row.kimg / last_kimg:.1%})",
+        f"kimg {row.kimg:.1f}/{last_kimg:g} ({min(row.kimg / last_kimg, 1):.1%})",
         f"stage {row.stage}",
         f"{row.seconds_per_kimg:.1f} s/kimg",
         f"{duration(row.seconds_left)} left",
