@@ -93,7 +93,12 @@ def test_a_flat_portrait_fails_the_references_blur_filter_only_when_asked() -> N
     portrait = align_crop_bench.Bench().run().records[0]
     flat = np.full((128, 128, 3), 90, np.uint8)
     portrait = dataclasses.replace(portrait, image=encoded(flat))
-    lenient: dict[str, Any] = {"min_blur": 0.0, "min_contrast": 0.0, "max_head_outside": 1.0, "max_overlap": 1.0}
+    lenient: dict[str, Any] = {
+        "min_blur": 0.0,
+        "min_contrast": 0.0,
+        "max_head_outside": 1.0,
+        "max_overlap": 1.0,
+    }
     people = align_crop_bench.Bench().people
     for least, wanted in ((4.0, ("blurry",)), (0.0, ())):
         config = ScreenConfig(**lenient, min_mask_share=0.0, max_error_probability=1.0, min_laplacian=least)
