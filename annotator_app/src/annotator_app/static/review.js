@@ -298,7 +298,7 @@ class Loop {
   #take(entries, decisions, seconds) {
     entries.forEach((entry) => (entry.item.own_verdict = decisions[0].verdict));
     this.#history.push(...decisions);
-    this.throughput.tick(seconds, entries.length);
+    this.throughput.tick(seconds, performance.now(), entries.length);
     this.#count();
     this.feed.advance(entries);
   }

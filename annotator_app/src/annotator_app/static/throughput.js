@@ -24,7 +24,7 @@ export class Throughput {
   }
 
   /** A decision was made, after `seconds` of looking; or `count` at once, as if one after another. */
-  tick(seconds = Infinity, count = 1, now = performance.now()) {
+  tick(seconds = Infinity, now = performance.now(), count = 1) {
     this.#fast = count === 1 && seconds < FAST ? this.#fast + 1 : 0;
     if (this.#last === null || now - this.#last > BREAK) this.#begun = now;
     this.#last = now;
